@@ -185,7 +185,6 @@ export function union<A extends Record<number, unknown>>(
   name: string,
   arms: { [K in keyof A]: Arm<A[K]> },
 ): Xdr<{ [K in keyof A & number]: { type: K; value: A[K] } }[keyof A & number]> {
-  type Value = { [K in keyof A & number]: { type: K; value: A[K] } }[keyof A & number];
   const byType = new Map<number, Arm<unknown>>(
     Object.entries(arms).map(([type, arm]) => [Number(type), arm as Arm<unknown>]),
   );
