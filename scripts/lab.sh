@@ -1,0 +1,109 @@
+#!/bin/bash
+# Builds the trees the tests run real libvirt in, one per generation, outside the checkout.
+#
+#   scripts/lab.sh [TREE...]     bullseye (libvirt 7.0.0), trixie (11.3.0), sid (12.8.0), bookworm-systemd (9.0.0, boots
+#                                under systemd-nspawn); without an argument all of them, at most two at a time
+#
+# VIRTLOCKD_LAB names the directory that holds them, VIRTLOCKD_MIRROR the Debian archive to take them from.
+# A finished tree carries a stamp, /.virtlockd-lab, with its recipe and its packages' versions, and is used again.
+set -euo pipefail
+
+cache=${VIRTLOCKD_LAB:-/var/cache/virtlockd-lab}
+mirror=${VIRTLOCKD_MIRROR:-http://deb.debian.org/debian}
+known=(trixie sid bullseye bookworm-systemd)
+
+# The packages of a tree, beyond a minimal Debian. libvirt-daemon-system fails to configure in bullseye: left out there.
+packages() {
+  case $1 in
+    bullseye) echo libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 procps ;;
+    trixie | sid)
+      echo libvirt-daemon libvirt-daemon-lock libvirt-daemon-plugin-lockd libvirt-daemon-common libvirt-daemon-driver-qemu \
+        libvirt-clients qemu-system-x86 procps
+      ;;
+    bookworm-systemd)
+      echo systemd systemd-sysv dbus procps libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
+        qemu-system-x86
+      ;;
+    *)
+      echo "lab: no tree called '$1'; there are: ${known[*]}" >&2
+      exit 2
+      ;;
+  esac
+}
+
+recipe() { echo "recipe 1: $(packages "$1")"; }
+
+finished() { [ "$(head -n 1 "$cache/$1/.virtlockd-lab" 2>/dev/null)" = "$(recipe "$1")" ]; }
+
+# Runs in a mount namespace of its own, so that what it mounts goes away with it, also when it fails.
+# debootstrap cannot configure what needs /proc or /dev (polkitd of trixie and sid): it makes the minimum, apt does the rest.
+build() {
+  local name=$1 suite=${1%-systemd} tree=$cache/.$1.building
+  rm -rf --one-file-system "$tree"
+  mkdir -p "$tree"
+  debootstrap --variant=minbase "$suite" "$tree" "$mirror"
+  printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+  chmod 755 "$tree/usr/sbin/policy-rc.d"
+  printf 'force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\n' \
+    >"$tree/etc/dpkg/dpkg.cfg.d/lab"
+  printf 'Acquire::Languages "none";\nAcquire::Retries "3";\nAPT::Install-Recommends "false";\n' \
+    >"$tree/etc/apt/apt.conf.d/lab"
+  mount -t proc proc "$tree/proc"
+  mount --rbind /sys "$tree/sys"
+  mount --rbind /dev "$tree/dev"
+  mount -t tmpfs tmpfs "$tree/run"
+  # shellcheck disable=SC2046
+  DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$tree" apt-get install --yes $(packages "$name")
+  chroot "$tree" apt-get clean
+  umount -l "$tree/run" "$tree/dev" "$tree/sys" "$tree/proc"
+  { recipe "$name"; chroot "$tree" dpkg-query -W -f '${Package} ${Version}\n'; } >"$tree/.virtlockd-lab.new"
+  mv "$tree/.virtlockd-lab.new" "$tree/.virtlockd-lab"
+  # A tree half built by an earlier version of this script may be in use: processes in it keep the moved one.
+  if [ -e "$cache/$name" ]; then
+    rm -rf --one-file-system "$cache/.$name.old"
+    mv "$cache/$name" "$cache/.$name.old"
+  fi
+  mv "$tree" "$cache/$name"
+  rm -rf --one-file-system "$cache/.$name.old"
+}
+
+# One tree: its output goes to a file, shown when it fails; a line when it starts and one when it is done.
+make_tree() {
+  local name=$1 started=$SECONDS log=$cache/$1.log
+  exec 9>"$cache/.$name.lock"
+  flock 9
+  if finished "$name"; then
+    echo "lab: $name is there: $(versions "$name")"
+    return
+  fi
+  echo "lab: building $name (log: $log)"
+  if unshare -m --propagation private "$0" --build "$name" >"$log" 2>&1 </dev/null; then
+    echo "lab: $name built in $((SECONDS - started)) s: $(versions "$name")"
+  else
+    echo "lab: $name failed; the end of $log:" >&2
+    tail -n 40 "$log" >&2
+    return 1
+  fi
+}
+
+versions() { sed -n 's/^\(libvirt0\|qemu-system-x86\|systemd\) /\1 /p' "$cache/$1/.virtlockd-lab" | paste -sd, | sed 's/,/, /g'; }
+
+if [ "${1-}" = --build ]; then
+  build "$2"
+  exit
+fi
+if [ "$(id -u)" != 0 ]; then
+  echo 'lab: trees can only be built by root' >&2
+  exit 1
+fi
+command -v debootstrap >/dev/null || { echo 'lab: debootstrap is not installed' >&2; exit 1; }
+[ $# -gt 0 ] || set -- "${known[@]}"
+for name; do packages "$name" >/dev/null; done
+mkdir -p "$cache"
+failed=0
+for name; do
+  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || failed=1; done
+  make_tree "$name" &
+done
+while [ "$(jobs -p | wc -l)" -gt 0 ]; do wait -n || failed=1; jobs >/dev/null; done
+exit "$failed"

@@ -1,0 +1,122 @@
+/** Lock daemons under test: the C one of any generation or this project's, each in a lab of its own. */
+import { join } from 'node:path';
+import { existsSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { type Finished, type Running, eventually } from './process.ts';
+import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
+import type { DaemonKind } from './requirements.ts';
+import { Peer } from './wire.ts';
+import { type LockRow, locksOf } from './observe.ts';
+
+export interface DaemonOptions {
+  /** Text of virtlockd.conf; without it there is no such file. */
+  configuration?: string;
+  args?: readonly string[];
+  env?: Readonly<Record<string, string>>;
+  /** Run as the lab's ordinary user, in session mode. */
+  ordinary?: boolean;
+  /** The lab to start it in; default: a new one of its own generation (ours: 9.0.0), closed by stop(). */
+  lab?: Lab;
+}
+
+/** The file that starts that daemon, inside its lab. */
+export function programOf(kind: DaemonKind): string {
+  return kind === 'ours' ? join(checkout, 'bin/virtlockd') : '/usr/sbin/virtlockd';
+}
+
+/**
+ * Puts a program at a path inside a lab, as an upgrade or a swap does: in one step, under the old one's feet.
+ * The path becomes a link, because bin/virtlockd finds its parts beside itself.
+ */
+export function install(lab: Lab, program: string, at = '/usr/sbin/virtlockd'): void {
+  const path = lab.outside(at);
+  symlinkSync(program, `${path}.new`);
+  renameSync(`${path}.new`, path);
+}
+
+export class LockDaemon {
+  readonly kind: DaemonKind;
+  readonly lab: Lab;
+  readonly process: Running;
+  /** Outside paths of the two sockets. They lead through /proc, so they stay short enough for connect. */
+  readonly socket: string;
+  readonly adminSocket: string;
+  readonly #ownsLab: boolean;
+
+  constructor(kind: DaemonKind, lab: Lab, process: Running, directory: string, ownsLab: boolean) {
+    this.kind = kind;
+    this.lab = lab;
+    this.process = process;
+    this.socket = lab.outside(join(directory, 'virtlockd-sock'));
+    this.adminSocket = lab.outside(join(directory, 'virtlockd-admin-sock'));
+    this.#ownsLab = ownsLab;
+  }
+
+  get pid(): number {
+    return this.process.pid;
+  }
+
+  /** What it has logged. */
+  get log(): string {
+    return this.process.output;
+  }
+
+  async connect(): Promise<Peer> {
+    return Peer.connect(this.socket);
+  }
+
+  async connectAdmin(): Promise<Peer> {
+    return Peer.connect(this.adminSocket);
+  }
+
+  /** Its rows of /proc/locks, the pid file's included. */
+  locks(): LockRow[] {
+    return locksOf(this.pid);
+  }
+
+  /** The program that runs in the process now. */
+  commandLine(): string[] {
+    return readFileSync(`/proc/${this.pid}/cmdline`, 'latin1').split('\0').slice(0, -1);
+  }
+
+  /** Ends the daemon, waits for that, and closes the lab if it was made for it. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Finished> {
+    const finished = await this.process.stop(signal);
+    if (this.#ownsLab) await this.lab.close();
+    return finished;
+  }
+}
+
+/** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends instead. */
+export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {}): Promise<LockDaemon> {
+  const lab = options.lab ?? (await Lab.open(kind === 'ours' ? '9.0.0' : kind));
+  const configuration =
+    options.ordinary === true
+      ? join(ordinaryUser.home, '.config/libvirt/virtlockd.conf')
+      : '/etc/libvirt/virtlockd.conf';
+  if (options.configuration !== undefined) lab.write(configuration, options.configuration);
+  const output = join(lab.directory, 'virtlockd.log');
+  const spawnOptions: SpawnOptions = {
+    output,
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.ordinary === undefined ? {} : { ordinary: options.ordinary }),
+  };
+  const running = lab.spawn(programOf(kind), options.args ?? [], spawnOptions);
+  const directory = options.ordinary === true ? join(ordinaryUser.runtime, 'libvirt') : '/run/libvirt';
+  const daemon = new LockDaemon(kind, lab, running, directory, options.lab === undefined);
+  try {
+    await eventually(`${kind} virtlockd accepts`, async () => {
+      if (running.finished !== undefined) return true;
+      (await daemon.connectAdmin()).close();
+      (await daemon.connect()).close();
+      return true;
+    });
+    if (running.finished !== undefined) {
+      throw new Error(`${kind} virtlockd ended with ${running.finished.code ?? running.finished.signal ?? 'nothing'}`);
+    }
+  } catch (error) {
+    const log = existsSync(output) ? readFileSync(output, 'latin1') : '';
+    await daemon.stop('SIGKILL');
+    throw new Error(`${(error as Error).message}\n${log}`, { cause: error });
+  }
+  return daemon;
+}

@@ -1,0 +1,81 @@
+/** What a test needs of the machine, and the reason to skip it where that is not there. */
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** A libvirt release the tests can run: 9.0.0 is the machine's own, the others live in trees built by scripts/lab.sh. */
+export type Generation = '7.0.0' | '9.0.0' | '11.3.0' | '12.8.0';
+export const generations: readonly Generation[] = ['7.0.0', '9.0.0', '11.3.0', '12.8.0'];
+
+/** A lock daemon: this project's, or the C one of that release. */
+export type DaemonKind = 'ours' | Generation;
+
+const trees = process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab';
+const suites = { '7.0.0': 'bullseye', '11.3.0': 'trixie', '12.8.0': 'sid' } as const;
+const checkout = join(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/** The directory that is that generation's root. */
+export function treeOf(generation: Generation): string {
+  return generation === '9.0.0' ? '/' : join(trees, suites[generation]);
+}
+
+const executable = (path: string): boolean => {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+const onPath = (name: string): boolean =>
+  ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'].some((d) =>
+    executable(join(d, name)),
+  );
+
+/** Why no lab of that generation can be opened, or undefined. */
+export function missingLab(generation: Generation = '9.0.0'): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  for (const tool of ['unshare', 'nsenter', 'setpriv', 'chroot', 'mount']) {
+    if (!onPath(tool)) return `${tool} is not installed (package util-linux)`;
+  }
+  if (!/\boverlay\b/.test(readFileSync('/proc/filesystems', 'latin1')) && !existsSync('/sys/module/overlay')) {
+    return 'the kernel has no overlay file system';
+  }
+  const tree = treeOf(generation);
+  if (generation !== '9.0.0' && !existsSync(join(tree, '.virtlockd-lab'))) {
+    return `no libvirt ${generation}: ${tree} is not built (scripts/lab.sh ${suites[generation]})`;
+  }
+  return undefined;
+}
+
+/** Why that lock daemon cannot be run in a lab of its own generation (ours: 9.0.0), or undefined. */
+export function missingDaemon(kind: DaemonKind): string | undefined {
+  if (kind === 'ours') {
+    const built = ['bin/virtlockd', 'dist/virtlockd.cjs'].every((file) => existsSync(join(checkout, file)));
+    return built ? missingLab() : 'bin/virtlockd is not built (npm run build)';
+  }
+  if (!executable(join(treeOf(kind), 'usr/sbin/virtlockd'))) return `no C virtlockd ${kind} (package libvirt-daemon)`;
+  return missingLab(kind);
+}
+
+/** Why libvirtd and QEMU guests cannot be run in a lab of that generation, or undefined. */
+export function missingGuests(generation: Generation = '9.0.0'): string | undefined {
+  const programs = {
+    'usr/sbin/libvirtd': 'libvirt-daemon',
+    'usr/bin/virsh': 'libvirt-clients',
+    'usr/bin/qemu-system-x86_64': 'qemu-system-x86',
+  };
+  for (const [path, name] of Object.entries(programs)) {
+    if (!executable(join(treeOf(generation), path))) return `no /${path} for libvirt ${generation} (package ${name})`;
+  }
+  return missingLab(generation);
+}
+
+/** The first reason that applies, or undefined: `before(function () { skipIf(this, missingDaemon('9.0.0'), …) })`. */
+export function skipIf(context: Mocha.Context, ...reasons: readonly (string | undefined)[]): void {
+  const reason = reasons.find((r) => r !== undefined);
+  if (reason === undefined) return;
+  if (context.test !== undefined) context.test.title += ` [skipped: ${reason}]`;
+  context.skip();
+}
