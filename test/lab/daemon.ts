@@ -1,7 +1,7 @@
 /** Lock daemons under test: the C one of any generation or this project's, each in a lab of its own. */
 import { join } from 'node:path';
 import { existsSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
-import { type Finished, type Running, eventually } from './process.ts';
+import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';
 import { Peer } from './wire.ts';
@@ -105,14 +105,12 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
   const daemon = new LockDaemon(kind, lab, running, directory, options.lab === undefined);
   try {
     await eventually(`${kind} virtlockd accepts`, async () => {
-      if (running.finished !== undefined) return true;
+      const end = running.finished;
+      if (end !== undefined) throw new GivenUp(`${kind} virtlockd ended with ${end.code ?? end.signal ?? 'nothing'}`);
       (await daemon.connectAdmin()).close();
       (await daemon.connect()).close();
       return true;
     });
-    if (running.finished !== undefined) {
-      throw new Error(`${kind} virtlockd ended with ${running.finished.code ?? running.finished.signal ?? 'nothing'}`);
-    }
   } catch (error) {
     const log = existsSync(output) ? readFileSync(output, 'latin1') : '';
     await daemon.stop('SIGKILL');

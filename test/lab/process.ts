@@ -63,6 +63,9 @@ export class Running {
   }
 }
 
+/** Thrown by a probe of `eventually` when waiting longer cannot help. */
+export class GivenUp extends Error {}
+
 /**
  * Asks again until the probe has an answer (anything but undefined or false), where the kernel offers no event to wait for.
  * @param limit in ms
@@ -80,6 +83,7 @@ export async function eventually<T>(
       const answer = await probe();
       if (answer !== undefined && answer !== false) return answer;
     } catch (caught) {
+      if (caught instanceof GivenUp) throw caught;
       error = caught;
     }
     if (performance.now() > end) {

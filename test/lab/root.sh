@@ -45,6 +45,11 @@ if ! grep -q '^labuser:' "$root/etc/passwd"; then
   echo 'labuser:x:47110:47110::/run/labuser:/bin/sh' >>"$root/etc/passwd"
   echo 'labuser:x:47110:' >>"$root/etc/group"
 fi
+# libvirt-daemon-system makes this one; bullseye's tree is without that package, and its libvirtd looks the name up all the same.
+if ! grep -q '^libvirt-qemu:' "$root/etc/passwd"; then
+  echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin' >>"$root/etc/passwd"
+  echo 'libvirt-qemu:x:64055:' >>"$root/etc/group"
+fi
 mkdir -p "$root/run/labuser/runtime"
 chmod 700 "$root/run/labuser/runtime"
 chown -R 47110:47110 "$root/run/labuser"

@@ -1,0 +1,75 @@
+/** Domain XML for guests with nothing to boot: what matters is which locks libvirt asks for on their behalf. */
+import { createHash } from 'node:crypto';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface Disk {
+  /** Path of a raw image. */
+  image: string;
+  /** shareable: a read lock; readonly: no lock; default: a write lock. */
+  access?: 'shareable' | 'readonly';
+}
+
+export interface Lease {
+  lockspace: string;
+  key: string;
+  /** The lockspace's directory is `<target>/<lockspace>`. */
+  target: string;
+}
+
+export interface GuestDescription {
+  name: string;
+  disks?: readonly Disk[];
+  leases?: readonly Lease[];
+}
+
+const escape = (value: string): string => value.replace(/[&<>'"]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+const disk = ({ image, access }: Disk, index: number): string => `
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='${escape(image)}'/>
+      <target dev='vd${String.fromCharCode(97 + index)}' bus='virtio'/>${access === undefined ? '' : `<${access}/>`}
+    </disk>`;
+
+const lease = ({ lockspace, key, target }: Lease): string => `
+    <lease>
+      <lockspace>${escape(lockspace)}</lockspace>
+      <key>${escape(key)}</key>
+      <target path='${escape(target)}'/>
+    </lease>`;
+
+/** The XML of a guest: 32 MiB, one processor, emulated, with ACPI so that disks can be plugged. Its UUID follows from its name. */
+export function guestXml({ name, disks = [], leases = [] }: GuestDescription): string {
+  const uuid = createHash('sha256')
+    .update(name)
+    .digest('hex')
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, '$1-$2-$3-$4-$5');
+  return `<domain type='qemu'>
+  <name>${escape(name)}</name>
+  <uuid>${uuid}</uuid>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/></features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>${disks.map(disk).join('')}${leases.map(lease).join('')}
+  </devices>
+</domain>
+`;
+}
+
+/** Makes an empty raw image that any user may write, and returns its path. */
+export function makeImage(directory: string, name: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, Buffer.alloc(1 << 20));
+  chmodSync(path, 0o666);
+  return path;
+}
+
+/** The name of a disk's lock file in an indirect lockspace (`file_lockspace_dir`). */
+export function indirectName(image: string): string {
+  return createHash('sha256').update(image).digest('hex');
+}
