@@ -4,6 +4,15 @@
  */
 import { nothing, type Xdr } from './schema.ts';
 
+/** Which bits of the argument `flags` a procedure takes. */
+export interface FlagRule {
+  readonly allowed: number;
+  /** The C function that errors about other bits name. */
+  readonly reportedAs: string;
+  /** The handler looks at them, behind other checks; elsewhere they are looked at before the handler is called. */
+  readonly late?: true;
+}
+
 /** One procedure of a program. `Args` holds the flags as field `flags` where the procedure has them. */
 export interface Procedure<Args, Result> {
   readonly number: number;
@@ -12,7 +21,7 @@ export interface Procedure<Args, Result> {
   /** One sentence for the documentation. */
   readonly doc: string;
   /** The bits allowed in the argument `flags`; absent where any flags, or none at all, are taken. */
-  readonly flags?: { readonly allowed: number; readonly reportedAs: string };
+  readonly flags?: FlagRule;
   /** The first libvirt version (major * 1000000 + minor * 1000 + micro) that knows the procedure. */
   readonly since?: number;
 }

@@ -55,6 +55,11 @@ function noFlags(reportedAs: string): { allowed: 0; reportedAs: string } {
   return { allowed: 0, reportedAs };
 }
 
+/** Likewise, but what the call names is looked up first. */
+function noFlagsLate(reportedAs: string): { allowed: 0; reportedAs: string; late: true } {
+  return { allowed: 0, reportedAs, late: true };
+}
+
 export const adminProcedures = {
   open: procedure(1, {
     doc: 'Begins to use the program. Every other call is served before it, too.',
@@ -82,49 +87,49 @@ export const adminProcedures = {
     result: struct('lookup_server_ret', { server }),
   }),
   getThreadPool: procedure(6, {
-    doc: "Tells the parameters of a server's thread pool; all are 0, as there is none.",
+    doc: "Tells the parameters of a server's thread pool, of which there is none: all 0, but for prioWorkers once set.",
     args: serverArgs,
     result: parametersResult,
-    flags: noFlags('adminServerGetThreadPoolParameters'),
+    flags: noFlagsLate('adminServerGetThreadPoolParameters'),
   }),
   setThreadPool: procedure(7, {
-    doc: "Changes a server's thread pool.",
+    doc: "Changes a server's thread pool; only prioWorkers can be other than 0.",
     args: serverParametersArgs,
-    flags: noFlags('adminServerSetThreadPoolParameters'),
+    flags: noFlagsLate('adminServerSetThreadPoolParameters'),
   }),
   listClients: procedure(8, {
     doc: 'Lists the clients of a server, or only counts them when no results are needed.',
     args: struct('list_clients_args', { server, needResults: u32, flags: u32 }),
     result: struct('list_clients_ret', { clients: list(client, ADMIN_LIST_MAX), count: u32 }),
-    flags: noFlags('adminServerListClients'),
+    flags: noFlagsLate('adminServerListClients'),
   }),
   lookupClient: procedure(9, {
     doc: 'Finds a client of a server by its id.',
     args: struct('lookup_client_args', { server, id: u64, flags: u32 }),
     result: struct('lookup_client_ret', { client }),
-    flags: noFlags('adminServerLookupClient'),
+    flags: noFlagsLate('adminServerLookupClient'),
   }),
   getClientInfo: procedure(10, {
     doc: 'Tells who a client is.',
     args: clientArgs,
     result: struct('client_info_ret', { params: list(typedParameter, ADMIN_CLIENT_PARAMETERS_MAX) }),
-    flags: noFlags('adminClientGetInfo'),
+    flags: noFlagsLate('adminClientGetInfo'),
   }),
   closeClient: procedure(11, {
     doc: 'Disconnects a client.',
     args: clientArgs,
-    flags: noFlags('adminClientClose'),
+    flags: noFlagsLate('adminClientClose'),
   }),
   getClientLimits: procedure(12, {
     doc: "Tells a server's limits and how far they are used.",
     args: serverArgs,
     result: parametersResult,
-    flags: noFlags('adminServerGetClientLimits'),
+    flags: noFlagsLate('adminServerGetClientLimits'),
   }),
   setClientLimits: procedure(13, {
     doc: "Changes a server's limits. Nobody is disconnected.",
     args: serverParametersArgs,
-    flags: noFlags('adminServerSetClientLimits'),
+    flags: noFlagsLate('adminServerSetClientLimits'),
   }),
   getLogOutputs: procedure(14, {
     doc: 'Tells where log messages go, and to how many places.',
@@ -151,6 +156,7 @@ export const adminProcedures = {
   updateTls: procedure(18, {
     doc: 'Reads TLS files again. Always an error, as no server speaks TLS.',
     args: serverArgs,
+    flags: noFlagsLate('adminServerUpdateTlsFiles'),
   }),
   setTimeout: procedure(19, {
     doc: 'Ends the daemon after so many seconds without use; 0 keeps it.',
