@@ -1,0 +1,57 @@
+/**
+ * Builds the two native modules (our addon and fs-ext) against the headers of the pinned Node.js, which is the runtime
+ * of the daemon, whatever Node.js runs npm. What is newer than its sources is left alone.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, copyFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..');
+const require = createRequire(import.meta.url);
+
+const runtime = path.dirname(require.resolve(`node-linux-${process.arch}/package.json`));
+const version = JSON.parse(readFileSync(path.join(runtime, 'package.json'), 'utf8')).version;
+const fsExt = path.dirname(require.resolve('fs-ext/package.json'));
+
+/** Runs the node-gyp that npm carries in `directory`. */
+function gyp(directory) {
+  const nodeGyp = process.env.npm_config_node_gyp;
+  if (nodeGyp === undefined) {
+    console.error("build-native: run it as 'npm run build', which brings node-gyp");
+    process.exit(1);
+  }
+  try {
+    // By the environment: a nodedir in the user's own npm settings would win over an option.
+    const env = { ...process.env, npm_config_nodedir: runtime };
+    execFileSync(process.execPath, [nodeGyp, 'rebuild'], { cwd: directory, env, stdio: 'pipe' });
+  } catch (error) {
+    process.stderr.write(`${error.stdout ?? ''}${error.stderr ?? ''}\n`);
+    console.error(
+      `build-native: building ${path.relative(root, directory)} failed: a C++ compiler, make and python3 are needed`,
+    );
+    process.exit(1);
+  }
+}
+
+/** Builds `directory` unless `output` was made from the present `sources` for the present runtime. */
+function build(directory, output, sources) {
+  const stamp = path.join(directory, 'build', 'made-for');
+  const wanted = `node ${version} ${process.arch}`;
+  const made = existsSync(stamp) && existsSync(output) ? readFileSync(stamp, 'utf8') : '';
+  const fresh = made === wanted && sources.every((source) => statSync(source).mtimeMs <= statSync(stamp).mtimeMs);
+  if (fresh) return;
+  gyp(directory);
+  writeFileSync(stamp, wanted);
+}
+
+const posix = path.join(root, 'src', 'posix');
+const addon = path.join(posix, 'build', 'Release', 'posix.node');
+build(posix, addon, [path.join(posix, 'addon.c'), path.join(posix, 'binding.gyp')]);
+build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsExt, 'fs-ext.cc')]);
+
+const target = path.join(root, 'dist', 'posix.node');
+mkdirSync(path.dirname(target), { recursive: true });
+// Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
+copyFileSync(addon, `${target}.new`);
+renameSync(`${target}.new`, target);

@@ -1,0 +1,140 @@
+/** The daemon proper: its two servers, the lockspaces behind them, and what ends it. */
+import { ErrorDomain } from '../../xdr/error.ts';
+import { MESSAGE_MIN } from '../../xdr/frame.ts';
+import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
+import { LockClient } from '../lockd/client.ts';
+import { lockHandlers } from '../lockd/handlers.ts';
+import { realHost } from '../lockd/killer.ts';
+import { OwnerEnds } from '../lockd/owner-end.ts';
+import { Lockspaces } from '../lockspace/lockspaces.ts';
+import { descriptorLimit } from '../posix/limits.ts';
+import { posix } from '../posix/posix.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { dialectOf, type VersionNumber } from '../rpc/dialect.ts';
+import { bindService, type Speech } from '../rpc/dispatch.ts';
+import { Server } from '../rpc/server.ts';
+
+/** The largest arguments of the lock program: two strings, and the words around them. */
+const LOCK_RETAIN = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
+
+export interface DaemonSettings {
+  readonly version: VersionNumber;
+  readonly maxClients: number;
+  readonly adminMaxClients: number;
+  /** End after this many seconds with no client and no lock; 0 never. */
+  readonly timeout: number;
+  /** Called once when the daemon is to end of its own accord. */
+  onTimeout(): void;
+}
+
+/** How a server is to be made: fresh from the configuration, or as a state document describes it. */
+export interface ServerShape {
+  readonly maxClients: number;
+  readonly maxAnonymousClients: number;
+  readonly nextClientId: number;
+}
+
+export class Daemon {
+  readonly settings: DaemonSettings;
+  readonly speech: Speech;
+  readonly lockspaces: Lockspaces;
+  readonly ownerEnds: OwnerEnds;
+  readonly lockServer: Server<LockClient>;
+  readonly adminServer: Server<Connection>;
+  private idleTimer: NodeJS.Timeout | undefined;
+  private timeout: number;
+
+  constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
+    this.settings = settings;
+    this.timeout = settings.timeout;
+    const { version } = settings;
+    this.speech = { version, dialect: dialectOf(version) };
+    this.lockspaces = new Lockspaces(this.speech.dialect);
+    this.ownerEnds = new OwnerEnds(this.lockspaces, realHost);
+    const fresh = (maxClients: number): ServerShape => ({
+      maxClients,
+      maxAnonymousClients: maxClients,
+      nextClientId: 1,
+    });
+    const common = { speech: this.speech, descriptorLimit: descriptorLimit() };
+    const changed = (): void => {
+      this.watchIdleness();
+    };
+
+    this.lockServer = new Server<LockClient>({
+      ...common,
+      ...(shapes.lock ?? fresh(settings.maxClients)),
+      name: 'virtlockd',
+      services: [
+        bindService(lockProgram, ErrorDomain.RPC, lockHandlers(this.lockspaces, this.speech.dialect), version),
+      ],
+      retain: LOCK_RETAIN,
+      open: (connection) => new LockClient(connection),
+      closed: (client) => {
+        this.ownerEnds.clientClosed(client);
+      },
+      changed,
+    });
+    this.adminServer = new Server<Connection>({
+      ...common,
+      ...(shapes.admin ?? fresh(settings.adminMaxClients)),
+      name: 'admin',
+      services: [],
+      retain: MESSAGE_MIN,
+      open: (connection) => connection,
+      closed: () => undefined,
+      changed,
+    });
+  }
+
+  get servers(): readonly [Server<LockClient>, Server<Connection>] {
+    return [this.lockServer, this.adminServer];
+  }
+
+  start(): void {
+    for (const server of this.servers) server.start();
+    this.watchIdleness();
+  }
+
+  /** Ends after `seconds` with no client and no lock; 0 never. */
+  setTimeout(seconds: number): void {
+    this.timeout = seconds;
+    this.watchIdleness();
+  }
+
+  /**
+   * Gives up everything: locks that nobody guards are worse than a dead guest, so connected holders are killed.
+   * Resolves when they are gone, and the sockets that the daemon made are removed.
+   */
+  async shutdown(): Promise<void> {
+    clearTimeout(this.idleTimer);
+    this.timeout = 0;
+    for (const server of this.servers) {
+      server.suspend();
+      for (const { fd, path, unlink } of server.listeners) {
+        if (unlink && path !== null) posix.unlink(path);
+        posix.close(fd);
+      }
+      for (const { connection } of [...server.clients.values()]) connection.close();
+    }
+    this.ownerEnds.finish();
+    for (const { resources } of this.lockspaces) {
+      for (const resource of [...resources.values()]) this.lockspaces.endResource(resource);
+    }
+    await this.ownerEnds.settled();
+  }
+
+  /** C forgets the locks when it counts the idle seconds; here a held lock keeps the daemon. */
+  private watchIdleness(): void {
+    clearTimeout(this.idleTimer);
+    if (this.timeout === 0 || !this.isIdle) return;
+    this.idleTimer = setTimeout(() => {
+      if (this.isIdle) this.settings.onTimeout();
+      else this.watchIdleness();
+    }, this.timeout * 1000);
+  }
+
+  private get isIdle(): boolean {
+    return this.servers.every(({ clients }) => clients.size === 0) && this.lockspaces.count === 0;
+  }
+}

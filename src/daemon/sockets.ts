@@ -1,0 +1,40 @@
+/** Makes the daemon's listening sockets. */
+import os from 'node:os';
+import { posix, strerror } from '../posix/posix.ts';
+import type { Listener } from '../rpc/server.ts';
+
+const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = os.constants.errno;
+
+/** Newcomers that may wait to be accepted: as many as a host's guests may bring at once. */
+export const BACKLOG = 4096;
+
+/** A socket could not be made; `message` says why. */
+export class SocketError extends Error {}
+
+/**
+ * Listens at `path`, mode 0700. A socket that nobody listens at any more is replaced. One that answers belongs to a live
+ * daemon: the C daemon takes it away when only the pid files differ, and two daemons then grant one lock.
+ *
+ * @throws SocketError
+ */
+export function listenAt(path: string): Listener {
+  const umask = process.umask(0o077);
+  try {
+    let fd = posix.listenUnix(path, BACKLOG);
+    if (fd === -EADDRINUSE) {
+      const probe = posix.probeUnix(path);
+      if (probe === 0 || probe === -EAGAIN) {
+        throw new SocketError(`another daemon listens at '${path}': stop it first, or choose other paths`);
+      }
+      if (probe !== -ECONNREFUSED && probe !== -ENOENT) {
+        throw new SocketError(`Failed to look at the socket '${path}': ${strerror(probe)}`);
+      }
+      posix.unlink(path);
+      fd = posix.listenUnix(path, BACKLOG);
+    }
+    if (fd < 0) throw new SocketError(`Failed to bind socket to '${path}': ${strerror(fd)}`);
+    return { fd, path, unlink: true };
+  } finally {
+    process.umask(umask);
+  }
+}

@@ -1,0 +1,100 @@
+/** The eight procedures of the lock program. Flags are checked before, by dispatch, from the description. */
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import type { Handlers } from '../../xdr/program.ts';
+import type { lockProcedures } from '../../xdr/programs/lock.ts';
+import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
+import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
+import type { Dialect } from '../rpc/dialect.ts';
+import { RpcError } from '../rpc/errors.ts';
+import type { LockClient } from './client.ts';
+
+function failure(code: ErrorCode, detail: string): RpcError {
+  return new RpcError(code, ErrorDomain.RPC, detail);
+}
+
+function refuseRestricted(client: LockClient): void {
+  if (client.restricted) {
+    throw failure(ErrorCode.OPERATION_DENIED, 'lock manager connection has been restricted');
+  }
+}
+
+/** The owner that the client registered; an id of 0 counts as none. */
+function registeredOwner(client: LockClient): OwnerIdentity {
+  refuseRestricted(client);
+  if (client.owner === null) {
+    throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+  }
+  return client.owner;
+}
+
+/** The 36 characters of a UUID. */
+export function formatUuid(bytes: Buffer): string {
+  const hex = bytes.toString('hex');
+  return hex === '0'.repeat(32) ? NIL_UUID : hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers<typeof lockProcedures, LockClient> {
+  const known = (path: string): Lockspace => {
+    const lockspace = lockspaces.find(path);
+    if (lockspace !== undefined) return lockspace;
+    throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+  };
+
+  return {
+    register(client, { owner: { pid, id, name, uuid } }) {
+      refuseRestricted(client);
+      if (id === 0) throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+      client.owner = { pid, id, name, uuid: formatUuid(uuid) };
+      return undefined;
+    },
+
+    restrict(client) {
+      registeredOwner(client);
+      client.restricted = true;
+      return undefined;
+    },
+
+    newLockspace(client, { path }) {
+      registeredOwner(client);
+      if (path === '') throw failure(ErrorCode.OPERATION_INVALID, 'the default lockspace already exists');
+      if (lockspaces.find(path) !== undefined) {
+        throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
+      }
+      lockspaces.create(path);
+      return undefined;
+    },
+
+    createResource(client, { path, name }) {
+      registeredOwner(client);
+      lockspaces.createResource(known(path), name);
+      return undefined;
+    },
+
+    deleteResource(client, { path, name }) {
+      registeredOwner(client);
+      lockspaces.deleteResource(known(path), name);
+      return undefined;
+    },
+
+    acquireResource(client, { path, name, flags }) {
+      const owner = registeredOwner(client);
+      lockspaces.acquire(known(path), name, flags, { owner, since: Date.now(), client: client.connection.id });
+      return undefined;
+    },
+
+    releaseResource(client, { path, name }) {
+      const { pid } = registeredOwner(client);
+      lockspaces.release(known(path), name, pid);
+      return undefined;
+    },
+
+    createLockspace(client, { path }) {
+      refuseRestricted(client);
+      if (lockspaces.find(path) === undefined) lockspaces.create(path);
+      else if (dialect.createLockspaceOnce) {
+        throw failure(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
+      }
+      return undefined;
+    },
+  };
+}

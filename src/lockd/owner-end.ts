@@ -1,0 +1,99 @@
+/**
+ * What follows when an owner's own connection ends: everything it holds is released and, if it held anything, the
+ * process is killed, for it must not go on writing to disks that another guest may lock now.
+ *
+ * An owner may hold very much. Its resources are released in slices, so that nobody else waits longer than one of them.
+ */
+import { logger } from '../daemon/log/log.ts';
+import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
+import type { LockClient } from './client.ts';
+import { type KillerHost, killPainfully } from './killer.ts';
+
+const log = logger('locking.lock_daemon');
+
+/** How long a slice takes, in milliseconds, and how many releases go by between two looks at the clock. */
+const SLICE_MS = 5;
+const LOOK_EVERY = 32;
+
+interface Ending {
+  readonly pid: number;
+  readonly left: Iterator<Resource>;
+}
+
+export class OwnerEnds {
+  private readonly lockspaces: Lockspaces;
+  private readonly host: KillerHost;
+  private readonly endings: Ending[] = [];
+  private scheduled = false;
+  private killing = 0;
+  private idle: (() => void)[] = [];
+
+  constructor(lockspaces: Lockspaces, host: KillerHost) {
+    this.lockspaces = lockspaces;
+    this.host = host;
+  }
+
+  /** The connection of `client` is gone. */
+  clientClosed(client: LockClient): void {
+    const { owner } = client;
+    // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
+    if (owner === null || !client.isOwnerItself) return;
+    const held = this.lockspaces.heldBy(owner.pid);
+    if (held.size === 0) return;
+    log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${held.size} locks held`);
+    this.end(owner.pid);
+  }
+
+  /** Kills the owner and releases all it holds at present, a slice at once and the rest in slices to follow. */
+  end(pid: number): void {
+    this.kill(pid);
+    // A copy: what is acquired for this pid later belongs to somebody who knows what they do.
+    this.endings.push({ pid, left: [...this.lockspaces.heldBy(pid)].values() });
+    if (this.endings.length === 1) this.slice();
+  }
+
+  kill(pid: number): void {
+    this.killing++;
+    killPainfully(pid, this.host, () => {
+      this.killing--;
+      this.notifyIdle();
+    });
+  }
+
+  /** Releases at once all that slices were left for: before the state is written or the daemon ends. */
+  finish(): void {
+    while (this.endings.length > 0) this.slice(Infinity);
+  }
+
+  /** Resolves when nobody is being killed any more. */
+  async settled(): Promise<void> {
+    if (this.killing > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+  }
+
+  private slice(budget = SLICE_MS): void {
+    const until = performance.now() + budget;
+    let count = 0;
+    for (;;) {
+      const [ending] = this.endings;
+      if (ending === undefined) return;
+      const next = ending.left.next();
+      if (next.done === true) {
+        this.endings.shift();
+        continue;
+      }
+      this.lockspaces.releaseOwner(next.value, ending.pid);
+      if (++count % LOOK_EVERY === 0 && performance.now() >= until) break;
+    }
+    if (this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      this.slice();
+    });
+  }
+
+  private notifyIdle(): void {
+    if (this.killing > 0) return;
+    for (const resolve of this.idle.splice(0)) resolve();
+  }
+}

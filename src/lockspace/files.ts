@@ -1,0 +1,152 @@
+/**
+ * The files behind held resources. Everything that opens, locks or closes one is in this file, because POSIX locks are
+ * easily lost:
+ *
+ * - A lock belongs to the process and the inode, not to the descriptor. Closing ANY descriptor of an inode, however it
+ *   was opened, drops every lock the process has on it. So a file that may be held is never opened to look at it: stat
+ *   on the path or fstat on the descriptor in hand tell enough.
+ * - Asking again for a lock that the process has on the inode always succeeds. So two names of one file would both be
+ *   granted: the kernel does not object, and this table by (device, inode) must.
+ * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
+ * - It survives exec while the descriptor stays open.
+ */
+import { constants } from 'node:fs';
+import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
+import { logger } from '../daemon/log/log.ts';
+import { inodeKey, LockType, posix, strerror } from '../posix/posix.ts';
+
+const log = logger('util.lockspace');
+const { EACCES, EAGAIN, EEXIST, EINVAL, ENOENT } = os.constants.errno;
+
+/** A locked file, open once, held by one resource or, when shared, by resources under several names. */
+export interface HeldFile {
+  readonly fd: number;
+  /** Device and inode. */
+  readonly key: string;
+  readonly shared: boolean;
+  /** Resources that hold it. */
+  uses: number;
+  /** More descriptors of the same inode, which must stay open as long as this one. */
+  spares: number[];
+}
+
+/** Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). */
+export type LockFailure = { readonly kind: 'busy' } | { readonly kind: 'open' | 'lock'; readonly errno: number };
+
+/** How often a file that vanishes between open and lock is tried again. Only a hostile process gets this far. */
+const ATTEMPTS = 1000;
+
+const BUSY: LockFailure = { kind: 'busy' };
+const held = new Map<string, HeldFile>();
+const inode = new Float64Array(4);
+
+/** Locks the file at `path`, creating it when asked to. */
+export function lockFile(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure {
+  if (create) {
+    const fd = posix.createLocked(path, shared, inode);
+    if (fd >= 0) return remember(fd, inodeKey(inode), shared);
+    if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
+  }
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const result = lockExisting(path, shared, create);
+    if (result !== null) return result;
+  }
+  return { kind: 'lock', errno: EAGAIN };
+}
+
+/** As {@link lockFile}, for a file that was there. Null when it vanished meanwhile and is to be tried again. */
+function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
+  // Before anything is opened: a second descriptor of a held file could never be closed again.
+  if (posix.statInode(path, inode) === 0) {
+    const known = held.get(inodeKey(inode));
+    if (known !== undefined) return share(known, shared);
+  }
+  const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0), inode);
+  if (fd < 0) return { kind: 'open', errno: -fd };
+  const key = inodeKey(inode);
+  const known = held.get(key);
+  if (known !== undefined) {
+    // The path was changed to name a held file between stat and open.
+    known.spares.push(fd);
+    return share(known, shared);
+  }
+  const status = posix.lockNamed(fd, shared, create ? path : null);
+  if (status === 0) return remember(fd, key, shared);
+  posix.close(fd);
+  if (status > 0) return null;
+  return status === -EAGAIN || status === -EACCES ? BUSY : { kind: 'lock', errno: -status };
+}
+
+function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
+  if (!shared || !file.shared) return BUSY;
+  file.uses++;
+  return file;
+}
+
+function remember(fd: number, key: string, shared: boolean): HeldFile {
+  const file: HeldFile = { fd, key, shared, uses: 1, spares: [] };
+  held.set(key, file);
+  return file;
+}
+
+/** Gives up one use of a file, unlinking `path` first when `unlink` says so. The last use unlocks it. */
+export function releaseFile(file: HeldFile, path: ByteString, unlink: boolean): void {
+  file.uses--;
+  if (file.uses > 0) return;
+  held.delete(file.key);
+  for (const spare of file.spares) posix.close(spare);
+  // A file created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
+  if (unlink && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
+    const status = posix.unlinkClose(path, file.fd);
+    if (status < 0 && status !== -ENOENT) log.warn(`Unable to unlink resource ${path}: ${strerror(status)}`);
+  } else posix.close(file.fd);
+}
+
+/**
+ * Takes over a file that is open and locked already, from before a restart. Returns what became of its lock: `kept`,
+ * `retaken` (it was lost and could be taken again), or `lost` (somebody else has it now, or the kernel refuses).
+ */
+export function adoptFile(fd: number, shared: boolean): { file: HeldFile; lock: 'kept' | 'retaken' | 'lost' } {
+  posix.fstatInode(fd, inode);
+  const key = inodeKey(inode);
+  const known = held.get(key);
+  if (known !== undefined) {
+    if (known.fd !== fd) known.spares.push(fd);
+    known.uses++;
+    return { file: known, lock: 'kept' };
+  }
+  const file = remember(fd, key, shared);
+  // Held still, asking changes nothing. What cannot be told from the answer is whether it had been lost: see /proc/locks.
+  const status = posix.lockNamed(fd, shared, null);
+  return { file, lock: status === 0 ? 'kept' : 'lost' };
+}
+
+/** Whether `path` names a file that is held, which therefore must not be opened. */
+export function isHeld(path: ByteString): boolean {
+  return posix.statInode(path, inode) === 0 && held.has(inodeKey(inode));
+}
+
+/** The inode key of what a path names at present, or null. */
+export function inodeOf(path: ByteString): string | null {
+  return posix.statInode(path, inode) === 0 ? inodeKey(inode) : null;
+}
+
+/** How many files are held, whatever the number of names. */
+export function heldFiles(): number {
+  return held.size;
+}
+
+/** A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno. */
+export function makeDirectories(path: ByteString): number {
+  if (path === '') return -EINVAL;
+  const status = posix.makeDirectory(path);
+  if (status === 0 || status === -EEXIST) return 0;
+  if (status !== -ENOENT) return status;
+  const slash = path.replace(/\/+$/, '').lastIndexOf('/');
+  if (slash <= 0) return status;
+  const parent = makeDirectories(path.slice(0, slash));
+  if (parent < 0) return parent;
+  const again = posix.makeDirectory(path);
+  return again === -EEXIST ? 0 : again;
+}

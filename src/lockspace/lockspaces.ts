@@ -1,0 +1,266 @@
+/**
+ * Lockspaces and the resources held in them: what acquire, release, create and delete do, and what an owner's end does.
+ * Only held resources are known; all others are files that nobody asks about. Two indices make every request cost what
+ * it touches: resources by lockspace and exact name, and by owner pid.
+ */
+import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import { AcquireFlag } from '../../xdr/programs/lock.ts';
+import { posix } from '../posix/posix.ts';
+import type { Dialect } from '../rpc/dialect.ts';
+import { RpcError, systemError } from '../rpc/errors.ts';
+import { type HeldFile, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
+import type { Hold } from './owner.ts';
+
+const { EINVAL, ENAMETOOLONG, ENOENT } = os.constants.errno;
+
+/** S_IFDIR of <sys/stat.h>. */
+const DIRECTORY = 0o040000;
+
+/** A resource that is held. */
+export interface Resource {
+  readonly lockspace: Lockspace;
+  readonly name: ByteString;
+  /** The file's path. */
+  readonly path: ByteString;
+  /** Of the first acquire: they decide what happens to the file at the end. */
+  readonly flags: number;
+  readonly file: HeldFile;
+  /** One entry a hold, in the order of acquisition. */
+  readonly holds: Hold[];
+}
+
+/** A lockspace: a directory, or the default one, in which names are paths. */
+export interface Lockspace {
+  /** The exact path it was created by; empty for the default one. */
+  readonly directory: ByteString;
+  readonly resources: Map<ByteString, Resource>;
+}
+
+/** A refused acquire, for whoever keeps account of them. */
+export interface Refusal {
+  readonly lockspace: ByteString;
+  readonly name: ByteString;
+  readonly path: ByteString;
+  /** The resource that is in the way; absent when it is another process or host. */
+  readonly heldBy: Resource | undefined;
+  readonly hold: Hold;
+}
+
+/** Told of every change, in the order in which they happen. */
+export interface LockObserver {
+  acquired(resource: Resource, hold: Hold): void;
+  released(resource: Resource, hold: Hold): void;
+  refused(refusal: Refusal): void;
+}
+
+export class Lockspaces {
+  readonly default: Lockspace = { directory: '', resources: new Map() };
+  readonly byPath = new Map<ByteString, Lockspace>();
+  private readonly byOwner = new Map<number, Set<Resource>>();
+  private readonly dialect: Dialect;
+  private observer: LockObserver | undefined;
+
+  constructor(dialect: Dialect) {
+    this.dialect = dialect;
+  }
+
+  observe(observer: LockObserver): void {
+    this.observer = observer;
+  }
+
+  /** Held resources in all lockspaces. */
+  get count(): number {
+    let sum = this.default.resources.size;
+    for (const { resources } of this.byPath.values()) sum += resources.size;
+    return sum;
+  }
+
+  /** What the owner with this pid holds. */
+  heldBy(pid: number): ReadonlySet<Resource> {
+    return this.byOwner.get(pid) ?? NOTHING;
+  }
+
+  find(path: ByteString): Lockspace | undefined {
+    return path === '' ? this.default : this.byPath.get(path);
+  }
+
+  *[Symbol.iterator](): IterableIterator<Lockspace> {
+    yield this.default;
+    yield* this.byPath.values();
+  }
+
+  /** Makes a lockspace that is not known yet, and its directory if that is missing. */
+  create(path: ByteString): Lockspace {
+    if (this.dialect.absoluteLockspaces && !path.startsWith('/')) throw cannotCreate(path, EINVAL);
+    const type = posix.fileType(path);
+    if (type === -ENOENT) {
+      const status = makeDirectories(path);
+      if (status < 0) throw cannotCreate(path, status);
+    } else if (type < 0) throw cannotCreate(path, type);
+    else if (type !== DIRECTORY) {
+      throw new RpcError(
+        ErrorCode.INTERNAL_ERROR,
+        ErrorDomain.LOCKSPACE,
+        `Lockspace location ${path} exists, but is not a directory`,
+      );
+    }
+    return this.restore(path);
+  }
+
+  /** A lockspace as a state document knows it: its directory is not looked at. */
+  restore(path: ByteString): Lockspace {
+    const lockspace = { directory: path, resources: new Map<ByteString, Resource>() };
+    this.byPath.set(path, lockspace);
+    return lockspace;
+  }
+
+  /** Makes the file of a resource that nobody holds. One that exists is fine. */
+  createResource(lockspace: Lockspace, name: ByteString): void {
+    this.refuseHeld(lockspace, name);
+    const path = resourcePath(lockspace, name);
+    const fd = posix.createFile(path);
+    // Not domain LOCKSPACE: C reports it from a helper of its own.
+    if (fd < 0) throw systemError(ErrorDomain.NONE, fd, `cannot create file '${path}'`);
+    posix.close(fd);
+  }
+
+  /** Unlinks the file of a resource that nobody holds. None is fine. */
+  deleteResource(lockspace: Lockspace, name: ByteString): void {
+    this.refuseHeld(lockspace, name);
+    const path = resourcePath(lockspace, name);
+    const status = posix.unlink(path);
+    if (status < 0 && status !== -ENOENT) {
+      throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
+    }
+  }
+
+  acquire(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
+    const present = lockspace.resources.get(name);
+    if (present !== undefined) {
+      if ((present.flags & flags & AcquireFlag.SHARED) === 0) throw this.refuse(lockspace, name, present, hold);
+      this.addHold(present, hold);
+      return;
+    }
+    const path = resourcePath(lockspace, name);
+    const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
+    const file = lockFile(path, (flags & AcquireFlag.SHARED) !== 0, create);
+    if ('kind' in file) throw this.failure(lockspace, name, path, create, file, hold);
+    const resource: Resource = { lockspace, name, path, flags, file, holds: [] };
+    lockspace.resources.set(name, resource);
+    this.addHold(resource, hold);
+  }
+
+  /** A resource as a state document knows it, its file open and locked already. */
+  restoreResource(lockspace: Lockspace, name: ByteString, path: ByteString, flags: number, file: HeldFile): Resource {
+    const resource: Resource = { lockspace, name, path, flags, file, holds: [] };
+    lockspace.resources.set(name, resource);
+    return resource;
+  }
+
+  /** Adds a hold without asking anybody: for one that was there before a restart. */
+  addHold(resource: Resource, hold: Hold): void {
+    resource.holds.push(hold);
+    const { pid } = hold.owner;
+    const holdings = this.byOwner.get(pid);
+    if (holdings === undefined) this.byOwner.set(pid, new Set([resource]));
+    else holdings.add(resource);
+    this.observer?.acquired(resource, hold);
+  }
+
+  release(lockspace: Lockspace, name: ByteString, pid: number): void {
+    const resource = lockspace.resources.get(name);
+    if (resource === undefined) {
+      throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
+    }
+    const index = resource.holds.findIndex(({ owner }) => owner.pid === pid);
+    if (index < 0) {
+      throw new RpcError(
+        ErrorCode.INTERNAL_ERROR,
+        ErrorDomain.LOCKSPACE,
+        `owner ${pid} does not hold the resource lock`,
+      );
+    }
+    this.dropHold(resource, index);
+  }
+
+  /** Releases every hold that the owner has on the resource. */
+  releaseOwner(resource: Resource, pid: number): void {
+    for (let index = resource.holds.length - 1; index >= 0; index--) {
+      if (resource.holds[index]?.owner.pid === pid) this.dropHold(resource, index);
+    }
+  }
+
+  /** Ends a resource whoever holds it, as the daemon's own end does. */
+  endResource(resource: Resource): void {
+    while (resource.holds.length > 0) this.dropHold(resource, resource.holds.length - 1);
+  }
+
+  private dropHold(resource: Resource, index: number): void {
+    const { holds, lockspace, name, file, path, flags } = resource;
+    const [hold] = holds.splice(index, 1);
+    if (hold === undefined) return;
+    const { pid } = hold.owner;
+    if (!holds.some(({ owner }) => owner.pid === pid)) {
+      const holdings = this.byOwner.get(pid);
+      holdings?.delete(resource);
+      if (holdings?.size === 0) this.byOwner.delete(pid);
+    }
+    if (holds.length === 0) {
+      lockspace.resources.delete(name);
+      releaseFile(file, path, (flags & AcquireFlag.AUTOCREATE) !== 0);
+    }
+    this.observer?.released(resource, hold);
+  }
+
+  private refuseHeld(lockspace: Lockspace, name: ByteString): void {
+    if (lockspace.resources.has(name)) throw busy(name);
+  }
+
+  private refuse(lockspace: Lockspace, name: ByteString, heldBy: Resource | undefined, hold: Hold): RpcError {
+    const path = heldBy?.path ?? resourcePath(lockspace, name);
+    this.observer?.refused({ lockspace: lockspace.directory, name, path, heldBy, hold });
+    return busy(name);
+  }
+
+  private failure(
+    lockspace: Lockspace,
+    name: ByteString,
+    path: ByteString,
+    create: boolean,
+    failure: LockFailure,
+    hold: Hold,
+  ): RpcError {
+    switch (failure.kind) {
+      case 'busy':
+        return this.refuse(lockspace, name, undefined, hold);
+      case 'lock':
+        return systemError(ErrorDomain.LOCKSPACE, failure.errno, `Unable to acquire lock on '${path}'`);
+      case 'open':
+        if (failure.errno === ENAMETOOLONG && this.dialect.bareNameTooLong) {
+          return new RpcError(ErrorCode.SYSTEM_ERROR, ErrorDomain.LOCKSPACE, 'File name too long', ENAMETOOLONG);
+        }
+        return systemError(
+          ErrorDomain.LOCKSPACE,
+          failure.errno,
+          `Unable to open${create ? '/create' : ''} resource ${path}`,
+        );
+    }
+  }
+}
+
+const NOTHING: ReadonlySet<Resource> = new Set();
+
+function busy(name: ByteString): RpcError {
+  return new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
+}
+
+function cannotCreate(path: ByteString, error: number): RpcError {
+  return systemError(ErrorDomain.LOCKSPACE, error, `Unable to create lockspace ${path}`);
+}
+
+/** The file of a resource. In the default lockspace the name is the path. */
+export function resourcePath({ directory }: Lockspace, name: ByteString): ByteString {
+  return directory === '' ? name : `${directory}/${name}`;
+}

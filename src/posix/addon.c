@@ -1,0 +1,601 @@
+/*
+ * The only native code of the daemon: the system calls that Node.js lacks, each returning its errno, and the poller
+ * that feeds every connection through one epoll descriptor. N-API and libuv only, no V8 API, so that one build serves
+ * every Node.js of the same N-API version. posix.ts is its typed face and documents each function.
+ *
+ * Strings that name files arrive as latin1: one byte a character, whatever bytes the name holds.
+ */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
+#define PATH_SIZE (2 * 65536 + 2)
+
+/* Static, because the daemon's JavaScript runs on one thread, and because it is too large for a stack. */
+static char path_buffer[PATH_SIZE];
+
+#define ARGS(count)                                                                                                    \
+    napi_value argv[count];                                                                                            \
+    size_t argc = count;                                                                                               \
+    napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
+
+static napi_value number(napi_env env, int64_t value) {
+    napi_value result;
+    napi_create_int64(env, value, &result);
+    return result;
+}
+
+static int32_t arg_int(napi_env env, napi_value value) {
+    int32_t result = -1;
+    napi_get_value_int32(env, value, &result);
+    return result;
+}
+
+static int64_t arg_long(napi_env env, napi_value value) {
+    int64_t result = 0;
+    napi_get_value_int64(env, value, &result);
+    return result;
+}
+
+static bool arg_bool(napi_env env, napi_value value) {
+    bool result = false;
+    napi_get_value_bool(env, value, &result);
+    return result;
+}
+
+/* The path in `value`, or NULL with errno set when no path can be that long. */
+static const char *arg_path(napi_env env, napi_value value) {
+    size_t length = 0;
+    napi_get_value_string_latin1(env, value, path_buffer, PATH_SIZE, &length);
+    if (length >= PATH_SIZE - 1) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    return path_buffer;
+}
+
+static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
+
+/* ---- locks ---------------------------------------------------------------------------------------------------- */
+
+static int set_lock(int fd, short type, off_t start, off_t length) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    int status;
+    do {
+        status = fcntl(fd, F_SETLK, &lock);
+    } while (status < 0 && errno == EINTR);
+    return status;
+}
+
+static napi_value posix_setlk(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    return result_of(env, set_lock(arg_int(env, argv[0]), (short)arg_int(env, argv[1]), arg_long(env, argv[2]),
+                                   arg_long(env, argv[3])));
+}
+
+static napi_value posix_getlk(napi_env env, napi_callback_info info) {
+    ARGS(5);
+    struct flock lock = {.l_type = (short)arg_int(env, argv[1]),
+                         .l_whence = SEEK_SET,
+                         .l_start = arg_long(env, argv[2]),
+                         .l_len = arg_long(env, argv[3])};
+    int32_t *out;
+    napi_get_typedarray_info(env, argv[4], NULL, NULL, (void **)&out, NULL, NULL);
+    if (fcntl(arg_int(env, argv[0]), F_GETLK, &lock) < 0) return number(env, -errno);
+    out[0] = lock.l_type;
+    out[1] = lock.l_pid;
+    return number(env, 0);
+}
+
+static void put_inode(double *out, const struct stat *st) {
+    out[0] = (double)st->st_dev;
+    /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
+    out[1] = (double)(st->st_ino >> 32);
+    out[2] = (double)(st->st_ino & 0xffffffffU);
+}
+
+static double *arg_doubles(napi_env env, napi_value value) {
+    double *out = NULL;
+    napi_get_typedarray_info(env, value, NULL, NULL, (void **)&out, NULL, NULL);
+    return out;
+}
+
+static int open_inode(const char *path, int flags, double *out) {
+    struct stat st;
+    int fd = open(path, flags | O_CLOEXEC, 0600);
+    if (fd < 0) return -errno;
+    if (fstat(fd, &st) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    put_inode(out, &st);
+    return fd;
+}
+
+/* Locks byte 0. 0, or 1 when `path` (which may be NULL) no longer names that file. */
+static int lock_named(int fd, bool shared, const char *path) {
+    struct stat opened, named;
+    if (set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1) < 0) return -errno;
+    if (path == NULL) return 0;
+    if (fstat(fd, &opened) < 0) return -errno;
+    return stat(path, &named) < 0 || named.st_dev != opened.st_dev || named.st_ino != opened.st_ino;
+}
+
+static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    const char *path = arg_path(env, argv[0]);
+    if (path == NULL) return number(env, -errno);
+    return number(env, open_inode(path, arg_int(env, argv[1]), arg_doubles(env, argv[2])));
+}
+
+static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    napi_valuetype type;
+    const char *path = NULL;
+    napi_typeof(env, argv[2], &type);
+    if (type == napi_string && (path = arg_path(env, argv[2])) == NULL) return number(env, -errno);
+    return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path));
+}
+
+/*
+ * createLocked(path, shared, out): the way of most acquires in one call. A file that was not there is made and locked;
+ * being new it cannot be held by this process under another name. -EEXIST when there is a file, or when the new one was
+ * taken away or locked by somebody else at once: the caller then goes the long way.
+ */
+static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    const char *path = arg_path(env, argv[0]);
+    if (path == NULL) return number(env, -errno);
+    int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, arg_doubles(env, argv[2]));
+    if (fd < 0) return number(env, fd);
+    if (lock_named(fd, arg_bool(env, argv[1]), path) == 0) return number(env, fd);
+    close(fd);
+    return number(env, -EEXIST);
+}
+
+/* unlinkClose(path, fd): the way of most releases. The errno is that of unlink; the descriptor is closed in any case. */
+static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    const char *path = arg_path(env, argv[0]);
+    int status = path == NULL || unlink(path) < 0 ? -errno : 0;
+    close(arg_int(env, argv[1]));
+    return number(env, status);
+}
+
+/* statInode(path, out): out[0..2] is the inode that the path names. */
+static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct stat st;
+    const char *path = arg_path(env, argv[0]);
+    if (path == NULL || stat(path, &st) < 0) return number(env, -errno);
+    put_inode(arg_doubles(env, argv[1]), &st);
+    return number(env, 0);
+}
+
+/* fstatInode(fd, out): out[0..2] is the inode behind the descriptor, out[3] its mode. */
+static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct stat st;
+    if (fstat(arg_int(env, argv[0]), &st) < 0) return number(env, -errno);
+    double *out = arg_doubles(env, argv[1]);
+    put_inode(out, &st);
+    out[3] = st.st_mode;
+    return number(env, 0);
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------- */
+
+static napi_value posix_create_file(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    const char *path = arg_path(env, argv[0]);
+    if (path == NULL) return number(env, -errno);
+    return result_of(env, open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+}
+
+static napi_value posix_unlink(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    const char *path = arg_path(env, argv[0]);
+    return result_of(env, path == NULL ? -1 : unlink(path));
+}
+
+static napi_value posix_close(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    return result_of(env, close(arg_int(env, argv[0])));
+}
+
+/* makeDirectory(path): 0 or -errno, one level, mode 0700. */
+static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    const char *path = arg_path(env, argv[0]);
+    return result_of(env, path == NULL ? -1 : mkdir(path, 0700));
+}
+
+/* fileType(path): st_mode & S_IFMT of what the path names, or -errno. */
+static napi_value posix_file_type(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    struct stat st;
+    const char *path = arg_path(env, argv[0]);
+    if (path == NULL || stat(path, &st) < 0) return number(env, -errno);
+    return number(env, st.st_mode & S_IFMT);
+}
+
+/* ---- processes and signals ------------------------------------------------------------------------------------ */
+
+static char **string_vector(napi_env env, napi_value array) {
+    uint32_t count = 0;
+    napi_get_array_length(env, array, &count);
+    char **vector = calloc(count + 1, sizeof(*vector));
+    if (vector == NULL) return NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        napi_value item;
+        size_t length = 0;
+        napi_get_element(env, array, i, &item);
+        napi_get_value_string_utf8(env, item, NULL, 0, &length);
+        vector[i] = malloc(length + 1);
+        if (vector[i] == NULL) abort();
+        napi_get_value_string_utf8(env, item, vector[i], length + 1, &length);
+    }
+    return vector;
+}
+
+static void free_vector(char **vector) {
+    for (char **item = vector; item != NULL && *item != NULL; item++) free(*item);
+    free(vector);
+}
+
+static napi_value posix_execve(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    char **path = string_vector(env, argv[0]);
+    char **arguments = string_vector(env, argv[1]);
+    char **environment = string_vector(env, argv[2]);
+    int error = ENOMEM;
+
+    if (path != NULL && arguments != NULL && environment != NULL) {
+        execve(path[0], arguments, environment);
+        error = errno;
+    }
+    free_vector(path);
+    free_vector(arguments);
+    free_vector(environment);
+    return number(env, -error);
+}
+
+static napi_value posix_block_signal(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, arg_int(env, argv[0]));
+    return number(env, -pthread_sigmask(arg_bool(env, argv[1]) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL));
+}
+
+static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    return result_of(env, prctl(PR_SET_NAME, arg_path(env, argv[0])));
+}
+
+/* ---- sockets -------------------------------------------------------------------------------------------------- */
+
+/* The address of `path`; a leading '@' or NUL means the abstract namespace. 0 when the path is too long. */
+static socklen_t unix_address(napi_env env, napi_value value, struct sockaddr_un *address) {
+    size_t length = 0;
+    memset(address, 0, sizeof(*address));
+    address->sun_family = AF_UNIX;
+    napi_get_value_string_latin1(env, value, path_buffer, PATH_SIZE, &length);
+    if (length == 0 || length >= sizeof(address->sun_path)) return 0;
+    memcpy(address->sun_path, path_buffer, length);
+    if (address->sun_path[0] == '@') address->sun_path[0] = '\0';
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (address->sun_path[0] != '\0'));
+}
+
+static napi_value posix_listen_unix(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct sockaddr_un address;
+    socklen_t length = unix_address(env, argv[0], &address);
+    if (length == 0) return number(env, -ENAMETOOLONG);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return number(env, -errno);
+    if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, arg_int(env, argv[1])) < 0) {
+        int error = errno;
+        close(fd);
+        return number(env, -error);
+    }
+    return number(env, fd);
+}
+
+/* connectUnix(path): 0 when somebody listens there, else -errno. */
+static napi_value posix_probe_unix(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    struct sockaddr_un address;
+    socklen_t length = unix_address(env, argv[0], &address);
+    if (length == 0) return number(env, -ENAMETOOLONG);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return number(env, -errno);
+    int status = connect(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+    close(fd);
+    return number(env, status);
+}
+
+static napi_value posix_send_datagram(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct sockaddr_un address;
+    void *data;
+    size_t size;
+    socklen_t length = unix_address(env, argv[0], &address);
+    if (length == 0) return number(env, -ENAMETOOLONG);
+    napi_get_buffer_info(env, argv[1], &data, &size);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return number(env, -errno);
+    int status = sendto(fd, data, size, MSG_NOSIGNAL, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+    close(fd);
+    return number(env, status);
+}
+
+/* peerCredentials(fd, out): out = pid, uid, gid of the process that connected. */
+static napi_value posix_peer_credentials(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return number(env, -errno);
+    double *out = arg_doubles(env, argv[1]);
+    out[0] = peer.pid;
+    out[1] = peer.uid;
+    out[2] = peer.gid;
+    return number(env, 0);
+}
+
+/* peerSecurity(fd): the peer's SELinux context, or null where the kernel has none. */
+static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    char context[4096];
+    socklen_t size = sizeof(context) - 1;
+    napi_value result;
+    if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERSEC, context, &size) < 0) {
+        napi_get_null(env, &result);
+        return result;
+    }
+    context[size] = '\0';
+    napi_create_string_latin1(env, context, NAPI_AUTO_LENGTH, &result);
+    return result;
+}
+
+/* socketKind(fd): 0 no stream socket, 1 a connected one, 2 a listening one; -errno when the descriptor is not open. */
+static napi_value posix_socket_kind(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    int fd = arg_int(env, argv[0]);
+    struct stat st;
+    int type = 0, listening = 0;
+    socklen_t size = sizeof(int);
+    if (fstat(fd, &st) < 0) return number(env, -errno);
+    if (!S_ISSOCK(st.st_mode)) return number(env, 0);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM) return number(env, 0);
+    size = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0) return number(env, -errno);
+    return number(env, listening ? 2 : 1);
+}
+
+static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    int fd = arg_int(env, argv[0]);
+    int flags = fcntl(fd, F_GETFL);
+    return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+/* send(fd, buffer, start, end): bytes sent, or -errno. Never waits, never raises SIGPIPE. */
+static napi_value posix_send(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    char *data;
+    size_t size;
+    int32_t start = arg_int(env, argv[2]), end = arg_int(env, argv[3]);
+    napi_get_buffer_info(env, argv[1], (void **)&data, &size);
+    ssize_t sent;
+    do {
+        sent = send(arg_int(env, argv[0]), data + start, (size_t)(end - start), MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    return number(env, sent < 0 ? -errno : sent);
+}
+
+/* ---- poller --------------------------------------------------------------------------------------------------- */
+
+/*
+ * All sockets hang on one epoll descriptor of our own, and libuv watches only that. A round reads every ready
+ * connection into one shared buffer and accepts what waits, then calls JavaScript once with the list of what happened.
+ * So the price of entering JavaScript is paid once a round, idle connections cost nothing, and taking over thousands of
+ * inherited connections after a restart is one epoll_ctl each.
+ */
+#define ROUND_EVENTS 256
+#define READ_MOST 16384
+#define RECORD_WORDS 6
+
+enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3 };
+
+static struct {
+    napi_env env;
+    napi_ref callback;
+    napi_ref keep_records, keep_input, keep_budgets;
+    napi_async_context context;
+    uv_poll_t handle;
+    int epoll;
+    int32_t *records;
+    uint32_t record_limit;
+    char *input;
+    size_t input_size;
+    int32_t *budgets; /* how many connections each listener may still accept; JavaScript writes it */
+} poller = {.epoll = -1};
+
+static int32_t *record(uint32_t index, int32_t type, int32_t fd, int32_t a, int32_t b, int32_t c, int32_t d) {
+    int32_t *words = poller.records + (size_t)index * RECORD_WORDS;
+    words[0] = type;
+    words[1] = fd;
+    words[2] = a;
+    words[3] = b;
+    words[4] = c;
+    words[5] = d;
+    return words;
+}
+
+static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
+    while (*budget > 0 && used < poller.record_limit) {
+        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EINTR || errno == ECONNABORTED) continue;
+            if (errno == EAGAIN) break;
+            record(used++, RECORD_ACCEPT, listener, -errno, 0, 0, 0);
+            break;
+        }
+        struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+        socklen_t size = sizeof(peer);
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+        (*budget)--;
+        record(used++, RECORD_ACCEPT, listener, fd, peer.pid, (int32_t)peer.uid, (int32_t)peer.gid);
+    }
+    return used;
+}
+
+/*
+ * No room is given for descriptors: the kernel then drops what a peer attached and says so (MSG_CTRUNC). They are never
+ * ours, so they cannot leak, and closing them cannot drop a lock that this process holds on the same file.
+ */
+static ssize_t receive(int fd, char *into, size_t size, bool *descriptors) {
+    struct iovec data = {.iov_base = into, .iov_len = size};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+    ssize_t got;
+    do {
+        got = recvmsg(fd, &message, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
+    *descriptors = got >= 0 && (message.msg_flags & MSG_CTRUNC) != 0;
+    return got < 0 ? -errno : got;
+}
+
+static void on_ready(uv_poll_t *handle, int status, int events) {
+    struct epoll_event ready[ROUND_EVENTS];
+    uint32_t used = 0;
+    size_t filled = 0;
+    (void)handle;
+    (void)events;
+    if (status < 0) return;
+
+    int count = epoll_wait(poller.epoll, ready, ROUND_EVENTS, 0);
+    for (int i = 0; i < count && used < poller.record_limit; i++) {
+        int fd = (int)(uint32_t)ready[i].data.u64;
+        uint32_t listener = (uint32_t)(ready[i].data.u64 >> 32); /* its place in budgets, from 1; 0 a connection */
+        if (listener != 0) {
+            used = accept_waiting(fd, poller.budgets + listener - 1, used);
+        } else if (ready[i].events & EPOLLOUT) {
+            record(used++, RECORD_WRITABLE, fd, 0, 0, 0, 0);
+        } else {
+            size_t room = poller.input_size - filled;
+            bool descriptors;
+            if (room == 0) break; /* what is left stays ready for the next round */
+            ssize_t got = receive(fd, poller.input + filled, room < READ_MOST ? room : READ_MOST, &descriptors);
+            if (got == -EAGAIN) continue;
+            record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
+            if (got > 0) filled += (size_t)got;
+        }
+    }
+    if (used == 0) return;
+
+    napi_handle_scope scope;
+    napi_value callback, global, argument, result;
+    napi_open_handle_scope(poller.env, &scope);
+    napi_get_reference_value(poller.env, poller.callback, &callback);
+    napi_get_global(poller.env, &global);
+    napi_create_uint32(poller.env, used, &argument);
+    if (napi_make_callback(poller.env, poller.context, global, callback, 1, &argument, &result) ==
+        napi_pending_exception) {
+        napi_value exception;
+        napi_get_and_clear_last_exception(poller.env, &exception);
+        napi_fatal_exception(poller.env, exception);
+    }
+    napi_close_handle_scope(poller.env, scope);
+}
+
+static napi_value poller_start(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    uv_loop_t *loop;
+    napi_value name;
+    size_t words = 0;
+
+    poller.env = env;
+    napi_create_reference(env, argv[0], 1, &poller.callback);
+    napi_create_reference(env, argv[1], 1, &poller.keep_records);
+    napi_create_reference(env, argv[2], 1, &poller.keep_input);
+    napi_create_reference(env, argv[3], 1, &poller.keep_budgets);
+    napi_get_typedarray_info(env, argv[1], NULL, &words, (void **)&poller.records, NULL, NULL);
+    napi_get_buffer_info(env, argv[2], (void **)&poller.input, &poller.input_size);
+    napi_get_typedarray_info(env, argv[3], NULL, NULL, (void **)&poller.budgets, NULL, NULL);
+    poller.record_limit = (uint32_t)(words / RECORD_WORDS);
+    napi_create_string_utf8(env, "poller", NAPI_AUTO_LENGTH, &name);
+    napi_async_init(env, NULL, name, &poller.context);
+
+    poller.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (poller.epoll < 0) return number(env, -errno);
+    napi_get_uv_event_loop(env, &loop);
+    int status = uv_poll_init(loop, &poller.handle, poller.epoll);
+    if (status == 0) status = uv_poll_start(&poller.handle, UV_READABLE, on_ready);
+    return number(env, status);
+}
+
+/* pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>. */
+static napi_value poller_set(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    int fd = arg_int(env, argv[1]);
+    struct epoll_event event = {.events = (uint32_t)arg_int(env, argv[2]),
+                                .data.u64 = (uint64_t)arg_int(env, argv[3]) << 32 | (uint32_t)fd};
+    return result_of(env, epoll_ctl(poller.epoll, arg_int(env, argv[0]), fd, &event));
+}
+
+/* ---- module --------------------------------------------------------------------------------------------------- */
+
+static napi_value init(napi_env env, napi_value exports) {
+    const napi_property_descriptor functions[] = {
+#define FUNCTION(name, function) {name, NULL, function, NULL, NULL, NULL, napi_default, NULL}
+        FUNCTION("setlk", posix_setlk),
+        FUNCTION("getlk", posix_getlk),
+        FUNCTION("openInode", posix_open_inode),
+        FUNCTION("lockNamed", posix_lock_named),
+        FUNCTION("createLocked", posix_create_locked),
+        FUNCTION("unlinkClose", posix_unlink_close),
+        FUNCTION("statInode", posix_stat_inode),
+        FUNCTION("fstatInode", posix_fstat_inode),
+        FUNCTION("createFile", posix_create_file),
+        FUNCTION("unlink", posix_unlink),
+        FUNCTION("close", posix_close),
+        FUNCTION("makeDirectory", posix_mkdir),
+        FUNCTION("fileType", posix_file_type),
+        FUNCTION("execve", posix_execve),
+        FUNCTION("blockSignal", posix_block_signal),
+        FUNCTION("setProcessName", posix_set_process_name),
+        FUNCTION("listenUnix", posix_listen_unix),
+        FUNCTION("probeUnix", posix_probe_unix),
+        FUNCTION("sendDatagram", posix_send_datagram),
+        FUNCTION("peerCredentials", posix_peer_credentials),
+        FUNCTION("peerSecurity", posix_peer_security),
+        FUNCTION("socketKind", posix_socket_kind),
+        FUNCTION("setNonblocking", posix_set_nonblocking),
+        FUNCTION("send", posix_send),
+        FUNCTION("pollerStart", poller_start),
+        FUNCTION("pollerSet", poller_set),
+#undef FUNCTION
+    };
+    napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
+    return exports;
+}
+
+NAPI_MODULE(NODE_GYP_MODULE_NAME, init)

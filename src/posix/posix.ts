@@ -1,0 +1,149 @@
+/**
+ * The system calls that Node.js lacks, typed. Every function returns the result of its call, or a negative errno: what
+ * an errno means is for the caller to say, and libvirt's error texts depend on it.
+ */
+import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
+import { requireFromRoot } from './root.ts';
+
+const { errno } = os.constants;
+
+/** Kinds of POSIX record locks (fcntl.h). */
+export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
+export type LockType = (typeof LockType)[keyof typeof LockType];
+
+/** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
+export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, WORDS: 6 } as const;
+
+/** epoll's operations and event bits (sys/epoll.h). */
+export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, IN: 1, OUT: 4 } as const;
+
+interface Addon {
+  /** F_SETLK on `length` bytes from `start`, without waiting. */
+  setlk(fd: number, type: LockType, start: number, length: number): number;
+  /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
+  getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
+  /** Opens a file with `flags`; `out` gets its device and its inode in two halves. Returns the descriptor. */
+  openInode(path: ByteString, flags: number, out: Float64Array): number;
+  /** Locks byte 0 (read lock when `shared`). 0; or 1 when `path`, if given, no longer names the file that is open. */
+  lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
+  /**
+   * Creates a file that was not there and locks it, `out` as in {@link openInode}. -EEXIST also when it was gone or
+   * locked by another process the moment after. Returns the descriptor.
+   */
+  createLocked(path: ByteString, shared: boolean, out: Float64Array): number;
+  /** Unlinks the path, whose errno is returned, and closes the descriptor. */
+  unlinkClose(path: ByteString, fd: number): number;
+  /** Device, and inode in two halves, of what `path` names. */
+  statInode(path: ByteString, out: Float64Array): number;
+  /** Device, inode in two halves, and mode of what is open. */
+  fstatInode(fd: number, out: Float64Array): number;
+  /** Opens for writing, creating with mode 0600. Returns the descriptor. */
+  createFile(path: ByteString): number;
+  unlink(path: ByteString): number;
+  close(fd: number): number;
+  /** Makes one directory, mode 0700. */
+  makeDirectory(path: ByteString): number;
+  /** The file type bits (S_IFMT) of what `path` names. */
+  fileType(path: ByteString): number;
+  /** Replaces this process. Returns only on failure. */
+  execve(path: [string], args: readonly string[], environment: readonly string[]): number;
+  /** Blocks or unblocks a signal in this thread; the mask survives exec. */
+  blockSignal(signal: number, block: boolean): number;
+  /** Sets the name that ps and /proc/PID/comm show (at most 15 bytes). */
+  setProcessName(name: ByteString): number;
+  /** A listening, non-blocking UNIX stream socket. */
+  listenUnix(path: ByteString, backlog: number): number;
+  /** 0 when somebody listens at `path`; -ECONNREFUSED when the socket is a dead one. */
+  probeUnix(path: ByteString): number;
+  /** Sends one datagram to a UNIX socket; a leading `@` means the abstract namespace. */
+  sendDatagram(path: ByteString, data: Buffer): number;
+  /** SO_PEERCRED: pid, uid, gid into `out`. */
+  peerCredentials(fd: number, out: Float64Array): number;
+  /** SO_PEERSEC: the peer's SELinux context, or null where there is none. */
+  peerSecurity(fd: number): string | null;
+  /** 2 a listening stream socket, 1 a connected one, 0 something else. */
+  socketKind(fd: number): number;
+  setNonblocking(fd: number): number;
+  /** Sends `buffer` from `start` to `end` without waiting; returns the bytes taken. */
+  send(fd: number, buffer: Buffer, start: number, end: number): number;
+  /**
+   * Starts the poller. Each round it fills `records` with six words an event, received bytes into `input`, and calls
+   * `onRound` with the number of records:
+   *
+   *     READ      fd  bytes (0: end of file, negative: -errno)  offset into input  1 if descriptors came with them
+   *     WRITABLE  fd
+   *     ACCEPT    listening fd  new fd (negative: -errno)  peer's pid  uid  gid
+   *
+   * `budgets` holds how many connections each listening socket may still accept, and is counted down.
+   */
+  pollerStart(onRound: (count: number) => void, records: Int32Array, input: Buffer, budgets: Int32Array): number;
+  /** epoll_ctl on the poller's descriptor. `listener` is 0 for a connection, else 1 + its index into the budgets. */
+  pollerSet(operation: number, fd: number, events: number, listener: number): number;
+}
+
+export const posix: Addon = requireFromRoot('./dist/posix.node') as Addon;
+
+/**
+ * The message of strerror(3) in the C locale, which error replies repeat. Node.js has texts of its own for some; these
+ * are glibc's.
+ */
+const STRERROR: Readonly<Record<number, string>> = {
+  [errno.EPERM]: 'Operation not permitted',
+  [errno.ENOENT]: 'No such file or directory',
+  [errno.EINTR]: 'Interrupted system call',
+  [errno.EIO]: 'Input/output error',
+  [errno.ENXIO]: 'No such device or address',
+  [errno.EBADF]: 'Bad file descriptor',
+  [errno.EAGAIN]: 'Resource temporarily unavailable',
+  [errno.ENOMEM]: 'Cannot allocate memory',
+  [errno.EACCES]: 'Permission denied',
+  [errno.EBUSY]: 'Device or resource busy',
+  [errno.EEXIST]: 'File exists',
+  [errno.EXDEV]: 'Invalid cross-device link',
+  [errno.ENODEV]: 'No such device',
+  [errno.ENOTDIR]: 'Not a directory',
+  [errno.EISDIR]: 'Is a directory',
+  [errno.EINVAL]: 'Invalid argument',
+  [errno.ENFILE]: 'Too many open files in system',
+  [errno.EMFILE]: 'Too many open files',
+  [errno.ENOTTY]: 'Inappropriate ioctl for device',
+  [errno.ETXTBSY]: 'Text file busy',
+  [errno.EFBIG]: 'File too large',
+  [errno.ENOSPC]: 'No space left on device',
+  [errno.ESPIPE]: 'Illegal seek',
+  [errno.EROFS]: 'Read-only file system',
+  [errno.EMLINK]: 'Too many links',
+  [errno.EPIPE]: 'Broken pipe',
+  [errno.EDEADLK]: 'Resource deadlock avoided',
+  [errno.ENAMETOOLONG]: 'File name too long',
+  [errno.ENOLCK]: 'No locks available',
+  [errno.ENOSYS]: 'Function not implemented',
+  [errno.ENOTEMPTY]: 'Directory not empty',
+  [errno.ELOOP]: 'Too many levels of symbolic links',
+  [errno.EOVERFLOW]: 'Value too large for defined data type',
+  [errno.EOPNOTSUPP]: 'Operation not supported',
+  [errno.EADDRINUSE]: 'Address already in use',
+  [errno.ENOBUFS]: 'No buffer space available',
+  [errno.ENOTCONN]: 'Transport endpoint is not connected',
+  [errno.ETIMEDOUT]: 'Connection timed out',
+  [errno.ECONNREFUSED]: 'Connection refused',
+  [errno.ECONNRESET]: 'Connection reset by peer',
+  [errno.ESTALE]: 'Stale file handle',
+  [errno.EDQUOT]: 'Disk quota exceeded',
+  [errno.ESRCH]: 'No such process',
+  [errno.E2BIG]: 'Argument list too long',
+  [errno.ENOEXEC]: 'Exec format error',
+};
+
+/** glibc's text for an errno (positive or, as the functions here return it, negative). */
+export function strerror(error: number): string {
+  const code = Math.abs(error);
+  return STRERROR[code] ?? `Unknown error ${code}`;
+}
+
+/** The inode key of what {@link Addon.openInode} or {@link Addon.statInode} wrote: equal for equal files only. */
+export function inodeKey(out: Float64Array): string {
+  const [device = 0, high = 0, low = 0] = out;
+  return `${device}:${high === 0 ? '' : high}:${low}`;
+}

@@ -1,0 +1,245 @@
+/**
+ * One client: finds the messages in its bytes, has them served one after the other, and sends the replies. A reply that
+ * the peer does not take stops the reading of its requests, so that what a connection can make the daemon hold is
+ * bounded: one reply burst, and of a message as much as its program can use.
+ */
+import os from 'node:os';
+import { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
+import { logger } from '../daemon/log/log.ts';
+import { posix, strerror } from '../posix/posix.ts';
+import { poller, type Pollable } from './poller.ts';
+
+const log = logger('rpc.netserverclient');
+const { EAGAIN } = os.constants.errno;
+
+/** Replies are sent when this many bytes have been gathered, or when all that was received is served. */
+const OUTPUT_BURST = 64 * 1024;
+/** Offset of the message's type word, and of the descriptor count of a CALL_WITH_FDS. */
+const TYPE_OFFSET = 16;
+
+/** Who is at the other end, as the kernel saw it when the connection was made (SO_PEERCRED). */
+export interface Peer {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** What a connection needs of the server it belongs to. */
+export interface ConnectionHost {
+  /** How many bytes of a message its programs can make use of; the rest is read and dropped. */
+  readonly retain: number;
+  /** Serves the message in `reader`, appending its reply to `out`. */
+  serve(connection: Connection, reader: XdrReader, out: XdrWriter): void;
+  /** The connection is gone: its descriptor is closed. */
+  closed(connection: Connection): void;
+}
+
+/** Bytes of a connection that were received but not served, and replies that wait; what a restart must carry over. */
+export interface Backlog {
+  /** Received and not served: at most one incomplete message, or whole ones behind unsent replies. */
+  readonly received: Buffer;
+  /** Bytes of the message at the start of `received` that are still to come only to be dropped. */
+  readonly skip: number;
+  /** Replies, or parts of one, that the peer has not taken. */
+  readonly unsent: Buffer;
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+// Shared by all connections: served one at a time, to the end.
+const reader = new XdrReader(NO_BYTES);
+const out = new XdrWriter(OUTPUT_BURST * 2);
+
+export class Connection implements Pollable {
+  readonly fd: number;
+  readonly id: number;
+  readonly peer: Peer;
+  /** Seconds since 1970. */
+  readonly connectedAt: number;
+  isOpen = true;
+  private readonly host: ConnectionHost;
+  /** Received bytes that are not served yet: its first `heldLength` bytes. */
+  private held: Buffer = NO_BYTES;
+  private heldLength = 0;
+  /** How many bytes of the message at the start of `held` are still to come, only to be dropped. */
+  private skip = 0;
+  private unsent: Buffer = NO_BYTES;
+  private closing = false;
+
+  constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
+    this.host = host;
+    this.fd = fd;
+    this.id = id;
+    this.peer = peer;
+    this.connectedAt = connectedAt;
+  }
+
+  /** Begins to serve: from now on the poller calls. */
+  start(): void {
+    poller.add(this.fd, this);
+    if (this.unsent.length > 0) poller.awaitWritable(this.fd);
+    else this.serveHeld();
+  }
+
+  onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void {
+    if (length > 0) this.receive(input, offset, offset + length, descriptors);
+    else {
+      if (length < 0) log.debug(() => `reading from client ${this.id}: ${strerror(length)}`);
+      this.close();
+    }
+  }
+
+  onWritable(): void {
+    const { unsent } = this;
+    this.unsent = NO_BYTES;
+    if (!this.send(unsent, unsent.length)) return;
+    if (this.closing) {
+      this.close();
+      return;
+    }
+    poller.awaitReadable(this.fd);
+    // What came before the peer stopped reading is served before anything new is read.
+    this.serveHeld();
+  }
+
+  /** Closes once the replies gathered so far are sent, serving nothing more: the way an admin client's CLOSE ends. */
+  closeAfterReply(): void {
+    this.closing = true;
+  }
+
+  close(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    poller.remove(this.fd);
+    posix.close(this.fd);
+    this.host.closed(this);
+  }
+
+  /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
+  sendEvent(bytes: Buffer): boolean {
+    if (!this.isOpen || this.unsent.length > 0) return false;
+    this.send(bytes, bytes.length);
+    return true;
+  }
+
+  /** What a restart carries over. */
+  get backlog(): Backlog {
+    return { received: this.held.subarray(0, this.heldLength), skip: this.skip, unsent: this.unsent };
+  }
+
+  /** Takes up what a restart carried over; before {@link start}. */
+  restore({ received, skip, unsent }: Backlog): void {
+    this.held = received;
+    this.heldLength = received.length;
+    this.skip = skip;
+    this.unsent = unsent;
+  }
+
+  private receive(input: Buffer, start: number, end: number, descriptors: boolean): void {
+    if (this.skip > 0) {
+      const dropped = Math.min(this.skip, end - start);
+      this.skip -= dropped;
+      start += dropped;
+      if (this.skip > 0) return;
+      // Its tail gone, the message goes on as the shorter one that it is now.
+      this.held.writeUInt32BE(this.heldLength, 0);
+    } else if (this.heldLength === 0 && this.unsent.length === 0) {
+      this.serve(input, start, end, descriptors);
+      return;
+    }
+    this.hold(input, start, end);
+    if (this.unsent.length === 0) this.serveHeld(descriptors);
+  }
+
+  /** Serves what is held, unless it is clear that its first message is not whole yet. */
+  private serveHeld(descriptors = false): void {
+    const { held, heldLength } = this;
+    if (heldLength < LENGTH_SIZE) return;
+    const length = held.readUInt32BE(0);
+    if (length <= MESSAGE_MAX && heldLength < length) return;
+    this.held = NO_BYTES;
+    this.heldLength = 0;
+    this.serve(held, 0, heldLength, descriptors);
+  }
+
+  /** Serves every whole message between `start` and `end`, sends the replies, and holds the bytes that are left. */
+  private serve(bytes: Buffer, start: number, end: number, descriptors: boolean): void {
+    let at = start;
+    out.length = 0;
+    while (end - at >= LENGTH_SIZE && !this.closing) {
+      const size = this.sizeOf(bytes, at, end, descriptors);
+      if (size < 0) {
+        this.flush();
+        this.close();
+        return;
+      }
+      if (size > end - at) break;
+      reader.reset(bytes, at, at + bytes.readUInt32BE(at));
+      this.host.serve(this, reader, out);
+      if (!this.isOpen) return;
+      at += size;
+      if (out.length >= OUTPUT_BURST && !this.flush()) break;
+    }
+    this.flush();
+    if (!this.isOpen) return;
+    if (!this.closing) this.hold(bytes, at, end);
+    else if (this.unsent.length === 0) this.close();
+  }
+
+  /**
+   * Bytes that the message at `at` takes, with the data bytes that carry its descriptors, as far as can be told yet.
+   * Negative when the peer is to be disconnected.
+   */
+  private sizeOf(bytes: Buffer, at: number, end: number, descriptors: boolean): number {
+    const length = bytes.readUInt32BE(at);
+    // C reads what is too short for a header to its end before it objects.
+    if (length >= LENGTH_SIZE && length < MESSAGE_MIN && end - at < length) return length;
+    if (!isLengthValid(length)) {
+      log.warn(`Client ${this.id} (pid ${this.peer.pid}) sent a message of ${length} bytes and is disconnected`);
+      return -1;
+    }
+    if (end - at < length || bytes.readInt32BE(at + TYPE_OFFSET) !== MessageType.CALL_WITH_FDS) return length;
+    const count = length < MESSAGE_MIN + 4 ? DESCRIPTORS_MAX + 1 : bytes.readUInt32BE(at + MESSAGE_MIN);
+    if (count > DESCRIPTORS_MAX) return -1;
+    // A data byte without its descriptor ends the connection, as in C. The kernel ends a read behind the byte that a
+    // descriptor came with, so it is told for the last byte of a read, and every byte before has been checked already.
+    return end - at > length && count > 0 && !descriptors ? -1 : length + count;
+  }
+
+  /** Keeps bytes for later, in a buffer that grows with what arrives and not with what a length word promises. */
+  private hold(bytes: Buffer, start: number, end: number): void {
+    if (start === end) return;
+    const length = this.heldLength + end - start;
+    if (length > this.held.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(length, Math.min(this.held.length * 2, this.host.retain * 2)));
+      this.held.copy(larger, 0, 0, this.heldLength);
+      this.held = larger;
+    }
+    bytes.copy(this.held, this.heldLength, start, end);
+    this.heldLength = length;
+    // The rest of a message that is longer than any program reads passes by unseen.
+    if (length >= this.host.retain) this.skip = Math.max(0, this.held.readUInt32BE(0) - length);
+  }
+
+  /** Sends the replies gathered in `out`. False when some of them must wait for the peer. */
+  private flush(): boolean {
+    const { length } = out;
+    out.length = 0;
+    return length === 0 || (this.isOpen && this.send(out.buffer, length));
+  }
+
+  /** Sends `length` bytes. False when the peer does not take all: the rest is kept in `unsent` for {@link onWritable}. */
+  private send(bytes: Buffer, length: number): boolean {
+    const sent = posix.send(this.fd, bytes, 0, length);
+    if (sent === length) return true;
+    if (sent < 0 && sent !== -EAGAIN) {
+      log.debug(() => `writing to client ${this.id}: ${strerror(sent)}`);
+      this.close();
+      return false;
+    }
+    this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0), length));
+    poller.awaitWritable(this.fd);
+    return false;
+  }
+}

@@ -1,0 +1,79 @@
+/** What differs between libvirt versions in the bytes a client sees. One table, chosen by `libvirt_version`. */
+
+/** The version as libvirt counts it: major * 1000000 + minor * 1000 + micro. */
+export type VersionNumber = number;
+
+export interface Dialect {
+  /** The first version that speaks so. */
+  readonly since: VersionNumber;
+  /** How a prefixed error's format (str1) names its argument. */
+  readonly detailFormat: '%s' | '%1$s';
+  /** CREATE_LOCKSPACE on a lockspace that exists is an error. */
+  readonly createLockspaceOnce: boolean;
+  /** CREATE_LOCKSPACE and NEW refuse a relative path. */
+  readonly absoluteLockspaces: boolean;
+  /** A path beyond PATH_MAX in an acquire is reported by its errno alone. */
+  readonly bareNameTooLong: boolean;
+  /** The admin program's error when client limits contradict each other. */
+  readonly contradictingLimits: string;
+  /** A wrongly typed parameter is reported with what was given and what was wanted exchanged. */
+  readonly wrongTypeSwapped: boolean;
+  /** How log outputs are named in errors. */
+  readonly logOutput: 'output' | 'log output';
+  /** The highest procedure of the admin program. */
+  readonly adminProcedures: number;
+}
+
+const V7: Dialect = {
+  since: 0,
+  detailFormat: '%s',
+  createLockspaceOnce: true,
+  absoluteLockspaces: true,
+  bareNameTooLong: true,
+  contradictingLimits:
+    'The overall maximum number of clients must be greater than the maximum number of clients waiting for authentication',
+  wrongTypeSwapped: false,
+  logOutput: 'output',
+  adminProcedures: 18,
+};
+
+const V9: Dialect = {
+  ...V7,
+  since: 9_000_000,
+  createLockspaceOnce: false,
+  absoluteLockspaces: false,
+  bareNameTooLong: false,
+  contradictingLimits:
+    'The overall maximum number of clients waiting for authentication must not be less than the overall maximum number of clients',
+  logOutput: 'log output',
+  adminProcedures: 19,
+};
+
+const V11: Dialect = {
+  ...V9,
+  since: 11_003_000,
+  detailFormat: '%1$s',
+  contradictingLimits:
+    'The overall maximum number of clients must not be less than the number of clients waiting for authentication',
+  adminProcedures: 20,
+};
+
+const V12: Dialect = { ...V11, since: 12_008_000, wrongTypeSwapped: true };
+
+const DIALECTS: readonly Dialect[] = [V12, V11, V9, V7];
+
+/** The version that the daemon claims unless its configuration says otherwise. */
+export const DEFAULT_VERSION = '12.8.0';
+
+/** Reads `X.Y.Z` (each part at most three digits). Returns null for anything else. */
+export function parseVersion(text: string): VersionNumber | null {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
+  if (match === null) return null;
+  const [, major, minor, micro] = match;
+  return Number(major) * 1_000_000 + Number(minor) * 1000 + Number(micro);
+}
+
+/** The dialect of a version: that of the newest known one which is not newer. */
+export function dialectOf(version: VersionNumber): Dialect {
+  return DIALECTS.find(({ since }) => since <= version) ?? V7;
+}

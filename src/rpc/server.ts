@@ -1,0 +1,173 @@
+/**
+ * A server: its listening sockets, its clients, and how many of those it takes. The daemon has two, `virtlockd` and
+ * `admin`, as the admin program and the state document name them.
+ */
+import { assert } from '@hapi/hoek';
+import type { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { logger } from '../daemon/log/log.ts';
+import { posix, strerror } from '../posix/posix.ts';
+import { Connection, type ConnectionHost, type Peer } from './connection.ts';
+import { dispatch, type Service, type Speech } from './dispatch.ts';
+import { type Acceptor, poller } from './poller.ts';
+
+const log = logger('rpc.netserver');
+
+/** For how long nothing is accepted after descriptors ran out, as in C. */
+const EXHAUSTED_PAUSE_MS = 5000;
+/** Descriptors that accept leaves unused, for locks and for whatever else a request needs. */
+const DESCRIPTOR_RESERVE = 32;
+
+/** A socket that is listened on. */
+export interface Listener {
+  readonly fd: number;
+  /** Where it is bound; unlinked at the end when `unlink` says so (systemd's own sockets stay). */
+  readonly path: string | null;
+  readonly unlink: boolean;
+}
+
+export interface ServerOptions<C> {
+  readonly name: string;
+  readonly services: readonly Service<C>[];
+  readonly speech: Speech;
+  readonly maxClients: number;
+  readonly maxAnonymousClients: number;
+  /** The id of the next client. Ids start at 1 and are never used again. */
+  readonly nextClientId: number;
+  /** Bytes of a message that its programs can make use of. */
+  readonly retain: number;
+  /** The process's limit on descriptors. */
+  readonly descriptorLimit: number;
+  /** The context that handlers get for a connection, made when it opens. */
+  open(connection: Connection): C;
+  /** A connection has ended. */
+  closed(context: C): void;
+  /** The number of clients changed. */
+  changed(): void;
+}
+
+export class Server<C> implements ConnectionHost, Acceptor {
+  readonly name: string;
+  readonly retain: number;
+  readonly listeners: Listener[] = [];
+  readonly clients = new Map<number, { readonly connection: Connection; readonly context: C }>();
+  private readonly options: ServerOptions<C>;
+  private limits: { maxClients: number; maxAnonymousClients: number };
+  private nextId: number;
+  private exhausted: NodeJS.Timeout | undefined;
+  private accepting = false;
+
+  constructor(options: ServerOptions<C>) {
+    this.options = options;
+    this.name = options.name;
+    this.retain = options.retain;
+    this.limits = { maxClients: options.maxClients, maxAnonymousClients: options.maxAnonymousClients };
+    this.nextId = options.nextClientId;
+  }
+
+  get maxClients(): number {
+    return this.limits.maxClients;
+  }
+
+  /** The most clients that may be waiting for authentication. There is none here: it only is kept and reported. */
+  get maxAnonymousClients(): number {
+    return this.limits.maxAnonymousClients;
+  }
+
+  get nextClientId(): number {
+    return this.nextId;
+  }
+
+  /** Whether newcomers wait in the backlog because the server is full or descriptors ran out. */
+  get isFull(): boolean {
+    return this.exhausted !== undefined || this.clients.size >= this.limits.maxClients;
+  }
+
+  /** Lowering the limit closes nobody: newcomers wait until enough have left. */
+  setLimits(limits: { maxClients: number; maxAnonymousClients: number }): void {
+    this.limits = limits;
+    this.updateBudget();
+  }
+
+  addListener(listener: Listener): void {
+    this.listeners.push(listener);
+    poller.addListener(listener.fd, this);
+  }
+
+  /** Begins to accept, and to serve the clients that were taken over. */
+  start(): void {
+    this.accepting = true;
+    for (const { connection } of this.clients.values()) connection.start();
+    this.updateBudget();
+  }
+
+  /** Leaves newcomers in the backlog until {@link resume}. */
+  suspend(): void {
+    this.accepting = false;
+    this.updateBudget();
+  }
+
+  resume(): void {
+    this.accepting = true;
+    this.updateBudget();
+  }
+
+  /** Takes over an open connection, as a restart does: not served before {@link start}. */
+  adopt(fd: number, id: number, peer: Peer, connectedAt: number): { connection: Connection; context: C } {
+    assert(!this.clients.has(id), `two clients with id ${id}`);
+    const connection = new Connection(this, fd, id, peer, connectedAt);
+    const client = { connection, context: this.options.open(connection) };
+    this.clients.set(id, client);
+    this.nextId = Math.max(this.nextId, id + 1);
+    return client;
+  }
+
+  onAccept(fd: number, pid: number, uid: number, gid: number): void {
+    if (fd < 0) {
+      this.pause(strerror(fd));
+      return;
+    }
+    if (uid !== process.geteuid?.()) {
+      log.error(`${this.name}: peer with uid ${uid} (pid ${pid}) is not allowed to connect`);
+      posix.close(fd);
+      this.updateBudget();
+      return;
+    }
+    const { connection } = this.adopt(fd, this.nextId, { pid, uid, gid }, Math.floor(Date.now() / 1000));
+    connection.start();
+    if (fd >= this.options.descriptorLimit - DESCRIPTOR_RESERVE) {
+      this.pause(`descriptor ${fd} of ${this.options.descriptorLimit}`);
+    } else this.updateBudget();
+    this.options.changed();
+  }
+
+  serve(connection: Connection, reader: XdrReader, out: XdrWriter): void {
+    const client = this.clients.get(connection.id);
+    assert(client !== undefined, 'a message from a client that is gone');
+    dispatch(this.options.services, this.options.speech, client.context, reader, out);
+  }
+
+  closed(connection: Connection): void {
+    const client = this.clients.get(connection.id);
+    if (client === undefined) return;
+    this.clients.delete(connection.id);
+    this.updateBudget();
+    this.options.closed(client.context);
+    this.options.changed();
+  }
+
+  private pause(reason: string): void {
+    log.warn(`${this.name}: out of descriptors (${reason}), nobody is accepted for ${EXHAUSTED_PAUSE_MS / 1000} s`);
+    clearTimeout(this.exhausted);
+    this.exhausted = setTimeout(() => {
+      this.exhausted = undefined;
+      this.updateBudget();
+    }, EXHAUSTED_PAUSE_MS);
+    this.updateBudget();
+  }
+
+  private updateBudget(): void {
+    const open = this.accepting && this.exhausted === undefined;
+    const budget = open ? Math.max(0, this.limits.maxClients - this.clients.size) : 0;
+    for (const { fd } of this.listeners) poller.setBudget(fd, budget);
+  }
+}
