@@ -4,7 +4,7 @@ import { existsSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';
-import { Peer } from './wire.ts';
+import { Peer, lock } from './wire.ts';
 import { type LockRow, locksOf } from './observe.ts';
 
 export interface DaemonOptions {
@@ -14,6 +14,8 @@ export interface DaemonOptions {
   env?: Readonly<Record<string, string>>;
   /** Run as the lab's ordinary user, in session mode. */
   ordinary?: boolean;
+  /** The path inside the lab to start it by; default: programOf(kind). It is what SIGUSR1 executes again. */
+  program?: string;
   /** The lab to start it in; default: a new one of its own generation (ours: 9.0.0), closed by stop(). */
   lab?: Lab;
 }
@@ -100,7 +102,7 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.ordinary === undefined ? {} : { ordinary: options.ordinary }),
   };
-  const running = lab.spawn(programOf(kind), options.args ?? [], spawnOptions);
+  const running = lab.spawn(options.program ?? programOf(kind), options.args ?? [], spawnOptions);
   const directory = options.ordinary === true ? join(ordinaryUser.runtime, 'libvirt') : '/run/libvirt';
   const daemon = new LockDaemon(kind, lab, running, directory, options.lab === undefined);
   try {
@@ -117,4 +119,24 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
     throw new Error(`${(error as Error).message}\n${log}`, { cause: error });
   }
   return daemon;
+}
+
+/**
+ * Sends SIGUSR1 and waits until the process has executed a program anew and answers. The kernel puts another random base
+ * address in the auxiliary vector at every exec, so this sees one also where the program stays the same.
+ * @throws Error with the log when that does not come, or the process ends.
+ */
+export async function reexecute(daemon: { pid: number; socket: string; log: string }, limit = 10_000): Promise<void> {
+  const image = (): string => readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1');
+  const before = image();
+  process.kill(daemon.pid, 'SIGUSR1');
+  try {
+    await eventually('the process has executed its program again', () => image() !== before, limit);
+    const peer = await Peer.connect(daemon.socket);
+    // Unregistered: an error, but an answer, and it comes from the new program.
+    await peer.ask(lock.release('', 'none'));
+    peer.close();
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${daemon.log}`, { cause: error });
+  }
 }

@@ -38,11 +38,24 @@ export function allLocks(): LockRow[] {
   return rows;
 }
 
-/** The POSIX locks of one process, sorted by device, inode and start: what its lockspaces hold, and its pid file. */
+/**
+ * The POSIX locks of one process, sorted by device, inode and start: what its lockspaces hold, and its pid file.
+ * The kernel hands the table out a page at a time: while other processes lock and unlock, rows come twice or are left out.
+ * So a row counts once, and the table is read until two readings agree.
+ */
 export function locksOf(pid: number): LockRow[] {
-  return allLocks()
-    .filter((row) => row.pid === pid && row.kind === 'POSIX')
-    .sort((a, b) => a.device.localeCompare(b.device) || a.inode - b.inode || a.start - b.start);
+  const read = (): Map<string, LockRow> => {
+    const own = allLocks().filter((row) => row.pid === pid && row.kind === 'POSIX');
+    return new Map(own.map((row) => [JSON.stringify(row), row]));
+  };
+  let rows = read();
+  for (let readings = 0; readings < 20; readings++) {
+    const again = read();
+    const agree = again.size === rows.size && [...again.keys()].every((key) => rows.has(key));
+    rows = again;
+    if (agree) break;
+  }
+  return [...rows.values()].sort((a, b) => a.device.localeCompare(b.device) || a.inode - b.inode || a.start - b.start);
 }
 
 /** The lock a process has on the file at a path, as 'READ 0 0' (access, first and last byte); undefined when none. */
