@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { programOf } from '../lab/daemon.ts';
+import { executeAgain, install, programOf } from '../lab/daemon.ts';
 import { makeImage } from '../lab/guest.ts';
 import { Libvirtd } from '../lab/libvirtd.ts';
 import { lockOn } from '../lab/observe.ts';
@@ -14,40 +14,44 @@ describe(`session mode, lock daemon: ${underTest}`, function () {
   this.timeout(60_000);
   let lab: Lab;
   let libvirtd: Libvirtd;
+  let image: string;
 
-  before(async function () {
+  beforeEach(async function () {
     skipIf(this, missingDaemon(underTest), missingGuests(libvirtGeneration));
     lab = await Lab.open(libvirtGeneration);
-    // Where libvirtd looks for a lock daemon to start when its socket does not answer.
-    const env = { VIRTLOCKD_PATH: dirname(programOf(underTest)) };
-    libvirtd = new Libvirtd(lab, { ordinary: true, env });
-    await libvirtd.start();
+    image = makeImage(lab.directory, 'session.img');
   });
 
-  after(async function () {
+  afterEach(async function () {
     this.timeout(60_000);
     await (libvirtd as Libvirtd | undefined)?.stop();
     await (lab as Lab | undefined)?.close();
   });
 
+  /** Starts libvirtd; VIRTLOCKD_PATH is where it looks for a lock daemon to start when none answers. */
+  async function start(directory: string): Promise<void> {
+    libvirtd = new Libvirtd(lab, { ordinary: true, env: { VIRTLOCKD_PATH: directory } });
+    await libvirtd.start();
+  }
+
+  const daemonPid = (): number =>
+    Number(readFileSync(lab.outside(join(ordinaryUser.runtime, 'libvirt/virtlockd.pid')), 'latin1'));
+  const commandLine = (pid: number): string[] => readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+  const runsNode = (pid: number): boolean => commandLine(pid).some((word) => word.endsWith('/node'));
+
   it('is started by an ordinary user’s libvirtd, and serves its guest', async () => {
-    const pidFile = lab.outside(join(ordinaryUser.runtime, 'libvirt/virtlockd.pid'));
-    assert.equal(existsSync(pidFile), false);
-    const image = makeImage(lab.directory, 'session.img');
+    await start(dirname(programOf(underTest)));
+    assert.equal(existsSync(lab.outside(join(ordinaryUser.runtime, 'libvirt/virtlockd.pid'))), false);
     await libvirtd.run({ name: 'session', disks: [{ image }] });
 
-    const pid = Number(readFileSync(pidFile, 'latin1'));
+    const pid = daemonPid();
     const status = readFileSync(`/proc/${pid}/status`, 'latin1');
     assert.match(status, new RegExp(`^Uid:\\s+${ordinaryUser.uid}\\s`, 'm'));
-    const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
     assert.equal(
-      commandLine.some((word) => /^--timeout=\d+$/.test(word)),
+      commandLine(pid).some((word) => /^--timeout=\d+$/.test(word)),
       true,
     );
-    assert.equal(
-      commandLine.some((word) => word.includes('/node')),
-      underTest === 'ours',
-    );
+    assert.equal(runsNode(pid), underTest === 'ours');
 
     assert.equal(lockOn(pid, image), 'WRITE 0 0');
     await libvirtd.must('suspend', 'session');
@@ -56,5 +60,30 @@ describe(`session mode, lock daemon: ${underTest}`, function () {
     assert.equal(lockOn(pid, image), 'WRITE 0 0');
     await libvirtd.must('destroy', 'session');
     await eventually('the lock is free', () => lockOn(pid, image) === undefined, 5_000);
+  });
+
+  it('is exchanged under the guest: from C to this one, to itself, back to C and to this one', async function () {
+    if (libvirtGeneration === '7.0.0') skipIf(this, 'C 7.0.0 does not survive SIGUSR1');
+    const directory = join(lab.directory, 'sbin');
+    mkdirSync(directory);
+    const ours = programOf(underTest);
+    const theirs = programOf(libvirtGeneration);
+    install(lab, theirs, join(directory, 'virtlockd'));
+    await start(directory);
+    await libvirtd.run({ name: 'swapped', disks: [{ image }] });
+    const pid = daemonPid();
+    for (const next of [ours, ours, theirs, ours]) {
+      install(lab, next, join(directory, 'virtlockd'));
+      await executeAgain(pid);
+      assert.equal(lockOn(pid, image), 'WRITE 0 0');
+      await libvirtd.must('suspend', 'swapped');
+      assert.equal(runsNode(pid), next.endsWith('/bin/virtlockd'));
+      assert.equal(lockOn(pid, image), undefined);
+      await libvirtd.must('resume', 'swapped');
+      assert.equal(lockOn(pid, image), 'WRITE 0 0');
+      assert.equal(daemonPid(), pid);
+    }
+    process.kill(libvirtd.pidOf('swapped'), 'SIGKILL');
+    await eventually('the lock is free', () => lockOn(pid, image) === undefined, 1_000);
   });
 });

@@ -122,17 +122,22 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
 }
 
 /**
- * Sends SIGUSR1 and waits until the process has executed a program anew and answers. The kernel puts another random base
- * address in the auxiliary vector at every exec, so this sees one also where the program stays the same.
- * @throws Error with the log when that does not come, or the process ends.
+ * Sends SIGUSR1 and waits until the process has executed its program file anew. The kernel puts another random base address in
+ * the auxiliary vector at every exec, so this sees one also where the program stays the same.
+ * @throws Error when that does not come within `limit` ms, or the process ends.
  */
-export async function reexecute(daemon: { pid: number; socket: string; log: string }, limit = 10_000): Promise<void> {
-  const image = (): string => readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1');
+export async function executeAgain(pid: number, limit = 10_000): Promise<void> {
+  const image = (): string => readFileSync(`/proc/${pid}/auxv`, 'latin1');
   const before = image();
-  process.kill(daemon.pid, 'SIGUSR1');
+  process.kill(pid, 'SIGUSR1');
+  await eventually('the process has executed its program again', () => image() !== before, limit);
+}
+
+/** As executeAgain, and waits until the new program answers. @throws Error with the log. */
+export async function reexecute(daemon: LockDaemon, limit = 10_000): Promise<void> {
   try {
-    await eventually('the process has executed its program again', () => image() !== before, limit);
-    const peer = await Peer.connect(daemon.socket);
+    await executeAgain(daemon.pid, limit);
+    const peer = await daemon.connect();
     // Unregistered: an error, but an answer, and it comes from the new program.
     await peer.ask(lock.release('', 'none'));
     peer.close();
