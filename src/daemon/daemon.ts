@@ -96,6 +96,27 @@ export class Daemon {
     this.watchIdleness();
   }
 
+  /** Leaves newcomers in the backlog until {@link resume}; clients are served on. */
+  suspend(): void {
+    for (const server of this.servers) server.suspend();
+  }
+
+  resume(): void {
+    for (const server of this.servers) server.resume();
+  }
+
+  /** How many clients have a message half received or a reply half sent. */
+  backlogged(): number {
+    let count = 0;
+    for (const { clients } of this.servers) {
+      for (const { connection } of clients.values()) {
+        const { received, unsent } = connection.backlog;
+        if (received.length + unsent.length > 0) count++;
+      }
+    }
+    return count;
+  }
+
   /** Ends after `seconds` with no client and no lock; 0 never. */
   setTimeout(seconds: number): void {
     this.timeout = seconds;

@@ -4,9 +4,12 @@ import type { Handlers } from '../../xdr/program.ts';
 import type { lockProcedures } from '../../xdr/programs/lock.ts';
 import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
 import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
+import { logger } from '../daemon/log/log.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError } from '../rpc/errors.ts';
 import type { LockClient } from './client.ts';
+
+const log = logger('locking.lock_daemon_dispatch');
 
 function failure(code: ErrorCode, detail: string): RpcError {
   return new RpcError(code, ErrorDomain.RPC, detail);
@@ -60,7 +63,13 @@ export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers
       if (lockspaces.find(path) !== undefined) {
         throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
       }
-      lockspaces.create(path);
+      try {
+        lockspaces.create(path);
+      } catch (error) {
+        // C answers success all the same, and does not know the lockspace afterwards.
+        if (!(error instanceof RpcError)) throw error;
+        log.warn(error.message);
+      }
       return undefined;
     },
 

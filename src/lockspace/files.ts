@@ -104,22 +104,39 @@ export function releaseFile(file: HeldFile, path: ByteString, unlink: boolean): 
 }
 
 /**
- * Takes over a file that is open and locked already, from before a restart. Returns what became of its lock: `kept`,
- * `retaken` (it was lost and could be taken again), or `lost` (somebody else has it now, or the kernel refuses).
+ * Takes over a file that is open and locked already, from before a restart, and asks for its lock again: held still, that
+ * changes nothing; lost, it takes it back. `locked` is false when somebody else has it by now, or the kernel refuses.
  */
-export function adoptFile(fd: number, shared: boolean): { file: HeldFile; lock: 'kept' | 'retaken' | 'lost' } {
-  posix.fstatInode(fd, inode);
-  const key = inodeKey(inode);
+export function adoptFile(fd: number, shared: boolean): { file: HeldFile; locked: boolean } {
+  const key = keyOfDescriptor(fd) ?? '';
   const known = held.get(key);
   if (known !== undefined) {
     if (known.fd !== fd) known.spares.push(fd);
     known.uses++;
-    return { file: known, lock: 'kept' };
+    return { file: known, locked: true };
   }
-  const file = remember(fd, key, shared);
-  // Held still, asking changes nothing. What cannot be told from the answer is whether it had been lost: see /proc/locks.
-  const status = posix.lockNamed(fd, shared, null);
-  return { file, lock: status === 0 ? 'kept' : 'lost' };
+  return { file: remember(fd, key, shared), locked: posix.lockNamed(fd, shared, null) === 0 };
+}
+
+/** The inode key behind a descriptor, or null when that is not open. */
+export function keyOfDescriptor(fd: number): string | null {
+  return posix.fstatInode(fd, inode) === 0 ? inodeKey(inode) : null;
+}
+
+/** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
+export function createFile(path: ByteString): number {
+  const created = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, inode);
+  if (created >= 0) return posix.close(created);
+  if (created !== -EEXIST) return created;
+  // Opened only to find what C would object to, so not when it is held: closing it would drop the lock, as it does in C.
+  if (isHeld(path)) return 0;
+  // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
+  const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK, inode);
+  if (fd < 0) return fd;
+  const known = held.get(inodeKey(inode));
+  if (known === undefined) return posix.close(fd);
+  known.spares.push(fd);
+  return 0;
 }
 
 /** Whether `path` names a file that is held, which therefore must not be opened. */
@@ -130,11 +147,6 @@ export function isHeld(path: ByteString): boolean {
 /** The inode key of what a path names at present, or null. */
 export function inodeOf(path: ByteString): string | null {
   return posix.statInode(path, inode) === 0 ? inodeKey(inode) : null;
-}
-
-/** How many files are held, whatever the number of names. */
-export function heldFiles(): number {
-  return held.size;
 }
 
 /** A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno. */

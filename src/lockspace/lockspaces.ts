@@ -10,10 +10,10 @@ import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { posix } from '../posix/posix.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
-import { type HeldFile, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
+import { createFile, type HeldFile, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
 import type { Hold } from './owner.ts';
 
-const { EINVAL, ENAMETOOLONG, ENOENT } = os.constants.errno;
+const { EINVAL, ENOENT } = os.constants.errno;
 
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
@@ -120,10 +120,9 @@ export class Lockspaces {
   createResource(lockspace: Lockspace, name: ByteString): void {
     this.refuseHeld(lockspace, name);
     const path = resourcePath(lockspace, name);
-    const fd = posix.createFile(path);
+    const status = createFile(path);
     // Not domain LOCKSPACE: C reports it from a helper of its own.
-    if (fd < 0) throw systemError(ErrorDomain.NONE, fd, `cannot create file '${path}'`);
-    posix.close(fd);
+    if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
   }
 
   /** Unlinks the file of a resource that nobody holds. None is fine. */
@@ -238,9 +237,6 @@ export class Lockspaces {
       case 'lock':
         return systemError(ErrorDomain.LOCKSPACE, failure.errno, `Unable to acquire lock on '${path}'`);
       case 'open':
-        if (failure.errno === ENAMETOOLONG && this.dialect.bareNameTooLong) {
-          return new RpcError(ErrorCode.SYSTEM_ERROR, ErrorDomain.LOCKSPACE, 'File name too long', ENAMETOOLONG);
-        }
         return systemError(
           ErrorDomain.LOCKSPACE,
           failure.errno,

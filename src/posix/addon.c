@@ -202,13 +202,6 @@ static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
 
 /* ---- files ---------------------------------------------------------------------------------------------------- */
 
-static napi_value posix_create_file(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    const char *path = arg_path(env, argv[0]);
-    if (path == NULL) return number(env, -errno);
-    return result_of(env, open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-}
-
 static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     ARGS(1);
     const char *path = arg_path(env, argv[0]);
@@ -388,6 +381,28 @@ static napi_value posix_socket_kind(napi_env env, napi_callback_info info) {
     size = sizeof(int);
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0) return number(env, -errno);
     return number(env, listening ? 2 : 1);
+}
+
+/* listenAgain(fd, backlog): only the length of the backlog changes. */
+static napi_value posix_listen_again(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    return result_of(env, listen(arg_int(env, argv[0]), arg_int(env, argv[1])));
+}
+
+/* socketPath(fd): where a UNIX socket is bound, or null. */
+static napi_value posix_socket_path(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    struct sockaddr_un address = {0};
+    socklen_t size = sizeof(address);
+    napi_value result;
+    if (getsockname(arg_int(env, argv[0]), (struct sockaddr *)&address, &size) < 0 ||
+        size <= offsetof(struct sockaddr_un, sun_path) || address.sun_path[0] == '\0') {
+        napi_get_null(env, &result);
+        return result;
+    }
+    size_t length = strnlen(address.sun_path, size - offsetof(struct sockaddr_un, sun_path));
+    napi_create_string_latin1(env, address.sun_path, length, &result);
+    return result;
 }
 
 static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
@@ -574,7 +589,6 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("unlinkClose", posix_unlink_close),
         FUNCTION("statInode", posix_stat_inode),
         FUNCTION("fstatInode", posix_fstat_inode),
-        FUNCTION("createFile", posix_create_file),
         FUNCTION("unlink", posix_unlink),
         FUNCTION("close", posix_close),
         FUNCTION("makeDirectory", posix_mkdir),
@@ -588,6 +602,8 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("peerCredentials", posix_peer_credentials),
         FUNCTION("peerSecurity", posix_peer_security),
         FUNCTION("socketKind", posix_socket_kind),
+        FUNCTION("listenAgain", posix_listen_again),
+        FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),
         FUNCTION("send", posix_send),
         FUNCTION("pollerStart", poller_start),

@@ -38,8 +38,6 @@ interface Addon {
   statInode(path: ByteString, out: Float64Array): number;
   /** Device, inode in two halves, and mode of what is open. */
   fstatInode(fd: number, out: Float64Array): number;
-  /** Opens for writing, creating with mode 0600. Returns the descriptor. */
-  createFile(path: ByteString): number;
   unlink(path: ByteString): number;
   close(fd: number): number;
   /** Makes one directory, mode 0700. */
@@ -64,6 +62,10 @@ interface Addon {
   peerSecurity(fd: number): string | null;
   /** 2 a listening stream socket, 1 a connected one, 0 something else. */
   socketKind(fd: number): number;
+  /** Changes the backlog of a listening socket. */
+  listenAgain(fd: number, backlog: number): number;
+  /** Where a UNIX socket is bound, or null. */
+  socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;
   /** Sends `buffer` from `start` to `end` without waiting; returns the bytes taken. */
   send(fd: number, buffer: Buffer, start: number, end: number): number;

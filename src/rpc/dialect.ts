@@ -12,8 +12,11 @@ export interface Dialect {
   readonly createLockspaceOnce: boolean;
   /** CREATE_LOCKSPACE and NEW refuse a relative path. */
   readonly absoluteLockspaces: boolean;
-  /** A path beyond PATH_MAX in an acquire is reported by its errno alone. */
-  readonly bareNameTooLong: boolean;
+  /**
+   * Error texts are made in a buffer of this many bytes, its NUL included: a system error that does not fit keeps only
+   * the text of its errno, any other detail is cut.
+   */
+  readonly errorBuffer: number;
   /** The admin program's error when client limits contradict each other. */
   readonly contradictingLimits: string;
   /** A wrongly typed parameter is reported with what was given and what was wanted exchanged. */
@@ -29,7 +32,7 @@ const V7: Dialect = {
   detailFormat: '%s',
   createLockspaceOnce: true,
   absoluteLockspaces: true,
-  bareNameTooLong: true,
+  errorBuffer: 1024,
   contradictingLimits:
     'The overall maximum number of clients must be greater than the maximum number of clients waiting for authentication',
   wrongTypeSwapped: false,
@@ -42,7 +45,7 @@ const V9: Dialect = {
   since: 9_000_000,
   createLockspaceOnce: false,
   absoluteLockspaces: false,
-  bareNameTooLong: false,
+  errorBuffer: Infinity,
   contradictingLimits:
     'The overall maximum number of clients waiting for authentication must not be less than the overall maximum number of clients',
   logOutput: 'log output',

@@ -35,15 +35,19 @@ export class RpcError extends Error {
   }
 
   /** The error as a reply carries it. */
-  toRemote(dialect: Dialect): RemoteError {
+  toRemote({ detailFormat, errorBuffer }: Dialect): RemoteError {
     const prefix = PREFIX[this.code];
+    let { detail } = this;
+    if (this.code === ErrorCode.SYSTEM_ERROR) {
+      if (detail.length >= errorBuffer) detail = strerror(this.errno);
+    } else detail = detail.slice(0, errorBuffer - 2);
     return {
       ...EMPTY,
       code: this.code,
       domain: this.domain,
-      message: this.message,
-      str1: prefix === undefined ? '%s' : `${prefix}: ${dialect.detailFormat}`,
-      str2: this.detail,
+      message: prefix === undefined ? detail : `${prefix}: ${detail}`,
+      str1: prefix === undefined ? '%s' : `${prefix}: ${detailFormat}`,
+      str2: detail,
       int1: this.errno,
       int2: -1,
     };

@@ -50,6 +50,8 @@ export class Server<C> implements ConnectionHost, Acceptor {
   readonly retain: number;
   readonly listeners: Listener[] = [];
   readonly clients = new Map<number, { readonly connection: Connection; readonly context: C }>();
+  /** There are no workers: the number is only kept and reported, as C does. */
+  priorityWorkers = 0;
   private readonly options: ServerOptions<C>;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;

@@ -1,0 +1,119 @@
+/** Describes the running daemon as a state document. */
+import type { Daemon } from '../daemon/daemon.ts';
+import { LockClient } from '../lockd/client.ts';
+import type { Resource } from '../lockspace/lockspaces.ts';
+import { NIL_UUID } from '../lockspace/owner.ts';
+import type { Connection } from '../rpc/connection.ts';
+import type { Server } from '../rpc/server.ts';
+import type { ClientState, OwnerState, OwnState, ResourceState, ServerState, StateDocument } from './document.ts';
+
+/** What the document names a client's or a listener's socket. */
+function socketState(fd: number, isClient: boolean, unlinkUNIX: boolean): ClientState['sock'] {
+  return { fd, errfd: -1, pid: 0, isClient, unlinkUNIX };
+}
+
+/** A client that has not registered is written with id 0 and without a name, which C reads but cannot write. */
+function ownerState({ owner, restricted }: LockClient): OwnerState {
+  return {
+    restricted,
+    ownerPid: owner?.pid ?? 0,
+    ownerId: owner?.id ?? 0,
+    ownerName: owner?.name ?? '',
+    ownerUUID: owner?.uuid ?? NIL_UUID,
+  };
+}
+
+function clientState(connection: Connection, privateData: OwnerState | null): ClientState {
+  const { received, skip, unsent } = connection.backlog;
+  return {
+    id: connection.id,
+    auth: 0,
+    auth_pending: false,
+    readonly: false,
+    nrequests_max: 1,
+    conn_time: connection.connectedAt,
+    sock: socketState(connection.fd, true, false),
+    privateData,
+    ...(received.length + unsent.length === 0
+      ? {}
+      : {
+          'x-received': received.toString('base64'),
+          'x-skip': skip,
+          'x-unsent': unsent.toString('base64'),
+        }),
+  };
+}
+
+function serverState(server: Server<LockClient> | Server<Connection>): ServerState {
+  const clients: ClientState[] = [];
+  for (const { connection, context } of server.clients.values()) {
+    clients.push(clientState(connection, context instanceof LockClient ? ownerState(context) : null));
+  }
+  return {
+    min_workers: 0,
+    max_workers: 0,
+    priority_workers: server.priorityWorkers,
+    max_clients: server.maxClients,
+    max_anonymous_clients: server.maxAnonymousClients,
+    keepaliveInterval: 0xffffffff,
+    keepaliveCount: 0,
+    next_client_id: server.nextClientId,
+    services: server.listeners.map(({ fd, unlink }) => ({
+      auth: 0,
+      readonly: false,
+      nrequests_client_max: 1,
+      socks: [socketState(fd, false, unlink)],
+    })),
+    clients,
+  };
+}
+
+function resourceState({ name, path, file, flags, holds }: Resource): ResourceState {
+  return {
+    name,
+    path,
+    fd: file.fd,
+    lockHeld: true,
+    flags,
+    owners: holds.map(({ owner }) => owner.pid),
+    'x-holds': holds.map(({ owner: { id, name, uuid }, since, client }) => ({ id, name, uuid, since, client })),
+    'x-inode': file.key,
+  };
+}
+
+/** The document of everything the daemon has, at a moment when nothing is in progress. */
+export function captureState(daemon: Daemon, own: OwnState): StateDocument {
+  const lockspaces = [...daemon.lockspaces].map(({ directory, resources }) => ({
+    directory,
+    resources: [...resources.values()].map(resourceState),
+  }));
+  const [defaultLockspace, ...others] = lockspaces;
+  return {
+    magic: String(process.pid),
+    lockServer: serverState(daemon.lockServer),
+    adminServer: serverState(daemon.adminServer),
+    defaultResources: defaultLockspace?.resources ?? [],
+    lockspaces: others,
+    own,
+  };
+}
+
+/** Every descriptor that the next program needs, each once. */
+export function descriptorsOf({
+  lockServer,
+  adminServer,
+  defaultResources,
+  lockspaces,
+  own,
+}: StateDocument): Set<number> {
+  const descriptors = new Set<number>();
+  for (const server of adminServer === null ? [lockServer] : [lockServer, adminServer]) {
+    for (const { socks } of server.services) for (const { fd } of socks) descriptors.add(fd);
+    for (const { sock } of server.clients) descriptors.add(sock.fd);
+  }
+  for (const resources of [defaultResources, ...lockspaces.map((lockspace) => lockspace.resources)]) {
+    for (const { fd } of resources) descriptors.add(fd);
+  }
+  if (own?.pidFile !== undefined) descriptors.add(own.pidFile);
+  return descriptors;
+}

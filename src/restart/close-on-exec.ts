@@ -1,0 +1,16 @@
+/** FD_CLOEXEC on many descriptors: cleared just before exec, set again before anything can be spawned. */
+import { requireFromRoot } from '../posix/root.ts';
+
+interface FsExt {
+  fcntlSync(fd: number, command: 'getfd' | 'setfd', argument?: number): number;
+  readonly constants: { readonly FD_CLOEXEC: number };
+}
+
+/** Of fs-ext only this is sound: its lock covers the whole file. Loaded when first needed, which is at a restart. */
+let fsExt: FsExt | undefined;
+
+export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boolean): void {
+  fsExt ??= requireFromRoot('fs-ext') as FsExt;
+  const flags = closeOnExec ? fsExt.constants.FD_CLOEXEC : 0;
+  for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
+}

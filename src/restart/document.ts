@@ -1,0 +1,152 @@
+/**
+ * The state document that one daemon leaves to the next across exec, in the form that the C daemon writes and reads. Our
+ * own additions are keys that begin with `x-`: every reader ignores them, and this one works without them.
+ *
+ * Strings are bytes (latin1), as everywhere: C writes names raw.
+ */
+import type { ByteString } from '../../xdr/codec.ts';
+
+export interface SocketState {
+  readonly fd: number;
+  readonly errfd: number;
+  readonly pid: number;
+  readonly isClient: boolean;
+  readonly unlinkUNIX: boolean;
+}
+
+/** What a lock client registered. */
+export interface OwnerState {
+  readonly restricted: boolean;
+  readonly ownerPid: number;
+  /** 0: it has not registered. C cannot write such a client, but reads it. */
+  readonly ownerId: number;
+  readonly ownerName: ByteString;
+  readonly ownerUUID: string;
+}
+
+export interface ClientState {
+  readonly id: number;
+  readonly auth: number;
+  readonly auth_pending: boolean;
+  readonly readonly: boolean;
+  readonly nrequests_max: number;
+  /** Seconds since 1970; 0 when unknown. */
+  readonly conn_time: number;
+  readonly sock: SocketState;
+  /** Null for a client of the admin server. */
+  readonly privateData: OwnerState | null;
+  /** Bytes received and not served, base64. */
+  readonly 'x-received'?: string;
+  /** Bytes of that message which are still to come, to be dropped. */
+  readonly 'x-skip'?: number;
+  /** Replies that the client has not taken, base64. */
+  readonly 'x-unsent'?: string;
+}
+
+export interface ServiceState {
+  readonly auth: number;
+  readonly readonly: boolean;
+  readonly nrequests_client_max: number;
+  readonly socks: readonly SocketState[];
+}
+
+export interface ServerState {
+  readonly min_workers: number;
+  readonly max_workers: number;
+  readonly priority_workers: number;
+  readonly max_clients: number;
+  readonly max_anonymous_clients: number;
+  readonly keepaliveInterval: number;
+  readonly keepaliveCount: number;
+  readonly next_client_id: number;
+  readonly services: readonly ServiceState[];
+  readonly clients: readonly ClientState[];
+}
+
+/** One hold, in the order of `owners`: what the pid alone does not tell. */
+export interface HoldState {
+  readonly id: number;
+  readonly name: ByteString;
+  readonly uuid: string;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+  /** The connection it was acquired through. */
+  readonly client: number;
+}
+
+export interface ResourceState {
+  readonly name: ByteString;
+  readonly path: ByteString;
+  readonly fd: number;
+  readonly lockHeld: boolean;
+  readonly flags: number;
+  readonly owners: readonly number[];
+  readonly 'x-holds'?: readonly HoldState[];
+  /** Device and inode behind the descriptor. */
+  readonly 'x-inode'?: string;
+}
+
+export interface LockspaceState {
+  readonly directory: ByteString;
+  readonly resources: readonly ResourceState[];
+}
+
+/** What only this implementation keeps. */
+export interface OwnState {
+  /** How often the process has executed itself again. */
+  readonly restarts: number;
+  /** When the process began to serve, milliseconds since 1970. */
+  readonly started: number;
+  /** Descriptor of the locked pid file, which so is never up for grabs. */
+  readonly pidFile?: number;
+  /** Seconds of idleness after which the daemon ends, if set at run time. */
+  readonly timeout?: number;
+  /** Log settings made at run time. */
+  readonly log?: LogState;
+}
+
+export interface LogState {
+  readonly level: number;
+  readonly filters: ByteString;
+  readonly outputs: ByteString;
+}
+
+export interface StateDocument {
+  readonly magic: string;
+  readonly lockServer: ServerState;
+  /** Absent from documents of libvirt 1.x. */
+  readonly adminServer: ServerState | null;
+  readonly defaultResources: readonly ResourceState[];
+  readonly lockspaces: readonly LockspaceState[];
+  readonly own: OwnState | null;
+}
+
+/** The largest document that a C daemon reads; given a larger one it exits. */
+export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
+
+/** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
+export function formatDocument(document: StateDocument): Buffer {
+  const { magic, lockServer, adminServer, defaultResources, lockspaces, own } = document;
+  const text = JSON.stringify({
+    daemon: {
+      servers: {
+        ...(adminServer === null ? {} : { admin: serverObject(adminServer) }),
+        virtlockd: serverObject(lockServer),
+      },
+    },
+    defaultLockspace: { resources: defaultResources },
+    lockspaces,
+    magic,
+    ...(own === null ? {} : { 'x-virtlockd': own }),
+  });
+  return Buffer.from(text, 'latin1');
+}
+
+function serverObject(server: ServerState): unknown {
+  return { ...server, clients: server.clients.map(clientObject) };
+}
+
+function clientObject(client: ClientState): unknown {
+  const { conn_time, privateData, ...rest } = client;
+  return { ...rest, ...(conn_time === 0 ? {} : { conn_time }), privateData: privateData ?? {} };
+}

@@ -1,0 +1,136 @@
+/**
+ * SIGUSR1: the same process, a new program. Everything that can fail is tried first or can be taken back, so that a
+ * failure leaves the daemon as it was and an error in the log.
+ *
+ *     1  the state is written to a file and the successor proves that it can read it; service goes on meanwhile
+ *     2  nobody is accepted any more. Between two rounds of the poller no request is in progress: what is left are
+ *        messages half received and replies half sent, which travel in the document. A C daemon would lose those,
+ *        so for that one they are awaited, up to a second.
+ *     3  SIGUSR1 is blocked (the mask survives exec, and the successor unblocks it when it listens for it), the state is
+ *        written if it changed, close-on-exec is cleared on what the document names, and the program is executed
+ *
+ * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
+ */
+import os from 'node:os';
+import { renameSync } from 'node:fs';
+import type { Daemon } from '../daemon/daemon.ts';
+import { logger } from '../daemon/log/log.ts';
+import { posix, strerror } from '../posix/posix.ts';
+import { captureState, descriptorsOf } from './capture.ts';
+import { setCloseOnExec } from './close-on-exec.ts';
+import { formatDocument, type OwnState } from './document.ts';
+import { removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
+import { proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
+
+const log = logger('locking.lock_daemon');
+const { SIGUSR1 } = os.constants.signals;
+
+/** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
+const SETTLE_MS = 1000;
+const SETTLE_LOOK_MS = 5;
+
+export interface ReexecOptions {
+  readonly daemon: Daemon;
+  /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly stateFile: string;
+  /** What only this implementation keeps, as it is now. */
+  ownState(): OwnState;
+}
+
+export class Reexec {
+  private readonly options: ReexecOptions;
+  private running = false;
+  private again = false;
+
+  constructor(options: ReexecOptions) {
+    this.options = options;
+  }
+
+  /** Executes the program anew. Never throws; returns to its caller only when that failed. */
+  async request(): Promise<void> {
+    if (this.running) {
+      this.again = true;
+      return;
+    }
+    this.running = true;
+    do {
+      this.again = false;
+      try {
+        await this.attempt();
+      } catch (error) {
+        const known = error instanceof UnfitSuccessor || error instanceof StateFileError || error instanceof ExecError;
+        const reason =
+          error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
+        log.error(`Unable to re-execute, service goes on: ${reason}`);
+      }
+    } while (this.again);
+    this.running = false;
+  }
+
+  private async attempt(): Promise<void> {
+    const { daemon, program, stateFile } = this.options;
+    const candidate = `${stateFile}.new`;
+    const document = this.capture();
+    writeStateFile(candidate, document);
+    try {
+      const successor = await proveSuccessor(program, candidate, document);
+      daemon.suspend();
+      try {
+        if (successor.kind === 'c') await this.settle(successor);
+        this.handOver(candidate, document);
+      } finally {
+        daemon.resume();
+      }
+    } finally {
+      removeStateFile(candidate);
+    }
+  }
+
+  private capture(): Buffer {
+    const { daemon } = this.options;
+    // Releases left for later would be unknown to the successor.
+    daemon.ownerEnds.finish();
+    return formatDocument(captureState(daemon, this.options.ownState()));
+  }
+
+  /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
+  private async settle({ version }: Successor & { kind: 'c' }): Promise<void> {
+    const { daemon } = this.options;
+    const until = performance.now() + SETTLE_MS;
+    while (daemon.backlogged() > 0 && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_LOOK_MS));
+    }
+    const left = daemon.backlogged();
+    if (left > 0) log.warn(`${left} clients have messages under way that libvirt ${version} will lose`);
+  }
+
+  /** Returns only by throwing. */
+  private handOver(candidate: string, proven: Buffer): void {
+    const { daemon, program, args, stateFile } = this.options;
+    daemon.ownerEnds.finish();
+    const state = captureState(daemon, this.options.ownState());
+    const document = formatDocument(state);
+    if (document.equals(proven)) {
+      try {
+        renameSync(candidate, stateFile);
+      } catch (error) {
+        throw new StateFileError((error as Error).message);
+      }
+    } else writeStateFile(stateFile, document);
+
+    const descriptors = descriptorsOf(state);
+    posix.blockSignal(SIGUSR1, true);
+    setCloseOnExec(descriptors, false);
+    const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
+    const status = posix.execve([program], [program, ...args], environment);
+
+    setCloseOnExec(descriptors, true);
+    posix.blockSignal(SIGUSR1, false);
+    removeStateFile(stateFile);
+    throw new ExecError(`cannot execute ${program}: ${strerror(status)}`);
+  }
+}
+
+class ExecError extends Error {}

@@ -1,0 +1,83 @@
+/** The file that carries the state document across exec. */
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { logger } from '../daemon/log/log.ts';
+import { isHeld } from '../lockspace/files.ts';
+
+const log = logger('locking.lock_daemon');
+
+/** As C makes it. */
+const MODE = 0o700;
+
+/** The file cannot be written or must not be trusted; `message` says why. */
+export class StateFileError extends Error {}
+
+/**
+ * Writes the document to a new file. What an earlier daemon of this user left there is replaced; anything else (a
+ * symbolic link, another user's file) was planted, and is refused.
+ *
+ * @throws StateFileError
+ */
+export function writeStateFile(path: string, document: Buffer): void {
+  let fd: number;
+  try {
+    removeOwn(path);
+    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, MODE);
+  } catch (error) {
+    if (error instanceof StateFileError) throw error;
+    throw new StateFileError(`cannot create ${path}: ${(error as Error).message}`);
+  }
+  try {
+    for (let at = 0; at < document.length;) at += writeSync(fd, document, at);
+  } catch (error) {
+    unlinkSync(path);
+    throw new StateFileError(`cannot write ${path}: ${(error as Error).message}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Removes the file, which may be gone already. */
+export function removeStateFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn((error as Error).message);
+  }
+}
+
+function removeOwn(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isFile()) throw new StateFileError(`${path} is no regular file: remove it`);
+  if (found.uid !== process.geteuid?.()) {
+    throw new StateFileError(`${path} belongs to user ${found.uid}: remove it`);
+  }
+  unlinkSync(path);
+}
+
+/**
+ * The bytes of the file, or null when there is none.
+ *
+ * @throws StateFileError when it is not a regular file of this user
+ */
+export function readStateFile(path: string): Buffer | null {
+  let fd: number;
+  try {
+    // Never what is held as a resource: closing it would drop the lock. (A restarted daemon holds nothing yet.)
+    if (isHeld(path)) throw new StateFileError(`${path} is a held resource`);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    if (error instanceof StateFileError) throw error;
+    throw new StateFileError(code === 'ELOOP' ? `${path} is a symbolic link` : `cannot open ${path}: ${message}`);
+  }
+  try {
+    const { uid } = fstatSync(fd);
+    if (!fstatSync(fd).isFile()) throw new StateFileError(`${path} is no regular file`);
+    if (uid !== process.geteuid?.()) throw new StateFileError(`${path} belongs to user ${uid}`);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Proves, before anything is given up, that the program at our path can go on where we stop. A child of it reads the very
+ * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon, which is trusted with a
+ * document that its version can read.
+ */
+import { spawn } from 'node:child_process';
+import { parseVersion, type VersionNumber } from '../rpc/dialect.ts';
+import { C_DOCUMENT_MAX } from './document.ts';
+
+/** What the program at our path is. */
+export type Successor = { readonly kind: 'own' } | { readonly kind: 'c'; readonly version: string };
+
+/** The program must not be executed; `message` says why. */
+export class UnfitSuccessor extends Error {}
+
+/** How long the child may take, in milliseconds. */
+const LIMIT_MS = 10_000;
+/** How much of what it prints is looked at. */
+const OUTPUT_MAX = 64 * 1024;
+
+/** First line of what `--check-state` prints, whether the document is good or bad; nothing else prints it by chance. */
+export const CHECK_BANNER = 'virtlockd state document check 1';
+/** Exit status of `--check-state` for a document that cannot be read. */
+export const CHECK_FAILED = 3;
+
+interface Outcome {
+  readonly status: number | null;
+  readonly signal: string | null;
+  readonly output: string;
+}
+
+/** Runs the program to its end. @throws UnfitSuccessor when it cannot be run or takes too long */
+async function run(program: string, args: readonly string[]): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: LIMIT_MS,
+      killSignal: 'SIGKILL',
+    });
+    let output = '';
+    child.stdout.setEncoding('latin1');
+    child.stdout.on('data', (chunk: string) => {
+      if (output.length < OUTPUT_MAX) output += chunk;
+    });
+    // Not `close`: something that the child left behind may hold the pipe open for ever.
+    child.on('exit', (status, signal) => {
+      setImmediate(() => {
+        child.stdout.destroy();
+        resolve({ status, signal, output });
+      });
+    });
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      reject(new UnfitSuccessor(`${program} cannot be executed: ${error.message}`));
+    });
+  });
+}
+
+function describe({ status, signal }: Outcome): string {
+  if (signal === null) return `exited with ${status ?? 'no status'}`;
+  return signal === 'SIGKILL' ? `was killed, or took longer than ${LIMIT_MS / 1000} s` : `was ended by ${signal}`;
+}
+
+/**
+ * @param program the path that will be executed
+ * @param stateFile a file that holds `document`, for the child to read
+ * @throws UnfitSuccessor
+ */
+export async function proveSuccessor(program: string, stateFile: string, document: Buffer): Promise<Successor> {
+  const check = await run(program, ['--check-state', stateFile]);
+  if (check.output.startsWith(CHECK_BANNER)) {
+    if (check.status === 0) return { kind: 'own' };
+    const reason = check.output.slice(CHECK_BANNER.length).trim();
+    throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? describe(check) : reason}`);
+  }
+  // A C daemon complains about an option that it does not know, and exits with 1.
+  const answer = check.status === 1 ? await run(program, ['--version']) : check;
+  const version = /^\S+ \(libvirt\) (\d+\.\d+\.\d+)\n$/.exec(answer.output)?.[1];
+  if (answer.status !== 0 || version === undefined) {
+    throw new UnfitSuccessor(`${program} ${describe(answer)} and is no virtlockd`);
+  }
+  const number = parseVersion(version);
+  if (number === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
+  checkForC(document, number, version);
+  return { kind: 'c', version };
+}
+
+/** Whether a C daemon of this version can read the document; it exits with all locks lost if not. */
+function checkForC(document: Buffer, number: VersionNumber, version: string): void {
+  if (document.length > C_DOCUMENT_MAX) {
+    throw new UnfitSuccessor(
+      `the state takes ${document.length} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`,
+    );
+  }
+  // 9.0.0 parses with a library that insists on UTF-8; that later versions do not was seen with 11.3.0.
+  if (number < 11_003_000 && !isUtf8(document)) {
+    throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
+  }
+}
+
+function isUtf8(bytes: Buffer): boolean {
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
