@@ -1,0 +1,147 @@
+/** virtlockd.conf: its settings, their defaults, and the loader. */
+
+import { readFileSync } from 'node:fs';
+import { ConfigError, parseConfigEntries } from './config-grammar.ts';
+import type { ConfigValue } from './config-grammar.ts';
+
+export { ConfigError } from './config-grammar.ts';
+
+/** The settings of one file, defaults filled in. */
+export interface DaemonConfig {
+  /** 1 debug to 4 error; undefined when not set, or set to 0, which C takes for the same. Not checked here. */
+  logLevel: number | undefined;
+  /** As written: the logger parses them. Empty is as good as missing. */
+  logFilters: string | undefined;
+  logOutputs: string | undefined;
+  maxClients: number;
+  adminMaxClients: number;
+  /** The libvirt version whose dialect is spoken, as `X.Y.Z`. */
+  libvirtVersion: string;
+}
+
+export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
+  logLevel: undefined,
+  logFilters: undefined,
+  logOutputs: undefined,
+  maxClients: 1024,
+  adminMaxClients: 5000,
+  libvirtVersion: '12.8.0',
+};
+
+/**
+ * Reads the text of a configuration file; `file` is its name as errors are to show it.
+ * @throws ConfigError without the `: FILE` that C puts behind every such message
+ */
+export function parseConfig(text: string, file: string): DaemonConfig {
+  const entries = parseConfigEntries(text, file);
+  const read = new SettingReader(entries, file);
+  // In C's order: of two mistakes the one looked at first is reported.
+  const logLevel = read.unsigned('log_level');
+  const logFilters = read.string('log_filters');
+  const logOutputs = read.string('log_outputs');
+  const maxClients = read.unsigned('max_clients');
+  const adminMaxClients = read.unsigned('admin_max_clients');
+  const libvirtVersion = read.version('libvirt_version');
+  return {
+    logLevel: logLevel === 0 ? undefined : logLevel,
+    logFilters: logFilters === '' ? undefined : logFilters,
+    logOutputs: logOutputs === '' ? undefined : logOutputs,
+    maxClients: maxClients ?? DEFAULT_CONFIG.maxClients,
+    adminMaxClients: adminMaxClients ?? DEFAULT_CONFIG.adminMaxClients,
+    libvirtVersion: libvirtVersion ?? DEFAULT_CONFIG.libvirtVersion,
+  };
+}
+
+/**
+ * Loads a file. A missing one gives the defaults unless `required`.
+ * @throws ConfigError whose message is the text C logs: `Can't load config file: <reason>: FILE`
+ */
+export function loadConfig(file: string, required: boolean): DaemonConfig {
+  try {
+    const bytes = readConfigFile(file, required);
+    return bytes === undefined ? { ...DEFAULT_CONFIG } : parseConfig(bytes.toString('latin1'), file);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(`Can't load config file: ${error.message}: ${file}`);
+  }
+}
+
+/** C reads at most this much, and calls more an overflow. */
+const LARGEST_FILE = 10 * 1024 * 1024;
+
+function readConfigFile(file: string, required: boolean): Buffer | undefined {
+  try {
+    const bytes = readFileSync(file);
+    if (bytes.length > LARGEST_FILE) {
+      throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
+    }
+    return bytes;
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && !required) return undefined;
+    const verb = syscall === 'read' ? 'read' : 'open';
+    throw new ConfigError(`Failed to ${verb} file '${file}': ${reason(error as NodeJS.ErrnoException)}`);
+  }
+}
+
+/** Node's own wording of the errors is not strerror's. */
+function reason({ code, message }: NodeJS.ErrnoException): string {
+  const texts: Readonly<Record<string, string>> = {
+    ENOENT: 'No such file or directory',
+    ENOTDIR: 'Not a directory',
+    EISDIR: 'Is a directory',
+    EACCES: 'Permission denied',
+    EPERM: 'Operation not permitted',
+    ELOOP: 'Too many levels of symbolic links',
+    ENAMETOOLONG: 'File name too long',
+    EMFILE: 'Too many open files',
+    ENFILE: 'Too many open files in system',
+    EIO: 'Input/output error',
+    ENXIO: 'No such device or address',
+    EINVAL: 'Invalid argument',
+  };
+  return texts[code ?? ''] ?? message;
+}
+
+/** Takes settings of the right kind out of the entries, with C's words for the wrong ones. */
+class SettingReader {
+  private readonly entries: ReadonlyMap<string, ConfigValue>;
+  private readonly file: string;
+
+  constructor(entries: ReadonlyMap<string, ConfigValue>, file: string) {
+    this.entries = entries;
+    this.file = file;
+  }
+
+  private refuse(text: string): ConfigError {
+    return new ConfigError(`internal error: ${this.file}: ${text}`);
+  }
+
+  unsigned(name: string): number | undefined {
+    const entry = this.entries.get(name);
+    if (entry === undefined) return undefined;
+    if (entry.kind !== 'number' || entry.signed) {
+      throw this.refuse(`expected an unsigned integer for '${name}' parameter`);
+    }
+    if (entry.value > 0xffffffffn) throw this.refuse(`value for '${name}' parameter must be in range 0:4294967295`);
+    return Number(entry.value);
+  }
+
+  string(name: string): string | undefined {
+    const entry = this.entries.get(name);
+    if (entry === undefined) return undefined;
+    if (entry.kind !== 'string') throw this.refuse(`expected a string for '${name}' parameter`);
+    return entry.value;
+  }
+
+  /** Not a setting of C, which has no wording for it. */
+  version(name: string): string | undefined {
+    const text = this.string(name);
+    if (text === undefined) return undefined;
+    if (!/^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$/.test(text)) {
+      throw this.refuse(`expected a version such as "12.8.0" for '${name}' parameter`);
+    }
+    return text;
+  }
+}
