@@ -113,7 +113,7 @@ function clientReader(isAdmin: boolean, nextId: () => number): (value: unknown) 
     const from = object(value);
     const auth = field(from, 'auth', i32);
     const client: ClientState = {
-      id: from['id'] === undefined ? nextId() : field(from, 'id', whole),
+      id: from.id === undefined ? nextId() : field(from, 'id', whole),
       auth,
       auth_pending: field(from, 'auth_pending', boolean, false),
       readonly: field(from, 'readonly', boolean),
@@ -177,10 +177,10 @@ type Servers = Pick<StateDocument, 'lockServer' | 'adminServer'>;
 
 /** The servers, in the four places where versions have put them. */
 function servers(root: Json): Servers {
-  if (root['daemon'] === undefined) return { lockServer: field(root, 'server', lockServer), adminServer: null };
+  if (root.daemon === undefined) return { lockServer: field(root, 'server', lockServer), adminServer: null };
   return field(root, 'daemon', (value) => {
     const daemon = object(value);
-    const list = daemon['servers'];
+    const list = daemon.servers;
     if (list === undefined) return { lockServer: lockServer(daemon), adminServer: null };
     return field(daemon, 'servers', Array.isArray(list) ? serversByPosition : serversByName);
   });
@@ -205,7 +205,7 @@ function serversByName(value: unknown): Servers {
   }
   return {
     lockServer: field(byName, 'virtlockd', lockServer),
-    adminServer: byName['admin'] === undefined ? null : field(byName, 'admin', adminServer),
+    adminServer: byName.admin === undefined ? null : field(byName, 'admin', adminServer),
   };
 }
 
@@ -255,9 +255,9 @@ function own(value: unknown): OwnState {
   return {
     restarts: field(from, 'restarts', whole),
     started: field(from, 'started', whole),
-    ...(from['pidFile'] === undefined ? {} : { pidFile: field(from, 'pidFile', descriptor) }),
-    ...(from['timeout'] === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
-    ...(from['log'] === undefined ? {} : { log: field(from, 'log', log) }),
+    ...(from.pidFile === undefined ? {} : { pidFile: field(from, 'pidFile', descriptor) }),
+    ...(from.timeout === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
+    ...(from.log === undefined ? {} : { log: field(from, 'log', log) }),
   };
 }
 
@@ -281,7 +281,7 @@ function escapesToBytes(source: string): string {
 
 /** The `magic` of a document, which is looked at before anything else. Null when there is none. */
 export function magicOf(json: unknown): string | null {
-  const magic = typeof json === 'object' && json !== null ? (json as Json)['magic'] : undefined;
+  const magic = typeof json === 'object' && json !== null ? (json as Json).magic : undefined;
   return typeof magic === 'string' ? magic : null;
 }
 

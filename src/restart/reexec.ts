@@ -55,7 +55,7 @@ export class Reexec {
       return;
     }
     this.running = true;
-    do {
+    for (;;) {
       this.again = false;
       try {
         await this.attempt();
@@ -65,7 +65,9 @@ export class Reexec {
           error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
         log.error(`Unable to re-execute, service goes on: ${reason}`);
       }
-    } while (this.again);
+      // Typed as false by the assignment above, but requests come in while an attempt waits.
+      if (!(this.again as boolean)) break;
+    }
     this.running = false;
   }
 
