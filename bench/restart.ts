@@ -1,0 +1,6 @@
+/** `npm run bench:restart`: the part of the benchmark about SIGUSR1 alone. */
+import { runRestartSection } from './restarts.ts';
+import { runReport } from './run.ts';
+import { readSetting } from './setting.ts';
+
+await runReport('virtlockd: restart', readSetting(), [{ id: 'restart', run: runRestartSection }]);

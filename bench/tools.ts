@@ -1,0 +1,83 @@
+/** The benchmark's own C programs: compiled on first use, and the load generator as an object to ask. */
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { checkout } from '../test/lab/root.ts';
+
+const sources = join(checkout, 'bench/native');
+const build = join(checkout, 'dist/bench');
+
+const programs = {
+  load: ['load.c', 'rates.c', 'events.c', 'peers.c', 'measure.c', 'wire.c'],
+  floor: ['floor.c', 'wire.c'],
+  start: ['start.c', 'measure.c', 'wire.c'],
+} as const;
+type Tool = keyof typeof programs;
+
+/** The path of a compiled tool. */
+export const toolPath = (tool: Tool): string => join(build, tool);
+
+/** Compiles what is missing or older than its sources. @throws Error with the compiler's words when it fails. */
+export function compileTools(): void {
+  mkdirSync(build, { recursive: true });
+  const newest = Math.max(...readdirSync(sources).map((name) => statSync(join(sources, name)).mtimeMs));
+  for (const [tool, files] of Object.entries(programs)) {
+    const output = join(build, tool);
+    if (existsSync(output) && statSync(output).mtimeMs > newest) continue;
+    const flags = ['-std=gnu17', '-O2', '-Wall', '-Wextra', '-Wconversion', '-Werror'];
+    execFileSync(process.env.CC ?? 'cc', [...flags, '-o', output, ...files.map((file) => join(sources, file))], {
+      stdio: 'inherit',
+    });
+  }
+}
+
+/** How many descriptors a process may be allowed here. */
+export function descriptorLimit(): number {
+  const match = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'));
+  return Number(match?.[1] ?? 1024);
+}
+
+/** On which processors the daemon's main thread and the load generator run: two different ones, the same, or any. */
+export type Placement = 'apart' | 'together' | 'free';
+
+/** What the load generator measured, by the names that native/measure.c and its commands print. Waits are in µs. */
+export type Answer = Readonly<Record<string, number>>;
+
+/** A number of an answer. @throws Error when the generator did not print it. */
+export function figure(answer: Answer, name: string): number {
+  const value = answer[name];
+  if (value === undefined) throw new Error(`the load generator printed no ${name}`);
+  return value;
+}
+
+/** A running load generator, for one daemon. It does one thing at a time. */
+export class Load {
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(daemon: { socket: string; directory: string; pid: number }, placement: Placement) {
+    this.#child = spawn(toolPath('load'), [daemon.socket, daemon.directory, String(daemon.pid), placement]);
+    this.#child.stderr.pipe(process.stderr);
+    this.#child.stdin.on('error', () => undefined);
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** Gives it a command (native/load.c lists them). @throws Error when any reply of the daemon was wrong or missing. */
+  async ask(command: string): Promise<Answer> {
+    this.#child.stdin.write(`${command}\n`);
+    const line = await this.#lines.next();
+    if (line.done === true) throw new Error(`${command}: the load generator has ended`);
+    const answer = JSON.parse(line.value) as Record<string, number> & { error?: string };
+    if (answer.error !== undefined) throw new Error(`${command}: ${answer.error}`);
+    return answer;
+  }
+
+  /** Ends it, and with it all its connections. */
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const closed = new Promise((resolve) => this.#child.once('close', resolve));
+    this.#child.stdin.end();
+    await closed;
+  }
+}
