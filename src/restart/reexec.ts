@@ -29,6 +29,8 @@ const { SIGUSR1 } = os.constants.signals;
 const SETTLE_MS = 1000;
 const SETTLE_LOOK_MS = 5;
 
+const STANDARD_STREAMS = [0, 1, 2];
+
 export interface ReexecOptions {
   readonly daemon: Daemon;
   /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
@@ -122,7 +124,8 @@ export class Reexec {
       }
     } else writeStateFile(stateFile, document);
 
-    const descriptors = descriptorsOf(state);
+    // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
+    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state)];
     posix.blockSignal(SIGUSR1, true);
     setCloseOnExec(descriptors, false);
     const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
