@@ -1,14 +1,78 @@
-/** Stand-in until the logger proper arrives. */
-type Text = string | (() => string);
-export interface Logger {
-  debug(text: Text): void;
-  info(text: Text): void;
-  warn(text: Text): void;
-  error(text: Text): void;
+/**
+ * The daemon's log.
+ *
+ *     const log = logger('rpc.netserver');
+ *     log.error(`Cannot do ${what}`);
+ *     log.debug(() => `only put together when someone listens: ${costly}`);
+ *
+ * A message below its source's level costs a comparison. Texts are byte strings, as names from the wire are.
+ */
+
+import os from 'node:os';
+import { posix, strerror } from '../../posix/posix.ts';
+import { callerOf } from './caller.ts';
+import { Level } from './levels.ts';
+import { Logging } from './logging.ts';
+import type { ThresholdHolder } from './logging.ts';
+import type { LogRecord } from './record.ts';
+
+/** A text, or what makes it when it is needed. */
+export type Text = string | (() => string);
+
+/** The log of this process. It writes to standard error from warnings on until it is set up. */
+export const logging = new Logging({
+  host: {
+    pid: process.pid,
+    identifier: 'virtlockd',
+    journalSocket: '/run/systemd/journal/socket',
+    syslogSocket: '/dev/log',
+    sendDatagram: (path, data) => posix.sendDatagram(path, data),
+    strerror,
+  },
+  hostname: os.hostname(),
+  uid: process.geteuid?.() ?? 0,
+  now: () => new Date(),
+});
+
+export class Logger implements ThresholdHolder {
+  readonly source: string;
+  threshold: number = Level.WARNING;
+  private readonly logging: Logging;
+
+  /** @param source the name that filters match; libvirt's own where there is one, such as `rpc.netserver` */
+  constructor(source: string, to: Logging = logging) {
+    this.source = source;
+    this.logging = to;
+    to.register(this);
+  }
+
+  debug(text: Text): void {
+    if (this.threshold > Level.DEBUG) return;
+    this.write(Level.DEBUG, text);
+  }
+
+  info(text: Text): void {
+    if (this.threshold > Level.INFO) return;
+    this.write(Level.INFO, text);
+  }
+
+  warn(text: Text): void {
+    if (this.threshold > Level.WARNING) return;
+    this.write(Level.WARNING, text);
+  }
+
+  /** `code` is that of the RPC error, where a client gets the same text. */
+  error(text: Text, code?: LogRecord['code']): void {
+    this.write(Level.ERROR, text, code);
+  }
+
+  private write(level: Level, text: Text, code?: LogRecord['code']): void {
+    // Two calls above this one is who called error() or its like.
+    this.logging.write(level, this.source, typeof text === 'string' ? text : text(), callerOf(2), code);
+  }
 }
+
+/** A logger of the process's log. */
 export function logger(source: string): Logger {
-  const emit = (level: string) => (text: Text) => {
-    process.stderr.write(`${level}: ${source}: ${typeof text === 'string' ? text : text()}\n`);
-  };
-  return { debug: () => undefined, info: emit('info'), warn: emit('warning'), error: emit('error') };
+  return new Logger(source);
 }

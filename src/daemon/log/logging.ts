@@ -1,0 +1,176 @@
+/** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
+
+import { formatFilters, levelFor, parseFilters } from './filters.ts';
+import type { LogFilter } from './filters.ts';
+import { Level, LogSettingError, parseLevel } from './levels.ts';
+import { formatOutputs, parseOutputs, sameOutput } from './output-spec.ts';
+import type { OutputNoun } from './output-spec.ts';
+import { openOutput } from './outputs.ts';
+import type { LogOutput, OutputHost } from './outputs.ts';
+import { visibleText } from './record.ts';
+import type { Caller, LogRecord } from './record.ts';
+
+/** What a setting reads as: the text of daemon-log-filters and daemon-log-outputs, and how many there are. */
+export interface SettingText {
+  readonly text: string;
+  readonly count: number;
+}
+
+/** The log's settings as text: for the restart, and to be applied at once. */
+export interface LogState {
+  /** 1 to 4. */
+  readonly level: number;
+  readonly filters: string;
+  readonly outputs: string;
+}
+
+/** The libvirt version from which on the opening lines name the user. */
+const VERSION_WITH_UID = 12_008_000;
+
+/** Something that keeps a threshold up to date: see logger(). */
+export interface ThresholdHolder {
+  readonly source: string;
+  /** Messages below this level go nowhere. */
+  threshold: number;
+}
+
+export interface LoggingOptions {
+  readonly host: OutputHost;
+  readonly hostname: string;
+  readonly uid: number;
+  now(): Date;
+}
+
+export class Logging {
+  /** As reported in the opening lines; `number` decides how they look. */
+  version = { text: '12.8.0', number: 12_008_000 };
+  /** How errors call an output: the dialect's. */
+  outputNoun: OutputNoun = 'log output';
+  /** What an empty setting stands for. */
+  defaultOutput = '3:stderr';
+
+  private readonly options: LoggingOptions;
+  private readonly holders: ThresholdHolder[] = [];
+  private level: Level = Level.WARNING;
+  private currentFilters: readonly LogFilter[] = [];
+  private currentOutputs: readonly LogOutput[];
+
+  /** Logs to standard error until outputs are set. */
+  constructor(options: LoggingOptions) {
+    this.options = options;
+    this.currentOutputs = [openOutput({ level: Level.DEBUG, destination: 'stderr', name: '' }, options.host)];
+  }
+
+  /** Sets and goes on setting the threshold of `holder`. */
+  register(holder: ThresholdHolder): void {
+    this.holders.push(holder);
+    holder.threshold = this.thresholdOf(holder.source);
+  }
+
+  get defaultLevel(): Level {
+    return this.level;
+  }
+
+  /** For log_level and LIBVIRT_DEBUG. @throws LogSettingError */
+  setLevel(level: number | string): void {
+    this.level = parseLevel(String(level));
+    this.refresh();
+  }
+
+  get filters(): SettingText {
+    return { text: formatFilters(this.currentFilters), count: this.currentFilters.length };
+  }
+
+  /** Replaces all filters; none when empty. @throws LogSettingError */
+  setFilters(text: string): void {
+    this.currentFilters = parseFilters(text);
+    this.refresh();
+  }
+
+  get outputs(): SettingText {
+    return { text: formatOutputs(this.currentOutputs), count: this.currentOutputs.length };
+  }
+
+  /**
+   * Replaces all outputs, opening each anew; the default output when there is none. Relative paths are taken from the
+   * working directory.
+   * @throws LogSettingError
+   */
+  setOutputs(text: string): void {
+    this.replaceOutputs(this.openOutputs(text));
+  }
+
+  /** All settings as text that sets them again. (The text that C shows of filters would grow stars each time.) */
+  get state(): LogState {
+    const filters = this.currentFilters.map(({ level, pattern }) => `${level}:+${pattern.slice(1, -1)}`).join(' ');
+    return { level: this.level, filters, outputs: this.outputs.text };
+  }
+
+  /** Applies a whole state, or nothing of it. @throws LogSettingError */
+  apply(state: LogState): void {
+    const level = parseLevel(String(state.level));
+    const filters = parseFilters(state.filters);
+    const outputs = this.openOutputs(state.outputs);
+    this.level = level;
+    this.currentFilters = filters;
+    this.replaceOutputs(outputs);
+  }
+
+  /** Writes one message to every output that takes its level. */
+  write(level: Level, source: string, text: string, caller: Caller | undefined, code?: LogRecord['code']): void {
+    const record: LogRecord = { time: this.options.now(), level, source, text: visibleText(text), caller, code };
+    for (const output of this.currentOutputs) {
+      if (level < output.level) continue;
+      if (!output.opened) {
+        output.opened = true;
+        for (const line of this.openingLines()) {
+          const opening = { time: record.time, level: Level.INFO, source: 'util.log', caller: undefined };
+          output.write({ ...opening, text: visibleText(line) });
+        }
+      }
+      output.write(record);
+    }
+  }
+
+  private openingLines(): string[] {
+    const { hostname, uid } = this.options;
+    const user = this.version.number >= VERSION_WITH_UID ? `, uid: ${uid}` : '';
+    return [`libvirt version: ${this.version.text}`, `hostname: ${hostname}${user}`];
+  }
+
+  private thresholdOf(source: string): number {
+    const lowest = Math.min(...this.currentOutputs.map((output) => output.level), Infinity);
+    return Math.max(levelFor(source, this.currentFilters, this.level), lowest);
+  }
+
+  private refresh(): void {
+    for (const holder of this.holders) holder.threshold = this.thresholdOf(holder.source);
+  }
+
+  private openOutputs(text: string): LogOutput[] {
+    const parsed = parseOutputs(text, this.outputNoun, process.cwd());
+    if (parsed.outputs.length === 0 && parsed.error === undefined && text !== this.defaultOutput) {
+      return this.openOutputs(this.defaultOutput);
+    }
+    let outputs: LogOutput[] = [];
+    try {
+      for (const spec of parsed.outputs) {
+        const output = openOutput(spec, this.options.host);
+        for (const other of outputs) if (sameOutput(other, spec)) other.close();
+        outputs = [...outputs.filter((other) => !sameOutput(other, spec)), output];
+      }
+      if (parsed.error !== undefined) throw new LogSettingError(parsed.error);
+    } catch (error) {
+      for (const output of outputs) output.close();
+      throw error;
+    }
+    return outputs;
+  }
+
+  private replaceOutputs(outputs: readonly LogOutput[]): void {
+    const before = this.currentOutputs;
+    this.currentOutputs = outputs;
+    for (const output of before) output.close();
+    this.refresh();
+  }
+}

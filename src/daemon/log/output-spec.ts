@@ -1,0 +1,92 @@
+/** Outputs as text: what goes where, from which level on. Pure; outputs.ts opens them. */
+
+import { resolve } from 'node:path';
+import { tokens } from './filters.ts';
+import { levelOf, parsePriority } from './levels.ts';
+import type { Level } from './levels.ts';
+
+export type Destination = 'stderr' | 'file' | 'syslog' | 'journald';
+
+/** One output. `name` is the file's absolute path, or the identifier for syslog; else empty. */
+export interface OutputSpec {
+  readonly level: Level;
+  readonly destination: Destination;
+  readonly name: string;
+}
+
+/** The outputs up to the first mistake, and that mistake: C opens each before it looks at the next. */
+export interface ParsedOutputs {
+  readonly outputs: readonly OutputSpec[];
+  readonly error?: string;
+}
+
+/** How the versions of libvirt call an output in their errors (rpc/dialect.ts). */
+export type OutputNoun = 'output' | 'log output';
+
+const HAS_NAME: Readonly<Record<Destination, boolean>> = { stderr: false, file: true, syslog: true, journald: false };
+
+/** Parses `N:stderr N:file:PATH N:syslog:IDENT N:journald`. A relative path is taken from `directory`. */
+export function parseOutputs(text: string, noun: OutputNoun, directory: string): ParsedOutputs {
+  const outputs: OutputSpec[] = [];
+  for (const token of tokens(text)) {
+    const parsed = parseOutput(token, noun, directory);
+    if (typeof parsed === 'string') return { outputs, error: parsed };
+    outputs.push(parsed);
+  }
+  return { outputs };
+}
+
+function parseOutput(token: string, noun: OutputNoun, directory: string): OutputSpec | string {
+  const [priority = '', destination, ...names] = token.split(':');
+  if (destination === undefined) return `Malformed format for ${noun} '${token}'`;
+  const level = parsePriority(priority);
+  const log = noun === 'output' ? '' : 'log ';
+  if (level === undefined) return `Invalid ${log}priority '${priority}' for ${noun} '${token}'`;
+  if (!isDestination(destination)) return `Invalid ${log}destination '${destination}' for ${noun} '${token}'`;
+  if (names.length !== (HAS_NAME[destination] ? 1 : 0)) {
+    const start = noun === 'output' ? 'Output' : 'Log output';
+    return `${start} '${token}' does not meet the format requirements for destination type '${destination}'`;
+  }
+  const [name = ''] = names;
+  return { level, destination, name: destination === 'file' ? absolutePath(name, directory) : name };
+}
+
+function isDestination(text: string): text is Destination {
+  return Object.hasOwn(HAS_NAME, text);
+}
+
+/** As glib makes a path canonical: without looking at links, and leaving exactly two slashes at its start alone. */
+function absolutePath(path: string, directory: string): string {
+  const canonical = resolve(directory, path);
+  return /^\/\/(?!\/)/.test(path) ? `/${canonical}` : canonical;
+}
+
+/** The outputs as they are given back. */
+export function formatOutputs(outputs: readonly OutputSpec[]): string {
+  return outputs
+    .map(({ level, destination, name }) => `${level}:${destination}${HAS_NAME[destination] ? `:${name}` : ''}`)
+    .join(' ');
+}
+
+/** Of two outputs to the same place the later one counts, where it stands. */
+export function sameOutput(one: OutputSpec, other: OutputSpec): boolean {
+  return one.destination === other.destination && one.name === other.name;
+}
+
+/** What decides where a daemon logs that was not told. */
+export interface DefaultOutputInput {
+  readonly level: Level;
+  readonly daemonized: boolean;
+  /** The journal's socket is there. */
+  readonly journal: boolean;
+  readonly stdinIsTerminal: boolean;
+  /** For a daemonized one without a journal. */
+  readonly logFile: string;
+}
+
+/** The setting that an unconfigured daemon runs with, and that an empty one returns to. */
+export function defaultOutputs(input: DefaultOutputInput): string {
+  const level = levelOf(input.level) ?? 3;
+  if (input.journal && (input.daemonized || !input.stdinIsTerminal)) return `${level}:journald`;
+  return input.daemonized ? `${level}:file:${input.logFile}` : `${level}:stderr`;
+}

@@ -1,0 +1,104 @@
+/** One message on its way to the outputs, and the text forms of it. */
+
+import { Level, levelName } from './levels.ts';
+
+export interface LogRecord {
+  readonly time: Date;
+  readonly level: Level;
+  readonly source: string;
+  /** One line of bytes (latin1), control bytes made visible. */
+  readonly text: string;
+  /** Where in the program it came from; the two lines that open an output come from nowhere. */
+  readonly caller: Caller | undefined;
+  /** For journald, when the message is an error that a client got. */
+  readonly code?: { readonly domain: number; readonly code: number } | undefined;
+}
+
+export interface Caller {
+  readonly name: string;
+  readonly file: string;
+  readonly line: number;
+}
+
+/** `pid: level : function:line : text`, the part that all textual outputs share. */
+export function recordText(record: LogRecord, pid: number): string {
+  const from = record.caller === undefined ? '' : `${record.caller.name}:${record.caller.line} : `;
+  return `${pid}: ${levelName(record.level)} : ${from}${record.text}\n`;
+}
+
+/** `2026-11-22 14:51:06.101+0000`: UTC, whatever the time zone. */
+export function timestamp(time: Date): string {
+  return time.toISOString().replace('T', ' ').replace('Z', '+0000');
+}
+
+const SYSLOG_SEVERITY: Readonly<Record<Level, number>> = {
+  [Level.DEBUG]: 7,
+  [Level.INFO]: 6,
+  [Level.WARNING]: 4,
+  [Level.ERROR]: 3,
+};
+
+/** The severity of syslog(3), which journald calls PRIORITY. */
+export function syslogSeverity(level: Level): number {
+  return SYSLOG_SEVERITY[level];
+}
+
+/** LOG_DAEMON. */
+const FACILITY = 3;
+
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** An RFC 3164 datagram as syslog(3) writes it: local time, no host name, no pid of its own. */
+export function syslogDatagram(record: LogRecord, identifier: string, pid: number): Buffer {
+  const { time } = record;
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const date = `${MONTHS[time.getMonth()] ?? ''} ${String(time.getDate()).padStart(2)}`;
+  const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+  const priority = FACILITY * 8 + syslogSeverity(record.level);
+  return Buffer.from(`<${priority}>${date} ${clock} ${identifier}: ${recordText(record, pid)}`, 'latin1');
+}
+
+/** A datagram in journald's native protocol, with the fields that libvirt sends. */
+export function journalDatagram(record: LogRecord, identifier: string): Buffer {
+  const fields: [string, string | number][] = [
+    ['MESSAGE', record.text],
+    ['PRIORITY', syslogSeverity(record.level)],
+    ['SYSLOG_FACILITY', FACILITY],
+    // C leaves this to journald, which takes the process's name; ours is the runtime's.
+    ['SYSLOG_IDENTIFIER', identifier],
+    ['LIBVIRT_SOURCE', record.source],
+  ];
+  if (record.caller !== undefined) {
+    fields.push(
+      ['CODE_FILE', record.caller.file],
+      ['CODE_LINE', record.caller.line],
+      ['CODE_FUNC', record.caller.name],
+    );
+  }
+  if (record.code !== undefined) {
+    fields.push(['LIBVIRT_DOMAIN', record.code.domain], ['LIBVIRT_CODE', record.code.code]);
+  }
+  return Buffer.concat(fields.map(([name, value]) => journalField(name, String(value))));
+}
+
+/** `NAME=value`, or with its length before it when the value has lines of its own. */
+function journalField(name: string, value: string): Buffer {
+  if (!value.includes('\n')) return Buffer.from(`${name}=${value}\n`, 'latin1');
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(value.length));
+  return Buffer.concat([Buffer.from(`${name}\n`, 'latin1'), length, Buffer.from(`${value}\n`, 'latin1')]);
+}
+
+/**
+ * Makes control bytes visible, so that a name from the wire can neither forge a line nor talk to a terminal; C prints
+ * them as they are. Characters beyond one byte become their UTF-8, as a log is bytes.
+ */
+export function visibleText(text: string): string {
+  if (!/[\0-\x1f\x7f\u0100-\uffff]/.test(text)) return text;
+
+  const bytes = /[\u0100-\uffff]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text;
+
+  return bytes.replace(/[\0-\x1f\x7f]/g, (byte) =>
+    byte === '\n' ? '\\n' : `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+}

@@ -1,0 +1,51 @@
+/** Puts the log's settings together at start: configuration, environment, command line, in rising precedence. */
+
+import { Level, LogSettingError } from './levels.ts';
+import type { Logging } from './logging.ts';
+import { defaultOutputs } from './output-spec.ts';
+
+export interface LogSetup {
+  readonly verbose: boolean;
+  readonly config: {
+    readonly logLevel: number | undefined;
+    readonly logFilters: string | undefined;
+    readonly logOutputs: string | undefined;
+  };
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly daemonized: boolean;
+  /** The journal's socket is there. */
+  readonly journal: boolean;
+  readonly stdinIsTerminal: boolean;
+  readonly logFile: string;
+}
+
+/**
+ * Applies all of it, in the order in which C looks at it, as the first mistake is the one reported. To be used again
+ * when the configuration is read again: then the caller keeps `logging.state` and applies it when this throws.
+ *
+ * @throws LogSettingError which C reports as `libvirt:  error : <text>` on standard error, exit 1
+ */
+export function setUpLogging(logging: Logging, setup: LogSetup): void {
+  const { config, environment } = setup;
+  if (config.logLevel !== undefined) logging.setLevel(config.logLevel);
+  logging.setFilters(config.logFilters ?? '');
+  const configured = config.logOutputs;
+  if (configured !== undefined && configured.trim() !== '') logging.setOutputs(configured);
+  try {
+    const level = environment.LIBVIRT_DEBUG ?? '';
+    if (level !== '') logging.setLevel(level);
+    if (setup.verbose && logging.defaultLevel > Level.INFO) logging.setLevel(Level.INFO);
+    logging.defaultOutput = defaultOutputs({ ...setup, level: logging.defaultLevel });
+    const filters = environment.LIBVIRT_LOG_FILTERS ?? '';
+    if (filters !== '') logging.setFilters(filters);
+    const outputs = environment.LIBVIRT_LOG_OUTPUTS ?? '';
+    if (outputs !== '') logging.setOutputs(outputs);
+    else if (configured === undefined || configured.trim() === '') logging.setOutputs('');
+  } catch (error) {
+    // As C does it: where outputs are set already, the complaint goes there too.
+    if (error instanceof LogSettingError && configured !== undefined) {
+      logging.write(Level.ERROR, 'util.log', error.text, { name: 'setUpLogging', file: 'log/setup.ts', line: 1 });
+    }
+    throw error;
+  }
+}
