@@ -253,16 +253,35 @@ static void free_vector(char **vector) {
     free(vector);
 }
 
+/*
+ * execve(path, arguments, environment, ignored): with `ignored`, the new program starts with that signal ignored and not
+ * blocked. A handler cannot survive exec, and a program that never unblocks the signal would never see it again.
+ */
 static napi_value posix_execve(napi_env env, napi_callback_info info) {
-    ARGS(3);
+    ARGS(4);
     char **path = string_vector(env, argv[0]);
     char **arguments = string_vector(env, argv[1]);
     char **environment = string_vector(env, argv[2]);
+    int ignored = arg_int(env, argv[3]);
     int error = ENOMEM;
 
     if (path != NULL && arguments != NULL && environment != NULL) {
+        struct sigaction ignore, handler;
+        sigset_t set, mask;
+        if (ignored != 0) {
+            memset(&ignore, 0, sizeof(ignore));
+            ignore.sa_handler = SIG_IGN;
+            sigaction(ignored, &ignore, &handler);
+            sigemptyset(&set);
+            sigaddset(&set, ignored);
+            pthread_sigmask(SIG_UNBLOCK, &set, &mask);
+        }
         execve(path[0], arguments, environment);
         error = errno;
+        if (ignored != 0) {
+            sigaction(ignored, &handler, NULL);
+            pthread_sigmask(SIG_SETMASK, &mask, NULL);
+        }
     }
     free_vector(path);
     free_vector(arguments);

@@ -44,8 +44,8 @@ interface Addon {
   makeDirectory(path: ByteString): number;
   /** The file type bits (S_IFMT) of what `path` names. */
   fileType(path: ByteString): number;
-  /** Replaces this process. Returns only on failure. */
-  execve(path: [string], args: readonly string[], environment: readonly string[]): number;
+  /** Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure. */
+  execve(path: [string], args: readonly string[], environment: readonly string[], ignored: number): number;
   /** Blocks or unblocks a signal in this thread; the mask survives exec. */
   blockSignal(signal: number, block: boolean): number;
   /** Sets the name that ps and /proc/PID/comm show (at most 15 bytes). */

@@ -83,7 +83,7 @@ export class Reexec {
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
-        this.handOver(candidate, document);
+        this.handOver(successor, candidate, document);
       } finally {
         daemon.resume();
       }
@@ -111,7 +111,7 @@ export class Reexec {
   }
 
   /** Returns only by throwing. */
-  private handOver(candidate: string, proven: Buffer): void {
+  private handOver(successor: Successor, candidate: string, proven: Buffer): void {
     const { daemon, program, args, stateFile } = this.options;
     daemon.ownerEnds.finish();
     const state = captureState(daemon, this.options.ownState());
@@ -129,7 +129,9 @@ export class Reexec {
     posix.blockSignal(SIGUSR1, true);
     setCloseOnExec(descriptors, false);
     const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
-    const status = posix.execve([program], [program, ...args], environment);
+    // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
+    const ignored = successor.kind === 'c' ? SIGUSR1 : 0;
+    const status = posix.execve([program], [program, ...args], environment, ignored);
 
     setCloseOnExec(descriptors, true);
     posix.blockSignal(SIGUSR1, false);
