@@ -26,11 +26,10 @@ export function listenAt(path: string): Listener {
       if (probe === 0 || probe === -EAGAIN) {
         throw new SocketError(`another daemon listens at '${path}': stop it first, or choose other paths`);
       }
-      if (probe !== -ECONNREFUSED && probe !== -ENOENT) {
-        throw new SocketError(`Failed to look at the socket '${path}': ${strerror(probe)}`);
+      if (probe === -ECONNREFUSED || probe === -ENOENT) {
+        posix.unlink(path);
+        fd = posix.listenUnix(path, BACKLOG);
       }
-      posix.unlink(path);
-      fd = posix.listenUnix(path, BACKLOG);
     }
     if (fd < 0) throw new SocketError(`Failed to bind socket to '${path}': ${strerror(fd)}`);
     return { fd, path, unlink: true };

@@ -1,0 +1,105 @@
+/**
+ * `-d`. Node.js cannot fork, so the parent starts the program again in a session of its own, with a pipe on which the
+ * child tells how its start went; the parent ends with that. Both do the cheap part of the start (options,
+ * configuration, log), so that a mistake in it reaches the caller's standard error, as with C.
+ */
+
+import { closeSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { requireFromRoot } from '../posix/root.ts';
+import { EXIT, exitText } from './exit.ts';
+import type { RunOptions } from './options.ts';
+
+/** Tells the child that it is one: `<descriptor>:<working directory of the parent>`. */
+const VARIABLE = 'VIRTLOCKD_DAEMON_STATUS';
+
+/** The pipe's descriptor in the child. */
+const STATUS_DESCRIPTOR = 3;
+
+/** The child's side of the pipe. */
+export class StartReport {
+  /** Where the parent was when it was started: what relative paths mean. */
+  readonly directory: string;
+  private fd: number | undefined;
+
+  constructor(fd: number, directory: string) {
+    this.fd = fd;
+    this.directory = directory;
+  }
+
+  /** Says, once, how the start ended: 0 when the daemon serves, else its exit code. The parent ends then. */
+  send(exitCode: number): void {
+    if (this.fd === undefined) return;
+    try {
+      writeSync(this.fd, `${exitCode}\n`);
+    } catch {
+      // The parent was killed; the daemon goes on.
+    }
+    closeSync(this.fd);
+    this.fd = undefined;
+  }
+}
+
+/** The report that this process owes to a parent, if it is the child of one. Removes the variable that says so. */
+export function takeStartReport(environment: Record<string, string | undefined>): StartReport | undefined {
+  const match = /^([0-9]+):([^]*)$/.exec(environment[VARIABLE] ?? '');
+  Reflect.deleteProperty(environment, VARIABLE);
+  const [, fd, directory] = match ?? [];
+  return fd === undefined || directory === undefined ? undefined : new StartReport(Number(fd), directory);
+}
+
+/**
+ * Starts the program again as a daemon and waits for its report.
+ * @param program absolute path by which the program was started
+ * @returns the exit code for the parent, after whatever there is to print was given to `print`
+ */
+export async function startDaemon(
+  program: string,
+  args: readonly string[],
+  argv0: string,
+  print: (text: string) => void,
+): Promise<number> {
+  // Loaded here: it takes milliseconds, which no other start has to spend.
+  const { spawn } = requireFromRoot('node:child_process') as typeof import('node:child_process');
+  const child = spawn(program, args, {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    env: { ...process.env, [VARIABLE]: `${STATUS_DESCRIPTOR}:${process.cwd()}` },
+  });
+  const code = await new Promise<number>((settle) => {
+    let report = '';
+    child.stdio[STATUS_DESCRIPTOR]?.on('data', (data: Buffer) => {
+      report += data.toString('latin1');
+      if (report.includes('\n')) settle(Number.parseInt(report, 10));
+    });
+    // One that ends without a report may still have a telling code.
+    child.on('close', (status) => {
+      settle(status === null || status === EXIT.ok ? EXIT.initialize : status);
+    });
+    child.on('error', () => {
+      settle(EXIT.initialize);
+    });
+  });
+  child.unref();
+  if (code === EXIT.ok) return EXIT.ok;
+  print(`${argv0}: error: ${exitText(code)}. Check /var/log/messages or run without --daemon for more info.\n`);
+  return 1;
+}
+
+/**
+ * The words for the child. Its working directory is another, and so is that of every later re-execution, so relative
+ * paths are made absolute; a relative pid file lies below /, as C opens it after changing there.
+ */
+export function daemonArguments(options: RunOptions, args: readonly string[], directory: string): string[] {
+  const { config, root, pidFile } = options;
+  const relative = [config, root, pidFile].some((path) => path !== undefined && !path.startsWith('/'));
+  if (!relative) return [...args];
+  const words = ['--daemon'];
+  if (options.verbose) words.push('--verbose');
+  if (config !== undefined) words.push('--config', resolve(directory, config));
+  if (root !== undefined) words.push('--root', resolve(directory, root));
+  if (pidFile !== undefined) words.push('--pid-file', pidFile === '' ? '' : resolve('/', pidFile));
+  if (options.timeout > 0) words.push('--timeout', String(options.timeout));
+  return words;
+}

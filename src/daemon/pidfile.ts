@@ -1,0 +1,87 @@
+/** The pid file: opened, locked, written, held open for life, removed at the end. */
+
+import { closeSync, fstatSync, ftruncateSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import os from 'node:os';
+import { EXIT, StartupError } from './exit.ts';
+
+export interface PidFileHost {
+  readonly pid: number;
+  /** Takes a write lock on `length` bytes from `start` without waiting: 0 or a negative errno. */
+  lock(fd: number, start: number, length: number): number;
+  strerror(errno: number): string;
+}
+
+/** A pid file that is ours. */
+export class PidFile {
+  /** Open and locked; over a re-execution it may be handed on, so that the file is never up for grabs. */
+  readonly fd: number;
+  private readonly path: string;
+
+  private constructor(path: string, fd: number) {
+    this.path = path;
+    this.fd = fd;
+  }
+
+  /**
+   * Takes the pid file. An empty path means none, as in C.
+   * @throws StartupError (exit 1) with the text C logs
+   */
+  static acquire(path: string, host: PidFileHost): PidFile | null {
+    if (path === '') return null;
+    for (;;) {
+      const fd = attempt(host, `Failed to open pid file '${path}'`, () => openSync(path, 'a+', 0o644));
+      const status = host.lock(fd, 0, 1);
+      if (status < 0) {
+        closeSync(fd);
+        throw new StartupError(EXIT.pidFile, `Failed to acquire pid file '${path}': ${host.strerror(-status)}`);
+      }
+      // Its last holder may have removed it between our opening and our locking: then what we locked is nobody's.
+      if (!isNamed(fd, path)) {
+        closeSync(fd);
+        continue;
+      }
+      attempt(host, `Failed to write to pid file '${path}'`, () => {
+        ftruncateSync(fd, 0);
+        writeSync(fd, String(host.pid));
+      });
+      return new PidFile(path, fd);
+    }
+  }
+
+  /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
+  static adopt(path: string, fd: number, host: PidFileHost): PidFile | null {
+    return path !== '' && isNamed(fd, path) && host.lock(fd, 0, 1) === 0
+      ? new PidFile(path, fd)
+      : PidFile.acquire(path, host);
+  }
+
+  /** Removes the file, if it is still ours, and with it the lock. */
+  remove(): void {
+    try {
+      if (isNamed(this.fd, this.path)) unlinkSync(this.path);
+    } catch {
+      // Its directory may be gone, or not ours any more.
+    }
+    closeSync(this.fd);
+  }
+}
+
+/** Whether the path still names what is open. */
+function isNamed(fd: number, path: string): boolean {
+  try {
+    const [open, named] = [fstatSync(fd), statSync(path)];
+    return open.dev === named.dev && open.ino === named.ino;
+  } catch {
+    return false;
+  }
+}
+
+/** Runs a step and words its failure. */
+function attempt<Result>(host: PidFileHost, what: string, step: () => Result): Result {
+  try {
+    return step();
+  } catch (error) {
+    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? os.constants.errno.EIO);
+    throw new StartupError(EXIT.pidFile, `${what}: ${host.strerror(errno)}`);
+  }
+}

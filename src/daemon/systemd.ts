@@ -1,0 +1,83 @@
+/** What systemd hands a service through the environment: listening sockets, and where to say how it is going. */
+
+/** A process's environment, from which what was read is removed, so that no child takes it for its own. */
+export type Environment = Record<string, string | undefined>;
+
+/** The first descriptor that is passed. */
+const FIRST_DESCRIPTOR = 3;
+
+/** A passed descriptor and the name its socket unit gave it. */
+export interface PassedDescriptor {
+  readonly fd: number;
+  readonly name: string;
+}
+
+/**
+ * The descriptors passed to this very process (sd_listen_fds_with_names(3)); none when LISTEN_PID names another. A
+ * descriptor without a name is called `unknown`, as there. Removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES.
+ */
+export function takeListenDescriptors(environment: Environment, pid: number): PassedDescriptor[] {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
+  delete environment.LISTEN_PID;
+  delete environment.LISTEN_FDS;
+  delete environment.LISTEN_FDNAMES;
+  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,4}$/.test(LISTEN_FDS)) return [];
+  const names = LISTEN_FDNAMES?.split(':') ?? [];
+  return Array.from({ length: Number(LISTEN_FDS) }, (_, index) => ({
+    fd: FIRST_DESCRIPTOR + index,
+    name: names[index] ?? 'unknown',
+  }));
+}
+
+/** Names of the socket units; which socket is which goes by them, not by their order. */
+export const SOCKET_UNITS = { lock: 'virtlockd.socket', admin: 'virtlockd-admin.socket' } as const;
+
+/** The descriptors by what they are for; `rest` is to be closed. */
+export interface Activation {
+  readonly lock: readonly number[];
+  readonly admin: readonly number[];
+  readonly rest: readonly number[];
+}
+
+/** Sorts passed descriptors by their names; systemd has passed names since version 227. */
+export function sortActivation(passed: readonly PassedDescriptor[]): Activation {
+  const named = (name: string): number[] => passed.filter((one) => one.name === name).map(({ fd }) => fd);
+  const [lock, admin] = [named(SOCKET_UNITS.lock), named(SOCKET_UNITS.admin)];
+  const known = new Set([...lock, ...admin]);
+  return { lock, admin, rest: passed.map(({ fd }) => fd).filter((fd) => !known.has(fd)) };
+}
+
+/** Tells systemd how it is going; see sd_notify(3). */
+export class Notifier {
+  private readonly socket: string | undefined;
+  private readonly send: (path: string, data: Buffer) => number;
+
+  /**
+   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is ever sent.
+   * @param send sends a datagram to a UNIX socket, where a leading `@` means the abstract namespace; 0 or -errno
+   */
+  constructor(environment: Environment, send: (path: string, data: Buffer) => number) {
+    const { NOTIFY_SOCKET } = environment;
+    delete environment.NOTIFY_SOCKET;
+    this.socket = NOTIFY_SOCKET !== undefined && /^[/@]./.test(NOTIFY_SOCKET) ? NOTIFY_SOCKET : undefined;
+    this.send = send;
+  }
+
+  /** What the successor of a re-execution needs in its environment to go on notifying. */
+  get environment(): Environment {
+    return this.socket === undefined ? {} : { NOTIFY_SOCKET: this.socket };
+  }
+
+  ready(): void {
+    this.notify('READY=1');
+  }
+
+  stopping(): void {
+    this.notify('STOPPING=1');
+  }
+
+  /** A line of state; failures are nobody's business here. */
+  notify(state: string): void {
+    if (this.socket !== undefined) this.send(this.socket, Buffer.from(`${state}\n`));
+  }
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { Notifier, sortActivation, takeListenDescriptors } from '../../../src/daemon/systemd.ts';
+import type { Environment } from '../../../src/daemon/systemd.ts';
+
+describe('socket activation', () => {
+  const passed = (change: Environment): unknown => {
+    const environment: Environment = {
+      LISTEN_PID: '42',
+      LISTEN_FDS: '2',
+      LISTEN_FDNAMES: 'virtlockd-admin.socket:virtlockd.socket',
+      KEPT: 'x',
+      ...change,
+    };
+    const descriptors = takeListenDescriptors(environment, 42);
+    assert.deepEqual(environment, { KEPT: 'x' }, 'no child is to take them for its own');
+    return descriptors;
+  };
+
+  it('names the descriptors', () => {
+    assert.deepEqual(passed({}), [
+      { fd: 3, name: 'virtlockd-admin.socket' },
+      { fd: 4, name: 'virtlockd.socket' },
+    ]);
+    assert.deepEqual(passed({ LISTEN_FDNAMES: 'a' }), [
+      { fd: 3, name: 'a' },
+      { fd: 4, name: 'unknown' },
+    ]);
+  });
+
+  it('is for the process it names, and must make sense', () => {
+    for (const change of [
+      { LISTEN_PID: '43' },
+      { LISTEN_PID: undefined },
+      { LISTEN_FDS: '' },
+      { LISTEN_FDS: '-1' },
+      { LISTEN_FDS: '1x' },
+      { LISTEN_FDS: '99999' },
+      { LISTEN_FDS: undefined },
+    ]) {
+      assert.deepEqual(passed(change), [], JSON.stringify(change));
+    }
+  });
+
+  it('goes by name, not by order', () => {
+    const sorted = sortActivation([
+      { fd: 3, name: 'virtlockd-admin.socket' },
+      { fd: 4, name: 'other' },
+      { fd: 5, name: 'virtlockd.socket' },
+    ]);
+    assert.deepEqual(sorted, { lock: [5], admin: [3], rest: [4] });
+  });
+});
+
+describe('notification', () => {
+  const notify = (socket: string | undefined): [string, string][] => {
+    const sent: [string, string][] = [];
+    const environment: Environment = { NOTIFY_SOCKET: socket };
+    const notifier = new Notifier(environment, (path, data) => {
+      sent.push([path, data.toString()]);
+      return -111;
+    });
+    assert(!('NOTIFY_SOCKET' in environment));
+    assert.deepEqual(notifier.environment, sent.length === 0 && isSocket(socket) ? { NOTIFY_SOCKET: socket } : {});
+    notifier.ready();
+    notifier.stopping();
+    return sent;
+  };
+  const isSocket = (socket: string | undefined): boolean => socket !== undefined && /^[/@]./.test(socket);
+
+  it('is sent to the socket, abstract or not', () => {
+    for (const socket of ['/run/notify', '@notify']) {
+      assert.deepEqual(notify(socket), [
+        [socket, 'READY=1\n'],
+        [socket, 'STOPPING=1\n'],
+      ]);
+    }
+  });
+
+  it('is not sent without one', () => {
+    for (const socket of [undefined, '', 'relative', '@', 'vsock:1:2']) assert.deepEqual(notify(socket), []);
+  });
+});
