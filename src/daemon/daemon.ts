@@ -1,7 +1,10 @@
 /** The daemon proper: its two servers, the lockspaces behind them, and what ends it. */
 import { ErrorDomain } from '../../xdr/error.ts';
-import { MESSAGE_MIN } from '../../xdr/frame.ts';
+import { MESSAGE_MAX, MESSAGE_MIN } from '../../xdr/frame.ts';
+import { adminProgram } from '../../xdr/programs/admin.ts';
 import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
+import { adminHandlers } from '../admin/handlers.ts';
+import type { AdminContext, AdminHost, AdminLogging } from '../admin/host.ts';
 import { LockClient } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { realHost } from '../lockd/killer.ts';
@@ -9,7 +12,6 @@ import { OwnerEnds } from '../lockd/owner-end.ts';
 import { Lockspaces } from '../lockspace/lockspaces.ts';
 import { descriptorLimit } from '../posix/limits.ts';
 import { posix } from '../posix/posix.ts';
-import type { Connection } from '../rpc/connection.ts';
 import { dialectOf, type VersionNumber } from '../rpc/dialect.ts';
 import { bindService, type Speech } from '../rpc/dispatch.ts';
 import { Server } from '../rpc/server.ts';
@@ -17,14 +19,21 @@ import { Server } from '../rpc/server.ts';
 /** The largest arguments of the lock program: two strings, and the words around them. */
 const LOCK_RETAIN = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
 
+/** The longest that a timer of Node.js can wait. */
+const LONGEST_TIMER_MS = 0x7fffffff;
+
 export interface DaemonSettings {
   readonly version: VersionNumber;
   readonly maxClients: number;
   readonly adminMaxClients: number;
   /** End after this many seconds with no client and no lock; 0 never. */
   readonly timeout: number;
+  /** The log settings that the admin program shows and changes. */
+  readonly logging: AdminLogging;
   /** Called once when the daemon is to end of its own accord. */
   onTimeout(): void;
+  /** The admin program asked for the end. `preserve`: what is held is to be kept for a successor. */
+  onShutdown(preserve: boolean): void;
 }
 
 /** How a server is to be made: fresh from the configuration, or as a state document describes it. */
@@ -40,8 +49,9 @@ export class Daemon {
   readonly lockspaces: Lockspaces;
   readonly ownerEnds: OwnerEnds;
   readonly lockServer: Server<LockClient>;
-  readonly adminServer: Server<Connection>;
+  readonly adminServer: Server<AdminContext>;
   private idleTimer: NodeJS.Timeout | undefined;
+  private idleSince = 0;
   private timeout: number;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
@@ -61,12 +71,23 @@ export class Daemon {
       this.watchIdleness();
     };
 
+    const host = this.adminHost();
+    const identify = ({ connection }: { readonly connection: { isIdentified: boolean } }): void => {
+      connection.isIdentified = true;
+    };
+
     this.lockServer = new Server<LockClient>({
       ...common,
       ...(shapes.lock ?? fresh(settings.maxClients)),
       name: 'virtlockd',
       services: [
-        bindService(lockProgram, ErrorDomain.RPC, lockHandlers(this.lockspaces, this.speech.dialect), version),
+        bindService(
+          lockProgram,
+          ErrorDomain.RPC,
+          lockHandlers(this.lockspaces, this.speech.dialect),
+          version,
+          identify,
+        ),
       ],
       retain: LOCK_RETAIN,
       open: (connection) => new LockClient(connection),
@@ -75,20 +96,40 @@ export class Daemon {
       },
       changed,
     });
-    this.adminServer = new Server<Connection>({
+    this.adminServer = new Server<AdminContext>({
       ...common,
       ...(shapes.admin ?? fresh(settings.adminMaxClients)),
       name: 'admin',
-      services: [],
-      retain: MESSAGE_MIN,
-      open: (connection) => connection,
+      services: [bindService(adminProgram, ErrorDomain.ADMIN, adminHandlers, version, identify)],
+      // Its lists of strings may fill any message, and its clients are the daemon's own user.
+      retain: MESSAGE_MAX,
+      open: (connection) => ({ connection, host }),
       closed: () => undefined,
       changed,
     });
   }
 
-  get servers(): readonly [Server<LockClient>, Server<Connection>] {
+  get servers(): readonly [Server<LockClient>, Server<AdminContext>] {
     return [this.lockServer, this.adminServer];
+  }
+
+  /** What the admin program's handlers see of the daemon. */
+  private adminHost(): AdminHost {
+    const { speech, settings } = this;
+    const servers = (): AdminHost['servers'] => this.servers;
+    return {
+      ...speech,
+      get servers() {
+        return servers();
+      },
+      logging: settings.logging,
+      setTimeout: (seconds) => {
+        this.setTimeout(seconds);
+      },
+      shutdown: (preserve) => {
+        settings.onShutdown(preserve);
+      },
+    };
   }
 
   start(): void {
@@ -149,10 +190,21 @@ export class Daemon {
   private watchIdleness(): void {
     clearTimeout(this.idleTimer);
     if (this.timeout === 0 || !this.isIdle) return;
-    this.idleTimer = setTimeout(() => {
-      if (this.isIdle) this.settings.onTimeout();
-      else this.watchIdleness();
-    }, this.timeout * 1000);
+    this.idleSince = performance.now();
+    this.awaitIdleEnd();
+  }
+
+  /** Waits in steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
+  private awaitIdleEnd(): void {
+    const left = this.idleSince + this.timeout * 1000 - performance.now();
+    this.idleTimer = setTimeout(
+      () => {
+        if (left > LONGEST_TIMER_MS) this.awaitIdleEnd();
+        else if (this.isIdle) this.settings.onTimeout();
+        else this.watchIdleness();
+      },
+      Math.min(left, LONGEST_TIMER_MS),
+    );
   }
 
   private get isIdle(): boolean {

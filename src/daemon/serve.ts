@@ -48,7 +48,17 @@ export function serve(input: ServeInput): void {
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     timeout: predecessor?.own?.timeout ?? options.timeout,
+    // Until the logger proper arrives.
+    logging: {
+      outputs: { text: '3:stderr', count: 1 },
+      filters: { text: '', count: 0 },
+      setOutputs: () => undefined,
+      setFilters: () => undefined,
+    },
     onTimeout: () => {
+      void end();
+    },
+    onShutdown: () => {
       void end();
     },
   };

@@ -1,4 +1,5 @@
 /** Describes the running daemon as a state document. */
+import type { AdminContext } from '../admin/host.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { LockClient } from '../lockd/client.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
@@ -44,7 +45,7 @@ function clientState(connection: Connection, privateData: OwnerState | null): Cl
   };
 }
 
-function serverState(server: Server<LockClient> | Server<Connection>): ServerState {
+function serverState(server: Server<LockClient> | Server<AdminContext>): ServerState {
   const clients: ClientState[] = [];
   for (const { connection, context } of server.clients.values()) {
     clients.push(clientState(connection, context instanceof LockClient ? ownerState(context) : null));

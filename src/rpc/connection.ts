@@ -58,6 +58,8 @@ export class Connection implements Pollable {
   /** Seconds since 1970. */
   readonly connectedAt: number;
   isOpen = true;
+  /** Whether a call was decoded: from then on the admin program tells who the peer is, as C does. */
+  isIdentified = false;
   private readonly host: ConnectionHost;
   /** Received bytes that are not served yet: its first `heldLength` bytes. */
   private held: Buffer = NO_BYTES;
@@ -66,6 +68,8 @@ export class Connection implements Pollable {
   private skip = 0;
   private unsent: Buffer = NO_BYTES;
   private closing = false;
+  /** While a message is served: bytes in `out` of replies to the ones before it. */
+  private gathered = 0;
 
   constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
@@ -111,6 +115,8 @@ export class Connection implements Pollable {
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
+    // Whoever asks for its own end still gets the replies to what it asked before.
+    if (this.gathered > 0) posix.send(this.fd, out.buffer, 0, this.gathered);
     poller.remove(this.fd);
     posix.close(this.fd);
     this.host.closed(this);
@@ -176,7 +182,9 @@ export class Connection implements Pollable {
       }
       if (size > end - at) break;
       reader.reset(bytes, at, at + bytes.readUInt32BE(at));
+      this.gathered = out.length;
       this.host.serve(this, reader, out);
+      this.gathered = 0;
       if (!this.isOpen) return;
       at += size;
       if (out.length >= OUTPUT_BURST && !this.flush()) break;

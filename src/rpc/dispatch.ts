@@ -17,7 +17,7 @@ import type { Handlers, Procedure, Program } from '../../xdr/program.ts';
 import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../../xdr/programs/keepalive.ts';
 import { logger } from '../daemon/log/log.ts';
 import type { Dialect, VersionNumber } from './dialect.ts';
-import { dispatchError, RpcError, UnsupportedFlagsError } from './errors.ts';
+import { checkFlags, dispatchError, RpcError } from './errors.ts';
 
 const log = logger('rpc.netserverprogram');
 
@@ -37,6 +37,8 @@ interface Bound<C> {
 export interface Service<C> {
   readonly number: number;
   readonly version: number;
+  /** The arguments of a call were decoded: where C finds out who a client is. */
+  readonly identify: (context: C) => void;
   /** The domain of errors that dispatch itself finds in the arguments. */
   readonly domain: ErrorDomain;
   readonly procedures: ReadonlyMap<number, Bound<C>>;
@@ -48,6 +50,7 @@ export function bindService<P extends object, C>(
   domain: ErrorDomain,
   handlers: Handlers<P, C>,
   version: VersionNumber,
+  identify: (context: C) => void = () => undefined,
 ): Service<C> {
   const procedures = new Map<number, Bound<C>>();
   for (const name of Object.keys(program.procedures) as (keyof P)[]) {
@@ -55,7 +58,7 @@ export function bindService<P extends object, C>(
     if ((procedure.since ?? 0) > version) continue;
     procedures.set(procedure.number, { procedure, handler: handlers[name] as Bound<C>['handler'] });
   }
-  return { number: program.number, version: program.version, domain, procedures };
+  return { number: program.number, version: program.version, domain, procedures, identify };
 }
 
 const header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
@@ -110,9 +113,9 @@ function call<C>(service: Service<C>, context: C, reader: XdrReader, out: XdrWri
     if (!(error instanceof XdrError)) throw error;
     throw dispatchError('Unable to decode message payload');
   }
-  if (procedure.flags !== undefined) {
-    const unsupported = ((args as { flags: number }).flags & ~procedure.flags.allowed) >>> 0;
-    if (unsupported !== 0) throw new UnsupportedFlagsError(service.domain, unsupported, procedure.flags.reportedAs);
+  service.identify(context);
+  if (procedure.flags !== undefined && procedure.flags.late === undefined) {
+    checkFlags(service.domain, procedure.flags, (args as { flags: number }).flags);
   }
 
   const { procedure: number, serial } = header;

@@ -1,6 +1,7 @@
 /** Errors that travel to the client, in the forms libvirt gives them. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ERROR_LEVEL, ErrorCode, ErrorDomain, type RemoteError } from '../../xdr/error.ts';
+import type { FlagRule } from '../../xdr/program.ts';
 import { strerror } from '../posix/posix.ts';
 import type { Dialect } from './dialect.ts';
 
@@ -83,6 +84,12 @@ const EMPTY: RemoteError = {
   int2: -1,
   net: null,
 };
+
+/** Refuses flags that the procedure does not take. */
+export function checkFlags(domain: ErrorDomain, { allowed, reportedAs }: FlagRule, flags: number): void {
+  const unsupported = (flags & ~allowed) >>> 0;
+  if (unsupported !== 0) throw new UnsupportedFlagsError(domain, unsupported, reportedAs);
+}
 
 /** Code 38: `detail: <strerror text>`, with the errno (of either sign) in int1. */
 export function systemError(domain: ErrorDomain, error: number, detail: ByteString): RpcError {

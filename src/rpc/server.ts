@@ -145,7 +145,13 @@ export class Server<C> implements ConnectionHost, Acceptor {
   serve(connection: Connection, reader: XdrReader, out: XdrWriter): void {
     const client = this.clients.get(connection.id);
     assert(client !== undefined, 'a message from a client that is gone');
-    dispatch(this.options.services, this.options.speech, client.context, reader, out);
+    try {
+      dispatch(this.options.services, this.options.speech, client.context, reader, out);
+    } catch (error) {
+      // Such as an error that repeats a name of 4 MiB, and is too long to be sent. C closes then, too.
+      log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
+      connection.close();
+    }
   }
 
   closed(connection: Connection): void {

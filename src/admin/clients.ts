@@ -1,0 +1,72 @@
+/** The procedures about clients. */
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import type { Handlers } from '../../xdr/program.ts';
+import { adminProcedures, type ClientRef } from '../../xdr/programs/admin.ts';
+import { posix } from '../posix/posix.ts';
+import { RpcError } from '../rpc/errors.ts';
+import { groupName, userName } from './accounts.ts';
+import type { AdminClient, AdminContext, AdminServer } from './host.ts';
+import { byAdmin, checkLateFlags, findClient, findServer } from './lookup.ts';
+import { boolean, int, text } from './parameters.ts';
+
+const { listClients, lookupClient, getClientInfo, closeClient } = adminProcedures;
+
+/** The only transport there is (VIR_CLIENT_TRANS_UNIX). */
+const TRANSPORT_UNIX = 0;
+
+function refer({ name }: AdminServer, { id, connectedAt }: AdminClient): ClientRef {
+  return { server: { name }, id: BigInt(id), timestamp: BigInt(connectedAt), transport: TRANSPORT_UNIX };
+}
+
+export const clientHandlers: Pick<
+  Handlers<typeof adminProcedures, AdminContext>,
+  'listClients' | 'lookupClient' | 'getClientInfo' | 'closeClient'
+> = {
+  listClients({ host }, { server: { name }, needResults, flags }) {
+    const server = findServer(host, name);
+    checkLateFlags(listClients, flags);
+    const { clients } = server;
+    return {
+      clients: needResults === 0 ? [] : [...clients.values()].map(({ connection }) => refer(server, connection)),
+      count: clients.size,
+    };
+  },
+
+  lookupClient({ host }, { server: { name }, id, flags }) {
+    const server = findServer(host, name);
+    checkLateFlags(lookupClient, flags);
+    return { client: refer(server, findClient(server, id)) };
+  },
+
+  // Only the server's name and the id of the given client count; its timestamp and transport are not looked at.
+  getClientInfo({ host }, { client: { server, id }, flags }) {
+    const client = findClient(findServer(host, server.name, byAdmin), id, byAdmin);
+    checkLateFlags(getClientInfo, flags);
+    if (!client.isIdentified) {
+      const detail = 'No identity information available for client';
+      throw new RpcError(ErrorCode.INTERNAL_ERROR, ErrorDomain.RPC, detail);
+    }
+    const { peer, fd } = client;
+    const securityContext = posix.peerSecurity(fd);
+    return {
+      params: [
+        boolean('readonly', false),
+        // C tells the ids as signed, whatever the kernel thinks of them.
+        int('unix_user_id', peer.uid | 0),
+        text('unix_user_name', userName(peer.uid)),
+        int('unix_group_id', peer.gid | 0),
+        text('unix_group_name', groupName(peer.gid)),
+        int('unix_process_id', peer.pid),
+        ...(securityContext === null ? [] : [text('selinux_context', securityContext)]),
+      ],
+    };
+  },
+
+  closeClient({ host }, { client: { server, id }, flags }) {
+    const client = findClient(findServer(host, server.name), id);
+    checkLateFlags(closeClient, flags);
+    // Whoever closes itself gets no reply.
+    client.close();
+    return undefined;
+  },
+};

@@ -1,0 +1,34 @@
+/** The procedures about the session, and about the life of the daemon. */
+import type { Handlers } from '../../xdr/program.ts';
+import { type adminProcedures, ShutdownFlag } from '../../xdr/programs/admin.ts';
+import type { AdminContext } from './host.ts';
+
+export const lifetimeHandlers: Pick<
+  Handlers<typeof adminProcedures, AdminContext>,
+  'open' | 'close' | 'getLibVersion' | 'setTimeout' | 'shutdown'
+> = {
+  open() {
+    return undefined;
+  },
+
+  close({ connection }) {
+    connection.closeAfterReply();
+    return undefined;
+  },
+
+  getLibVersion({ host: { version } }) {
+    return { version: BigInt(version) };
+  },
+
+  setTimeout({ host }, { seconds }) {
+    host.setTimeout(seconds);
+    return undefined;
+  },
+
+  shutdown({ connection, host }, { flags }) {
+    // C leaves its event loop before the reply is sent, so a caller only ever sees the connection end.
+    connection.close();
+    host.shutdown((flags & ShutdownFlag.PRESERVE) !== 0);
+    return undefined;
+  },
+};

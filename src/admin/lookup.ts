@@ -1,0 +1,46 @@
+/** Finding servers and clients by what a caller names, with the error that each procedure has for a wrong name. */
+import type { ByteString } from '../../xdr/codec.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import type { FlagRule } from '../../xdr/program.ts';
+import { checkFlags, RpcError } from '../rpc/errors.ts';
+import type { AdminClient, AdminHost, AdminServer } from './host.ts';
+
+/** Who reports that something was not found, and in which words: C has two places that look. */
+interface Finder {
+  readonly domain: ErrorDomain;
+  server(name: ByteString): string;
+  client(id: bigint): string;
+}
+
+/** Procedures whose look-ups are made by C's generic server code. */
+export const byDaemon: Finder = {
+  domain: ErrorDomain.RPC,
+  server: (name) => `No server named '${name}'`,
+  client: (id) => `No client with matching ID '${id.toString()}'`,
+};
+
+/** Procedures 7, 10 and 13, whose look-ups are made by hand-written code of C's admin program. */
+export const byAdmin: Finder = {
+  domain: ErrorDomain.ADMIN,
+  server: (name) => `no server with matching name '${name}' found`,
+  client: (id) => `no client with matching id '${id.toString()}' found`,
+};
+
+/** Throws an {@link RpcError} (code 95) when there is no such server. */
+export function findServer(host: AdminHost, name: ByteString, finder = byDaemon): AdminServer {
+  const server = host.servers.find((candidate) => candidate.name === name);
+  if (server === undefined) throw new RpcError(ErrorCode.NO_SERVER, finder.domain, finder.server(name));
+  return server;
+}
+
+/** Throws an {@link RpcError} (code 96) when the server has no such client. */
+export function findClient(server: AdminServer, id: bigint, finder = byDaemon): AdminClient {
+  const client = id > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : server.clients.get(Number(id))?.connection;
+  if (client === undefined) throw new RpcError(ErrorCode.NO_CLIENT, finder.domain, finder.client(id));
+  return client;
+}
+
+/** Refuses flags where C looks at them only behind the look-ups, so that dispatch must not. */
+export function checkLateFlags({ flags: rule }: { readonly flags?: FlagRule }, flags: number): void {
+  if (rule !== undefined) checkFlags(ErrorDomain.ADMIN, rule, flags);
+}
