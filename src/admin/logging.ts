@@ -1,6 +1,7 @@
 /** The procedures about logging. */
 import type { Handlers } from '../../xdr/program.ts';
 import type { adminProcedures } from '../../xdr/programs/admin.ts';
+import { UndescribedError } from '../rpc/errors.ts';
 import type { AdminContext } from './host.ts';
 
 export const loggingHandlers: Pick<
@@ -9,6 +10,8 @@ export const loggingHandlers: Pick<
 > = {
   getLogOutputs({ host: { logging } }) {
     const { text, count } = logging.outputs;
+    // Blanks alone remove all outputs, and C then stumbles over there being none.
+    if (count === 0) throw new UndescribedError();
     return { outputs: text, count };
   },
 

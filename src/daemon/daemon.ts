@@ -53,6 +53,8 @@ export class Daemon {
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
+  /** The timeout in seconds that was set while running; undefined while it is the one of the command line. */
+  changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
     this.settings = settings;
@@ -160,6 +162,7 @@ export class Daemon {
 
   /** Ends after `seconds` with no client and no lock; 0 never. */
   setTimeout(seconds: number): void {
+    this.changedTimeout = seconds;
     this.timeout = seconds;
     this.watchIdleness();
   }

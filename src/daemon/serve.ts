@@ -1,6 +1,7 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
+import { LogSettings } from '../admin/log-settings.ts';
 import { posix } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { adoptState } from '../restart/adopt.ts';
@@ -13,7 +14,9 @@ import { readStateFile, removeStateFile, StateFileError } from '../restart/state
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings, type ServerShape } from './daemon.ts';
 import { EXIT, StartupError } from './exit.ts';
-import { logger } from './log/log.ts';
+import { LogSettingError } from './log/levels.ts';
+import { logger, logging } from './log/log.ts';
+import type { LogState } from './log/logging.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from './paths.ts';
 import { listenAt, SocketError } from './sockets.ts';
@@ -43,18 +46,14 @@ export function serve(input: ServeInput): void {
   makeRunDirectory(paths);
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
+  const logSettings = new LogSettings(logging);
+  if (predecessor?.own?.log !== undefined) restoreLog(logSettings, predecessor.own.log);
   const settings: DaemonSettings = {
     version,
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
-    timeout: predecessor?.own?.timeout ?? options.timeout,
-    // Until the logger proper arrives.
-    logging: {
-      outputs: { text: '3:stderr', count: 1 },
-      filters: { text: '', count: 0 },
-      setOutputs: () => undefined,
-      setFilters: () => undefined,
-    },
+    timeout: options.timeout,
+    logging: logSettings,
     onTimeout: () => {
       void end();
     },
@@ -64,13 +63,19 @@ export function serve(input: ServeInput): void {
   };
   const daemon = predecessor === null ? new Daemon(settings) : resume(settings, predecessor);
   if (predecessor === null) listen(daemon, paths);
+  if (predecessor?.own?.timeout !== undefined) daemon.setTimeout(predecessor.own.timeout);
 
   const reexec = new Reexec({
     daemon,
     program: input.program,
     args: input.args,
     stateFile: paths.state,
-    ownState: (): OwnState => ({ restarts, started }),
+    ownState: (): OwnState => ({
+      restarts,
+      started,
+      ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
+      ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
+    }),
   });
 
   let ending = false;
@@ -92,6 +97,16 @@ export function serve(input: ServeInput): void {
   // Blocked since before this program began: one that came meanwhile is delivered now.
   posix.blockSignal(SIGUSR1, false);
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
+}
+
+/** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
+function restoreLog(settings: LogSettings, state: LogState): void {
+  try {
+    settings.restore(state);
+  } catch (error) {
+    if (!(error instanceof LogSettingError)) throw error;
+    log.error(`Log settings are lost: ${error.message}`);
+  }
 }
 
 /** The document that this very process left before it executed us, if any. */

@@ -20,6 +20,8 @@ import type { Dialect, VersionNumber } from './dialect.ts';
 import { checkFlags, dispatchError, RpcError } from './errors.ts';
 
 const log = logger('rpc.netserverprogram');
+/** C logs every error that it reports, from this source. */
+const errors = logger('util.error');
 
 /** How a service speaks: the version it claims and what follows from it. */
 export interface Speech {
@@ -137,7 +139,8 @@ function beginReply(
 }
 
 function replyError(out: XdrWriter, speech: Speech, error: unknown): void {
-  if (!(error instanceof RpcError)) {
+  if (error instanceof RpcError) errors.error(error.message, { domain: error.domain, code: error.code });
+  else {
     // A defect of ours: the client gets an answer all the same, and the log where it came from.
     log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
   }

@@ -71,6 +71,19 @@ export class UnsupportedFlagsError extends RpcError {
   }
 }
 
+/** What C replies when a function of it failed without saying why. */
+export class UndescribedError extends RpcError {
+  constructor() {
+    super(ErrorCode.INTERNAL_ERROR, ErrorDomain.RPC, '');
+    this.message = 'Library function returned error but did not set virError';
+  }
+
+  override toRemote(): RemoteError {
+    const { code, domain, message } = this;
+    return { ...EMPTY, code, domain, message, int1: 0, int2: 0 };
+  }
+}
+
 const EMPTY: RemoteError = {
   code: 0,
   domain: 0,

@@ -10,15 +10,16 @@ export interface LogFilter {
 }
 
 /**
- * Parses `N:match N:match …`. The old `N:+match` means the same.
+ * Parses `N:match N:match …`. The old `N:+match` means the same. What follows a second colon is not looked at.
+ * @param exact refuse a second colon, as libvirt 7.0.0 does
  * @throws LogSettingError
  */
-export function parseFilters(text: string): LogFilter[] {
+export function parseFilters(text: string, exact = false): LogFilter[] {
   return tokens(text).map((token) => {
-    const colon = token.indexOf(':');
-    if (colon < 0) throw new LogSettingError(`Malformed format for filter '${token}'`);
-    const priority = token.slice(0, colon);
-    const match = token.slice(colon + 1);
+    const [priority = '', match, ...rest] = token.split(':');
+    if (match === undefined || (exact && rest.length > 0)) {
+      throw new LogSettingError(`Malformed format for filter '${token}'`);
+    }
     const level = parsePriority(priority);
     if (level === undefined) throw new LogSettingError(`Invalid priority '${priority}' for filter '${token}'`);
     const name = match.startsWith('+') ? match.slice(1) : match;

@@ -83,7 +83,7 @@ export class Logging {
 
   /** Replaces all filters; none when empty. @throws LogSettingError */
   setFilters(text: string): void {
-    this.currentFilters = parseFilters(text);
+    this.currentFilters = parseFilters(text, this.outputNoun === 'output');
     this.refresh();
   }
 
@@ -92,8 +92,8 @@ export class Logging {
   }
 
   /**
-   * Replaces all outputs, opening each anew; the default output when there is none. Relative paths are taken from the
-   * working directory.
+   * Replaces all outputs, opening each anew; the default output when the text is empty, and, as in C, none at all when
+   * it is blanks. Relative paths are taken from the working directory.
    * @throws LogSettingError
    */
   setOutputs(text: string): void {
@@ -103,7 +103,8 @@ export class Logging {
   /** All settings as text that sets them again. (The text that C shows of filters would grow stars each time.) */
   get state(): LogState {
     const filters = this.currentFilters.map(({ level, pattern }) => `${level}:+${pattern.slice(1, -1)}`).join(' ');
-    return { level: this.level, filters, outputs: this.outputs.text };
+    const { text, count } = this.outputs;
+    return { level: this.level, filters, outputs: count === 0 ? ' ' : text };
   }
 
   /** Applies a whole state, or nothing of it. @throws LogSettingError */
@@ -148,10 +149,7 @@ export class Logging {
   }
 
   private openOutputs(text: string): LogOutput[] {
-    const parsed = parseOutputs(text, this.outputNoun, process.cwd());
-    if (parsed.outputs.length === 0 && parsed.error === undefined && text !== this.defaultOutput) {
-      return this.openOutputs(this.defaultOutput);
-    }
+    const parsed = parseOutputs(text === '' ? this.defaultOutput : text, this.outputNoun, process.cwd());
     let outputs: LogOutput[] = [];
     try {
       for (const spec of parsed.outputs) {

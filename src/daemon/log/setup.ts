@@ -39,7 +39,7 @@ export function setUpLogging(logging: Logging, setup: LogSetup): void {
     const filters = environment.LIBVIRT_LOG_FILTERS ?? '';
     if (filters !== '') logging.setFilters(filters);
     const outputs = environment.LIBVIRT_LOG_OUTPUTS ?? '';
-    if (outputs !== '') logging.setOutputs(outputs);
+    if (outputs.trim() !== '') logging.setOutputs(outputs);
     else if (configured === undefined || configured.trim() === '') logging.setOutputs('');
   } catch (error) {
     // As C does it: where outputs are set already, the complaint goes there too.

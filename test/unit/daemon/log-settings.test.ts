@@ -34,6 +34,8 @@ describe('log filters', () => {
     assert.equal(back('3:rpc'), '3:*rpc* ');
     assert.equal(back(' 1:a  +2:+c 03:*x* 1:a '), '1:*a* 2:*c* 3:**x** 1:*a* ');
     assert.equal(back(''), '');
+    assert.equal(back('1:a:b 2:c:'), '1:*a* 2:*c* ');
+    assert.throws(() => parseFilters('1:a:b', true), /Malformed format for filter '1:a:b'/);
   });
 
   it('let the first that matches decide', () => {

@@ -169,10 +169,19 @@ describe('log', () => {
     const { logging } = setUp();
     logging.defaultOutput = '2:journald';
     logging.setOutputs('1:stderr');
-    logging.setOutputs('  ');
+    logging.setOutputs('');
     assert.deepEqual(logging.outputs, { text: '2:journald', count: 1 });
     logging.setFilters('');
     assert.deepEqual(logging.filters, { text: '', count: 0 });
+  });
+
+  it('goes nowhere when set to blanks', () => {
+    const { logging } = setUp();
+    logging.setOutputs('  ');
+    assert.deepEqual(logging.outputs, { text: '', count: 0 });
+    new Logger('x', logging).error('lost');
+    logging.apply(logging.state);
+    assert.deepEqual(logging.outputs, { text: '', count: 0 });
   });
 
   it('travels as text', () => {
