@@ -46,12 +46,19 @@ function build(directory, output, sources) {
 }
 
 const posix = path.join(root, 'src', 'posix');
-const addon = path.join(posix, 'build', 'Release', 'posix.node');
-build(posix, addon, [path.join(posix, 'addon.c'), path.join(posix, 'binding.gyp')]);
+const release = path.join(posix, 'build', 'Release');
+build(posix, path.join(release, 'client.node'), [
+  path.join(posix, 'addon.c'),
+  path.join(posix, 'binding.gyp'),
+  path.join(root, 'src', 'fuzz', 'client.c'),
+]);
 build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsExt, 'fs-ext.cc')]);
 
-const target = path.join(root, 'dist', 'posix.node');
-mkdirSync(path.dirname(target), { recursive: true });
-// Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
-copyFileSync(addon, `${target}.new`);
-renameSync(`${target}.new`, target);
+const dist = path.join(root, 'dist');
+mkdirSync(dist, { recursive: true });
+for (const name of ['posix.node', 'client.node']) {
+  const target = path.join(dist, name);
+  // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
+  copyFileSync(path.join(release, name), `${target}.new`);
+  renameSync(`${target}.new`, target);
+}

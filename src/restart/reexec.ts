@@ -127,16 +127,19 @@ export class Reexec {
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state)];
     posix.blockSignal(SIGUSR1, true);
-    setCloseOnExec(descriptors, false);
-    const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
-    // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
-    const ignored = successor.kind === 'c' ? SIGUSR1 : 0;
-    const status = posix.execve([program], [program, ...args], environment, ignored);
-
-    setCloseOnExec(descriptors, true);
-    posix.blockSignal(SIGUSR1, false);
-    removeStateFile(stateFile);
-    throw new ExecError(`cannot execute ${program}: ${strerror(status)}`);
+    try {
+      setCloseOnExec(descriptors, false);
+      const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
+      // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
+      const ignored = successor.kind === 'c' ? SIGUSR1 : 0;
+      const status = posix.execve([program], [program, ...args], environment, ignored);
+      setCloseOnExec(descriptors, true);
+      throw new ExecError(`cannot execute ${program}: ${strerror(status)}`);
+    } finally {
+      // Also when fs-ext cannot be loaded any more, because its files were taken away.
+      posix.blockSignal(SIGUSR1, false);
+      removeStateFile(stateFile);
+    }
   }
 }
 

@@ -158,8 +158,11 @@ export class Connection implements Pollable {
     if (this.unsent.length === 0) this.serveHeld(descriptors);
   }
 
-  /** Serves what is held, unless it is clear that its first message is not whole yet. */
-  private serveHeld(descriptors = false): void {
+  /**
+   * Serves what is held, unless it is clear that its first message is not whole yet. Data bytes that were held already
+   * count as having brought their descriptors, which was seen when they came.
+   */
+  private serveHeld(descriptors = true): void {
     const { held, heldLength } = this;
     if (heldLength < LENGTH_SIZE) return;
     const length = held.readUInt32BE(0);

@@ -94,10 +94,13 @@ export function dispatch<C>(
     reader.u32(); // the count of descriptors, which the connection has dealt with
   else if (type !== MessageType.CALL) return;
 
+  const start = out.length;
   try {
     if (service === undefined) throw dispatchError(`Cannot find program ${program} version ${version}`);
     call(service, context, reader, out);
   } catch (error) {
+    // What a result that cannot be written has left behind.
+    out.length = start;
     replyError(out, speech, error);
   }
 }

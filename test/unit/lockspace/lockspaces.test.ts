@@ -1,0 +1,485 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { adoptFile, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
+import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
+import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
+import { posix } from '../../../src/posix/posix.ts';
+import { dialectOf } from '../../../src/rpc/dialect.ts';
+import { RpcError } from '../../../src/rpc/errors.ts';
+import { lockOf, OtherProcess, temporaryDirectory } from '../support/locks.ts';
+
+const SHARED = 1;
+const AUTOCREATE = 2;
+const hold = (pid: number): Hold => ({ owner: unknownOwner(pid), since: 0, client: 0 });
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
+
+/** The error that the action is refused with, as `code domain detail`. */
+function refusal(action: () => void): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof RpcError) return `${error.code} ${error.domain} ${error.detail}`;
+    throw error;
+  }
+  return 'done';
+}
+
+describe('lockspaces', () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let lockspaces: Lockspaces;
+  let files: Lockspace;
+  let descriptors: number;
+
+  const at = (name: string): string => path.join(directory.path, name);
+  const acquire = (name: string, flags: number, pid = 100): string =>
+    refusal(() => {
+      lockspaces.acquire(files, name, flags, hold(pid));
+    });
+  const release = (name: string, pid = 100): string =>
+    refusal(() => {
+      lockspaces.release(files, name, pid);
+    });
+  const busy = (name: string): string => `87 51 Lockspace resource '${name}' is locked`;
+  const touch = (name: string): string => {
+    writeFileSync(at(name), 'content');
+    return at(name);
+  };
+
+  beforeEach(() => {
+    directory = temporaryDirectory();
+    descriptors = openDescriptors();
+    lockspaces = new Lockspaces(dialectOf(12_008_000));
+    files = lockspaces.create(directory.path);
+  });
+  afterEach(() => {
+    for (const { resources } of lockspaces) {
+      for (const resource of [...resources.values()]) lockspaces.endResource(resource);
+    }
+    assert.equal(openDescriptors(), descriptors, 'descriptors are left');
+    directory.remove();
+  });
+
+  describe('acquire and release', () => {
+    it('locks byte 0 for writing, and leaves a file that was there', () => {
+      touch('a');
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(lockOf(at('a')), 'WRITE');
+      assert.equal(release('a'), 'done');
+      assert.equal(lockOf(at('a')), undefined);
+      assert.equal(readFileSync(at('a'), 'latin1'), 'content');
+    });
+
+    it('locks byte 0 for reading when shared', () => {
+      touch('a');
+      assert.equal(acquire('a', SHARED), 'done');
+      assert.equal(lockOf(at('a')), 'READ');
+    });
+
+    it('makes the file with mode 0600 when asked to, and removes it at the end', () => {
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      assert.equal(statSync(at('a')).mode & 0o7777, 0o600);
+      assert.equal(release('a'), 'done');
+      assert.ok(!existsSync(at('a')));
+    });
+
+    it('removes at the end also a file that was there, when acquired with autocreate', () => {
+      touch('a');
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      assert.equal(release('a'), 'done');
+      assert.ok(!existsSync(at('a')));
+    });
+
+    it('removes what has replaced the file meanwhile, and minds nothing that is gone', () => {
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      unlinkSync(at('a'));
+      touch('a');
+      assert.equal(release('a'), 'done');
+      assert.ok(!existsSync(at('a')));
+      assert.equal(acquire('b', AUTOCREATE), 'done');
+      unlinkSync(at('b'));
+      assert.equal(release('b'), 'done');
+    });
+
+    it('refuses a missing file without autocreate', () => {
+      assert.equal(acquire('a', 0), `38 51 Unable to open resource ${at('a')}: No such file or directory`);
+      assert.equal(
+        acquire('no/a', AUTOCREATE),
+        `38 51 Unable to open/create resource ${at('no/a')}: No such file or directory`,
+      );
+    });
+
+    it('refuses directories and names that are too long', () => {
+      mkdirSync(at('d'));
+      assert.equal(acquire('d', 0), `38 51 Unable to open resource ${at('d')}: Is a directory`);
+      assert.equal(acquire('', AUTOCREATE), `38 51 Unable to open/create resource ${at('')}/: Is a directory`);
+      for (const name of ['x'.repeat(256), 'x'.repeat(65536), '/x'.repeat(32768)]) {
+        assert.match(acquire(name, AUTOCREATE), /: File name too long$/);
+      }
+    });
+
+    it('takes any bytes as a name', () => {
+      const name = '\xff\xfe \n%s';
+      assert.equal(acquire(name, AUTOCREATE), 'done');
+      assert.deepEqual(readdirSync(directory.path, 'buffer'), [Buffer.from(name, 'latin1')]);
+    });
+
+    it('refuses what is held, by the same owner too, unless both share', () => {
+      for (const [first, second, expected] of [
+        [0, 0, busy('a')],
+        [0, SHARED, busy('a')],
+        [SHARED, 0, busy('a')],
+        [SHARED, SHARED, 'done'],
+        [SHARED, SHARED | AUTOCREATE, 'done'],
+        [AUTOCREATE, AUTOCREATE, busy('a')],
+      ] as const) {
+        touch('a');
+        for (const pid of [100, 200]) {
+          assert.equal(acquire('a', first), 'done');
+          assert.equal(acquire('a', second, pid), expected);
+          if (expected === 'done') assert.equal(release('a', pid), 'done');
+          assert.equal(release('a'), 'done');
+        }
+      }
+    });
+
+    it('counts an owner as often as it acquired', () => {
+      touch('a');
+      for (let i = 0; i < 3; i++) assert.equal(acquire('a', SHARED), 'done');
+      for (let i = 0; i < 2; i++) assert.equal(release('a'), 'done');
+      assert.equal(lockOf(at('a')), 'READ');
+      assert.equal(release('a'), 'done');
+      assert.equal(release('a'), `87 51 Lockspace resource 'a' is not locked`);
+    });
+
+    it('refuses the release by who does not hold it', () => {
+      touch('a');
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(release('a', 200), '1 51 owner 200 does not hold the resource lock');
+      assert.equal(lockOf(at('a')), 'WRITE');
+    });
+
+    it('keeps to the flags of the first acquire', () => {
+      touch('a');
+      assert.equal(acquire('a', SHARED), 'done');
+      assert.equal(acquire('a', SHARED | AUTOCREATE, 200), 'done');
+      assert.equal(release('a'), 'done');
+      assert.equal(release('a', 200), 'done');
+      assert.ok(existsSync(at('a')));
+      assert.equal(acquire('a', SHARED | AUTOCREATE), 'done');
+      assert.equal(acquire('a', SHARED, 200), 'done');
+      assert.equal(release('a'), 'done');
+      assert.ok(existsSync(at('a')));
+      assert.equal(release('a', 200), 'done');
+      assert.ok(!existsSync(at('a')));
+    });
+
+    it('gives up to another process, and follows a link', async () => {
+      const target = touch('target');
+      symlinkSync(target, at('a'));
+      const other = await OtherProcess.lock(target, 'WRITE');
+      try {
+        for (const flags of [0, SHARED, AUTOCREATE, SHARED | AUTOCREATE]) assert.equal(acquire('a', flags), busy('a'));
+      } finally {
+        await other.end();
+      }
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(lockOf(target), 'WRITE');
+    });
+
+    it('shares with another process, and leaves it the file', async () => {
+      touch('a');
+      const other = await OtherProcess.lock(at('a'), 'READ');
+      try {
+        assert.equal(acquire('a', 0), busy('a'));
+        assert.equal(acquire('a', SHARED | AUTOCREATE), 'done');
+        assert.equal(release('a'), 'done');
+        assert.ok(existsSync(at('a')));
+      } finally {
+        await other.end();
+      }
+      assert.equal(acquire('a', SHARED | AUTOCREATE), 'done');
+      assert.equal(release('a'), 'done');
+      assert.ok(!existsSync(at('a')));
+    });
+
+    it('creates the target of a dangling link, and at the end removes the link', () => {
+      symlinkSync(at('target'), at('a'));
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      assert.equal(lockOf(at('target')), 'WRITE');
+      assert.equal(release('a'), 'done');
+      assert.deepEqual(readdirSync(directory.path), ['target']);
+    });
+  });
+
+  describe('two names of one file', () => {
+    const aliases: [string, (name: string) => void][] = [
+      [
+        'a symbolic link',
+        (name) => {
+          symlinkSync('a', at(name));
+        },
+      ],
+      [
+        'a hard link',
+        (name) => {
+          linkSync(at('a'), at(name));
+        },
+      ],
+    ];
+    for (const [what, make] of aliases) {
+      it(`${what} is refused while the other is held, and costs it nothing`, () => {
+        touch('a');
+        make('b');
+        for (const flags of [0, SHARED, AUTOCREATE, SHARED | AUTOCREATE]) {
+          assert.equal(acquire('a', 0), 'done');
+          assert.equal(acquire('b', flags), busy('b'));
+          assert.equal(lockOf(at('a')), 'WRITE');
+          assert.equal(release('a'), 'done');
+        }
+        assert.equal(acquire('a', SHARED), 'done');
+        assert.equal(acquire('b', 0), busy('b'));
+        assert.equal(lockOf(at('a')), 'READ');
+      });
+
+      it(`${what} shares with the other when both are shared, until the last is released`, () => {
+        touch('a');
+        make('b');
+        for (const order of [
+          ['a', 'b'],
+          ['b', 'a'],
+        ] as const) {
+          assert.equal(acquire('a', SHARED), 'done');
+          assert.equal(acquire('b', SHARED, 200), 'done');
+          for (const name of order) {
+            assert.equal(lockOf(at('a')), 'READ');
+            assert.equal(release(name, name === 'a' ? 100 : 200), 'done');
+          }
+          assert.equal(lockOf(at('a')), undefined);
+        }
+      });
+
+      it(`${what} made by CREATE_RESOURCE does not drop the lock`, () => {
+        touch('a');
+        make('b');
+        assert.equal(acquire('a', 0), 'done');
+        assert.equal(
+          refusal(() => {
+            lockspaces.createResource(files, 'b');
+          }),
+          'done',
+        );
+        assert.equal(lockOf(at('a')), 'WRITE');
+      });
+
+      it(`${what} removed by DELETE_RESOURCE does not drop the lock`, () => {
+        touch('a');
+        make('b');
+        assert.equal(acquire('a', 0), 'done');
+        assert.equal(
+          refusal(() => {
+            lockspaces.deleteResource(files, 'b');
+          }),
+          'done',
+        );
+        assert.equal(lockOf(at('a')), 'WRITE');
+      });
+    }
+
+    it('by another lockspace or another spelling are one file too', () => {
+      touch('a');
+      const spelled = lockspaces.create(`${directory.path}/`);
+      assert.notEqual(spelled, files);
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(
+        refusal(() => {
+          lockspaces.acquire(spelled, 'a', 0, hold(200));
+        }),
+        busy('a'),
+      );
+      const byPath = `${directory.path}/../${path.basename(directory.path)}/./a`;
+      assert.equal(
+        refusal(() => {
+          lockspaces.acquire(lockspaces.default, byPath, 0, hold(200));
+        }),
+        busy(byPath),
+      );
+      assert.equal(acquire('./a', 0), busy('./a'));
+      assert.equal(lockOf(at('a')), 'WRITE');
+    });
+
+    it('the file by its descriptor in /proc is refused as well', () => {
+      touch('a');
+      assert.equal(acquire('a', 0), 'done');
+      const fd = [...files.resources.values()][0]?.file.fd ?? -1;
+      const name = `/proc/self/fd/${fd}`;
+      assert.equal(
+        refusal(() => {
+          lockspaces.acquire(lockspaces.default, name, 0, hold(200));
+        }),
+        busy(name),
+      );
+      assert.equal(lockOf(at('a')), 'WRITE');
+    });
+
+    it('a held file that was renamed and replaced leaves its name free for the new one', () => {
+      touch('a');
+      assert.equal(acquire('a', 0), 'done');
+      renameSync(at('a'), at('old'));
+      touch('a');
+      assert.equal(acquire('old', 0), busy('old'));
+      assert.equal(acquire('./a', 0), 'done');
+      assert.equal(lockOf(at('a')), 'WRITE');
+      assert.equal(lockOf(at('old')), 'WRITE');
+    });
+  });
+
+  describe('a file taken over from before a restart', () => {
+    it('keeps every descriptor of one inode open until the last use ends', () => {
+      const file = touch('a');
+      const out = new Float64Array(4);
+      const [first, second] = [posix.openInode(file, 2, out), posix.openInode(file, 2, out)];
+      const one = adoptFile(first, true);
+      const two = adoptFile(second, true);
+      assert.equal(one.file, two.file);
+      assert.deepEqual([one.locked, two.locked], [true, true]);
+      releaseFile(one.file, file, false);
+      assert.equal(lockOf(file), 'READ');
+      releaseFile(two.file, file, false);
+      assert.equal(lockOf(file), undefined);
+    });
+
+    it('is told lost when somebody else has locked it', async () => {
+      const file = touch('a');
+      const other = await OtherProcess.lock(file, 'WRITE');
+      const out = new Float64Array(4);
+      const adopted = adoptFile(posix.openInode(file, 2, out), false);
+      assert.equal(adopted.locked, false);
+      releaseFile(adopted.file, file, false);
+      await other.end();
+    });
+  });
+
+  describe('create and delete', () => {
+    const create = (name: string): string =>
+      refusal(() => {
+        lockspaces.createResource(files, name);
+      });
+    const remove = (name: string): string =>
+      refusal(() => {
+        lockspaces.deleteResource(files, name);
+      });
+
+    it('make an empty file of mode 0600, leave one that exists, and unlink', () => {
+      assert.equal(create('a'), 'done');
+      assert.equal(statSync(at('a')).mode & 0o7777, 0o600);
+      touch('a');
+      assert.equal(create('a'), 'done');
+      assert.equal(readFileSync(at('a'), 'latin1'), 'content');
+      assert.equal(remove('a'), 'done');
+      assert.equal(remove('a'), 'done');
+    });
+
+    it('refuse what is held', () => {
+      touch('a');
+      assert.equal(acquire('a', SHARED), 'done');
+      assert.equal(create('a'), busy('a'));
+      assert.equal(remove('a'), busy('a'));
+    });
+
+    it('report what the system says', () => {
+      mkdirSync(at('d'));
+      assert.equal(create('no/a'), `38 0 cannot create file '${at('no/a')}': No such file or directory`);
+      assert.equal(create('d'), `38 0 cannot create file '${at('d')}': Is a directory`);
+      assert.equal(remove('d'), `38 51 Unable to delete lockspace resource ${at('d')}: Is a directory`);
+    });
+
+    it('do not wait for a reader of a FIFO', () => {
+      execFileSync('mkfifo', [at('fifo')]);
+      assert.equal(create('fifo'), `38 0 cannot create file '${at('fifo')}': No such device or address`);
+    });
+  });
+
+  describe('of lockspaces', () => {
+    it('makes the directory with its parents, mode 0700', () => {
+      lockspaces.create(at('x/y/z'));
+      for (const name of ['x', 'x/y', 'x/y/z']) assert.equal(statSync(at(name)).mode & 0o7777, 0o700);
+    });
+
+    it('reports a file in the way, and what the system says', () => {
+      touch('f');
+      assert.equal(
+        refusal(() => {
+          lockspaces.create(at('f'));
+        }),
+        `1 51 Lockspace location ${at('f')} exists, but is not a directory`,
+      );
+      assert.equal(
+        refusal(() => {
+          lockspaces.create(at('f/g'));
+        }),
+        `38 51 Unable to create lockspace ${at('f/g')}: Not a directory`,
+      );
+    });
+
+    it('takes a relative path but in the dialect of 7.0.0', () => {
+      const old = new Lockspaces(dialectOf(7_000_000));
+      assert.equal(
+        refusal(() => {
+          old.create('relative');
+        }),
+        '38 51 Unable to create lockspace relative: Invalid argument',
+      );
+    });
+  });
+
+  it('know what an owner holds, and release all of it', () => {
+    for (const name of ['a', 'b', 'c']) touch(name);
+    acquire('a', 0);
+    acquire('b', SHARED);
+    acquire('b', SHARED);
+    acquire('b', SHARED, 200);
+    acquire('c', 0, 200);
+    assert.deepEqual(
+      [...lockspaces.heldBy(100)].map(({ name }) => name),
+      ['a', 'b'],
+    );
+    for (const resource of [...lockspaces.heldBy(100)]) lockspaces.releaseOwner(resource, 100);
+    assert.deepEqual([...lockspaces.heldBy(100)], []);
+    assert.deepEqual([...files.resources.keys()], ['b', 'c']);
+    assert.equal(lockspaces.count, 2);
+    assert.equal(isHeld(at('a')), false);
+    assert.equal(isHeld(at('b')), true);
+  });
+
+  it('tell an observer of everything, in order', () => {
+    const events: string[] = [];
+    const observer: LockObserver = {
+      acquired: ({ name }, { owner }) => events.push(`acquired ${name} ${owner.pid}`),
+      released: ({ name }, { owner }) => events.push(`released ${name} ${owner.pid}`),
+      refused: ({ name, heldBy, hold: { owner } }) =>
+        events.push(`refused ${name} ${owner.pid} ${heldBy?.holds[0]?.owner.pid ?? '-'}`),
+    };
+    lockspaces.observe(observer);
+    touch('a');
+    linkSync(at('a'), at('b'));
+    acquire('a', 0);
+    acquire('a', 0, 200);
+    acquire('b', 0, 200);
+    release('a');
+    release('a');
+    assert.deepEqual(events, ['acquired a 100', 'refused a 200 100', 'refused b 200 -', 'released a 100']);
+  });
+});

@@ -1,0 +1,51 @@
+/** What the kernel says about locks, and a second process to hold some. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { locksOf } from '../../lab/observe.ts';
+
+/** `READ`, `WRITE` or undefined: the lock that a process (by default this one) has on byte 0 of the file. */
+export function lockOf(file: string, pid = process.pid): string | undefined {
+  const { ino } = statSync(file);
+  const row = locksOf(pid).find(({ inode }) => inode === ino);
+  if (row !== undefined && (row.start !== 0 || row.end !== 0)) throw new Error(`range ${row.start} to ${row.end}`);
+  return row?.access;
+}
+
+/** Another process that has locked byte 0 of a file, until it is let go. */
+export class OtherProcess {
+  private readonly child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.child = child;
+  }
+
+  static async lock(file: string, kind: 'READ' | 'WRITE'): Promise<OtherProcess> {
+    const script =
+      'import fcntl,struct,sys,os\n' +
+      "fd=os.open(sys.argv[1],os.O_RDWR)\nkind=fcntl.F_RDLCK if sys.argv[2]=='READ' else fcntl.F_WRLCK\n" +
+      "fcntl.fcntl(fd,fcntl.F_SETLK,struct.pack('hhqqi4x',kind,0,0,1,0))\nprint('held',flush=True)\nsys.stdin.read()\n";
+    const child = spawn('python3', ['-c', script, file, kind], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    return new OtherProcess(child);
+  }
+
+  async end(): Promise<void> {
+    const gone = once(this.child, 'exit');
+    this.child.stdin?.end();
+    await gone;
+  }
+}
+
+/** A directory of the test's own. */
+export function temporaryDirectory(): { path: string; remove: () => void } {
+  const directory = mkdtempSync(path.join(realpathSync(os.tmpdir()), 'virtlockd-unit-'));
+  return {
+    path: directory,
+    remove: () => {
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
