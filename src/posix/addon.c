@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
@@ -103,7 +104,30 @@ static napi_value posix_getlk(napi_env env, napi_callback_info info) {
     return number(env, 0);
 }
 
-static void put_inode(double *out, const struct stat *st) {
+/*
+ * What is asked of stat and fstat. Those, and pthread_sigmask in libc, are symbols of glibc 2.32 and 2.33: an addon built
+ * on a newer system would not load on one that the pinned Node.js itself (glibc 2.28) still runs on.
+ */
+struct file {
+    dev_t st_dev;
+    ino_t st_ino;
+    mode_t st_mode;
+};
+
+static int statx_file(int fd, const char *path, int flags, struct file *file) {
+    struct statx st;
+    if (statx(fd, path, flags | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_INO, &st) < 0) return -1;
+    file->st_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+    file->st_ino = st.stx_ino;
+    file->st_mode = st.stx_mode;
+    return 0;
+}
+
+static int file_at(const char *path, struct file *file) { return statx_file(AT_FDCWD, path, 0, file); }
+
+static int file_of(int fd, struct file *file) { return statx_file(fd, "", AT_EMPTY_PATH, file); }
+
+static void put_inode(double *out, const struct file *st) {
     out[0] = (double)st->st_dev;
     /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
     out[1] = (double)(st->st_ino >> 32);
@@ -117,10 +141,10 @@ static double *arg_doubles(napi_env env, napi_value value) {
 }
 
 static int open_inode(const char *path, int flags, double *out) {
-    struct stat st;
+    struct file st;
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0) return -errno;
-    if (fstat(fd, &st) < 0) {
+    if (file_of(fd, &st) < 0) {
         int error = errno;
         close(fd);
         return -error;
@@ -131,11 +155,11 @@ static int open_inode(const char *path, int flags, double *out) {
 
 /* Locks byte 0. 0, or 1 when `path` (which may be NULL) no longer names that file. */
 static int lock_named(int fd, bool shared, const char *path) {
-    struct stat opened, named;
+    struct file opened, named;
     if (set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1) < 0) return -errno;
     if (path == NULL) return 0;
-    if (fstat(fd, &opened) < 0) return -errno;
-    return stat(path, &named) < 0 || named.st_dev != opened.st_dev || named.st_ino != opened.st_ino;
+    if (file_of(fd, &opened) < 0) return -errno;
+    return file_at(path, &named) < 0 || named.st_dev != opened.st_dev || named.st_ino != opened.st_ino;
 }
 
 static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
@@ -182,9 +206,9 @@ static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
 /* statInode(path, out): out[0..2] is the inode that the path names. */
 static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
     ARGS(2);
-    struct stat st;
+    struct file st;
     const char *path = arg_path(env, argv[0]);
-    if (path == NULL || stat(path, &st) < 0) return number(env, -errno);
+    if (path == NULL || file_at(path, &st) < 0) return number(env, -errno);
     put_inode(arg_doubles(env, argv[1]), &st);
     return number(env, 0);
 }
@@ -192,8 +216,8 @@ static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
 /* fstatInode(fd, out): out[0..2] is the inode behind the descriptor, out[3] its mode. */
 static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
     ARGS(2);
-    struct stat st;
-    if (fstat(arg_int(env, argv[0]), &st) < 0) return number(env, -errno);
+    struct file st;
+    if (file_of(arg_int(env, argv[0]), &st) < 0) return number(env, -errno);
     double *out = arg_doubles(env, argv[1]);
     put_inode(out, &st);
     out[3] = st.st_mode;
@@ -223,9 +247,9 @@ static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
 /* fileType(path): st_mode & S_IFMT of what the path names, or -errno. */
 static napi_value posix_file_type(napi_env env, napi_callback_info info) {
     ARGS(1);
-    struct stat st;
+    struct file st;
     const char *path = arg_path(env, argv[0]);
-    if (path == NULL || stat(path, &st) < 0) return number(env, -errno);
+    if (path == NULL || file_at(path, &st) < 0) return number(env, -errno);
     return number(env, st.st_mode & S_IFMT);
 }
 
@@ -274,13 +298,13 @@ static napi_value posix_execve(napi_env env, napi_callback_info info) {
             sigaction(ignored, &ignore, &handler);
             sigemptyset(&set);
             sigaddset(&set, ignored);
-            pthread_sigmask(SIG_UNBLOCK, &set, &mask);
+            sigprocmask(SIG_UNBLOCK, &set, &mask);
         }
         execve(path[0], arguments, environment);
         error = errno;
         if (ignored != 0) {
             sigaction(ignored, &handler, NULL);
-            pthread_sigmask(SIG_SETMASK, &mask, NULL);
+            sigprocmask(SIG_SETMASK, &mask, NULL);
         }
     }
     free_vector(path);
@@ -294,7 +318,8 @@ static napi_value posix_block_signal(napi_env env, napi_callback_info info) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, arg_int(env, argv[0]));
-    return number(env, -pthread_sigmask(arg_bool(env, argv[1]) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL));
+    /* On Linux it is this thread's mask alone. */
+    return result_of(env, sigprocmask(arg_bool(env, argv[1]) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL));
 }
 
 static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
@@ -391,10 +416,10 @@ static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
 static napi_value posix_socket_kind(napi_env env, napi_callback_info info) {
     ARGS(1);
     int fd = arg_int(env, argv[0]);
-    struct stat st;
+    struct file st;
     int type = 0, listening = 0;
     socklen_t size = sizeof(int);
-    if (fstat(fd, &st) < 0) return number(env, -errno);
+    if (file_of(fd, &st) < 0) return number(env, -errno);
     if (!S_ISSOCK(st.st_mode)) return number(env, 0);
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM) return number(env, 0);
     size = sizeof(int);
