@@ -19,7 +19,7 @@ import { posix, strerror } from '../posix/posix.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { setCloseOnExec } from './close-on-exec.ts';
 import { formatDocument, type OwnState } from './document.ts';
-import { removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
+import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
 import { proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
@@ -76,6 +76,7 @@ export class Reexec {
   private async attempt(): Promise<void> {
     const { daemon, program, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
+    refusePlanted(stateFile);
     const document = this.capture();
     writeStateFile(candidate, document);
     try {

@@ -46,13 +46,22 @@ export function removeStateFile(path: string): void {
 }
 
 function removeOwn(path: string): void {
+  if (refusePlanted(path)) unlinkSync(path);
+}
+
+/**
+ * Whether there is a file, which then is a regular one of this user.
+ *
+ * @throws StateFileError when it is anything else
+ */
+export function refusePlanted(path: string): boolean {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  if (found === undefined) return false;
   if (!found.isFile()) throw new StateFileError(`${path} is no regular file: remove it`);
   if (found.uid !== process.geteuid?.()) {
     throw new StateFileError(`${path} belongs to user ${found.uid}: remove it`);
   }
-  unlinkSync(path);
+  return true;
 }
 
 /**

@@ -1,0 +1,198 @@
+/** Whatever is wrong when SIGUSR1 comes: one error in the log, and service goes on with every lock and client. */
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
+import { eventually } from '../lab/process.ts';
+import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { Lab } from '../lab/root.ts';
+import { autocreate, lock, type Peer } from '../lab/wire.ts';
+
+const PROGRAM = '/usr/sbin/virtlockd';
+const STATE = '/run/virtlockd-restart-exec.json';
+/** So many locks with names so long that their document is beyond what C reads, on a machine with few descriptors too. */
+const LOCKS = 10_000;
+const NOBODY = 4_200_000;
+
+describe('faults at a re-execution', function () {
+  this.timeout(60_000);
+  let daemon: LockDaemon;
+  let holder: Peer;
+  let name: string;
+
+  before(function () {
+    skipIf(this, missingDaemon('ours'));
+  });
+
+  async function begin(args: readonly string[] = []): Promise<void> {
+    daemon = await startDaemonAtPath(args);
+    name = `${daemon.lab.directory}/held`;
+    holder = await daemon.connect();
+    await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
+    await holder.must(lock.acquire('', name, autocreate));
+  }
+
+  async function startDaemonAtPath(args: readonly string[]): Promise<LockDaemon> {
+    const lab = await Lab.open('9.0.0');
+    install(lab, programOf('ours'), PROGRAM);
+    return startDaemon('ours', { lab, program: PROGRAM, args });
+  }
+
+  afterEach(async () => {
+    const running = daemon as LockDaemon | undefined;
+    if (running === undefined) return;
+    await running.stop();
+    await running.lab.close();
+  });
+
+  const refusals = (): string[] => daemon.log.split('\n').filter((line) => line.includes('Unable to re-execute'));
+
+  /** Sends SIGUSR1 and waits for the refusal; everything must be as it was. */
+  async function refused(pattern: RegExp): Promise<void> {
+    const before = refusals().length;
+    const locks = daemon.locks();
+    const files = readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1');
+    process.kill(daemon.pid, 'SIGUSR1');
+    await eventually('the refusal is logged', () => refusals().length > before, 20_000);
+    assert.equal(refusals().length, before + 1);
+    assert.match(refusals().at(-1) ?? '', pattern);
+    assert.equal(readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1'), files, 'the same program runs');
+    assert.deepEqual(daemon.locks(), locks);
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    const newcomer = await daemon.connect();
+    await newcomer.must(lock.register({ pid: NOBODY + 1, name: 'newcomer' }));
+    newcomer.close();
+    for (const file of [STATE, `${STATE}.new`])
+      assert.ok(!existsSync(daemon.lab.outside(file)) || pattern.source.includes('remove it'));
+  }
+
+  /** Puts a script in the program's place. */
+  function script(text: string, mode = 0o755): void {
+    const path = daemon.lab.outside(PROGRAM);
+    rmSync(path);
+    writeFileSync(path, text);
+    chmodSync(path, mode);
+  }
+
+  it('keeps a client that has not registered', async () => {
+    await begin();
+    const silent = await daemon.connect();
+    await reexecute(daemon);
+    await silent.must(lock.register({ pid: NOBODY + 2, name: 'late' }));
+    assert.equal((await silent.ask(lock.acquire('', name)))?.code, 87);
+  });
+
+  it('refuses a program file that is missing, truncated, not executable or broken, and takes the next good one', async () => {
+    await begin();
+    rmSync(daemon.lab.outside(PROGRAM));
+    await refused(/cannot be executed/);
+    writeFileSync(daemon.lab.outside(PROGRAM), '');
+    await refused(/cannot be executed|is no virtlockd/);
+    script('', 0o755);
+    await refused(/cannot be executed|is no virtlockd/);
+    script('#!/bin/sh\nexit 0\n', 0o644);
+    await refused(/cannot be executed/);
+    script('#!/bin/sh\nexit 7\n');
+    await refused(/exited with 7/);
+    script('#!/bin/sh\nkill -SEGV $$\n');
+    await refused(/ended by SIGSEGV/);
+    script('#!/bin/sh\necho "virtlockd (libvirt) nonsense"\nexit 0\n');
+    await refused(/is no virtlockd/);
+    script('#!/bin/sh\nhead -c 100000 /dev/zero\nexit 0\n');
+    await refused(/is no virtlockd/);
+    script('#!/nonexistent/interpreter\n');
+    await refused(/cannot be executed/);
+    script('#!/bin/sh\nsleep 0.2\nkill -9 $$\n');
+    await refused(/was killed/);
+
+    rmSync(daemon.lab.outside(PROGRAM));
+    install(daemon.lab, programOf('ours'), PROGRAM);
+    await reexecute(daemon);
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+  });
+
+  it('refuses a program that hangs, and serves meanwhile', async () => {
+    await begin();
+    script('#!/bin/sh\nexec sleep 1000\n');
+    process.kill(daemon.pid, 'SIGUSR1');
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
+    assert.match(refusals()[0] ?? '', /took longer than 10 s/);
+  });
+
+  it('survives a run directory without space', async () => {
+    await begin();
+    const full = daemon.lab.outside('/run/full');
+    // As small as a tmpfs can be, and then filled.
+    await daemon.lab.run('mount', ['-o', 'remount,size=64k', '/run']);
+    assert.throws(
+      () => execFileSync('dd', ['if=/dev/zero', `of=${full}`, 'bs=4k'], { stdio: 'pipe' }),
+      /No space left/,
+    );
+    await refused(/no space left/i);
+    rmSync(full);
+    await reexecute(daemon);
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+  });
+
+  it('survives a lack of descriptors', async () => {
+    await begin();
+    execFileSync('prlimit', ['--pid', String(daemon.pid), '--nofile=24:']);
+    await eventually('the refusal is logged', () => {
+      process.kill(daemon.pid, 'SIGUSR1');
+      return refusals().length > 0;
+    });
+    execFileSync('prlimit', ['--pid', String(daemon.pid), '--nofile=4096:']);
+    await reexecute(daemon);
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+  });
+
+  it('refuses a state file that somebody planted, and never follows it', async () => {
+    await begin();
+    const state = daemon.lab.outside(STATE);
+    const victim = daemon.lab.outside('/run/victim');
+    writeFileSync(victim, 'precious');
+    for (const path of [state, `${state}.new`]) {
+      symlinkSync('/run/victim', path);
+      await refused(/no regular file: remove it/);
+      assert.equal(readFileSync(victim, 'latin1'), 'precious');
+      rmSync(path);
+      writeFileSync(path, '{}');
+      chownSync(path, 1234, 1234);
+      await refused(/belongs to user 1234: remove it/);
+      rmSync(path);
+    }
+    await reexecute(daemon);
+  });
+
+  it('starts fresh beside a state file of another process, and removes it', async () => {
+    await begin();
+    const state = daemon.lab.outside(STATE);
+    await daemon.stop();
+    writeFileSync(state, '{"magic":"1"}');
+    daemon = await startDaemon('ours', { lab: daemon.lab, program: PROGRAM });
+    assert.ok(!existsSync(state));
+    assert.match(daemon.log, /not this one's, removed/);
+    holder = await daemon.connect();
+    await holder.must(lock.register({ pid: NOBODY, name: 'fresh' }));
+  });
+
+  it('hands over a document of more than 10 MiB to itself', async () => {
+    await begin();
+    const space = `${daemon.lab.directory}/${'deep/'.repeat(80)}many`;
+    const long = 'x'.repeat(240);
+    await holder.must(lock.createLockspace(space));
+    for (let i = 0; i < LOCKS; i++) await holder.must(lock.acquire(space, `${long}-${i}`, autocreate));
+    await reexecute(daemon, 60_000);
+    assert.equal((await holder.ask(lock.acquire(space, `${long}-${LOCKS - 1}`)))?.code, 87);
+    await holder.must(lock.release(space, `${long}-0`));
+  });
+});
