@@ -1,14 +1,24 @@
 /** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { isatty } from 'node:tty';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import { CHECK_BANNER, CHECK_FAILED } from '../restart/successor.ts';
+import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
+import { daemonArguments, startDaemon, takeStartReport } from './daemonize.ts';
 import { EXIT, StartupError } from './exit.ts';
+import { LogSettingError } from './log/levels.ts';
+import { logger, logging } from './log/log.ts';
+import { setUpLogging } from './log/setup.ts';
 import { parseOptions, type RunOptions, usageText, versionText } from './options.ts';
 import { type DaemonPaths, daemonPaths } from './paths.ts';
-import { serve } from './serve.ts';
+import { makeRunDirectory } from './run-directory.ts';
+import { readPredecessor, serve } from './serve.ts';
+import { sortActivation, takeListenDescriptors } from './systemd.ts';
+
+const log = logger('locking.lock_daemon');
 
 /** The path we were started by, unresolved, and our arguments: see bin/virtlockd. */
 const [, , program = 'virtlockd', ...args] = process.argv;
@@ -21,7 +31,7 @@ function main(): void {
       process.exit(EXIT.ok);
       break;
     case 'version':
-      process.stdout.write(versionText(program, configuredVersion()));
+      process.stdout.write(versionText(program, configuredVersion(parsed.options)));
       process.exit(EXIT.ok);
       break;
     case 'usage':
@@ -29,11 +39,12 @@ function main(): void {
       process.exit(EXIT.options);
       break;
     case 'invalid':
-      process.stderr.write(`${parsed.text}\n`);
+      log.error(parsed.text);
       process.exit(EXIT.options);
       break;
     case 'run':
-      run(parsed.options);
+      if (parsed.options.checkState === undefined) run(parsed.options);
+      else process.exit(checkState(parsed.options.checkState));
       break;
   }
 }
@@ -52,33 +63,105 @@ function pathsFor(root: string | undefined): DaemonPaths {
 }
 
 /** The version to claim, where a broken configuration is no reason not to answer. */
-function configuredVersion(): string {
+function configuredVersion({ config, root }: RunOptions): string {
   try {
-    return loadConfig(pathsFor(undefined).config, false).libvirtVersion;
+    return loadConfig(config ?? pathsFor(root).config, false).libvirtVersion;
   } catch {
     return DEFAULT_CONFIG.libvirtVersion;
   }
 }
 
 function run(options: RunOptions): void {
-  if (options.checkState !== undefined) {
-    process.exit(checkState(options.checkState));
-  }
+  // Taken out of the environment before anything can inherit them.
+  const report = takeStartReport(process.env);
+  const activation = sortActivation(takeListenDescriptors(process.env, process.pid));
+  const directory = report?.directory ?? process.cwd();
   const paths = pathsFor(options.root);
+  if (options.pidFile !== undefined) paths.pidFile = options.pidFile;
+  const configFile = options.config ?? paths.config;
+  const setUpLog = (config: DaemonConfig): void => {
+    setUpLogging(logging, {
+      verbose: options.verbose,
+      config,
+      environment: process.env,
+      daemonized: options.daemonize,
+      journal: isWritable(paths.journal),
+      stdinIsTerminal: isatty(0),
+      logFile: paths.log,
+    });
+  };
   try {
-    const configFile = options.config ?? paths.config;
-    const config: DaemonConfig = loadConfig(configFile, options.config !== undefined);
-    serve({ program: path.resolve(program), argv0: program, args, options, paths, config, configFile });
+    logging.directory = directory;
+    logging.useSockets(paths);
+    const config = loadConfig(configFile, options.config !== undefined);
+    const number = parseVersion(config.libvirtVersion) ?? 0;
+    logging.version = { text: config.libvirtVersion, number };
+    logging.outputNoun = dialectOf(number).logOutput;
+    setUpLog(config);
+    makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
+    const predecessor = readPredecessor(paths.state);
+    if (options.daemonize && report === undefined && predecessor === null) {
+      becomeParent(options, directory);
+      return;
+    }
+    const absolute = path.resolve(program);
+    serve({
+      program: absolute,
+      argv0: program,
+      args,
+      options,
+      paths,
+      config,
+      configFile,
+      predecessor,
+      activation,
+      setUpLog,
+    });
+    report?.send(EXIT.ok);
   } catch (error) {
-    if (error instanceof ConfigError) fail(EXIT.config, error.message);
-    if (error instanceof StartupError) fail(error.exitCode, error.message);
-    throw error;
+    const exitCode = explain(error);
+    report?.send(exitCode);
+    process.exit(exitCode);
   }
 }
 
-function fail(exitCode: number, message: string): never {
-  process.stderr.write(`${program}: error: ${message}\n`);
-  process.exit(exitCode);
+/** Starts the daemon that -d asks for, and ends as it reports. */
+function becomeParent(options: RunOptions, directory: string): void {
+  const print = (text: string): void => {
+    process.stderr.write(text);
+  };
+  void startDaemon(path.resolve(program), daemonArguments(options, args, directory), program, print).then(
+    (exitCode) => {
+      process.exit(exitCode);
+    },
+  );
+}
+
+/** Says why there is no start, and returns the exit code for it. */
+function explain(error: unknown): number {
+  if (error instanceof LogSettingError) {
+    // Not through the log, which is what could not be set up; this is what libvirt's unhandled errors look like.
+    process.stderr.write(`libvirt:  error : ${error.text}\n`, 'latin1');
+    return EXIT.config;
+  }
+  if (error instanceof ConfigError) {
+    log.error(error.message);
+    return EXIT.config;
+  }
+  if (error instanceof StartupError) {
+    log.error(error.message);
+    return error.exitCode;
+  }
+  throw error;
+}
+
+function isWritable(file: string): boolean {
+  try {
+    accessSync(file, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Reads a state document as a successor would, and says what it thinks of it: see restart/successor.ts. */

@@ -20,14 +20,14 @@ export interface RunOptions {
 /**
  * - `run`: serve with these options
  * - `help`: print the usage, exit 0
- * - `version`: print the version, exit 0
+ * - `version`: print the version, exit 0; `options` are those in front of it
  * - `usage`: print `<argv0>: <text>` and the usage, exit 1
  * - `invalid`: log `text` as an error, exit 1 (C logs these, without usage)
  */
 export type ParsedOptions =
   | { kind: 'run'; options: RunOptions }
   | { kind: 'help' }
-  | { kind: 'version' }
+  | { kind: 'version'; options: RunOptions }
   | { kind: 'usage'; text: string }
   | { kind: 'invalid'; text: string };
 
@@ -91,7 +91,7 @@ export function parseOptions(args: readonly string[]): ParsedOptions {
         options.checkState = found.value;
         break;
       case 'version':
-        return { kind: 'version' };
+        return { kind: 'version', options };
       case 'help':
         return { kind: 'help' };
     }

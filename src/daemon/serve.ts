@@ -1,8 +1,7 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
-import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
-import { posix } from '../posix/posix.ts';
+import { posix, LockType, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
@@ -19,7 +18,10 @@ import { logger, logging } from './log/log.ts';
 import type { LogState } from './log/logging.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from './paths.ts';
+import { PidFile, type PidFileHost } from './pidfile.ts';
+import { reload } from './reload.ts';
 import { listenAt, SocketError } from './sockets.ts';
+import { type Activation, Notifier } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
 const { SIGUSR1 } = os.constants.signals;
@@ -34,18 +36,24 @@ export interface ServeInput {
   readonly paths: DaemonPaths;
   readonly config: DaemonConfig;
   readonly configFile: string;
+  /** What this very process left before it executed us; null at a fresh start. */
+  readonly predecessor: StateDocument | null;
+  /** Listening sockets that systemd passed. */
+  readonly activation: Activation;
+  /** Puts the log's settings together anew when the configuration was read again. */
+  readonly setUpLog: (config: DaemonConfig) => void;
 }
 
-/** @throws StartupError */
+/** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
-  const { options, paths, config } = input;
-  const predecessor = readPredecessor(paths.state);
+  const { options, paths, config, predecessor } = input;
   const started = predecessor?.own?.started ?? Date.now();
   const restarts = predecessor === null ? 0 : (predecessor.own?.restarts ?? 0) + 1;
 
-  makeRunDirectory(paths);
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
+  const pidFile = takePidFile(paths.pidFile, predecessor);
+  const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
   const logSettings = new LogSettings(logging);
   if (predecessor?.own?.log !== undefined) restoreLog(logSettings, predecessor.own.log);
   const settings: DaemonSettings = {
@@ -61,8 +69,13 @@ export function serve(input: ServeInput): void {
       void end();
     },
   };
-  const daemon = predecessor === null ? new Daemon(settings) : resume(settings, predecessor);
-  if (predecessor === null) listen(daemon, paths);
+  let daemon: Daemon;
+  try {
+    daemon = predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor);
+  } catch (error) {
+    pidFile?.remove();
+    throw error;
+  }
   if (predecessor?.own?.timeout !== undefined) daemon.setTimeout(predecessor.own.timeout);
 
   const reexec = new Reexec({
@@ -70,9 +83,11 @@ export function serve(input: ServeInput): void {
     program: input.program,
     args: input.args,
     stateFile: paths.state,
+    environment: () => notifier.environment,
     ownState: (): OwnState => ({
       restarts,
       started,
+      ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
       ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
       ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
     }),
@@ -82,7 +97,9 @@ export function serve(input: ServeInput): void {
   async function end(): Promise<void> {
     if (ending) return;
     ending = true;
+    notifier.stopping();
     await daemon.shutdown();
+    pidFile?.remove();
     process.exit(EXIT.ok);
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
@@ -93,7 +110,12 @@ export function serve(input: ServeInput): void {
   process.on('SIGUSR1', () => {
     if (!ending) void reexec.request();
   });
+  process.on('SIGHUP', () => {
+    const { configFile, setUpLog } = input;
+    if (!ending) reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
+  });
   daemon.start();
+  notifier.ready();
   // Blocked since before this program began: one that came meanwhile is delivered now.
   posix.blockSignal(SIGUSR1, false);
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
@@ -109,8 +131,8 @@ function restoreLog(settings: LogSettings, state: LogState): void {
   }
 }
 
-/** The document that this very process left before it executed us, if any. */
-function readPredecessor(stateFile: string): StateDocument | null {
+/** The document that this very process left before it executed us, if any. @throws StartupError */
+export function readPredecessor(stateFile: string): StateDocument | null {
   let json: unknown;
   try {
     const bytes = readStateFile(stateFile);
@@ -150,20 +172,41 @@ function resume(settings: DaemonSettings, document: StateDocument): Daemon {
   return daemon;
 }
 
-function makeRunDirectory({ runDirectory, runDirectoryMode }: DaemonPaths): void {
+const PID_FILE_HOST: PidFileHost = {
+  pid: process.pid,
+  lock: (fd, start, length) => posix.setlk(fd, LockType.WRITE, start, length),
+  strerror,
+};
+
+/** Over a re-execution nothing about the pid file is worth ending, and losing every lock, for. */
+function takePidFile(path: string, predecessor: StateDocument | null): PidFile | null {
+  if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
   try {
-    mkdirSync(runDirectory, { recursive: true, mode: runDirectoryMode });
+    const fd = predecessor.own?.pidFile;
+    return fd === undefined ? PidFile.acquire(path, PID_FILE_HOST) : PidFile.adopt(path, fd, PID_FILE_HOST);
   } catch (error) {
-    throw new StartupError(EXIT.runDirectory, `unable to create rundir ${runDirectory}: ${(error as Error).message}`);
+    if (!(error instanceof StartupError)) throw error;
+    log.error(error.message);
+    return null;
   }
 }
 
-function listen(daemon: Daemon, { socket, adminSocket }: DaemonPaths): void {
+/** Gives a fresh daemon its sockets: those that systemd passed, else its own. @throws StartupError */
+function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
+  for (const fd of activation.rest) posix.close(fd);
+  const servers = [
+    [daemon.lockServer, activation.lock, paths.socket],
+    [daemon.adminServer, activation.admin, paths.adminSocket],
+  ] as const;
   try {
-    daemon.lockServer.addListener(listenAt(socket));
-    daemon.adminServer.addListener(listenAt(adminSocket));
+    for (const [server, passed, path] of servers) {
+      // As C does: with any socket passed it makes none itself.
+      for (const fd of passed) server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
+      if (activation.lock.length + activation.admin.length === 0) server.addListener(listenAt(path));
+    }
   } catch (error) {
     if (error instanceof SocketError) throw new StartupError(EXIT.network, error.message);
     throw error;
   }
+  return daemon;
 }

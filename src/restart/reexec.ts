@@ -37,6 +37,8 @@ export interface ReexecOptions {
   readonly program: string;
   readonly args: readonly string[];
   readonly stateFile: string;
+  /** What the successor is to have in its environment beside ours. */
+  environment(): Readonly<Record<string, string | undefined>>;
   /** What only this implementation keeps, as it is now. */
   ownState(): OwnState;
 }
@@ -130,7 +132,9 @@ export class Reexec {
     posix.blockSignal(SIGUSR1, true);
     try {
       setCloseOnExec(descriptors, false);
-      const environment = Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
+      const environment = Object.entries({ ...process.env, ...this.options.environment() }).map(
+        ([name, value]) => `${name}=${value ?? ''}`,
+      );
       // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
       const ignored = successor.kind === 'c' ? SIGUSR1 : 0;
       const status = posix.execve([program], [program, ...args], environment, ignored);

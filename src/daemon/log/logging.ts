@@ -46,6 +46,8 @@ export class Logging {
   version = { text: '12.8.0', number: 12_008_000 };
   /** How errors call an output: the dialect's. */
   outputNoun: OutputNoun = 'log output';
+  /** What relative paths of outputs are relative to; -d changes the working directory. */
+  directory = process.cwd();
   /** What an empty setting stands for. */
   defaultOutput = '3:stderr';
 
@@ -59,6 +61,12 @@ export class Logging {
   constructor(options: LoggingOptions) {
     this.options = options;
     this.currentOutputs = [openOutput({ level: Level.DEBUG, destination: 'stderr', name: '' }, options.host)];
+  }
+
+  /** Moves the sockets of journald and syslog, for outputs opened from now on. */
+  useSockets({ journal, syslog }: { journal: string; syslog: string }): void {
+    this.options.host.journalSocket = journal;
+    this.options.host.syslogSocket = syslog;
   }
 
   /** Sets and goes on setting the threshold of `holder`. */
@@ -149,7 +157,7 @@ export class Logging {
   }
 
   private openOutputs(text: string): LogOutput[] {
-    const parsed = parseOutputs(text === '' ? this.defaultOutput : text, this.outputNoun, process.cwd());
+    const parsed = parseOutputs(text === '' ? this.defaultOutput : text, this.outputNoun, this.directory);
     let outputs: LogOutput[] = [];
     try {
       for (const spec of parsed.outputs) {

@@ -15,8 +15,9 @@ export interface OutputHost {
   readonly pid: number;
   /** journald's name for us. */
   readonly identifier: string;
-  readonly journalSocket: string;
-  readonly syslogSocket: string;
+  /** Paths, which --root moves. */
+  journalSocket: string;
+  syslogSocket: string;
   sendDatagram: SendDatagram;
   strerror(errno: number): string;
 }

@@ -73,7 +73,7 @@ describe('command line', () => {
 
   it('lets the first of help, version and a mistake decide', () => {
     assert.deepEqual(parseOptions(['-hV']), { kind: 'help' });
-    assert.deepEqual(parseOptions(['-Vx']), { kind: 'version' });
+    assert.deepEqual(parseOptions(['-dVx']), { kind: 'version', options: { ...defaults, daemonize: true } });
     assert.deepEqual(parseOptions(['operand', '--h']), { kind: 'help' });
   });
 

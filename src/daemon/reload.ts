@@ -1,0 +1,39 @@
+/** SIGHUP: the configuration's log settings and limits are taken up again. (It kills the C daemon.) */
+
+import { ConfigError, loadConfig } from './config.ts';
+import type { DaemonConfig } from './config.ts';
+import type { Daemon } from './daemon.ts';
+import { LogSettingError } from './log/levels.ts';
+import { logger, logging } from './log/log.ts';
+
+const log = logger('locking.lock_daemon');
+
+export interface ReloadInput {
+  readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer'>;
+  readonly configFile: string;
+  /** The file was asked for, so it must be there. */
+  readonly required: boolean;
+  /** Puts the log's settings together: configuration, environment, command line. */
+  readonly setUpLog: (config: DaemonConfig) => void;
+}
+
+/** Takes up the configuration, or leaves everything as it is and says why in the log. */
+export function reload({ daemon, configFile, required, setUpLog }: ReloadInput): void {
+  const before = logging.state;
+  let config: DaemonConfig;
+  try {
+    config = loadConfig(configFile, required);
+    setUpLog(config);
+  } catch (error) {
+    if (error instanceof LogSettingError) logging.apply(before);
+    else if (!(error instanceof ConfigError)) throw error;
+    log.error(`Configuration is not taken up: ${error instanceof LogSettingError ? error.text : error.message}`);
+    return;
+  }
+  const servers = [
+    [daemon.lockServer, config.maxClients],
+    [daemon.adminServer, config.adminMaxClients],
+  ] as const;
+  for (const [server, maxClients] of servers) server.setLimits({ maxClients, maxAnonymousClients: maxClients });
+  log.info(`Configuration taken up from ${configFile}`);
+}

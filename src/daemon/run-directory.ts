@@ -1,0 +1,31 @@
+/** Makes the directory of the sockets. */
+
+import { mkdirSync } from 'node:fs';
+import os from 'node:os';
+import { strerror } from '../posix/posix.ts';
+import { EXIT, StartupError } from './exit.ts';
+import { logger } from './log/log.ts';
+
+const log = logger('locking.lock_daemon');
+
+const { EEXIST, ENOTDIR, EIO } = os.constants.errno;
+
+/**
+ * Makes the run directory and what is missing above it, with exactly this mode whatever the umask.
+ * @throws StartupError (exit 2; in a session 1, where C calls it a failure to find the pid file's path)
+ */
+export function makeRunDirectory(directory: string, mode: number, privileged: boolean): void {
+  const umask = process.umask(0o777 & ~mode);
+  try {
+    mkdirSync(directory, { recursive: true, mode });
+  } catch (error) {
+    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? EIO);
+    // Node.js finds a file in its way; the system call that C ends with says what that means.
+    const reason = strerror(errno === EEXIST ? ENOTDIR : errno);
+    if (privileged) throw new StartupError(EXIT.runDirectory, `unable to create rundir ${directory}: ${reason}`);
+    log.error(`Cannot create user runtime directory '${directory}': ${reason}`);
+    throw new StartupError(EXIT.pidFile, "Can't determine pid file path.");
+  } finally {
+    process.umask(umask);
+  }
+}
