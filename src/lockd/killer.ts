@@ -55,7 +55,8 @@ export function killPainfully(pid: number, host: KillerHost, done: (gone: boolea
       done(false);
       return;
     }
-    if (!isAlive(pid, signal, host) || (looks > 0 && host.startTime(pid) !== born)) {
+    // The start first: by now the pid may be another process's, which no signal must reach.
+    if ((looks > 0 && host.startTime(pid) !== born) || !isAlive(pid, signal, host)) {
       done(true);
       return;
     }

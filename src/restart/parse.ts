@@ -155,6 +155,8 @@ function serverReader(isAdmin: boolean): (value: unknown) => ServerState {
     if (maxClients < maxAnonymous) fail(`max_clients ${maxClients} is below max_anonymous_clients ${maxAnonymous}`);
     let next = field(from, 'next_client_id', whole, 1);
     const clients = field(from, 'clients', listOf(clientReader(isAdmin, () => next++)));
+    const ids = new Set(clients.map(({ id }) => id));
+    if (ids.size < clients.length) fail('two clients have the same id');
     return {
       min_workers: field(from, 'min_workers', u32),
       max_workers: field(from, 'max_workers', u32),

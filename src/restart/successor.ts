@@ -15,6 +15,8 @@ export class UnfitSuccessor extends Error {}
 
 /** How long the child may take, in milliseconds. */
 const LIMIT_MS = 10_000;
+/** The oldest C daemon that is known to read a document with locks in it. */
+const FIRST_C_THAT_RESUMES = 9_000_000;
 /** How much of what it prints is looked at. */
 const OUTPUT_MAX = 64 * 1024;
 
@@ -30,13 +32,13 @@ interface Outcome {
 }
 
 /** Runs the program to its end. @throws UnfitSuccessor when it cannot be run or takes too long */
-async function run(program: string, args: readonly string[]): Promise<Outcome> {
+async function run(program: string, args: readonly string[], limit: number): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
   const { spawn } = requireFromRoot('node:child_process') as typeof import('node:child_process');
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'ignore'],
-      timeout: LIMIT_MS,
+      timeout: limit,
       killSignal: 'SIGKILL',
     });
     let output = '';
@@ -59,23 +61,29 @@ async function run(program: string, args: readonly string[]): Promise<Outcome> {
 
 function describe({ status, signal }: Outcome): string {
   if (signal === null) return `exited with ${status ?? 'no status'}`;
-  return signal === 'SIGKILL' ? `was killed, or took longer than ${LIMIT_MS / 1000} s` : `was ended by ${signal}`;
+  return signal === 'SIGKILL' ? `was killed, or took too long` : `was ended by ${signal}`;
 }
 
 /**
  * @param program the path that will be executed
  * @param stateFile a file that holds `document`, for the child to read
+ * @param limit how long each child may take, in milliseconds
  * @throws UnfitSuccessor
  */
-export async function proveSuccessor(program: string, stateFile: string, document: Buffer): Promise<Successor> {
-  const check = await run(program, ['--check-state', stateFile]);
+export async function proveSuccessor(
+  program: string,
+  stateFile: string,
+  document: Buffer,
+  limit = LIMIT_MS,
+): Promise<Successor> {
+  const check = await run(program, ['--check-state', stateFile], limit);
   if (check.output.startsWith(CHECK_BANNER)) {
     if (check.status === 0) return { kind: 'own' };
     const reason = check.output.slice(CHECK_BANNER.length).trim();
     throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? describe(check) : reason}`);
   }
   // A C daemon complains about an option that it does not know, and exits with 1.
-  const answer = check.status === 1 ? await run(program, ['--version']) : check;
+  const answer = check.status === 1 ? await run(program, ['--version'], limit) : check;
   const version = /^\S+ \(libvirt\) (\d+\.\d+\.\d+)\n$/.exec(answer.output)?.[1];
   if (answer.status !== 0 || version === undefined) {
     throw new UnfitSuccessor(`${program} ${describe(answer)} and is no virtlockd`);
@@ -93,9 +101,13 @@ function checkForC(document: Buffer, number: VersionNumber, version: string): vo
       `the state takes ${document.length} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`,
     );
   }
-  // 9.0.0 parses with a library that insists on UTF-8; that later versions do not was seen with 11.3.0.
-  if (number < 11_003_000 && !isUtf8(document)) {
+  // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
+  if (!isUtf8(document)) {
     throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
+  }
+  // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
+  if (number < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
+    throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
   }
 }
 

@@ -1,0 +1,311 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { formatDocument } from '../../../src/restart/document.ts';
+import { descriptorsOf } from '../../../src/restart/capture.ts';
+import { DocumentError, magicOf, parseDocument, parseJson } from '../../../src/restart/parse.ts';
+import { anyDocument, plainDocument } from './documents.ts';
+
+type Node = Record<string, unknown>;
+
+/** The node at a path of keys. */
+function nodeAt(root: unknown, path: readonly (string | number)[]): Node {
+  let node = root;
+  for (const key of path) node = (node as Node)[key];
+  return node as Node;
+}
+
+/** Every key of every object in the document, as paths. */
+function* paths(node: unknown, path: (string | number)[] = []): Generator<(string | number)[]> {
+  if (typeof node !== 'object' || node === null) return;
+  for (const key of Object.keys(node)) {
+    const step = Array.isArray(node) ? Number(key) : key;
+    yield [...path, step];
+    yield* paths((node as Node)[key], [...path, step]);
+  }
+}
+
+const shown = (path: readonly (string | number)[]): string =>
+  path
+    .map((key) => (typeof key === 'number' ? `[${key}]` : `.${key}`))
+    .join('')
+    .slice(1);
+
+function problem(document: unknown): string {
+  try {
+    parseDocument(document);
+  } catch (error) {
+    assert.ok(error instanceof DocumentError, String(error));
+    return error.message;
+  }
+  return 'none';
+}
+
+/** Keys that some version leaves out. */
+const OPTIONAL = ['max_anonymous_clients', 'next_client_id', 'id', 'conn_time', 'auth_pending', 'unlinkUNIX', 'admin'];
+
+describe('the state document', () => {
+  it('is read as it was written', () => {
+    fc.assert(
+      fc.property(anyDocument, (document) => {
+        const written = formatDocument(document);
+        assert.deepEqual(parseDocument(parseJson(written)), document);
+        assert.equal(magicOf(parseJson(written)), document.magic);
+      }),
+    );
+  });
+
+  it('is written without white space', () => {
+    const text = formatDocument(parseDocument(plainDocument())).toString('latin1');
+    assert.doesNotMatch(text, /\s/);
+    assert.deepEqual(JSON.parse(text), plainDocument());
+  });
+
+  it('names every descriptor', () => {
+    assert.deepEqual(
+      [...descriptorsOf(parseDocument(plainDocument()))].sort((a, b) => a - b),
+      [3, 4, 13, 14, 20, 21],
+    );
+  });
+
+  for (const path of paths(plainDocument())) {
+    const key = path.at(-1) ?? '';
+    if (typeof key === 'number') continue;
+    const place = shown(path);
+
+    it(`without ${place} ${OPTIONAL.includes(key) ? 'is read' : 'is refused'}`, () => {
+      const document = plainDocument();
+      const parent = nodeAt(document, path.slice(0, -1));
+      Reflect.deleteProperty(parent, key);
+      const found = problem(document);
+      if (OPTIONAL.includes(key) || place.endsWith('admin.clients[0].privateData')) assert.equal(found, 'none');
+      else if (place === 'daemon') assert.equal(found, 'server: missing');
+      else if (place === 'daemon.servers') assert.equal(found, 'daemon.max_clients: missing');
+      else assert.equal(found, `${place}: missing`);
+    });
+
+    it(`with another type at ${place} is refused, by its place`, () => {
+      for (const wrong of [null, 'x y', 1.5, [null], -7, { a: 1 }, 2 ** 53]) {
+        const document = plainDocument();
+        const parent = nodeAt(document, path.slice(0, -1));
+        const right = parent[key];
+        if (
+          typeof wrong === typeof right &&
+          wrong !== 1.5 &&
+          (wrong === 'x y' || Array.isArray(wrong) === Array.isArray(right))
+        ) {
+          if (key !== 'ownerUUID' && typeof wrong === 'string') continue;
+        }
+        if (key === 'privateData' && place.includes('admin')) continue;
+        if ((key === 'errfd' || key === 'pid' || key === 'auth') && wrong === -7) continue;
+        parent[key] = wrong;
+        const found = problem(document);
+        assert.ok(found.startsWith(place), `${JSON.stringify(wrong)}: ${found}`);
+      }
+    });
+  }
+
+  describe('in an older form', () => {
+    const lockServer = (): Node => nodeAt(plainDocument(), ['daemon', 'servers', 'virtlockd']);
+    const withServers = (servers: Node): Node => {
+      const { daemon, ...rest } = plainDocument();
+      assert.ok(daemon !== undefined);
+      return { ...rest, ...servers };
+    };
+
+    for (const [form, servers] of [
+      ['"server" in place of "daemon"', { server: lockServer() }],
+      ['"daemon" with no "servers"', { daemon: lockServer() }],
+      ['"servers" as an array', { daemon: { servers: [lockServer()] } }],
+    ] as const) {
+      it(`${form}: one server, and no admin server`, () => {
+        const document = parseDocument(withServers(servers));
+        assert.equal(document.adminServer, null);
+        assert.deepEqual(document.lockServer, parseDocument(plainDocument()).lockServer);
+        assert.deepEqual(parseDocument(parseJson(formatDocument(document))), document);
+      });
+    }
+
+    it('"daemon" wins over "server"', () => {
+      const document = withServers({ server: 'rubbish', daemon: lockServer() });
+      assert.equal(problem(document), 'none');
+    });
+
+    it('an array of no server, or of more than are known, is refused', () => {
+      const server = lockServer();
+      assert.match(problem(withServers({ daemon: { servers: [] } })), /^daemon\.servers: 0 servers/);
+      assert.match(
+        problem(withServers({ daemon: { servers: [server, server, server] } })),
+        /^daemon\.servers: 3 servers/,
+      );
+    });
+
+    it('an unknown server is refused, and a missing virtlockd', () => {
+      const server = lockServer();
+      assert.match(
+        problem(withServers({ daemon: { servers: { virtlockd: server, other: server } } })),
+        /^daemon\.servers: unknown server 'other'/,
+      );
+      assert.equal(
+        problem(withServers({ daemon: { servers: { admin: server } } })),
+        'daemon.servers.virtlockd: missing',
+      );
+    });
+
+    it('keys that C leaves out have their defaults', () => {
+      const document = plainDocument();
+      const server = nodeAt(document, ['daemon', 'servers', 'virtlockd']);
+      const client = nodeAt(server, ['clients', 0]);
+      for (const key of ['max_anonymous_clients', 'next_client_id']) Reflect.deleteProperty(server, key);
+      for (const key of ['id', 'conn_time', 'auth_pending']) Reflect.deleteProperty(client, key);
+      server.clients = [client, structuredClone(client)];
+      Reflect.deleteProperty(nodeAt(client, ['sock']), 'unlinkUNIX');
+      Reflect.deleteProperty(nodeAt(server, ['services', 0, 'socks', 0]), 'unlinkUNIX');
+      const { lockServer: read } = parseDocument(document);
+      assert.equal(read.max_anonymous_clients, 1024);
+      assert.deepEqual(
+        read.clients.map(({ id, conn_time, auth_pending }) => [id, conn_time, auth_pending]),
+        [
+          [1, 0, false],
+          [2, 0, false],
+        ],
+      );
+      assert.equal(read.next_client_id, 3);
+      assert.equal(read.clients[0]?.sock.unlinkUNIX, false);
+      assert.equal(read.services[0]?.socks[0]?.unlinkUNIX, true);
+    });
+
+    it('keepaliveRequired and other unknown keys are ignored, whatever they hold', () => {
+      const document = plainDocument();
+      const server = nodeAt(document, ['daemon', 'servers', 'virtlockd']);
+      server.keepaliveRequired = true;
+      for (const node of [
+        document,
+        server,
+        nodeAt(server, ['clients', 0, 'privateData']),
+        nodeAt(document, ['lockspaces', 0]),
+      ]) {
+        Object.assign(node, { 'x-a': null, 'x-b': [1, {}], 'x-c': 'x', later: 1e300 });
+      }
+      assert.equal(problem(document), 'none');
+    });
+
+    it('a client that has not registered is read', () => {
+      const document = plainDocument();
+      nodeAt(document, ['daemon', 'servers', 'virtlockd', 'clients', 0]).privateData = {
+        restricted: false,
+        ownerPid: 0,
+        ownerId: 0,
+        ownerName: '',
+        ownerUUID: '00000000-0000-0000-0000-000000000000',
+      };
+      assert.equal(problem(document), 'none');
+    });
+
+    it('-1 stands for an unsigned keepaliveInterval', () => {
+      const document = plainDocument();
+      nodeAt(document, ['daemon', 'servers', 'virtlockd']).keepaliveInterval = -1;
+      assert.equal(parseDocument(document).lockServer.keepaliveInterval, 4294967295);
+    });
+
+    it('a UUID may lack its dashes and be in capitals', () => {
+      const document = plainDocument();
+      nodeAt(document, ['daemon', 'servers', 'virtlockd', 'clients', 0, 'privateData']).ownerUUID =
+        'A0010203040506070809' + '0A0B0C0D0E0F';
+      assert.equal(
+        parseDocument(document).lockServer.clients[0]?.privateData?.ownerUUID,
+        'a0010203-0405-0607-0809-0a0b0c0d0e0f',
+      );
+    });
+  });
+
+  it('that contradicts itself is refused', () => {
+    const server = ['daemon', 'servers', 'virtlockd'];
+    const changed = (change: (document: Node) => void): string => {
+      const document = plainDocument();
+      change(document);
+      return problem(document);
+    };
+    assert.match(
+      changed((document) => {
+        nodeAt(document, server).max_clients = 999;
+      }),
+      /^daemon\.servers\.virtlockd: max_clients 999 is below/,
+    );
+    assert.match(
+      changed((document) => {
+        nodeAt(document, [...server, 'clients', 0]).auth_pending = true;
+      }),
+      /^daemon\.servers\.virtlockd\.clients\[0\]: auth_pending/,
+    );
+    assert.match(
+      changed((document) => {
+        const { clients } = nodeAt(document, server) as { clients: unknown[] };
+        clients.push(structuredClone(clients[0]));
+      }),
+      /^daemon\.servers\.virtlockd: two clients have the same id/,
+    );
+  });
+
+  describe('as text', () => {
+    const json = (text: string): unknown => parseJson(Buffer.from(text, 'latin1'));
+
+    it('keeps bytes as they are, and takes escapes beyond ASCII for their UTF-8 bytes', () => {
+      assert.equal(json('"\xff\x80\xc3"'), '\xff\x80\xc3');
+      assert.equal(json('"\\u00ff"'), '\xc3\xbf');
+      assert.equal(json('"\\ud83d\\ude00"'), '\xf0\x9f\x98\x80');
+      assert.equal(json('"\\u001F\\u001f\\u0041"'), '\x1f\x1fA');
+      assert.equal(json('"\\\\u00ff \\/"'), '\\u00ff /');
+      assert.equal(json('"\\\\\\u00ff"'), '\\\xc3\xbf');
+    });
+
+    it('that is no JSON is refused', () => {
+      for (const text of [
+        '',
+        '{',
+        '{"a":1,}',
+        "{'a':1}",
+        '{} x',
+        '\xef\xbb\xbf{}',
+        '// x\n{}',
+        '"\n"',
+        '"\\u12"',
+        '"\\uzzzz"',
+      ]) {
+        assert.throws(() => json(text), DocumentError, text);
+      }
+    });
+
+    it('has a magic only where that is a string', () => {
+      for (const text of ['null', '[]', '1', '"x"', '{}', '{"magic":1}']) assert.equal(magicOf(json(text)), null);
+      assert.equal(magicOf(json('{"magic":"7"}')), '7');
+    });
+
+    it('throws nothing but DocumentError on damaged documents', () => {
+      fc.assert(
+        fc.property(
+          anyDocument,
+          fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 4 }),
+          (document, changes) => {
+            const damaged = formatDocument(document);
+            for (const [at, byte] of changes) damaged[at % damaged.length] = byte;
+            try {
+              parseDocument(parseJson(damaged));
+            } catch (error) {
+              assert.ok(error instanceof DocumentError);
+            }
+          },
+        ),
+        { numRuns: 500 },
+      );
+    });
+
+    it('tells the place of a mistake anew after another', () => {
+      assert.match(
+        problem({ magic: '1', daemon: { servers: { virtlockd: { max_clients: 'x' } } } }),
+        /^daemon\.servers\.virtlockd\.max_clients:/,
+      );
+      assert.equal(problem(plainDocument()), 'none');
+      assert.equal(problem({}), 'magic: missing');
+    });
+  });
+});

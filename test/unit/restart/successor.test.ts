@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { chmodSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { formatDocument } from '../../../src/restart/document.ts';
+import { parseDocument } from '../../../src/restart/parse.ts';
+import { proveSuccessor, type Successor, UnfitSuccessor } from '../../../src/restart/successor.ts';
+import { checkout } from '../../lab/root.ts';
+import { temporaryDirectory } from '../support/locks.ts';
+import { plainDocument } from './documents.ts';
+
+describe('the proof of a successor', () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let program: string;
+  let state: string;
+  const document = formatDocument(parseDocument(plainDocument()));
+
+  beforeEach(() => {
+    directory = temporaryDirectory();
+    program = path.join(directory.path, 'program');
+    state = path.join(directory.path, 'state');
+    writeFileSync(state, document);
+  });
+  afterEach(() => {
+    directory.remove();
+  });
+
+  async function prove(text: string | Buffer, state_ = document, mode = 0o755): Promise<Successor | string> {
+    writeFileSync(program, text);
+    chmodSync(program, mode);
+    return outcome(program, state_);
+  }
+
+  async function outcome(at: string, bytes = document, limit = 5000): Promise<Successor | string> {
+    try {
+      return await proveSuccessor(at, state, bytes, limit);
+    } catch (error) {
+      if (error instanceof UnfitSuccessor) return error.message.replace(at, 'PROGRAM');
+      throw error;
+    }
+  }
+
+  /** What answers as a C daemon does. */
+  const c = (version: string): string =>
+    `#!/bin/sh\n[ "$1" = --version ] && { echo "virtlockd (libvirt) ${version}"; exit 0; }\necho "unrecognized option" >&2\nexit 1\n`;
+  /** What answers --check-state so. */
+  const own = (lines: string, status: number): string =>
+    `#!/bin/sh\n[ "$1" = --check-state ] || exit 9\nprintf 'virtlockd state document check 1\\n${lines}'\nexit ${status}\n`;
+
+  it('accepts our own program, which reads the very document', async () => {
+    assert.deepEqual(await outcome(path.join(checkout, 'bin/virtlockd')), { kind: 'own' });
+  });
+
+  it('refuses our own program when it cannot read the document, and says why', async () => {
+    writeFileSync(state, '{"magic":"1"}');
+    assert.match(String(await outcome(path.join(checkout, 'bin/virtlockd'))), /cannot read the state: .*missing/);
+  });
+
+  it('hears what a program of our kind says', async () => {
+    assert.deepEqual(await prove(own('', 0)), { kind: 'own' });
+    assert.equal(await prove(own('a reason\\n', 3)), 'PROGRAM cannot read the state: a reason');
+    assert.equal(await prove(own('', 3)), 'PROGRAM cannot read the state: exited with 3');
+  });
+
+  it('accepts a C daemon that can read the document', async () => {
+    for (const version of ['9.0.0', '11.3.0', '12.8.0', '99.0.0']) {
+      assert.deepEqual(await prove(c(version)), { kind: 'c', version });
+    }
+  });
+
+  it('refuses a C daemon that would die of the document', async () => {
+    const large = Buffer.alloc(10 * 1024 * 1024 + 1, 0x20);
+    assert.match(String(await prove(c('12.8.0'), large)), /at most 10485760/);
+    const bytes = Buffer.concat([document, Buffer.from([0xff])]);
+    for (const version of ['9.0.0', '11.3.0', '12.8.0']) {
+      assert.match(String(await prove(c(version), bytes)), /no UTF-8/);
+    }
+    assert.match(String(await prove(c('7.0.0'))), /cannot take over locks/);
+    const empty = plainDocument();
+    const without = formatDocument(parseDocument({ ...empty, defaultLockspace: { resources: [] }, lockspaces: [] }));
+    assert.deepEqual(await prove(c('7.0.0'), without), { kind: 'c', version: '7.0.0' });
+  });
+
+  it('refuses what is missing, not executable, a directory, or no program', async () => {
+    assert.match(String(await outcome(path.join(directory.path, 'missing'))), /cannot be executed: .*ENOENT/);
+    assert.match(String(await prove(c('9.0.0'), document, 0o644)), /cannot be executed: .*EACCES/);
+    assert.match(String(await outcome(directory.path)), /cannot be executed: .*EACCES/);
+    assert.match(
+      String(await prove(Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1]))),
+      /cannot be executed: .*|is no virtlockd/,
+    );
+    assert.match(String(await prove('')), /.+/);
+    assert.match(String(await prove('#!/missing/interpreter\n')), /cannot be executed: .*ENOENT/);
+  });
+
+  it('refuses what exits oddly, crashes, or prints nonsense', async () => {
+    assert.equal(await prove('#!/bin/sh\nexit 7\n'), 'PROGRAM exited with 7 and is no virtlockd');
+    assert.equal(await prove('#!/bin/sh\nkill -SEGV $$\n'), 'PROGRAM was ended by SIGSEGV and is no virtlockd');
+    for (const nonsense of [
+      'hello',
+      'virtlockd (libvirt) nine',
+      'virtlockd (libvirt) 9.0.0 and more',
+      'virtlockd (libvirt) 1000.0.0',
+      ' virtlockd state document check 1',
+    ]) {
+      assert.equal(typeof (await prove(`#!/bin/sh\necho '${nonsense}'\n`)), 'string', nonsense);
+    }
+    assert.equal(typeof (await prove(`#!/bin/sh\nexec yes\n`.replace('yes', 'head -c 3000000 /dev/zero'))), 'string');
+  });
+
+  it('refuses a truncated program of our own', async () => {
+    assert.equal(typeof (await prove("#!/bin/sh\nnode='/nowhere\n")), 'string');
+  });
+
+  it('ends a program that hangs, whatever it ignores and leaves behind', async () => {
+    writeFileSync(program, "#!/bin/sh\ntrap '' TERM INT\nsleep 30 &\nwhile :; do sleep 0.05; done\n", { mode: 0o755 });
+    assert.equal(await outcome(program, document, 300), 'PROGRAM was killed, or took too long and is no virtlockd');
+  });
+
+  it('does not wait for what a good program leaves behind', async () => {
+    assert.deepEqual(await prove(own('', 0).replace('exit 0', 'sleep 30 &\nexit 0')), { kind: 'own' });
+  });
+});
