@@ -93,7 +93,10 @@ function restoreOwner(context: LockClient, { privateData }: ClientState): void {
   if (privateData === null) return;
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
-  if (id !== 0) context.owner = { id, pid, name, uuid };
+  if (id === 0) return;
+  context.owner = { id, pid, name, uuid };
+  // It has called, so it is known; C forgets that, and tells of no guest any more who it is.
+  context.connection.isIdentified = true;
 }
 
 /** Owners by pid, so that all holds of an owner share one identity; what a C daemon leaves is known by live clients. */

@@ -32,6 +32,7 @@ export const admin = {
   setThreadPool: (server: string, parameters: Readonly<Record<string, number>>): Call =>
     call(7, text(server), unsigned(parameters), none),
   clients: (server: string): Call => call(8, text(server), u32(1), none),
+  clientInfo: (server: string, id: number): Call => call(10, text(server), u64(BigInt(id)), u64(0n), none, none),
   closeClient: (server: string, id: number): Call => call(11, text(server), u64(BigInt(id)), u64(0n), none, none),
   limits: (server: string): Call => call(12, text(server), none),
   setLimits: (server: string, parameters: Readonly<Record<string, number>>): Call =>
@@ -40,6 +41,7 @@ export const admin = {
   filters: call(15, none),
   setOutputs: (setting: string): Call => call(16, optional(setting), none),
   setFilters: (setting: string): Call => call(17, optional(setting), none),
+  setTimeout: (seconds: number): Call => call(19, u32(seconds), none),
 } as const;
 
 /** The ids in a reply to `clients`, in its order. */
