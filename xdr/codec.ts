@@ -69,7 +69,9 @@ export class XdrReader {
   /** Fixed-length opaque data, copied, with its padding (whose content is not checked) skipped. */
   opaque(length: number): Buffer {
     const start = this.take(length + padding(length));
-    return Buffer.from(this.buffer.subarray(start, start + length));
+    const bytes = Buffer.allocUnsafe(length);
+    this.buffer.copy(bytes, 0, start, start + length);
+    return bytes;
   }
 
   /**

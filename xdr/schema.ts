@@ -160,18 +160,26 @@ export type StructOf<F> = { [K in keyof F]: ValueOf<F[K]> };
 /** A struct: its fields in the order in which they are given. */
 export function struct<F extends object>(name: string, fields: { [K in keyof F]: Xdr<F[K]> }): Xdr<F> {
   const names = Object.keys(fields) as (keyof F & string)[];
+  let readStruct: ((reader: XdrReader) => unknown) | undefined;
   return {
     shape: { kind: 'struct', name, fields: names.map((key) => [key, fields[key].shape] as const) },
     minSize: names.reduce((sum, key) => sum + fields[key].minSize, 0),
-    read: (reader) => {
-      const value: Partial<F> = {};
-      for (const key of names) value[key] = fields[key].read(reader);
-      return value as F;
-    },
+    read: (reader) => (readStruct ??= structReader(names, fields))(reader) as F,
     write: (writer, value) => {
       for (const key of names) fields[key].write(writer, value[key]);
     },
   };
+}
+
+/**
+ * A function that reads the fields in turn, written out as an object literal: values then have one hidden class, and
+ * their fields are found by position. A loop over the names reads a REGISTER in twice the time.
+ */
+function structReader(names: readonly string[], fields: object): (reader: XdrReader) => unknown {
+  const body = names.map((name) => `${JSON.stringify(name)}: fields[${JSON.stringify(name)}].read(reader)`).join(', ');
+  // The names are those of our own descriptions. Made on the first read, so that a start does not pay for it.
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval, @typescript-eslint/no-unsafe-call
+  return new Function('fields', `return (reader) => ({ ${body} })`)(fields) as (reader: XdrReader) => unknown;
 }
 
 /** One arm of a {@link union}: its name and what it holds. */

@@ -1,11 +1,11 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
-import os from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
 import { posix, LockType, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
-import { descriptorsOf } from '../restart/capture.ts';
+import { blockSignal, forgetSignalBlocked } from '../restart/signals.ts';
+import { captureState, descriptorsOf } from '../restart/capture.ts';
 import type { OwnState, StateDocument } from '../restart/document.ts';
 import { magicOf, parseDocument, parseJson } from '../restart/parse.ts';
 import { Reexec } from '../restart/reexec.ts';
@@ -24,7 +24,6 @@ import { listenAt, SocketError } from './sockets.ts';
 import { type Activation, Notifier } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
-const { SIGUSR1 } = os.constants.signals;
 
 export interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
@@ -78,19 +77,20 @@ export function serve(input: ServeInput): void {
   }
   if (predecessor?.own?.timeout !== undefined) daemon.setTimeout(predecessor.own.timeout);
 
+  const ownState = (): OwnState => ({
+    restarts,
+    started,
+    ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
+    ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
+    ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
+  });
   const reexec = new Reexec({
     daemon,
     program: input.program,
     args: input.args,
     stateFile: paths.state,
     environment: () => notifier.environment,
-    ownState: (): OwnState => ({
-      restarts,
-      started,
-      ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
-      ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
-      ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
-    }),
+    ownState,
   });
 
   let ending = false;
@@ -107,6 +107,12 @@ export function serve(input: ServeInput): void {
       void end();
     });
   }
+  // A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process.
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+    process.on(event, (error: unknown) => {
+      log.error(`Going on after ${event}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    });
+  }
   process.on('SIGUSR1', () => {
     if (!ending) void reexec.request();
   });
@@ -114,11 +120,25 @@ export function serve(input: ServeInput): void {
     const { configFile, setUpLog } = input;
     if (!ending) reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
+  forgetSignalBlocked();
   daemon.start();
   notifier.ready();
+  if (predecessor !== null) setImmediate(protectDescriptors, daemon, ownState());
   // Blocked since before this program began: one that came meanwhile is delivered now.
-  posix.blockSignal(SIGUSR1, false);
+  blockSignal(false);
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
+}
+
+/**
+ * Marks what was taken over to be closed on exec again, behind the first requests, which have waited since the exec. What
+ * those have closed since is not touched: its number may be somebody else's by now. Nothing is spawned before.
+ */
+function protectDescriptors(daemon: Daemon, own: OwnState): void {
+  try {
+    setCloseOnExec(descriptorsOf(captureState(daemon, own)), true);
+  } catch (error) {
+    log.error(`Descriptors stay open in what is spawned: ${(error as Error).message}`);
+  }
 }
 
 /** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
@@ -157,7 +177,6 @@ export function readPredecessor(stateFile: string): StateDocument | null {
 }
 
 function resume(settings: DaemonSettings, document: StateDocument): Daemon {
-  setCloseOnExec(descriptorsOf(document), true);
   const shape = (server: StateDocument['lockServer']): ServerShape => ({
     maxClients: server.max_clients,
     maxAnonymousClients: server.max_anonymous_clients,

@@ -3,7 +3,7 @@ import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import type { lockProcedures } from '../../xdr/programs/lock.ts';
 import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
-import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
+import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../daemon/log/log.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError } from '../rpc/errors.ts';
@@ -33,7 +33,8 @@ function registeredOwner(client: LockClient): OwnerIdentity {
 /** The 36 characters of a UUID. */
 export function formatUuid(bytes: Buffer): string {
   const hex = bytes.toString('hex');
-  return hex === '0'.repeat(32) ? NIL_UUID : hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+  // Slices: this is on the way of every REGISTER, and a regular expression is not fast.
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
 export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers<typeof lockProcedures, LockClient> {

@@ -384,19 +384,6 @@ static napi_value posix_send_datagram(napi_env env, napi_callback_info info) {
     return number(env, status);
 }
 
-/* peerCredentials(fd, out): out = pid, uid, gid of the process that connected. */
-static napi_value posix_peer_credentials(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    struct ucred peer;
-    socklen_t size = sizeof(peer);
-    if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return number(env, -errno);
-    double *out = arg_doubles(env, argv[1]);
-    out[0] = peer.pid;
-    out[1] = peer.uid;
-    out[2] = peer.gid;
-    return number(env, 0);
-}
-
 /* peerSecurity(fd): the peer's SELinux context, or null where the kernel has none. */
 static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -412,19 +399,36 @@ static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
     return result;
 }
 
-/* socketKind(fd): 0 no stream socket, 1 a connected one, 2 a listening one; -errno when the descriptor is not open. */
-static napi_value posix_socket_kind(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    int fd = arg_int(env, argv[0]);
-    struct file st;
-    int type = 0, listening = 0;
-    socklen_t size = sizeof(int);
-    if (file_of(fd, &st) < 0) return number(env, -errno);
-    if (!S_ISSOCK(st.st_mode)) return number(env, 0);
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM) return number(env, 0);
-    size = sizeof(int);
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0) return number(env, -errno);
-    return number(env, listening ? 2 : 1);
+/*
+ * inspectSockets(descriptors, out): for each descriptor four words: 0 no stream socket, 1 a connected one, 2 a listening
+ * one, -errno not open; then pid, uid and gid of the process that connected. One call for the thousands of a restart.
+ */
+static napi_value posix_inspect_sockets(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    int32_t *descriptors, *out;
+    size_t count = 0;
+    napi_get_typedarray_info(env, argv[0], NULL, &count, (void **)&descriptors, NULL, NULL);
+    napi_get_typedarray_info(env, argv[1], NULL, NULL, (void **)&out, NULL, NULL);
+    for (size_t i = 0; i < count; i++) {
+        int32_t *words = out + 4 * i;
+        struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+        int type = 0, listening = 0;
+        socklen_t size = sizeof(int);
+        words[0] = 0;
+        if (getsockopt(descriptors[i], SOL_SOCKET, SO_TYPE, &type, &size) < 0) {
+            if (errno != ENOTSOCK) words[0] = -errno;
+        } else if (type == SOCK_STREAM) {
+            size = sizeof(int);
+            getsockopt(descriptors[i], SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
+            words[0] = listening ? 2 : 1;
+            size = sizeof(peer);
+            if (!listening) getsockopt(descriptors[i], SOL_SOCKET, SO_PEERCRED, &peer, &size);
+        }
+        words[1] = peer.pid;
+        words[2] = (int32_t)peer.uid;
+        words[3] = (int32_t)peer.gid;
+    }
+    return NULL;
 }
 
 /* listenAgain(fd, backlog): only the length of the backlog changes. */
@@ -488,7 +492,6 @@ static struct {
     napi_env env;
     napi_ref callback;
     napi_ref keep_records, keep_input, keep_budgets;
-    napi_async_context context;
     uv_poll_t handle;
     int epoll;
     int32_t *records;
@@ -576,7 +579,7 @@ static void on_ready(uv_poll_t *handle, int status, int events) {
     napi_get_reference_value(poller.env, poller.callback, &callback);
     napi_get_global(poller.env, &global);
     napi_create_uint32(poller.env, used, &argument);
-    if (napi_make_callback(poller.env, poller.context, global, callback, 1, &argument, &result) ==
+    if (napi_make_callback(poller.env, NULL, global, callback, 1, &argument, &result) ==
         napi_pending_exception) {
         napi_value exception;
         napi_get_and_clear_last_exception(poller.env, &exception);
@@ -588,7 +591,6 @@ static void on_ready(uv_poll_t *handle, int status, int events) {
 static napi_value poller_start(napi_env env, napi_callback_info info) {
     ARGS(4);
     uv_loop_t *loop;
-    napi_value name;
     size_t words = 0;
 
     poller.env = env;
@@ -600,8 +602,6 @@ static napi_value poller_start(napi_env env, napi_callback_info info) {
     napi_get_buffer_info(env, argv[2], (void **)&poller.input, &poller.input_size);
     napi_get_typedarray_info(env, argv[3], NULL, NULL, (void **)&poller.budgets, NULL, NULL);
     poller.record_limit = (uint32_t)(words / RECORD_WORDS);
-    napi_create_string_utf8(env, "poller", NAPI_AUTO_LENGTH, &name);
-    napi_async_init(env, NULL, name, &poller.context);
 
     poller.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (poller.epoll < 0) return number(env, -errno);
@@ -643,9 +643,8 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("listenUnix", posix_listen_unix),
         FUNCTION("probeUnix", posix_probe_unix),
         FUNCTION("sendDatagram", posix_send_datagram),
-        FUNCTION("peerCredentials", posix_peer_credentials),
         FUNCTION("peerSecurity", posix_peer_security),
-        FUNCTION("socketKind", posix_socket_kind),
+        FUNCTION("inspectSockets", posix_inspect_sockets),
         FUNCTION("listenAgain", posix_listen_again),
         FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),

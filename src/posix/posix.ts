@@ -3,8 +3,9 @@
  * an errno means is for the caller to say, and libvirt's error texts depend on it.
  */
 import os from 'node:os';
+import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
-import { requireFromRoot } from './root.ts';
+import { installRoot } from './root.ts';
 
 const { errno } = os.constants;
 
@@ -14,6 +15,9 @@ export type LockType = (typeof LockType)[keyof typeof LockType];
 
 /** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
 export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, WORDS: 6 } as const;
+
+/** What {@link Addon.inspectSockets} finds behind a descriptor; a negative errno when it is not open. */
+export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2, WORDS: 4 } as const;
 
 /** epoll's operations and event bits (sys/epoll.h). */
 export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, IN: 1, OUT: 4 } as const;
@@ -56,12 +60,10 @@ interface Addon {
   probeUnix(path: ByteString): number;
   /** Sends one datagram to a UNIX socket; a leading `@` means the abstract namespace. */
   sendDatagram(path: ByteString, data: Buffer): number;
-  /** SO_PEERCRED: pid, uid, gid into `out`. */
-  peerCredentials(fd: number, out: Float64Array): number;
   /** SO_PEERSEC: the peer's SELinux context, or null where there is none. */
   peerSecurity(fd: number): string | null;
-  /** 2 a listening stream socket, 1 a connected one, 0 something else. */
-  socketKind(fd: number): number;
+  /** For each of the descriptors four words of `out`: its {@link SocketKind}, and the peer's pid, uid and gid. */
+  inspectSockets(descriptors: Int32Array, out: Int32Array): void;
   /** Changes the backlog of a listening socket. */
   listenAgain(fd: number, backlog: number): number;
   /** Where a UNIX socket is bound, or null. */
@@ -84,7 +86,14 @@ interface Addon {
   pollerSet(operation: number, fd: number, events: number, listener: number): number;
 }
 
-export const posix: Addon = requireFromRoot('./dist/posix.node') as Addon;
+/** By dlopen itself: finding a module by its name takes a millisecond of every start. */
+function loadAddon(): Addon {
+  const module = { exports: {} };
+  process.dlopen(module, path.join(installRoot, 'dist', 'posix.node'));
+  return module.exports as Addon;
+}
+
+export const posix: Addon = loadAddon();
 
 /**
  * The message of strerror(3) in the C locale, which error replies repeat. Node.js has texts of its own for some; these

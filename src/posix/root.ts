@@ -7,5 +7,10 @@ declare const BUNDLED: true | undefined;
 
 export const installRoot = path.resolve(import.meta.dirname, typeof BUNDLED === 'undefined' ? '../..' : '..');
 
-/** Loads a CommonJS module or an addon as seen from the installation's root. */
-export const requireFromRoot: NodeJS.Require = createRequire(path.join(installRoot, 'package.json'));
+let require: NodeJS.Require | undefined;
+
+/** Loads a CommonJS module as seen from the installation's root: what is needed late, or cannot be bundled. */
+export function requireFromRoot(name: string): unknown {
+  require ??= createRequire(path.join(installRoot, 'package.json'));
+  return require(name);
+}

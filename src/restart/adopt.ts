@@ -10,18 +10,13 @@ import { logger } from '../daemon/log/log.ts';
 import { adoptFile, inodeOf, keyOfDescriptor } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
 import { unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
-import { posix, strerror } from '../posix/posix.ts';
+import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import type { LockClient } from '../lockd/client.ts';
-import type { Peer } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import type { ClientState, ResourceState, ServerState, StateDocument } from './document.ts';
 
 const log = logger('locking.lock_daemon');
-
-const SOCKET_CONNECTED = 1;
-const SOCKET_LISTENING = 2;
-const credentials = new Float64Array(3);
 
 /** Fills a fresh daemon, whose servers were made with the limits of the document, but not started. */
 export function adoptState(daemon: Daemon, document: StateDocument): void {
@@ -47,9 +42,14 @@ function adoptServer<C>(
   restore: (context: C, client: ClientState) => void,
 ): void {
   server.priorityWorkers = state.priority_workers;
-  for (const { fd, unlinkUNIX } of state.services.flatMap(({ socks }) => socks)) {
-    const kind = posix.socketKind(fd);
-    if (kind !== SOCKET_LISTENING) {
+  const listeners = state.services.flatMap(({ socks }) => socks);
+  const descriptors = Int32Array.from([...listeners, ...state.clients.map(({ sock }) => sock)], ({ fd }) => fd);
+  const found = new Int32Array(descriptors.length * SocketKind.WORDS);
+  posix.inspectSockets(descriptors, found);
+  let at = 0;
+  for (const { fd, unlinkUNIX } of listeners) {
+    const [kind = 0] = found.subarray(at, (at += SocketKind.WORDS));
+    if (kind !== SocketKind.LISTENING) {
       log.error(`${server.name}: descriptor ${fd} is no listening socket (${describeKind(kind)}): nobody is accepted`);
       continue;
     }
@@ -59,13 +59,14 @@ function adoptServer<C>(
   }
   for (const client of state.clients) {
     const { fd } = client.sock;
-    const kind = posix.socketKind(fd);
-    if (kind !== SOCKET_CONNECTED) {
+    const [kind = 0, pid = 0, uid = 0, gid = 0] = found.subarray(at, (at += SocketKind.WORDS));
+    if (kind !== SocketKind.CONNECTED) {
       log.error(`${server.name}: descriptor ${fd} of client ${client.id} is no connection (${describeKind(kind)})`);
       continue;
     }
-    posix.setNonblocking(fd);
-    const { connection, context } = server.adopt(fd, client.id, peerOf(fd), client.conn_time);
+    // Credentials stay those of the process that connected.
+    const peer = { pid, uid: uid >>> 0, gid: gid >>> 0 };
+    const { connection, context } = server.adopt(fd, client.id, peer, client.conn_time);
     if (client['x-received'] !== undefined) {
       connection.restore({
         received: Buffer.from(client['x-received'], 'base64'),
@@ -79,14 +80,6 @@ function adoptServer<C>(
 
 function describeKind(kind: number): string {
   return kind < 0 ? strerror(kind) : 'it is something else';
-}
-
-/** Credentials stay those of the process that connected. */
-function peerOf(fd: number): Peer {
-  credentials.fill(-1);
-  posix.peerCredentials(fd, credentials);
-  const [pid = 0, uid = -1, gid = -1] = credentials;
-  return { pid, uid, gid };
 }
 
 function restoreOwner(context: LockClient, { privateData }: ClientState): void {

@@ -24,7 +24,25 @@ function ownerState({ owner, restricted }: LockClient): OwnerState {
   };
 }
 
-function clientState(connection: Connection, privateData: OwnerState | null): ClientState {
+/** What was captured of clients whose state has not changed since: the second capture of a restart is waited for. */
+const captured = new WeakMap<
+  Connection,
+  { readonly owner: unknown; readonly restricted: boolean; readonly state: ClientState }
+>();
+
+function clientState(connection: Connection, client: LockClient | null): ClientState {
+  const { received, unsent } = connection.backlog;
+  const { owner = null, restricted = false } = client ?? {};
+  const before = captured.get(connection);
+  const idle = received.length + unsent.length === 0;
+  if (idle && before?.owner === owner && before.restricted === restricted) return before.state;
+  const state = describeClient(connection, client === null ? null : ownerState(client));
+  if (idle) captured.set(connection, { owner, restricted, state });
+  else captured.delete(connection);
+  return state;
+}
+
+function describeClient(connection: Connection, privateData: OwnerState | null): ClientState {
   const { received, skip, unsent } = connection.backlog;
   return {
     id: connection.id,
@@ -48,7 +66,7 @@ function clientState(connection: Connection, privateData: OwnerState | null): Cl
 function serverState(server: Server<LockClient> | Server<AdminContext>): ServerState {
   const clients: ClientState[] = [];
   for (const { connection, context } of server.clients.values()) {
-    clients.push(clientState(connection, context instanceof LockClient ? ownerState(context) : null));
+    clients.push(clientState(connection, context instanceof LockClient ? context : null));
   }
   return {
     min_workers: 0,

@@ -9,8 +9,13 @@ interface FsExt {
 /** Of fs-ext only this is sound: its lock covers the whole file. Loaded when first needed, which is at a restart. */
 let fsExt: FsExt | undefined;
 
+/** Loads what {@link setCloseOnExec} needs: beforehand, where every millisecond after is waited for. */
+export function prepareCloseOnExec(): FsExt {
+  return (fsExt ??= requireFromRoot('fs-ext') as FsExt);
+}
+
 export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boolean): void {
-  fsExt ??= requireFromRoot('fs-ext') as FsExt;
+  const fsExt = prepareCloseOnExec();
   const flags = closeOnExec ? fsExt.constants.FD_CLOEXEC : 0;
   for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
 }

@@ -127,26 +127,31 @@ export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
 /** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
 export function formatDocument(document: StateDocument): Buffer {
   const { magic, lockServer, adminServer, defaultResources, lockspaces, own } = document;
-  const text = JSON.stringify({
-    daemon: {
-      servers: {
-        ...(adminServer === null ? {} : { admin: serverObject(adminServer) }),
-        virtlockd: serverObject(lockServer),
-      },
-    },
+  const servers = [
+    ...(adminServer === null ? [] : [`"admin":${serverText(adminServer)}`]),
+    `"virtlockd":${serverText(lockServer)}`,
+  ];
+  const rest = JSON.stringify({
     defaultLockspace: { resources: defaultResources },
     lockspaces,
     magic,
     ...(own === null ? {} : { 'x-virtlockd': own }),
   });
-  return Buffer.from(text, 'latin1');
+  return Buffer.from(`{"daemon":{"servers":{${servers.join()}}},${rest.slice(1)}`, 'latin1');
 }
 
-function serverObject(server: ServerState): unknown {
-  return { ...server, clients: server.clients.map(clientObject) };
+function serverText({ clients, ...server }: ServerState): string {
+  return `${JSON.stringify(server).slice(0, -1)},"clients":[${clients.map(clientText).join()}]}`;
 }
 
-function clientObject(client: ClientState): unknown {
+/** By the client's state, which is the same object as long as nothing about the client changes. */
+const clientTexts = new WeakMap<ClientState, string>();
+
+function clientText(client: ClientState): string {
+  const known = clientTexts.get(client);
+  if (known !== undefined) return known;
   const { conn_time, privateData, ...rest } = client;
-  return { ...rest, ...(conn_time === 0 ? {} : { conn_time }), privateData: privateData ?? {} };
+  const text = JSON.stringify({ ...rest, ...(conn_time === 0 ? {} : { conn_time }), privateData: privateData ?? {} });
+  clientTexts.set(client, text);
+  return text;
 }

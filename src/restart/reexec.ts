@@ -11,19 +11,18 @@
  *
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
-import os from 'node:os';
 import { renameSync } from 'node:fs';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { captureState, descriptorsOf } from './capture.ts';
-import { setCloseOnExec } from './close-on-exec.ts';
+import { prepareCloseOnExec, setCloseOnExec } from './close-on-exec.ts';
+import { blockSignal, SIGNAL_BLOCKED, SIGUSR1 } from './signals.ts';
 import { formatDocument, type OwnState } from './document.ts';
 import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
 import { proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
-const { SIGUSR1 } = os.constants.signals;
 
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
 const SETTLE_MS = 1000;
@@ -79,6 +78,7 @@ export class Reexec {
     const { daemon, program, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
+    prepareCloseOnExec();
     const document = this.capture();
     writeStateFile(candidate, document);
     try {
@@ -129,20 +129,24 @@ export class Reexec {
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state)];
-    posix.blockSignal(SIGUSR1, true);
+    blockSignal(true);
     try {
       setCloseOnExec(descriptors, false);
-      const environment = Object.entries({ ...process.env, ...this.options.environment() }).map(
-        ([name, value]) => `${name}=${value ?? ''}`,
-      );
+      const own = successor.kind === 'own';
       // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
-      const ignored = successor.kind === 'c' ? SIGUSR1 : 0;
+      const ignored = own ? 0 : SIGUSR1;
+      const variables: NodeJS.ProcessEnv = {
+        ...process.env,
+        ...this.options.environment(),
+        ...(own ? { [SIGNAL_BLOCKED]: '1' } : {}),
+      };
+      const environment = Object.entries(variables).map(([name, value]) => `${name}=${value ?? ''}`);
       const status = posix.execve([program], [program, ...args], environment, ignored);
       setCloseOnExec(descriptors, true);
       throw new ExecError(`cannot execute ${program}: ${strerror(status)}`);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
-      posix.blockSignal(SIGUSR1, false);
+      blockSignal(false);
       removeStateFile(stateFile);
     }
   }

@@ -17,7 +17,8 @@ describe('re-execution under load', function () {
     daemon = await startDaemon('ours');
   });
 
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') process.stderr.write(daemon.log);
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
