@@ -1,5 +1,5 @@
 /** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { isatty } from 'node:tty';
@@ -62,13 +62,17 @@ function pathsFor(root: string | undefined): DaemonPaths {
   });
 }
 
-/** The version to claim, where a broken configuration is no reason not to answer. */
+/** The version to claim. A broken configuration is no reason not to answer: then the default one's counts. */
 function configuredVersion({ config, root }: RunOptions): string {
-  try {
-    return loadConfig(config ?? pathsFor(root).config, false).libvirtVersion;
-  } catch {
-    return DEFAULT_CONFIG.libvirtVersion;
+  const standard = pathsFor(root).config;
+  for (const file of new Set([config ?? standard, standard])) {
+    try {
+      return loadConfig(file, config !== undefined).libvirtVersion;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+    }
   }
+  return DEFAULT_CONFIG.libvirtVersion;
 }
 
 function run(options: RunOptions): void {
@@ -97,6 +101,8 @@ function run(options: RunOptions): void {
     const number = parseVersion(config.libvirtVersion) ?? 0;
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
+    // A session's directories are nobody else's task; /var/log/libvirt is the package's, and C refuses without it.
+    if (options.daemonize && !isPrivileged()) mkdirSync(path.dirname(paths.log), { recursive: true, mode: 0o700 });
     setUpLog(config);
     makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
     const predecessor = readPredecessor(paths.state);
