@@ -7,11 +7,12 @@ import path from 'node:path';
 import { DESCRIPTORS_MAX, MESSAGE_MAX, MESSAGE_MIN, MessageStatus, MessageType } from '../xdr/frame.ts';
 import type { AnyProcedure, Program } from '../xdr/program.ts';
 import { adminProgram } from '../xdr/programs/admin.ts';
+import { inquireProgram } from '../xdr/programs/inquire.ts';
 import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../xdr/programs/keepalive.ts';
 import { lockProgram } from '../xdr/programs/lock.ts';
 import type { Shape } from '../xdr/schema.ts';
 
-const PROGRAMS: readonly Program<object>[] = [lockProgram, adminProgram];
+const PROGRAMS: readonly Program<object>[] = [lockProgram, adminProgram, inquireProgram];
 
 function hex(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`;

@@ -3,8 +3,12 @@ import { ErrorDomain } from '../../xdr/error.ts';
 import { MESSAGE_MAX, MESSAGE_MIN } from '../../xdr/frame.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
 import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
+import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost, AdminLogging } from '../admin/host.ts';
+import { inquireHandlers } from '../inquire/handlers.ts';
+import type { Life } from '../inquire/host.ts';
+import { Inquiry } from '../inquire/inquiry.ts';
 import { LockClient } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { realHost } from '../lockd/killer.ts';
@@ -12,6 +16,7 @@ import { OwnerEnds } from '../lockd/owner-end.ts';
 import { Lockspaces } from '../lockspace/lockspaces.ts';
 import { descriptorLimit } from '../posix/limits.ts';
 import { posix } from '../posix/posix.ts';
+import type { Connection } from '../rpc/connection.ts';
 import { dialectOf, type VersionNumber } from '../rpc/dialect.ts';
 import { bindService, type Speech } from '../rpc/dispatch.ts';
 import { Server } from '../rpc/server.ts';
@@ -30,11 +35,16 @@ export interface DaemonSettings {
   readonly timeout: number;
   /** The log settings that the admin program shows and changes. */
   readonly logging: AdminLogging;
+  /** What the process has been through, for who inquires. */
+  readonly life: Life;
   /** Called once when the daemon is to end of its own accord. */
   onTimeout(): void;
   /** The admin program asked for the end. `preserve`: what is held is to be kept for a successor. */
   onShutdown(preserve: boolean): void;
 }
+
+/** A client of the admin server, as both of its programs see it. */
+export type AdminPeer = AdminContext & { readonly connection: Connection };
 
 /** How a server is to be made: fresh from the configuration, or as a state document describes it. */
 export interface ServerShape {
@@ -49,7 +59,8 @@ export class Daemon {
   readonly lockspaces: Lockspaces;
   readonly ownerEnds: OwnerEnds;
   readonly lockServer: Server<LockClient>;
-  readonly adminServer: Server<AdminContext>;
+  readonly adminServer: Server<AdminPeer>;
+  private readonly inquiry = new Inquiry();
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
@@ -68,7 +79,8 @@ export class Daemon {
       maxAnonymousClients: maxClients,
       nextClientId: 1,
     });
-    const common = { speech: this.speech, descriptorLimit: descriptorLimit() };
+    const limit = descriptorLimit();
+    const common = { speech: this.speech, descriptorLimit: limit };
     const changed = (): void => {
       this.watchIdleness();
     };
@@ -92,26 +104,35 @@ export class Daemon {
         ),
       ],
       retain: LOCK_RETAIN,
-      open: (connection) => new LockClient(connection),
+      open: (connection) => {
+        this.inquiry.clientOpened(connection);
+        return new LockClient(connection);
+      },
       closed: (client) => {
+        this.inquiry.clientClosed(client.connection);
         this.ownerEnds.clientClosed(client);
       },
       changed,
     });
-    this.adminServer = new Server<AdminContext>({
+    this.adminServer = new Server<AdminPeer>({
       ...common,
       ...(shapes.admin ?? fresh(settings.adminMaxClients)),
       name: 'admin',
-      services: [bindService(adminProgram, ErrorDomain.ADMIN, adminHandlers, version, identify)],
+      services: [
+        bindService(adminProgram, ErrorDomain.ADMIN, adminHandlers, version, identify),
+        bindService(inquireProgram, ErrorDomain.RPC, this.inquireHandlers(limit), version, identify),
+      ],
       // Its lists of strings may fill any message, and its clients are the daemon's own user.
       retain: MESSAGE_MAX,
       open: (connection) => ({ connection, host }),
-      closed: () => undefined,
+      closed: ({ connection }) => {
+        this.inquiry.forget(connection);
+      },
       changed,
     });
   }
 
-  get servers(): readonly [Server<LockClient>, Server<AdminContext>] {
+  get servers(): readonly [Server<LockClient>, Server<AdminPeer>] {
     return [this.lockServer, this.adminServer];
   }
 
@@ -134,7 +155,32 @@ export class Daemon {
     };
   }
 
+  private inquireHandlers(limit: number): ReturnType<typeof inquireHandlers> {
+    const { settings, lockspaces, ownerEnds } = this;
+    const servers = (): Daemon['servers'] => this.servers;
+    const host = {
+      version: settings.version,
+      lockspaces,
+      get servers() {
+        return servers();
+      },
+      life: settings.life,
+      descriptorLimit: limit,
+      killing: () => ownerEnds.beingKilled,
+    };
+    return inquireHandlers(host, this.inquiry);
+  }
+
+  /** Sends what subscribers are still to be told, before the daemon executes its program anew. */
+  flushEvents(): void {
+    this.inquiry.subscriptions.flush();
+  }
+
   start(): void {
+    this.inquiry.watch(
+      this.lockspaces,
+      [...this.adminServer.clients.values()].map(({ connection }) => connection),
+    );
     for (const server of this.servers) server.start();
     this.watchIdleness();
   }

@@ -61,6 +61,7 @@ export function serve(input: ServeInput): void {
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
     logging: logSettings,
+    life: { program: input.program, started, executed: Date.now(), restarts },
     onTimeout: () => {
       void end();
     },

@@ -30,6 +30,10 @@ function registeredOwner(client: LockClient): OwnerIdentity {
   return client.owner;
 }
 
+function unknownLockspace(path: string): RpcError {
+  return failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+}
+
 /** The 36 characters of a UUID. */
 export function formatUuid(bytes: Buffer): string {
   const hex = bytes.toString('hex');
@@ -41,7 +45,7 @@ export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers
   const known = (path: string): Lockspace => {
     const lockspace = lockspaces.find(path);
     if (lockspace !== undefined) return lockspace;
-    throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+    throw unknownLockspace(path);
   };
 
   return {
@@ -88,7 +92,12 @@ export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers
 
     acquireResource(client, { path, name, flags }) {
       const owner = registeredOwner(client);
-      lockspaces.acquire(known(path), name, flags, { owner, since: Date.now(), client: client.connection.id });
+      const hold = { owner, since: Date.now(), client: client.connection.id };
+      const lockspace = lockspaces.find(path);
+      if (lockspace === undefined) {
+        throw lockspaces.refuse({ directory: path }, name, flags, hold, unknownLockspace(path));
+      }
+      lockspaces.acquire(lockspace, name, flags, hold);
       return undefined;
     },
 

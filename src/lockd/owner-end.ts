@@ -33,6 +33,11 @@ export class OwnerEnds {
     this.host = host;
   }
 
+  /** How many owners are being killed. */
+  get beingKilled(): number {
+    return this.killing;
+  }
+
   /** The connection of `client` is gone. */
   clientClosed(client: LockClient): void {
     const { owner } = client;

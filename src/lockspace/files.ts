@@ -31,15 +31,20 @@ export interface HeldFile {
   spares: number[];
 }
 
-/** Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). */
-export type LockFailure = { readonly kind: 'busy' } | { readonly kind: 'open' | 'lock'; readonly errno: number };
+/**
+ * Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). `pid`: the process that
+ * has it; -1 when the kernel does not tell (an OFD lock, another host), 0 when it is this one.
+ */
+export type LockFailure =
+  | { readonly kind: 'busy'; readonly pid: number; readonly file?: HeldFile }
+  | { readonly kind: 'open' | 'lock'; readonly errno: number };
 
 /** How often a file that vanishes between open and lock is tried again. Only a hostile process gets this far. */
 const ATTEMPTS = 1000;
 
-const BUSY: LockFailure = { kind: 'busy' };
 const held = new Map<string, HeldFile>();
 const inode = new Float64Array(4);
+const inTheWay = new Int32Array(2);
 
 /** Locks the file at `path`, creating it when asked to. */
 export function lockFile(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure {
@@ -73,13 +78,22 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   }
   const status = posix.lockNamed(fd, shared, create ? path : null);
   if (status === 0) return remember(fd, key, shared);
+  const busy = status === -EAGAIN || status === -EACCES;
+  const pid = busy ? holderOf(fd, shared) : 0;
   posix.close(fd);
   if (status > 0) return null;
-  return status === -EAGAIN || status === -EACCES ? BUSY : { kind: 'lock', errno: -status };
+  return busy ? { kind: 'busy', pid } : { kind: 'lock', errno: -status };
+}
+
+/** The process whose lock is in the way, or -1: it is not known, or let go meanwhile. */
+function holderOf(fd: number, shared: boolean): number {
+  const status = posix.getlk(fd, shared ? LockType.READ : LockType.WRITE, 0, 1, inTheWay);
+  const [type, pid = -1] = inTheWay;
+  return status < 0 || type === LockType.UNLOCK || pid <= 0 ? -1 : pid;
 }
 
 function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
-  if (!shared || !file.shared) return BUSY;
+  if (!shared || !file.shared) return { kind: 'busy', pid: 0, file };
   file.uses++;
   return file;
 }

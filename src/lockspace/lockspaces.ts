@@ -43,8 +43,13 @@ export interface Refusal {
   readonly lockspace: ByteString;
   readonly name: ByteString;
   readonly path: ByteString;
-  /** The resource that is in the way; absent when it is another process or host. */
+  readonly flags: number;
+  /** The resource that is in the way; absent when it is another process or host, or nobody. */
   readonly heldBy: Resource | undefined;
+  /** The process that is in the way; -1 when that is not known, 0 when there is none but ourselves. */
+  readonly pid: number;
+  /** What the client is told. */
+  readonly error: RpcError;
   readonly hold: Hold;
 }
 
@@ -75,6 +80,11 @@ export class Lockspaces {
     let sum = this.default.resources.size;
     for (const { resources } of this.byPath.values()) sum += resources.size;
     return sum;
+  }
+
+  /** Owners, by their pids, that hold something. */
+  get ownerCount(): number {
+    return this.byOwner.size;
   }
 
   /** What the owner with this pid holds. */
@@ -138,14 +148,16 @@ export class Lockspaces {
   acquire(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
-      if ((present.flags & flags & AcquireFlag.SHARED) === 0) throw this.refuse(lockspace, name, present, hold);
+      if ((present.flags & flags & AcquireFlag.SHARED) === 0) {
+        throw this.refuse(lockspace, name, flags, hold, busy(name), present);
+      }
       this.addHold(present, hold);
       return;
     }
     const path = resourcePath(lockspace, name);
     const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
     const file = lockFile(path, (flags & AcquireFlag.SHARED) !== 0, create);
-    if ('kind' in file) throw this.failure(lockspace, name, path, create, file, hold);
+    if ('kind' in file) throw this.failure(lockspace, name, path, flags, file, hold);
     const resource: Resource = { lockspace, name, path, flags, file, holds: [] };
     lockspace.resources.set(name, resource);
     this.addHold(resource, hold);
@@ -217,32 +229,53 @@ export class Lockspaces {
     if (lockspace.resources.has(name)) throw busy(name);
   }
 
-  private refuse(lockspace: Lockspace, name: ByteString, heldBy: Resource | undefined, hold: Hold): RpcError {
+  /** Tells the observer of a refused acquire, and returns the error. */
+  refuse(
+    lockspace: Pick<Lockspace, 'directory'>,
+    name: ByteString,
+    flags: number,
+    hold: Hold,
+    error: RpcError,
+    heldBy?: Resource,
+    pid = 0,
+  ): RpcError {
     const path = heldBy?.path ?? resourcePath(lockspace, name);
-    this.observer?.refused({ lockspace: lockspace.directory, name, path, heldBy, hold });
-    return busy(name);
+    this.observer?.refused({ lockspace: lockspace.directory, name, path, flags, heldBy, pid, error, hold });
+    return error;
   }
 
   private failure(
     lockspace: Lockspace,
     name: ByteString,
     path: ByteString,
-    create: boolean,
+    flags: number,
     failure: LockFailure,
     hold: Hold,
   ): RpcError {
     switch (failure.kind) {
-      case 'busy':
-        return this.refuse(lockspace, name, undefined, hold);
+      case 'busy': {
+        const heldBy = failure.file === undefined ? undefined : this.resourceOf(failure.file);
+        return this.refuse(lockspace, name, flags, hold, busy(name), heldBy, failure.pid);
+      }
       case 'lock':
-        return systemError(ErrorDomain.LOCKSPACE, failure.errno, `Unable to acquire lock on '${path}'`);
-      case 'open':
-        return systemError(
-          ErrorDomain.LOCKSPACE,
-          failure.errno,
-          `Unable to open${create ? '/create' : ''} resource ${path}`,
-        );
+      case 'open': {
+        const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
+        const detail =
+          failure.kind === 'lock'
+            ? `Unable to acquire lock on '${path}'`
+            : `Unable to open${create ? '/create' : ''} resource ${path}`;
+        const error = systemError(ErrorDomain.LOCKSPACE, failure.errno, detail);
+        return this.refuse(lockspace, name, flags, hold, error);
+      }
     }
+  }
+
+  /** The resource that holds a file under whatever name. Looks at all of them: only a refusal asks. */
+  private resourceOf(file: HeldFile): Resource | undefined {
+    for (const { resources } of this) {
+      for (const resource of resources.values()) if (resource.file === file) return resource;
+    }
+    return undefined;
   }
 }
 
@@ -257,6 +290,6 @@ function cannotCreate(path: ByteString, error: number): RpcError {
 }
 
 /** The file of a resource. In the default lockspace the name is the path. */
-export function resourcePath({ directory }: Lockspace, name: ByteString): ByteString {
+export function resourcePath({ directory }: Pick<Lockspace, 'directory'>, name: ByteString): ByteString {
   return directory === '' ? name : `${directory}/${name}`;
 }

@@ -67,6 +67,7 @@ function adoptServer<C>(
     // Credentials stay those of the process that connected.
     const peer = { pid, uid: uid >>> 0, gid: gid >>> 0 };
     const { connection, context } = server.adopt(fd, client.id, peer, client.conn_time);
+    connection.subscribed = client['x-subscribed'] ?? false;
     if (client['x-received'] !== undefined) {
       connection.restore({
         received: Buffer.from(client['x-received'], 'base64'),

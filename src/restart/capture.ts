@@ -1,6 +1,5 @@
 /** Describes the running daemon as a state document. */
-import type { AdminContext } from '../admin/host.ts';
-import type { Daemon } from '../daemon/daemon.ts';
+import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { LockClient } from '../lockd/client.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { NIL_UUID } from '../lockspace/owner.ts';
@@ -60,10 +59,11 @@ function describeClient(connection: Connection, privateData: OwnerState | null):
           'x-skip': skip,
           'x-unsent': unsent.toString('base64'),
         }),
+    ...(connection.subscribed ? { 'x-subscribed': true } : {}),
   };
 }
 
-function serverState(server: Server<LockClient> | Server<AdminContext>): ServerState {
+function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerState {
   const clients: ClientState[] = [];
   for (const { connection, context } of server.clients.values()) {
     clients.push(clientState(connection, context instanceof LockClient ? context : null));

@@ -41,6 +41,8 @@ export interface ClientState {
   readonly 'x-skip'?: number;
   /** Replies that the client has not taken, base64. */
   readonly 'x-unsent'?: string;
+  /** It gets the inquire program's events. */
+  readonly 'x-subscribed'?: boolean;
 }
 
 export interface ServiceState {

@@ -122,6 +122,7 @@ function clientReader(isAdmin: boolean, nextId: () => number): (value: unknown) 
       sock: field(from, 'sock', socket),
       privateData: isAdmin ? null : field(from, 'privateData', owner),
       ...backlog(from),
+      ...(from['x-subscribed'] === undefined ? {} : { 'x-subscribed': field(from, 'x-subscribed', boolean) }),
     };
     if (client.auth_pending && auth === 0) fail('auth_pending although there is no authentication');
     return client;

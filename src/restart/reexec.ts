@@ -99,6 +99,7 @@ export class Reexec {
     const { daemon } = this.options;
     // Releases left for later would be unknown to the successor.
     daemon.ownerEnds.finish();
+    daemon.flushEvents();
     return formatDocument(captureState(daemon, this.options.ownState()));
   }
 
@@ -117,6 +118,7 @@ export class Reexec {
   private handOver(successor: Successor, candidate: string, proven: Buffer): void {
     const { daemon, program, args, stateFile } = this.options;
     daemon.ownerEnds.finish();
+    daemon.flushEvents();
     const state = captureState(daemon, this.options.ownState());
     const document = formatDocument(state);
     if (document.equals(proven)) {

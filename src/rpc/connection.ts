@@ -60,6 +60,8 @@ export class Connection implements Pollable {
   isOpen = true;
   /** Whether a call was decoded: from then on the admin program tells who the peer is, as C does. */
   isIdentified = false;
+  /** Whether it gets events of changes: see inquire/subscriptions.ts. Kept across a restart. */
+  subscribed = false;
   private readonly host: ConnectionHost;
   /** Received bytes that are not served yet: its first `heldLength` bytes. */
   private held: Buffer = NO_BYTES;

@@ -1,0 +1,71 @@
+/** The procedures of the inquire program. Flags are checked before, by dispatch, from the description. */
+import type { Handlers } from '../../xdr/program.ts';
+import { type inquireProcedures, LocksFlag } from '../../xdr/programs/inquire.ts';
+import { describeClients } from './clients.ts';
+import type { AdminClient, InquireHost } from './host.ts';
+import type { Inquiry } from './inquiry.ts';
+import { describeLockspaces, matchingLocks } from './locks.ts';
+import { describeStatus } from './status.ts';
+
+export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<typeof inquireProcedures, AdminClient> {
+  const { pages, refusals, subscriptions } = inquiry;
+  return {
+    locks({ connection }, { filter, cursor, limit, flags }) {
+      const { entries, next } = pages.page(connection, 'locks', cursor, limit, () =>
+        matchingLocks(host.lockspaces, filter, (flags & LocksFlag.LOOK_AT_FILES) !== 0),
+      );
+      return { locks: entries, next };
+    },
+
+    lockspaces({ connection }, { cursor, limit }) {
+      const { entries, next } = pages.page(connection, 'lockspaces', cursor, limit, () =>
+        describeLockspaces(host.lockspaces),
+      );
+      return { lockspaces: entries, next };
+    },
+
+    clients({ connection }, { cursor, limit }) {
+      const { entries, next } = pages.page(connection, 'clients', cursor, limit, () => describeClients(host));
+      return { clients: entries, next };
+    },
+
+    refusals(_client, { after }) {
+      const found = refusals.since(Number(after));
+      const { entries, more } = cutBySize(found);
+      return { refusals: entries, more };
+    },
+
+    counters() {
+      const counters = Object.entries(inquiry.counters).map(([name, value]) => ({ name, value: BigInt(value) }));
+      return { counters };
+    },
+
+    status() {
+      return describeStatus(host, host.lockspaces.ownerCount, subscriptions.count);
+    },
+
+    subscribe({ connection }) {
+      subscriptions.add(connection);
+      return undefined;
+    },
+
+    unsubscribe({ connection }) {
+      subscriptions.remove(connection);
+      return undefined;
+    },
+  };
+}
+
+/** About how many bytes of refusals go into one reply. */
+const REFUSALS_BYTES = 256 * 1024;
+
+function cutBySize<T extends { readonly name: string; readonly path: string; readonly reason: string }>(
+  found: T[],
+): { entries: T[]; more: boolean } {
+  let bytes = 0;
+  const end = found.findIndex(({ name, path, reason }) => {
+    bytes += name.length + path.length + reason.length + 300;
+    return bytes > REFUSALS_BYTES;
+  });
+  return end < 1 ? { entries: found, more: false } : { entries: found.slice(0, end), more: true };
+}

@@ -1,0 +1,87 @@
+/**
+ * The memory of the inquire program: what happened (counted, the refusals remembered, subscribers told) and the lists that
+ * are under way. Who holds what is not kept here: it is read off the lockspaces when somebody asks, so that acquire and
+ * release pay for no more than a counter.
+ */
+import { ChangeType } from '../../xdr/programs/inquire.ts';
+import { logger } from '../daemon/log/log.ts';
+import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
+import type { Hold } from '../lockspace/owner.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { describeChange } from './locks.ts';
+import { Pages } from './pages.ts';
+import { refusalText, Refusals } from './refusals.ts';
+import { Subscriptions } from './subscriptions.ts';
+
+const log = logger('locking.lock_daemon');
+
+export class Inquiry implements LockObserver {
+  readonly pages = new Pages();
+  readonly refusals = new Refusals();
+  readonly subscriptions = new Subscriptions();
+  readonly counters = { acquired: 0, released: 0, refusedHeld: 0, refusedOtherwise: 0, connected: 0, disconnected: 0 };
+
+  /** Begins to watch: what was restored before counts as no change. */
+  watch(lockspaces: Lockspaces, resumed: Iterable<Connection>): void {
+    lockspaces.observe(this);
+    const subscribers = [...resumed].filter(({ subscribed }) => subscribed);
+    this.subscriptions.resume(subscribers, Date.now());
+  }
+
+  acquired(resource: Resource, hold: Hold): void {
+    this.counters.acquired++;
+    if (this.subscriptions.count > 0) this.publishHold(ChangeType.ACQUIRED, resource, hold);
+  }
+
+  released(resource: Resource, hold: Hold): void {
+    this.counters.released++;
+    if (this.subscriptions.count > 0) this.publishHold(ChangeType.RELEASED, resource, hold);
+  }
+
+  refused(refusal: Refusal): void {
+    const now = Date.now();
+    const info = this.refusals.add(refusal, now);
+    if (info.holder === null) this.counters.refusedOtherwise++;
+    else this.counters.refusedHeld++;
+    log.warn(() => refusalText(info));
+    this.subscriptions.publish(() => ({ type: ChangeType.REFUSED, value: info }), info.name.length + info.path.length);
+  }
+
+  clientOpened(connection: Connection): void {
+    this.counters.connected++;
+    this.publishClient(ChangeType.CONNECTED, connection);
+  }
+
+  clientClosed(connection: Connection): void {
+    this.counters.disconnected++;
+    this.publishClient(ChangeType.DISCONNECTED, connection);
+  }
+
+  /** A connection that may have asked for lists and events is gone. */
+  forget(connection: Connection): void {
+    this.pages.forget(connection);
+    this.subscriptions.remove(connection);
+  }
+
+  private publishHold(
+    type: typeof ChangeType.ACQUIRED | typeof ChangeType.RELEASED,
+    resource: Resource,
+    hold: Hold,
+  ): void {
+    const size = resource.name.length + resource.path.length + hold.owner.name.length;
+    this.subscriptions.publish(
+      () => ({ type, value: { time: BigInt(Date.now()), lock: describeChange(resource, hold) } }),
+      size,
+    );
+  }
+
+  private publishClient(
+    type: typeof ChangeType.CONNECTED | typeof ChangeType.DISCONNECTED,
+    { id, peer }: Connection,
+  ): void {
+    this.subscriptions.publish(
+      () => ({ type, value: { time: BigInt(Date.now()), client: BigInt(id), pid: peer.pid >>> 0 } }),
+      0,
+    );
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Lists in pages. A page is cut by what it holds and by the time it takes, so that a client that lists 100 000 locks costs
+ * the others a few milliseconds at a time. Between two pages the list is an iterator over the live tables, which go on
+ * changing under it: what JavaScript's maps promise then is that an entry which stays is met exactly once.
+ */
+import type { Connection } from '../rpc/connection.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import { PAGE_MAX } from '../../xdr/programs/inquire.ts';
+import { RpcError } from '../rpc/errors.ts';
+
+/** How long a page may take to make, in milliseconds, and about how many bytes it may have. */
+const PAGE_MS = 4;
+const PAGE_BYTES = 256 * 1024;
+/** Looking at the clock costs about as much as looking at an entry. */
+const LOOK_EVERY = 16;
+/** Lists that a connection may have under way; the one begun first is forgotten for another. */
+const CURSORS_MAX = 4;
+/** A list that nobody asks on is forgotten, for an iterator keeps every former table of its map alive. */
+const CURSOR_LIFE_MS = 10_000;
+
+/** One step of a list: an entry and about how many bytes it takes, or null for a step that found none. */
+export type Step<T> = { readonly entry: T; readonly size: number } | null;
+
+interface Cursor {
+  readonly id: number;
+  readonly kind: string;
+  readonly steps: Iterator<Step<unknown>>;
+  readonly touched: number;
+}
+
+export class Pages {
+  private readonly cursors = new Map<Connection, Cursor[]>();
+  private lastId = 0;
+  private sweeper: NodeJS.Timeout | undefined;
+  private readonly now: () => number;
+
+  constructor(now: () => number = () => performance.now()) {
+    this.now = now;
+  }
+
+  /**
+   * The next page of a list. `begin` makes the list when `cursor` is 0.
+   * @throws RpcError when the cursor is not one that this connection got for this kind of list
+   */
+  page<T>(
+    connection: Connection,
+    kind: string,
+    cursor: bigint,
+    limit: number,
+    begin: () => Iterator<Step<T>>,
+  ): { entries: T[]; next: bigint } {
+    const steps = cursor === 0n ? begin() : (this.take(connection, kind, cursor).steps as Iterator<Step<T>>);
+    const most = limit === 0 ? PAGE_MAX : Math.min(limit, PAGE_MAX);
+    const until = this.now() + PAGE_MS;
+    const entries: T[] = [];
+    let bytes = 0;
+    for (let count = 1; ; count++) {
+      const step = steps.next();
+      if (step.done === true) return { entries, next: 0n };
+      if (step.value !== null) {
+        entries.push(step.value.entry);
+        bytes += step.value.size;
+      }
+      const full = entries.length >= most || bytes >= PAGE_BYTES;
+      if (full || (count % LOOK_EVERY === 0 && this.now() >= until)) break;
+    }
+    return { entries, next: this.keep(connection, kind, steps) };
+  }
+
+  /** The connection is gone, and its lists with it. */
+  forget(connection: Connection): void {
+    this.cursors.delete(connection);
+  }
+
+  /** Lists under way. */
+  get count(): number {
+    let sum = 0;
+    for (const { length } of this.cursors.values()) sum += length;
+    return sum;
+  }
+
+  private take(connection: Connection, kind: string, cursor: bigint): Cursor {
+    const own = this.cursors.get(connection) ?? [];
+    const index = own.findIndex((candidate) => BigInt(candidate.id) === cursor && candidate.kind === kind);
+    const [found] = index < 0 ? [] : own.splice(index, 1);
+    if (found !== undefined) return found;
+    throw new RpcError(
+      ErrorCode.INVALID_ARG,
+      ErrorDomain.RPC,
+      `cursor ${cursor} is not known (any more): begin the list anew`,
+    );
+  }
+
+  private keep(connection: Connection, kind: string, steps: Iterator<Step<unknown>>): bigint {
+    const cursor: Cursor = { id: ++this.lastId, kind, steps, touched: this.now() };
+    const own = this.cursors.get(connection);
+    if (own === undefined) this.cursors.set(connection, [cursor]);
+    else {
+      own.push(cursor);
+      if (own.length > CURSORS_MAX) own.shift();
+    }
+    this.sweeper ??= setInterval(() => {
+      this.sweep();
+    }, CURSOR_LIFE_MS).unref();
+    return BigInt(cursor.id);
+  }
+
+  /** Forgets what was not asked for since the last time. */
+  sweep(): void {
+    const before = this.now() - CURSOR_LIFE_MS;
+    for (const [connection, own] of this.cursors) {
+      const left = own.filter(({ touched }) => touched > before);
+      if (left.length > 0) this.cursors.set(connection, left);
+      else this.cursors.delete(connection);
+    }
+    if (this.cursors.size > 0) return;
+    clearInterval(this.sweeper);
+    this.sweeper = undefined;
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Names that come from outside, made harmless to look at: a guest may be called anything, and what is written to a
+ * terminal or a log must not move the cursor, begin a line of its own, or change the direction of text.
+ */
+import type { ByteString } from '../../xdr/codec.ts';
+
+/** A run of bytes that need no closer look: printable ASCII but the backslash, which introduces escapes. */
+const PLAIN = /^[ -[\]-~]*$/;
+
+/** Code points that are valid and yet do not show as what they are: controls, formats (bidi, joiners), separators. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u;
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/** The bytes as text: valid UTF-8 as it is, everything that is not printable as `\n`, `\xNN` or `\u{N}`. */
+export function printable(bytes: ByteString): string {
+  if (PLAIN.test(bytes)) return bytes;
+  let text = '';
+  for (let at = 0; at < bytes.length;) {
+    const length = sequenceLength(bytes.charCodeAt(at));
+    const character = length === 0 ? null : decode(bytes.slice(at, at + length));
+    if (character === null) {
+      text += hex(bytes.charCodeAt(at));
+      at++;
+    } else {
+      text += escapeCharacter(character);
+      at += length;
+    }
+  }
+  return text;
+}
+
+/** As {@link printable}, and still bytes: for the log, which is written as bytes. */
+export function printableBytes(bytes: ByteString): ByteString {
+  return PLAIN.test(bytes) ? bytes : Buffer.from(printable(bytes), 'utf8').toString('latin1');
+}
+
+/** How many bytes a UTF-8 sequence has by its first; 0 when none begins so. */
+function sequenceLength(first: number): number {
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+}
+
+function decode(bytes: ByteString): string | null {
+  try {
+    return utf8.decode(Buffer.from(bytes, 'latin1'));
+  } catch {
+    return null;
+  }
+}
+
+function escapeCharacter(character: string): string {
+  if (character === '\\') return '\\\\';
+  if (character === '\n') return '\\n';
+  if (character === '\t') return '\\t';
+  const code = character.codePointAt(0) ?? 0xfeff; // a decoded byte order mark vanishes
+  if (code < 0x20 || code === 0x7f) return hex(code);
+  return code === 0xfeff || UNSEEN.test(character) ? `\\u{${code.toString(16)}}` : character;
+}
+
+function hex(byte: number): string {
+  return `\\x${byte.toString(16).padStart(2, '0')}`;
+}

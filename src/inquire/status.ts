@@ -1,0 +1,92 @@
+/** How the daemon is, in numbers, and what an operator should be warned of. */
+import { readFileSync, statSync } from 'node:fs';
+import type { StatusInfo } from '../../xdr/programs/inquire.ts';
+import type { InquireHost } from './host.ts';
+import { installRoot } from '../posix/root.ts';
+
+/** A C daemon reads no larger state document; what a lock and a client take in ours, about. */
+const C_DOCUMENT_MAX = 10 * 1024 * 1024;
+const LOCK_BYTES = 330;
+const CLIENT_BYTES = 420;
+/** The part of a limit from which on it is warned of. */
+const NEARLY = 0.9;
+
+let implementation: string | undefined;
+
+function implementationName(): string {
+  if (implementation !== undefined) return implementation;
+  let version = '';
+  try {
+    const { version: found } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: unknown };
+    if (typeof found === 'string') version = ` ${found}`;
+  } catch {
+    // A tree that was packaged without it.
+  }
+  implementation = `virtlockd-node${version}`;
+  return implementation;
+}
+
+/** The size of this directory is the number of descriptors, since Linux 6.2; before it is 0, and they are counted up. */
+function openDescriptors(atLeast: number): number {
+  try {
+    return statSync('/proc/self/fd').size || atLeast;
+  } catch {
+    return atLeast;
+  }
+}
+
+export function describeStatus(host: InquireHost, owners: number, subscribers: number): StatusInfo {
+  const { lockspaces, life } = host;
+  const [lockServer, adminServer] = host.servers.map(({ clients, maxClients, isFull }) => ({
+    clients: clients.size,
+    maxClients,
+    isFull,
+  }));
+  if (lockServer === undefined || adminServer === undefined) throw new Error('a daemon without servers');
+  const locks = lockspaces.count;
+  const clients = lockServer.clients + adminServer.clients;
+  const status: StatusInfo = {
+    libvirtVersion: host.version,
+    implementation: implementationName(),
+    pid: process.pid,
+    program: life.program,
+    started: BigInt(life.started),
+    executed: BigInt(life.executed),
+    restarts: life.restarts,
+    lockServer,
+    adminServer,
+    lockspaces: 1 + lockspaces.byPath.size,
+    locks,
+    owners,
+    killing: host.killing(),
+    subscribers,
+    descriptors: openDescriptors(locks + clients + 32),
+    descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
+    residentMemory: BigInt(process.memoryUsage.rss()),
+    warnings: [],
+  };
+  return { ...status, warnings: warningsOf(status) };
+}
+
+/** One line for everything that calls for the operator. */
+export function warningsOf(status: StatusInfo): string[] {
+  const { lockServer, adminServer, descriptors, descriptorLimit, locks, killing } = status;
+  const warnings: string[] = [];
+  for (const [name, { clients, maxClients, isFull }] of Object.entries({ virtlockd: lockServer, admin: adminServer })) {
+    if (isFull) warnings.push(`server ${name} takes no more clients (${clients} of ${maxClients}): newcomers wait`);
+    else if (clients >= maxClients * NEARLY) {
+      warnings.push(`server ${name} has ${clients} of at most ${maxClients} clients`);
+    }
+  }
+  if (descriptorLimit > 0 && descriptors >= descriptorLimit * NEARLY) {
+    warnings.push(`${descriptors} of ${descriptorLimit} descriptors are open: every lock and every client takes one`);
+  }
+  const document = locks * LOCK_BYTES + (lockServer.clients + adminServer.clients) * CLIENT_BYTES;
+  if (document > C_DOCUMENT_MAX * NEARLY) {
+    const size = Math.round(document / 1024 / 1024);
+    warnings.push(`the state takes about ${size} MiB and a C daemon reads 10: there is no live swap back to it`);
+  }
+  if (killing > 0)
+    warnings.push(`${killing} owners are being killed, as their connections ended while they held locks`);
+  return warnings;
+}

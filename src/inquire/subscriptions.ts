@@ -1,0 +1,124 @@
+/**
+ * Events of changes. Changes are gathered for a moment and sent to all subscribers as one message. A subscriber that does
+ * not take its events makes the daemon hold no more than one message: what comes meanwhile it misses, and is told how much.
+ */
+import { XdrWriter } from '../../xdr/codec.ts';
+import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
+import { type Change, changesEvent, CHANGES_MAX, ChangeType, inquireProgram } from '../../xdr/programs/inquire.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import { RpcError } from '../rpc/errors.ts';
+
+/** How long changes are gathered, in milliseconds, and how often somebody who missed some is looked at again. */
+const GATHER_MS = 20;
+const RETRY_MS = 200;
+/** The most that is gathered, by the names in it; one more change and a message is on its way. */
+const GATHER_BYTES = 512 * 1024;
+/** Every one of them may have a message waiting. */
+const SUBSCRIBERS_MAX = 64;
+
+/** What sends events: a connection, or a test's stand-in for one. */
+export interface Subscriber {
+  subscribed: boolean;
+  readonly isOpen: boolean;
+  sendEvent(bytes: Buffer): boolean;
+}
+
+export class Subscriptions<S extends Subscriber = Connection> {
+  /** And how many changes each has missed. */
+  private readonly subscribers = new Map<S, number>();
+  private gathered: Change[] = [];
+  private bytes = 0;
+  private timer: NodeJS.Timeout | undefined;
+
+  get count(): number {
+    return this.subscribers.size;
+  }
+
+  /** @throws RpcError when there are too many */
+  add(subscriber: S): void {
+    if (this.subscribers.has(subscriber)) return;
+    if (this.subscribers.size >= SUBSCRIBERS_MAX) {
+      throw new RpcError(
+        ErrorCode.OPERATION_DENIED,
+        ErrorDomain.RPC,
+        `there are ${SUBSCRIBERS_MAX} subscribers already`,
+      );
+    }
+    // It is told of nothing that came before.
+    this.flush();
+    subscriber.subscribed = true;
+    this.subscribers.set(subscriber, 0);
+  }
+
+  remove(subscriber: S): void {
+    subscriber.subscribed = false;
+    this.subscribers.delete(subscriber);
+  }
+
+  /** Takes up those who had subscribed before a restart, and tells them of it. */
+  resume(subscribers: Iterable<S>, now: number): void {
+    for (const subscriber of subscribers) this.subscribers.set(subscriber, 0);
+    if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: BigInt(now) }, 0);
+  }
+
+  /** A change; `describe` is only called when somebody wants to know, `size` is about the bytes of its names. */
+  publish(describe: () => Change, size: number): void {
+    if (this.subscribers.size > 0) this.gather(describe(), size);
+  }
+
+  private gather(change: Change, size: number): void {
+    this.gathered.push(change);
+    this.bytes += size;
+    if (this.gathered.length >= CHANGES_MAX - 1 || this.bytes >= GATHER_BYTES) this.flush();
+    else this.timer ??= setTimeout(this.onTimer, GATHER_MS).unref();
+  }
+
+  private readonly onTimer = (): void => {
+    this.timer = undefined;
+    this.flush();
+  };
+
+  /** Sends what has been gathered: also before the daemon executes its program anew. */
+  flush(): void {
+    const changes = this.gathered;
+    this.gathered = [];
+    this.bytes = 0;
+    let message: Buffer | undefined;
+    let waiting = false;
+    for (const [subscriber, missed] of this.subscribers) {
+      if (!subscriber.isOpen) {
+        this.subscribers.delete(subscriber);
+        continue;
+      }
+      if (missed > 0) {
+        const told: Change = { type: ChangeType.MISSED, value: BigInt(missed + changes.length) };
+        const sent = subscriber.sendEvent(encode([told]));
+        this.subscribers.set(subscriber, sent ? 0 : missed + changes.length);
+        waiting ||= !sent;
+      } else if (changes.length > 0) {
+        message ??= encode(changes);
+        if (!subscriber.sendEvent(message)) {
+          this.subscribers.set(subscriber, changes.length);
+          waiting = true;
+        }
+      }
+    }
+    if (waiting) this.timer ??= setTimeout(this.onTimer, RETRY_MS).unref();
+  }
+}
+
+function encode(changes: Change[]): Buffer {
+  const writer = new XdrWriter(16 * 1024);
+  const start = beginMessage(writer, {
+    program: inquireProgram.number,
+    version: inquireProgram.version,
+    procedure: changesEvent.number,
+    type: MessageType.MESSAGE,
+    serial: 0,
+    status: MessageStatus.OK,
+  });
+  changesEvent.payload.write(writer, { changes });
+  endMessage(writer, start);
+  return writer.bytes();
+}

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
+import type { Lockspace, Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
+import { NIL_UUID } from '../../../src/lockspace/owner.ts';
+import { RpcError } from '../../../src/rpc/errors.ts';
+import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
+import { HolderKind } from '../../../xdr/programs/inquire.ts';
+
+const lockspace: Lockspace = { directory: '', resources: new Map() };
+const hold = (pid: number, name: string): Refusal['hold'] => ({
+  owner: { pid, id: 1, name, uuid: NIL_UUID },
+  since: 1,
+  client: 4,
+});
+
+function refusal(name: string, options: { by?: string; pid?: number } = {}): Refusal {
+  const { by, pid = 0 } = options;
+  const file = { fd: 3, key: '1::2', shared: false, uses: 1, spares: [] };
+  const heldBy: Resource | undefined =
+    by === undefined ? undefined : { lockspace, name, path: name, flags: 0, file, holds: [hold(7, by)] };
+  const error = new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
+  return { lockspace: '', name, path: name, flags: 0, heldBy, pid, error, hold: hold(9, 'asker') };
+}
+
+describe('refusals', () => {
+  it('are remembered up to a number, oldest first, and counted beyond it', () => {
+    const refusals = new Refusals();
+    for (let count = 1; count <= 1000; count++) refusals.add(refusal(`/disk${count}`), count);
+    assert.equal(refusals.total, 1000);
+    const known = refusals.since(0);
+    assert.equal(known.length, 256);
+    assert.deepEqual([known[0]?.name, known.at(-1)?.name], ['/disk745', '/disk1000']);
+    assert.deepEqual(
+      refusals.since(998).map(({ sequence }) => sequence),
+      [999n, 1000n],
+    );
+    assert.deepEqual(refusals.since(1000), []);
+  });
+
+  it('keep no more of a name than a path may have', () => {
+    const { name } = new Refusals().add(refusal('x'.repeat(65_536)), 0);
+    assert.equal(name.length, 4096);
+  });
+
+  it('say who holds it: an owner, another process, somebody unseen, or nobody', () => {
+    const refusals = new Refusals();
+    assert.equal(refusals.add(refusal('/d', { by: 'web' }), 0).holder?.kind, HolderKind.OWNER);
+    assert.equal(refusals.add(refusal('/d', { pid: 3_999_999 }), 0).holder?.kind, HolderKind.PROCESS);
+    assert.equal(refusals.add(refusal('/d', { pid: -1 }), 0).holder?.kind, HolderKind.ELSEWHERE);
+    assert.equal(refusals.add(refusal('/d'), 0).holder, null);
+  });
+
+  it("are logged with the owner's VM and pid, on one line whatever the names", () => {
+    const refusals = new Refusals();
+    assert.equal(
+      refusalText(refusals.add(refusal('/disk', { by: 'web' }), 0)),
+      `Refused '/disk' to VM "asker" (pid 9): held by VM "web" (pid 7)`,
+    );
+    const text = refusalText(refusals.add(refusal('/a\nb', { by: '\x1b[2J<script>\xff' }), 0));
+    assert.equal(text, `Refused '/a\\nb' to VM "asker" (pid 9): held by VM "\\x1b[2J<script>\\xff" (pid 7)`);
+  });
+});

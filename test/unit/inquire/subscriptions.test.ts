@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { type Subscriber, Subscriptions } from '../../../src/inquire/subscriptions.ts';
+import { XdrReader } from '../../../xdr/codec.ts';
+import { MESSAGE_MIN } from '../../../xdr/frame.ts';
+import { type Change, changesEvent, CHANGES_MAX, ChangeType } from '../../../xdr/programs/inquire.ts';
+
+class Listener implements Subscriber {
+  subscribed = false;
+  isOpen = true;
+  takes = true;
+  readonly received: Change[] = [];
+  messages = 0;
+
+  sendEvent(bytes: Buffer): boolean {
+    if (!this.takes) return false;
+    this.messages++;
+    this.received.push(...changesEvent.payload.read(new XdrReader(bytes, MESSAGE_MIN)).changes);
+    return true;
+  }
+}
+
+const connected = (client: number): Change => ({
+  type: ChangeType.CONNECTED,
+  value: { time: 0n, client: BigInt(client), pid: 1 },
+});
+
+describe('subscriptions', () => {
+  it('describe a change only when somebody wants to know', () => {
+    new Subscriptions<Listener>().publish(() => assert.fail('nobody wants to know'), 0);
+  });
+
+  it('send changes in order, gathered into one message', () => {
+    const subscriptions = new Subscriptions<Listener>();
+    const listener = new Listener();
+    subscriptions.add(listener);
+    for (let client = 1; client <= 3; client++) subscriptions.publish(() => connected(client), 10);
+    subscriptions.flush();
+    assert.deepEqual(listener.received, [connected(1), connected(2), connected(3)]);
+    assert.equal(listener.messages, 1);
+  });
+
+  it('tell who did not take events how many it missed, and keep none for it', () => {
+    const subscriptions = new Subscriptions<Listener>();
+    const [slow, fast] = [new Listener(), new Listener()];
+    subscriptions.add(slow);
+    subscriptions.add(fast);
+    slow.takes = false;
+    const total = 3 * CHANGES_MAX;
+    for (let client = 1; client <= total; client++) subscriptions.publish(() => connected(client), 10);
+    subscriptions.flush();
+    assert.equal(fast.received.length, total);
+    slow.takes = true;
+    subscriptions.flush();
+    assert.deepEqual(slow.received, [{ type: ChangeType.MISSED, value: BigInt(total) }]);
+    subscriptions.publish(() => connected(7), 10);
+    subscriptions.flush();
+    assert.deepEqual(slow.received.at(-1), connected(7));
+  });
+
+  it('send at once what grows large', () => {
+    const subscriptions = new Subscriptions<Listener>();
+    const listener = new Listener();
+    subscriptions.add(listener);
+    subscriptions.publish(() => connected(1), 1024 * 1024);
+    assert.equal(listener.received.length, 1);
+  });
+
+  it('tell of a restart to who had subscribed before it, and of nothing before to who comes', () => {
+    const subscriptions = new Subscriptions<Listener>();
+    const [old, fresh] = [new Listener(), new Listener()];
+    subscriptions.resume([old], 5);
+    subscriptions.add(fresh);
+    subscriptions.flush();
+    assert.deepEqual(old.received, [{ type: ChangeType.RESUMED, value: 5n }]);
+    assert.deepEqual(fresh.received, []);
+  });
+
+  it('forget who is gone, and take no more than 64', () => {
+    const subscriptions = new Subscriptions<Listener>();
+    const gone = new Listener();
+    subscriptions.add(gone);
+    gone.isOpen = false;
+    subscriptions.publish(() => connected(1), 1);
+    subscriptions.flush();
+    assert.equal(subscriptions.count, 0);
+    for (let count = 0; count < 64; count++) subscriptions.add(new Listener());
+    assert.throws(() => {
+      subscriptions.add(new Listener());
+    }, /64 subscribers already/);
+  });
+});

@@ -1,0 +1,290 @@
+/**
+ * The inquire program: who holds what. It is this implementation's own, and is served on the admin socket, whose peers are
+ * the daemon's own user. A C daemon answers its calls as those of any program that it does not know (code 39).
+ *
+ * Its number is "inqu" in ASCII, as libvirt's keepalive program is "keep". libvirt's others are 0x2000808N, 0x06900690 and
+ * 0x0EA7BEEF.
+ *
+ * Lists come in pages, so that nobody else waits for one. A first call has cursor 0; `next` of the result is the cursor of
+ * the following page, and 0 behind the last. A page may be empty and yet not be the last: a filter then has found nothing so
+ * far. An entry that is there from the first page to the last comes exactly once. A cursor belongs to its connection, is
+ * used once, and is forgotten after a while or when the daemon re-executes itself: the list then begins anew.
+ */
+import { procedure, type Program } from '../program.ts';
+import { bool, i32, i64, list, optional, string, struct, u32, u64, union, type ValueOf } from '../schema.ts';
+import { LOCK_STRING_MAX } from './lock.ts';
+
+/** The most entries in a page; a call may ask for fewer. Pages are shorter where they would take long to make. */
+export const PAGE_MAX = 1000;
+/** The most holds that one entry of a page repeats; a lock with more comes as several entries. */
+export const HOLDS_MAX = 500;
+/** The most changes in one event. */
+export const CHANGES_MAX = 2000;
+
+/** Flags of LOCKS. LOOK_AT_FILES: compare what each path names with what is held, without opening anything. */
+export const LocksFlag = { LOOK_AT_FILES: 1 } as const;
+
+/** How the details of an owner are known. */
+export const Identity = {
+  /** It registered with them. */
+  REGISTERED: 0,
+  /** Only its pid is known, and its process's command line told the rest. */
+  GUESSED: 1,
+  /** Only its pid is known. */
+  UNKNOWN: 2,
+} as const;
+
+/** What a held lock's path names at present. */
+export const FileState = {
+  NOT_LOOKED: 0,
+  /** The file that is held. */
+  SAME: 1,
+  /** Another file: the one that is held was replaced. */
+  REPLACED: 2,
+  /** Nothing. */
+  GONE: 3,
+  /** It cannot be told. */
+  UNREADABLE: 4,
+  /** The held descriptor itself is not the file that it was: a defect. */
+  BROKEN: 5,
+} as const;
+
+/** What is in the way of a refused acquire. */
+export const HolderKind = {
+  /** An owner that this daemon knows. */
+  OWNER: 0,
+  /** Another process of this host, of which the pid is known. */
+  PROCESS: 1,
+  /** Somebody whom the kernel does not tell: an OFD lock, or another host. */
+  ELSEWHERE: 2,
+} as const;
+
+const text = string(LOCK_STRING_MAX);
+const flags = u32;
+const noFlags = { allowed: 0, reportedAs: 'inquire' } as const;
+
+/** An owner. The UUID as 36 characters; all zeros where it is not known. */
+export const ownerInfo = struct('owner_info', { pid: u32, id: u32, name: text, uuid: string(36), identity: u32 });
+export type OwnerInfo = ValueOf<typeof ownerInfo>;
+
+/** One hold. `since`: milliseconds since 1970, `client`: id of the connection it was acquired through; 0 where unknown. */
+export const holdInfo = struct('hold_info', { owner: ownerInfo, since: i64, client: u64 });
+export type HoldInfo = ValueOf<typeof holdInfo>;
+
+/** A held resource, or a part of one that has many holds: `firstHold` is the index of its first hold among `holdCount`. */
+export const lockInfo = struct('lock_info', {
+  lockspace: text,
+  name: text,
+  path: text,
+  /** Of the first acquire: SHARED 1, AUTOCREATE 2. */
+  flags,
+  descriptor: i32,
+  /** As stat's st_dev and st_ino. */
+  device: u64,
+  inode: u64,
+  /** See {@link FileState}. */
+  file: u32,
+  holdCount: u32,
+  firstHold: u32,
+  holds: list(holdInfo, HOLDS_MAX),
+});
+export type LockInfo = ValueOf<typeof lockInfo>;
+
+/** Which locks: those that fit everything that is given. */
+export const lockFilter = struct('lock_filter', {
+  /** The lockspace's directory; empty for the default one. */
+  lockspace: optional(text),
+  /** The resource's exact name. */
+  resource: optional(text),
+  /** A file: the lock's own path, the same inode by another name, or the disk whose path's SHA-256 is the resource's name. */
+  path: optional(text),
+  pid: optional(u32),
+  uuid: optional(string(36)),
+  /** The owner's name: the VM's. */
+  owner: optional(text),
+});
+export type LockFilter = ValueOf<typeof lockFilter>;
+
+export const lockspaceInfo = struct('lockspace_info', {
+  directory: text,
+  locks: u32,
+  /** What its directory is at present: SAME (a directory), REPLACED (something else), GONE, UNREADABLE. See {@link FileState}. */
+  file: u32,
+});
+export type LockspaceInfo = ValueOf<typeof lockspaceInfo>;
+
+export const clientInfo = struct('client_info', {
+  /** `virtlockd` or `admin`. */
+  server: string(16),
+  id: u64,
+  pid: u32,
+  uid: u32,
+  gid: u32,
+  /** Seconds since 1970; 0 where unknown. */
+  connectedAt: i64,
+  restricted: bool,
+  /** It gets events of changes. */
+  subscribed: bool,
+  /** Bytes of a message half received, and of replies that it has not taken. */
+  received: u32,
+  unsent: u32,
+  /** What it registered; absent until it does, and always for clients of `admin`. */
+  owner: optional(ownerInfo),
+  /** The peer is the registered owner itself: when it ends, the owner's locks are released. */
+  isOwner: bool,
+  /** Locks that the registered owner holds. */
+  locks: u32,
+});
+export type ClientInfo = ValueOf<typeof clientInfo>;
+
+/** Who was in the way: see {@link HolderKind}. `owners`: how many there are; `owner` is the first of them. */
+export const holderInfo = struct('holder_info', { kind: u32, owner: ownerInfo, owners: u32 });
+export type HolderInfo = ValueOf<typeof holderInfo>;
+
+/** A refused acquire. Names are cut to 4096 bytes. */
+export const refusalInfo = struct('refusal_info', {
+  /** Counts refusals since the daemon executed its program. */
+  sequence: u64,
+  /** Milliseconds since 1970. */
+  time: i64,
+  lockspace: text,
+  name: text,
+  path: text,
+  flags,
+  /** The error as the client got it. */
+  code: i32,
+  reason: text,
+  owner: ownerInfo,
+  client: u64,
+  /** Absent where nobody was in the way: a file that cannot be opened, a lockspace that is not known. */
+  holder: optional(holderInfo),
+});
+export type RefusalInfo = ValueOf<typeof refusalInfo>;
+
+export const serverInfo = struct('server_info', { clients: u32, maxClients: u32, isFull: bool });
+
+export const statusInfo = struct('status_info', {
+  /** The libvirt version whose dialect is spoken, as major * 1000000 + minor * 1000 + micro. */
+  libvirtVersion: u32,
+  /** This implementation's name and version. */
+  implementation: string(256),
+  pid: u32,
+  /** The program that SIGUSR1 executes. */
+  program: text,
+  /** When the process began to serve, and when it executed its present program: milliseconds since 1970. */
+  started: i64,
+  executed: i64,
+  restarts: u32,
+  lockServer: serverInfo,
+  adminServer: serverInfo,
+  lockspaces: u32,
+  locks: u32,
+  /** Processes that hold locks. */
+  owners: u32,
+  /** Owners that are being killed because they lost their connection while holding locks. */
+  killing: u32,
+  subscribers: u32,
+  /** Open descriptors, and the most there may be (0: no limit). */
+  descriptors: u32,
+  descriptorLimit: u32,
+  /** Bytes. */
+  residentMemory: u64,
+  /** One line each. */
+  warnings: list(string(1024), 64),
+});
+export type StatusInfo = ValueOf<typeof statusInfo>;
+
+/** A hold that came or went: the lock with this one hold. */
+const holdChange = struct('hold_change', { time: i64, lock: lockInfo });
+/** A client of the lock server that came or went. */
+const clientChange = struct('client_change', { time: i64, client: u64, pid: u32 });
+
+export const ChangeType = {
+  ACQUIRED: 1,
+  RELEASED: 2,
+  REFUSED: 3,
+  CONNECTED: 4,
+  DISCONNECTED: 5,
+  /** So many changes were not sent, because the subscriber did not take them fast enough. */
+  MISSED: 6,
+  /** The daemon has executed its program anew, at this time; the subscription goes on. */
+  RESUMED: 7,
+} as const;
+
+export const change = union('change', {
+  [ChangeType.ACQUIRED]: { name: 'acquired', of: holdChange },
+  [ChangeType.RELEASED]: { name: 'released', of: holdChange },
+  [ChangeType.REFUSED]: { name: 'refused', of: refusalInfo },
+  [ChangeType.CONNECTED]: { name: 'connected', of: clientChange },
+  [ChangeType.DISCONNECTED]: { name: 'disconnected', of: clientChange },
+  [ChangeType.MISSED]: { name: 'missed', of: u64 },
+  [ChangeType.RESUMED]: { name: 'resumed', of: i64 },
+});
+export type Change = ValueOf<typeof change>;
+
+const page = { cursor: u64, limit: u32, flags } as const;
+
+export const inquireProcedures = {
+  locks: procedure(1, {
+    doc: 'Lists held locks, in pages. Flags: LOOK_AT_FILES 1.',
+    args: struct('locks_args', { filter: lockFilter, ...page }),
+    result: struct('locks_result', { locks: list(lockInfo, PAGE_MAX), next: u64 }),
+    flags: { allowed: LocksFlag.LOOK_AT_FILES, reportedAs: 'inquireLocks' },
+  }),
+  lockspaces: procedure(2, {
+    doc: 'Lists lockspaces, in pages.',
+    args: struct('lockspaces_args', page),
+    result: struct('lockspaces_result', { lockspaces: list(lockspaceInfo, PAGE_MAX), next: u64 }),
+    flags: { ...noFlags, reportedAs: 'inquireLockspaces' },
+  }),
+  clients: procedure(3, {
+    doc: 'Lists the clients of both servers, in pages.',
+    args: struct('clients_args', page),
+    result: struct('clients_result', { clients: list(clientInfo, PAGE_MAX), next: u64 }),
+    flags: { ...noFlags, reportedAs: 'inquireClients' },
+  }),
+  refusals: procedure(4, {
+    doc: 'Lists the refused acquires that are remembered, oldest first, whose sequence is above `after`.',
+    args: struct('refusals_args', { after: u64, flags }),
+    result: struct('refusals_result', { refusals: list(refusalInfo, PAGE_MAX), more: bool }),
+    flags: { ...noFlags, reportedAs: 'inquireRefusals' },
+  }),
+  counters: procedure(5, {
+    doc: 'Counts what happened since the daemon executed its program.',
+    args: struct('counters_args', { flags }),
+    result: struct('counters_result', {
+      counters: list(struct('counter', { name: string(64), value: u64 }), 256),
+    }),
+    flags: { ...noFlags, reportedAs: 'inquireCounters' },
+  }),
+  status: procedure(6, {
+    doc: 'Tells how the daemon is.',
+    args: struct('status_args', { flags }),
+    result: statusInfo,
+    flags: { ...noFlags, reportedAs: 'inquireStatus' },
+  }),
+  subscribe: procedure(7, {
+    doc: 'From now on every change comes as an event CHANGES, also after the daemon re-executed itself.',
+    args: struct('subscribe_args', { flags }),
+    flags: { ...noFlags, reportedAs: 'inquireSubscribe' },
+  }),
+  unsubscribe: procedure(8, {
+    doc: 'Ends the events.',
+    args: struct('unsubscribe_args', { flags }),
+    flags: { ...noFlags, reportedAs: 'inquireUnsubscribe' },
+  }),
+} as const;
+
+/** The program's only event, a message of type MESSAGE with serial 0: changes in the order in which they happened. */
+export const changesEvent = {
+  number: 100,
+  payload: struct('changes', { changes: list(change, CHANGES_MAX) }),
+} as const;
+
+export const inquireProgram: Program<typeof inquireProcedures> = {
+  name: 'inquire',
+  number: 0x696e7175,
+  version: 1,
+  doc: 'Who holds what, who waits for nothing any more, and how the daemon is. Not a program of libvirt.',
+  procedures: inquireProcedures,
+};
