@@ -1,0 +1,234 @@
+/**
+ * A connection to a daemon, from the other side: calls procedures by their description, and hands on events. Calls may
+ * overlap; the daemon answers them in order.
+ */
+import { createConnection, type Socket } from 'node:net';
+import { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { remoteError } from '../../xdr/error.ts';
+import {
+  beginMessage,
+  endMessage,
+  type Header,
+  LENGTH_SIZE,
+  MessageStatus,
+  MessageType,
+  readHeader,
+} from '../../xdr/frame.ts';
+import type { ArgsOf, Procedure, Program, ResultOf } from '../../xdr/program.ts';
+import type { Xdr } from '../../xdr/schema.ts';
+import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from './errors.ts';
+import { FrameReader } from './frames.ts';
+
+/** How long a connect or a call may take unless it says otherwise, in milliseconds. */
+const DEFAULT_TIMEOUT_MS = 30_000;
+
+export interface CallOptions {
+  /** Milliseconds until {@link CallTimeout}; 0: never. */
+  readonly timeout?: number;
+  /** Rejects the call with the signal's reason. The daemon may have served it all the same. */
+  readonly signal?: AbortSignal;
+}
+
+interface Pending {
+  readonly resolve: (reader: XdrReader) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** What an event's handler gets: the reader stands at the payload, and is good until the handler returns. */
+type EventHandler = (reader: XdrReader) => void;
+
+export class Client {
+  private readonly socket: Socket;
+  private readonly frames = new FrameReader();
+  private readonly pending = new Map<number, Pending>();
+  private readonly handlers = new Map<string, EventHandler>();
+  private readonly closers: ((error: ConnectionLost) => void)[] = [];
+  private readonly header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
+  private serial = 0;
+  private lost: ConnectionLost | undefined;
+
+  private constructor(socket: Socket, path: string) {
+    this.socket = socket;
+    let cause: Error | undefined;
+    socket.on('data', (chunk: Buffer) => {
+      this.receive(chunk);
+    });
+    socket.on('error', (error: Error) => {
+      cause = error;
+    });
+    socket.on('close', () => {
+      this.end(new ConnectionLost(`the connection to ${path} was closed`, cause));
+    });
+  }
+
+  /** Connects to the UNIX socket at `path`. @throws ConnectionLost with the system's code, CallTimeout */
+  static async connect(path: string, options: CallOptions = {}): Promise<Client> {
+    const socket = createConnection({ path });
+    await withLimits<undefined>(`no connection to ${path}`, options, (resolve, reject) => {
+      socket.once('connect', () => {
+        resolve(undefined);
+      });
+      socket.once('error', (error: NodeJS.ErrnoException) => {
+        reject(new ConnectionLost(`cannot connect to ${path}: ${error.message}`, error));
+      });
+    }).catch((error: unknown) => {
+      socket.destroy();
+      throw error;
+    });
+    socket.removeAllListeners('error');
+    return new Client(socket, path);
+  }
+
+  /** Whether calls can still be made. */
+  get isOpen(): boolean {
+    return this.lost === undefined;
+  }
+
+  /**
+   * Calls a procedure of a program by its name.
+   * @throws RemoteFailure when the daemon answers with an error
+   * @throws ConnectionLost, CallTimeout, ProtocolError, or the signal's reason
+   */
+  async call<P extends object, N extends keyof P & string>(
+    program: Program<P>,
+    name: N,
+    args: ArgsOf<P[N]>,
+    options: CallOptions = {},
+  ): Promise<ResultOf<P[N]>> {
+    const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
+    if (this.lost !== undefined) throw this.lost;
+    const serial = (this.serial = (this.serial + 1) >>> 0);
+    const { number: programNumber, version } = program;
+    const writer = new XdrWriter(256);
+    const start = beginMessage(writer, {
+      program: programNumber,
+      version,
+      procedure: number,
+      type: MessageType.CALL,
+      serial,
+      status: MessageStatus.OK,
+    });
+    argsType.write(writer, args);
+    endMessage(writer, start);
+    try {
+      return await withLimits<ResultOf<P[N]>>(`no answer to ${name}`, options, (resolve, reject) => {
+        this.pending.set(serial, {
+          resolve: (reader) => {
+            try {
+              resolve(result.read(reader));
+            } catch (error) {
+              reject(new ProtocolError(`the result of ${name} cannot be read: ${(error as Error).message}`));
+            }
+          },
+          reject,
+        });
+        this.socket.write(writer.bytes());
+      });
+    } finally {
+      this.pending.delete(serial);
+    }
+  }
+
+  /** Calls `handler` for every event of this kind, until the connection ends. Another handler replaces it. */
+  onEvent<T>(program: Program<object>, number: number, payload: Xdr<T>, handler: (value: T) => void): void {
+    this.handlers.set(`${program.number}:${program.version}:${number}`, (reader) => {
+      handler(payload.read(reader));
+    });
+  }
+
+  /** The same as a stream, from now on until the connection ends. What is not taken waits in memory. */
+  events<T>(program: Program<object>, number: number, payload: Xdr<T>): AsyncGenerator<T, void, undefined> {
+    const queue: T[] = [];
+    let wake = (): void => undefined;
+    this.onEvent(program, number, payload, (value) => {
+      queue.push(value);
+      wake();
+    });
+    this.onClose(() => {
+      wake();
+    });
+    const isOpen = (): boolean => this.isOpen;
+    return (async function* () {
+      for (;;) {
+        const value = queue.shift();
+        if (value !== undefined) yield value;
+        else if (!isOpen()) return;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    })();
+  }
+
+  /** Calls `handler` once when the connection has ended, by whichever side. */
+  onClose(handler: (error: ConnectionLost) => void): void {
+    if (this.lost === undefined) this.closers.push(handler);
+    else handler(this.lost);
+  }
+
+  /** Ends the connection; calls under way fail. */
+  close(): void {
+    this.socket.destroy();
+    this.end(new ConnectionLost('the connection was closed here'));
+  }
+
+  private end(error: ConnectionLost): void {
+    if (this.lost !== undefined) return;
+    this.lost = error;
+    for (const { reject } of this.pending.values()) reject(error);
+    this.pending.clear();
+    for (const closer of this.closers.splice(0)) closer(error);
+  }
+
+  private receive(chunk: Buffer): void {
+    try {
+      for (const message of this.frames.push(chunk)) this.take(message);
+    } catch (error) {
+      for (const { reject } of this.pending.values()) reject(error as Error);
+      this.pending.clear();
+      this.socket.destroy();
+    }
+  }
+
+  private take(message: Buffer): void {
+    const reader = new XdrReader(message, LENGTH_SIZE);
+    const { header } = this;
+    readHeader(reader, header);
+    if (header.type === MessageType.MESSAGE) {
+      this.handlers.get(`${header.program}:${header.version}:${header.procedure}`)?.(reader);
+      return;
+    }
+    if (header.type !== MessageType.REPLY) throw new ProtocolError(`a message of type ${header.type}`);
+    const call = this.pending.get(header.serial);
+    // Timed out or aborted: nobody waits any more.
+    if (call === undefined) return;
+    if (header.status === MessageStatus.OK) call.resolve(reader);
+    else call.reject(new RemoteFailure(remoteError.read(reader)));
+  }
+}
+
+/** A promise that also ends by time and by signal. */
+async function withLimits<T>(
+  what: string,
+  { timeout = DEFAULT_TIMEOUT_MS, signal }: CallOptions,
+  start: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
+): Promise<T> {
+  signal?.throwIfAborted();
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort = (): void => undefined;
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      if (timeout > 0) {
+        timer = setTimeout(() => {
+          reject(new CallTimeout(`${what} within ${timeout} ms`));
+        }, timeout);
+      }
+      onAbort = (): void => {
+        reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)));
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      start(resolve, reject);
+    });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
