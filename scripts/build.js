@@ -30,6 +30,7 @@ async function bundle(entry, output) {
 
 rmSync(path.join(dist, 'virtlockd.cache'), { force: true });
 await bundle('src/daemon/main.ts', 'virtlockd.cjs');
+await bundle('src/lockctl/main.ts', 'virt-lockctl.cjs');
 copyFileSync(path.join(root, 'src', 'daemon', 'start.cjs'), path.join(dist, 'start.cjs'));
 execFileSync(path.join(root, 'scripts', 'node'), [path.join(root, 'scripts', 'make-code-cache.cjs'), dist], {
   stdio: ['ignore', 'ignore', 'inherit'],

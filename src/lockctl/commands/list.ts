@@ -1,0 +1,84 @@
+/** `list`: the locks that are held, one row an owner, or JSON. */
+import type { Command } from 'commander';
+import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
+import { FileState } from '../../../xdr/programs/inquire.ts';
+import { type Context, toBytes, wholeNumber } from '../context.ts';
+import { age, fileState, json, lockJson, mode, name, print, style, table } from '../output.ts';
+
+interface Options {
+  readonly json?: true;
+  readonly lockspace?: string;
+  readonly resource?: string;
+  readonly path?: string;
+  readonly pid?: number;
+  readonly uuid?: string;
+  readonly vm?: string;
+}
+
+export function addList(program: Command, context: Context): void {
+  program
+    .command('list')
+    .description('list the locks that are held')
+    .option('--json', 'one JSON array, an object a lock')
+    .option('--lockspace <directory>', 'only of this lockspace; empty for the default one, in which names are paths')
+    .option('--resource <name>', 'only the resource of exactly this name')
+    .option('--path <file>', 'only locks of this file, by whatever name')
+    .option('--pid <pid>', 'only of the owner with this pid', wholeNumber(0, 0xffffffff))
+    .option('--uuid <uuid>', 'only of the owner with this UUID')
+    .option('--vm <name>', 'only of the owner with this name')
+    .action(async (options: Options) => {
+      const pages = context.daemon().lockPages(filterOf(options), true);
+      if (options.json === true) await printJson(pages);
+      else await printTable(pages);
+    });
+}
+
+function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partial<LockFilter> {
+  return {
+    lockspace: lockspace === undefined ? null : toBytes(lockspace),
+    resource: resource === undefined ? null : toBytes(resource),
+    path: path === undefined ? null : toBytes(path),
+    pid: pid ?? null,
+    uuid: uuid ?? null,
+    owner: vm === undefined ? null : toBytes(vm),
+  };
+}
+
+/** Prints as the pages come: a host may have very many. */
+async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
+  let before = '[\n';
+  for await (const page of pages) {
+    await write(before + page.map((lock) => json(lockJson(lock))).join(',\n'));
+    before = ',\n';
+  }
+  await write(before === '[\n' ? '[]\n' : '\n]\n');
+}
+
+async function write(text: string): Promise<void> {
+  if (process.stdout.write(text)) return;
+  await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
+}
+
+const HEADINGS = ['VM', 'PID', 'MODE', 'SINCE', 'CLIENT', 'FILE', 'LOCKSPACE', 'RESOURCE'];
+
+async function printTable(pages: AsyncIterable<LockInfo[]>): Promise<void> {
+  const rows: string[][] = [];
+  for await (const page of pages) for (const lock of page) rows.push(...rowsOf(lock));
+  if (rows.length === 0) print(style('dim', 'No lock is held.'));
+  else print(table(HEADINGS, rows));
+}
+
+/** A row for every hold; the same lock shared by several is several rows. */
+export function rowsOf(lock: LockInfo): string[][] {
+  const file = fileState(lock.file);
+  return lock.holds.map(({ owner, since, client }) => [
+    owner.name === '' ? '-' : name(owner.name),
+    String(owner.pid),
+    mode(lock),
+    since === 0n ? '-' : age(since),
+    client === 0n ? '-' : String(client),
+    lock.file === FileState.SAME ? file : style('yellow', file),
+    lock.lockspace === '' ? '-' : name(lock.lockspace),
+    name(lock.name),
+  ]);
+}

@@ -1,0 +1,141 @@
+/** `who PATH`: who holds a disk, here or elsewhere. */
+import { realpathSync } from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import type { LockInfo } from '../../../xdr/programs/inquire.ts';
+import { type Context, toBytes } from '../context.ts';
+import type { Daemon } from '../daemon.ts';
+import { CommandError, Exit } from '../exit.ts';
+import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
+import { identity, json, lockJson, mode, name, owner, print, style, time } from '../output.ts';
+
+/** What is known about who has a file. */
+export interface Findings {
+  /** Locks of the daemon that guard it; null when the daemon could not be asked. */
+  readonly locks: LockInfo[] | null;
+  /** Why it could not be asked. */
+  readonly silence: CommandError | null;
+  /** Other processes of this host with a lock on its first byte. */
+  readonly outsiders: Outsider[];
+  /** Somebody's lock is in the way whom nothing of the above explains. */
+  readonly elsewhere: boolean;
+  /** Why the kernel could not be asked, if so. */
+  readonly failure: string | null;
+}
+
+/** Every name under which libvirt may know the file: as given, and with its links resolved. */
+export function namesOf(given: string): string[] {
+  const names = new Set([path.resolve(given)]);
+  try {
+    names.add(realpathSync(given));
+  } catch {
+    // It need not exist: an indirect lockspace knows the disk's name only.
+  }
+  return [...names];
+}
+
+export async function investigate(daemon: Daemon, given: string, shared = false): Promise<Findings> {
+  const names = namesOf(given);
+  let locks: LockInfo[] | null = [];
+  let silence: CommandError | null = null;
+  let daemonPid = 0;
+  try {
+    const found = await Promise.all(names.map(async (file) => daemon.locks({ path: toBytes(file) }, true)));
+    const byKey = new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock]));
+    locks = [...byKey.values()];
+    if (locks.length === 0) daemonPid = (await daemon.status()).pid;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    locks = null;
+    silence = error;
+  }
+  if (locks !== null && locks.length > 0) return { locks, silence, outsiders: [], elsewhere: false, failure: null };
+  const resolved = names.at(-1) ?? given;
+  const { lock, failure } = findObstacle(resolved, shared);
+  const file = fileId(resolved);
+  const outsiders = file === null ? [] : (await findOutsiders(file)).filter(({ pid }) => pid !== daemonPid);
+  // What F_GETLK names and the table does not show, as it may when the lock just came.
+  if (lock !== null && lock.pid > 0 && !outsiders.some(({ pid }) => pid === lock.pid)) {
+    outsiders.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });
+  }
+  return { locks, silence, outsiders, elsewhere: lock !== null && outsiders.length === 0, failure };
+}
+
+export function addWho(program: Command, context: Context): void {
+  program
+    .command('who')
+    .description('say who holds a file: a guest of this daemon, another process, or another host')
+    .argument('<path>', "a disk's image, or the lock file itself")
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      '\nFinds the disk in the default lockspace by path and inode, and in lockspaces of hashed names by its SHA-256.\nExit status 1: nobody holds it.',
+    )
+    .action(async (given: string, options: { json?: true }) => {
+      const findings = await investigate(context.daemon(), given);
+      if (options.json === true) print(json(findingsJson(given, findings), 2));
+      else for (const line of describe(given, findings)) print(line);
+      if (!isHeld(findings)) process.exitCode = findings.silence?.exit ?? Exit.NO;
+    });
+}
+
+export function isHeld({ locks, outsiders, elsewhere }: Findings): boolean {
+  return (locks?.length ?? 0) > 0 || outsiders.length > 0 || elsewhere;
+}
+
+export function findingsJson(given: string, findings: Findings): Record<string, unknown> {
+  const { locks, silence, outsiders, elsewhere, failure } = findings;
+  return {
+    path: given,
+    held: isHeld(findings),
+    locks: locks?.map(lockJson) ?? null,
+    otherProcesses: outsiders.map(({ pid, kind, access, program, guest }) => ({
+      pid,
+      kind,
+      access: access.toLowerCase(),
+      program: name(program),
+      ...(guest === '' ? {} : { vm: name(guest) }),
+    })),
+    elsewhere,
+    ...(silence === null ? {} : { daemon: silence.message }),
+    ...(failure === null ? {} : { kernel: failure }),
+  };
+}
+
+/** The same as lines for people. */
+export function describe(given: string, findings: Findings): string[] {
+  const { locks, silence, outsiders, elsewhere, failure } = findings;
+  const lines = (locks ?? []).flatMap(describeLock);
+  if (silence !== null) lines.push(style('yellow', silence.message));
+  lines.push(...outsiders.map(describeOutsider));
+  if (elsewhere) {
+    lines.push(
+      'It is locked by another host, or by a process of this one with an OFD lock that cannot be seen from here.',
+    );
+  }
+  if (!isHeld(findings)) lines.push(nobody(given, silence !== null, failure));
+  return lines;
+}
+
+function nobody(given: string, silent: boolean, failure: string | null): string {
+  const file = name(toBytes(given));
+  if (failure === 'ENOENT') return `Nobody known holds ${file}, and there is no such file.`;
+  if (failure !== null)
+    return `This daemon does not hold ${file}; others cannot be seen: it cannot be opened (${failure}).`;
+  return silent ? `No process is seen to lock ${file}.` : `Nobody holds ${file}.`;
+}
+
+function describeLock(lock: LockInfo): string[] {
+  const where = lock.lockspace === '' ? '' : ` as ${name(lock.name)} in lockspace ${name(lock.lockspace)}`;
+  return lock.holds.flatMap(({ owner: who, since, client }) => [
+    `${style('bold', owner(who))} holds it, ${mode(lock)}${where}`,
+    `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0n ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
+  ]);
+}
+
+function describeOutsider({ pid, kind, access, program, guest }: Outsider): string {
+  const what = program === '' ? 'a process that cannot be looked at' : name(program);
+  const vm = guest === '' ? '' : `, guest ${name(guest)}`;
+  const lock = `${kind === 'OFD' ? 'an OFD' : 'a POSIX'} ${access.toLowerCase()} lock`;
+  return `Not this daemon, but ${style('bold', `pid ${pid}`)} (${what}${vm}) has ${lock} on it.`;
+}

@@ -1,0 +1,136 @@
+/** `why PATH`: what an acquire of it would meet now. Nothing is locked, created or changed to find out. */
+import { accessSync, constants, statSync } from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { AcquireFlag } from '../../../xdr/programs/lock.ts';
+import type { LockInfo } from '../../../xdr/programs/inquire.ts';
+import { type Context, toBytes } from '../context.ts';
+import type { Daemon } from '../daemon.ts';
+import { Exit } from '../exit.ts';
+import { fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
+import { json, mode, name, owner, print, style } from '../output.ts';
+import { namesOf } from './who.ts';
+
+interface Options {
+  readonly shared?: true;
+  readonly lockspace?: string;
+  readonly autocreate?: true;
+  readonly json?: true;
+}
+
+/** What would happen, and why. */
+interface Verdict {
+  readonly outcome: 'granted' | 'refused' | 'fails';
+  readonly reasons: string[];
+}
+
+export function addWhy(program: Command, context: Context): void {
+  program
+    .command('why')
+    .description('say what an acquire of a file would meet now, and why')
+    .argument('<path>', 'a path in the default lockspace, or with --lockspace a resource name in that one')
+    .option('--lockspace <directory>', "take the path for a resource's name in this lockspace")
+    .option('--shared', 'ask for a shared lock')
+    .option('--autocreate', 'create the file if it is missing')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExit status 1: it would be refused, or fail.')
+    .action(async (given: string, options: Options) => {
+      const verdict = await judge(context.daemon(), given, options);
+      if (options.json === true) print(json({ path: given, ...verdict }, 2));
+      else {
+        const colour = verdict.outcome === 'granted' ? 'green' : 'red';
+        const text = { granted: 'It would be granted', refused: 'It would be refused', fails: 'It would fail' };
+        print(`${style(colour, text[verdict.outcome])}: ${verdict.reasons.join('\n  ')}`);
+      }
+      if (verdict.outcome !== 'granted') process.exitCode = Exit.NO;
+    });
+}
+
+async function judge(daemon: Daemon, given: string, options: Options): Promise<Verdict> {
+  const { lockspace } = options;
+  if (lockspace !== undefined) {
+    const known = (await daemon.lockspaces()).some(({ directory }) => directory === toBytes(lockspace));
+    if (!known) {
+      return {
+        outcome: 'fails',
+        reasons: [
+          `the daemon does not know the lockspace ${name(toBytes(lockspace))}: create it ('virt-lockctl lockspace create'); the exact spelling counts.`,
+        ],
+      };
+    }
+  }
+  const file = lockspace === undefined ? path.resolve(given) : path.join(lockspace, given);
+  const filter =
+    lockspace === undefined ? { path: toBytes(file) } : { lockspace: toBytes(lockspace), resource: toBytes(given) };
+  const names = lockspace === undefined ? namesOf(file) : [];
+  const held = await daemon.locks(filter, true);
+  for (const other of names.slice(1)) held.push(...(await daemon.locks({ path: toBytes(other) }, true)));
+  const own = held.find((lock) => lock.lockspace === toBytes(lockspace ?? ''));
+  if (own !== undefined) return judgeHeld(own, options);
+
+  const guard = held[0];
+  const verdict = await judgeFile(file, options);
+  // libvirt would not lock the image itself then, but the file that stands for it.
+  return guard === undefined
+    ? verdict
+    : {
+        ...judgeHeld(guard, options),
+        reasons: [
+          `in lockspace ${name(guard.lockspace)}, where this disk is locked: ${judgeHeld(guard, options).reasons.join(' ')}`,
+          `the file itself: ${verdict.reasons.join(' ')}`,
+        ],
+      };
+}
+
+function judgeHeld(lock: LockInfo, { shared }: Options): Verdict {
+  const owners = lock.holds.map(({ owner: who }) => owner(who)).join(', ');
+  const isShared = (lock.flags & AcquireFlag.SHARED) !== 0;
+  if (isShared && shared === true) return { outcome: 'granted', reasons: [`it is shared already, by ${owners}.`] };
+  const reason = isShared ? 'an exclusive lock was asked for' : 'that lock is exclusive';
+  return { outcome: 'refused', reasons: [`${owners} holds it, ${mode(lock)}, and ${reason}.`] };
+}
+
+async function judgeFile(file: string, { shared, autocreate }: Options): Promise<Verdict> {
+  const shown = name(toBytes(file));
+  const { lock, failure } = findObstacle(file, shared === true);
+  if (failure === 'ENOENT') {
+    if (autocreate !== true)
+      return { outcome: 'fails', reasons: [`there is no file ${shown}, and it is not to be created.`] };
+    return judgeDirectory(path.dirname(file));
+  }
+  if (failure !== null) return { outcome: 'fails', reasons: [`${shown} cannot be opened (${failure}).`] };
+  if (lock !== null) {
+    const id = fileId(file);
+    const outsiders = id === null ? [] : await findOutsiders(id);
+    const who =
+      outsiders.length > 0
+        ? outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`).join(', ')
+        : lock.pid > 0
+          ? `pid ${lock.pid}`
+          : 'another host, or a process with an OFD lock,';
+    return { outcome: 'refused', reasons: [`${who} has a ${lock.access.toLowerCase()} lock on its first byte.`] };
+  }
+  if (statSync(file).isDirectory()) return { outcome: 'fails', reasons: [`${shown} is a directory.`] };
+  try {
+    accessSync(file, constants.R_OK | constants.W_OK);
+  } catch (error) {
+    return {
+      outcome: 'fails',
+      reasons: [`${shown} cannot be written (${(error as NodeJS.ErrnoException).code ?? ''}).`],
+    };
+  }
+  return { outcome: 'granted', reasons: [`nobody has a lock on ${shown} that would be in the way.`] };
+}
+
+function judgeDirectory(directory: string): Verdict {
+  const shown = name(toBytes(directory));
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    return {
+      outcome: 'fails',
+      reasons: [`nothing can be created in ${shown} (${(error as NodeJS.ErrnoException).code ?? ''}).`],
+    };
+  }
+  return { outcome: 'granted', reasons: [`the file would be created in ${shown}.`] };
+}

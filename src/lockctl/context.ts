@@ -1,0 +1,31 @@
+/** What a command is given beside its own options. */
+import { InvalidArgumentError } from 'commander';
+import type { Daemon } from './daemon.ts';
+
+export interface Context {
+  /** The daemon that the command line means. @throws CommandError when it means none */
+  daemon(): Daemon;
+  /** Aborted when the operator has had enough (SIGINT, SIGTERM). */
+  readonly signal: AbortSignal;
+}
+
+/** Reads a whole number within a range from the command line. */
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      throw new InvalidArgumentError(`It is no whole number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+
+/** A name from the command line as the bytes that it was typed as. */
+export function toBytes(text: string): string {
+  return Buffer.from(text, 'utf8').toString('latin1');
+}
+
+/** Bytes as a path that Node.js can open. */
+export function toPath(bytes: string): Buffer {
+  return Buffer.from(bytes, 'latin1');
+}

@@ -1,0 +1,239 @@
+/** The daemon as the commands see it: connected on demand, its lists unpaged, its failures in clear words. */
+import { ErrorCode } from '../../xdr/error.ts';
+import {
+  type ClientInfo,
+  inquireProgram,
+  type LockFilter,
+  type LockInfo,
+  LocksFlag,
+  type LockspaceInfo,
+  PAGE_MAX,
+  type RefusalInfo,
+  type StatusInfo,
+} from '../../xdr/programs/inquire.ts';
+import { adminProgram } from '../../xdr/programs/admin.ts';
+import { Client } from '../client/client.ts';
+import { CallTimeout, ConnectionLost, RemoteFailure } from '../client/errors.ts';
+import { CommandError, Exit } from './exit.ts';
+import { printable } from '../inquire/printable.ts';
+import type { Target } from './target.ts';
+
+/** Fits every lock. */
+export const EVERY_LOCK: LockFilter = {
+  lockspace: null,
+  resource: null,
+  path: null,
+  pid: null,
+  uuid: null,
+  owner: null,
+};
+
+/** How long a daemon may take to answer, in milliseconds. */
+const ANSWER_MS = 10_000;
+
+export class Daemon {
+  readonly target: Target;
+  private admin: Client | undefined;
+  private lock: Client | undefined;
+
+  constructor(target: Target) {
+    this.target = target;
+  }
+
+  /** The connection to the admin socket. @throws CommandError */
+  async adminClient(): Promise<Client> {
+    if (this.admin?.isOpen !== true) this.admin = await connect(this.target.adminSocket);
+    return this.admin;
+  }
+
+  /** The connection to the lock socket. @throws CommandError */
+  async lockClient(): Promise<Client> {
+    if (this.lock?.isOpen !== true) this.lock = await connect(this.target.socket);
+    return this.lock;
+  }
+
+  close(): void {
+    this.admin?.close();
+    this.lock?.close();
+    this.admin = this.lock = undefined;
+  }
+
+  /** Whether it answers the inquire program. @throws CommandError when it does not answer at all */
+  async answersInquiries(): Promise<boolean> {
+    try {
+      await this.status();
+      return true;
+    } catch (error) {
+      if (error instanceof CommandError && error.exit === Exit.UNSUPPORTED) return false;
+      throw error;
+    }
+  }
+
+  async status(): Promise<StatusInfo> {
+    return this.inquire(async (client) => client.call(inquireProgram, 'status', { flags: 0 }, { timeout: ANSWER_MS }));
+  }
+
+  async counters(): Promise<Map<string, number>> {
+    const { counters } = await this.inquire(async (client) => client.call(inquireProgram, 'counters', { flags: 0 }));
+    return new Map(counters.map(({ name, value }) => [name, Number(value)]));
+  }
+
+  /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
+  async libvirtVersion(): Promise<string> {
+    const client = await this.adminClient();
+    try {
+      await client.call(adminProgram, 'open', { flags: 0 }, { timeout: ANSWER_MS });
+      const { version } = await client.call(adminProgram, 'getLibVersion', undefined, { timeout: ANSWER_MS });
+      return formatVersion(Number(version));
+    } catch (error) {
+      throw explain(error, this.target.name);
+    }
+  }
+
+  /** Locks that fit the filter, page by page: the next page is asked for while the last one is looked at. */
+  async *lockPages(filter: Partial<LockFilter> = {}, lookAtFiles = false): AsyncGenerator<LockInfo[]> {
+    const flags = lookAtFiles ? LocksFlag.LOOK_AT_FILES : 0;
+    const client = await this.adminClient();
+    const ask = async (cursor: bigint): Promise<{ locks: LockInfo[]; next: bigint }> =>
+      client.call(inquireProgram, 'locks', { filter: { ...EVERY_LOCK, ...filter }, cursor, limit: PAGE_MAX, flags });
+    try {
+      let page = await ask(0n);
+      while (page.next !== 0n) {
+        const following = ask(page.next);
+        // Awaited below; until then a failure of it must not count as unhandled.
+        following.catch(() => undefined);
+        if (page.locks.length > 0) yield page.locks;
+        page = await following;
+      }
+      if (page.locks.length > 0) yield page.locks;
+    } catch (error) {
+      throw explain(error, this.target.name);
+    }
+  }
+
+  /** All locks that fit the filter, those of many holds in one piece. */
+  async locks(filter: Partial<LockFilter> = {}, lookAtFiles = false): Promise<LockInfo[]> {
+    const found: LockInfo[] = [];
+    for await (const page of this.lockPages(filter, lookAtFiles)) {
+      for (const lock of page) {
+        const last = found.at(-1);
+        if (lock.firstHold > 0 && last !== undefined) last.holds.push(...lock.holds);
+        else found.push(lock);
+      }
+    }
+    return found;
+  }
+
+  async lockspaces(): Promise<LockspaceInfo[]> {
+    return this.list(async (client, page) => {
+      const { lockspaces: entries, next } = await client.call(inquireProgram, 'lockspaces', page);
+      return { entries, next };
+    });
+  }
+
+  async clients(): Promise<ClientInfo[]> {
+    return this.list(async (client, page) => {
+      const { clients: entries, next } = await client.call(inquireProgram, 'clients', page);
+      return { entries, next };
+    });
+  }
+
+  async refusals(after = 0n): Promise<RefusalInfo[]> {
+    const found: RefusalInfo[] = [];
+    for (let from = after; ;) {
+      const at = from;
+      const { refusals, more } = await this.inquire(async (client) =>
+        client.call(inquireProgram, 'refusals', { after: at, flags: 0 }),
+      );
+      found.push(...refusals);
+      from = refusals.at(-1)?.sequence ?? from;
+      if (!more) return found;
+    }
+  }
+
+  private async list<T>(
+    ask: (
+      client: Client,
+      page: { cursor: bigint; limit: number; flags: number },
+    ) => Promise<{ entries: T[]; next: bigint }>,
+  ): Promise<T[]> {
+    return this.inquire(async (client) => {
+      const found: T[] = [];
+      let cursor = 0n;
+      do {
+        const { entries, next } = await ask(client, { cursor, limit: PAGE_MAX, flags: 0 });
+        found.push(...entries);
+        cursor = next;
+      } while (cursor !== 0n);
+      return found;
+    });
+  }
+
+  private async inquire<T>(ask: (client: Client) => Promise<T>): Promise<T> {
+    const client = await this.adminClient();
+    try {
+      return await ask(client);
+    } catch (error) {
+      throw explain(error, this.target.name);
+    }
+  }
+}
+
+/** @throws CommandError that says why nobody can be reached */
+async function connect(socket: string): Promise<Client> {
+  try {
+    return await Client.connect(socket, { timeout: ANSWER_MS });
+  } catch (error) {
+    if (error instanceof ConnectionLost) {
+      switch (error.code) {
+        case 'ENOENT':
+          throw new CommandError(
+            Exit.DOWN,
+            `virtlockd is not running: there is no socket ${socket}.\nStart it (systemctl start virtlockd.socket), or name another daemon with --connect.`,
+          );
+        case 'ECONNREFUSED':
+          throw new CommandError(
+            Exit.DOWN,
+            `virtlockd is not running: nobody listens at ${socket}, which an earlier one left behind.`,
+          );
+        case 'EACCES':
+        case 'EPERM':
+          throw new CommandError(
+            Exit.DENIED,
+            `access to ${socket} is denied: only the user who runs that daemon may ask it (for the system's: root).`,
+          );
+        default:
+          throw new CommandError(Exit.DOWN, error.message);
+      }
+    }
+    throw explain(error, socket);
+  }
+}
+
+/** A failed call in words for the operator. */
+export function explain(error: unknown, name: string): unknown {
+  if (error instanceof RemoteFailure) {
+    if (error.code === ErrorCode.RPC && /^Cannot find program \d+ version \d+$/.test(error.message)) {
+      return new CommandError(
+        Exit.UNSUPPORTED,
+        `the daemon (${name}) does not answer inquiries: it is libvirt's C virtlockd, which tells nobody what it has locked.\n'virt-lockctl swap --to node' replaces it live.`,
+      );
+    }
+    return new CommandError(Exit.NO, printable(error.message));
+  }
+  if (error instanceof ConnectionLost) {
+    // The daemon closes connections of other users without a word.
+    return new CommandError(
+      error.code === undefined ? Exit.DENIED : Exit.DOWN,
+      `the daemon (${name}) closed the connection: it has ended, or it runs as another user than this one.`,
+    );
+  }
+  if (error instanceof CallTimeout) {
+    return new CommandError(Exit.DOWN, `the daemon (${name}) does not answer: ${error.message}`);
+  }
+  return error;
+}
+
+export function formatVersion(version: number): string {
+  return [Math.floor(version / 1_000_000), Math.floor(version / 1000) % 1000, version % 1000].join('.');
+}

@@ -1,0 +1,73 @@
+/** The kernel's own table of locks, /proc/locks, and what /proc tells of a single descriptor. */
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+
+/** A lock that is held. */
+export interface KernelLock {
+  readonly kind: 'POSIX' | 'OFDLCK' | 'FLOCK' | 'LEASE' | 'DELEG';
+  readonly access: 'READ' | 'WRITE' | 'UNLCK';
+  /** -1 for OFD locks; 0 where the holder is in another pid namespace or on another host. */
+  readonly pid: number;
+  /** The file system's own number, which stat does not tell for btrfs and some overlays. */
+  readonly major: number;
+  readonly minor: number;
+  readonly inode: bigint;
+  readonly start: bigint;
+  /** The last byte; null: to the end of the file, however it grows. */
+  readonly end: bigint | null;
+}
+
+const ROW =
+  /^\s*(?:lock:\s*)?\d+: (POSIX|OFDLCK|FLOCK|LEASE|DELEG)\s+(?:ADVISORY|MANDATORY|ACTIVE|BREAKING|BREAKER|MSNFS)\s+(\w+)\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) (\d+) (\d+|EOF)$/gm;
+
+/** Every row of a table in the form of /proc/locks, waiters (whose rows have an arrow) left out. */
+export function parseLocks(text: string): KernelLock[] {
+  const locks: KernelLock[] = [];
+  for (const [, kind, access, pid, major = '', minor = '', inode = '', start = '', end = ''] of text.matchAll(ROW)) {
+    locks.push({
+      kind: kind as KernelLock['kind'],
+      access: access as KernelLock['access'],
+      pid: Number(pid),
+      major: parseInt(major, 16),
+      minor: parseInt(minor, 16),
+      inode: BigInt(inode),
+      start: BigInt(start),
+      end: end === 'EOF' ? null : BigInt(end),
+    });
+  }
+  return locks;
+}
+
+/** The table. It is handed out a page at a time: while others lock and unlock, rows may be missing or there twice. */
+export async function readLocks(): Promise<KernelLock[]> {
+  return parseLocks(await readFile('/proc/locks', 'latin1'));
+}
+
+/** The locks that one open file of a process has: exact, unlike the table. Empty when it cannot be looked at. */
+export function descriptorLocks(pid: number, descriptor: number): KernelLock[] {
+  try {
+    return parseLocks(readFileSync(`/proc/${pid}/fdinfo/${descriptor}`, 'latin1'));
+  } catch {
+    return [];
+  }
+}
+
+/** The major and minor numbers in a device number as stat gives it (glibc's layout). */
+export function splitDevice(device: bigint): { major: number; minor: number } {
+  return {
+    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
+    minor: Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
+  };
+}
+
+/** Whether the row's file is this one. Where device numbers disagree for the reason above the inode alone must do. */
+export function isOnFile({ major, minor, inode }: KernelLock, file: { device: bigint; inode: bigint }): boolean {
+  if (inode !== file.inode) return false;
+  const device = splitDevice(file.device);
+  return (major === device.major && minor === device.minor) || device.major === 0;
+}
+
+/** Whether a lock covers the one byte that lock daemons lock. */
+export function coversFirstByte({ start, end }: KernelLock): boolean {
+  return start === 0n && (end === null || end >= 0n);
+}

@@ -1,0 +1,65 @@
+/** Makes the daemon execute what is at its path, and looks whether all is as it was. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Daemon } from '../daemon.ts';
+import { type Check, describeRunning, locksOf, type Running } from './checks.ts';
+import { isCompiled } from './program.ts';
+
+/** How long the new program may take to be executed and to answer, in milliseconds. */
+const LIMIT_MS = 20_000;
+const LOOK_MS = 10;
+
+/** @throws Error when the process did not execute the program, or is gone */
+export async function executeAgain(daemon: Daemon, { pid }: Running, target: string): Promise<Check[]> {
+  const before = await locksOf(pid);
+  const image = imageOf(pid);
+  process.kill(pid, 'SIGUSR1');
+  const until = performance.now() + LIMIT_MS;
+  for (;;) {
+    const now = imageOf(pid);
+    if (now === null) throw new Error(`process ${pid} is gone, and every lock with it`);
+    if (now !== image) break;
+    if (performance.now() > until)
+      throw new Error(`process ${pid} has not executed the new program within ${LIMIT_MS / 1000} s`);
+    await pause(LOOK_MS);
+  }
+  const running = await answering(daemon, until);
+  const after = await locksOf(pid);
+  const lost = [...before].filter((row) => !after.has(row));
+  const kind = isCompiled(target) ? 'c' : 'node';
+  return [
+    { ok: running.pid === pid, what: 'the same process goes on', detail: `pid ${running.pid}` },
+    {
+      ok: running.kind === kind,
+      what: 'it is the program that was wanted',
+      detail: `${running.kind}, ${running.version}`,
+    },
+    {
+      ok: lost.length === 0,
+      what: 'every lock is there',
+      detail: lost.length === 0 ? `${after.size} of ${before.size}` : `released or lost: ${lost.join('; ')}`,
+    },
+  ];
+}
+
+/** The kernel puts another random address there at every exec. Null: there is no such process. */
+function imageOf(pid: number): string | null {
+  try {
+    const image = readFileSync(`/proc/${pid}/auxv`, 'latin1');
+    return image === '' ? null : image; // a zombie's is empty
+  } catch {
+    return null;
+  }
+}
+
+async function answering(daemon: Daemon, until: number): Promise<Running> {
+  for (;;) {
+    try {
+      daemon.close();
+      return await describeRunning(daemon);
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await pause(LOOK_MS);
+    }
+  }
+}
