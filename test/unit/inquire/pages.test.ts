@@ -3,7 +3,7 @@ import { Pages, type Step } from '../../../src/inquire/pages.ts';
 import type { Connection } from '../../../src/rpc/connection.ts';
 
 // Pages only use a connection as a key.
-const connection = (): Connection => ({}) as Connection;
+const connection = (): Connection => Object.create(null) as Connection;
 
 function* steps(table: Iterable<number | null>): Generator<Step<number>> {
   for (const entry of table) yield entry === null ? null : { entry, size: 8 };
