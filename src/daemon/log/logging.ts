@@ -1,5 +1,6 @@
 /** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
 
+import { callerOf } from './caller.ts';
 import { formatFilters, levelFor, parseFilters } from './filters.ts';
 import type { LogFilter } from './filters.ts';
 import { Level, LogSettingError, parseLevel } from './levels.ts';
@@ -133,8 +134,15 @@ export class Logging {
       if (!output.opened) {
         output.opened = true;
         for (const line of this.openingLines()) {
-          const opening = { time: record.time, level: Level.INFO, source: 'util.log', caller: undefined };
-          output.write({ ...opening, text: visibleText(line) });
+          const text = visibleText(line);
+          output.write({
+            time: record.time,
+            level: Level.INFO,
+            source: 'util.log',
+            text,
+            caller: callerOf(0),
+            isOpening: true,
+          });
         }
       }
       output.write(record);

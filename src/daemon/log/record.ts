@@ -8,8 +8,10 @@ export interface LogRecord {
   readonly source: string;
   /** One line of bytes (latin1), control bytes made visible. */
   readonly text: string;
-  /** Where in the program it came from; the two lines that open an output come from nowhere. */
+  /** Where in the program it came from. */
   readonly caller: Caller | undefined;
+  /** One of the two lines that open an output: where they come from is told to journald only, as in C. */
+  readonly isOpening?: true;
   /** For journald, when the message is an error that a client got. */
   readonly code?: { readonly domain: number; readonly code: number } | undefined;
 }
@@ -22,7 +24,7 @@ export interface Caller {
 
 /** `pid: level : function:line : text`, the part that all textual outputs share. */
 export function recordText(record: LogRecord, pid: number): string {
-  const from = record.caller === undefined ? '' : `${record.caller.name}:${record.caller.line} : `;
+  const from = record.caller === undefined || record.isOpening ? '' : `${record.caller.name}:${record.caller.line} : `;
   return `${pid}: ${levelName(record.level)} : ${from}${record.text}\n`;
 }
 
