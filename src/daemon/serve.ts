@@ -51,6 +51,26 @@ export function serve(input: ServeInput): void {
 
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
+  // Before anything is left behind that an untimely end would not clear away; they are heeded once this has returned.
+  let ending = false;
+  async function end(): Promise<void> {
+    if (ending) return;
+    ending = true;
+    notifier.stopping();
+    await daemon.shutdown();
+    pidFile?.remove();
+    process.exit(EXIT.ok);
+  }
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
+    process.on(signal, () => {
+      void end();
+    });
+  }
+  process.on('SIGHUP', () => {
+    const { configFile, setUpLog } = input;
+    if (!ending) reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
+  });
+
   const pidFile = takePidFile(paths.pidFile, predecessor);
   const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
   const logSettings = new LogSettings(logging);
@@ -91,23 +111,10 @@ export function serve(input: ServeInput): void {
     args: input.args,
     stateFile: paths.state,
     environment: () => notifier.environment,
+    isEnding: () => ending,
     ownState,
   });
 
-  let ending = false;
-  async function end(): Promise<void> {
-    if (ending) return;
-    ending = true;
-    notifier.stopping();
-    await daemon.shutdown();
-    pidFile?.remove();
-    process.exit(EXIT.ok);
-  }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
-    process.on(signal, () => {
-      void end();
-    });
-  }
   // A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process.
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
@@ -116,10 +123,6 @@ export function serve(input: ServeInput): void {
   }
   process.on('SIGUSR1', () => {
     if (!ending) void reexec.request();
-  });
-  process.on('SIGHUP', () => {
-    const { configFile, setUpLog } = input;
-    if (!ending) reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
   forgetSignalBlocked();
   daemon.start();

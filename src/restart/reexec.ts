@@ -36,6 +36,8 @@ export interface ReexecOptions {
   readonly program: string;
   readonly args: readonly string[];
   readonly stateFile: string;
+  /** The daemon is shutting down: there is nothing to hand over any more. */
+  isEnding(): boolean;
   /** What the successor is to have in its environment beside ours. */
   environment(): Readonly<Record<string, string | undefined>>;
   /** What only this implementation keeps, as it is now. */
@@ -76,6 +78,7 @@ export class Reexec {
 
   private async attempt(): Promise<void> {
     const { daemon, program, stateFile } = this.options;
+    const isEnding = (): boolean => this.options.isEnding();
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
     prepareCloseOnExec();
@@ -83,12 +86,13 @@ export class Reexec {
     writeStateFile(candidate, document);
     try {
       const successor = await proveSuccessor(program, candidate, document);
+      if (isEnding()) return;
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
-        this.handOver(successor, candidate, document);
+        if (!isEnding()) this.handOver(successor, candidate, document);
       } finally {
-        daemon.resume();
+        if (!isEnding()) daemon.resume();
       }
     } finally {
       removeStateFile(candidate);
