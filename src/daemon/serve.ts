@@ -58,6 +58,7 @@ export function serve(input: ServeInput): void {
     ending = true;
     notifier.stopping();
     await daemon.shutdown();
+    reexec.abandon();
     pidFile?.remove();
     process.exit(EXIT.ok);
   }
@@ -217,6 +218,7 @@ function takePidFile(path: string, predecessor: StateDocument | null): PidFile |
 /** Gives a fresh daemon its sockets: those that systemd passed, else its own. @throws StartupError */
 function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
   for (const fd of activation.rest) posix.close(fd);
+  setCloseOnExec([...activation.lock, ...activation.admin], true);
   const servers = [
     [daemon.lockServer, activation.lock, paths.socket],
     [daemon.adminServer, activation.admin, paths.adminSocket],
@@ -224,7 +226,13 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
   try {
     for (const [server, passed, path] of servers) {
       // As C does: with any socket passed it makes none itself.
-      for (const fd of passed) server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
+      for (const fd of passed) {
+        const kind = posix.socketKind(fd);
+        if (kind !== 2) throw new SocketError(`Descriptor ${fd} that systemd passed is not a listening socket`);
+        // systemd leaves that to the service.
+        posix.setNonblocking(fd);
+        server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
+      }
       if (activation.lock.length + activation.admin.length === 0) server.addListener(listenAt(path));
     }
   } catch (error) {

@@ -76,6 +76,11 @@ export class Reexec {
     this.running = false;
   }
 
+  /** Leaves nothing behind of an attempt under way: the daemon ends. */
+  abandon(): void {
+    if (this.running) removeStateFile(`${this.options.stateFile}.new`);
+  }
+
   private async attempt(): Promise<void> {
     const { daemon, program, stateFile } = this.options;
     const isEnding = (): boolean => this.options.isEnding();
