@@ -1,6 +1,6 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { LogSettings } from '../admin/log-settings.ts';
-import { posix, LockType, strerror } from '../posix/posix.ts';
+import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
@@ -227,8 +227,7 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
     for (const [server, passed, path] of servers) {
       // As C does: with any socket passed it makes none itself.
       for (const fd of passed) {
-        const kind = posix.socketKind(fd);
-        if (kind !== 2) throw new SocketError(`Descriptor ${fd} that systemd passed is not a listening socket`);
+        if (!isListening(fd)) throw new SocketError(`Descriptor ${fd} that systemd passed is not a listening socket`);
         // systemd leaves that to the service.
         posix.setNonblocking(fd);
         server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
@@ -240,4 +239,10 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
     throw error;
   }
   return daemon;
+}
+
+function isListening(fd: number): boolean {
+  const found = new Int32Array(SocketKind.WORDS);
+  posix.inspectSockets(Int32Array.of(fd), found);
+  return found[0] === SocketKind.LISTENING;
 }
