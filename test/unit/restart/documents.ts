@@ -17,7 +17,7 @@ const fd = fc.nat({ max: 0x7fffffff });
 const whole = fc.nat({ max: Number.MAX_SAFE_INTEGER });
 const uuid = fc.uuid();
 const exact = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
-  fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
+  fc.record(model, { noNullPrototype: true });
 
 const socket = (isClient: boolean): fc.Arbitrary<SocketState> =>
   exact<SocketState>({

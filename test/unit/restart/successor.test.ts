@@ -8,6 +8,8 @@ import { checkout } from '../../lab/root.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 import { plainDocument } from './documents.ts';
 
+const said = (outcome: Successor | string): string => (typeof outcome === 'string' ? outcome : JSON.stringify(outcome));
+
 describe('the proof of a successor', () => {
   let directory: ReturnType<typeof temporaryDirectory>;
   let program: string;
@@ -52,7 +54,7 @@ describe('the proof of a successor', () => {
 
   it('refuses our own program when it cannot read the document, and says why', async () => {
     writeFileSync(state, '{"magic":"1"}');
-    assert.match(String(await outcome(path.join(checkout, 'bin/virtlockd'))), /cannot read the state: .*missing/);
+    assert.match(said(await outcome(path.join(checkout, 'bin/virtlockd'))), /cannot read the state: .*missing/);
   });
 
   it('hears what a program of our kind says', async () => {
@@ -69,27 +71,27 @@ describe('the proof of a successor', () => {
 
   it('refuses a C daemon that would die of the document', async () => {
     const large = Buffer.alloc(10 * 1024 * 1024 + 1, 0x20);
-    assert.match(String(await prove(c('12.8.0'), large)), /at most 10485760/);
+    assert.match(said(await prove(c('12.8.0'), large)), /at most 10485760/);
     const bytes = Buffer.concat([document, Buffer.from([0xff])]);
     for (const version of ['9.0.0', '11.3.0', '12.8.0']) {
-      assert.match(String(await prove(c(version), bytes)), /no UTF-8/);
+      assert.match(said(await prove(c(version), bytes)), /no UTF-8/);
     }
-    assert.match(String(await prove(c('7.0.0'))), /cannot take over locks/);
+    assert.match(said(await prove(c('7.0.0'))), /cannot take over locks/);
     const empty = plainDocument();
     const without = formatDocument(parseDocument({ ...empty, defaultLockspace: { resources: [] }, lockspaces: [] }));
     assert.deepEqual(await prove(c('7.0.0'), without), { kind: 'c', version: '7.0.0' });
   });
 
   it('refuses what is missing, not executable, a directory, or no program', async () => {
-    assert.match(String(await outcome(path.join(directory.path, 'missing'))), /cannot be executed: .*ENOENT/);
-    assert.match(String(await prove(c('9.0.0'), document, 0o644)), /cannot be executed: .*EACCES/);
-    assert.match(String(await outcome(directory.path)), /cannot be executed: .*EACCES/);
+    assert.match(said(await outcome(path.join(directory.path, 'missing'))), /cannot be executed: .*ENOENT/);
+    assert.match(said(await prove(c('9.0.0'), document, 0o644)), /cannot be executed: .*EACCES/);
+    assert.match(said(await outcome(directory.path)), /cannot be executed: .*EACCES/);
     assert.match(
-      String(await prove(Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1]))),
+      said(await prove(Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1]))),
       /cannot be executed: .*|is no virtlockd/,
     );
-    assert.match(String(await prove('')), /.+/);
-    assert.match(String(await prove('#!/missing/interpreter\n')), /cannot be executed: .*ENOENT/);
+    assert.match(said(await prove('')), /.+/);
+    assert.match(said(await prove('#!/missing/interpreter\n')), /cannot be executed: .*ENOENT/);
   });
 
   it('refuses what exits oddly, crashes, or prints nonsense', async () => {
