@@ -1,0 +1,71 @@
+/** What is written about the daemon's shell is true: the sample configuration, the manual pages, the completion. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DEFAULT_CONFIG, parseConfig } from '../../../src/daemon/config.ts';
+import { usageText } from '../../../src/daemon/options.ts';
+import { skipIf } from '../../lab/requirements.ts';
+
+const docs = join(import.meta.dirname, '../../../docs');
+const read = (name: string): string => readFileSync(join(docs, name), 'utf8');
+const isInstalled = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
+
+/** `--help`'s options: short and long. */
+const options = [...usageText('x', true).matchAll(/^ {2}(?:-(\w) \| )?--([\w-]+)/gm)].map(([, short, long = '']) => ({
+  short,
+  long,
+}));
+
+describe('documents', () => {
+  it('the sample configuration is one, and shows the defaults', () => {
+    const sample = read('virtlockd.conf');
+    assert.deepEqual(parseConfig(sample, 'sample'), DEFAULT_CONFIG);
+    const settings = [...sample.matchAll(/^#(\w+) = (.+)$/gm)];
+    assert.equal(settings.length, Object.keys(DEFAULT_CONFIG).length);
+    const written = parseConfig(settings.map(([, name = '', value = '']) => `${name} = ${value}`).join('\n'), 'sample');
+    assert.deepEqual({ ...written, logLevel: undefined }, DEFAULT_CONFIG);
+    assert.equal(written.logLevel, 3);
+  });
+
+  it('the manual names every option and every setting', () => {
+    const page = read('man/virtlockd.8').replaceAll('\\-', '-');
+    assert.equal(options.length, 9);
+    for (const { short, long } of options) {
+      assert(page.includes(`--${long}`), long);
+      if (short !== undefined) assert(page.includes(`-${short}`), short);
+    }
+    for (const [, name = ''] of read('virtlockd.conf').matchAll(/^#(\w+) = /gm)) {
+      assert(read('man/virtlockd.conf.5').includes(`.BR ${name} "`), name);
+    }
+  });
+
+  for (const page of ['virtlockd.8', 'virtlockd.conf.5']) {
+    it(`${page} is formatted without a warning`, function () {
+      skipIf(this, isInstalled('man') ? undefined : 'man is not installed (package man-db)');
+      const { stderr, status } = spawnSync('man', ['--warnings', '-l', '-Tutf8', '-Z', join(docs, 'man', page)]);
+      assert.equal(stderr.toString(), '');
+      assert.equal(status, 0);
+    });
+  }
+
+  it('the completion offers every option', function () {
+    skipIf(this, isInstalled('bash') ? undefined : 'bash is not installed');
+    const script = `
+      source '${join(docs, 'completion/virtlockd.bash')}'
+      COMP_WORDS=(virtlockd "$@"); COMP_CWORD=$#
+      _virtlockd; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const complete = (...words: string[]): string[] =>
+      spawnSync('bash', ['-c', script, 'bash', ...words])
+        .stdout.toString()
+        .split('\n')
+        .filter((word) => word !== '');
+    const offered = options.flatMap(({ short, long }) => [...(short === undefined ? [] : [`-${short}`]), `--${long}`]);
+    assert.deepEqual(complete('-').sort(), offered.sort());
+    assert.deepEqual(complete('--ver'), ['--verbose', '--version']);
+    assert.deepEqual(complete('-f', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
+    assert.deepEqual(complete('--config', '=', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
+    assert.deepEqual(complete('--root', join(docs, 'ma')), [join(docs, 'man')]);
+    assert.deepEqual(complete('-t', '1'), ['120']);
+  });
+});
