@@ -27,7 +27,7 @@ export interface LogSetup {
  */
 export function setUpLogging(logging: Logging, setup: LogSetup): void {
   const { config, environment } = setup;
-  if (config.logLevel !== undefined) logging.setLevel(config.logLevel);
+  logging.setLevel(config.logLevel ?? Level.WARNING);
   logging.setFilters(config.logFilters ?? '');
   const configured = config.logOutputs;
   if (configured !== undefined && configured.trim() !== '') logging.setOutputs(configured);
