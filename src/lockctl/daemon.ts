@@ -33,8 +33,7 @@ const ANSWER_MS = 10_000;
 
 export class Daemon {
   readonly target: Target;
-  private admin: Client | undefined;
-  private lock: Client | undefined;
+  private readonly connections = new Map<string, Promise<Client>>();
 
   constructor(target: Target) {
     this.target = target;
@@ -42,20 +41,37 @@ export class Daemon {
 
   /** The connection to the admin socket. @throws CommandError */
   async adminClient(): Promise<Client> {
-    if (this.admin?.isOpen !== true) this.admin = await connect(this.target.adminSocket);
-    return this.admin;
+    return this.clientOf(this.target.adminSocket);
   }
 
   /** The connection to the lock socket. @throws CommandError */
   async lockClient(): Promise<Client> {
-    if (this.lock?.isOpen !== true) this.lock = await connect(this.target.socket);
-    return this.lock;
+    return this.clientOf(this.target.socket);
   }
 
   close(): void {
-    this.admin?.close();
-    this.lock?.close();
-    this.admin = this.lock = undefined;
+    for (const connection of this.connections.values()) {
+      connection.then(
+        (client) => {
+          client.close();
+        },
+        () => undefined,
+      );
+    }
+    this.connections.clear();
+  }
+
+  /** One connection a socket, made when it is first needed and again when it was lost. */
+  private async clientOf(socket: string): Promise<Client> {
+    const present = this.connections.get(socket);
+    const client = await present?.catch(() => undefined);
+    if (client?.isOpen === true) return client;
+    // Somebody else may have begun another one meanwhile.
+    const current = this.connections.get(socket);
+    if (current !== undefined && current !== present) return current;
+    const fresh = connect(socket);
+    this.connections.set(socket, fresh);
+    return fresh;
   }
 
   /** Whether it answers the inquire program. @throws CommandError when it does not answer at all */

@@ -48,6 +48,13 @@ export function addWhy(program: Command, context: Context): void {
 
 async function judge(daemon: Daemon, given: string, options: Options): Promise<Verdict> {
   const { lockspace } = options;
+  if (!(await daemon.answersInquiries())) {
+    const { outcome, reasons } = await judgeFile(
+      lockspace === undefined ? given : path.join(lockspace, given),
+      options,
+    );
+    return { outcome, reasons: [...reasons, 'This is a C daemon: what it holds itself shows as its process only.'] };
+  }
   if (lockspace !== undefined) {
     const known = (await daemon.lockspaces()).some(({ directory }) => directory === toBytes(lockspace));
     if (!known) {

@@ -1,6 +1,6 @@
 /** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
 import { execFile } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { adminProgram } from '../../../xdr/programs/admin.ts';
 import { RemoteFailure } from '../../client/errors.ts';
@@ -103,6 +103,14 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
       await checkClients(daemon),
     );
   } else if (toC) {
+    const unregistered = (await daemon.clients()).filter(
+      ({ server, owner }) => server === 'virtlockd' && owner === null,
+    );
+    checks.push({
+      ok: unregistered.length === 0,
+      what: 'every client has registered, so that the C daemon can hand over again',
+      detail: unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', '),
+    });
     const { warnings } = await daemon.status();
     const tooLarge = warnings.find((warning) => warning.includes('no live swap back'));
     checks.push({
@@ -139,14 +147,18 @@ async function proveProgram(target: string): Promise<Check> {
 /**
  * A C daemon with a connected client that never registered cannot write its state, exits, and loses every lock. It tells
  * nobody who has registered; but it does not know who a client is before its first call, which shows those who never called.
+ * Clients that it took over from its predecessor look the same to it, but had registered: the swap to it has seen to that.
+ * It writes its pid file whenever it starts, also over and over in one process, so that file's time tells them apart.
  */
 async function checkClients(daemon: Daemon): Promise<Check> {
   const what = 'every client has registered, as far as a C daemon tells';
   const client = await daemon.adminClient();
   const server = { name: 'virtlockd' };
   const { clients } = await client.call(adminProgram, 'listClients', { server, needResults: 1, flags: 0 });
+  const executed = Math.floor(statSync(daemon.target.pidFile).mtimeMs / 1000);
   const silent: string[] = [];
   for (const one of clients) {
+    if (Number(one.timestamp) < executed) continue;
     try {
       await client.call(adminProgram, 'getClientInfo', { client: one, flags: 0 });
     } catch (error) {
