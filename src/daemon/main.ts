@@ -97,15 +97,19 @@ function run(options: RunOptions): void {
   try {
     logging.directory = directory;
     logging.useSockets(paths);
-    const config = loadConfig(configFile, options.config !== undefined);
+    const predecessor = readPredecessor(paths.state);
+    // Settings that are wrong by now are no reason to end, and to lose every lock, in a re-execution.
+    const tolerant = predecessor === null ? insist : logAndGoOn;
+    const config = tolerant(() => loadConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
     const number = parseVersion(config.libvirtVersion) ?? 0;
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
     // A session's directories are nobody else's task; /var/log/libvirt is the package's, and C refuses without it.
     if (options.daemonize && !isPrivileged()) mkdirSync(path.dirname(paths.log), { recursive: true, mode: 0o700 });
-    setUpLog(config);
-    makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
-    const predecessor = readPredecessor(paths.state);
+    tolerant(() => {
+      setUpLog(config);
+      makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
+    });
     if (options.daemonize && report === undefined && predecessor === null) {
       becomeParent(options, directory);
       return;
@@ -128,6 +132,19 @@ function run(options: RunOptions): void {
     const exitCode = explain(error);
     report?.send(exitCode);
     process.exit(exitCode);
+  }
+}
+
+function insist<T>(step: () => T): T {
+  return step();
+}
+
+function logAndGoOn<T>(step: () => T): T | undefined {
+  try {
+    return step();
+  } catch (error) {
+    log.error(`Going on without: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
   }
 }
 

@@ -177,6 +177,20 @@ describe('faults at a re-execution', function () {
     await holder.must(lock.register({ pid: NOBODY, name: 'fresh' }));
   });
 
+  it('goes on with defaults when the configuration has become wrong, whatever is wrong with it', async () => {
+    await begin();
+    for (const text of [
+      'max_clients = nonsense\n',
+      'log_outputs = "1:file:/nonexistent/log"\n',
+      'libvirt_version = "x"\n',
+    ]) {
+      daemon.lab.write('/etc/libvirt/virtlockd.conf', text);
+      await reexecute(daemon);
+      assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    }
+    assert.match(daemon.log, /Going on without: /);
+  });
+
   it('hands over a document of more than 10 MiB to itself', async () => {
     await begin();
     const space = `${daemon.lab.directory}/${'deep/'.repeat(80)}many`;
