@@ -50,14 +50,19 @@ export class Lab {
   /**
    * Opens a lab whose root is that generation's tree, or for 9.0.0 this machine itself.
    * @param share more directories to be the same inside and outside, such as what two hosts would share
+   * @param tree another tree with libvirt of that generation
    * @throws Error with what mount said, when the root cannot be made.
    */
-  static async open(generation: Generation = '9.0.0', share: readonly string[] = []): Promise<Lab> {
+  static async open(
+    generation: Generation = '9.0.0',
+    share: readonly string[] = [],
+    tree = treeOf(generation),
+  ): Promise<Lab> {
     const directory = mkdtempSync(join(realpathSync(tmpdir()), 'virtlockd-lab-'));
     chmodSync(directory, 0o755);
     const shared = new Set([directory, checkout, realpathSync(join(checkout, 'node_modules')), ...share]);
     const script = join(here, 'root.sh');
-    const root = ['--mount', '--propagation', 'private', script, treeOf(generation), ...shared];
+    const root = ['--mount', '--propagation', 'private', script, tree, ...shared];
     const holder = spawn('unshare', root, { stdio: ['pipe', 'pipe', 'pipe'] });
     let complaint = '';
     holder.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
