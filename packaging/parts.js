@@ -1,0 +1,100 @@
+/** The parts of the package that depend on the architecture: runtime, native modules, code cache. */
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import * as esbuild from 'esbuild';
+
+const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
+const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
+
+function exists(program) {
+  return (process.env.PATH ?? '').split(':').some((directory) => fs.existsSync(path.join(directory, program)));
+}
+
+async function bundleSwap(root) {
+  await esbuild.build({
+    entryPoints: [path.join(root, 'packaging/swap/main.ts')],
+    outfile: path.join(root, 'dist/swap.cjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    define: { 'import.meta.dirname': '__dirname' },
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+}
+
+function strip(program, from, to) {
+  execFileSync(program, ['--strip-unneeded', '-o', to, from]);
+  return to;
+}
+
+/** The parts for this machine's own architecture, from what `npm run build` has made. */
+function native(root, work, arch) {
+  const runtime = path.join(root, `node_modules/node-linux-${NPM_ARCH[arch]}`);
+  return {
+    node: strip('strip', path.join(runtime, 'bin/node'), path.join(work, 'node')),
+    addon: strip('strip', path.join(root, 'dist/posix.node'), path.join(work, 'posix.node')),
+    fsExt: strip(
+      'strip',
+      path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
+      path.join(work, 'fs_ext.node'),
+    ),
+    cache: 'dist/virtlockd.cache',
+  };
+}
+
+/** The runtime's npm package for another architecture, unpacked below build/. */
+function fetchRuntime(root, name) {
+  const installed = path.join(root, 'node_modules', name);
+  if (fs.existsSync(installed)) return installed;
+  const { optionalDependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const target = path.join(root, 'build', `${name}-${optionalDependencies[name]}`);
+  if (!fs.existsSync(path.join(target, 'bin/node'))) {
+    fs.mkdirSync(target, { recursive: true });
+    const packed = ['pack', '--silent', '--pack-destination', target, `${name}@${optionalDependencies[name]}`];
+    const archive = execFileSync('npm', packed, { encoding: 'utf8' }).trim();
+    execFileSync('tar', ['-xzf', path.join(target, archive), '-C', target, '--strip-components=1']);
+    fs.rmSync(path.join(target, archive));
+  }
+  return target;
+}
+
+/** The parts for another architecture, by Debian's cross compilers; a string says what is missing. */
+function cross(root, work, arch) {
+  const triplet = CROSS[arch];
+  if (triplet === undefined) return 'there is no such Node.js runtime';
+  for (const tool of ['gcc', 'g++', 'strip']) {
+    if (!exists(`${triplet}-${tool}`))
+      return `${triplet}-${tool} is not installed (Debian's package g++-${triplet.replace('_', '-')})`;
+  }
+  let runtime;
+  try {
+    runtime = fetchRuntime(root, `node-linux-${NPM_ARCH[arch]}`);
+  } catch (error) {
+    return `its Node.js cannot be had: ${error.message}`;
+  }
+  const headers = path.join(runtime, 'include/node');
+  const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
+  const addon = path.join(work, 'posix.full');
+  const gcc = [...common, '-DNODE_GYP_MODULE_NAME=posix', path.join(root, 'src/posix/addon.c'), '-o', addon];
+  execFileSync(`${triplet}-gcc`, gcc, { stdio: 'inherit' });
+  const fsExt = path.join(work, 'fs_ext.full');
+  const nan = [`-I${path.join(root, 'node_modules/nan')}`, '-std=gnu++20', '-DNODE_GYP_MODULE_NAME=fs_ext', '-w'];
+  const source = path.join(root, 'node_modules/fs-ext/fs-ext.cc');
+  execFileSync(`${triplet}-g++`, [...common, ...nan, source, '-o', fsExt], { stdio: 'inherit' });
+  const stripped = (from, to) => strip(`${triplet}-strip`, from, path.join(work, to));
+  // Without a code cache, which only the runtime itself can make: it starts a little slower.
+  return {
+    node: stripped(path.join(runtime, 'bin/node'), 'node'),
+    addon: stripped(addon, 'posix.node'),
+    fsExt: stripped(fsExt, 'fs_ext.node'),
+  };
+}
+
+/** Paths of all parts, or a text that says why there are none. */
+export async function builtParts(root, work, arch) {
+  await bundleSwap(root);
+  return NPM_ARCH[arch] === process.arch ? native(root, work, arch) : cross(root, work, arch);
+}

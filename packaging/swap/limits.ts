@@ -1,0 +1,61 @@
+/**
+ * Holding newcomers back. A C daemon exits, with every lock lost, when SIGUSR1 meets a client that has connected and not yet
+ * registered. While its limit is as low as the number of its clients it accepts nobody: newcomers wait in the backlog and
+ * notice nothing but the delay. What the limits were is kept in a file, so that who comes after an interruption can undo this.
+ */
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { Client } from '../../src/client/client.ts';
+import { ProtocolError } from '../../src/client/errors.ts';
+import { adminProgram, ParameterType, type TypedParameter } from '../../xdr/programs/admin.ts';
+import { startTime } from './processes.ts';
+
+export interface Limits {
+  readonly clients: number;
+  readonly unauthenticated: number;
+}
+
+const server = { name: 'virtlockd' };
+
+function valueOf(params: readonly TypedParameter[], field: string): number {
+  const param = params.find((candidate) => candidate.field === field);
+  if (param?.value.type !== ParameterType.UINT) throw new ProtocolError(`the daemon did not tell ${field}`);
+  return param.value.value;
+}
+
+export async function readLimits(admin: Client): Promise<Limits> {
+  const { params } = await admin.call(adminProgram, 'getClientLimits', { server, flags: 0 });
+  return { clients: valueOf(params, 'nclients_max'), unauthenticated: valueOf(params, 'nclients_unauth_max') };
+}
+
+export async function setLimits(admin: Client, limits: Limits): Promise<void> {
+  const param = (field: string, value: number): TypedParameter => ({
+    field,
+    value: { type: ParameterType.UINT, value },
+  });
+  const params = [param('nclients_max', limits.clients), param('nclients_unauth_max', limits.unauthenticated)];
+  await admin.call(adminProgram, 'setClientLimits', { server, params, flags: 0 });
+}
+
+function noteFile(pid: number): string {
+  return `/run/virtlockd-swap-${pid}.json`;
+}
+
+/** The limits that an interrupted swap of this very process has left to be restored. */
+export function notedLimits(pid: number): Limits | undefined {
+  try {
+    const note = JSON.parse(readFileSync(noteFile(pid), 'utf8')) as Limits & { started: string };
+    return note.started === startTime(pid) ? note : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function noteLimits(pid: number, limits: Limits): void {
+  const file = noteFile(pid);
+  writeFileSync(`${file}.new`, JSON.stringify({ ...limits, started: startTime(pid) }), { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+export function forgetLimits(pid: number): void {
+  rmSync(noteFile(pid), { force: true });
+}
