@@ -1,5 +1,4 @@
 /** Names of users and groups by their numbers, as getpwuid and getgrgid find them. */
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 
@@ -55,7 +54,7 @@ function read(file: string): ByteString {
 
 function askGetent(database: string, id: number): ByteString {
   try {
-    return execFileSync('getent', [database, String(id)], {
+    return process.getBuiltinModule('node:child_process').execFileSync('getent', [database, String(id)], {
       encoding: 'latin1',
       timeout: GETENT_TIMEOUT,
       stdio: ['ignore', 'pipe', 'ignore'],

@@ -6,7 +6,6 @@
 
 import { closeSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { requireFromRoot } from '../posix/root.ts';
 import { EXIT, exitText } from './exit.ts';
 import type { RunOptions } from './options.ts';
 
@@ -60,7 +59,7 @@ export async function startDaemon(
   print: (text: string) => void,
 ): Promise<number> {
   // Loaded here: it takes milliseconds, which no other start has to spend.
-  const { spawn } = requireFromRoot('node:child_process') as typeof import('node:child_process');
+  const { spawn } = process.getBuiltinModule('node:child_process');
   const child = spawn(program, args, {
     cwd: '/',
     detached: true,

@@ -2,7 +2,7 @@
 import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { isatty } from 'node:tty';
+import { posix } from '../posix/posix.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import { CHECK_BANNER, CHECK_FAILED } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
@@ -90,7 +90,7 @@ function run(options: RunOptions): void {
       environment: process.env,
       daemonized: options.daemonize,
       journal: isWritable(paths.journal),
-      stdinIsTerminal: isatty(0),
+      stdinIsTerminal: posix.isTerminal(0),
       logFile: paths.log,
     });
   };

@@ -126,6 +126,8 @@ export function serve(input: ServeInput): void {
     if (!ending) void reexec.request();
   });
   forgetSignalBlocked();
+  // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
+  posix.setProcessName('virtlockd');
   daemon.start();
   notifier.ready();
   if (predecessor !== null) setImmediate(protectDescriptors, daemon, ownState());

@@ -322,6 +322,13 @@ static napi_value posix_block_signal(napi_env env, napi_callback_info info) {
     return result_of(env, sigprocmask(arg_bool(env, argv[1]) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL));
 }
 
+static napi_value posix_is_terminal(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    napi_value result;
+    napi_get_boolean(env, isatty(arg_int(env, argv[0])) == 1, &result);
+    return result;
+}
+
 static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
     ARGS(1);
     return result_of(env, prctl(PR_SET_NAME, arg_path(env, argv[0])));
@@ -679,6 +686,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("fileType", posix_file_type),
         FUNCTION("execve", posix_execve),
         FUNCTION("blockSignal", posix_block_signal),
+        FUNCTION("isTerminal", posix_is_terminal),
         FUNCTION("setProcessName", posix_set_process_name),
         FUNCTION("listenUnix", posix_listen_unix),
         FUNCTION("probeUnix", posix_probe_unix),

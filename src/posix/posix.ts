@@ -52,6 +52,8 @@ interface Addon {
   execve(path: [string], args: readonly string[], environment: readonly string[], ignored: number): number;
   /** Blocks or unblocks a signal in this thread; the mask survives exec. */
   blockSignal(signal: number, block: boolean): number;
+  /** Whether it is a terminal. Node.js has that too, behind a dozen modules that a start has no time for. */
+  isTerminal(fd: number): boolean;
   /** Sets the name that ps and /proc/PID/comm show (at most 15 bytes). */
   setProcessName(name: ByteString): number;
   /** A listening, non-blocking UNIX stream socket. */

@@ -1,5 +1,4 @@
 /** Where this program is installed: the directory above src/ in a checkout, above dist/ in a bundle. */
-import { createRequire } from 'node:module';
 import path from 'node:path';
 
 /** Defined by scripts/build.js inside bundles only. */
@@ -11,6 +10,7 @@ let require: NodeJS.Require | undefined;
 
 /** Loads a CommonJS module as seen from the installation's root: what is needed late, or cannot be bundled. */
 export function requireFromRoot(name: string): unknown {
-  require ??= createRequire(path.join(installRoot, 'package.json'));
+  // Not imported: a start needs neither this nor what it loads.
+  require ??= process.getBuiltinModule('node:module').createRequire(path.join(installRoot, 'package.json'));
   return require(name);
 }

@@ -3,7 +3,6 @@
  * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon, which is trusted with a
  * document that its version can read.
  */
-import { requireFromRoot } from '../posix/root.ts';
 import { parseVersion, type VersionNumber } from '../rpc/dialect.ts';
 import { C_DOCUMENT_MAX } from './document.ts';
 
@@ -34,7 +33,7 @@ interface Outcome {
 /** Runs the program to its end. @throws UnfitSuccessor when it cannot be run or takes too long */
 async function run(program: string, args: readonly string[], limit: number): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
-  const { spawn } = requireFromRoot('node:child_process') as typeof import('node:child_process');
+  const { spawn } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'ignore'],
