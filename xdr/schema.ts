@@ -72,15 +72,11 @@ export const double: Xdr<number> = {
   },
 };
 
-/** A boolean, which XDR keeps in a word. Any word but 0 and 1 is an error. */
+/** A boolean, which XDR keeps in a word. Any word but 0 is true, as in C. */
 export const bool: Xdr<boolean> = {
   shape: { kind: 'bool' },
   minSize: 4,
-  read: (reader) => {
-    const value = reader.u32();
-    if (value > 1) throw new XdrError(`boolean ${value} at offset ${reader.offset - 4}`);
-    return value === 1;
-  },
+  read: (reader) => reader.u32() !== 0,
   write: (writer, value) => {
     writer.u32(value ? 1 : 0);
   },
@@ -120,7 +116,7 @@ export function string(limit: number): Xdr<ByteString> {
   };
 }
 
-/** A value that may be absent: a word 0, or a word 1 and the value. */
+/** A value that may be absent: a word 0, or a word 1 (any other, as in C) and the value. */
 export function optional<T>(of: Xdr<T>): Xdr<T | null> {
   return {
     shape: { kind: 'optional', of: of.shape },

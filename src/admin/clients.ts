@@ -62,11 +62,16 @@ export const clientHandlers: Pick<
     };
   },
 
-  closeClient({ host }, { client: { server, id }, flags }) {
+  closeClient({ connection, host }, { client: { server, id }, flags }) {
     const client = findClient(findServer(host, server.name), id);
     checkLateFlags(closeClient, flags);
-    // Whoever closes itself gets no reply.
-    client.close();
+    // As in C, whoever closes itself gets no reply, and of another the end is seen behind the reply.
+    if (client === connection) client.close();
+    else {
+      connection.afterReply(() => {
+        client.close();
+      });
+    }
     return undefined;
   },
 };

@@ -6,7 +6,7 @@ import { eventually, type Running } from '../lab/process.ts';
 import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
 import { checkout } from '../lab/root.ts';
 import { autocreate, encode, lock, type Message, type Peer } from '../lab/wire.ts';
-import { admin, clientIds, readUnsigned } from './admin-calls.ts';
+import { admin, clientIds, readSetting, readUnsigned } from './admin-calls.ts';
 
 const resource = '/run/disk.img';
 
@@ -105,6 +105,23 @@ for (const kind of ['9.0.0', 'ours'] as const satisfies DaemonKind[]) {
       assert.equal((await peer.receive())?.procedure, admin.outputs.procedure);
       assert.equal((await peer.receive())?.procedure, admin.filters.procedure);
       assert.equal(await peer.receive(), undefined);
+    });
+
+    it('whoever is disconnected is gone for the next call, and a text is there for any word but 0', async () => {
+      const other = await daemon.connect();
+      others.push(other);
+      await other.must(lock.register({ pid: 4_194_305 }));
+      const [id] = clientIds((await reply(peer, admin.clients('virtlockd'))).payload);
+      assert.ok(id);
+      const requests = [admin.closeClient('virtlockd', id), admin.clients('virtlockd')];
+      peer.send(Buffer.concat(requests.map(encode)));
+      assert.equal((await peer.receive())?.status, 0);
+      assert.deepEqual(clientIds((await peer.receive())?.payload ?? Buffer.alloc(4, 1)), []);
+
+      const { payload, ...request } = admin.setFilters('3:rpc');
+      payload.writeUInt32BE(7, 0);
+      await reply(peer, { ...request, payload });
+      assert.equal(readSetting((await reply(peer, admin.filters)).payload, 4), '3:*rpc* ');
     });
 
     it('an error that is too long to be sent ends the connection, and nothing else', async () => {
