@@ -8,7 +8,7 @@
  * - Asking again for a lock that the process has on the inode always succeeds. So two names of one file would both be
  *   granted: the kernel does not object, and this table by (device, inode) must.
  * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
- * - It survives exec while the descriptor stays open.
+ * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
  */
 import { constants } from 'node:fs';
 import os from 'node:os';
@@ -125,7 +125,7 @@ export function adoptFile(fd: number, shared: boolean): { file: HeldFile; locked
   const key = keyOfDescriptor(fd) ?? '';
   const known = held.get(key);
   if (known !== undefined) {
-    if (known.fd !== fd) known.spares.push(fd);
+    keepSpare(known, fd);
     known.uses++;
     return { file: known, locked: true };
   }
@@ -151,6 +151,25 @@ export function createFile(path: ByteString): number {
   if (known === undefined) return posix.close(fd);
   known.spares.push(fd);
   return 0;
+}
+
+/**
+ * The descriptor of the `use`th resource that holds the file, counted from 0. A state document gives each a descriptor of
+ * its own: a C daemon that closed one number twice would hit whatever has it by then.
+ */
+export function descriptorOfUse(file: HeldFile, use: number): number {
+  if (use === 0) return file.fd;
+  while (file.spares.length < use) {
+    const spare = posix.duplicate(file.fd);
+    if (spare < 0) return file.fd; // out of descriptors: one number for both is what there is
+    file.spares.push(spare);
+  }
+  return file.spares[use - 1] ?? file.fd;
+}
+
+/** Keeps one more descriptor of the file open. Not closing it is the point: see the top. */
+export function keepSpare(file: HeldFile, fd: number): void {
+  if (fd !== file.fd && !file.spares.includes(fd) && keyOfDescriptor(fd) === file.key) file.spares.push(fd);
 }
 
 /** Whether `path` names a file that is held, which therefore must not be opened. */

@@ -237,6 +237,11 @@ static napi_value posix_close(napi_env env, napi_callback_info info) {
     return result_of(env, close(arg_int(env, argv[0])));
 }
 
+static napi_value posix_duplicate(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    return result_of(env, fcntl(arg_int(env, argv[0]), F_DUPFD_CLOEXEC, 0));
+}
+
 /* makeDirectory(path): 0 or -errno, one level, mode 0700. */
 static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -682,6 +687,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("fstatInode", posix_fstat_inode),
         FUNCTION("unlink", posix_unlink),
         FUNCTION("close", posix_close),
+        FUNCTION("duplicate", posix_duplicate),
         FUNCTION("makeDirectory", posix_mkdir),
         FUNCTION("fileType", posix_file_type),
         FUNCTION("execve", posix_execve),

@@ -44,6 +44,8 @@ interface Addon {
   fstatInode(fd: number, out: Float64Array): number;
   unlink(path: ByteString): number;
   close(fd: number): number;
+  /** Another descriptor of the same open file, close-on-exec. */
+  duplicate(fd: number): number;
   /** Makes one directory, mode 0700. */
   makeDirectory(path: ByteString): number;
   /** The file type bits (S_IFMT) of what `path` names. */

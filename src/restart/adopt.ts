@@ -7,7 +7,7 @@ import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
-import { adoptFile, inodeOf, keyOfDescriptor } from '../lockspace/files.ts';
+import { adoptFile, inodeOf, keepSpare, keyOfDescriptor } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
 import { unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
@@ -139,6 +139,7 @@ function adoptResource(
 
   const lost = present !== null && !present.has(key);
   const { file, locked } = adoptFile(fd, (flags & AcquireFlag.SHARED) !== 0);
+  for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);
   const resource = daemon.lockspaces.restoreResource(lockspace, name, path, flags, file);
   state.owners.forEach((pid, index) => {
     const hold = state['x-holds']?.[index];

@@ -1,6 +1,7 @@
 /** Describes the running daemon as a state document. */
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { LockClient } from '../lockd/client.ts';
+import { descriptorOfUse, type HeldFile } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { NIL_UUID } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
@@ -87,24 +88,29 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
   };
 }
 
-function resourceState({ name, path, file, flags, holds }: Resource): ResourceState {
+/** @param uses how many resources that hold the file have been described already; counted up */
+function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
+  const use = uses.get(file) ?? 0;
+  uses.set(file, use + 1);
   return {
     name,
     path,
-    fd: file.fd,
+    fd: descriptorOfUse(file, use),
     lockHeld: true,
     flags,
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(({ owner: { id, name, uuid }, since, client }) => ({ id, name, uuid, since, client })),
     'x-inode': file.key,
+    ...(file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
   };
 }
 
 /** The document of everything the daemon has, at a moment when nothing is in progress. */
 export function captureState(daemon: Daemon, own: OwnState): StateDocument {
+  const uses = new Map<HeldFile, number>();
   const lockspaces = [...daemon.lockspaces].map(({ directory, resources }) => ({
     directory,
-    resources: [...resources.values()].map(resourceState),
+    resources: [...resources.values()].map((resource) => resourceState(resource, uses)),
   }));
   const [defaultLockspace, ...others] = lockspaces;
   return {
@@ -131,7 +137,7 @@ export function descriptorsOf({
     for (const { sock } of server.clients) descriptors.add(sock.fd);
   }
   for (const resources of [defaultResources, ...lockspaces.map((lockspace) => lockspace.resources)]) {
-    for (const { fd } of resources) descriptors.add(fd);
+    for (const { fd, 'x-spares': spares = [] } of resources) for (const one of [fd, ...spares]) descriptors.add(one);
   }
   if (own?.pidFile !== undefined) descriptors.add(own.pidFile);
   return descriptors;

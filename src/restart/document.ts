@@ -86,6 +86,8 @@ export interface ResourceState {
   readonly 'x-holds'?: readonly HoldState[];
   /** Device and inode behind the descriptor. */
   readonly 'x-inode'?: string;
+  /** Further descriptors of that inode, which must stay open as long: closing one would drop the lock. */
+  readonly 'x-spares'?: readonly number[];
 }
 
 export interface LockspaceState {

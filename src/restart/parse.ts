@@ -236,6 +236,7 @@ function resource(value: unknown): ResourceState {
     owners: field(from, 'owners', listOf(u32)),
     ...(holds === undefined ? {} : { 'x-holds': holds }),
     ...(inode === undefined ? {} : { 'x-inode': inode }),
+    ...(from['x-spares'] === undefined ? {} : { 'x-spares': field(from, 'x-spares', listOf(descriptor)) }),
   };
 }
 

@@ -6,7 +6,8 @@ import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../
 import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { Lab } from '../lab/root.ts';
-import { autocreate, lock, type Peer } from '../lab/wire.ts';
+import { lockOn } from '../lab/observe.ts';
+import { autocreate, lock, type Peer, shared } from '../lab/wire.ts';
 
 const PROGRAM = '/usr/sbin/virtlockd';
 const STATE = '/run/virtlockd-restart-exec.json';
@@ -175,6 +176,24 @@ describe('faults at a re-execution', function () {
     assert.match(daemon.log, /not this one's, removed/);
     holder = await daemon.connect();
     await holder.must(lock.register({ pid: NOBODY, name: 'fresh' }));
+  });
+
+  it('keeps the lock of a file that two names share, over and over, until the last name goes', async () => {
+    await begin();
+    const [one, two] = [`${daemon.lab.directory}/one`, `${daemon.lab.directory}/two`];
+    writeFileSync(one, '');
+    symlinkSync(one, two);
+    for (const path of [one, two]) await holder.must(lock.acquire('', path, shared));
+    for (let i = 0; i < 3; i++) {
+      await reexecute(daemon);
+      assert.equal(lockOn(daemon.pid, one), 'READ 0 0');
+    }
+    await holder.must(lock.release('', one));
+    assert.equal(lockOn(daemon.pid, one), 'READ 0 0');
+    await reexecute(daemon);
+    assert.equal(lockOn(daemon.pid, one), 'READ 0 0');
+    await holder.must(lock.release('', two));
+    assert.equal(lockOn(daemon.pid, one), undefined);
   });
 
   it('goes on with defaults when the configuration has become wrong, whatever is wrong with it', async () => {
