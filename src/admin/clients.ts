@@ -62,16 +62,11 @@ export const clientHandlers: Pick<
     };
   },
 
-  closeClient({ connection, host }, { client: { server, id }, flags }) {
+  closeClient({ host }, { client: { server, id }, flags }) {
     const client = findClient(findServer(host, server.name), id);
     checkLateFlags(closeClient, flags);
-    // As in C, whoever closes itself gets no reply, and of another the end is seen behind the reply.
-    if (client === connection) client.close();
-    else {
-      connection.afterReply(() => {
-        client.close();
-      });
-    }
+    // Before the reply, as in C: so whoever closes itself gets none.
+    client.close();
     return undefined;
   },
 };

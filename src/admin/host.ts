@@ -19,8 +19,6 @@ export interface AdminClient {
   close(): void;
   /** Ends the connection behind the reply to the present call. */
   closeAfterReply(): void;
-  /** Calls `action` once the reply to the present call is on its way, before the next call is looked at. */
-  afterReply(action: () => void): void;
 }
 
 /** How many clients a server takes. */

@@ -70,7 +70,6 @@ export class Connection implements Pollable {
   private skip = 0;
   private unsent: Buffer = NO_BYTES;
   private closing = false;
-  private action: (() => void) | null = null;
   /** While a message is served: bytes in `out` of replies to the ones before it. */
   private gathered = 0;
 
@@ -113,11 +112,6 @@ export class Connection implements Pollable {
   /** Closes once the replies gathered so far are sent, serving nothing more: the way an admin client's CLOSE ends. */
   closeAfterReply(): void {
     this.closing = true;
-  }
-
-  /** Calls `action` once the reply to the message that is being served is on its way, before the next is served. */
-  afterReply(action: () => void): void {
-    this.action = action;
   }
 
   close(): void {
@@ -198,21 +192,12 @@ export class Connection implements Pollable {
       this.gathered = 0;
       if (!this.isOpen) return;
       at += size;
-      const flushed = (this.action === null && out.length < OUTPUT_BURST) || this.flush();
-      this.act();
-      if (!flushed) break;
+      if (out.length >= OUTPUT_BURST && !this.flush()) break;
     }
     this.flush();
     if (!this.isOpen) return;
     if (!this.closing) this.hold(bytes, at, end);
     else if (this.unsent.length === 0) this.close();
-  }
-
-  /** What was to be done behind a reply. */
-  private act(): void {
-    const { action } = this;
-    this.action = null;
-    action?.();
   }
 
   /**

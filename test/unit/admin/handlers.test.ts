@@ -80,10 +80,6 @@ class FakeClient implements AdminClient {
     this.server.clients.delete(this.id);
   }
 
-  afterReply(action: () => void): void {
-    action();
-  }
-
   closeAfterReply(): void {
     this.closing = true;
   }
