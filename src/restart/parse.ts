@@ -68,7 +68,8 @@ function text(value: unknown): string {
 
 function integer(value: unknown, least: number, most: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value)) fail('expected an integer');
-  return value >= least && value <= most ? value : fail(`${value} is not between ${least} and ${most}`);
+  // Plus 0, which makes one of -0, as a C daemon reads it.
+  return value >= least && value <= most ? value + 0 : fail(`${value} is not between ${least} and ${most}`);
 }
 
 const u32 = (value: unknown): number => integer(value, 0, U32_MAX);

@@ -1,0 +1,70 @@
+/**
+ * Which code ran, by V8's precise coverage. Taking it costs milliseconds, so it is taken once for many inputs, and only
+ * when something new ran are they looked at one by one.
+ */
+import { type Profiler, Session } from 'node:inspector';
+
+export class Coverage {
+  private readonly session = new Session();
+  private readonly seen = new Set<string>();
+  private readonly root: string;
+
+  /** @param root only scripts below it count, a path */
+  constructor(root: string) {
+    this.root = `file://${root}/`;
+    this.session.connect();
+    this.session.post('Profiler.enable');
+    this.session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
+  }
+
+  /** Blocks of code that have run so far. */
+  get blocks(): number {
+    return this.seen.size;
+  }
+
+  /** How many blocks ran for the first time since the last call. */
+  take(): number {
+    let result: Profiler.ScriptCoverage[] = [];
+    this.session.post('Profiler.takePreciseCoverage', (_, taken) => {
+      result = taken.result;
+    });
+    const before = this.seen.size;
+    for (const { url, functions } of result) {
+      if (!url.startsWith(this.root) || url.startsWith('src/fuzz/', this.root.length)) continue;
+      for (const { ranges } of functions) {
+        for (const { startOffset, endOffset, count } of ranges) {
+          if (count > 0) this.seen.add(`${url.slice(this.root.length)}:${startOffset}-${endOffset}`);
+        }
+      }
+    }
+    return this.seen.size - before;
+  }
+
+  mark(): Set<string> {
+    return new Set(this.seen);
+  }
+
+  /** Forgets what ran for the first time since `mark`, to find out who did it. */
+  rewind(mark: ReadonlySet<string>): void {
+    for (const block of this.seen) if (!mark.has(block)) this.seen.delete(block);
+  }
+
+  /**
+   * Which of the inputs `from` to `to` reach something new, in order, by halves: most halves reach nothing.
+   * @param run runs a range of them
+   */
+  *bisect(from: number, to: number, run: (from: number, to: number) => void): Generator<number> {
+    if (from >= to) return;
+    const mark = this.mark();
+    run(from, to);
+    if (this.take() === 0) return;
+    if (to - from === 1) {
+      yield from;
+      return;
+    }
+    this.rewind(mark);
+    const middle = (from + to) >> 1;
+    yield* this.bisect(from, middle, run);
+    yield* this.bisect(middle, to, run);
+  }
+}

@@ -1,0 +1,224 @@
+/** The loop over sequences of calls: in this process guided by coverage, against a real daemon without. */
+import { Coverage } from './coverage.ts';
+import { execute, type Outcome, type Problem } from './execute.ts';
+import { kindOf } from './fuzz-inputs.ts';
+import { Generator } from './generate.ts';
+import type { FuzzOptions } from './options.ts';
+import { Random } from './random.ts';
+import { reduceList } from './reduce.ts';
+import { Report } from './report.ts';
+import type { Sequence, Step } from './steps.ts';
+import { Store } from './store.ts';
+import type { Target } from './target.ts';
+
+/** Sequences between two looks at coverage, and the most when nothing new shows. */
+const BATCH = 16;
+const COVERAGE_MOST_APART = 64;
+/** The kernel's whole table is read for it, so not after every sequence. */
+const LOCKS_EVERY = 64;
+/** Sequences between two counts of descriptors. */
+const COUNT_EVERY = 256;
+/** Sequences after which a real daemon is started afresh: it never forgets a lockspace. */
+const FRESH_EVERY = 1000;
+const MEMORY_GROWTH_MOST = 96 * 1024 * 1024;
+/** After so many findings it is time to look at them. */
+const FINDINGS_MOST = 40;
+
+/** A finding about a sequence, as its file holds it. */
+export interface CallFinding {
+  readonly target: string;
+  readonly against?: string;
+  readonly judge: string;
+  readonly complaint: string;
+  readonly seed: number;
+  /** Shown again by these steps alone, from a fresh daemon. */
+  readonly reproduced: boolean;
+  readonly steps: Sequence;
+}
+
+/** One daemon judged by the model, or two by each other. */
+export class Trial {
+  readonly target: Target;
+  readonly other: Target | undefined;
+  private number = 0;
+
+  constructor(target: Target, other: Target | undefined) {
+    this.target = target;
+    this.other = other;
+  }
+
+  get name(): string {
+    return this.other === undefined ? this.target.name : `${this.target.name} against ${this.other.name}`;
+  }
+
+  run(steps: Sequence): Outcome {
+    const number = ++this.number;
+    const checkLocks = number % LOCKS_EVERY === 0;
+    const { target, other } = this;
+    if (other === undefined) return execute(steps, target, { judged: true, checkLocks }, number);
+    const one = execute(steps, target, { judged: false, checkLocks: false }, number);
+    const two = execute(steps, other, { judged: false, checkLocks: false }, number);
+    const problem = one.problem ?? two.problem ?? difference(one, two, [target.name, other.name]);
+    return { ...one, problem };
+  }
+
+  async reset(): Promise<void> {
+    await this.target.reset();
+    await this.other?.reset();
+  }
+
+  async stop(): Promise<void> {
+    await this.target.stop();
+    await this.other?.stop();
+  }
+
+  get isAlive(): boolean {
+    return this.target.death() === null && (this.other === undefined || this.other.death() === null);
+  }
+}
+
+function readable(line: string): string {
+  return line.replace(/[^ -~]+/g, '.');
+}
+
+function difference(one: Outcome, two: Outcome, names: readonly [string, string]): Problem | null {
+  const count = Math.max(one.transcript.length, two.transcript.length);
+  for (let i = 0; i < count; i++) {
+    const [a = 'nothing more', b = 'nothing more'] = [one.transcript[i], two.transcript[i]];
+    if (a === b) continue;
+    return {
+      judge: 'reply',
+      step: parseInt(a, 10),
+      detail: `${names[0]}: ${readable(a)} | ${names[1]}: ${readable(b)}`,
+    };
+  }
+  return null;
+}
+
+export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Report> {
+  const report = new Report(trial.name, options.seed, options.quiet);
+  const inProcess = trial.target.patience === 0;
+  const coverage = inProcess ? new Coverage(options.root) : null;
+  const store = new Store(options.corpus);
+  const findings = new Store(options.findings);
+  const corpus: Sequence[] = store.load().map((content) => JSON.parse(content.toString()) as Sequence);
+  const kinds = new Map<string, number>();
+  // A restart takes as long as a thousand calls, so a real daemon sees few.
+  const random = new Random(options.seed);
+  const generator = new Generator(random, { restarts: options.restarts, restartOneIn: inProcess ? 1 : 30 });
+
+  await trial.reset();
+  trial.run([{ op: 'open', on: 0 }]);
+  let descriptors = trial.target.descriptors();
+  let memory = trial.target.memory();
+
+  const judge = async (steps: Sequence, problem: Problem): Promise<void> => {
+    const kind = `${problem.judge} ${kindOf(problem.detail)}`;
+    const known = kinds.get(kind);
+    if (!inProcess && !trial.isAlive) await trial.reset();
+    if (known !== undefined) {
+      const finding = report.summary.findings[known];
+      if (finding !== undefined) finding.times++;
+      return;
+    }
+    kinds.set(kind, report.summary.findings.length);
+    const { reproduced, steps: shorter } = await reduce(trial, steps, kind);
+    const finding: CallFinding = {
+      target: options.daemon,
+      ...(options.against === undefined ? {} : { against: options.against }),
+      judge: problem.judge,
+      complaint: problem.detail,
+      seed: options.seed,
+      reproduced,
+      steps: shorter,
+    };
+    const text = `${JSON.stringify(finding, null, 2)}\n`;
+    report.found(`${problem.judge}: ${problem.detail.slice(0, 300)}`, findings.add(text, problem.judge, '.json'));
+  };
+
+  let apart = 1;
+  let batchNumber = 0;
+  while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < FINDINGS_MOST) {
+    const batch: Sequence[] = [];
+    for (let i = 0; i < BATCH; i++) {
+      const base = corpus.length > 0 && !random.oneIn(3) ? random.pick(corpus) : undefined;
+      const steps = base === undefined ? generator.fresh() : generator.mutate(base, random.pick(corpus) ?? base);
+      batch.push(steps);
+      const outcome = trial.run(steps);
+      report.summary.runs += outcome.calls;
+      report.summary.sequences++;
+      if (outcome.problem !== null) await judge(steps, outcome.problem);
+      else if (!inProcess && !trial.isAlive)
+        await judge(steps, { judge: 'alive', step: -1, detail: 'dead afterwards' });
+      // Without coverage a corpus is of what was made lately.
+      if (coverage === null && random.oneIn(16)) {
+        corpus.push(steps);
+        if (corpus.length > 256) corpus.shift();
+      }
+      const { sequences } = report.summary;
+      if (sequences % COUNT_EVERY === 0) {
+        const now = trial.target.descriptors();
+        const grown = trial.target.memory() - memory;
+        if (now > descriptors + 2)
+          await judge(steps, { judge: 'descriptors', step: -1, detail: `${now}, not ${descriptors}` });
+        if (!inProcess && grown > MEMORY_GROWTH_MOST)
+          await judge(steps, { judge: 'memory', step: -1, detail: `grown by ${grown} bytes` });
+      }
+      if (!inProcess && sequences % FRESH_EVERY === 0) {
+        await trial.reset();
+        trial.run([{ op: 'open', on: 0 }]);
+        descriptors = trial.target.descriptors();
+        memory = trial.target.memory();
+      }
+    }
+    if (coverage !== null && batchNumber++ % apart === 0) {
+      const mark = coverage.mark();
+      if (coverage.take() > 0) {
+        coverage.rewind(mark);
+        const runs = (from: number, to: number): void => {
+          for (const steps of batch.slice(from, to)) trial.run(steps);
+        };
+        for (const at of coverage.bisect(0, batch.length, runs)) {
+          const steps = batch[at] ?? [];
+          corpus.push(steps);
+          store.add(JSON.stringify(steps), 'calls', '.json');
+        }
+        apart = Math.max(1, apart >> 1);
+      } else apart = Math.min(apart * 2, COVERAGE_MOST_APART);
+      report.summary.coveredBlocks = coverage.blocks;
+    }
+    report.summary.corpus = corpus.length;
+    report.show();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await trial.stop();
+  return report;
+}
+
+/** The shortest sequence that shows the same, each time from a fresh daemon where that may matter. */
+async function reduce(trial: Trial, steps: Sequence, kind: string): Promise<{ reproduced: boolean; steps: Sequence }> {
+  const inProcess = trial.target.patience === 0;
+  const shows = (candidate: readonly Step[]): boolean => {
+    const { problem } = trial.run(candidate);
+    return problem !== null && `${problem.judge} ${kindOf(problem.detail)}` === kind;
+  };
+  if (!inProcess) await trial.reset();
+  if (!shows(steps)) return { reproduced: false, steps };
+  if (trial.isAlive) return { reproduced: true, steps: reduceList(steps, shows, inProcess ? 2000 : 300) };
+  // It dies of it: a fresh daemon for every try, so few of them.
+  let best = steps;
+  for (
+    let size = Math.ceil(best.length / 2), tries = 0;
+    size >= 1 && tries < 40;
+    size = size === 1 ? 0 : Math.ceil(size / 2)
+  ) {
+    for (let at = 0; at < best.length && tries < 40; tries++) {
+      const shorter = [...best.slice(0, at), ...best.slice(at + size)];
+      await trial.reset();
+      if (shorter.length > 0 && shows(shorter)) best = shorter;
+      else at += size;
+    }
+  }
+  await trial.reset();
+  return { reproduced: true, steps: best };
+}

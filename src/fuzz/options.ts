@@ -1,0 +1,108 @@
+/** The fuzzer's command line. */
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { type DaemonKind, generations } from '../../test/lab/requirements.ts';
+import { installRoot } from '../posix/root.ts';
+
+export interface FuzzOptions {
+  readonly target: string;
+  readonly seed: number;
+  /** Whether so many runs in so many seconds are enough. */
+  enough(runs: number, seconds: number): boolean;
+  readonly corpus: string | undefined;
+  readonly findings: string | undefined;
+  readonly json: string | undefined;
+  readonly quiet: boolean;
+  readonly daemon: DaemonKind;
+  readonly against: DaemonKind | undefined;
+  /** SIGUSR1 between calls. */
+  readonly restarts: boolean;
+  /** Files to replay, when that is asked for. */
+  readonly files: readonly string[];
+  /** Where this program's sources are. */
+  readonly root: string;
+}
+
+export const usage = `Usage: virtlockd-fuzz [options] TARGET
+       virtlockd-fuzz [options] replay FILE...
+
+Targets:
+  calls      sequences of calls against the daemon's code in this process (the default)
+  daemon     the same against a real daemon, in a mount namespace of its own (needs root)
+  codec, config, filters, outputs, document
+             bytes against a parser
+
+Options:
+  --daemon KIND     for 'daemon' and 'replay': ours (default), 7.0.0, 9.0.0, 11.3.0, 12.8.0
+  --against KIND    give both daemons the same sequences and compare their answers
+  --no-restarts     never send SIGUSR1
+  --seed N          default 1: the same seed does the same
+  --time S          stop after S seconds (default 60, or none with --runs)
+  --runs N          stop after N inputs or calls
+  --corpus DIR      keep inputs that reach new code there, and begin with those
+  --findings DIR    write findings there (default fuzz-findings)
+  --json FILE       write the summary there instead of to standard output
+  --quiet           show nothing while running
+
+Exit status: 0 nothing found, 1 something found, 2 usage, 3 cannot run.
+`;
+
+export class UsageError extends Error {}
+
+function count(text: string | undefined, what: string): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new UsageError(`${what} wants a number, not '${text}'`);
+  return value;
+}
+
+function kind(text: string): DaemonKind {
+  const found = (['ours', ...generations] as const).find((one) => one === text);
+  if (found === undefined) throw new UsageError(`no daemon '${text}'`);
+  return found;
+}
+
+/** @throws UsageError */
+export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        daemon: { type: 'string', default: 'ours' },
+        against: { type: 'string' },
+        'no-restarts': { type: 'boolean', default: false },
+        seed: { type: 'string' },
+        time: { type: 'string' },
+        runs: { type: 'string' },
+        corpus: { type: 'string' },
+        findings: { type: 'string', default: 'fuzz-findings' },
+        json: { type: 'string' },
+        quiet: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return 'help';
+  const [target = 'calls', ...files] = positionals;
+  const runs = count(values.runs, '--runs');
+  const time = count(values.time, '--time') ?? (runs === undefined ? 60 : undefined);
+  return {
+    target,
+    seed: count(values.seed, '--seed') ?? 1,
+    enough: (done, seconds) => done >= (runs ?? Infinity) || seconds >= (time ?? Infinity),
+    corpus: values.corpus === undefined ? undefined : path.resolve(values.corpus),
+    findings: path.resolve(values.findings),
+    json: values.json === undefined ? undefined : path.resolve(values.json),
+    quiet: values.quiet,
+    daemon: kind(values.daemon),
+    against: values.against === undefined ? undefined : kind(values.against),
+    restarts: !values['no-restarts'],
+    files: files.map((file) => path.resolve(file)),
+    root: installRoot,
+  };
+}

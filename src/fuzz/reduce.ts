@@ -1,0 +1,21 @@
+/** Makes what shows a defect as short as it can be while it still shows it. */
+
+/** Removes items, in large pieces first, while `shows` stays true. At most `limit` tries. */
+export function reduceList<T>(items: readonly T[], shows: (items: readonly T[]) => boolean, limit = 400): readonly T[] {
+  let best = items;
+  let tries = 0;
+  for (let size = Math.ceil(best.length / 2); size >= 1 && tries < limit; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = 0; at < best.length && tries < limit;) {
+      const shorter = [...best.slice(0, at), ...best.slice(at + size)];
+      tries++;
+      if (shorter.length > 0 && shows(shorter)) best = shorter;
+      else at += size;
+    }
+  }
+  return best;
+}
+
+/** As {@link reduceList}, for bytes. */
+export function reduceBytes(bytes: Buffer, shows: (bytes: Buffer) => boolean): Buffer {
+  return Buffer.from(reduceList([...bytes], (items) => shows(Buffer.from(items)), 2000));
+}
