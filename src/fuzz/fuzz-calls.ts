@@ -105,7 +105,11 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const kinds = new Map<string, number>();
   // A restart takes as long as a thousand calls, so a real daemon sees few.
   const random = new Random(options.seed);
-  const generator = new Generator(random, { restarts: options.restarts, restartOneIn: inProcess ? 1 : 30 });
+  const generator = new Generator(random, {
+    restarts: options.restarts,
+    aliases: options.aliases,
+    restartOneIn: inProcess ? 1 : 30,
+  });
 
   await trial.reset();
   trial.run([{ op: 'open', on: 0 }]);
@@ -115,7 +119,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const judge = async (steps: Sequence, problem: Problem): Promise<void> => {
     const kind = `${problem.judge} ${kindOf(problem.detail)}`;
     const known = kinds.get(kind);
-    if (!inProcess && !trial.isAlive) await trial.reset();
+    // What the model did not foresee may have left locks behind, and so descriptors.
+    if (!inProcess) await trial.reset();
     if (known !== undefined) {
       const finding = report.summary.findings[known];
       if (finding !== undefined) finding.times++;

@@ -15,7 +15,7 @@ const COVERAGE_MOST_APART = 1024;
 
 /** What two complaints have in common when they have one cause. */
 export function kindOf(complaint: string): string {
-  return complaint.replace(/[0-9]+|'[^']*'/g, '#').slice(0, 60);
+  return complaint.replace(/[0-9]+|'[^' ]*'/g, '#').slice(0, 60);
 }
 
 /** A finding about bytes, as its file holds it. */

@@ -18,6 +18,7 @@ const PIDS = [5_000_001, 5_000_002, 5_000_003] as const;
 const NUMBERS = [0, 1, 2, 3, 4, 7, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff] as const;
 const NAMES = ['a', 'b', 'c', 'd', 'link', 'dir'] as const;
 const LOCKSPACES = ['~', '~/ls', '~/', '~/deep/er', ''] as const;
+const PLAIN_LOCKSPACES = ['~', '~/ls', '~/deep/er', ''] as const;
 const ODD_NAMES = [
   '',
   '.',
@@ -34,6 +35,8 @@ const ODD_NAMES = [
 ] as const;
 const CONNECTIONS = 4;
 const FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'rename', 'link', 'symlink', 'mkdir'];
+/** Those that give no held file a second name. */
+const PLAIN_FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'mkdir'];
 /** Which calls are made, with repetition for those that do most. */
 const WEIGHTED: readonly [CallName, ...CallName[]] = [
   ...callNames,
@@ -52,6 +55,8 @@ const WEIGHTED: readonly [CallName, ...CallName[]] = [
 
 export interface GenerateOptions {
   readonly restarts: boolean;
+  /** Whether one file may get two names, which C takes for two. */
+  readonly aliases: boolean;
   /** How much rarer restarts are than one step in a hundred. */
   readonly restartOneIn: number;
 }
@@ -79,8 +84,8 @@ function anyValue(shape: Shape, random: Random): Json {
 }
 
 /** Arguments that mostly make sense. */
-function args(call: CallName, random: Random): Json {
-  if (random.oneIn(60)) return harmless(anyValue(procedureOf(call).args.shape, random));
+function args(call: CallName, random: Random, aliases: boolean): Json {
+  if (aliases && random.oneIn(60)) return harmless(anyValue(procedureOf(call).args.shape, random));
   const badFlags = random.oneIn(40) ? random.next() : 0;
   switch (call) {
     case 'register': {
@@ -92,14 +97,16 @@ function args(call: CallName, random: Random): Json {
       return { flags: random.oneIn(6) ? 0 : 1 };
     case 'newLockspace':
     case 'createLockspace': {
-      const path = random.oneIn(10) ? `~/${name(random)}` : random.pick(LOCKSPACES);
+      const path = random.oneIn(10) ? `~/${name(random)}` : random.pick(aliases ? LOCKSPACES : PLAIN_LOCKSPACES);
       return call === 'createLockspace' ? { path } : { path, flags: badFlags };
     }
     default: {
-      const path = random.pick(LOCKSPACES);
-      const file = name(random);
+      const path = random.pick(aliases ? LOCKSPACES : PLAIN_LOCKSPACES);
+      const file = aliases ? name(random) : random.pick(NAMES);
       const flags = call === 'acquireResource' ? (random.pick([0, 1, 2, 2, 2, 3]) | badFlags) >>> 0 : badFlags;
-      return { path, name: path === '' ? `~/${file}` : file, flags };
+      if (path !== '') return { path, name: file, flags };
+      // A name of its own, where no two may mean one file.
+      return { path, name: aliases ? `~/${file}` : `~/by-path-${file}`, flags };
     }
   }
 }
@@ -172,19 +179,24 @@ export class Generator {
     const kind = random.below(100);
     if (kind < 70) {
       const call = random.pick(WEIGHTED);
-      const plain = { op: 'call' as const, on, call, args: args(call, random) };
+      const plain = { op: 'call' as const, on, call, args: args(call, random, this.options.aliases) };
       return random.oneIn(5) ? { ...plain, edit: edit(random) } : plain;
     }
     if (kind < 76) {
       const calls = Array.from({ length: 2 + random.below(5) }, () => {
         const call = random.pick(WEIGHTED);
-        return { call, args: args(call, random) };
+        return { call, args: args(call, random, this.options.aliases) };
       });
       return { op: 'burst', on, calls };
     }
     if (kind < 88) {
       const to = random.pick(NAMES);
-      return { op: 'file', act: random.pick(FILE_ACTS), name: random.pick(NAMES), to };
+      return {
+        op: 'file',
+        act: random.pick(this.options.aliases ? FILE_ACTS : PLAIN_FILE_ACTS),
+        name: random.pick(NAMES),
+        to,
+      };
     }
     if (kind < 92) return { op: 'close', on };
     if (kind < 94) return { op: 'finish', on };
@@ -200,7 +212,8 @@ export class Generator {
     const connections = 1 + random.below(3);
     for (let on = 0; on < connections; on++) {
       steps.push({ op: 'open', on });
-      if (!random.oneIn(8)) steps.push({ op: 'call', on, call: 'register', args: args('register', random) });
+      if (!random.oneIn(8))
+        steps.push({ op: 'call', on, call: 'register', args: args('register', random, this.options.aliases) });
     }
     steps.push({ op: 'call', on: 0, call: 'createLockspace', args: { path: '~' } });
     for (let count = 4 + random.below(60); count > 0; count--) steps.push(this.step());
@@ -228,7 +241,8 @@ export class Generator {
           if (present?.op === 'call') steps[at] = { ...present, edit: edit(random) };
           break;
         case 4:
-          if (present?.op === 'call') steps[at] = { ...present, args: args(present.call, random) };
+          if (present?.op === 'call')
+            steps[at] = { ...present, args: args(present.call, random, this.options.aliases) };
           break;
         default: {
           const from = random.below(other.length);

@@ -78,6 +78,7 @@ export class InProcess implements Target {
       adminMaxClients: 1000,
       timeout: 0,
       logging: new LogSettings(logging),
+      life: { program: '', started: 1, executed: 1, restarts: 0 },
       onTimeout: () => undefined,
       onShutdown: () => undefined,
     });

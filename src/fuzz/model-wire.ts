@@ -134,7 +134,7 @@ export function parseCall(message: Buffer): Parsed {
   if (type !== 0 && type !== 4) return { kind: 'dropped' };
   const refused = (detail: string): Parsed => ({ kind: 'refused', header, detail });
   if (header.program !== LOCK || header.version !== 1) {
-    return refused(`Cannot find program ${header.program} version ${header.version}`);
+    return refused(`Cannot find program ${header.program | 0} version ${header.version | 0}`);
   }
   const status = message.readUInt32BE(24);
   if (status !== 0) return refused(`Unexpected message status ${status}`);

@@ -249,7 +249,8 @@ export class Model {
   private release(lockspace: Map<string, Held>, name: string, pid: number): void {
     const resource = lockspace.get(name);
     if (resource === undefined) throw new Refusal(87, LOCKSPACE, `Lockspace resource '${name}' is not locked`);
-    if (!resource.owners.includes(pid)) throw new Refusal(1, LOCKSPACE, `owner ${pid} does not hold the resource lock`);
+    if (!resource.owners.includes(pid))
+      throw new Refusal(1, LOCKSPACE, `owner ${pid | 0} does not hold the resource lock`);
     this.drop(resource, pid);
   }
 

@@ -17,6 +17,8 @@ export interface FuzzOptions {
   readonly against: DaemonKind | undefined;
   /** SIGUSR1 between calls. */
   readonly restarts: boolean;
+  /** Two names for one file. */
+  readonly aliases: boolean;
   /** Files to replay, when that is asked for. */
   readonly files: readonly string[];
   /** Where this program's sources are. */
@@ -36,6 +38,7 @@ Options:
   --daemon KIND     for 'daemon' and 'replay': ours (default), 7.0.0, 9.0.0, 11.3.0, 12.8.0
   --against KIND    give both daemons the same sequences and compare their answers
   --no-restarts     never send SIGUSR1
+  --no-aliases      never give a file a second name: C grants both, and differs from then on
   --seed N          default 1: the same seed does the same
   --time S          stop after S seconds (default 60, or none with --runs)
   --runs N          stop after N inputs or calls
@@ -73,6 +76,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
         daemon: { type: 'string', default: 'ours' },
         against: { type: 'string' },
         'no-restarts': { type: 'boolean', default: false },
+        'no-aliases': { type: 'boolean', default: false },
         seed: { type: 'string' },
         time: { type: 'string' },
         runs: { type: 'string' },
@@ -102,6 +106,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
     daemon: kind(values.daemon),
     against: values.against === undefined ? undefined : kind(values.against),
     restarts: !values['no-restarts'],
+    aliases: !values['no-aliases'],
     files: files.map((file) => path.resolve(file)),
     root: installRoot,
   };

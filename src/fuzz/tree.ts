@@ -79,7 +79,7 @@ export class Tree {
   }
 
   /** Makes a directory with its parents. Null, or why not. */
-  makeDirectories(path: string): Astray | 'EEXIST' | null {
+  makeDirectories(path: string): Astray | null {
     if (path.startsWith('/') || path.split('/').includes('..')) return 'outside';
     const words = path.split('/').filter((word) => word !== '' && word !== '.');
     for (let count = 1; count <= words.length; count++) {
@@ -91,9 +91,10 @@ export class Tree {
         place.directory.entries.set(place.name, { kind: 'directory', entries: new Map(), parent: place.directory });
         continue;
       }
-      // A link that leads nowhere is in the way of mkdir(2), which is taken for a directory that is there.
-      if (entry.kind === 'directory' || entry.kind === 'link') continue;
-      return count === words.length ? 'EEXIST' : 'ENOTDIR';
+      const at = entry.kind === 'link' ? this.find(path, true) : place;
+      if (at === 'outside') return at;
+      // A link that leads nowhere is in the way of mkdir(2).
+      if (typeof at === 'string' || at.entry?.kind !== 'directory') return 'ENOTDIR';
     }
     return null;
   }

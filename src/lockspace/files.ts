@@ -17,7 +17,9 @@ import { logger } from '../daemon/log/log.ts';
 import { inodeKey, LockType, posix, strerror } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EEXIST, EINVAL, ENOENT } = os.constants.errno;
+const { EACCES, EAGAIN, EEXIST, EINVAL, ENOENT, ENOTDIR } = os.constants.errno;
+/** S_IFDIR of <sys/stat.h>. */
+const DIRECTORY = 0o040000;
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export interface HeldFile {
@@ -185,13 +187,17 @@ export function inodeOf(path: ByteString): string | null {
 /** A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno. */
 export function makeDirectories(path: ByteString): number {
   if (path === '') return -EINVAL;
-  const status = posix.makeDirectory(path);
-  if (status === 0 || status === -EEXIST) return 0;
+  const status = makeOneDirectory(path);
   if (status !== -ENOENT) return status;
   const slash = path.replace(/\/+$/, '').lastIndexOf('/');
   if (slash <= 0) return status;
   const parent = makeDirectories(path.slice(0, slash));
-  if (parent < 0) return parent;
-  const again = posix.makeDirectory(path);
-  return again === -EEXIST ? 0 : again;
+  return parent < 0 ? parent : makeOneDirectory(path);
+}
+
+/** One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either. */
+function makeOneDirectory(path: ByteString): number {
+  const status = posix.makeDirectory(path);
+  if (status !== -EEXIST) return status;
+  return posix.fileType(path) === DIRECTORY ? 0 : -ENOTDIR;
 }

@@ -190,7 +190,8 @@ export class Lockspaces {
       throw new RpcError(
         ErrorCode.INTERNAL_ERROR,
         ErrorDomain.LOCKSPACE,
-        `owner ${pid} does not hold the resource lock`,
+        // Signed, as C prints it.
+        `owner ${pid | 0} does not hold the resource lock`,
       );
     }
     this.dropHold(resource, index);

@@ -96,7 +96,8 @@ export function dispatch<C>(
 
   const start = out.length;
   try {
-    if (service === undefined) throw dispatchError(`Cannot find program ${program} version ${version}`);
+    // C prints both as signed numbers.
+    if (service === undefined) throw dispatchError(`Cannot find program ${program | 0} version ${version | 0}`);
     call(service, context, reader, out);
   } catch (error) {
     // What a result that cannot be written has left behind.

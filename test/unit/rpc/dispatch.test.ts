@@ -102,7 +102,7 @@ describe('dispatch', () => {
     const reply = one({ program: 0xfffffff0, version: 0xffffffff, procedure: -5 });
     assert.deepEqual([reply.program, reply.version, reply.procedure], [0xfffffff0, 0xffffffff, -5]);
     const error = decodeError(reply.payload);
-    assert.equal(error.message, 'Cannot find program 4294967280 version 4294967295');
+    assert.equal(error.message, 'Cannot find program -16 version -1');
     assert.deepEqual([error.code, error.domain, error.str1, error.str2], [39, 7, '%s', error.message]);
     assert.equal(refusal({ version: 4, procedure: 1 }).message, 'Cannot find program 4660 version 4');
   });
