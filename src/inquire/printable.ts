@@ -10,7 +10,8 @@ const PLAIN = /^[ -[\]-~]*$/;
 /** Code points that are valid and yet do not show as what they are: controls, formats (bidi, joiners), separators. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u;
 
-const utf8 = new TextDecoder('utf-8', { fatal: true });
+/** Made when first needed: it takes the better part of a millisecond, and most names are plain. */
+let utf8: InstanceType<typeof TextDecoder> | undefined;
 
 /** The bytes as text: valid UTF-8 as it is, everything that is not printable as `\n`, `\xNN` or `\u{N}`. */
 export function printable(bytes: ByteString): string {
@@ -44,6 +45,7 @@ function sequenceLength(first: number): number {
 
 function decode(bytes: ByteString): string | null {
   try {
+    utf8 ??= new TextDecoder('utf-8', { fatal: true });
     return utf8.decode(Buffer.from(bytes, 'latin1'));
   } catch {
     return null;
