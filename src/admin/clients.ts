@@ -1,7 +1,7 @@
 /** The procedures about clients. */
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
-import { adminProcedures, type ClientRef } from '../../xdr/programs/admin.ts';
+import { ADMIN_LIST_MAX, adminProcedures, type ClientRef } from '../../xdr/programs/admin.ts';
 import { posix } from '../posix/posix.ts';
 import { RpcError } from '../rpc/errors.ts';
 import { groupName, userName } from './accounts.ts';
@@ -26,6 +26,10 @@ export const clientHandlers: Pick<
     const server = findServer(host, name);
     checkLateFlags(listClients, flags);
     const { clients } = server;
+    if (needResults !== 0 && clients.size > ADMIN_LIST_MAX) {
+      const detail = `Too many clients '${clients.size}' for limit '${ADMIN_LIST_MAX}'`;
+      throw new RpcError(ErrorCode.RPC, ErrorDomain.ADMIN, detail);
+    }
     return {
       clients: needResults === 0 ? [] : [...clients.values()].map(({ connection }) => refer(server, connection)),
       count: clients.size,

@@ -208,6 +208,15 @@ describe('the handlers of the admin program', () => {
     }
   });
 
+  it('count more clients than a list may have', () => {
+    for (let id = 1; id <= 16385; id++) host.servers[0]?.connect(id);
+    assert.equal(call('listClients', { ...on('virtlockd'), needResults: 0 }).count, 16385);
+    const many = "39/62 Too many clients '16385' for limit '16384'";
+    assert.equal(fault('listClients', { ...on('virtlockd'), needResults: 1 }), many);
+    host.servers[0]?.clients.delete(1);
+    assert.equal(call('listClients', { ...on('virtlockd'), needResults: 1 }).clients.length, 16384);
+  });
+
   it('tell who a client is once it has made a call', () => {
     assert.deepEqual(call('getClientInfo', about('admin', 7n)).params, [
       { field: 'readonly', value: { type: 6, value: 0 } },
