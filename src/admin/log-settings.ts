@@ -41,6 +41,11 @@ export class LogSettings implements AdminLogging {
     return this.changed ? this.logging.state : undefined;
   }
 
+  /** The configuration was taken up again: what was set here is no more. */
+  forget(): void {
+    this.changed = false;
+  }
+
   /** Takes up what a restart carried over. @throws LogSettingError, with the settings as they were. */
   restore(state: LogState): void {
     this.logging.apply(state);

@@ -68,8 +68,12 @@ export function serve(input: ServeInput): void {
     });
   }
   process.on('SIGHUP', () => {
-    const { configFile, setUpLog } = input;
-    if (!ending) reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
+    if (ending) return;
+    const setUpLog = (config: DaemonConfig): void => {
+      input.setUpLog(config);
+      logSettings.forget();
+    };
+    reload({ daemon, configFile: input.configFile, required: options.config !== undefined, setUpLog });
   });
 
   const pidFile = takePidFile(paths.pidFile, predecessor);

@@ -80,5 +80,7 @@ describe('log settings of the admin program', () => {
     assert.deepEqual(next.outputs, settings.outputs);
     assert.deepEqual(next.filters, settings.filters);
     assert.deepEqual(next.state, state);
+    next.forget();
+    assert.equal(next.state, undefined);
   });
 });
