@@ -140,33 +140,41 @@ static double *arg_doubles(napi_env env, napi_value value) {
     return out;
 }
 
-static int open_inode(const char *path, int flags, double *out) {
-    struct file st;
+static int open_inode(const char *path, int flags, struct file *st) {
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0) return -errno;
-    if (file_of(fd, &st) < 0) {
+    if (file_of(fd, st) < 0) {
         int error = errno;
         close(fd);
         return -error;
     }
-    put_inode(out, &st);
     return fd;
+}
+
+static int lock_first_byte(int fd, bool shared) { return set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1); }
+
+static bool is_named(const struct file *opened, const char *path) {
+    struct file named;
+    return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
 }
 
 /* Locks byte 0. 0, or 1 when `path` (which may be NULL) no longer names that file. */
 static int lock_named(int fd, bool shared, const char *path) {
-    struct file opened, named;
-    if (set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1) < 0) return -errno;
+    struct file opened;
+    if (lock_first_byte(fd, shared) < 0) return -errno;
     if (path == NULL) return 0;
     if (file_of(fd, &opened) < 0) return -errno;
-    return file_at(path, &named) < 0 || named.st_dev != opened.st_dev || named.st_ino != opened.st_ino;
+    return !is_named(&opened, path);
 }
 
 static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_path(env, argv[0]);
     if (path == NULL) return number(env, -errno);
-    return number(env, open_inode(path, arg_int(env, argv[1]), arg_doubles(env, argv[2])));
+    struct file opened;
+    int fd = open_inode(path, arg_int(env, argv[1]), &opened);
+    if (fd >= 0) put_inode(arg_doubles(env, argv[2]), &opened);
+    return number(env, fd);
 }
 
 static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
@@ -187,11 +195,15 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_path(env, argv[0]);
     if (path == NULL) return number(env, -errno);
-    int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, arg_doubles(env, argv[2]));
+    struct file opened;
+    int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, &opened);
     if (fd < 0) return number(env, fd);
-    if (lock_named(fd, arg_bool(env, argv[1]), path) == 0) return number(env, fd);
-    close(fd);
-    return number(env, -EEXIST);
+    if (lock_first_byte(fd, arg_bool(env, argv[1])) < 0 || !is_named(&opened, path)) {
+        close(fd);
+        return number(env, -EEXIST);
+    }
+    put_inode(arg_doubles(env, argv[2]), &opened);
+    return number(env, fd);
 }
 
 /* unlinkClose(path, fd): the way of most releases. The errno is that of unlink; the descriptor is closed in any case. */
