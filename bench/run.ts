@@ -1,6 +1,7 @@
 /** Runs sections one after the other and hands the report to the terminal, to JSON and to HTML. */
 import { writeFileSync } from 'node:fs';
 import { reportPage } from './html.ts';
+import { reportMarkdown } from './markdown.ts';
 import type { Section } from './report.ts';
 import { type Setting, describeMachine } from './setting.ts';
 import { headText, sectionText } from './text.ts';
@@ -31,6 +32,7 @@ export async function runReport(
   const save = (): void => {
     const report = { ...head, sections };
     if (setting.json !== undefined) writeFileSync(setting.json, `${JSON.stringify(report, null, 1)}\n`);
+    if (setting.markdown !== undefined) writeFileSync(setting.markdown, reportMarkdown(report));
     if (setting.html !== undefined) writeFileSync(setting.html, reportPage(report));
   };
   for (const { id, run } of runners) {

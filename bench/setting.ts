@@ -17,6 +17,7 @@ export interface Setting {
   readonly manyLocks: number;
   readonly json: string | undefined;
   readonly html: string | undefined;
+  readonly markdown: string | undefined;
   /** Whether a part of a section was asked for. */
   wants(section: string, part?: string): boolean;
   progress(text: string): void;
@@ -31,6 +32,7 @@ const usage = `options:
   --files WHERE      lock files on disk (in TMPDIR; default) or in memory (/dev/shm)
   --json FILE        every figure
   --html FILE        the report as a page
+  --markdown FILE    the report as tables for docs/performance.md
 `;
 
 /** Reads the command line; ends the process on a bad one and on --help. */
@@ -44,6 +46,7 @@ export function readSetting(): Setting {
     files: { type: 'string', default: 'disk' },
     json: { type: 'string' },
     html: { type: 'string' },
+    markdown: { type: 'string' },
     help: { type: 'boolean', default: false },
   } as const;
   const refuse = (text: string): never => {
@@ -86,6 +89,7 @@ export function readSetting(): Setting {
     manyLocks: Math.min(100_000, Math.floor((descriptorLimit() - 2000) / 1000) * 1000),
     json: values.json,
     html: values.html,
+    markdown: values.markdown,
     wants: (section, part) =>
       only === undefined ||
       only.includes(section) ||
