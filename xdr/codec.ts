@@ -155,14 +155,14 @@ export class XdrWriter {
   opaque(value: Uint8Array): void {
     const start = this.extend(value.length + padding(value.length));
     this.buffer.set(value, start);
-    this.buffer.fill(0, start + value.length, this.length);
+    for (let at = start + value.length; at < this.length; at++) this.buffer[at] = 0;
   }
 
   string(value: ByteString): void {
     this.u32(value.length);
     const start = this.extend(value.length + padding(value.length));
     this.buffer.write(value, start, 'latin1');
-    this.buffer.fill(0, start + value.length, this.length);
+    for (let at = start + value.length; at < this.length; at++) this.buffer[at] = 0;
   }
 
   /** Overwrites the word at `offset`: for a length that is known only once all behind it is written. */

@@ -63,6 +63,21 @@ export const i64: Xdr<bigint> = {
   },
 };
 
+/** A u64 that is known to be small, as a number: times, ids. Above 2^53 - 1 it is an error. */
+export const u53: Xdr<number> = {
+  shape: { kind: 'u64' },
+  minSize: 8,
+  read: (reader) => {
+    const value = reader.u32() * 0x1_0000_0000 + reader.u32();
+    if (value > Number.MAX_SAFE_INTEGER) throw new XdrError(`${value} at offset ${reader.offset - 8} is too large`);
+    return value;
+  },
+  write: (writer, value) => {
+    writer.u32(Math.floor(value / 0x1_0000_0000));
+    writer.u32(value >>> 0);
+  },
+};
+
 export const double: Xdr<number> = {
   shape: { kind: 'double' },
   minSize: 8,

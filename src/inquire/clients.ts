@@ -32,11 +32,11 @@ function describeConnection(
 ): Omit<ClientInfo, 'restricted' | 'owner' | 'isOwner' | 'locks'> {
   return {
     server,
-    id: BigInt(id),
+    id,
     pid: peer.pid >>> 0,
     uid: peer.uid >>> 0,
     gid: peer.gid >>> 0,
-    connectedAt: BigInt(connectedAt),
+    connectedAt,
     subscribed,
     received: backlog.received.length,
     unsent: backlog.unsent.length,

@@ -30,13 +30,13 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
     },
 
     refusals(_client, { after }) {
-      const found = refusals.since(Number(after));
+      const found = refusals.since(after);
       const { entries, more } = cutBySize(found);
       return { refusals: entries, more };
     },
 
     counters() {
-      const counters = Object.entries(inquiry.counters).map(([name, value]) => ({ name, value: BigInt(value) }));
+      const counters = Object.entries(inquiry.counters).map(([name, value]) => ({ name, value }));
       return { counters };
     },
 

@@ -70,7 +70,7 @@ export class Inquiry implements LockObserver {
   ): void {
     const size = resource.name.length + resource.path.length + hold.owner.name.length;
     this.subscriptions.publish(
-      () => ({ type, value: { time: BigInt(Date.now()), lock: describeChange(resource, hold) } }),
+      () => ({ type, value: { time: Date.now(), lock: describeChange(resource, hold) } }),
       size,
     );
   }
@@ -79,9 +79,6 @@ export class Inquiry implements LockObserver {
     type: typeof ChangeType.CONNECTED | typeof ChangeType.DISCONNECTED,
     { id, peer }: Connection,
   ): void {
-    this.subscriptions.publish(
-      () => ({ type, value: { time: BigInt(Date.now()), client: BigInt(id), pid: peer.pid >>> 0 } }),
-      0,
-    );
+    this.subscriptions.publish(() => ({ type, value: { time: Date.now(), client: id, pid: peer.pid >>> 0 } }), 0);
   }
 }

@@ -101,7 +101,7 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
     path,
     flags,
     descriptor: resource.file.fd,
-    device: BigInt(device),
+    device: Number(device),
     inode: high === '' ? BigInt(low) : (BigInt(high) << 32n) + BigInt(low),
     file,
     holdCount: resource.holds.length,
@@ -116,7 +116,7 @@ export function describeChange(resource: Resource, hold: Hold): LockInfo {
 }
 
 function describeHold({ owner, since, client }: Hold): HoldInfo {
-  return { owner: describeOwner(owner), since: BigInt(since), client: BigInt(client) };
+  return { owner: describeOwner(owner), since, client };
 }
 
 function fileState({ path, file }: Resource): number {

@@ -23,8 +23,8 @@ export class Refusals {
   add(refusal: Refusal, now: number): RefusalInfo {
     const { lockspace, name, path, flags, error, hold } = refusal;
     const info: RefusalInfo = {
-      sequence: BigInt(this.count + 1),
-      time: BigInt(now),
+      sequence: this.count + 1,
+      time: now,
       lockspace: cut(lockspace),
       name: cut(name),
       path: cut(path),
@@ -32,7 +32,7 @@ export class Refusals {
       code: error.code,
       reason: cut(error.message),
       owner: describeCut(refusal.hold),
-      client: BigInt(hold.client),
+      client: hold.client,
       holder: holderOf(refusal),
     };
     this.ring[this.count % REMEMBERED] = info;

@@ -50,8 +50,8 @@ export function describeStatus(host: InquireHost, owners: number, subscribers: n
     implementation: implementationName(),
     pid: process.pid,
     program: life.program,
-    started: BigInt(life.started),
-    executed: BigInt(life.executed),
+    started: life.started,
+    executed: life.executed,
     restarts: life.restarts,
     lockServer,
     adminServer,
@@ -62,7 +62,7 @@ export function describeStatus(host: InquireHost, owners: number, subscribers: n
     subscribers,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
-    residentMemory: BigInt(process.memoryUsage.rss()),
+    residentMemory: process.memoryUsage.rss(),
     warnings: [],
   };
   return { ...status, warnings: warningsOf(status) };

@@ -59,7 +59,7 @@ export class Subscriptions<S extends Subscriber = Connection> {
   /** Takes up those who had subscribed before a restart, and tells them of it. */
   resume(subscribers: Iterable<S>, now: number): void {
     for (const subscriber of subscribers) this.subscribers.set(subscriber, 0);
-    if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: BigInt(now) }, 0);
+    if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: now }, 0);
   }
 
   /** A change; `describe` is only called when somebody wants to know, `size` is about the bytes of its names. */
@@ -92,7 +92,7 @@ export class Subscriptions<S extends Subscriber = Connection> {
         continue;
       }
       if (missed > 0) {
-        const told: Change = { type: ChangeType.MISSED, value: BigInt(missed + changes.length) };
+        const told: Change = { type: ChangeType.MISSED, value: missed + changes.length };
         const sent = subscriber.sendEvent(encode([told]));
         this.subscribers.set(subscriber, sent ? 0 : missed + changes.length);
         waiting ||= !sent;

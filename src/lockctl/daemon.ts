@@ -154,7 +154,7 @@ export class Daemon {
     });
   }
 
-  async refusals(after = 0n): Promise<RefusalInfo[]> {
+  async refusals(after = 0): Promise<RefusalInfo[]> {
     const found: RefusalInfo[] = [];
     for (let from = after; ;) {
       const at = from;

@@ -60,14 +60,14 @@ export function name(bytes: ByteString): string {
 }
 
 /** Milliseconds since 1970 as ISO time in UTC, or `-` when unknown. */
-export function time(milliseconds: bigint): string {
-  return milliseconds === 0n ? 'unknown' : new Date(Number(milliseconds)).toISOString().replace(/\.\d+Z$/, 'Z');
+export function time(milliseconds: number): string {
+  return milliseconds === 0 ? 'unknown' : new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
 /** How long ago, in the largest unit that fits. */
-export function age(milliseconds: bigint, now = Date.now()): string {
-  if (milliseconds === 0n) return 'unknown';
-  return duration(now - Number(milliseconds));
+export function age(milliseconds: number, now = Date.now()): string {
+  if (milliseconds === 0) return 'unknown';
+  return duration(now - milliseconds);
 }
 
 export function duration(milliseconds: number): string {
@@ -118,86 +118,85 @@ export function holder({ kind, owner: who, owners }: HolderInfo): string {
   return `${owner(who)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;
 }
 
-/** A name in JSON: as text and, where it is no valid UTF-8, its bytes as well. */
-function nameFields(key: string, bytes: ByteString): Record<string, string> {
-  if (/^[\0-\x7f]*$/.test(bytes)) return { [key]: bytes };
+type Json = Record<string, unknown>;
+
+/** Adds a name to an object: as text and, where it is no valid UTF-8, its bytes in hexadecimal as well. */
+function addName(to: Json, key: string, bytes: ByteString): void {
+  to[key] = bytes;
+  if (ASCII.test(bytes)) return;
   const buffer = Buffer.from(bytes, 'latin1');
   const text = buffer.toString('utf8');
-  return Buffer.from(text, 'utf8').equals(buffer)
-    ? { [key]: text }
-    : { [key]: text, [`${key}Bytes`]: buffer.toString('hex') };
+  to[key] = text;
+  if (!Buffer.from(text, 'utf8').equals(buffer)) to[`${key}Bytes`] = buffer.toString('hex');
 }
 
-/** An id that the daemon does not know is null in JSON. */
-function known(value: bigint): number | null {
-  return value === 0n ? null : Number(value);
+const ASCII = /^[ -~]*$/;
+
+function addOwner(to: Json, { pid, id, name: vm, uuid, identity: source }: OwnerInfo): Json {
+  to.pid = pid;
+  if (source === Identity.UNKNOWN) to.name = to.uuid = to.id = null;
+  else {
+    addName(to, 'name', vm);
+    to.uuid = uuid;
+    to.id = id === 0 ? null : id;
+  }
+  to.identity = source === Identity.REGISTERED ? 'registered' : source === Identity.GUESSED ? 'process' : 'unknown';
+  return to;
 }
 
-export function ownerJson({ pid, id, name: vm, uuid, identity: source }: OwnerInfo): Record<string, unknown> {
-  if (source === Identity.UNKNOWN) return { pid, name: null, uuid: null, id: null, identity: 'unknown' };
-  return {
-    pid,
-    ...nameFields('name', vm),
-    uuid,
-    id: id === 0 ? null : id,
-    identity: source === Identity.REGISTERED ? 'registered' : 'process',
-  };
+export function ownerJson(owner: OwnerInfo): Json {
+  return addOwner({}, owner);
 }
 
-export function holdJson({ owner: who, since, client }: HoldInfo): Record<string, unknown> {
-  return {
-    ...ownerJson(who),
-    since: since === 0n ? null : new Date(Number(since)).toISOString(),
-    client: known(client),
-  };
+/** What the daemon does not know is null in JSON. */
+export function holdJson({ owner: who, since, client }: HoldInfo): Json {
+  const hold = addOwner({}, who);
+  hold.since = since === 0 ? null : new Date(since).toISOString();
+  hold.client = client === 0 ? null : client;
+  return hold;
 }
 
-export function lockJson(lock: LockInfo): Record<string, unknown> {
-  return {
-    ...nameFields('lockspace', lock.lockspace),
-    ...nameFields('name', lock.name),
-    ...nameFields('path', lock.path),
-    mode: mode(lock),
-    autocreate: (lock.flags & AcquireFlag.AUTOCREATE) !== 0,
-    device: Number(lock.device),
-    // Inodes of some file systems are larger than a number of JSON's readers.
-    inode: lock.inode <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(lock.inode) : String(lock.inode),
-    ...(lock.file === FileState.NOT_LOOKED ? {} : { file: fileState(lock.file) }),
-    ...(lock.holds.length === lock.holdCount ? {} : { firstOwner: lock.firstHold, ownerCount: lock.holdCount }),
-    owners: lock.holds.map(holdJson),
-  };
+export function lockJson(lock: LockInfo): Json {
+  const object: Json = {};
+  addName(object, 'lockspace', lock.lockspace);
+  addName(object, 'name', lock.name);
+  addName(object, 'path', lock.path);
+  object.mode = mode(lock);
+  object.autocreate = (lock.flags & AcquireFlag.AUTOCREATE) !== 0;
+  object.device = lock.device;
+  // Inodes of some file systems are larger than a number of JSON's readers.
+  object.inode = lock.inode <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(lock.inode) : String(lock.inode);
+  if (lock.file !== FileState.NOT_LOOKED) object.file = fileState(lock.file);
+  if (lock.holds.length !== lock.holdCount) {
+    object.firstOwner = lock.firstHold;
+    object.ownerCount = lock.holdCount;
+  }
+  object.owners = lock.holds.map(holdJson);
+  return object;
 }
 
-export function refusalJson(refusal: RefusalInfo): Record<string, unknown> {
-  const { holder: who } = refusal;
-  return {
-    sequence: Number(refusal.sequence),
-    time: new Date(Number(refusal.time)).toISOString(),
-    ...nameFields('lockspace', refusal.lockspace),
-    ...nameFields('name', refusal.name),
-    ...nameFields('path', refusal.path),
-    mode: mode(refusal),
-    code: refusal.code,
-    ...nameFields('reason', refusal.reason),
-    owner: ownerJson(refusal.owner),
-    client: known(refusal.client),
-    holder:
-      who === null
-        ? null
-        : {
-            kind: ['owner', 'process', 'elsewhere'][who.kind] ?? 'elsewhere',
-            owners: who.owners,
-            ...ownerJson(who.owner),
-          },
-  };
+export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
+  const object: Json = { sequence: refusal.sequence, time: new Date(refusal.time).toISOString() };
+  addName(object, 'lockspace', refusal.lockspace);
+  addName(object, 'name', refusal.name);
+  addName(object, 'path', refusal.path);
+  object.mode = mode(refusal);
+  object.code = refusal.code;
+  addName(object, 'reason', refusal.reason);
+  object.owner = ownerJson(refusal.owner);
+  object.client = refusal.client === 0 ? null : refusal.client;
+  object.holder =
+    who === null
+      ? null
+      : addOwner({ kind: ['owner', 'process', 'elsewhere'][who.kind] ?? 'elsewhere', owners: who.owners }, who.owner);
+  return object;
 }
 
-/** JSON that shows: controls escaped beyond what JSON itself demands, so that a terminal is safe of it, too. */
+const UNSAFE = /[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** JSON that can be looked at: what could mislead a terminal is escaped beyond what JSON itself demands. */
 export function json(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replaceAll(
-    /[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    escapeUnit,
-  );
+  return JSON.stringify(value, null, indent).replaceAll(UNSAFE, escapeUnit);
 }
 
 function escapeUnit(unit: string): string {

@@ -11,11 +11,11 @@
  * used once, and is forgotten after a while or when the daemon re-executes itself: the list then begins anew.
  */
 import { procedure, type Program } from '../program.ts';
-import { bool, i32, i64, list, optional, string, struct, u32, u64, union, type ValueOf } from '../schema.ts';
+import { bool, i32, list, optional, string, struct, u32, u53, u64, union, type ValueOf } from '../schema.ts';
 import { LOCK_STRING_MAX } from './lock.ts';
 
 /** The most entries in a page; a call may ask for fewer. Pages are shorter where they would take long to make. */
-export const PAGE_MAX = 1000;
+export const PAGE_MAX = 500;
 /** The most holds that one entry of a page repeats; a lock with more comes as several entries. */
 export const HOLDS_MAX = 500;
 /** The most changes in one event. */
@@ -68,7 +68,7 @@ export const ownerInfo = struct('owner_info', { pid: u32, id: u32, name: text, u
 export type OwnerInfo = ValueOf<typeof ownerInfo>;
 
 /** One hold. `since`: milliseconds since 1970, `client`: id of the connection it was acquired through; 0 where unknown. */
-export const holdInfo = struct('hold_info', { owner: ownerInfo, since: i64, client: u64 });
+export const holdInfo = struct('hold_info', { owner: ownerInfo, since: u53, client: u53 });
 export type HoldInfo = ValueOf<typeof holdInfo>;
 
 /** A held resource, or a part of one that has many holds: `firstHold` is the index of its first hold among `holdCount`. */
@@ -80,7 +80,7 @@ export const lockInfo = struct('lock_info', {
   flags,
   descriptor: i32,
   /** As stat's st_dev and st_ino. */
-  device: u64,
+  device: u53,
   inode: u64,
   /** See {@link FileState}. */
   file: u32,
@@ -116,12 +116,12 @@ export type LockspaceInfo = ValueOf<typeof lockspaceInfo>;
 export const clientInfo = struct('client_info', {
   /** `virtlockd` or `admin`. */
   server: string(16),
-  id: u64,
+  id: u53,
   pid: u32,
   uid: u32,
   gid: u32,
   /** Seconds since 1970; 0 where unknown. */
-  connectedAt: i64,
+  connectedAt: u53,
   restricted: bool,
   /** It gets events of changes. */
   subscribed: bool,
@@ -144,9 +144,9 @@ export type HolderInfo = ValueOf<typeof holderInfo>;
 /** A refused acquire. Names are cut to 4096 bytes. */
 export const refusalInfo = struct('refusal_info', {
   /** Counts refusals since the daemon executed its program. */
-  sequence: u64,
+  sequence: u53,
   /** Milliseconds since 1970. */
-  time: i64,
+  time: u53,
   lockspace: text,
   name: text,
   path: text,
@@ -155,7 +155,7 @@ export const refusalInfo = struct('refusal_info', {
   code: i32,
   reason: text,
   owner: ownerInfo,
-  client: u64,
+  client: u53,
   /** Absent where nobody was in the way: a file that cannot be opened, a lockspace that is not known. */
   holder: optional(holderInfo),
 });
@@ -172,8 +172,8 @@ export const statusInfo = struct('status_info', {
   /** The program that SIGUSR1 executes. */
   program: text,
   /** When the process began to serve, and when it executed its present program: milliseconds since 1970. */
-  started: i64,
-  executed: i64,
+  started: u53,
+  executed: u53,
   restarts: u32,
   lockServer: serverInfo,
   adminServer: serverInfo,
@@ -188,16 +188,16 @@ export const statusInfo = struct('status_info', {
   descriptors: u32,
   descriptorLimit: u32,
   /** Bytes. */
-  residentMemory: u64,
+  residentMemory: u53,
   /** One line each. */
   warnings: list(string(1024), 64),
 });
 export type StatusInfo = ValueOf<typeof statusInfo>;
 
 /** A hold that came or went: the lock with this one hold. */
-const holdChange = struct('hold_change', { time: i64, lock: lockInfo });
+const holdChange = struct('hold_change', { time: u53, lock: lockInfo });
 /** A client of the lock server that came or went. */
-const clientChange = struct('client_change', { time: i64, client: u64, pid: u32 });
+const clientChange = struct('client_change', { time: u53, client: u53, pid: u32 });
 
 export const ChangeType = {
   ACQUIRED: 1,
@@ -217,8 +217,8 @@ export const change = union('change', {
   [ChangeType.REFUSED]: { name: 'refused', of: refusalInfo },
   [ChangeType.CONNECTED]: { name: 'connected', of: clientChange },
   [ChangeType.DISCONNECTED]: { name: 'disconnected', of: clientChange },
-  [ChangeType.MISSED]: { name: 'missed', of: u64 },
-  [ChangeType.RESUMED]: { name: 'resumed', of: i64 },
+  [ChangeType.MISSED]: { name: 'missed', of: u53 },
+  [ChangeType.RESUMED]: { name: 'resumed', of: u53 },
 });
 export type Change = ValueOf<typeof change>;
 
@@ -245,7 +245,7 @@ export const inquireProcedures = {
   }),
   refusals: procedure(4, {
     doc: 'Lists the refused acquires that are remembered, oldest first, whose sequence is above `after`.',
-    args: struct('refusals_args', { after: u64, flags }),
+    args: struct('refusals_args', { after: u53, flags }),
     result: struct('refusals_result', { refusals: list(refusalInfo, PAGE_MAX), more: bool }),
     flags: { ...noFlags, reportedAs: 'inquireRefusals' },
   }),
@@ -253,7 +253,7 @@ export const inquireProcedures = {
     doc: 'Counts what happened since the daemon executed its program.',
     args: struct('counters_args', { flags }),
     result: struct('counters_result', {
-      counters: list(struct('counter', { name: string(64), value: u64 }), 256),
+      counters: list(struct('counter', { name: string(64), value: u53 }), 256),
     }),
     flags: { ...noFlags, reportedAs: 'inquireCounters' },
   }),

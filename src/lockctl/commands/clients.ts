@@ -69,7 +69,7 @@ function rowOf({
     String(id),
     String(pid),
     name(describeProcess(pid).program) || '-',
-    connectedAt === 0n ? '-' : age(connectedAt * 1000n),
+    connectedAt === 0 ? '-' : age(connectedAt * 1000),
     owner === null ? '-' : name(owner.name) || '-',
     owner === null ? '-' : String(owner.pid),
     String(locks),
@@ -83,12 +83,12 @@ function clientJson(client: ClientInfo, held: ReadonlyMap<number, LockInfo[]>): 
   const own = owner === null ? undefined : held.get(owner.pid);
   return {
     server,
-    id: Number(id),
+    id,
     pid,
     uid,
     gid,
     program: name(describeProcess(pid).program),
-    connected: connectedAt === 0n ? null : new Date(Number(connectedAt) * 1000).toISOString(),
+    connected: connectedAt === 0 ? null : new Date(connectedAt * 1000).toISOString(),
     restricted,
     subscribed,
     receivedBytes: received,

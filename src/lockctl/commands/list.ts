@@ -48,7 +48,9 @@ function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partia
 async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
   let before = '[\n';
   for await (const page of pages) {
-    await write(before + page.map((lock) => json(lockJson(lock))).join(',\n'));
+    // An array in one go is several times faster than object by object; its brackets go, a line an object stays.
+    const objects = json(page.map(lockJson)).slice(1, -1).replaceAll('},{"lockspace"', '},\n{"lockspace"');
+    await write(before + objects);
     before = ',\n';
   }
   await write(before === '[\n' ? '[]\n' : '\n]\n');
@@ -75,8 +77,8 @@ export function rowsOf(lock: LockInfo): string[][] {
     owner.name === '' ? '-' : name(owner.name),
     String(owner.pid),
     mode(lock),
-    since === 0n ? '-' : age(since),
-    client === 0n ? '-' : String(client),
+    since === 0 ? '-' : age(since),
+    client === 0 ? '-' : String(client),
     lock.file === FileState.SAME ? file : style('yellow', file),
     lock.lockspace === '' ? '-' : name(lock.lockspace),
     name(lock.name),

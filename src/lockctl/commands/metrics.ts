@@ -78,13 +78,8 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
   ];
   return [
     ['virtlockd_info', 'gauge', 'What runs.', [[version, 1]]],
-    ['virtlockd_start_time_seconds', 'gauge', 'When the process began to serve.', Number(status.started) / 1000],
-    [
-      'virtlockd_executed_time_seconds',
-      'gauge',
-      'When it executed its present program.',
-      Number(status.executed) / 1000,
-    ],
+    ['virtlockd_start_time_seconds', 'gauge', 'When the process began to serve.', status.started / 1000],
+    ['virtlockd_executed_time_seconds', 'gauge', 'When it executed its present program.', status.executed / 1000],
     ['virtlockd_restarts_total', 'counter', 'How often it executed itself again.', status.restarts],
     ['virtlockd_locks', 'gauge', 'Resources that are held.', status.locks],
     ['virtlockd_lockspaces', 'gauge', 'Lockspaces that are known.', status.lockspaces],
@@ -94,7 +89,7 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['virtlockd_clients_max', 'gauge', 'The most connections.', each('maxClients')],
     ['virtlockd_open_fds', 'gauge', 'Open descriptors.', status.descriptors],
     ['virtlockd_max_fds', 'gauge', 'The most open descriptors; 0 for no limit.', status.descriptorLimit],
-    ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', Number(status.residentMemory)],
+    ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', status.residentMemory],
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
     ['virtlockd_acquired_total', 'counter', 'Holds granted.', count('acquired')],
     ['virtlockd_released_total', 'counter', 'Holds that ended.', count('released')],

@@ -24,9 +24,9 @@ function statusJson(status: StatusInfo): Record<string, unknown> {
     ...rest,
     libvirtVersion: formatVersion(libvirtVersion),
     program: name(program),
-    started: new Date(Number(started)).toISOString(),
-    executed: new Date(Number(executed)).toISOString(),
-    residentMemory: Number(residentMemory),
+    started: new Date(started).toISOString(),
+    executed: new Date(executed).toISOString(),
+    residentMemory,
   };
 }
 
@@ -36,10 +36,10 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
   const count = (key: string): number => counters.get(key) ?? 0;
   const rows: [string, string][] = [
     ['version', `${status.implementation}, speaks as libvirt ${formatVersion(status.libvirtVersion)}`],
-    ['process', `pid ${status.pid}, ${Math.round(Number(status.residentMemory) / 1024 / 1024)} MiB resident`],
+    ['process', `pid ${status.pid}, ${Math.round(status.residentMemory / 1024 / 1024)} MiB resident`],
     ['program', name(status.program)],
-    ['up', `${duration(now - Number(status.started))}, since ${new Date(Number(status.started)).toISOString()}`],
-    ['restarts', `${status.restarts}, this program for ${duration(now - Number(status.executed))}`],
+    ['up', `${duration(now - status.started)}, since ${new Date(status.started).toISOString()}`],
+    ['restarts', `${status.restarts}, this program for ${duration(now - status.executed)}`],
     ['locks', `${status.locks} in ${status.lockspaces} lockspaces, of ${status.owners} owners`],
     [
       'clients',

@@ -93,7 +93,7 @@ function changeJson(change: Change): Record<string, unknown> {
       const { time: when, lock } = change.value;
       return {
         change: change.type === ChangeType.ACQUIRED ? 'acquired' : 'released',
-        time: new Date(Number(when)).toISOString(),
+        time: new Date(when).toISOString(),
         lockspace: name(lock.lockspace),
         name: name(lock.name),
         path: name(lock.path),
@@ -108,14 +108,14 @@ function changeJson(change: Change): Record<string, unknown> {
       const { time: when, client, pid } = change.value;
       return {
         change: change.type === ChangeType.CONNECTED ? 'connected' : 'disconnected',
-        time: new Date(Number(when)).toISOString(),
-        client: Number(client),
+        time: new Date(when).toISOString(),
+        client,
         pid,
       };
     }
     case ChangeType.MISSED:
-      return { change: 'missed', count: Number(change.value) };
+      return { change: 'missed', count: change.value };
     case ChangeType.RESUMED:
-      return { change: 'resumed', time: new Date(Number(change.value)).toISOString() };
+      return { change: 'resumed', time: new Date(change.value).toISOString() };
   }
 }

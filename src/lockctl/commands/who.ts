@@ -129,7 +129,7 @@ function describeLock(lock: LockInfo): string[] {
   const where = lock.lockspace === '' ? '' : ` as ${name(lock.name)} in lockspace ${name(lock.lockspace)}`;
   return lock.holds.flatMap(({ owner: who, since, client }) => [
     `${style('bold', owner(who))} holds it, ${mode(lock)}${where}`,
-    `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0n ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
+    `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0 ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
   ]);
 }
 

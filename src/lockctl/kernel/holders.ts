@@ -8,7 +8,7 @@ import { guessOwner } from '../../inquire/owners.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from './proc-locks.ts';
 
 export interface FileId {
-  readonly device: bigint;
+  readonly device: number;
   readonly inode: bigint;
 }
 
@@ -54,7 +54,7 @@ export function findObstacle(path: string, shared: boolean): Obstacle {
 export function fileId(path: string): FileId | null {
   try {
     const { dev, ino } = statSync(path, { bigint: true });
-    return { device: dev, inode: ino };
+    return { device: Number(dev), inode: ino };
   } catch {
     return null;
   }

@@ -53,15 +53,17 @@ export function descriptorLocks(pid: number, descriptor: number): KernelLock[] {
 }
 
 /** The major and minor numbers in a device number as stat gives it (glibc's layout). */
-export function splitDevice(device: bigint): { major: number; minor: number } {
+export function splitDevice(device: number): { major: number; minor: number } {
+  const high = Math.floor(device / 0x1_0000_0000);
+  const low = device >>> 0;
   return {
-    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
-    minor: Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
+    major: ((low >>> 8) & 0xfff) + (high & 0xfffff000),
+    minor: (low & 0xff) + ((device / 0x1000) & 0xffffff00),
   };
 }
 
 /** Whether the row's file is this one. Where device numbers disagree for the reason above the inode alone must do. */
-export function isOnFile({ major, minor, inode }: KernelLock, file: { device: bigint; inode: bigint }): boolean {
+export function isOnFile({ major, minor, inode }: KernelLock, file: { device: number; inode: bigint }): boolean {
   if (inode !== file.inode) return false;
   const device = splitDevice(file.device);
   return (major === device.major && minor === device.minor) || device.major === 0;

@@ -32,7 +32,7 @@ describe('refusals', () => {
     assert.deepEqual([known[0]?.name, known.at(-1)?.name], ['/disk745', '/disk1000']);
     assert.deepEqual(
       refusals.since(998).map(({ sequence }) => sequence),
-      [999n, 1000n],
+      [999, 1000],
     );
     assert.deepEqual(refusals.since(1000), []);
   });
