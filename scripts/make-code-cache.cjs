@@ -1,18 +1,18 @@
 /**
- * Makes the code cache of DIST/virtlockd.cjs: loads it as start.cjs does, lets it print its version so that what a start
- * needs has been compiled, and writes down what V8 has by then. Run by the pinned Node.js.
+ * make-code-cache.cjs DIST NAME [ARGUMENT...]: makes the code cache of DIST/NAME.cjs. Loads it as start.cjs does, runs it on
+ * the arguments so that what a start needs has been compiled, and writes down what V8 has by then. Run by the pinned Node.js.
  */
 'use strict';
 const { readFileSync, renameSync, writeFileSync } = require('node:fs');
 const vm = require('node:vm');
 
-const dist = process.argv[2];
-const filename = `${dist}/virtlockd.cjs`;
+const [, , dist, name, ...args] = process.argv;
+const filename = `${dist}/${name}.cjs`;
 const wrapped = `(function (exports, require, module, __filename, __dirname) {${readFileSync(filename, 'utf8')}\n})`;
 const script = new vm.Script(wrapped, { filename });
 process.on('exit', () => {
-  writeFileSync(`${dist}/virtlockd.cache.new`, script.createCachedData());
-  renameSync(`${dist}/virtlockd.cache.new`, `${dist}/virtlockd.cache`);
+  writeFileSync(`${dist}/${name}.cache.new`, script.createCachedData());
+  renameSync(`${dist}/${name}.cache.new`, `${dist}/${name}.cache`);
 });
-process.argv = [process.argv[0], `${dist}/start.cjs`, 'virtlockd', '--version'];
+process.argv = [process.argv[0], `${dist}/start.cjs`, ...args];
 script.runInThisContext()(exports, require, module, filename, dist);

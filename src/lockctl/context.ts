@@ -29,3 +29,14 @@ export function toBytes(text: string): string {
 export function toPath(bytes: string): Buffer {
   return Buffer.from(bytes, 'latin1');
 }
+
+/** Resolves after so many milliseconds, or at once when the signal aborts. */
+export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

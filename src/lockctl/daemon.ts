@@ -91,7 +91,7 @@ export class Daemon {
 
   async counters(): Promise<Map<string, number>> {
     const { counters } = await this.inquire(async (client) => client.call(inquireProgram, 'counters', { flags: 0 }));
-    return new Map(counters.map(({ name, value }) => [name, Number(value)]));
+    return new Map(counters.map(({ name, value }) => [name, value]));
   }
 
   /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */

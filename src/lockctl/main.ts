@@ -10,6 +10,7 @@ import { addList } from './commands/list.ts';
 import { addLockspaces } from './commands/lockspaces.ts';
 import { addMetrics } from './commands/metrics.ts';
 import { addRefusals } from './commands/refusals.ts';
+import { addServe } from './commands/serve.ts';
 import { addStatus } from './commands/status.ts';
 import { addSwap } from './commands/swap.ts';
 import { addWatch } from './commands/watch.ts';
@@ -64,6 +65,7 @@ function build(context: Context): Command {
     addLockspaces,
     addLeases,
     addMetrics,
+    addServe,
   ]) {
     add(program, context);
   }

@@ -55,7 +55,7 @@ export function addCheck(program: Command, context: Context): void {
 export async function checkLocks(daemon: Daemon): Promise<Report> {
   const { pid } = await daemon.status();
   // The table before the list: a lock that comes in between is looked at once more by itself.
-  const table = new KernelTable(await readLocks(), pid);
+  const table = new KernelTable(readLocks(), pid);
   const findings: Finding[] = [];
   const alive = new Map<number, boolean>();
   let suspects: LockInfo[] = [];

@@ -2,7 +2,6 @@
  * `lease create|delete|list`: what a guest's <lease> element needs before the guest can start. libvirt creates neither the
  * lockspace (the directory `<target path>/<lockspace>`) nor the resource (the file `<key>` in it).
  */
-import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
@@ -99,7 +98,7 @@ async function onResource(
 
 /** Whoever creates must be registered: as this very process, which holds nothing and so is not missed. */
 async function register(client: Client): Promise<void> {
-  const owner = { uuid: randomBytes(16), name: 'virt-lockctl', id: 1, pid: process.pid };
+  const owner = { uuid: Buffer.alloc(16), name: 'virt-lockctl', id: 1, pid: process.pid };
   await client.call(lockProgram, 'register', { owner, flags: 0 });
 }
 

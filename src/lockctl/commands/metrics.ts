@@ -1,9 +1,8 @@
 /** `metrics`: for Prometheus, on standard output or in a file for node_exporter's textfile collector. */
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../xdr/programs/inquire.ts';
-import { type Context, wholeNumber } from '../context.ts';
+import { type Context, pause, wholeNumber } from '../context.ts';
 import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 
@@ -29,7 +28,7 @@ export function addMetrics(program: Command, context: Context): void {
       }
       while (!context.signal.aborted) {
         replaceFile(file, await metricsOrDown(daemon));
-        await pause(interval * 1000, undefined, { signal: context.signal }).catch(() => undefined);
+        await pause(interval * 1000, context.signal);
       }
     });
 }

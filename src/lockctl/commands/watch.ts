@@ -39,6 +39,7 @@ export async function* followChanges(daemon: Daemon, signal: AbortSignal): Async
   const stop = (): void => {
     client.close();
   };
+  if (signal.aborted) stop();
   signal.addEventListener('abort', stop, { once: true });
   const heartbeat = setInterval(() => {
     // After a swap the C daemon keeps the connection, and sends nothing.

@@ -53,7 +53,7 @@ export async function investigate(daemon: Daemon, given: string, shared = false)
   const resolved = names.at(-1) ?? given;
   const { lock, failure } = findObstacle(resolved, shared);
   const file = fileId(resolved);
-  const outsiders = file === null ? [] : (await findOutsiders(file)).filter(({ pid }) => pid !== daemonPid);
+  const outsiders = file === null ? [] : findOutsiders(file).filter(({ pid }) => pid !== daemonPid);
   // What F_GETLK names and the table does not show, as it may when the lock just came.
   if (lock !== null && lock.pid > 0 && !outsiders.some(({ pid }) => pid === lock.pid)) {
     outsiders.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });

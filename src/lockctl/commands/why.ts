@@ -49,10 +49,7 @@ export function addWhy(program: Command, context: Context): void {
 async function judge(daemon: Daemon, given: string, options: Options): Promise<Verdict> {
   const { lockspace } = options;
   if (!(await daemon.answersInquiries())) {
-    const { outcome, reasons } = await judgeFile(
-      lockspace === undefined ? given : path.join(lockspace, given),
-      options,
-    );
+    const { outcome, reasons } = judgeFile(lockspace === undefined ? given : path.join(lockspace, given), options);
     return { outcome, reasons: [...reasons, 'This is a C daemon: what it holds itself shows as its process only.'] };
   }
   if (lockspace !== undefined) {
@@ -76,7 +73,7 @@ async function judge(daemon: Daemon, given: string, options: Options): Promise<V
   if (own !== undefined) return judgeHeld(own, options);
 
   const guard = held[0];
-  const verdict = await judgeFile(file, options);
+  const verdict = judgeFile(file, options);
   // libvirt would not lock the image itself then, but the file that stands for it.
   return guard === undefined
     ? verdict
@@ -97,7 +94,7 @@ function judgeHeld(lock: LockInfo, { shared }: Options): Verdict {
   return { outcome: 'refused', reasons: [`${owners} holds it, ${mode(lock)}, and ${reason}.`] };
 }
 
-async function judgeFile(file: string, { shared, autocreate }: Options): Promise<Verdict> {
+function judgeFile(file: string, { shared, autocreate }: Options): Verdict {
   const shown = name(toBytes(file));
   const { lock, failure } = findObstacle(file, shared === true);
   if (failure === 'ENOENT') {
@@ -108,7 +105,7 @@ async function judgeFile(file: string, { shared, autocreate }: Options): Promise
   if (failure !== null) return { outcome: 'fails', reasons: [`${shown} cannot be opened (${failure}).`] };
   if (lock !== null) {
     const id = fileId(file);
-    const outsiders = id === null ? [] : await findOutsiders(id);
+    const outsiders = id === null ? [] : findOutsiders(id);
     const who =
       outsiders.length > 0
         ? outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`).join(', ')

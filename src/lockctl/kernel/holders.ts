@@ -61,8 +61,8 @@ export function fileId(path: string): FileId | null {
 }
 
 /** Every process of this host that has locked the file's first byte; with those of OFD locks as far as /proc lets look. */
-export async function findOutsiders(file: FileId): Promise<Outsider[]> {
-  const rows = (await readLocks()).filter(
+export function findOutsiders(file: FileId): Outsider[] {
+  const rows = readLocks().filter(
     (row) => (row.kind === 'POSIX' || row.kind === 'OFDLCK') && isOnFile(row, file) && coversFirstByte(row),
   );
   const found: Outsider[] = [];

@@ -1,6 +1,5 @@
 /** The kernel's own table of locks, /proc/locks, and what /proc tells of a single descriptor. */
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 
 /** A lock that is held. */
 export interface KernelLock {
@@ -39,8 +38,8 @@ export function parseLocks(text: string): KernelLock[] {
 }
 
 /** The table. It is handed out a page at a time: while others lock and unlock, rows may be missing or there twice. */
-export async function readLocks(): Promise<KernelLock[]> {
-  return parseLocks(await readFile('/proc/locks', 'latin1'));
+export function readLocks(): KernelLock[] {
+  return parseLocks(readFileSync('/proc/locks', 'latin1'));
 }
 
 /** The locks that one open file of a process has: exact, unlike the table. Empty when it cannot be looked at. */

@@ -1,5 +1,4 @@
 /** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
-import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { adminProgram } from '../../../xdr/programs/admin.ts';
@@ -59,8 +58,8 @@ function programOf(pid: number): string {
 }
 
 /** POSIX locks of a process, each row once, as text that can be compared. */
-export async function locksOf(pid: number): Promise<Set<string>> {
-  const rows = (await readLocks()).filter((row) => row.pid === pid && row.kind === 'POSIX');
+export function locksOf(pid: number): Set<string> {
+  const rows = readLocks().filter((row) => row.pid === pid && row.kind === 'POSIX');
   return new Set(rows.map(rowText));
 }
 
@@ -119,7 +118,7 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
       detail: tooLarge ?? '',
     });
   }
-  const { size } = await locksOf(pid);
+  const { size } = locksOf(pid);
   checks.push({ ok: true, what: 'locks that the kernel knows of', detail: String(size) });
   return checks;
 }
@@ -135,6 +134,7 @@ function attempt(what: string, check: () => string): Check {
 /** Whether it runs at all, and says to be a virtlockd: a C daemon executes whatever is there. */
 async function proveProgram(target: string): Promise<Check> {
   const what = 'the new program runs';
+  const { execFile } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve) => {
     execFile(target, ['--version'], { timeout: PROVE_MS, killSignal: 'SIGKILL' }, (error, output) => {
       const version = /\(libvirt\) (\d+\.\d+\.\d+)/.exec(output)?.[1];

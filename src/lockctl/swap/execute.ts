@@ -1,6 +1,6 @@
 /** Makes the daemon execute what is at its path, and looks whether all is as it was. */
 import { readFileSync } from 'node:fs';
-import { setTimeout as pause } from 'node:timers/promises';
+import { pause } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { type Check, describeRunning, locksOf, type Running } from './checks.ts';
 import { isCompiled } from './program.ts';
@@ -11,7 +11,7 @@ const LOOK_MS = 10;
 
 /** @throws Error when the process did not execute the program, or is gone */
 export async function executeAgain(daemon: Daemon, { pid }: Running, target: string): Promise<Check[]> {
-  const before = await locksOf(pid);
+  const before = locksOf(pid);
   const image = imageOf(pid);
   process.kill(pid, 'SIGUSR1');
   const until = performance.now() + LIMIT_MS;
@@ -24,7 +24,7 @@ export async function executeAgain(daemon: Daemon, { pid }: Running, target: str
     await pause(LOOK_MS);
   }
   const running = await answering(daemon, until);
-  const after = await locksOf(pid);
+  const after = locksOf(pid);
   const lost = [...before].filter((row) => !after.has(row));
   const kind = isCompiled(target) ? 'c' : 'node';
   return [
