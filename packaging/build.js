@@ -60,9 +60,9 @@ function assemble(parts) {
   put('bin/virt-lockctl', `${lib}/bin/virt-lockctl`, 0o755);
   link(`../lib/virtlockd-node/bin/virt-lockctl`, 'usr/bin/virt-lockctl');
   put('packaging/virtlockd-swap', `${lib}/bin/virtlockd-swap`, 0o755);
-  for (const file of ['start.cjs', 'virtlockd.cjs', 'virt-lockctl.cjs', 'swap.cjs'])
+  for (const file of ['start.cjs', 'virtlockd.cjs', 'start-lockctl.cjs', 'virt-lockctl.cjs', 'swap.cjs'])
     put(`dist/${file}`, `${lib}/dist/${file}`);
-  if (parts.cache !== undefined) put(parts.cache, `${lib}/dist/virtlockd.cache`);
+  for (const cache of parts.caches ?? []) put(cache, `${lib}/${cache}`);
   put(parts.addon, `${lib}/dist/posix.node`);
   // Of fs-ext what runs: the rest of it is how to build it.
   const fsExt = `${lib}/node_modules/fs-ext`;

@@ -41,7 +41,7 @@ function native(root, work, arch) {
       path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
       path.join(work, 'fs_ext.node'),
     ),
-    cache: 'dist/virtlockd.cache',
+    caches: ['dist/virtlockd.cache', 'dist/virt-lockctl.cache'],
   };
 }
 

@@ -32,6 +32,7 @@ export function toPath(bytes: string): Buffer {
 
 /** Resolves after so many milliseconds, or at once when the signal aborts. */
 export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted === true) return;
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener('abort', () => {
