@@ -2,6 +2,7 @@
 import { LogSettings } from '../admin/log-settings.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
+import type { Server } from '../rpc/server.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
 import { blockSignal, forgetSignalBlocked } from '../restart/signals.ts';
@@ -96,7 +97,7 @@ export function serve(input: ServeInput): void {
   };
   let daemon: Daemon;
   try {
-    daemon = predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor);
+    daemon = predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor, paths);
   } catch (error) {
     pidFile?.remove();
     throw error;
@@ -187,7 +188,7 @@ export function readPredecessor(stateFile: string): StateDocument | null {
   }
 }
 
-function resume(settings: DaemonSettings, document: StateDocument): Daemon {
+function resume(settings: DaemonSettings, document: StateDocument, paths: DaemonPaths): Daemon {
   const shape = (server: StateDocument['lockServer']): ServerShape => ({
     maxClients: server.max_clients,
     maxAnonymousClients: server.max_anonymous_clients,
@@ -198,8 +199,21 @@ function resume(settings: DaemonSettings, document: StateDocument): Daemon {
     ...(document.adminServer === null ? {} : { admin: shape(document.adminServer) }),
   });
   adoptState(daemon, document);
+  listenAnew(daemon.lockServer, paths.socket);
+  if (document.adminServer !== null) listenAnew(daemon.adminServer, paths.adminSocket);
   log.info(`Resumed with ${daemon.lockServer.clients.size} clients and ${daemon.lockspaces.count} locks`);
   return daemon;
+}
+
+/** For a server whose sockets were not what the document says: without any, nobody could come again. */
+function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, path: string): void {
+  if (server.listeners.length > 0) return;
+  try {
+    server.addListener(listenAt(path));
+  } catch (error) {
+    if (!(error instanceof SocketError)) throw error;
+    log.error(error.message);
+  }
 }
 
 const PID_FILE_HOST: PidFileHost = {

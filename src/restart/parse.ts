@@ -76,6 +76,8 @@ function integer(value: unknown, least: number, most: number): number {
 const u32 = (value: unknown): number => integer(value, 0, U32_MAX);
 const i32 = (value: unknown): number => integer(value, -0x80000000, DESCRIPTOR_MAX);
 const descriptor = (value: unknown): number => integer(value, 0, DESCRIPTOR_MAX);
+/** C 7.0.0 closes its sockets before it writes them down, as -1. */
+const maybeDescriptor = (value: unknown): number => integer(value, -1, DESCRIPTOR_MAX);
 const whole = (value: unknown): number => integer(value, 0, Number.MAX_SAFE_INTEGER);
 /** C writes -1 as an unsigned number; readers take both. */
 const u32OrMinusOne = (value: unknown): number => (value === -1 ? U32_MAX : u32(value));
@@ -92,7 +94,7 @@ function socket(value: unknown): SocketState {
   const from = object(value);
   const isClient = field(from, 'isClient', boolean);
   return {
-    fd: field(from, 'fd', descriptor),
+    fd: field(from, 'fd', maybeDescriptor),
     errfd: field(from, 'errfd', i32),
     pid: field(from, 'pid', i32),
     isClient,
