@@ -52,11 +52,14 @@ export class BlackBox implements Target {
   readonly peer = process.pid;
   readonly patience = 3000;
   private readonly kind: DaemonKind;
+  private readonly speaking: string;
   private daemon: LockDaemon | undefined;
   private lockspaces = new Set<string>();
 
-  constructor(kind: DaemonKind) {
+  /** @param speaking the version whose dialect ours speaks */
+  constructor(kind: DaemonKind, speaking = '12.8.0') {
     this.kind = kind;
+    this.speaking = speaking;
     this.name = kind;
   }
 
@@ -83,7 +86,8 @@ export class BlackBox implements Target {
     const script = 'mkdir -p "$1"/w; cd "$1"/w && exec "$2"';
     const { Lab } = await import('../../test/lab/root.ts');
     const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind);
-    const configuration = 'max_clients = 2000\n';
+    const dialect = this.kind === 'ours' ? `libvirt_version = "${this.speaking}"\n` : '';
+    const configuration = `max_clients = 2000\n${dialect}`;
     this.daemon = await startDaemon(this.kind, {
       lab,
       configuration,

@@ -30,7 +30,8 @@ export interface ExecuteOptions {
   readonly checkLocks: boolean;
 }
 
-class Failure extends Error {
+/** Thrown where a judge objects. */
+export class Failure extends Error {
   readonly problem: Problem;
   constructor(problem: Problem) {
     super(problem.detail);
@@ -49,7 +50,8 @@ interface Open {
   ended: boolean;
 }
 
-class Run {
+/** One run: a model and a daemon side by side. */
+export class Run {
   readonly model = new Model();
   readonly transcript: string[] = [];
   calls = 0;
@@ -60,7 +62,9 @@ class Run {
   private serial = 0;
   private at = 0;
 
-  constructor(target: Target, options: ExecuteOptions, directory: string) {
+  /** @param number tells this run's directory from those of others that the same daemon has seen */
+  constructor(target: Target, options: ExecuteOptions, number: number) {
+    const directory = runDirectory(number);
     this.target = target;
     this.options = options;
     this.directory = directory;
@@ -78,20 +82,28 @@ class Run {
     this.judgeEnd();
   }
 
-  /** Closes all connections; what is still held by then is for the target to give up. */
+  /** Closes all connections, and has the target give up what is still held by then. */
   end(): void {
     for (const [id, { link }] of this.links) {
       link.close();
       this.model.close(id);
     }
     this.links.clear();
+    if (this.target.death() !== null) return;
+    const held = [...this.model.held()].map(({ lockspace, name, owners }) => ({
+      lockspace,
+      name,
+      owners: [...owners],
+    }));
+    this.target.settle(held, [...this.model.lockspaces.keys()]);
   }
 
   private fail(judge: Problem['judge'], detail: string): never {
     throw new Failure({ judge, step: this.at, detail });
   }
 
-  private step(step: Step): void {
+  /** @throws Failure */
+  step(step: Step): void {
     switch (step.op) {
       case 'open':
         this.open(step.on);
@@ -222,7 +234,8 @@ class Run {
     if (wrong !== null) this.fail('reply', wrong);
   }
 
-  private judgeEnd(): void {
+  /** Whether all is as the model has it. @throws Failure */
+  judgeEnd(): void {
     const probe = this.target.open();
     if (probe === null) this.fail('answers-others', this.target.death() ?? 'no connection can be made');
     const ping = Buffer.alloc(28);
@@ -263,7 +276,7 @@ class Run {
 
 /** @param number tells this run's directory from those of others that the same daemon has seen */
 export function execute(steps: Sequence, target: Target, options: ExecuteOptions, number = 0): Outcome {
-  const run = new Run(target, options, runDirectory(number));
+  const run = new Run(target, options, number);
   let problem: Problem | null = null;
   try {
     run.perform(steps);
@@ -277,9 +290,5 @@ export function execute(steps: Sequence, target: Target, options: ExecuteOptions
       };
   }
   run.end();
-  if (target.death() === null) {
-    const held = [...run.model.held()].map(({ lockspace, name, owners }) => ({ lockspace, name, owners: [...owners] }));
-    target.settle(held, [...run.model.lockspaces.keys()]);
-  }
   return { problem, calls: run.calls, transcript: run.transcript };
 }

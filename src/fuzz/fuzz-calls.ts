@@ -113,6 +113,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
 
   await trial.reset();
   trial.run([{ op: 'open', on: 0 }]);
+  for (const steps of corpus) trial.run(steps);
+  coverage?.take();
   let descriptors = trial.target.descriptors();
   let memory = trial.target.memory();
 

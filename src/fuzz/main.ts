@@ -33,7 +33,9 @@ function trialOf(options: FuzzOptions, daemon = options.daemon): Trial {
     const missing = missingDaemon(kind);
     if (missing !== undefined) throw new Error(missing);
   }
-  return new Trial(new BlackBox(daemon), options.against === undefined ? undefined : new BlackBox(options.against));
+  const { against } = options;
+  if (against === undefined) return new Trial(new BlackBox(daemon), undefined);
+  return new Trial(new BlackBox(daemon, against), new BlackBox(against));
 }
 
 async function replay(options: FuzzOptions): Promise<number> {

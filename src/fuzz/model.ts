@@ -18,6 +18,8 @@ export interface Held {
   readonly file: Entry;
   /** Pids, one entry a hold. */
   readonly owners: number[];
+  /** By pid, when it came to hold this: at its end its resources go in that order. */
+  readonly since: Map<number, number>;
 }
 
 interface Registered {
@@ -69,6 +71,7 @@ export class Model {
   readonly connections = new Map<number, Connection>();
   /** What the daemon does from now on cannot be told any more. */
   lost = false;
+  private holds = 0;
 
   /** A connection made by a process. */
   open(id: number, peer: number): void {
@@ -99,7 +102,9 @@ export class Model {
     this.connections.delete(id);
     const { owner, peer } = connection;
     if (owner?.pid !== peer) return;
-    for (const resource of [...this.held()]) {
+    const holdings = [...this.held()].filter(({ since }) => since.has(peer));
+    holdings.sort((one, two) => (one.since.get(peer) ?? 0) - (two.since.get(peer) ?? 0));
+    for (const resource of holdings) {
       for (let left = resource.owners.filter((pid) => pid === peer).length; left > 0; left--) this.drop(resource, peer);
     }
   }
@@ -216,7 +221,7 @@ export class Model {
     const present = lockspace.get(name);
     if (present !== undefined) {
       if (!shared || (present.flags & SHARED) === 0) throw busy(name);
-      present.owners.push(pid);
+      this.hold(present, pid);
       return;
     }
     const create = (flags & AUTOCREATE) !== 0;
@@ -232,13 +237,22 @@ export class Model {
     for (const other of this.held()) {
       if (other.file === file && (!shared || (other.flags & SHARED) === 0)) throw busy(name);
     }
-    lockspace.set(name, { lockspace: directory, name, path, flags, file, owners: [pid] });
+    const resource = { lockspace: directory, name, path, flags, file, owners: [], since: new Map<number, number>() };
+    lockspace.set(name, resource);
+    this.hold(resource, pid);
+  }
+
+  private hold({ owners, since }: Held, pid: number): void {
+    owners.push(pid);
+    if (!since.has(pid)) since.set(pid, ++this.holds);
   }
 
   /** What is at the path: a file, or a free name when it may be created. */
   private lookUp(path: string, what: string, domain: number, create: boolean): Place {
     const place = this.tree.find(path, true);
     if (place === 'outside') throw new Unknown();
+    // Which of its reasons open(2) names first is its own affair.
+    if (create && path.endsWith('/')) throw new Refusal(38, domain, `${what}: `, true);
     if (typeof place === 'string') throw new Refusal(38, domain, `${what}: ${ERRNO_TEXT[place]}`);
     if (place.entry?.kind === 'directory') throw new Refusal(38, domain, `${what}: ${ERRNO_TEXT.EISDIR}`);
     if (place.slash) throw new Refusal(38, domain, `${what}: `, true);
@@ -255,8 +269,9 @@ export class Model {
   }
 
   private drop(resource: Held, pid: number): void {
-    const { owners, lockspace, name, flags, path, file } = resource;
+    const { owners, since, lockspace, name, flags, path, file } = resource;
     owners.splice(owners.indexOf(pid), 1);
+    if (!owners.includes(pid)) since.delete(pid);
     if (owners.length > 0) return;
     this.lockspaces.get(lockspace)?.delete(name);
     // A file that is still held, shared, by another name keeps its lock and so its path.
