@@ -153,33 +153,39 @@ export class Connection implements Pollable {
       // Its tail gone, the message goes on as the shorter one that it is now.
       this.held.writeUInt32BE(this.heldLength, 0);
     } else if (this.heldLength === 0 && this.unsent.length === 0) {
-      this.serve(input, start, end, descriptors);
+      this.serve(input, start, end, start, descriptors);
       return;
     }
+    const before = this.heldLength;
     this.hold(input, start, end);
-    if (this.unsent.length === 0) this.serveHeld(descriptors);
+    if (this.unsent.length === 0) this.serveHeld(before, descriptors);
   }
 
   /**
-   * Serves what is held, unless it is clear that its first message is not whole yet. Data bytes that were held already
-   * count as having brought their descriptors, which was seen when they came.
+   * Serves what is held, unless it is clear that its first message is not whole yet.
+   *
+   * @param newest where in it the bytes begin that have just come
    */
-  private serveHeld(descriptors = true): void {
+  private serveHeld(newest = this.heldLength, descriptors = false): void {
     const { held, heldLength } = this;
     if (heldLength < LENGTH_SIZE) return;
     const length = held.readUInt32BE(0);
     if (length <= MESSAGE_MAX && heldLength < length) return;
     this.held = NO_BYTES;
     this.heldLength = 0;
-    this.serve(held, 0, heldLength, descriptors);
+    this.serve(held, 0, heldLength, newest, descriptors);
   }
 
-  /** Serves every whole message between `start` and `end`, sends the replies, and holds the bytes that are left. */
-  private serve(bytes: Buffer, start: number, end: number, descriptors: boolean): void {
+  /**
+   * Serves every whole message between `start` and `end`, sends the replies, and holds the bytes that are left.
+   *
+   * @param newest where the bytes begin that have just come, with `descriptors` or not
+   */
+  private serve(bytes: Buffer, start: number, end: number, newest: number, descriptors: boolean): void {
     let at = start;
     out.length = 0;
     while (end - at >= LENGTH_SIZE && !this.closing) {
-      const size = this.sizeOf(bytes, at, end, descriptors);
+      const size = this.sizeOf(bytes, at, end, newest, descriptors);
       if (size < 0) {
         this.flush();
         this.close();
@@ -204,7 +210,7 @@ export class Connection implements Pollable {
    * Bytes that the message at `at` takes, with the data bytes that carry its descriptors, as far as can be told yet.
    * Negative when the peer is to be disconnected.
    */
-  private sizeOf(bytes: Buffer, at: number, end: number, descriptors: boolean): number {
+  private sizeOf(bytes: Buffer, at: number, end: number, newest: number, descriptors: boolean): number {
     const length = bytes.readUInt32BE(at);
     // C reads what is too short for a header to its end before it objects.
     if (length >= LENGTH_SIZE && length < MESSAGE_MIN && end - at < length) return length;
@@ -215,9 +221,10 @@ export class Connection implements Pollable {
     if (end - at < length || bytes.readInt32BE(at + TYPE_OFFSET) !== MessageType.CALL_WITH_FDS) return length;
     const count = length < MESSAGE_MIN + 4 ? DESCRIPTORS_MAX + 1 : bytes.readUInt32BE(at + MESSAGE_MIN);
     if (count > DESCRIPTORS_MAX) return -1;
-    // A data byte without its descriptor ends the connection, as in C. The kernel ends a read behind the byte that a
-    // descriptor came with, so it is told for the last byte of a read, and every byte before has been checked already.
-    return end - at > length && count > 0 && !descriptors ? -1 : length + count;
+    // A data byte without its descriptor ends the connection, as in C. The kernel ends a read behind what a descriptor
+    // came with, so a read brings one such byte at most; those that came before have been looked at already.
+    const dataBytes = Math.min(end, at + length + count) - Math.max(at + length, newest);
+    return dataBytes > 1 || (dataBytes === 1 && !descriptors) ? -1 : length + count;
   }
 
   /** Keeps bytes for later, in a buffer that grows with what arrives and not with what a length word promises. */

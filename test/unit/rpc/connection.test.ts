@@ -182,6 +182,22 @@ describe('a connection', () => {
       }
     });
 
+    it('closes when one descriptor comes with more data bytes than one', async () => {
+      const other = new Link();
+      other.connection.start();
+      other.send(withDescriptors(1, 3));
+      other.send(message(2), [0]);
+      await until('it ends', () => other.ended);
+      assert.equal(other.served.length, 0);
+      other.dispose();
+    });
+
+    it('serves what comes in one go with the last data byte', async () => {
+      link.send(withDescriptors(1, 1));
+      link.send(Buffer.concat([Buffer.from([0]), message(2)]), [0]);
+      await until('both are served', () => link.served.length === 2);
+    });
+
     it('drops those that nobody announced', async () => {
       const before = openDescriptors();
       for (let serial = 1; serial <= 50; serial++) link.send(message(serial), [0, 1, 2]);
