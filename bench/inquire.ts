@@ -22,7 +22,9 @@ const checkout = path.resolve(import.meta.dirname, '..');
 const uuid = Buffer.alloc(16, 7);
 
 const root = mkdtempSync(path.join(tmpdir(), 'virtlockd-inquire-'));
-const daemon = spawn(path.join(checkout, 'bin/virtlockd'), ['--root', root], { stdio: ['ignore', 'ignore', 'inherit'] });
+const daemon = spawn(path.join(checkout, 'bin/virtlockd'), ['--root', root], {
+  stdio: ['ignore', 'ignore', 'inherit'],
+});
 const sockets = path.join(root, 'run/libvirt');
 
 function median(values: readonly number[]): number {
@@ -33,7 +35,10 @@ async function connect(owner: number): Promise<Client> {
   for (let attempt = 0; ; attempt++) {
     try {
       const client = await Client.connect(path.join(sockets, 'virtlockd-sock'));
-      await client.call(lockProgram, 'register', { owner: { uuid, name: `guest${owner}`, id: owner, pid: owner }, flags: 0 });
+      await client.call(lockProgram, 'register', {
+        owner: { uuid, name: `guest${owner}`, id: owner, pid: owner },
+        flags: 0,
+      });
       return client;
     } catch (error) {
       if (attempt === 200) throw error;

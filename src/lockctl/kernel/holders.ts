@@ -62,13 +62,15 @@ export function fileId(path: string): FileId | null {
 
 /** Every process of this host that has locked the file's first byte; with those of OFD locks as far as /proc lets look. */
 export function findOutsiders(file: FileId): Outsider[] {
-  const rows = readLocks().filter(
-    (row) => (row.kind === 'POSIX' || row.kind === 'OFDLCK') && isOnFile(row, file) && coversFirstByte(row),
-  );
+  const rows = readLocks().filter((row) => row.inode === file.inode && coversFirstByte(row));
   const found: Outsider[] = [];
   for (const row of rows) {
-    if (row.kind === 'POSIX') found.push(outsider(row.pid, 'POSIX', row));
-    else for (const pid of openersWithLock(file)) found.push(outsider(pid, 'OFD', row));
+    if (row.kind === 'POSIX') {
+      // Inodes of other file systems have the same numbers; and some file systems have two device numbers.
+      if (isOnFile(row, file) || openedBy(row.pid, file).length > 0) found.push(outsider(row.pid, 'POSIX', row));
+    } else if (row.kind === 'OFDLCK') {
+      for (const pid of openersWithLock(file)) found.push(outsider(pid, 'OFD', row));
+    }
   }
   const seen = new Set<string>();
   return found.filter(({ pid, kind }) => !seen.has(`${pid} ${kind}`) && seen.add(`${pid} ${kind}`));
@@ -90,18 +92,21 @@ export function describeProcess(pid: number): { program: string; guest: string }
 
 /** Processes with an open descriptor of the file whose fdinfo shows an OFD lock on its first byte. */
 function openersWithLock(file: FileId): number[] {
-  const found: number[] = [];
-  for (const entry of list('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    const pid = Number(entry);
-    const holds = list(`/proc/${entry}/fd`).some((fd) => {
-      const opened = fileId(`/proc/${entry}/fd/${fd}`);
-      if (opened?.inode !== file.inode || opened.device !== file.device) return false;
-      return descriptorLocks(pid, Number(fd)).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
-    });
-    if (holds) found.push(pid);
-  }
-  return found;
+  const isLocked = (pid: number) => (descriptor: number) =>
+    descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
+  return list('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => openedBy(pid, file).some(isLocked(pid)));
+}
+
+/** A process's descriptors of the file. */
+function openedBy(pid: number, file: FileId): number[] {
+  const isOpen = (descriptor: string): boolean => {
+    const opened = fileId(`/proc/${pid}/fd/${descriptor}`);
+    return opened?.inode === file.inode && opened.device === file.device;
+  };
+  return list(`/proc/${pid}/fd`).filter(isOpen).map(Number);
 }
 
 /** A directory of /proc, empty when it is gone or another user's. */

@@ -61,11 +61,11 @@ export function splitDevice(device: number): { major: number; minor: number } {
   };
 }
 
-/** Whether the row's file is this one. Where device numbers disagree for the reason above the inode alone must do. */
+/** Whether the row's file is this one. On file systems of the kind above it may be although this says no. */
 export function isOnFile({ major, minor, inode }: KernelLock, file: { device: number; inode: bigint }): boolean {
   if (inode !== file.inode) return false;
   const device = splitDevice(file.device);
-  return (major === device.major && minor === device.minor) || device.major === 0;
+  return major === device.major && minor === device.minor;
 }
 
 /** Whether a lock covers the one byte that lock daemons lock. */

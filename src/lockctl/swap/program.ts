@@ -81,19 +81,20 @@ export function install(target: string, at: string): Installation {
     const present = lstatSync(at);
     const link = present.isSymbolicLink() ? readlinkSync(at) : null;
     if (isSame(target, at) && link === null) return NOTHING_TO_DO;
-    if (link === null) {
-      if (existsSync(kept) && !isSame(kept, at)) {
-        throw new Error(`${kept} is there already, and is something else: move it away first`);
-      }
-      if (!existsSync(kept)) linkSync(at, kept);
+    // A link to another of our own programs is nothing that somebody will want back.
+    const isKept = link === null || isCompiled(at);
+    if (isKept && existsSync(kept) && !isSame(kept, at)) {
+      throw new Error(`${kept} is there already, and is something else: move it away first`);
     }
+    // Of a link this makes another name, too.
+    if (isKept && !existsSync(kept)) linkSync(at, kept);
     if (target === kept) linkSync(kept, fresh);
     else symlinkSync(target, fresh);
     renameSync(fresh, at);
     return {
       undo: () => {
         rmSync(fresh, { force: true });
-        if (link === null) renameSync(kept, at);
+        if (isKept) renameSync(kept, at);
         else {
           symlinkSync(link, fresh);
           renameSync(fresh, at);
