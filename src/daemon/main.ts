@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { posix } from '../posix/posix.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
-import { CHECK_BANNER, CHECK_FAILED } from '../restart/successor.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
 import { daemonArguments, startDaemon, takeStartReport } from './daemonize.ts';
@@ -191,7 +191,8 @@ function isWritable(file: string): boolean {
 function checkState(file: string): number {
   try {
     parseDocument(parseJson(readFileSync(file)));
-    process.stdout.write(`${CHECK_BANNER}\n`);
+    const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
+    process.stdout.write(`${CHECK_BANNER}\n${formatCommand(command)}`);
     return EXIT.ok;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

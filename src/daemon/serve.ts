@@ -5,7 +5,7 @@ import { parseVersion } from '../rpc/dialect.ts';
 import type { Server } from '../rpc/server.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
-import { blockSignal, forgetSignalBlocked } from '../restart/signals.ts';
+import { blockSignal } from '../restart/signals.ts';
 import { captureState, descriptorsOf } from '../restart/capture.ts';
 import type { OwnState, StateDocument } from '../restart/document.ts';
 import { magicOf, parseDocument, parseJson } from '../restart/parse.ts';
@@ -130,7 +130,6 @@ export function serve(input: ServeInput): void {
   process.on('SIGUSR1', () => {
     if (!ending) void reexec.request();
   });
-  forgetSignalBlocked();
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();

@@ -17,10 +17,10 @@ import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec } from './close-on-exec.ts';
-import { blockSignal, SIGNAL_BLOCKED, SIGUSR1 } from './signals.ts';
+import { blockSignal, SIGUSR1 } from './signals.ts';
 import { formatDocument, type OwnState } from './document.ts';
 import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
-import { proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
+import { checkStillFit, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -136,25 +136,27 @@ export class Reexec {
       } catch (error) {
         throw new StateFileError((error as Error).message);
       }
-    } else writeStateFile(stateFile, document);
+    } else {
+      checkStillFit(successor, document);
+      writeStateFile(stateFile, document);
+    }
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state)];
     blockSignal(true);
     try {
       setCloseOnExec(descriptors, false);
-      const own = successor.kind === 'own';
+      // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
+      const command = successor.kind === 'own' ? successor.command : ([] as const);
+      const words = [...command, program, ...args];
+      const [file = program] = words;
       // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
-      const ignored = own ? 0 : SIGUSR1;
-      const variables: NodeJS.ProcessEnv = {
-        ...process.env,
-        ...this.options.environment(),
-        ...(own ? { [SIGNAL_BLOCKED]: '1' } : {}),
-      };
+      const ignored = successor.kind === 'own' ? 0 : SIGUSR1;
+      const variables: NodeJS.ProcessEnv = { ...process.env, ...this.options.environment() };
       const environment = Object.entries(variables).map(([name, value]) => `${name}=${value ?? ''}`);
-      const status = posix.execve([program], [program, ...args], environment, ignored);
+      const status = posix.execve([file], words, environment, ignored);
       setCloseOnExec(descriptors, true);
-      throw new ExecError(`cannot execute ${program}: ${strerror(status)}`);
+      throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
       blockSignal(false);

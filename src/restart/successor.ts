@@ -7,7 +7,13 @@ import { parseVersion, type VersionNumber } from '../rpc/dialect.ts';
 import { C_DOCUMENT_MAX } from './document.ts';
 
 /** What the program at our path is. */
-export type Successor = { readonly kind: 'own' } | { readonly kind: 'c'; readonly version: string };
+export type Successor =
+  | {
+      readonly kind: 'own';
+      /** What the program's launcher executes: the runtime and its arguments, up to the path of the program. */
+      readonly command: readonly [string, ...string[]];
+    }
+  | { readonly kind: 'c'; readonly version: string };
 
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
@@ -77,7 +83,8 @@ export async function proveSuccessor(
 ): Promise<Successor> {
   const check = await run(program, ['--check-state', stateFile], limit);
   if (check.output.startsWith(CHECK_BANNER)) {
-    if (check.status === 0) return { kind: 'own' };
+    const command = parseCommand(check.output.slice(CHECK_BANNER.length));
+    if (check.status === 0 && command !== null) return { kind: 'own', command };
     const reason = check.output.slice(CHECK_BANNER.length).trim();
     throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? describe(check) : reason}`);
   }
@@ -91,6 +98,31 @@ export async function proveSuccessor(
   if (number === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
   checkForC(document, number, version);
   return { kind: 'c', version };
+}
+
+/** What `--check-state` prints for a good document, behind its banner. */
+export function formatCommand(command: readonly string[]): string {
+  return `${JSON.stringify(command)}\n`;
+}
+
+function parseCommand(text: string): readonly [string, ...string[]] | null {
+  try {
+    const words = JSON.parse(Buffer.from(text, 'latin1').toString('utf8')) as unknown;
+    if (!Array.isArray(words) || !words.every((word) => typeof word === 'string')) return null;
+    const [first, ...rest] = words;
+    return first === undefined ? null : [first, ...rest];
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * A document may have changed since it was proven. To another of our kind that makes no difference; a C daemon has limits.
+ *
+ * @throws UnfitSuccessor
+ */
+export function checkStillFit(successor: Successor, document: Buffer): void {
+  if (successor.kind === 'c') checkForC(document, parseVersion(successor.version) ?? 0, successor.version);
 }
 
 /** Whether a C daemon of this version can read the document; it exits with all locks lost if not. */

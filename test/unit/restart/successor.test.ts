@@ -49,7 +49,11 @@ describe('the proof of a successor', () => {
     `#!/bin/sh\n[ "$1" = --check-state ] || exit 9\nprintf 'virtlockd state document check 1\\n${lines}'\nexit ${status}\n`;
 
   it('accepts our own program, which reads the very document', async () => {
-    assert.deepEqual(await outcome(path.join(checkout, 'bin/virtlockd')), { kind: 'own' });
+    const successor = await outcome(path.join(checkout, 'bin/virtlockd'));
+    assert.ok(typeof successor === 'object' && successor.kind === 'own');
+    const [node, ...words] = successor.command;
+    assert.equal(path.basename(node), 'node');
+    assert.deepEqual(words, ['--disable-sigusr1', path.join(checkout, 'dist/start.cjs')]);
   });
 
   it('refuses our own program when it cannot read the document, and says why', async () => {
@@ -58,7 +62,8 @@ describe('the proof of a successor', () => {
   });
 
   it('hears what a program of our kind says', async () => {
-    assert.deepEqual(await prove(own('', 0)), { kind: 'own' });
+    assert.deepEqual(await prove(own('["/bin/node","start"]\\n', 0)), { kind: 'own', command: ['/bin/node', 'start'] });
+    assert.equal(await prove(own('', 0)), 'PROGRAM cannot read the state: exited with 0');
     assert.equal(await prove(own('a reason\\n', 3)), 'PROGRAM cannot read the state: a reason');
     assert.equal(await prove(own('', 3)), 'PROGRAM cannot read the state: exited with 3');
   });
@@ -119,6 +124,7 @@ describe('the proof of a successor', () => {
   });
 
   it('does not wait for what a good program leaves behind', async () => {
-    assert.deepEqual(await prove(own('', 0).replace('exit 0', 'sleep 30 &\nexit 0')), { kind: 'own' });
+    const program = own('["/bin/node"]\\n', 0).replace('exit 0', 'sleep 30 &\nexit 0');
+    assert.deepEqual(await prove(program), { kind: 'own', command: ['/bin/node'] });
   });
 });
