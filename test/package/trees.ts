@@ -1,0 +1,39 @@
+/** The Debian releases the package is installed in, each a tree with its own libvirt, and what a test needs for that. */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Generation, missingLab } from '../lab/requirements.ts';
+import { checkout, Lab } from '../lab/root.ts';
+
+export interface Release {
+  readonly name: string;
+  readonly generation: Generation;
+  readonly tree: string;
+}
+
+const trees = process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab';
+
+/** The machine's own Debian 12 is not used: its tree is one that nothing else was installed in. */
+export const debian12: Release = {
+  name: 'Debian 12',
+  generation: '9.0.0',
+  tree: join(trees, 'bookworm-systemd'),
+};
+export const debian13: Release = { name: 'Debian 13', generation: '11.3.0', tree: join(trees, 'trixie') };
+
+/** Why the package cannot be built or installed in that release here, or undefined. */
+export function missingRelease({ tree, generation }: Release): string | undefined {
+  const lab = missingLab(generation);
+  if (lab !== undefined) return lab;
+  if (!existsSync(join(tree, '.virtlockd-lab'))) return `${tree} is not built (scripts/lab.sh)`;
+  if (!existsSync(join(checkout, 'dist/virtlockd.cjs'))) return 'dist/virtlockd.cjs is not built (npm run build)';
+  for (const tool of ['dpkg-deb', 'strip', 'objdump']) {
+    if (spawnSync(tool, ['--version']).status !== 0) return `${tool} is not installed`;
+  }
+  return undefined;
+}
+
+/** A lab of that release. */
+export async function openRelease({ generation, tree }: Release): Promise<Lab> {
+  return Lab.open(generation, [], tree);
+}
