@@ -11,6 +11,7 @@ import { failpoint } from './failpoint.ts';
 import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
 import {
   image,
+  imageStart,
   listensAt,
   type LockDaemon,
   locksOf,
@@ -66,20 +67,22 @@ async function peerOf(admin: Client, client: ClientRef): Promise<number> {
 
 /**
  * Why the daemon must not be signalled now. It tells nobody who has registered; but it does not know who a client is before
- * that one's first call, and the first call of everything that speaks this protocol is to register.
+ * that one's first call, and the first call of everything that speaks this protocol is to register. After an exec it has
+ * forgotten; but who was connected before that had registered, or it would not have come through.
  */
-async function obstacle(admin: Client, force: boolean): Promise<string | undefined> {
+async function obstacle(pid: number, admin: Client, force: boolean): Promise<string | undefined> {
+  const began = imageStart(pid);
   for (const client of await clientsOf(admin)) {
-    let pid: number;
+    let peer: number;
     try {
-      pid = await peerOf(admin, client);
+      peer = await peerOf(admin, client);
     } catch (error) {
       if (!(error instanceof RemoteFailure)) throw error;
-      if (force) continue;
+      if (force || Number(client.timestamp) < began) continue;
       return `client ${client.id} is connected and has called nothing yet, which libvirt's lock daemon does not survive; virt-admin client-disconnect ends it`;
     }
-    if (pid !== process.pid && LIBVIRT.test(path.basename(programOf(pid) ?? ''))) {
-      return `process ${pid} of libvirt's has a request under way`;
+    if (LIBVIRT.test(path.basename(programOf(peer) ?? ''))) {
+      return `process ${peer} of libvirt's has a request under way`;
     }
   }
   return undefined;
@@ -243,7 +246,7 @@ async function freeze(pid: number, admin: Client, limits: Limits, force: boolean
   for (;;) {
     const { length } = await clientsOf(admin);
     await setLimits(admin, { clients: length, unauthenticated: length });
-    const why = await obstacle(admin, force);
+    const why = await obstacle(pid, admin, force);
     // As many as the limit allows: nobody can have come since they were looked at.
     if (why === undefined && (await clientsOf(admin)).length === length) return length;
     if (performance.now() > until) throw new Unsafe(why ?? 'clients come and go');

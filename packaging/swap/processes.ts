@@ -148,3 +148,19 @@ export function listensAt(pid: number, ending: string): string | undefined {
   }
   return undefined;
 }
+
+/**
+ * When the present image of a C daemon began, in seconds since 1970: it writes its pid file anew at every exec.
+ * 0 when it has none.
+ */
+export function imageStart(pid: number): number {
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      if (!readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith('.pid')) continue;
+      return Math.floor(statSync(`/proc/${pid}/fd/${fd}`).mtimeMs / 1000);
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  return 0;
+}

@@ -100,8 +100,8 @@ export class Scene {
 
   /** What a swap may leave behind when it is killed, and must not in the end. */
   leftovers(): string[] {
-    const run = readdirSync(this.lab.outside('/run')).filter((name) => name.startsWith("virtlockd-"));
-    const sbin = readdirSync(this.lab.outside('/usr/sbin')).filter((name) => name.startsWith("virtlockd."));
+    const run = readdirSync(this.lab.outside('/run')).filter((name) => name.startsWith('virtlockd-'));
+    const sbin = readdirSync(this.lab.outside('/usr/sbin')).filter((name) => name.startsWith('virtlockd.'));
     return [...run, ...sbin];
   }
 

@@ -1,0 +1,145 @@
+/** When the package must not swap, or cannot: the daemon goes on as it was, and the operator is told. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { LockRow } from '../lab/observe.ts';
+import { reexecute, startDaemon } from '../lab/daemon.ts';
+import { eventually } from '../lab/process.ts';
+import { skipIf } from '../lab/requirements.ts';
+import { lock } from '../lab/wire.ts';
+import { packageFile, variant } from './deb.ts';
+import { program, Scene } from './scene.ts';
+import { debian12, missingRelease, openRelease } from './trees.ts';
+
+const swap = '/usr/lib/virtlockd-node/bin/virtlockd-swap';
+
+describe('the package, where a swap cannot be', function () {
+  this.timeout(120_000);
+  let scene: Scene;
+  let held: LockRow[];
+  let started: number;
+
+  before(async function () {
+    skipIf(this, missingRelease(debian12));
+    packageFile();
+    scene = await Scene.open(debian12);
+    started = Date.now();
+    held = scene.locks();
+  });
+
+  after(async () => {
+    await (scene as Scene | undefined)?.close();
+  });
+
+  it('leaves a C daemon alone while a client has called nothing: it would exit', async () => {
+    // The C daemon forgets who has called when it is executed again; who was there before that had registered.
+    await eventually('another second has begun', () => Math.floor(Date.now() / 1000) > Math.floor(started / 1000));
+    await reexecute(scene.daemon);
+    const silent = await scene.daemon.connect();
+    const said = await scene.must('dpkg', ['--install', packageFile()]);
+    assert.match(said, /is left as it is: client \d+ is connected and has called nothing yet/);
+    assert.match(said, /let it go on in this\n.*\/virtlockd-swap\n/);
+    assert.equal(scene.runs(), 'c');
+    assert.deepEqual(scene.locks(), held);
+    assert.equal(await scene.maxClients(), 1024);
+    silent.close();
+    assert.match(await scene.must(swap, []), /goes on in \/usr\/sbin\/virtlockd, 3 locks held/);
+    assert.equal(scene.runs(), 'own');
+    assert.deepEqual(scene.locks(), held);
+    await scene.assertServes();
+  });
+
+  it('leaves the old program running when an upgrade does not run, and says so', async () => {
+    const before = scene.image();
+    const broken = variant('0.2.0', scene.lab.directory, (tree) => {
+      writeFileSync(join(tree, 'usr/lib/virtlockd-node/dist/virtlockd.cjs'), 'throw new Error("broken");\n');
+    });
+    const said = await scene.must('dpkg', ['--install', broken], 1);
+    assert.match(said, /goes on with the program that it had: \/usr\/sbin\/virtlockd does not run: [^]*broken/);
+    assert.equal(scene.image(), before);
+    assert.deepEqual(scene.locks(), held);
+    await scene.assertServes();
+    // The daemon itself refuses it, too.
+    process.kill(scene.daemon.pid, 'SIGUSR1');
+    await scene.assertServes();
+    assert.equal(scene.image(), before);
+  });
+
+  it('is executed again by the next good upgrade', async () => {
+    const before = scene.image();
+    await scene.must('dpkg', ['--install', variant('0.3.0', scene.lab.directory, () => undefined)]);
+    assert.notEqual(scene.image(), before);
+    assert.deepEqual(scene.locks(), held);
+    await scene.assertServes();
+  });
+
+  it('is not removed while it holds what the C daemon cannot read', async () => {
+    const name = Buffer.concat([Buffer.from(join(scene.lab.directory, 'name-')), Buffer.from([0xff])]);
+    writeFileSync(name, '');
+    await scene.holder.must(lock.acquire('', name));
+    const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
+    assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
+    assert.equal(scene.runs(), 'own');
+    assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+    assert.equal(scene.locks().length, held.length + 1);
+    await scene.holder.must(lock.release('', name));
+    await scene.must('dpkg', ['--purge', 'virtlockd-node']);
+    assert.equal(scene.runs(), 'c');
+    assert.deepEqual(scene.locks(), held);
+    await scene.assertServes();
+    await scene.assertGone();
+  });
+});
+
+describe("the package without libvirt's", function () {
+  this.timeout(120_000);
+
+  it('brings configuration, sockets and all, and goes when it holds nothing', async function () {
+    skipIf(this, missingRelease(debian12));
+    const lab = await openRelease(debian12);
+    try {
+      const run = async (status: number, ...command: readonly string[]): Promise<string> => {
+        const [name = '', ...args] = command;
+        const { code, stdout, stderr } = await lab.run(name, args);
+        assert.equal(code, status, stdout + stderr);
+        return stdout + stderr;
+      };
+      // Mounted over in every lab, which its removal does not expect.
+      const mounted = ['/etc', '/var/lib', '/var/cache', '/var/log'].map((parent) => `${parent}/libvirt`);
+      await run(0, 'umount', ...mounted);
+      await run(0, 'dpkg', '--purge', '--force-depends', 'libvirt-daemon-system', 'libvirt-daemon');
+      for (const file of ['/usr/sbin/virtlockd', '/etc/libvirt/virtlockd.conf', '/etc/default/virtlockd']) {
+        assert.equal(existsSync(lab.outside(file)), false, file);
+      }
+      await run(0, 'dpkg', '--install', packageFile());
+      const configuration = lab.outside('/etc/libvirt/virtlockd.conf');
+      const pristine = readFileSync(configuration, 'latin1');
+      assert.equal(pristine, readFileSync(lab.outside('/usr/share/virtlockd-node/virtlockd.conf'), 'latin1'));
+      assert.equal(existsSync(lab.outside('/etc/default/virtlockd')), true);
+      assert.equal(existsSync(lab.outside('/etc/systemd/system/sockets.target.wants/virtlockd.socket')), true);
+      writeFileSync(configuration, `${pristine}max_clients = 77\n`);
+      await run(0, 'dpkg', '--install', packageFile());
+      assert.match(readFileSync(configuration, 'latin1'), /max_clients = 77/);
+
+      const daemon = await startDaemon('9.0.0', { lab });
+      const holder = await daemon.connect();
+      await holder.must(lock.register({ pid: 5_000_000 }));
+      writeFileSync(join(lab.directory, 'held'), '');
+      await holder.must(lock.acquire('', join(lab.directory, 'held')));
+      assert.match(
+        await run(1, 'dpkg', '--purge', 'virtlockd-node'),
+        /holds 1 locks, and there is no other lock daemon/,
+      );
+      await holder.must(lock.release('', join(lab.directory, 'held')));
+      holder.close();
+      await run(0, 'dpkg', '--purge', 'virtlockd-node');
+      assert.equal((await daemon.process.exited).code, 0);
+      assert.equal(existsSync(lab.outside('/usr/sbin/virtlockd')), false);
+      assert.equal(existsSync(lab.outside('/etc/systemd/system/sockets.target.wants/virtlockd.socket')), false);
+      assert.equal(existsSync(configuration), true, 'a changed configuration stays');
+      assert.equal(existsSync(lab.outside('/etc/default/virtlockd')), false);
+    } finally {
+      await lab.close();
+    }
+  });
+});

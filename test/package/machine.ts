@@ -1,0 +1,114 @@
+/** A Debian 12 with a real systemd as its first process: the release's tree, booted by systemd-nspawn. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, chmodSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { eventually, type Finished, GivenUp, Running } from '../lab/process.ts';
+import { Peer } from '../lab/wire.ts';
+import { debian12, missingRelease } from './trees.ts';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** Why no machine can be booted here, or undefined. */
+export function missingMachine(): string | undefined {
+  try {
+    accessSync('/usr/bin/systemd-nspawn', constants.X_OK);
+  } catch {
+    return 'systemd-nspawn is not installed (package systemd-container)';
+  }
+  return missingRelease(debian12);
+}
+
+export class Machine {
+  /** The same path inside and outside. */
+  readonly directory: string;
+  readonly #nspawn: ChildProcess;
+  readonly #init: number;
+
+  private constructor(directory: string, nspawn: ChildProcess, init: number) {
+    this.directory = directory;
+    this.#nspawn = nspawn;
+    this.#init = init;
+  }
+
+  /** Boots one and waits until its sockets listen. @throws Error with what it printed */
+  static async boot(): Promise<Machine> {
+    const directory = mkdtempSync(join(tmpdir(), 'virtlockd-machine-'));
+    chmodSync(directory, 0o755);
+    const log = join(directory, 'console.log');
+    const output = openSync(log, 'w');
+    const script = [join(here, 'boot.sh'), debian12.tree, directory];
+    const nspawn = spawn('unshare', ['--mount', '--propagation', 'private', ...script], {
+      stdio: ['ignore', output, output],
+    });
+    closeSync(output);
+    try {
+      const init = await eventually('the machine has booted', () => listening(nspawn), 60_000);
+      return new Machine(directory, nspawn, init);
+    } catch (error) {
+      const said = readFileSync(log, 'latin1');
+      nspawn.kill();
+      rmSync(directory, { recursive: true, force: true });
+      throw new Error(`${(error as Error).message}\n${said}`, { cause: error });
+    }
+  }
+
+  /** The outside path of a path in it. */
+  outside(inside: string): string {
+    return `/proc/${this.#init}/root${inside}`;
+  }
+
+  async run(command: string, ...args: readonly string[]): Promise<Finished> {
+    const namespaces = ['--mount', '--pid', '--uts', '--ipc', '--net', '--cgroup', '--root', '--wd'];
+    const environment = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive'];
+    const enter = ['--target', String(this.#init), ...namespaces, '--', 'env', '--ignore-environment', ...environment];
+    const child = spawn('nsenter', [...enter, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    return new Running(child, command).exited;
+  }
+
+  /** As run. @throws Error with what was said when it fails; returns its standard output. */
+  async must(command: string, ...args: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.run(command, ...args);
+    if (code !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);
+    return stdout.trim();
+  }
+
+  /** Properties of virtlockd.service, by name. */
+  async service(): Promise<Record<string, string>> {
+    const shown = await this.must('systemctl', 'show', 'virtlockd.service');
+    return Object.fromEntries(shown.split('\n').map((line) => line.split(/=(.*)/s)) as [string, string][]);
+  }
+
+  /** POSIX locks that a process of it holds, as /proc/locks shows them inside: access and inode. */
+  async locksOf(pid: string): Promise<string[]> {
+    const table = await this.must('cat', '/proc/locks');
+    const rows = table.split('\n').map((line) => line.split(/\s+/));
+    return rows.flatMap(([, kind, , access, owner, file]) =>
+      kind === 'POSIX' && owner === pid ? [`${access ?? ''} ${file ?? ''}`] : [],
+    );
+  }
+
+  async connect(): Promise<Peer> {
+    return Peer.connect(this.outside('/run/libvirt/virtlockd-sock'));
+  }
+
+  async stop(): Promise<void> {
+    const ended = this.#nspawn.exitCode === null ? once(this.#nspawn, 'exit') : undefined;
+    // The machine's first process takes this for an order to halt at once.
+    process.kill(this.#init, 'SIGKILL');
+    await ended;
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** The pid of the first process once it listens at the daemon's socket. */
+function listening(nspawn: ChildProcess): number | undefined {
+  if (nspawn.exitCode !== null || nspawn.pid === undefined) throw new GivenUp('systemd-nspawn has ended');
+  const [child = ''] = readFileSync(`/proc/${nspawn.pid}/task/${nspawn.pid}/children`, 'latin1').trim().split(' ');
+  if (child === '') return undefined;
+  accessSync(`/proc/${child}/root/run/libvirt/virtlockd-sock`);
+  accessSync(`/proc/${child}/root/run/systemd/system`);
+  return Number(child);
+}
