@@ -276,6 +276,19 @@ export async function restoreLimits({ pid }: LockDaemon): Promise<void> {
   admin.close();
 }
 
+/** Waits until the new program serves: behind its launcher it takes a moment. */
+async function answered(socket: string | undefined): Promise<void> {
+  if (socket === undefined) return;
+  try {
+    const admin = await Client.connect(socket);
+    await admin.call(adminProgram, 'getLibVersion', undefined);
+    admin.close();
+  } catch (error) {
+    // Another user's daemon closes the connection, but not before it has accepted it.
+    if (!(error instanceof ConnectionLost)) throw error;
+  }
+}
+
 /**
  * Asks this package's daemon to execute its path again, whatever lies there: it proves that itself, and refuses what it
  * cannot hand over to.
@@ -284,9 +297,11 @@ export async function restoreLimits({ pid }: LockDaemon): Promise<void> {
 export async function reexecute({ pid }: LockDaemon): Promise<Report> {
   const locks = leases(pid);
   const before = image(pid);
+  const socket = listensAt(pid, '/virtlockd-admin-sock');
   process.kill(pid, 'SIGUSR1');
   failpoint('signalled');
   await exchanged(pid, before);
+  await answered(socket);
   return report(pid, locks);
 }
 
