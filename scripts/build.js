@@ -40,5 +40,5 @@ async function program(entry, name, start, warmUp) {
   if (!existsSync(path.join(dist, `${name}.cache`))) throw new Error(`no code cache was made for ${name}`);
 }
 
-await program('src/daemon/main.ts', 'virtlockd', 'start.cjs', ['virtlockd', '--version']);
+await program('src/daemon/main.ts', 'virtlockd', 'start.cjs', []);
 await program('src/lockctl/main.ts', 'virt-lockctl', 'start-lockctl.cjs', ['--connect', dist, 'who', '/']);

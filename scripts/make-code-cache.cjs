@@ -1,6 +1,7 @@
 /**
  * make-code-cache.cjs DIST NAME [ARGUMENT...]: makes the code cache of DIST/NAME.cjs. Loads it as start.cjs does, runs it on
  * the arguments so that what a start needs has been compiled, and writes down what V8 has by then. Run by the pinned Node.js.
+ * Without arguments they are those of warm-up-daemon.cjs.
  */
 'use strict';
 const { readFileSync, renameSync, writeFileSync } = require('node:fs');
@@ -14,5 +15,6 @@ process.on('exit', () => {
   writeFileSync(`${dist}/${name}.cache.new`, script.createCachedData());
   renameSync(`${dist}/${name}.cache.new`, `${dist}/${name}.cache`);
 });
-process.argv = [process.argv[0], `${dist}/start.cjs`, ...args];
+const words = args.length > 0 ? args : require('./warm-up-daemon.cjs')();
+process.argv = [process.argv[0], `${dist}/start.cjs`, ...words];
 script.runInThisContext()(exports, require, module, filename, dist);
