@@ -187,17 +187,18 @@ export function inodeOf(path: ByteString): string | null {
 /** A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno. */
 export function makeDirectories(path: ByteString): number {
   if (path === '') return -EINVAL;
-  const status = makeOneDirectory(path);
+  const status = makeWithParents(path);
+  if (status !== -EEXIST) return status;
+  // One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either.
+  return posix.fileType(path) === DIRECTORY ? 0 : -ENOTDIR;
+}
+
+/** Returns -EEXIST when something is there, whatever it is: of a parent, C finds out by using it. */
+function makeWithParents(path: ByteString): number {
+  const status = posix.makeDirectory(path);
   if (status !== -ENOENT) return status;
   const slash = path.replace(/\/+$/, '').lastIndexOf('/');
   if (slash <= 0) return status;
-  const parent = makeDirectories(path.slice(0, slash));
-  return parent < 0 ? parent : makeOneDirectory(path);
-}
-
-/** One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either. */
-function makeOneDirectory(path: ByteString): number {
-  const status = posix.makeDirectory(path);
-  if (status !== -EEXIST) return status;
-  return posix.fileType(path) === DIRECTORY ? 0 : -ENOTDIR;
+  const parent = makeWithParents(path.slice(0, slash));
+  return parent < 0 && parent !== -EEXIST ? parent : posix.makeDirectory(path);
 }

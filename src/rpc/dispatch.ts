@@ -63,6 +63,9 @@ export function bindService<P extends object, C>(
   return { number: program.number, version: program.version, domain, procedures, identify };
 }
 
+/** Whether the present call has got as far as its handler's checks. */
+let handled = false;
+
 const header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
 
 /**
@@ -90,23 +93,32 @@ export function dispatch<C>(
   for (const candidate of services) {
     if (candidate.number === program && candidate.version === version) service = candidate;
   }
-  if (type === MessageType.CALL_WITH_FDS)
-    reader.u32(); // the count of descriptors, which the connection has dealt with
-  else if (type !== MessageType.CALL) return;
+  // The count of descriptors, which the connection has dealt with.
+  const carried = type === MessageType.CALL_WITH_FDS ? reader.u32() : 0;
+  if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return;
 
   const start = out.length;
   try {
-    // C prints both as signed numbers.
-    if (service === undefined) throw dispatchError(`Cannot find program ${program | 0} version ${version | 0}`);
     call(service, context, reader, out);
   } catch (error) {
     // What a result that cannot be written has left behind.
     out.length = start;
     replyError(out, speech, error);
+    // To a call that reached no handler, C sends the data bytes of its descriptors back behind the error.
+    if (!handled) {
+      const end = out.length + carried;
+      out.opaque(Buffer.alloc(carried));
+      out.length = end;
+    }
   }
 }
 
-function call<C>(service: Service<C>, context: C, reader: XdrReader, out: XdrWriter): void {
+function call<C>(service: Service<C> | undefined, context: C, reader: XdrReader, out: XdrWriter): void {
+  handled = false;
+  // C prints both as signed numbers.
+  if (service === undefined) {
+    throw dispatchError(`Cannot find program ${header.program | 0} version ${header.version | 0}`);
+  }
   if (header.status !== MessageStatus.OK) throw dispatchError(`Unexpected message status ${header.status >>> 0}`);
   const bound = service.procedures.get(header.procedure);
   if (bound === undefined) throw dispatchError(`unknown procedure: ${header.procedure}`);
@@ -119,6 +131,7 @@ function call<C>(service: Service<C>, context: C, reader: XdrReader, out: XdrWri
     if (!(error instanceof XdrError)) throw error;
     throw dispatchError('Unable to decode message payload');
   }
+  handled = true;
   service.identify(context);
   if (procedure.flags !== undefined && procedure.flags.late === undefined) {
     checkFlags(service.domain, procedure.flags, (args as { flags: number }).flags);
