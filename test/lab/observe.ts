@@ -66,7 +66,8 @@ export function lockOn(pid: number, path: string): string | undefined {
 }
 
 /**
- * A file tree as lines, sorted: mode and type, owner, size (of files), path relative to `root`, target of links.
+ * A file tree as lines, sorted: mode and type, owner, size (of files), path relative to `root`, target of links. Names are
+ * bytes, one character each (latin1).
  * No file is opened: a daemon's process could lose its lock by that.
  */
 export function snapshot(root: string): string[] {
@@ -79,14 +80,14 @@ export function snapshot(root: string): string[] {
   ];
   const lines: string[] = [];
   const visit = (relative: string): void => {
-    const path = join(root, relative);
+    const path = Buffer.concat([Buffer.from(root), Buffer.from(`/${relative}`, 'latin1')]);
     const stat = lstatSync(path);
     const kind = kinds.find(([, is]) => is(stat))?.[0] ?? 'file';
     const mode = (stat.mode & 0o7777).toString(8).padStart(4, '0');
     const size = kind === 'file' ? ` ${stat.size} bytes` : '';
-    const target = kind === 'link' ? ` -> ${readlinkSync(path)}` : '';
+    const target = kind === 'link' ? ` -> ${readlinkSync(path, 'latin1')}` : '';
     lines.push(`${mode} ${kind} ${stat.uid}:${stat.gid}${size} ${relative}${target}`);
-    if (kind === 'directory') for (const name of readdirSync(path).sort()) visit(join(relative, name));
+    if (kind === 'directory') for (const name of readdirSync(path, 'latin1').sort()) visit(join(relative, name));
   };
   visit('.');
   return lines;
