@@ -1,8 +1,21 @@
 import assert from 'node:assert/strict';
-import { generations, missingDaemon, skipIf } from '../lab/requirements.ts';
+import { type Generation, generations, missingDaemon, skipIf } from '../lab/requirements.ts';
 import { exchanges } from './exchanges.ts';
-import { readTranscripts } from './recording.ts';
+import { readRecording, readTranscripts } from './recording.ts';
 import { WireTarget } from './target.ts';
+
+/** Where our dialect of a version is not that version's to the last: it makes directories and names log files as 9.0.0 does. */
+const unlike: Partial<Record<Generation, readonly string[]>> = {
+  '7.0.0': [
+    'NEW: a symbolic link to nothing',
+    'CREATE_LOCKSPACE: a symbolic link to nothing',
+    'NEW: a relative path',
+    'CREATE_LOCKSPACE: a relative path',
+    'SET_OUTPUTS: relative files',
+    'SET_OUTPUTS: paths that are not straight',
+    'SET_OUTPUTS: files that cannot be opened',
+  ],
+};
 
 for (const version of generations) {
   describe(`recorded exchanges of the C daemon ${version}, replayed to ours`, function () {
@@ -23,8 +36,11 @@ for (const version of generations) {
       assert.deepEqual([...transcripts.keys()].sort(), exchanges.map(({ name }) => name).sort());
     });
 
+    // What went as with another version is replayed with that one.
+    const own = readRecording(version).exchanges;
     for (const exchange of exchanges) {
-      if (exchange.deviates !== undefined) continue;
+      if (exchange.deviates !== undefined || own[exchange.name] === undefined) continue;
+      if (unlike[version]?.includes(exchange.name) === true) continue;
       it(exchange.name, async () => {
         assert.deepEqual(await ours?.play(exchange), transcripts.get(exchange.name));
       });
