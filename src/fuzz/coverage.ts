@@ -9,7 +9,7 @@ export class Coverage {
   private readonly seen = new Set<string>();
   private readonly root: string;
 
-  /** @param root only scripts below it count, a path */
+  /** @param root the checkout: of it the sources of the daemon count */
   constructor(root: string) {
     this.root = `file://${root}/`;
     this.session.connect();
@@ -30,10 +30,11 @@ export class Coverage {
     });
     const before = this.seen.size;
     for (const { url, functions } of result) {
-      if (!url.startsWith(this.root) || url.startsWith('src/fuzz/', this.root.length)) continue;
+      const file = url.startsWith(this.root) ? url.slice(this.root.length) : '';
+      if (!/^(xdr|src)\//.test(file) || file.startsWith('src/fuzz/')) continue;
       for (const { ranges } of functions) {
         for (const { startOffset, endOffset, count } of ranges) {
-          if (count > 0) this.seen.add(`${url.slice(this.root.length)}:${startOffset}-${endOffset}`);
+          if (count > 0) this.seen.add(`${file}:${startOffset}-${endOffset}`);
         }
       }
     }

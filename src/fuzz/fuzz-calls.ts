@@ -51,9 +51,10 @@ export class Trial {
     return this.other === undefined ? this.target.name : `${this.target.name} against ${this.other.name}`;
   }
 
-  run(steps: Sequence): Outcome {
+  /** @param thorough all judges sit, also those that are too slow for every sequence */
+  run(steps: Sequence, thorough = false): Outcome {
     const number = ++this.number;
-    const checkLocks = number % LOCKS_EVERY === 0;
+    const checkLocks = thorough || number % LOCKS_EVERY === 0;
     const { target, other } = this;
     if (other === undefined) return execute(steps, target, { judged: true, checkLocks }, number);
     const one = execute(steps, target, { judged: false, checkLocks: false }, number);
@@ -206,7 +207,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
 async function reduce(trial: Trial, steps: Sequence, kind: string): Promise<{ reproduced: boolean; steps: Sequence }> {
   const inProcess = trial.target.patience === 0;
   const shows = (candidate: readonly Step[]): boolean => {
-    const { problem } = trial.run(candidate);
+    const { problem } = trial.run(candidate, true);
     return problem !== null && `${problem.judge} ${kindOf(problem.detail)}` === kind;
   };
   if (!inProcess) await trial.reset();

@@ -8,8 +8,6 @@ import { Report } from './report.ts';
 import { Store } from './store.ts';
 
 const EMPTY = Buffer.alloc(0);
-/** Inputs between two looks at the clock. */
-const BATCH = 512;
 /** Coverage is looked at for every batch in the beginning, and then ever more rarely. */
 const COVERAGE_MOST_APART = 1024;
 
@@ -62,6 +60,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     if (complaint !== null) judge(input, complaint);
   }
   coverage.take();
+  const { batch: size } = target;
   let apart = 1;
   /** Made again from the same numbers rather than kept, for most inputs are looked at once. */
   const make = (at: number): Buffer => {
@@ -73,15 +72,15 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
   for (let batch = 0; !options.enough(report.summary.runs, report.seconds); batch++) {
     const start = report.summary.runs;
     const cpu = process.cpuUsage();
-    for (let at = start; at < start + BATCH; at++) {
+    for (let at = start; at < start + size; at++) {
       const input = make(at);
       const complaint = tryInput(target, input);
       if (complaint !== null) judge(Buffer.from(input), complaint);
     }
-    report.summary.runs += BATCH;
+    report.summary.runs += size;
     // A slow input shows in its batch; then each is looked at.
     if (process.cpuUsage(cpu).user > 400_000) {
-      for (let at = start; at < start + BATCH; at++) {
+      for (let at = start; at < start + size; at++) {
         const input = Buffer.from(make(at));
         const complaint = tryInputTimed(target, input);
         if (complaint !== null) judge(input, complaint);
@@ -94,7 +93,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
         const runs = (from: number, to: number): void => {
           for (let at = from; at < to; at++) tryInput(target, make(at));
         };
-        for (const at of coverage.bisect(start, start + BATCH, runs)) {
+        for (const at of coverage.bisect(start, start + size, runs)) {
           const input = Buffer.from(make(at));
           corpus.push(input);
           store.add(input, target.name, '');
@@ -105,7 +104,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
       report.summary.coveredBlocks = coverage.blocks;
       report.summary.corpus = corpus.length;
     }
-    if (batch % 8 === 0) {
+    if (batch % 8 === 0 || apart === 1) {
       report.show();
       await new Promise((resolve) => setImmediate(resolve));
     }

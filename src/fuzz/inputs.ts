@@ -16,6 +16,8 @@ import type { Random } from './random.ts';
 
 export interface InputTarget {
   readonly name: string;
+  /** Inputs between two looks at the clock. */
+  readonly batch: number;
   /** Inputs to begin with. */
   readonly seeds: readonly Buffer[];
   /** Words that mutations put in. */
@@ -50,6 +52,7 @@ const second = new XdrWriter(65536);
 /** The first byte chooses what the rest is read as. What can be read is written, read again, and written the same. */
 const codec: InputTarget = {
   name: 'codec',
+  batch: 512,
   seeds: types.map((_, index) => Buffer.concat([Buffer.from([index]), Buffer.alloc(24)])),
   words: [
     '00000000',
@@ -87,6 +90,7 @@ const codec: InputTarget = {
 
 const config: InputTarget = {
   name: 'config',
+  batch: 256,
   seeds: words(
     'log_level = 3\nlog_filters = "1:rpc 2:util"\nlog_outputs="1:file:/x"\n',
     '# comment\nmax_clients = 10\nadmin_max_clients=5\nlibvirt_version = "9.0.0"\n',
@@ -126,6 +130,7 @@ const SOURCES = ['rpc.netserver', 'util.lockspace', 'locking.lock_daemon_dispatc
 
 const filters: InputTarget = {
   name: 'filters',
+  batch: 256,
   seeds: words('1:rpc 3:util', '4:+locking 2:*a?[b-c]', '1:x:y'),
   words: words(' ', ':', '+', '*', '?', '[', ']', '!', '^', '\\', '-', '1:', '4:', '0', '*?', '[a-', '[]]', '[!'),
   run(input) {
@@ -148,6 +153,7 @@ const filters: InputTarget = {
 
 const outputs: InputTarget = {
   name: 'outputs',
+  batch: 256,
   seeds: words('1:stderr', '2:file:/x/../y 3:syslog:me', '4:journald'),
   words: words(' ', ':', 'file', 'stderr', 'syslog', 'journald', '1:', '/', '..', '0', '+1', '05'),
   run(input) {
@@ -215,6 +221,7 @@ function exampleDocument(): Buffer {
 
 const document: InputTarget = {
   name: 'document',
+  batch: 32,
   seeds: [exampleDocument()],
   words: words(
     '{',

@@ -50,7 +50,7 @@ async function replay(options: FuzzOptions): Promise<number> {
     } else {
       const trial = trialOf(options);
       await trial.reset();
-      const { problem } = trial.run(finding.steps);
+      const { problem } = trial.run(finding.steps, true);
       await trial.stop();
       complaint = problem === null ? null : `${problem.judge}, step ${problem.step}: ${problem.detail}`;
     }
