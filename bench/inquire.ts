@@ -17,7 +17,7 @@ import { AcquireFlag, lockProgram } from '../xdr/programs/lock.ts';
 const LOCKS = Number(process.env.LOCKS ?? 100_000);
 /** Names of one file; file systems take 65 000 at least. */
 const NAMES = 1000;
-const ROUNDS = 5;
+const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const checkout = path.resolve(import.meta.dirname, '..');
 const uuid = Buffer.alloc(16, 7);
 

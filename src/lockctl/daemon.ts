@@ -226,6 +226,9 @@ async function connect(socket: string): Promise<Client> {
   }
 }
 
+/** How a connection looks that the other side has closed. */
+const CLOSED: ReadonlySet<string | undefined> = new Set([undefined, 'ECONNRESET', 'EPIPE']);
+
 /** A failed call in words for the operator. */
 export function explain(error: unknown, name: string): unknown {
   if (error instanceof RemoteFailure) {
@@ -240,7 +243,7 @@ export function explain(error: unknown, name: string): unknown {
   if (error instanceof ConnectionLost) {
     // The daemon closes connections of other users without a word.
     return new CommandError(
-      error.code === undefined ? Exit.DENIED : Exit.DOWN,
+      CLOSED.has(error.code) ? Exit.DENIED : Exit.DOWN,
       `the daemon (${name}) closed the connection: it has ended, or it runs as another user than this one.`,
     );
   }
