@@ -99,7 +99,7 @@ function difference(one: Outcome, two: Outcome, names: readonly [string, string]
 export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Report> {
   const report = new Report(trial.name, options.seed, options.quiet);
   const inProcess = trial.target.patience === 0;
-  const coverage = inProcess ? new Coverage(options.root) : null;
+  const coverage = inProcess && options.coverage ? new Coverage(options.root) : null;
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus: Sequence[] = store.load().map((content) => JSON.parse(content.toString()) as Sequence);

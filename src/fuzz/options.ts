@@ -17,6 +17,8 @@ export interface FuzzOptions {
   readonly against: DaemonKind | undefined;
   /** SIGUSR1 between calls. */
   readonly restarts: boolean;
+  /** Whether V8's coverage guides `calls`. */
+  readonly coverage: boolean;
   /** Two names for one file. */
   readonly aliases: boolean;
   /** Files to replay, when that is asked for. */
@@ -39,7 +41,8 @@ Options:
   --against KIND    give both daemons the same sequences and compare their answers
   --no-restarts     never send SIGUSR1
   --no-aliases      never give a file a second name: C grants both, and differs from then on
-  --seed N          default 1: the same seed does the same
+  --no-coverage     do not let coverage guide 'calls': V8's varies a little from run to run, and what follows with it
+  --seed N          default 1: the same seed makes the same inputs, as far as coverage is the same
   --time S          stop after S seconds (default 60, or none with --runs)
   --runs N          stop after N inputs or calls
   --corpus DIR      keep inputs that reach new code there, and begin with those
@@ -77,6 +80,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
         against: { type: 'string' },
         'no-restarts': { type: 'boolean', default: false },
         'no-aliases': { type: 'boolean', default: false },
+        'no-coverage': { type: 'boolean', default: false },
         seed: { type: 'string' },
         time: { type: 'string' },
         runs: { type: 'string' },
@@ -107,6 +111,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
     against: values.against === undefined ? undefined : kind(values.against),
     restarts: !values['no-restarts'],
     aliases: !values['no-aliases'],
+    coverage: !values['no-coverage'],
     files: files.map((file) => path.resolve(file)),
     root: installRoot,
   };

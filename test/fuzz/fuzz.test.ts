@@ -42,23 +42,13 @@ describe('the fuzzer', function () {
     });
   }
 
-  it('does the same for the same seed', () => {
-    const [one, two] = [1, 2].map((run) => {
-      const corpus = path.join(directory, `corpus-${run}`);
-      const { status, stderr } = fuzz(
-        'calls',
-        '--runs',
-        '1000',
-        '--seed',
-        '7',
-        '--quiet',
-        '--corpus',
-        corpus,
-        '--findings',
-        directory,
-      );
+  it('does the same for the same seed, coverage left aside', () => {
+    const [one, two] = [1, 2].map(() => {
+      const options = ['--runs', '500', '--seed', '7', '--no-coverage', '--quiet', '--findings', directory];
+      const { status, stdout, stderr } = fuzz(...options, 'calls');
       assert.equal(status, 0, stderr);
-      return readdirSync(corpus).sort();
+      const { runs, sequences, corpus } = JSON.parse(stdout) as Summary;
+      return { runs, sequences, corpus };
     });
     assert.deepEqual(one, two);
   });
