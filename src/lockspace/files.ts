@@ -184,9 +184,13 @@ export function inodeOf(path: ByteString): string | null {
   return posix.statInode(path, inode) === 0 ? inodeKey(inode) : null;
 }
 
-/** A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno. */
-export function makeDirectories(path: ByteString): number {
+/**
+ * A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno.
+ * @param looking as C 7.0.0: look before making
+ */
+export function makeDirectories(path: ByteString, looking: boolean): number {
   if (path === '') return -EINVAL;
+  if (looking) return makeLooking(path);
   const status = makeWithParents(path);
   if (status !== -EEXIST) return status;
   // One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either.
@@ -201,4 +205,17 @@ function makeWithParents(path: ByteString): number {
   if (slash <= 0) return status;
   const parent = makeWithParents(path.slice(0, slash));
   return parent < 0 && parent !== -EEXIST ? parent : posix.makeDirectory(path);
+}
+
+/** C 7.0.0 takes whatever has come into a directory's place for one, and finds no parent in a name without a slash. */
+function makeLooking(path: ByteString): number {
+  const type = posix.fileType(path);
+  if (type >= 0) return type === DIRECTORY ? 0 : -ENOTDIR;
+  if (type !== -ENOENT) return type;
+  const slash = path.lastIndexOf('/');
+  if (slash < 0) return -EINVAL;
+  const parent = slash === 0 ? 0 : makeLooking(path.slice(0, slash));
+  if (parent < 0) return parent;
+  const status = posix.makeDirectory(path);
+  return status === -EEXIST ? 0 : status;
 }

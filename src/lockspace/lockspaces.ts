@@ -13,7 +13,7 @@ import { RpcError, systemError } from '../rpc/errors.ts';
 import { createFile, type HeldFile, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
 import type { Hold } from './owner.ts';
 
-const { EINVAL, ENOENT } = os.constants.errno;
+const { ENOENT } = os.constants.errno;
 
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
@@ -103,10 +103,9 @@ export class Lockspaces {
 
   /** Makes a lockspace that is not known yet, and its directory if that is missing. */
   create(path: ByteString): Lockspace {
-    if (this.dialect.absoluteLockspaces && !path.startsWith('/')) throw cannotCreate(path, EINVAL);
     const type = posix.fileType(path);
     if (type === -ENOENT) {
-      const status = makeDirectories(path);
+      const status = makeDirectories(path, this.dialect.looksForDirectories);
       if (status < 0) throw cannotCreate(path, status);
     } else if (type < 0) throw cannotCreate(path, type);
     else if (type !== DIRECTORY) {

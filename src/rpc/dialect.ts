@@ -10,8 +10,8 @@ export interface Dialect {
   readonly detailFormat: '%s' | '%1$s';
   /** CREATE_LOCKSPACE on a lockspace that exists is an error. */
   readonly createLockspaceOnce: boolean;
-  /** CREATE_LOCKSPACE and NEW refuse a relative path. */
-  readonly absoluteLockspaces: boolean;
+  /** CREATE_LOCKSPACE and NEW look before they make a directory or a parent, and cannot make one that has no slash in its path. */
+  readonly looksForDirectories: boolean;
   /**
    * Error texts are made in a buffer of this many bytes, its NUL included: a system error that does not fit keeps only
    * the text of its errno, any other detail is cut.
@@ -31,7 +31,7 @@ const V7: Dialect = {
   since: 0,
   detailFormat: '%s',
   createLockspaceOnce: true,
-  absoluteLockspaces: true,
+  looksForDirectories: true,
   errorBuffer: 1024,
   contradictingLimits:
     'The overall maximum number of clients must be greater than the maximum number of clients waiting for authentication',
@@ -44,7 +44,7 @@ const V9: Dialect = {
   ...V7,
   since: 9_000_000,
   createLockspaceOnce: false,
-  absoluteLockspaces: false,
+  looksForDirectories: false,
   errorBuffer: Infinity,
   contradictingLimits:
     'The overall maximum number of clients waiting for authentication must not be less than the overall maximum number of clients',

@@ -4,13 +4,9 @@ import { exchanges } from './exchanges.ts';
 import { readRecording, readTranscripts } from './recording.ts';
 import { WireTarget } from './target.ts';
 
-/** Where our dialect of a version is not that version's to the last: it makes directories and names log files as 9.0.0 does. */
+/** Where our dialect of a version is not that version's to the last: it names log files as 9.0.0 does. */
 const unlike: Partial<Record<Generation, readonly string[]>> = {
   '7.0.0': [
-    'NEW: a symbolic link to nothing',
-    'CREATE_LOCKSPACE: a symbolic link to nothing',
-    'NEW: a relative path',
-    'CREATE_LOCKSPACE: a relative path',
     'SET_OUTPUTS: relative files',
     'SET_OUTPUTS: paths that are not straight',
     'SET_OUTPUTS: files that cannot be opened',
