@@ -45,6 +45,11 @@ export class Coverage {
     return new Set(this.seen);
   }
 
+  /** Takes back what a {@link rewind} forgot: some code runs once and not when it is asked again. */
+  restore(seen: ReadonlySet<string>): void {
+    for (const block of seen) this.seen.add(block);
+  }
+
   /** Forgets what ran for the first time since `mark`, to find out who did it. */
   rewind(mark: ReadonlySet<string>): void {
     for (const block of this.seen) if (!mark.has(block)) this.seen.delete(block);

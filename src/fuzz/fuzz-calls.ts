@@ -182,6 +182,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
     if (coverage !== null && batchNumber++ % apart === 0) {
       const mark = coverage.mark();
       if (coverage.take() > 0) {
+        const seen = coverage.mark();
+        const before = corpus.length;
         coverage.rewind(mark);
         const runs = (from: number, to: number): void => {
           for (const steps of batch.slice(from, to)) trial.run(steps);
@@ -191,7 +193,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
           corpus.push(steps);
           store.add(JSON.stringify(steps), 'calls', '.json');
         }
-        apart = Math.max(1, apart >> 1);
+        coverage.restore(seen);
+        apart = corpus.length > before ? Math.max(1, apart >> 1) : Math.min(apart * 2, COVERAGE_MOST_APART);
       } else apart = Math.min(apart * 2, COVERAGE_MOST_APART);
       report.summary.coveredBlocks = coverage.blocks;
     }

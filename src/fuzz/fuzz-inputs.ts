@@ -89,6 +89,8 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     if (batch % apart === 0) {
       const mark = coverage.mark();
       if (coverage.take() > 0) {
+        const seen = coverage.mark();
+        const before = corpus.length;
         coverage.rewind(mark);
         const runs = (from: number, to: number): void => {
           for (let at = from; at < to; at++) tryInput(target, make(at));
@@ -99,7 +101,8 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
           store.add(input, target.name, '');
         }
         pool = [...corpus];
-        apart = Math.max(1, apart >> 1);
+        coverage.restore(seen);
+        apart = corpus.length > before ? Math.max(1, apart >> 1) : Math.min(apart * 2, COVERAGE_MOST_APART);
       } else apart = Math.min(apart * 2, COVERAGE_MOST_APART);
       report.summary.coveredBlocks = coverage.blocks;
       report.summary.corpus = corpus.length;
