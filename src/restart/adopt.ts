@@ -48,7 +48,8 @@ function adoptServer<C>(
   posix.inspectSockets(descriptors, found);
   let at = 0;
   for (const { fd, unlinkUNIX } of listeners) {
-    const [kind = 0] = found.subarray(at, (at += SocketKind.WORDS));
+    const kind = found[at] ?? 0;
+    at += SocketKind.WORDS;
     if (kind !== SocketKind.LISTENING) {
       log.error(`${server.name}: descriptor ${fd} is no listening socket (${describeKind(kind)}): nobody is accepted`);
       continue;
@@ -59,7 +60,9 @@ function adoptServer<C>(
   }
   for (const client of state.clients) {
     const { fd } = client.sock;
-    const [kind = 0, pid = 0, uid = 0, gid = 0] = found.subarray(at, (at += SocketKind.WORDS));
+    const kind = found[at] ?? 0;
+    const [pid, uid, gid] = [found[at + 1] ?? 0, found[at + 2] ?? -1, found[at + 3] ?? -1];
+    at += SocketKind.WORDS;
     if (kind !== SocketKind.CONNECTED) {
       log.error(`${server.name}: descriptor ${fd} of client ${client.id} is no connection (${describeKind(kind)})`);
       continue;
