@@ -108,7 +108,7 @@ export const logging: readonly Exchange[] = [
   ]),
   outputs('paths that are not straight', (dir) => [`1:file:${dir}//log`, `1:file:${dir}/./log`, `1:file:/${dir}/log`]),
   outputs('files that cannot be opened', (dir) => [
-    '1:file:/nowhere/log',
+    '1:file:/virtlockd-missing/log',
     '1:file:/',
     '1:file:',
     `1:file:${dir}`,
@@ -156,7 +156,7 @@ export const logging: readonly Exchange[] = [
   outputs('a bad one leaves the old', (dir) => [
     '4:stderr 9:stderr',
     `1:file:${dir}/new 9:stderr`,
-    `4:stderr 1:file:/nowhere/log`,
+    `4:stderr 1:file:/virtlockd-missing/log`,
   ]),
   outputs('odd bytes', (dir) => [
     Buffer.from('1:syslog:\xff', 'latin1'),

@@ -17,10 +17,10 @@ const procedures: readonly (readonly [string, (flags: number) => Call])[] = [
   ['REGISTER', (flags) => register({}, flags)],
   ['RESTRICT', (flags) => lock.restrict(flags)],
   ['NEW', (flags) => lock.newLockspace('/nowhere', flags)],
-  ['CREATE_RESOURCE', (flags) => lock.createResource('', '/nowhere/r', flags)],
-  ['DELETE_RESOURCE', (flags) => lock.deleteResource('', '/nowhere/r', flags)],
-  ['ACQUIRE_RESOURCE', (flags) => lock.acquire('', '/nowhere/r', flags)],
-  ['RELEASE_RESOURCE', (flags) => lock.release('', '/nowhere/r', flags)],
+  ['CREATE_RESOURCE', (flags) => lock.createResource('', '/virtlockd-missing/r', flags)],
+  ['DELETE_RESOURCE', (flags) => lock.deleteResource('', '/virtlockd-missing/r', flags)],
+  ['ACQUIRE_RESOURCE', (flags) => lock.acquire('', '/virtlockd-missing/r', flags)],
+  ['RELEASE_RESOURCE', (flags) => lock.release('', '/virtlockd-missing/r', flags)],
 ];
 const all: typeof procedures = [...procedures, ['CREATE_LOCKSPACE', () => lock.createLockspace('')]];
 
