@@ -95,7 +95,8 @@ export class Reexec {
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
-        if (!isEnding()) this.handOver(successor, candidate, document);
+        if (isEnding() || !(await this.lastRequest(successor))) return;
+        this.handOver(successor, candidate, document);
       } finally {
         if (!isEnding()) daemon.resume();
       }
@@ -121,6 +122,27 @@ export class Reexec {
     }
     const left = daemon.backlogged();
     if (left > 0) log.warn(`${left} clients have messages under way that libvirt ${version} will lose`);
+  }
+
+  /**
+   * What was proven may not be what lies at the path since a request that came meanwhile: that one must not be lost with this
+   * program. From here on SIGUSR1 is blocked and waits for the successor; one that libuv has caught already is heard within two
+   * turns of its loop, and is sent again. A C daemon would not see it: it is proven anew.
+   * @returns whether to go on
+   */
+  private async lastRequest(successor: Successor): Promise<boolean> {
+    blockSignal(true);
+    for (let turns = 0; turns < 2; turns++) await new Promise((resolve) => setImmediate(resolve));
+    if (!this.options.isEnding()) {
+      if (!this.again) return true;
+      if (successor.kind === 'own') {
+        this.again = false;
+        process.kill(process.pid, SIGUSR1);
+        return true;
+      }
+    }
+    blockSignal(false);
+    return false;
   }
 
   /** Returns only by throwing. */
