@@ -1,5 +1,6 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { LogSettings } from '../admin/log-settings.ts';
+import { protectFile } from '../lockspace/files.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import type { Server } from '../rpc/server.ts';
@@ -78,6 +79,7 @@ export function serve(input: ServeInput): void {
   });
 
   const pidFile = takePidFile(paths.pidFile, predecessor);
+  if (pidFile !== null) protectFile(pidFile.fd);
   const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
   const logSettings = new LogSettings(logging);
   if (predecessor?.own?.log !== undefined) restoreLog(logSettings, predecessor.own.log);

@@ -174,6 +174,15 @@ export function keepSpare(file: HeldFile, fd: number): void {
   if (fd !== file.fd && !file.spares.includes(fd) && keyOfDescriptor(fd) === file.key) file.spares.push(fd);
 }
 
+/**
+ * Counts a file of the daemon's own (its pid file) as held: as a resource it would be granted to anybody, for the process
+ * has its lock already, and the release would drop that.
+ */
+export function protectFile(fd: number): void {
+  const key = keyOfDescriptor(fd);
+  if (key !== null) remember(fd, key, false);
+}
+
 /** Whether `path` names a file that is held, which therefore must not be opened. */
 export function isHeld(path: ByteString): boolean {
   return posix.statInode(path, inode) === 0 && held.has(inodeKey(inode));
