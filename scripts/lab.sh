@@ -9,7 +9,8 @@
 set -euo pipefail
 
 cache=${VIRTLOCKD_LAB:-/var/cache/virtlockd-lab}
-mirror=${VIRTLOCKD_MIRROR:-http://deb.debian.org/debian}
+# Empty: debootstrap's own default.
+mirror=${VIRTLOCKD_MIRROR:-}
 known=(trixie sid bullseye bookworm-systemd)
 
 # The packages of a tree, beyond a minimal Debian. libvirt-daemon-system fails to configure in bullseye: left out there.
@@ -41,7 +42,7 @@ build() {
   local name=$1 suite=${1%-systemd} tree=$cache/.$1.building
   rm -rf --one-file-system "$tree"
   mkdir -p "$tree"
-  debootstrap --variant=minbase "$suite" "$tree" "$mirror"
+  debootstrap --variant=minbase "$suite" "$tree" ${mirror:+"$mirror"}
   printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
   chmod 755 "$tree/usr/sbin/policy-rc.d"
   printf 'force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\n' \
