@@ -117,7 +117,6 @@ function run(options: RunOptions): void {
     const absolute = path.resolve(program);
     serve({
       program: absolute,
-      argv0: program,
       args,
       options,
       paths,

@@ -30,8 +30,6 @@ const log = logger('locking.lock_daemon');
 export interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
   readonly program: string;
-  /** The name that messages begin with. */
-  readonly argv0: string;
   readonly args: readonly string[];
   readonly options: RunOptions;
   readonly paths: DaemonPaths;

@@ -380,7 +380,7 @@ static napi_value posix_listen_unix(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/* connectUnix(path): 0 when somebody listens there, else -errno. */
+/* probeUnix(path): 0 when somebody listens there, else -errno. */
 static napi_value posix_probe_unix(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct sockaddr_un address;
