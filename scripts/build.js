@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
+import { buildClient } from './build-client.js';
 
 const root = path.resolve(import.meta.dirname, '..');
 const dist = path.join(root, 'dist');
@@ -42,3 +43,4 @@ async function program(entry, name, start, warmUp) {
 
 await program('src/daemon/main.ts', 'virtlockd', 'start.cjs', []);
 await program('src/lockctl/main.ts', 'virt-lockctl', 'start-lockctl.cjs', ['--connect', dist, 'who', '/']);
+await buildClient();

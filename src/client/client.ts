@@ -23,10 +23,10 @@ import { FrameReader } from './frames.ts';
 const DEFAULT_TIMEOUT_MS = 30_000;
 
 export interface CallOptions {
-  /** Milliseconds until {@link CallTimeout}; 0: never. */
-  readonly timeout?: number;
+  /** Milliseconds until {@link CallTimeout}; 0: never. Default: 30 s, or what was said to connect. */
+  readonly timeout?: number | undefined;
   /** Rejects the call with the signal's reason. The daemon may have served it all the same. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface Pending {
@@ -44,11 +44,14 @@ export class Client {
   private readonly handlers = new Map<string, EventHandler>();
   private readonly closers: ((error: ConnectionLost) => void)[] = [];
   private readonly header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
+  private readonly timeout: number | undefined;
+  /** Of the next call. libvirt begins with 0, too. */
   private serial = 0;
   private lost: ConnectionLost | undefined;
 
-  private constructor(socket: Socket, path: string) {
+  private constructor(socket: Socket, path: string, timeout: number | undefined) {
     this.socket = socket;
+    this.timeout = timeout;
     let cause: Error | undefined;
     socket.on('data', (chunk: Buffer) => {
       this.receive(chunk);
@@ -61,7 +64,11 @@ export class Client {
     });
   }
 
-  /** Connects to the UNIX socket at `path`. @throws ConnectionLost with the system's code, CallTimeout */
+  /**
+   * Connects to the UNIX socket at `path`. The timeout holds for calls as well, unless they bring their own; the signal is
+   * for connecting alone.
+   * @throws ConnectionLost with the system's code, CallTimeout, or the signal's reason
+   */
   static async connect(path: string, options: CallOptions = {}): Promise<Client> {
     const socket = createConnection({ path });
     await withLimits<undefined>(`no connection to ${path}`, options, (resolve, reject) => {
@@ -76,7 +83,7 @@ export class Client {
       throw error;
     });
     socket.removeAllListeners('error');
-    return new Client(socket, path);
+    return new Client(socket, path, options.timeout);
   }
 
   /** Whether calls can still be made. */
@@ -97,7 +104,8 @@ export class Client {
   ): Promise<ResultOf<P[N]>> {
     const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
     if (this.lost !== undefined) throw this.lost;
-    const serial = (this.serial = (this.serial + 1) >>> 0);
+    const { serial } = this;
+    this.serial = (serial + 1) >>> 0;
     const { number: programNumber, version } = program;
     const writer = new XdrWriter(256);
     const start = beginMessage(writer, {
@@ -111,7 +119,8 @@ export class Client {
     argsType.write(writer, args);
     endMessage(writer, start);
     try {
-      return await withLimits<ResultOf<P[N]>>(`no answer to ${name}`, options, (resolve, reject) => {
+      const limits = { timeout: options.timeout ?? this.timeout, signal: options.signal };
+      return await withLimits<ResultOf<P[N]>>(`no answer to ${name}`, limits, (resolve, reject) => {
         this.pending.set(serial, {
           resolve: (reader) => {
             try {

@@ -238,7 +238,7 @@ export function explain(error: unknown, name: string): unknown {
         `the daemon (${name}) does not answer inquiries: it is libvirt's C virtlockd, which tells nobody what it has locked.\n'virt-lockctl swap --to node' replaces it live.`,
       );
     }
-    return new CommandError(Exit.NO, printable(error.message));
+    return new CommandError(Exit.NO, printable(error.remote.message ?? error.message));
   }
   if (error instanceof ConnectionLost) {
     // The daemon closes connections of other users without a word.
