@@ -1,17 +1,24 @@
 /**
- * Records what the C daemons answer to the exchanges of test/wire: fixtures/exchanges/VERSION.json, for every version that is
- * installed here or has a tree (scripts/lab.sh). Recording the same daemon again gives the same bytes.
+ * Records what the C daemons answer to the exchanges of src/conformance: fixtures/exchanges/VERSION.json, for every version
+ * that is installed here or has a tree (scripts/lab.sh). Recording the same daemon again gives the same bytes. `right` records
+ * this project's daemon where it does otherwise than C on purpose: fixtures/exchanges/right.json.
  *
- *   npm run fixtures [VERSION...]
+ *   npm run fixtures [VERSION | right]...
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Generation, missingDaemon } from '../test/lab/requirements.ts';
+import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
 import { Lab } from '../test/lab/root.ts';
-import { exchanges } from '../test/wire/exchanges.ts';
-import { type Recording, readTranscripts, recorded, recordingPath } from '../test/wire/recording.ts';
-import { WireTarget } from '../test/wire/target.ts';
+import { exchanges } from '../src/conformance/exchanges.ts';
+import {
+  type Recording,
+  readTranscripts,
+  recorded,
+  recordingPath,
+  rightPath,
+} from '../src/conformance/exchange/recording.ts';
+import { openTarget } from '../test/wire/target.ts';
 
 async function packageOf(version: Generation): Promise<string> {
   const lab = await Lab.open(version);
@@ -26,7 +33,7 @@ async function packageOf(version: Generation): Promise<string> {
 }
 
 async function record(version: Generation, like: Generation | undefined): Promise<Recording> {
-  const target = await WireTarget.open(version, version);
+  const target = await openTarget(version, version);
   const before = like === undefined ? new Map<string, readonly string[]>() : readTranscripts(like);
   const transcripts: Record<string, readonly string[]> = {};
   try {
@@ -39,6 +46,24 @@ async function record(version: Generation, like: Generation | undefined): Promis
   }
   const provenance = { libvirt: version, package: await packageOf(version), command: 'npm run fixtures' };
   return { provenance, ...(like === undefined ? {} : { like }), exchanges: transcripts };
+}
+
+async function recordRight(): Promise<void> {
+  const all: Partial<Record<Generation, Record<string, readonly string[]>>> = {};
+  for (const version of generations) {
+    const target = await openTarget('ours', version);
+    const transcripts: Record<string, readonly string[]> = {};
+    try {
+      for (const exchange of exchanges) {
+        if (exchange.deviates !== undefined) transcripts[exchange.name] = await target.play(exchange);
+      }
+    } finally {
+      await target.close();
+    }
+    all[version] = transcripts;
+  }
+  writeFileSync(rightPath, `${JSON.stringify(all, undefined, 1)}\n`);
+  console.log('right: written');
 }
 
 const wanted = process.argv.slice(2);
@@ -54,4 +79,10 @@ for (const [version, like] of recorded) {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, `${JSON.stringify(recording, undefined, 1)}\n`);
   console.log(`${version}: ${Object.keys(recording.exchanges).length} exchanges written`);
+}
+
+if (wanted.length === 0 || wanted.includes('right')) {
+  const missing = missingDaemon('ours');
+  if (missing === undefined) await recordRight();
+  else console.log(`right: not recorded: ${missing}`);
 }

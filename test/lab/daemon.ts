@@ -1,11 +1,11 @@
 /** Lock daemons under test: the C one of any generation or this project's, each in a lab of its own. */
 import { join } from 'node:path';
-import { existsSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
-import { type Finished, GivenUp, type Running, eventually } from './process.ts';
+import { readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { Daemon } from '../../src/conformance/lab/daemon.ts';
+import { type Finished, type Running, eventually } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';
-import { Peer, lock } from './wire.ts';
-import { type LockRow, locksOf } from './observe.ts';
+import { lock } from './wire.ts';
 
 export interface DaemonOptions {
   /** Text of virtlockd.conf; without it there is no such file. */
@@ -35,44 +35,16 @@ export function install(lab: Lab, program: string, at = '/usr/sbin/virtlockd'): 
   renameSync(`${path}.new`, path);
 }
 
-export class LockDaemon {
+export class LockDaemon extends Daemon {
   readonly kind: DaemonKind;
   readonly lab: Lab;
-  readonly process: Running;
-  /** Outside paths of the two sockets. They lead through /proc, so they stay short enough for connect. */
-  readonly socket: string;
-  readonly adminSocket: string;
   readonly #ownsLab: boolean;
 
   constructor(kind: DaemonKind, lab: Lab, process: Running, directory: string, ownsLab: boolean) {
+    super(process, lab.outside(directory));
     this.kind = kind;
     this.lab = lab;
-    this.process = process;
-    this.socket = lab.outside(join(directory, 'virtlockd-sock'));
-    this.adminSocket = lab.outside(join(directory, 'virtlockd-admin-sock'));
     this.#ownsLab = ownsLab;
-  }
-
-  get pid(): number {
-    return this.process.pid;
-  }
-
-  /** What it has logged. */
-  get log(): string {
-    return this.process.output;
-  }
-
-  async connect(): Promise<Peer> {
-    return Peer.connect(this.socket);
-  }
-
-  async connectAdmin(): Promise<Peer> {
-    return Peer.connect(this.adminSocket);
-  }
-
-  /** Its rows of /proc/locks, the pid file's included. */
-  locks(): LockRow[] {
-    return locksOf(this.pid);
   }
 
   /** The program that runs in the process now. */
@@ -81,8 +53,8 @@ export class LockDaemon {
   }
 
   /** Ends the daemon, waits for that, and closes the lab if it was made for it. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Finished> {
-    const finished = await this.process.stop(signal);
+  override async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Finished> {
+    const finished = await super.stop(signal);
     if (this.#ownsLab) await this.lab.close();
     return finished;
   }
@@ -106,17 +78,10 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
   const directory = options.ordinary === true ? join(ordinaryUser.runtime, 'libvirt') : '/run/libvirt';
   const daemon = new LockDaemon(kind, lab, running, directory, options.lab === undefined);
   try {
-    await eventually(`${kind} virtlockd accepts`, async () => {
-      const end = running.finished;
-      if (end !== undefined) throw new GivenUp(`${kind} virtlockd ended with ${end.code ?? end.signal ?? 'nothing'}`);
-      (await daemon.connectAdmin()).close();
-      (await daemon.connect()).close();
-      return true;
-    });
+    await daemon.accepts(`${kind} virtlockd`);
   } catch (error) {
-    const log = existsSync(output) ? readFileSync(output, 'latin1') : '';
-    await daemon.stop('SIGKILL');
-    throw new Error(`${(error as Error).message}\n${log}`, { cause: error });
+    await daemon.stop();
+    throw error;
   }
   return daemon;
 }

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { exchanges } from './exchanges.ts';
-import { WireTarget } from './target.ts';
+import { exchanges } from '../../src/conformance/exchanges.ts';
+import type { StartedSubject } from '../../src/conformance/subject.ts';
+import { openTarget } from './target.ts';
 
 describe('differential: the C daemon 9.0.0 and ours, live', function () {
   this.timeout(60_000);
-  let reference: WireTarget | undefined;
-  let ours: WireTarget | undefined;
+  let reference: StartedSubject | undefined;
+  let ours: StartedSubject | undefined;
 
   before(async function () {
     skipIf(this, missingDaemon('9.0.0'), missingDaemon('ours'));
-    [reference, ours] = await Promise.all([WireTarget.open('9.0.0', '9.0.0'), WireTarget.open('ours', '9.0.0')]);
+    [reference, ours] = await Promise.all([openTarget('9.0.0', '9.0.0'), openTarget('ours', '9.0.0')]);
   });
 
   after(async () => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { type Generation, generations, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { exchanges } from './exchanges.ts';
-import { readRecording, readTranscripts } from './recording.ts';
-import { WireTarget } from './target.ts';
+import { exchanges } from '../../src/conformance/exchanges.ts';
+import { readRecording, readTranscripts } from '../../src/conformance/exchange/recording.ts';
+import type { StartedSubject } from '../../src/conformance/subject.ts';
+import { openTarget } from './target.ts';
 
 /** Where our dialect of a version is not that version's to the last: it names log files as 9.0.0 does. */
 const unlike: Partial<Record<Generation, readonly string[]>> = {
@@ -17,11 +18,11 @@ for (const version of generations) {
   describe(`recorded exchanges of the C daemon ${version}, replayed to ours`, function () {
     this.timeout(60_000);
     const transcripts = readTranscripts(version);
-    let ours: WireTarget | undefined;
+    let ours: StartedSubject | undefined;
 
     before(async function () {
       skipIf(this, missingDaemon('ours'));
-      ours = await WireTarget.open('ours', version);
+      ours = await openTarget('ours', version);
     });
 
     after(async () => {

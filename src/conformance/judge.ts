@@ -1,0 +1,36 @@
+/** What an exchange should look like with a daemon of some generation. */
+import { type Recording, readRecording, readRight, readTranscripts } from './exchange/recording.ts';
+import type { Exchange } from './exchange/script.ts';
+import type { Generation } from './generation.ts';
+
+export interface Expectation {
+  readonly right: readonly string[];
+  /** What the C daemon of that generation does instead, and why that is wrong. */
+  readonly known?: { readonly seen: readonly string[]; readonly why: string };
+}
+
+export class Judge {
+  readonly #recorded: ReadonlyMap<string, readonly string[]>;
+  readonly #right: Recording['exchanges'];
+
+  constructor(generation: Generation) {
+    this.#recorded = readTranscripts(generation);
+    this.#right = readRight(generation);
+  }
+
+  /** Undefined for an exchange that nobody recorded. */
+  expect(exchange: Exchange): Expectation | undefined {
+    const recorded = this.#recorded.get(exchange.name);
+    if (exchange.deviates === undefined) return recorded && { right: recorded };
+    const right = this.#right[exchange.name];
+    if (right === undefined) return undefined;
+    return recorded === undefined ? { right } : { right, known: { seen: recorded, why: exchange.deviates } };
+  }
+
+  /** What the C daemon of that generation said, right or wrong. */
+  recorded(exchange: Exchange): readonly string[] | undefined {
+    return this.#recorded.get(exchange.name);
+  }
+}
+
+export const recordedProvenance = (generation: Generation): string => readRecording(generation).provenance.package;

@@ -1,0 +1,94 @@
+/** A process a test started: its output, its end, and bounded waiting. */
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+
+export interface Finished {
+  /** Exit status, or null when a signal ended it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class Running {
+  readonly pid: number;
+  /** Settles when the process has ended; never rejects. */
+  readonly exited: Promise<Finished>;
+  #finished: Finished | undefined;
+  #stdout = '';
+  #stderr = '';
+  readonly #file: string | undefined;
+
+  /** @throws Error when the program could not be started at all. */
+  constructor(child: ChildProcess, label: string, file?: string) {
+    if (child.pid === undefined) throw new Error(`cannot start ${label}`);
+    this.pid = child.pid;
+    this.#file = file;
+    child.stdout?.on('data', (data: Buffer) => (this.#stdout += data.toString('latin1')));
+    child.stderr?.on('data', (data: Buffer) => (this.#stderr += data.toString('latin1')));
+    // 'exit', when output goes to pipes, can come before the last of it; 'close' waits for pipes that a grandchild may hold open.
+    this.exited = new Promise((resolve) => {
+      child.once(file === undefined ? 'close' : 'exit', (code: number | null, signal: NodeJS.Signals | null) => {
+        this.#finished = { code, signal, stdout: this.#stdout, stderr: this.#stderr };
+        resolve(this.#finished);
+      });
+    });
+  }
+
+  /** How it ended, or undefined while it runs. */
+  get finished(): Finished | undefined {
+    return this.#finished;
+  }
+
+  /** All it has printed so far, both streams. */
+  get output(): string {
+    return this.#file === undefined ? this.#stdout + this.#stderr : readFileSync(this.#file, 'latin1');
+  }
+
+  /** Sends a signal, to this pid alone. */
+  kill(signal: NodeJS.Signals = 'SIGTERM'): void {
+    if (this.#finished === undefined) process.kill(this.pid, signal);
+  }
+
+  /** Sends a signal and waits for the end, for at most `limit` ms; then SIGKILL. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM', limit = 10_000): Promise<Finished> {
+    this.kill(signal);
+    const late = setTimeout(() => {
+      this.kill('SIGKILL');
+    }, limit);
+    const finished = await this.exited;
+    clearTimeout(late);
+    return finished;
+  }
+}
+
+/** Thrown by a probe of `eventually` when waiting longer cannot help. */
+export class GivenUp extends Error {}
+
+/**
+ * Asks again until the probe has an answer (anything but undefined or false), where the kernel offers no event to wait for.
+ * @param limit in ms
+ * @throws Error naming `what`, and the probe's last error if it threw, when there is none in time.
+ */
+export async function eventually<T>(
+  what: string,
+  probe: () => T | undefined | false | Promise<T | undefined | false>,
+  limit = 10_000,
+): Promise<T> {
+  const end = performance.now() + limit;
+  for (;;) {
+    let error: unknown;
+    try {
+      const answer = await probe();
+      if (answer !== undefined && answer !== false) return answer;
+    } catch (caught) {
+      if (caught instanceof GivenUp) throw caught;
+      error = caught;
+    }
+    if (performance.now() > end) {
+      throw new Error(`not within ${limit} ms: ${what}${error instanceof Error ? `: ${error.message}` : ''}`);
+    }
+    await pause(10);
+  }
+}

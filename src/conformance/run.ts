@@ -1,0 +1,174 @@
+/** Makes checks, several daemons at a time, and judges what was seen. */
+import { isDeepStrictEqual } from 'node:util';
+import { Bench } from './bench.ts';
+import { type Check, type Result, Skipped } from './check.ts';
+import type { Generation } from './generation.ts';
+import { Judge } from './judge.ts';
+import type { Subject } from './subject.ts';
+
+/** How long a check may take, in ms. */
+export const patience = 30_000;
+
+/** What a check showed of one daemon. */
+interface Sight {
+  readonly seen: readonly string[];
+  /** What went wrong, beside what was seen. */
+  readonly problem?: string;
+  readonly skipped?: string;
+}
+
+/** Settles with the task or, a moment after the signal, without it: a daemon that hangs must not hang the run. */
+async function bounded<T>(task: Promise<T>, signal: AbortSignal, subject: Subject): Promise<T> {
+  let late: NodeJS.Timeout | undefined;
+  const abandoned = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => {
+      // A daemon that is gone ends every wait for it.
+      void subject.kill();
+      late = setTimeout(() => {
+        reject(new Error('given up'));
+      }, 2000);
+    });
+  });
+  try {
+    return await Promise.race([task, abandoned]);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+async function look(check: Check, subject: Subject, generation: Generation): Promise<Sight> {
+  const limit = 'run' in check ? (check.limit ?? patience) : patience;
+  const signal = AbortSignal.timeout(limit);
+  const bench = new Bench(subject, generation, signal);
+  let seen: readonly string[] = bench.notes;
+  try {
+    const task =
+      'exchange' in check
+        ? subject.play(check.exchange, signal).then((lines) => {
+            seen = lines;
+          })
+        : check.run(bench);
+    await bounded(task, signal, subject);
+    return { seen };
+  } catch (error) {
+    if (error instanceof Skipped) return { seen, skipped: error.message };
+    const said = error instanceof Error ? error.message : String(error);
+    const problem = signal.aborted ? `the daemon did not answer within ${limit / 1000} s, and was killed` : said;
+    return { seen, problem };
+  } finally {
+    await bench.cleanUp().catch(() => undefined);
+  }
+}
+
+/** Why a check is not made of that daemon, or undefined. */
+function hindrance(check: Check, subject: Subject): string | undefined {
+  if (subject.foreign !== undefined && check.harmless !== true) return subject.foreign;
+  return process.geteuid?.() === 0 ? undefined : check.rootOnly;
+}
+
+export interface Plan {
+  readonly checks: readonly Check[];
+  /** Opens the daemon that is checked; called once for every worker. */
+  readonly open: () => Promise<Subject>;
+  readonly generation: Generation;
+  /** What to compare with instead of what is right: another daemon, or what was recorded of one. */
+  readonly against?: (() => Promise<Subject>) | Generation;
+  readonly jobs: number;
+  /** Told of every result as it comes. */
+  readonly onResult?: (result: Result) => void;
+}
+
+class Runner {
+  readonly #plan: Plan;
+  readonly #judge: Judge;
+  readonly #other: Judge | undefined;
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+    this.#judge = new Judge(plan.generation);
+    this.#other = typeof plan.against === 'string' ? new Judge(plan.against) : undefined;
+  }
+
+  async run(): Promise<Result[]> {
+    const results = new Map<string, Result>();
+    const queue = this.#plan.checks.values();
+    const work = async (): Promise<void> => {
+      const subject = await this.#plan.open();
+      const other = typeof this.#plan.against === 'function' ? await this.#plan.against() : undefined;
+      try {
+        for (const check of queue) {
+          const result = await this.#result(check, subject, other);
+          results.set(check.name, result);
+          this.#plan.onResult?.(result);
+        }
+      } finally {
+        await Promise.all([subject.close(), other?.close()]);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.max(1, this.#plan.jobs) }, work));
+    return this.#plan.checks.flatMap(({ name }) => results.get(name) ?? []);
+  }
+
+  async #result(check: Check, subject: Subject, other: Subject | undefined): Promise<Result> {
+    const start = performance.now();
+    const outcome = await this.#outcome(check, subject, other);
+    const { name, group, promise } = check;
+    return { name, group, promise, ...outcome, time: Math.round(performance.now() - start) };
+  }
+
+  async #outcome(check: Check, subject: Subject, other: Subject | undefined): Promise<Outcome> {
+    const reason = hindrance(check, subject);
+    if (reason !== undefined) return { verdict: 'skip', detail: reason, seen: [] };
+    const { generation } = this.#plan;
+    const [sight, otherSight] = await Promise.all([
+      look(check, subject, generation),
+      other === undefined ? undefined : look(check, other, generation),
+    ]);
+    const skipped = sight.skipped ?? otherSight?.skipped;
+    if (skipped !== undefined) return { verdict: 'skip', detail: skipped, seen: sight.seen };
+    if (otherSight !== undefined) return compared(told(sight), told(otherSight));
+    if (this.#other !== undefined) {
+      const recorded = 'exchange' in check ? this.#other.recorded(check.exchange) : undefined;
+      if (recorded === undefined) return { verdict: 'skip', detail: 'was not recorded', seen: sight.seen };
+      return compared(told(sight), recorded);
+    }
+    return this.#judged(check, sight);
+  }
+
+  #judged(check: Check, sight: Sight): Outcome {
+    const { seen, problem } = sight;
+    if ('run' in check) {
+      if (problem === undefined) return { verdict: 'pass', seen };
+      return { verdict: 'fail', detail: problem, seen, ...(check.known === undefined ? {} : { known: check.known }) };
+    }
+    const expectation = this.#judge.expect(check.exchange);
+    if (expectation === undefined) return { verdict: 'skip', detail: 'was not recorded', seen };
+    const { right: expected, known } = expectation;
+    if (problem !== undefined) return { verdict: 'fail', detail: problem, expected, seen };
+    if (isDeepStrictEqual(seen, expected)) return { verdict: 'pass', expected, seen };
+    const defect = known !== undefined && isDeepStrictEqual(seen, known.seen) ? { known: known.why } : {};
+    return { verdict: 'fail', detail: firstDifference(expected, seen), expected, seen, ...defect };
+  }
+}
+
+type Outcome = Omit<Result, 'name' | 'group' | 'promise' | 'time'>;
+
+/** What was seen, with what went wrong as a last line. */
+const told = ({ seen, problem }: Sight): readonly string[] =>
+  problem === undefined ? seen : [...seen, `failed: ${problem}`];
+
+function compared(seen: readonly string[], expected: readonly string[]): Outcome {
+  if (isDeepStrictEqual(seen, expected)) return { verdict: 'pass', expected, seen };
+  return { verdict: 'fail', detail: firstDifference(expected, seen), expected, seen };
+}
+
+function firstDifference(expected: readonly string[], seen: readonly string[]): string {
+  const at = seen.findIndex((line, index) => line !== expected[index]);
+  const line = at === -1 ? seen.length : at;
+  return `line ${line + 1}: expected ${expected[line] ?? 'nothing more'}\nseen ${seen[line] ?? 'nothing more'}`;
+}
+
+/** @returns the results in the order of the checks */
+export async function run(plan: Plan): Promise<Result[]> {
+  return new Runner(plan).run();
+}
