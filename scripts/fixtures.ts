@@ -55,7 +55,7 @@ async function recordRight(): Promise<void> {
     const transcripts: Record<string, readonly string[]> = {};
     try {
       for (const exchange of exchanges) {
-        if (exchange.deviates !== undefined) transcripts[exchange.name] = await target.play(exchange);
+        if (exchange.defect !== undefined) transcripts[exchange.name] = await target.play(exchange);
       }
     } finally {
       await target.close();

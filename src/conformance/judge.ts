@@ -21,10 +21,10 @@ export class Judge {
   /** Undefined for an exchange that nobody recorded. */
   expect(exchange: Exchange): Expectation | undefined {
     const recorded = this.#recorded.get(exchange.name);
-    if (exchange.deviates === undefined) return recorded && { right: recorded };
+    if (exchange.defect === undefined) return recorded && { right: recorded };
     const right = this.#right[exchange.name];
     if (right === undefined) return undefined;
-    return recorded === undefined ? { right } : { right, known: { seen: recorded, why: exchange.deviates } };
+    return recorded === undefined ? { right } : { right, known: { seen: recorded, why: exchange.defect } };
   }
 
   /** What the C daemon of that generation said, right or wrong. */

@@ -7,8 +7,11 @@ import { checks } from './checks.ts';
 import { type Generation, generationNamed, generationOf, generations } from './generation.ts';
 import { openSubject, versionOf } from './open.ts';
 import { isWanted, type Options, parseOptions, usage, UsageError } from './options.ts';
+import { htmlReport } from './report/html.ts';
 import { jsonReport } from './report/json.ts';
+import { junitReport } from './report/junit.ts';
 import type { Report } from './report/report.ts';
+import { tapReport } from './report/tap.ts';
 import { failureText, Progress, summary } from './report/text.ts';
 import { run } from './run.ts';
 
@@ -73,6 +76,9 @@ async function check(options: Options): Promise<number> {
     results,
   };
   write(options.json, () => jsonReport(report));
+  write(options.junit, () => junitReport(report));
+  write(options.html, () => htmlReport(report));
+  write(options.tap ? '-' : undefined, () => tapReport(report));
   const failures = results.filter(({ verdict }) => verdict === 'fail');
   const standardOutput = options.tap || [options.json, options.junit, options.html].includes('-');
   if (!standardOutput) {

@@ -26,11 +26,11 @@ describe('differential: the C daemon 9.0.0 and ours, live', function () {
 
   for (const exchange of exchanges) {
     it(
-      exchange.deviates === undefined ? exchange.name : `${exchange.name}: ours deviates, ${exchange.deviates}`,
+      exchange.defect === undefined ? exchange.name : `${exchange.name}: ours differs, ${exchange.defect}`,
       async () => {
         assert.ok(reference !== undefined && ours !== undefined);
         const [expected, actual] = await Promise.all([reference.play(exchange), ours.play(exchange)]);
-        if (exchange.deviates === undefined) assert.deepEqual(actual, expected);
+        if (exchange.defect === undefined) assert.deepEqual(actual, expected);
         else assert.notDeepEqual(actual, expected);
       },
     );

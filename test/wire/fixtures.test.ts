@@ -36,7 +36,7 @@ for (const version of generations) {
     // What went as with another version is replayed with that one.
     const own = readRecording(version).exchanges;
     for (const exchange of exchanges) {
-      if (exchange.deviates !== undefined || own[exchange.name] === undefined) continue;
+      if (exchange.defect !== undefined || own[exchange.name] === undefined) continue;
       if (unlike[version]?.includes(exchange.name) === true) continue;
       it(exchange.name, async () => {
         assert.deepEqual(await ours?.play(exchange), transcripts.get(exchange.name));

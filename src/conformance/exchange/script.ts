@@ -55,8 +55,8 @@ export interface Exchange {
   readonly fresh?: boolean;
   /** The C daemon is not to be used again afterwards. */
   readonly spoils?: boolean;
-  /** Why this project's daemon does otherwise than C on purpose. Such an exchange must differ. */
-  readonly deviates?: string;
+  /** What C does wrong here, and this project's daemon otherwise on purpose: fixtures/exchanges/right.json has what is right. */
+  readonly defect?: string;
 }
 
 /** An exchange with a daemon that others have used before. */

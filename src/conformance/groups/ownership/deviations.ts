@@ -8,7 +8,7 @@ const itself = send('p.a', (pid) => encode(lock.register({ pid: pid('p'), uuid: 
 const acquire = (on: string, path: string, flags = 0): Step => call(on, lock.acquire('', path, flags));
 const release = (on: string, path: string): Step => call(on, lock.release('', path));
 
-const twoNames = 'one file under two names is not given to two owners: a process holds a POSIX lock on it only once';
+const twoNames = 'C gives one file under two names to two owners, though a process holds a POSIX lock on it only once';
 const names: readonly (readonly [string, readonly string[], (dir: string) => string])[] = [
   ['a hard link', ['file r', 'hard other r'], (dir) => `${dir}/other`],
   ['a symbolic link', ['file r', 'link other r'], (dir) => `${dir}/other`],
@@ -18,7 +18,7 @@ const names: readonly (readonly [string, readonly string[], (dir: string) => str
 export const deviations: readonly Exchange[] = [
   ...names.map(([title, orders, other]): Exchange => ({
     name: `two owners, one file, ${title}`,
-    deviates: twoNames,
+    defect: twoNames,
     spoils: true,
     steps: (dir) => [
       files(...orders),
@@ -34,7 +34,7 @@ export const deviations: readonly Exchange[] = [
   })),
   {
     name: 'an owner ends that shares a resource with itself',
-    deviates: 'all entries of an owner that has ended go, where C leaves all but one of them to nobody',
+    defect: 'of the entries of an owner that has ended, C frees one and leaves the others to nobody',
     spoils: true,
     steps: (dir) => [
       itself,
@@ -48,7 +48,7 @@ export const deviations: readonly Exchange[] = [
   },
   {
     name: 'an owner ends after a lockspace could not be made',
-    deviates: 'its leases are freed, where C frees nobody any more once NEW has failed',
+    defect: "once NEW could not make a directory, C frees nobody's leases any more, and may crash",
     spoils: true,
     steps: (dir) => [
       files('file ls'),
