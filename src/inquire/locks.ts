@@ -9,7 +9,7 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
-import { inodeOf } from '../lockspace/files.ts';
+import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import { inodeKey, posix } from '../posix/posix.ts';
@@ -48,10 +48,18 @@ export function* matchingLocks(
   }
 }
 
+/** Resources that are looked at in one step, where looking is no more than comparing two pointers. */
+const STRIDE = 512;
+
 /** What the filter cannot exclude by an index. */
-function* candidates(lockspaces: Lockspaces, { pid, lockspace, resource }: LockFilter): Generator<Resource | null> {
+function* candidates(lockspaces: Lockspaces, filter: LockFilter): Generator<Resource | null> {
+  const { pid, lockspace, resource, path } = filter;
   if (pid !== null) {
     yield* lockspaces.heldBy(pid);
+    return;
+  }
+  if (path !== null && resource === null) {
+    yield* guardsOf(lockspaces, path);
     return;
   }
   const spaces: Iterable<Lockspace | undefined> = lockspace === null ? lockspaces : [lockspaces.find(lockspace)];
@@ -59,6 +67,35 @@ function* candidates(lockspaces: Lockspaces, { pid, lockspace, resource }: LockF
     if (space === undefined) continue;
     if (resource === null) yield* space.resources.values();
     else yield space.resources.get(resource) ?? null;
+  }
+}
+
+/** The locks of the file at `path`, each once: by its name, as a disk in an indirect lockspace, and by its inode. */
+function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource | null> {
+  const found = new Set<Resource>();
+  for (const { directory, resources } of lockspaces) {
+    const names = directory === '' ? [path] : [hashOf(path)];
+    if (directory !== '' && path.startsWith(`${directory}/`)) names.push(path.slice(directory.length + 1));
+    for (const resource of names.map((name) => resources.get(name))) {
+      if (resource === undefined || found.has(resource)) continue;
+      found.add(resource);
+      yield resource;
+    }
+  }
+  const file = findHeld(path);
+  if (file === undefined) return;
+  let uses = file.uses;
+  for (const resource of found) if (resource.file === file) uses--;
+  if (uses === 0) return;
+  // Under other names, of which nobody keeps account.
+  let looked = 0;
+  for (const { resources } of lockspaces) {
+    for (const resource of resources.values()) {
+      if (resource.file === file && !found.has(resource)) {
+        yield resource;
+        if (--uses === 0) return;
+      } else if (++looked % STRIDE === 0) yield null;
+    }
   }
 }
 
@@ -82,14 +119,23 @@ function compileFilter(filter: LockFilter): (resource: Resource) => boolean {
 
 /** Whether a lock guards the file at `path`: by its name, its inode, or as a disk in an indirect lockspace. */
 function isLockOf(path: ByteString): (resource: Resource) => boolean {
-  const key = inodeOf(path);
-  // Loaded only here: a start of the daemon must not wait for it.
-  const { createHash } = process.getBuiltinModule('node:crypto');
-  const hash = createHash('sha256').update(Buffer.from(path, 'latin1')).digest('hex');
+  const file = findHeld(path);
   return (resource) =>
     resource.path === path ||
-    (key !== null && resource.file.key === key) ||
-    (resource.name === hash && resource.lockspace.directory !== '');
+    resource.file === file ||
+    (resource.lockspace.directory !== '' && resource.name === hashOf(path));
+}
+
+let hashed: { readonly path: ByteString; readonly hash: string } | undefined;
+
+/** The resource's name that libvirt gives a disk in an indirect lockspace. */
+function hashOf(path: ByteString): string {
+  if (hashed?.path === path) return hashed.hash;
+  // Loaded only here, in 7 ms: neither a start of the daemon nor one without such lockspaces is to wait for it.
+  const { createHash } = process.getBuiltinModule('node:crypto');
+  const hash = createHash('sha256').update(Buffer.from(path, 'latin1')).digest('hex');
+  hashed = { path, hash };
+  return hash;
 }
 
 function lockEntry(resource: Resource, file: number, firstHold: number, holds: HoldInfo[]): LockInfo {

@@ -8,9 +8,10 @@ import type { ByteString } from '../../xdr/codec.ts';
 const PLAIN = /^[ -[\]-~]*$/;
 
 /** Code points that are valid and yet do not show as what they are: controls, formats (bidi, joiners), separators. */
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u;
+const UNSEEN = String.raw`[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]`;
 
-/** Made when first needed: it takes the better part of a millisecond, and most names are plain. */
+/** Made when first needed: each takes the better part of a millisecond, and most names are plain. */
+let unseen: RegExp | undefined;
 let utf8: InstanceType<typeof TextDecoder> | undefined;
 
 /** The bytes as text: valid UTF-8 as it is, everything that is not printable as `\n`, `\xNN` or `\u{N}`. */
@@ -58,7 +59,8 @@ function escapeCharacter(character: string): string {
   if (character === '\t') return '\\t';
   const code = character.codePointAt(0) ?? 0xfeff; // a decoded byte order mark vanishes
   if (code < 0x20 || code === 0x7f) return hex(code);
-  return code === 0xfeff || UNSEEN.test(character) ? `\\u{${code.toString(16)}}` : character;
+  unseen ??= new RegExp(UNSEEN, 'u');
+  return code === 0xfeff || unseen.test(character) ? `\\u{${code.toString(16)}}` : character;
 }
 
 function hex(byte: number): string {

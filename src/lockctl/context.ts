@@ -1,5 +1,4 @@
 /** What a command is given beside its own options. */
-import { InvalidArgumentError } from 'commander';
 import type { Daemon } from './daemon.ts';
 
 export interface Context {
@@ -7,17 +6,6 @@ export interface Context {
   daemon(): Daemon;
   /** Aborted when the operator has had enough (SIGINT, SIGTERM). */
   readonly signal: AbortSignal;
-}
-
-/** Reads a whole number within a range from the command line. */
-export function wholeNumber(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < least || value > most) {
-      throw new InvalidArgumentError(`It is no whole number from ${least} to ${most}.`);
-    }
-    return value;
-  };
 }
 
 /** A name from the command line as the bytes that it was typed as. */

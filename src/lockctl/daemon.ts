@@ -12,7 +12,7 @@ import {
   type StatusInfo,
 } from '../../xdr/programs/inquire.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
-import { Client } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
 import { CallTimeout, ConnectionLost, RemoteFailure } from '../client/errors.ts';
 import { CommandError, Exit } from './exit.ts';
 import { printable } from '../inquire/printable.ts';
@@ -31,21 +31,35 @@ export const EVERY_LOCK: LockFilter = {
 /** How long a daemon may take to answer, in milliseconds. */
 const ANSWER_MS = 10_000;
 
-export class Daemon {
-  readonly target: Target;
-  private readonly connections = new Map<string, Promise<Client>>();
+/** What the questions below need of a connection. */
+export type Caller = Pick<Client, 'call' | 'close' | 'isOpen'>;
 
-  constructor(target: Target) {
+/** @throws ConnectionLost */
+export type Connect<C> = (socket: string, timeout: number) => Promise<C>;
+
+/** With Node.js's own sockets, for everything that events or many calls at a time are needed for. */
+export const connectClient: Connect<Client> = async (socket, timeout) => {
+  const { Client } = await import('../client/client.ts');
+  return Client.connect(socket, { timeout });
+};
+
+export class Daemon<C extends Caller = Client> {
+  readonly target: Target;
+  private readonly connect: Connect<C>;
+  private readonly connections = new Map<string, Promise<C>>();
+
+  constructor(target: Target, connect: Connect<C>) {
     this.target = target;
+    this.connect = connect;
   }
 
   /** The connection to the admin socket. @throws CommandError */
-  async adminClient(): Promise<Client> {
+  async adminClient(): Promise<C> {
     return this.clientOf(this.target.adminSocket);
   }
 
   /** The connection to the lock socket. @throws CommandError */
-  async lockClient(): Promise<Client> {
+  async lockClient(): Promise<C> {
     return this.clientOf(this.target.socket);
   }
 
@@ -62,14 +76,16 @@ export class Daemon {
   }
 
   /** One connection a socket, made when it is first needed and again when it was lost. */
-  private async clientOf(socket: string): Promise<Client> {
+  private async clientOf(socket: string): Promise<C> {
     const present = this.connections.get(socket);
     const client = await present?.catch(() => undefined);
     if (client?.isOpen === true) return client;
     // Somebody else may have begun another one meanwhile.
     const current = this.connections.get(socket);
     if (current !== undefined && current !== present) return current;
-    const fresh = connect(socket);
+    const fresh = this.connect(socket, ANSWER_MS).catch((error: unknown) => {
+      throw explainConnect(error, socket);
+    });
     this.connections.set(socket, fresh);
     return fresh;
   }
@@ -168,10 +184,7 @@ export class Daemon {
   }
 
   private async list<T>(
-    ask: (
-      client: Client,
-      page: { cursor: bigint; limit: number; flags: number },
-    ) => Promise<{ entries: T[]; next: bigint }>,
+    ask: (client: C, page: { cursor: bigint; limit: number; flags: number }) => Promise<{ entries: T[]; next: bigint }>,
   ): Promise<T[]> {
     return this.inquire(async (client) => {
       const found: T[] = [];
@@ -185,7 +198,7 @@ export class Daemon {
     });
   }
 
-  private async inquire<T>(ask: (client: Client) => Promise<T>): Promise<T> {
+  private async inquire<T>(ask: (client: C) => Promise<T>): Promise<T> {
     const client = await this.adminClient();
     try {
       return await ask(client);
@@ -195,34 +208,28 @@ export class Daemon {
   }
 }
 
-/** @throws CommandError that says why nobody can be reached */
-async function connect(socket: string): Promise<Client> {
-  try {
-    return await Client.connect(socket, { timeout: ANSWER_MS });
-  } catch (error) {
-    if (error instanceof ConnectionLost) {
-      switch (error.code) {
-        case 'ENOENT':
-          throw new CommandError(
-            Exit.DOWN,
-            `virtlockd is not running: there is no socket ${socket}.\nStart it (systemctl start virtlockd.socket), or name another daemon with --connect.`,
-          );
-        case 'ECONNREFUSED':
-          throw new CommandError(
-            Exit.DOWN,
-            `virtlockd is not running: nobody listens at ${socket}, which an earlier one left behind.`,
-          );
-        case 'EACCES':
-        case 'EPERM':
-          throw new CommandError(
-            Exit.DENIED,
-            `access to ${socket} is denied: only the user who runs that daemon may ask it (for the system's: root).`,
-          );
-        default:
-          throw new CommandError(Exit.DOWN, error.message);
-      }
-    }
-    throw explain(error, socket);
+/** Why nobody can be reached, in words for the operator. */
+function explainConnect(error: unknown, socket: string): unknown {
+  if (!(error instanceof ConnectionLost)) return explain(error, socket);
+  switch (error.code) {
+    case 'ENOENT':
+      return new CommandError(
+        Exit.DOWN,
+        `virtlockd is not running: there is no socket ${socket}.\nStart it (systemctl start virtlockd.socket), or name another daemon with --connect.`,
+      );
+    case 'ECONNREFUSED':
+      return new CommandError(
+        Exit.DOWN,
+        `virtlockd is not running: nobody listens at ${socket}, which an earlier one left behind.`,
+      );
+    case 'EACCES':
+    case 'EPERM':
+      return new CommandError(
+        Exit.DENIED,
+        `access to ${socket} is denied: only the user who runs that daemon may ask it (for the system's: root).`,
+      );
+    default:
+      return new CommandError(Exit.DOWN, error.message);
   }
 }
 

@@ -1,4 +1,5 @@
 /** What commands print: tables for people, JSON for programs, colour only on terminals. */
+import { writeSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { ByteString } from '../../xdr/codec.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
@@ -13,17 +14,35 @@ import {
   type RefusalInfo,
 } from '../../xdr/programs/inquire.ts';
 import { printable } from '../inquire/printable.ts';
+import { posix } from '../posix/posix.ts';
+import { Exit } from './exit.ts';
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 
+const STDOUT = 1;
+
 /** Colours text for standard output, unless that is no terminal or the environment does not want it. */
 export function style(format: Style, text: string): string {
+  // Looked at here first: Node.js's stream of a pipe takes a millisecond to load.
+  if (process.env.FORCE_COLOR === undefined && !posix.isTerminal(STDOUT)) return text;
   // styleText looks at the stream, NO_COLOR and FORCE_COLOR itself.
   return styleText(format, text, { stream: process.stdout });
 }
 
+/** Prints a line, or several. */
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  const bytes = Buffer.from(`${text}\n`, 'utf8');
+  let at = 0;
+  try {
+    while (at < bytes.length) at += writeSync(STDOUT, bytes, at);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // A reader that has seen enough (head, less) is no error.
+    if (code === 'EPIPE') process.exit(Exit.OK);
+    if (code !== 'EAGAIN') throw error;
+    // Somebody made it non-blocking, and the reader is slow.
+    process.stdout.write(bytes.subarray(at));
+  }
 }
 
 /** Rows in columns, headings above. Nothing but blanks between them, so that other programs can cut them apart. */

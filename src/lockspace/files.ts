@@ -188,6 +188,11 @@ export function isHeld(path: ByteString): boolean {
   return posix.statInode(path, inode) === 0 && held.has(inodeKey(inode));
 }
 
+/** The held file that a path names at present. */
+export function findHeld(path: ByteString): HeldFile | undefined {
+  return posix.statInode(path, inode) === 0 ? held.get(inodeKey(inode)) : undefined;
+}
+
 /** The inode key of what a path names at present, or null. */
 export function inodeOf(path: ByteString): string | null {
   return posix.statInode(path, inode) === 0 ? inodeKey(inode) : null;

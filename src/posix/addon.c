@@ -393,6 +393,29 @@ static napi_value posix_probe_unix(napi_env env, napi_callback_info info) {
     return number(env, status);
 }
 
+/*
+ * connectUnix(path, milliseconds): a connection that blocks, for that long at most: reading and writing fail with EAGAIN
+ * then.
+ */
+static napi_value posix_connect_unix(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    struct sockaddr_un address;
+    socklen_t length = unix_address(env, argv[0], &address);
+    int milliseconds = arg_int(env, argv[1]);
+    struct timeval limit = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+    if (length == 0) return number(env, -ENAMETOOLONG);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return number(env, -errno);
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
+        connect(fd, (struct sockaddr *)&address, length) < 0) {
+        int error = errno;
+        close(fd);
+        return number(env, -error);
+    }
+    return number(env, fd);
+}
+
 static napi_value posix_send_datagram(napi_env env, napi_callback_info info) {
     ARGS(2);
     struct sockaddr_un address;
@@ -708,6 +731,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("setProcessName", posix_set_process_name),
         FUNCTION("listenUnix", posix_listen_unix),
         FUNCTION("probeUnix", posix_probe_unix),
+        FUNCTION("connectUnix", posix_connect_unix),
         FUNCTION("sendDatagram", posix_send_datagram),
         FUNCTION("peerSecurity", posix_peer_security),
         FUNCTION("inspectSockets", posix_inspect_sockets),

@@ -62,6 +62,8 @@ interface Addon {
   listenUnix(path: ByteString, backlog: number): number;
   /** 0 when somebody listens at `path`; -ECONNREFUSED when the socket is a dead one. */
   probeUnix(path: ByteString): number;
+  /** A connection on which reading and writing block, and fail with EAGAIN after so many milliseconds. */
+  connectUnix(path: ByteString, milliseconds: number): number;
   /** Sends one datagram to a UNIX socket; a leading `@` means the abstract namespace. */
   sendDatagram(path: ByteString, data: Buffer): number;
   /** SO_PEERSEC: the peer's SELinux context, or null where there is none. */

@@ -1,5 +1,6 @@
 /** The inquire program on the wire: who may, pages under change, events, what survives a re-execution. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { linkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../../src/client/client.ts';
@@ -16,6 +17,7 @@ import {
   LocksFlag,
   PAGE_MAX,
 } from '../../xdr/programs/inquire.ts';
+import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
@@ -119,6 +121,26 @@ describe('the inquire program', function () {
     assert.equal(found.inode, BigInt(daemon.locks().find(({ inode }) => BigInt(inode) === found.inode)?.inode ?? 0));
     assert.deepEqual([found.path, found.flags, found.file], [at('disk'), 0, FileState.SAME]);
     await holder.must(lock.release('', at('disk')));
+  });
+
+  it('finds the locks of a file by its name, by its other names, and by its hash', async () => {
+    const space = at('space');
+    const hash = createHash('sha256').update(at('file')).digest('hex');
+    writeFileSync(at('file'), '');
+    linkSync(at('file'), at('other'));
+    linkSync(at('file'), at('third'));
+    await holder.must(lock.createLockspace(space));
+    for (const name of ['file', 'other']) await holder.must(lock.acquire('', at(name), shared));
+    await holder.must(lock.acquire(space, hash, AcquireFlag.AUTOCREATE));
+    const namesOf = async (filter: Partial<LockFilter>): Promise<string[]> =>
+      (await list(filter)).map(({ name }) => name).sort();
+    assert.deepEqual(await namesOf({ path: at('file') }), [at('file'), at('other'), hash].sort());
+    assert.deepEqual(await namesOf({ path: at('third') }), [at('file'), at('other')].sort());
+    assert.deepEqual(await namesOf({ path: at('file'), lockspace: space }), [hash]);
+    assert.deepEqual(await namesOf({ path: `${space}/${hash}` }), [hash]);
+    assert.deepEqual(await namesOf({ path: at('none') }), []);
+    for (const name of ['file', 'other']) await holder.must(lock.release('', at(name)));
+    await holder.must(lock.release(space, hash));
   });
 
   it('lists in pages what stays exactly once, while others come and go', async () => {

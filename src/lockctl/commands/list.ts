@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
-import { type Context, toBytes, wholeNumber } from '../context.ts';
+import { type Context, toBytes } from '../context.ts';
 import { age, fileState, json, lockJson, mode, name, print, style, table } from '../output.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 interface Options {
   readonly json?: true;

@@ -2,9 +2,10 @@
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../xdr/programs/inquire.ts';
-import { type Context, pause, wholeNumber } from '../context.ts';
+import { type Context, pause } from '../context.ts';
 import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 export function addMetrics(program: Command, context: Context): void {
   program

@@ -1,7 +1,8 @@
 /** `serve`: a page to look at, for this machine only. */
 import type { Command } from 'commander';
-import { type Context, wholeNumber } from '../context.ts';
+import type { Context } from '../context.ts';
 import { print } from '../output.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 export function addServe(program: Command, context: Context): void {
   program

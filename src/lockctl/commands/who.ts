@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import type { LockInfo } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { Caller, Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
 import { identity, json, lockJson, mode, name, owner, print, style, time } from '../output.ts';
@@ -34,7 +34,7 @@ export function namesOf(given: string): string[] {
   return [...names];
 }
 
-export async function investigate(daemon: Daemon, given: string, shared = false): Promise<Findings> {
+export async function investigate(daemon: Daemon<Caller>, given: string, shared = false): Promise<Findings> {
   const names = namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
@@ -72,11 +72,15 @@ export function addWho(program: Command, context: Context): void {
       '\nFinds the disk in the default lockspace by path and inode, and in lockspaces of hashed names by its SHA-256.\nExit status 1: nobody holds it.',
     )
     .action(async (given: string, options: { json?: true }) => {
-      const findings = await investigate(context.daemon(), given);
-      if (options.json === true) print(json(findingsJson(given, findings), 2));
-      else for (const line of describe(given, findings)) print(line);
-      if (!isHeld(findings)) process.exitCode = findings.silence?.exit ?? Exit.NO;
+      process.exitCode = await who(context.daemon(), given, options.json === true);
     });
+}
+
+/** The command itself; returns the exit status. */
+export async function who(daemon: Daemon<Caller>, given: string, asJson: boolean): Promise<number> {
+  const findings = await investigate(daemon, given);
+  print(asJson ? json(findingsJson(given, findings), 2) : describe(given, findings).join('\n'));
+  return isHeld(findings) ? Exit.OK : (findings.silence?.exit ?? Exit.NO);
 }
 
 export function isHeld({ locks, outsiders, elsewhere }: Findings): boolean {

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { followChanges } from '../commands/watch.ts';
 import { pause } from '../context.ts';
-import { Daemon } from '../daemon.ts';
+import { connectClient, Daemon } from '../daemon.ts';
 import { Model } from './model.ts';
 import { page } from './page.ts';
 
@@ -144,7 +144,7 @@ export class PageServer {
   private async keepFollowing(): Promise<void> {
     const { signal } = this.abort;
     while (!signal.aborted) {
-      const daemon = new Daemon(this.daemon.target);
+      const daemon = new Daemon(this.daemon.target, connectClient);
       try {
         for await (const changes of followChanges(daemon, signal)) if (changes.length > 0) this.noteChange();
       } catch {
