@@ -47,8 +47,8 @@ async function connect(owner: number): Promise<Client> {
   }
 }
 
-/** Locks everything, with a hundred owners. */
-async function fill(): Promise<string> {
+/** Locks everything, with a hundred owners, and one disk more. Returns a name of many and the only one of that. */
+async function fill(): Promise<{ many: string; single: string }> {
   const directory = path.join(root, 'images');
   mkdirSync(directory);
   let name = '';
@@ -65,7 +65,12 @@ async function fill(): Promise<string> {
     await Promise.all(calls);
     client.close();
   }
-  return name;
+  const single = path.join(directory, 'disk-of-its-own.img');
+  writeFileSync(single, '');
+  const client = await connect(4_999_998);
+  await client.call(lockProgram, 'acquireResource', { path: '', name: single, flags: 0 });
+  client.close();
+  return { many: name, single };
 }
 
 /** Acquires and releases without pause, and remembers the longest wait for an answer, in milliseconds. */
@@ -115,7 +120,7 @@ async function measure(args: readonly string[]): Promise<{ ms: number; bytes: nu
 }
 
 try {
-  const last = await fill();
+  const { many, single } = await fill();
   const client = await connect(4_999_999);
   const prober = new Prober(client, path.join(root, 'probe'));
   await pause(500);
@@ -125,7 +130,8 @@ try {
   process.stdout.write(`${'nothing'.padEnd(28)} ${''.padStart(7)}      longest wait ${prober.take().toFixed(1)} ms\n`);
   const loads: readonly (readonly [string, readonly string[]])[] = [
     ['list --json', ['list', '--json']],
-    ['who (a disk)', ['who', last]],
+    ['who (a disk)', ['who', single]],
+    [`who (a disk of ${NAMES} names)`, ['who', many]],
     ['who (nothing)', ['who', '/none']],
     ['list --vm', ['list', '--vm', 'guest5000042']],
     ['status', ['status']],
