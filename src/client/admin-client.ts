@@ -261,10 +261,18 @@ export class AdminClient {
     await this.client.call(adminProgram, 'setTimeout', args, options);
   }
 
-  /** Ends the daemon; with `preserve` its locks are kept for the one that follows. Since libvirt 11.3.0. */
+  /**
+   * Ends the daemon; with `preserve` its locks are kept for the one that follows. Since libvirt 11.3.0. Daemons end without
+   * a reply to this, so the end of the connection counts as one.
+   */
   async shutdown(options: CallOptions & { readonly preserve?: boolean | undefined } = {}): Promise<void> {
     const flags = options.preserve === true ? ShutdownFlag.PRESERVE : 0;
-    await this.client.call(adminProgram, 'shutdown', { flags }, options);
+    const wasOpen = this.isOpen;
+    try {
+      await this.client.call(adminProgram, 'shutdown', { flags }, options);
+    } catch (error) {
+      if (!(wasOpen && error instanceof ConnectionLost)) throw error;
+    }
   }
 }
 

@@ -3,7 +3,7 @@
  * overlap; the daemon answers them in order.
  */
 import { createConnection, type Socket } from 'node:net';
-import { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { XdrError, XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import { remoteError } from '../../xdr/error.ts';
 import {
   beginMessage,
@@ -191,7 +191,8 @@ export class Client {
     try {
       for (const message of this.frames.push(chunk)) this.take(message);
     } catch (error) {
-      for (const { reject } of this.pending.values()) reject(error as Error);
+      const failure = error instanceof XdrError ? new ProtocolError(error.message) : (error as Error);
+      for (const { reject } of this.pending.values()) reject(failure);
       this.pending.clear();
       this.socket.destroy();
     }
