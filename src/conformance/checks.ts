@@ -6,7 +6,7 @@ const recorded: readonly ExchangeCheck[] = families.flatMap(([group, members]) =
   members.map((exchange) => ({
     name: `${group}/${slug(exchange.name)}`,
     group,
-    promise: exchange.promise ?? exchange.name,
+    promise: exchange.promise,
     exchange,
   })),
 );

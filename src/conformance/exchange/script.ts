@@ -48,7 +48,7 @@ export interface Exchange {
   /** Unique; also the key in the fixtures. */
   readonly name: string;
   /** One sentence: what the interface promises here. */
-  readonly promise?: string;
+  readonly promise: string;
   /** @param dir an empty directory of the exchange's own, mode 0755 */
   readonly steps: (dir: string) => readonly Step[];
   /** Wants a daemon that nobody has talked to. */
@@ -60,13 +60,13 @@ export interface Exchange {
 }
 
 /** An exchange with a daemon that others have used before. */
-export function exchange(name: string, steps: (dir: string) => readonly Step[]): Exchange {
-  return { name, steps };
+export function exchange(name: string, promise: string, steps: Exchange['steps']): Exchange {
+  return { name, promise, steps };
 }
 
 /** An exchange with a daemon of its own. */
-export function fresh(name: string, steps: (dir: string) => readonly Step[]): Exchange {
-  return { name, steps, fresh: true };
+export function fresh(name: string, promise: string, steps: Exchange['steps']): Exchange {
+  return { name, promise, steps, fresh: true };
 }
 
 export const open = (on: ConnectionName): Step => ({ do: 'open', on });

@@ -53,79 +53,98 @@ const flagSets = [
   [' SHARED AUTOCREATE', shared | autocreate],
 ] as const;
 
+/** What ACQUIRE_RESOURCE makes of a target. */
+function outcome(title: string, flags: number): string {
+  const locked = (flags & shared) === 0 ? 'locks its byte 0 for writing' : 'locks its byte 0 for reading';
+  if (['nothing', 'a symbolic link to nothing', 'a component of 255 bytes'].includes(title)) {
+    return (flags & autocreate) === 0
+      ? 'is refused, for there is no file'
+      : `makes the file and ${locked}, until the release`;
+  }
+  const kinds = ['a file', 'a file of mode 0', 'a symbolic link to a file', 'a hard link'];
+  return kinds.includes(title) ? `${locked}, until the release` : "is refused with the system's error";
+}
+
 export const resources: readonly Exchange[] = [
   ...targets.flatMap(([title, make, where = (dir: string): string => `${dir}/r`]) => [
     ...flagSets.map(([flagTitle, flags]) =>
-      exchange(`ACQUIRE${flagTitle}, RELEASE: ${title}`, (dir) => [
-        files(...make),
-        register(),
-        acquire(where(dir), flags),
-        look,
-        release(where(dir)),
-      ]),
+      exchange(
+        `ACQUIRE${flagTitle}, RELEASE: ${title}`,
+        `ACQUIRE_RESOURCE with ${flagTitle === '' ? 'no flags' : flagTitle.trim()} of ${title} ${outcome(title, flags)}.`,
+        (dir) => [files(...make), register(), acquire(where(dir), flags), look, release(where(dir))],
+      ),
     ),
-    exchange(`CREATE_RESOURCE, DELETE_RESOURCE: ${title}`, (dir) => [
-      files(...make),
-      register(),
-      create(where(dir)),
-      look,
-      remove(where(dir)),
-    ]),
-    exchange(`DELETE_RESOURCE: ${title}`, (dir) => [files(...make), register(), remove(where(dir))]),
+    exchange(
+      `CREATE_RESOURCE, DELETE_RESOURCE: ${title}`,
+      `CREATE_RESOURCE makes an empty file where there is none and keeps one that is there, and DELETE_RESOURCE unlinks it: ${title}.`,
+      (dir) => [files(...make), register(), create(where(dir)), look, remove(where(dir))],
+    ),
+    exchange(
+      `DELETE_RESOURCE: ${title}`,
+      `DELETE_RESOURCE unlinks the name itself, and succeeds when there is none: ${title}.`,
+      (dir) => [files(...make), register(), remove(where(dir))],
+    ),
   ]),
   // CREATE_RESOURCE opens a fifo for writing and hangs the C daemon for good.
   ...flagSets.map(([title, flags]) =>
-    exchange(`ACQUIRE${title}, RELEASE: a fifo`, (dir) => [
-      files('fifo r'),
-      register(),
-      acquire(`${dir}/r`, flags),
-      look,
-      release(`${dir}/r`),
-    ]),
+    exchange(
+      `ACQUIRE${title}, RELEASE: a fifo`,
+      `ACQUIRE_RESOURCE with ${title === '' ? 'no flags' : title.trim()} of a fifo locks it without waiting for a writer.`,
+      (dir) => [files('fifo r'), register(), acquire(`${dir}/r`, flags), look, release(`${dir}/r`)],
+    ),
   ),
-  exchange('DELETE_RESOURCE: a fifo', (dir) => [files('fifo r'), register(), remove(`${dir}/r`)]),
-  exchange('ACQUIRE, RELEASE: a device', (dir) => [
+  exchange('DELETE_RESOURCE: a fifo', 'DELETE_RESOURCE unlinks a fifo.', (dir) => [
+    files('fifo r'),
+    register(),
+    remove(`${dir}/r`),
+  ]),
+  exchange('ACQUIRE, RELEASE: a device', 'ACQUIRE_RESOURCE locks a device file.', (dir) => [
     files('device r'),
     register(),
     acquire(`${dir}/r`),
     look,
     release(`${dir}/r`),
   ]),
-  exchange('CREATE_RESOURCE keeps a file as it is', (dir) => [
-    files('file r 604 content'),
-    register(),
-    create(`${dir}/r`),
-    create(`${dir}/r`),
-  ]),
-  exchange('CREATE_RESOURCE and DELETE_RESOURCE of one that is held', (dir) => [
-    file,
-    register(),
-    acquire(`${dir}/r`),
-    create(`${dir}/r`),
-    remove(`${dir}/r`),
-    register('b', other),
-    call('b', lock.createResource('', `${dir}/r`)),
-    call('b', lock.deleteResource('', `${dir}/r`)),
-    release(`${dir}/r`),
-    remove(`${dir}/r`),
-    remove(`${dir}/r`),
-  ]),
-  exchange('CREATE_RESOURCE and DELETE_RESOURCE of one that is shared', (dir) => [
-    file,
-    register(),
-    acquire(`${dir}/r`, shared),
-    create(`${dir}/r`),
-    remove(`${dir}/r`),
-    release(`${dir}/r`),
-  ]),
-  exchange('DELETE_RESOURCE of one that another process has locked', (dir) => [
-    file,
-    foreignLock('p', `${dir}/r`, true),
-    register(),
-    create(`${dir}/r`),
-    remove(`${dir}/r`),
-  ]),
-  exchange('RELEASE of what is not held', (dir) => [
+  exchange(
+    'CREATE_RESOURCE keeps a file as it is',
+    'CREATE_RESOURCE leaves content and mode of a file that is there.',
+    (dir) => [files('file r 604 content'), register(), create(`${dir}/r`), create(`${dir}/r`)],
+  ),
+  exchange(
+    'CREATE_RESOURCE and DELETE_RESOURCE of one that is held',
+    'A resource that is held can be neither created nor deleted, by whomever.',
+    (dir) => [
+      file,
+      register(),
+      acquire(`${dir}/r`),
+      create(`${dir}/r`),
+      remove(`${dir}/r`),
+      register('b', other),
+      call('b', lock.createResource('', `${dir}/r`)),
+      call('b', lock.deleteResource('', `${dir}/r`)),
+      release(`${dir}/r`),
+      remove(`${dir}/r`),
+      remove(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'CREATE_RESOURCE and DELETE_RESOURCE of one that is shared',
+    'A shared resource can be neither created nor deleted while held.',
+    (dir) => [
+      file,
+      register(),
+      acquire(`${dir}/r`, shared),
+      create(`${dir}/r`),
+      remove(`${dir}/r`),
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'DELETE_RESOURCE of one that another process has locked',
+    'DELETE_RESOURCE does not look at locks of other processes.',
+    (dir) => [file, foreignLock('p', `${dir}/r`, true), register(), create(`${dir}/r`), remove(`${dir}/r`)],
+  ),
+  exchange('RELEASE of what is not held', 'RELEASE_RESOURCE of what nobody holds is an error.', (dir) => [
     file,
     register(),
     release(`${dir}/r`),
@@ -133,41 +152,51 @@ export const resources: readonly Exchange[] = [
     release(''),
     release('relative'),
   ]),
-  exchange('RELEASE by another owner', (dir) => [
-    file,
-    register(),
-    acquire(`${dir}/r`),
-    register('b', other),
-    release(`${dir}/r`, 'b'),
-    look,
-    release(`${dir}/r`),
-    release(`${dir}/r`, 'b'),
-  ]),
-  exchange('RELEASE by another connection of the owner', (dir) => [
-    file,
-    register(),
-    acquire(`${dir}/r`),
-    register('b'),
-    release(`${dir}/r`, 'b'),
-  ]),
-  exchange('locks of another process', (dir) => [
-    file,
-    register(),
-    foreignLock('p', `${dir}/r`, true),
-    ...flagSets.map(([, flags]) => acquire(`${dir}/r`, flags)),
-    foreignUnlock('p', `${dir}/r`),
-    acquire(`${dir}/r`),
-    release(`${dir}/r`),
-  ]),
-  exchange('a read lock of another process', (dir) => [
-    file,
-    register(),
-    foreignLock('p', `${dir}/r`, false),
-    acquire(`${dir}/r`),
-    acquire(`${dir}/r`, shared),
-    look,
-    release(`${dir}/r`),
-  ]),
+  exchange(
+    'RELEASE by another owner',
+    'Only an owner of the lease may release it; after the last one it is not held.',
+    (dir) => [
+      file,
+      register(),
+      acquire(`${dir}/r`),
+      register('b', other),
+      release(`${dir}/r`, 'b'),
+      look,
+      release(`${dir}/r`),
+      release(`${dir}/r`, 'b'),
+    ],
+  ),
+  exchange(
+    'RELEASE by another connection of the owner',
+    'Any connection of the owner may release its lease.',
+    (dir) => [file, register(), acquire(`${dir}/r`), register('b'), release(`${dir}/r`, 'b')],
+  ),
+  exchange(
+    'locks of another process',
+    'A resource that another process has locked is busy, with every flag, until that lock goes.',
+    (dir) => [
+      file,
+      register(),
+      foreignLock('p', `${dir}/r`, true),
+      ...flagSets.map(([, flags]) => acquire(`${dir}/r`, flags)),
+      foreignUnlock('p', `${dir}/r`),
+      acquire(`${dir}/r`),
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'a read lock of another process',
+    'A resource that another process has read-locked can be shared and nothing else.',
+    (dir) => [
+      file,
+      register(),
+      foreignLock('p', `${dir}/r`, false),
+      acquire(`${dir}/r`),
+      acquire(`${dir}/r`, shared),
+      look,
+      release(`${dir}/r`),
+    ],
+  ),
   ...[
     [0, 1],
     [0, 0],
@@ -175,16 +204,20 @@ export const resources: readonly Exchange[] = [
     [1, 1],
     [100, 102],
   ].map(([start = 0, length = 0]) =>
-    exchange(`another process has locked ${length === 0 ? 'all' : length} from byte ${start}`, (dir) => [
-      file,
-      register(),
-      foreignLock('p', `${dir}/r`, true, start, length),
-      acquire(`${dir}/r`),
-      look,
-      release(`${dir}/r`),
-    ]),
+    exchange(
+      `another process has locked ${length === 0 ? 'all' : length} from byte ${start}`,
+      `Another process's lock from byte ${start} ${start === 0 ? 'is in the way' : 'is not in the way'}: byte 0 alone is locked.`,
+      (dir) => [
+        file,
+        register(),
+        foreignLock('p', `${dir}/r`, true, start, length),
+        acquire(`${dir}/r`),
+        look,
+        release(`${dir}/r`),
+      ],
+    ),
   ),
-  exchange('a failed AUTOCREATE leaves the file it made', (dir) => [
+  exchange('a failed AUTOCREATE leaves the file it made', 'A file stays when AUTOCREATE could not lock it.', (dir) => [
     register(),
     file,
     foreignLock('p', `${dir}/r`, true),
@@ -194,43 +227,58 @@ export const resources: readonly Exchange[] = [
     acquire(`${dir}/r`, autocreate),
     release(`${dir}/r`),
   ]),
-  exchange('SHARED AUTOCREATE stays while another process reads', (dir) => [
-    register(),
-    acquire(`${dir}/r`, shared | autocreate),
-    foreignLock('p', `${dir}/r`, false),
-    release(`${dir}/r`),
-    foreignUnlock('p', `${dir}/r`),
-    acquire(`${dir}/r`, shared | autocreate),
-    release(`${dir}/r`),
-  ]),
-  exchange('AUTOCREATE, and the file is removed while held', (dir) => [
-    register(),
-    acquire(`${dir}/r`, autocreate),
-    files('rm r'),
-    look,
-    acquire(`${dir}/r`, autocreate),
-    release(`${dir}/r`),
-  ]),
-  exchange('AUTOCREATE, and the file is replaced while held', (dir) => [
-    register(),
-    acquire(`${dir}/r`, autocreate),
-    files('file new 640 new', 'mv new r'),
-    look,
-    release(`${dir}/r`),
-  ]),
-  exchange('SHARED AUTOCREATE, and the file is replaced while held', (dir) => [
-    register(),
-    acquire(`${dir}/r`, autocreate | shared),
-    files('file new 640 new', 'mv new r'),
-    release(`${dir}/r`),
-  ]),
-  exchange('AUTOCREATE, and a directory stands in its place at release', (dir) => [
-    register(),
-    acquire(`${dir}/r`, autocreate),
-    files('rm r', 'dir r'),
-    release(`${dir}/r`),
-  ]),
-  exchange('without AUTOCREATE nothing is unlinked', (dir) => [
+  exchange(
+    'SHARED AUTOCREATE stays while another process reads',
+    'A shared AUTOCREATE file is not unlinked while another process holds a read lock.',
+    (dir) => [
+      register(),
+      acquire(`${dir}/r`, shared | autocreate),
+      foreignLock('p', `${dir}/r`, false),
+      release(`${dir}/r`),
+      foreignUnlock('p', `${dir}/r`),
+      acquire(`${dir}/r`, shared | autocreate),
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'AUTOCREATE, and the file is removed while held',
+    'The lock of an AUTOCREATE file that somebody removed is held on until released.',
+    (dir) => [
+      register(),
+      acquire(`${dir}/r`, autocreate),
+      files('rm r'),
+      look,
+      acquire(`${dir}/r`, autocreate),
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'AUTOCREATE, and the file is replaced while held',
+    'Releasing AUTOCREATE unlinks the path, whichever file is there by then.',
+    (dir) => [
+      register(),
+      acquire(`${dir}/r`, autocreate),
+      files('file new 640 new', 'mv new r'),
+      look,
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'SHARED AUTOCREATE, and the file is replaced while held',
+    'Releasing shared AUTOCREATE unlinks the path, whichever file is there by then.',
+    (dir) => [
+      register(),
+      acquire(`${dir}/r`, autocreate | shared),
+      files('file new 640 new', 'mv new r'),
+      release(`${dir}/r`),
+    ],
+  ),
+  exchange(
+    'AUTOCREATE, and a directory stands in its place at release',
+    'A directory in the place of an AUTOCREATE file stays, and the lease is released.',
+    (dir) => [register(), acquire(`${dir}/r`, autocreate), files('rm r', 'dir r'), release(`${dir}/r`)],
+  ),
+  exchange('without AUTOCREATE nothing is unlinked', 'Without AUTOCREATE a release unlinks nothing.', (dir) => [
     file,
     register(),
     acquire(`${dir}/r`),

@@ -18,6 +18,7 @@ const names: readonly (readonly [string, readonly string[], (dir: string) => str
 export const deviations: readonly Exchange[] = [
   ...names.map(([title, orders, other]): Exchange => ({
     name: `two owners, one file, ${title}`,
+    promise: `A file that one owner holds is refused to another that names it by ${title}.`,
     defect: twoNames,
     spoils: true,
     steps: (dir) => [
@@ -34,6 +35,7 @@ export const deviations: readonly Exchange[] = [
   })),
   {
     name: 'an owner ends that shares a resource with itself',
+    promise: 'All holds of an owner go with its end, however many it has on one resource.',
     defect: 'of the entries of an owner that has ended, C frees one and leaves the others to nobody',
     spoils: true,
     steps: (dir) => [
@@ -48,6 +50,7 @@ export const deviations: readonly Exchange[] = [
   },
   {
     name: 'an owner ends after a lockspace could not be made',
+    promise: "An owner's end frees its leases also after NEW could not make a directory.",
     defect: "once NEW could not make a directory, C frees nobody's leases any more, and may crash",
     spoils: true,
     steps: (dir) => [
