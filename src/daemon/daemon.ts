@@ -60,7 +60,7 @@ export class Daemon {
   readonly ownerEnds: OwnerEnds;
   readonly lockServer: Server<LockClient>;
   readonly adminServer: Server<AdminPeer>;
-  private readonly inquiry = new Inquiry();
+  readonly inquiry = new Inquiry();
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;

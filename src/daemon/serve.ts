@@ -102,6 +102,7 @@ export function serve(input: ServeInput): void {
     pidFile?.remove();
     throw error;
   }
+  if (predecessor?.own?.inquiry !== undefined) daemon.inquiry.restore(predecessor.own.inquiry);
   if (predecessor?.own?.timeout !== undefined) daemon.setTimeout(predecessor.own.timeout);
 
   const ownState = (): OwnState => ({
@@ -110,6 +111,7 @@ export function serve(input: ServeInput): void {
     ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
     ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
+    inquiry: daemon.inquiry.state,
   });
   const reexec = new Reexec({
     daemon,
@@ -119,6 +121,9 @@ export function serve(input: ServeInput): void {
     environment: () => notifier.environment,
     isEnding: () => ending,
     ownState,
+    refused: (reason) => {
+      daemon.inquiry.restartRefused(reason);
+    },
   });
 
   // A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process.

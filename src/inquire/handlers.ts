@@ -8,7 +8,7 @@ import { describeLockspaces, matchingLocks } from './locks.ts';
 import { describeStatus } from './status.ts';
 
 export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<typeof inquireProcedures, AdminClient> {
-  const { pages, refusals, subscriptions } = inquiry;
+  const { pages, subscriptions } = inquiry;
   return {
     locks({ connection }, { filter, cursor, limit, flags }) {
       const { entries, next } = pages.page(connection, 'locks', cursor, limit, () =>
@@ -30,7 +30,7 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
     },
 
     refusals(_client, { after }) {
-      const found = refusals.since(after);
+      const found = inquiry.refusals.since(after);
       const { entries, more } = cutBySize(found);
       return { refusals: entries, more };
     },
@@ -41,7 +41,7 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
     },
 
     status() {
-      return describeStatus(host, host.lockspaces.ownerCount, subscriptions.count);
+      return describeStatus(host, inquiry);
     },
 
     subscribe({ connection }) {

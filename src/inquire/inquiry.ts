@@ -3,10 +3,12 @@
  * are under way. Who holds what is not kept here: it is read off the lockspaces when somebody asks, so that acquire and
  * release pay for no more than a counter.
  */
+import type { ByteString } from '../../xdr/codec.ts';
 import { ChangeType } from '../../xdr/programs/inquire.ts';
 import { logger } from '../daemon/log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
+import type { InquiryState } from '../restart/document.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { describeChange } from './locks.ts';
 import { Pages } from './pages.ts';
@@ -15,11 +17,75 @@ import { Subscriptions } from './subscriptions.ts';
 
 const log = logger('locking.lock_daemon');
 
+type Counters = Record<
+  'acquired' | 'released' | 'refusedHeld' | 'refusedOtherwise' | 'connected' | 'disconnected' | 'restartsRefused',
+  number
+>;
+
+export interface RefusedRestart {
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  readonly reason: ByteString;
+}
+
 export class Inquiry implements LockObserver {
   readonly pages = new Pages();
-  readonly refusals = new Refusals();
   readonly subscriptions = new Subscriptions();
-  readonly counters = { acquired: 0, released: 0, refusedHeld: 0, refusedOtherwise: 0, connected: 0, disconnected: 0 };
+  private readonly ownRefusals = new Refusals();
+  private readonly ownCounters: Counters = {
+    acquired: 0,
+    released: 0,
+    refusedHeld: 0,
+    refusedOtherwise: 0,
+    connected: 0,
+    disconnected: 0,
+    restartsRefused: 0,
+  };
+  /** What the program before this one remembered, until somebody asks. */
+  private left: InquiryState | undefined;
+  private lastRefusedRestart: RefusedRestart | null = null;
+
+  /** The program before this one remembered this. It is looked at when somebody asks. */
+  restore(left: InquiryState): void {
+    this.left = left;
+  }
+
+  /** What the program after this one is to remember. */
+  get state(): InquiryState {
+    const { refusals } = this;
+    return { counters: { ...this.ownCounters }, refused: refusals.total, refusals: refusals.text };
+  }
+
+  get refusals(): Refusals {
+    this.recall();
+    return this.ownRefusals;
+  }
+
+  get counters(): Readonly<Counters> {
+    this.recall();
+    return this.ownCounters;
+  }
+
+  /** A re-execution that was asked for and did not come about, the last since this program was executed. */
+  get refusedRestart(): RefusedRestart | null {
+    return this.lastRefusedRestart;
+  }
+
+  /** The daemon goes on with the program that it has. */
+  restartRefused(reason: ByteString): void {
+    this.ownCounters.restartsRefused++;
+    this.lastRefusedRestart = { time: Date.now(), reason };
+  }
+
+  private recall(): void {
+    const { left } = this;
+    if (left === undefined) return;
+    this.left = undefined;
+    for (const name of Object.keys(this.ownCounters) as (keyof Counters)[]) {
+      this.ownCounters[name] += left.counters[name] ?? 0;
+    }
+    this.ownRefusals.precede(left.refused, left.refusals);
+  }
 
   /** Begins to watch: what was restored before counts as no change. */
   watch(lockspaces: Lockspaces, resumed: Iterable<Connection>): void {
@@ -29,31 +95,31 @@ export class Inquiry implements LockObserver {
   }
 
   acquired(resource: Resource, hold: Hold): void {
-    this.counters.acquired++;
+    this.ownCounters.acquired++;
     if (this.subscriptions.count > 0) this.publishHold(ChangeType.ACQUIRED, resource, hold);
   }
 
   released(resource: Resource, hold: Hold): void {
-    this.counters.released++;
+    this.ownCounters.released++;
     if (this.subscriptions.count > 0) this.publishHold(ChangeType.RELEASED, resource, hold);
   }
 
   refused(refusal: Refusal): void {
     const now = Date.now();
     const info = this.refusals.add(refusal, now);
-    if (info.holder === null) this.counters.refusedOtherwise++;
-    else this.counters.refusedHeld++;
+    if (info.holder === null) this.ownCounters.refusedOtherwise++;
+    else this.ownCounters.refusedHeld++;
     log.warn(() => refusalText(info));
     this.subscriptions.publish(() => ({ type: ChangeType.REFUSED, value: info }), info.name.length + info.path.length);
   }
 
   clientOpened(connection: Connection): void {
-    this.counters.connected++;
+    this.ownCounters.connected++;
     this.publishClient(ChangeType.CONNECTED, connection);
   }
 
   clientClosed(connection: Connection): void {
-    this.counters.disconnected++;
+    this.ownCounters.disconnected++;
     this.publishClient(ChangeType.DISCONNECTED, connection);
   }
 

@@ -1,6 +1,7 @@
 /** The last refused acquires: a ring, so that who asks in vain for ever costs no more than a full one. */
-import type { ByteString } from '../../xdr/codec.ts';
-import { HolderKind, Identity, type HolderInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
+import { type ByteString, XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { HolderKind, Identity, type HolderInfo, refusalInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
+import { list, u32 } from '../../xdr/schema.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
@@ -9,10 +10,17 @@ import { printableBytes } from './printable.ts';
 /** Refusals remembered, and the most bytes of each of their names: 3 MiB at worst. */
 const REMEMBERED = 256;
 const NAME_MAX = 4096;
+/** The most bytes of refusals that are handed on at a re-execution, for which everybody waits; and what one takes at least. */
+const HANDED_ON_BYTES = 32 * 1024;
+const ENTRY_SIZE = 250;
+/** The form in which they are: to be changed when {@link refusalInfo} is. */
+const FORM = 1;
+const handedOn = list(refusalInfo, REMEMBERED);
 
 export class Refusals {
   private readonly ring: RefusalInfo[] = [];
   private count = 0;
+  private encoded: { readonly count: number; readonly text: string } | undefined;
 
   /** How many there were. */
   get total(): number {
@@ -40,6 +48,18 @@ export class Refusals {
     return info;
   }
 
+  /** Takes over those that came before all of these: `total` of them, the last of which are in what {@link text} gave. */
+  precede(total: number, text: string): void {
+    this.count = total;
+    for (const info of decode(text)) this.ring[(info.sequence - 1) % REMEMBERED] = info;
+  }
+
+  /** The last ones, as many as {@link HANDED_ON_BYTES} allow, for the program that is executed after this one. */
+  get text(): string {
+    if (this.encoded?.count !== this.count) this.encoded = { count: this.count, text: encode(this.since(0)) };
+    return this.encoded.text;
+  }
+
   /** Those that are remembered of the refusals behind the first `after`, oldest first. */
   since(after: number): RefusalInfo[] {
     const first = Math.max(after, this.count - REMEMBERED);
@@ -49,6 +69,29 @@ export class Refusals {
       if (info !== undefined) found.push(info);
     }
     return found;
+  }
+}
+
+function encode(refusals: RefusalInfo[]): string {
+  let left = HANDED_ON_BYTES;
+  const first = refusals.findLastIndex(({ lockspace, name, path, reason, owner, holder }) => {
+    const names = [lockspace, name, path, reason, owner.name, holder?.owner.name ?? ''];
+    left -= names.reduce((sum, { length }) => sum + length, ENTRY_SIZE);
+    return left < 0;
+  });
+  const writer = new XdrWriter();
+  u32.write(writer, FORM);
+  handedOn.write(writer, refusals.slice(first + 1));
+  return writer.bytes().toString('base64');
+}
+
+/** None where another program wrote them in another form. */
+function decode(text: string): RefusalInfo[] {
+  try {
+    const reader = new XdrReader(Buffer.from(text, 'base64'));
+    return u32.read(reader) === FORM ? handedOn.read(reader) : [];
+  } catch {
+    return [];
   }
 }
 

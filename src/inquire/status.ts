@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
+import type { Inquiry } from './inquiry.ts';
 import { installRoot } from '../posix/root.ts';
 
 /** A C daemon reads no larger state document; what a lock and a client take in ours, about. */
@@ -35,7 +36,7 @@ function openDescriptors(atLeast: number): number {
   }
 }
 
-export function describeStatus(host: InquireHost, owners: number, subscribers: number): StatusInfo {
+export function describeStatus(host: InquireHost, { subscriptions, refusedRestart }: Inquiry): StatusInfo {
   const { lockspaces, life } = host;
   const [lockServer, adminServer] = host.servers.map(({ clients, maxClients, isFull }) => ({
     clients: clients.size,
@@ -57,15 +58,24 @@ export function describeStatus(host: InquireHost, owners: number, subscribers: n
     adminServer,
     lockspaces: 1 + lockspaces.byPath.size,
     locks,
-    owners,
+    owners: lockspaces.ownerCount,
     killing: host.killing(),
-    subscribers,
+    subscribers: subscriptions.count,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
     residentMemory: process.memoryUsage.rss(),
     warnings: [],
   };
-  return { ...status, warnings: warningsOf(status) };
+  return { ...status, warnings: [...warningsOf(status), ...refusedText(refusedRestart)] };
+}
+
+/** The most bytes of a reason that are told. */
+const REASON_MAX = 800;
+
+function refusedText(refused: Inquiry['refusedRestart']): string[] {
+  if (refused === null) return [];
+  const time = new Date(refused.time).toISOString().replace(/\.\d+Z$/, 'Z');
+  return [`the re-execution of ${time} was refused: ${refused.reason.slice(0, REASON_MAX)}`];
 }
 
 /** One line for everything that calls for the operator. */

@@ -107,6 +107,16 @@ export interface OwnState {
   readonly timeout?: number;
   /** Log settings made at run time. */
   readonly log?: LogState;
+  readonly inquiry?: InquiryState;
+}
+
+/** What the inquire program remembers. */
+export interface InquiryState {
+  readonly counters: Readonly<Record<string, number>>;
+  /** How many acquires were refused. */
+  readonly refused: number;
+  /** The last of those, base64; read by who knows the form, when somebody asks. */
+  readonly refusals: string;
 }
 
 export interface LogState {

@@ -2,6 +2,7 @@
 import type {
   ClientState,
   HoldState,
+  InquiryState,
   LockspaceState,
   LogState,
   OwnerState,
@@ -264,6 +265,20 @@ function log(value: unknown): LogState {
   };
 }
 
+function inquiry(value: unknown): InquiryState {
+  const from = object(value);
+  return {
+    counters: field(from, 'counters', counters),
+    refused: field(from, 'refused', whole),
+    refusals: field(from, 'refusals', text),
+  };
+}
+
+function counters(value: unknown): Record<string, number> {
+  const from = object(value);
+  return Object.fromEntries(Object.keys(from).map((name) => [name, field(from, name, whole)]));
+}
+
 function own(value: unknown): OwnState {
   const from = object(value);
   return {
@@ -272,6 +287,7 @@ function own(value: unknown): OwnState {
     ...(from.pidFile === undefined ? {} : { pidFile: field(from, 'pidFile', descriptor) }),
     ...(from.timeout === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
     ...(from.log === undefined ? {} : { log: field(from, 'log', log) }),
+    ...(from.inquiry === undefined ? {} : { inquiry: field(from, 'inquiry', inquiry) }),
   };
 }
 

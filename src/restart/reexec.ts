@@ -12,6 +12,7 @@
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
 import { renameSync } from 'node:fs';
+import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
@@ -42,6 +43,8 @@ export interface ReexecOptions {
   environment(): Readonly<Record<string, string | undefined>>;
   /** What only this implementation keeps, as it is now. */
   ownState(): OwnState;
+  /** The program was not executed, and service goes on. */
+  refused(reason: ByteString): void;
 }
 
 export class Reexec {
@@ -69,6 +72,7 @@ export class Reexec {
         const reason =
           error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
         log.error(`Unable to re-execute, service goes on: ${reason}`);
+        this.options.refused(known ? reason : String(error));
       }
       // Typed as false by the assignment above, but requests come in while an attempt waits.
       if (!(this.again as boolean)) break;

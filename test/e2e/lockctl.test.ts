@@ -363,8 +363,13 @@ sys.stdin.read()`;
     assert.equal(refused.code, 1);
     const { code, stderr } = await lockctl('swap', '--to', broken);
     assert.equal(code, 1);
-    assert.match(stderr, /has not executed the new program[^]*The former program is back/);
+    assert.match(
+      stderr,
+      /the re-execution of .* was refused: .* exited with 7 and is no virtlockd\n[^]*The former program is back/,
+    );
     assert.equal((await lab.run('readlink', [path])).stdout.trim(), programOf('ours'));
+    assert.match(await must('status'), /^warning: the re-execution of .* was refused/m);
+    assert.match(await must('metrics'), /^virtlockd_restarts_refused_total 1$/m);
     await must('check');
   });
 

@@ -16,6 +16,7 @@ import {
   type LockInfo,
   LocksFlag,
   PAGE_MAX,
+  type RefusalInfo,
 } from '../../xdr/programs/inquire.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
@@ -207,6 +208,37 @@ describe('the inquire program', function () {
     const status = await watcher.call(inquireProgram, 'status', { flags: 0 });
     assert.deepEqual([status.subscribers, status.restarts], [0, 1]);
     watcher.close();
+  });
+
+  it('remembers refusals and counters over a re-execution, and the next one goes on counting', async () => {
+    writeFileSync(at('wanted'), '');
+    const refused = async (): Promise<void> => {
+      assert.match((await holder.ask(lock.acquire('', at('wanted'))))?.message ?? '', /is locked/);
+    };
+    const ask = async (): Promise<{ refusals: RefusalInfo[]; counters: Map<string, number> }> => {
+      const { refusals } = await client.call(inquireProgram, 'refusals', { after: 0, flags: 0 });
+      const { counters } = await client.call(inquireProgram, 'counters', { flags: 0 });
+      return {
+        refusals,
+        // Looking at the daemon connects.
+        counters: new Map(
+          counters.filter(({ name }) => !/connected$/.test(name)).map(({ name, value }) => [name, value]),
+        ),
+      };
+    };
+    await holder.must(lock.acquire('', at('wanted')));
+    await refused();
+    const before = await ask();
+    assert.equal(before.refusals.at(-1)?.name, at('wanted'));
+    await reexecute(daemon);
+    assert.deepEqual(await ask(), before);
+    await reexecute(daemon);
+    await refused();
+    const after = await ask();
+    assert.deepEqual(after.refusals.slice(0, -1), before.refusals);
+    assert.equal(after.refusals.at(-1)?.sequence, (before.refusals.at(-1)?.sequence ?? 0) + 1);
+    assert.equal(after.counters.get('refusedHeld'), (before.counters.get('refusedHeld') ?? 0) + 1);
+    await holder.must(lock.release('', at('wanted')));
   });
 
   it('tells a subscriber who does not read what it missed, and holds nothing for it', async () => {

@@ -143,7 +143,7 @@ export type HolderInfo = ValueOf<typeof holderInfo>;
 
 /** A refused acquire. Names are cut to 4096 bytes. */
 export const refusalInfo = struct('refusal_info', {
-  /** Counts refusals since the daemon executed its program. */
+  /** Counts refusals since the daemon began to serve. */
   sequence: u53,
   /** Milliseconds since 1970. */
   time: u53,
@@ -160,6 +160,9 @@ export const refusalInfo = struct('refusal_info', {
   holder: optional(holderInfo),
 });
 export type RefusalInfo = ValueOf<typeof refusalInfo>;
+
+/** Something that is counted since the daemon began to serve; names that a reader does not know are no error. */
+export const counter = struct('counter', { name: string(64), value: u53 });
 
 export const serverInfo = struct('server_info', { clients: u32, maxClients: u32, isFull: bool });
 
@@ -250,10 +253,10 @@ export const inquireProcedures = {
     flags: { ...noFlags, reportedAs: 'inquireRefusals' },
   }),
   counters: procedure(5, {
-    doc: 'Counts what happened since the daemon executed its program.',
+    doc: 'Counts what happened since the daemon began to serve.',
     args: struct('counters_args', { flags }),
     result: struct('counters_result', {
-      counters: list(struct('counter', { name: string(64), value: u53 }), 256),
+      counters: list(counter, 256),
     }),
     flags: { ...noFlags, reportedAs: 'inquireCounters' },
   }),

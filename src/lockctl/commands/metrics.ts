@@ -81,6 +81,12 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['virtlockd_start_time_seconds', 'gauge', 'When the process began to serve.', status.started / 1000],
     ['virtlockd_executed_time_seconds', 'gauge', 'When it executed its present program.', status.executed / 1000],
     ['virtlockd_restarts_total', 'counter', 'How often it executed itself again.', status.restarts],
+    [
+      'virtlockd_restarts_refused_total',
+      'counter',
+      'How often it did not, as what it was to execute would have lost the locks.',
+      count('restartsRefused'),
+    ],
     ['virtlockd_locks', 'gauge', 'Resources that are held.', status.locks],
     ['virtlockd_lockspaces', 'gauge', 'Lockspaces that are known.', status.lockspaces],
     ['virtlockd_owners', 'gauge', 'Processes that hold locks.', status.owners],

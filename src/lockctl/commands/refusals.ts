@@ -14,7 +14,7 @@ export function addRefusals(program: Command, context: Context): void {
     .action(async (options: { json?: true }) => {
       const refusals = await context.daemon().refusals();
       if (options.json === true) print(json(refusals.map(refusalJson), 2));
-      else if (refusals.length === 0) print(style('dim', 'Nothing was refused since the daemon executed its program.'));
+      else if (refusals.length === 0) print(style('dim', 'Nothing was refused that this daemon remembers.'));
       else print(table(HEADINGS, refusals.map(rowOf)));
     });
 }

@@ -19,7 +19,7 @@ export function addStatus(program: Command, context: Context): void {
 }
 
 function statusJson(status: StatusInfo): Record<string, unknown> {
-  const { libvirtVersion, started, executed, residentMemory, program, ...rest } = status;
+  const { libvirtVersion, started, executed, residentMemory, program, warnings, ...rest } = status;
   return {
     ...rest,
     libvirtVersion: formatVersion(libvirtVersion),
@@ -27,6 +27,7 @@ function statusJson(status: StatusInfo): Record<string, unknown> {
     started: new Date(started).toISOString(),
     executed: new Date(executed).toISOString(),
     residentMemory,
+    warnings: warnings.map(name),
   };
 }
 
@@ -53,6 +54,6 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
   ];
   return [
     ...rows.map(([label, value]) => `${style('bold', label.padEnd(12))} ${value}`),
-    ...status.warnings.map((warning) => style('yellow', `warning: ${warning}`)),
+    ...status.warnings.map((warning) => style('yellow', `warning: ${name(warning)}`)),
   ];
 }

@@ -10,29 +10,32 @@ const LIMIT_MS = 20_000;
 const LOOK_MS = 10;
 
 /** @throws Error when the process did not execute the program, or is gone */
-export async function executeAgain(daemon: Daemon, { pid }: Running, target: string): Promise<Check[]> {
+export async function executeAgain(daemon: Daemon, running: Running, target: string): Promise<Check[]> {
+  const { pid } = running;
   const before = locksOf(pid);
   const image = imageOf(pid);
+  const hasRefused = running.kind === 'node' ? await watchRefusals(daemon) : (): boolean => false;
   process.kill(pid, 'SIGUSR1');
   const until = performance.now() + LIMIT_MS;
   for (;;) {
     const now = imageOf(pid);
     if (now === null) throw new Error(`process ${pid} is gone, and every lock with it`);
     if (now !== image) break;
+    if (hasRefused()) throw new Error((await daemon.refusedRestart()) ?? 'the daemon refused');
     if (performance.now() > until)
       throw new Error(`process ${pid} has not executed the new program within ${LIMIT_MS / 1000} s`);
     await pause(LOOK_MS);
   }
-  const running = await answering(daemon, until);
+  const now = await answering(daemon, until);
   const after = locksOf(pid);
   const lost = [...before].filter((row) => !after.has(row));
   const kind = isCompiled(target) ? 'c' : 'node';
   return [
-    { ok: running.pid === pid, what: 'the same process goes on', detail: `pid ${running.pid}` },
+    { ok: now.pid === pid, what: 'the same process goes on', detail: `pid ${now.pid}` },
     {
-      ok: running.kind === kind,
+      ok: now.kind === kind,
       what: 'it is the program that was wanted',
-      detail: `${running.kind}, ${running.version}`,
+      detail: `${now.kind}, ${now.version}`,
     },
     {
       ok: lost.length === 0,
@@ -40,6 +43,28 @@ export async function executeAgain(daemon: Daemon, { pid }: Running, target: str
       detail: lost.length === 0 ? `${after.size} of ${before.size}` : `released or lost: ${lost.join('; ')}`,
     },
   ];
+}
+
+/** Asks the daemon over and over, one call at a time, how often it has refused; the result tells whether it did once more. */
+async function watchRefusals(daemon: Daemon): Promise<() => boolean> {
+  const count = async (): Promise<number> => (await daemon.counters()).get('restartsRefused') ?? 0;
+  const before = await count();
+  let refused = false;
+  let asking = false;
+  return () => {
+    if (!asking) {
+      asking = true;
+      count().then(
+        (now) => {
+          refused = now > before;
+          asking = false;
+        },
+        // It is about to be another program, or is no more: then it asks no more either.
+        () => undefined,
+      );
+    }
+    return refused;
+  };
 }
 
 /** The kernel puts another random address there at every exec. Null: there is no such process. */

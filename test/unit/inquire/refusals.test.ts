@@ -50,6 +50,32 @@ describe('refusals', () => {
     assert.equal(refusals.add(refusal('/d'), 0).holder, null);
   });
 
+  it('are handed on, the last of them, and counted on', () => {
+    const before = new Refusals();
+    for (let count = 1; count <= 1000; count++) before.add(refusal(`/disk${count}\xff`, { by: 'web' }), count);
+    const { text } = before;
+    assert.ok(text.length < 64 * 1024);
+    const after = new Refusals();
+    after.precede(before.total, text);
+    const known = after.since(0);
+    assert.ok(known.length > 50);
+    assert.deepEqual(known, before.since(1000 - known.length));
+    assert.equal(after.add(refusal('/next'), 1001).sequence, 1001);
+    assert.deepEqual(
+      after.since(999).map(({ name }) => name),
+      ['/disk1000\xff', '/next'],
+    );
+  });
+
+  it('in another form are counted, and no more', () => {
+    for (const text of ['', 'AAAA', 'AAAAAgAAAAA=', 'x'.repeat(100)]) {
+      const refusals = new Refusals();
+      refusals.precede(7, text);
+      assert.deepEqual(refusals.since(0), []);
+      assert.equal(refusals.total, 7);
+    }
+  });
+
   it("are logged with the owner's VM and pid, on one line whatever the names", () => {
     const refusals = new Refusals();
     assert.equal(

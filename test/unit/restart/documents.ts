@@ -102,6 +102,11 @@ export const anyDocument: fc.Arbitrary<StateDocument> = exact<StateDocument>({
       pidFile: fd,
       timeout: u32,
       log: exact({ level: fc.constantFrom(1, 2, 3, 4), filters: bytes, outputs: bytes }),
+      inquiry: exact({
+        counters: fc.dictionary(fc.constantFrom('acquired', 'refusedHeld', 'later'), whole, { noNullPrototype: true }),
+        refused: whole,
+        refusals: fc.base64String(),
+      }),
     }),
   ),
 });
