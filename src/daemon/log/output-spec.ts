@@ -48,15 +48,19 @@ function parseOutput(token: string, noun: OutputNoun, directory: string): Output
     return `${start} '${token}' does not meet the format requirements for destination type '${destination}'`;
   }
   const [name = ''] = names;
-  return { level, destination, name: destination === 'file' ? absolutePath(name, directory) : name };
+  return { level, destination, name: destination === 'file' ? absolutePath(name, noun, directory) : name };
 }
 
 function isDestination(text: string): text is Destination {
   return Object.hasOwn(HAS_NAME, text);
 }
 
-/** As glib makes a path canonical: without looking at links, and leaving exactly two slashes at its start alone. */
-function absolutePath(path: string, directory: string): string {
+/**
+ * As glib makes a path canonical: without looking at links, and leaving exactly two slashes at its start alone.
+ * 7.0.0, which says 'output', only puts the directory before a relative path.
+ */
+function absolutePath(path: string, noun: OutputNoun, directory: string): string {
+  if (noun === 'output') return path.startsWith('/') ? path : `${directory}/${path}`;
   const canonical = resolve(directory, path);
   return /^\/\/(?!\/)/.test(path) ? `/${canonical}` : canonical;
 }

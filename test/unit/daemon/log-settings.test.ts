@@ -100,6 +100,12 @@ describe('log outputs', () => {
     assert.equal(back('1:syslog: 2:journald'), '1:syslog: 2:journald');
   });
 
+  it('are given back by 7.0.0 as they came, behind the directory when relative', () => {
+    const back = (text: string): string => formatOutputs(parseOutputs(text, 'output', '/w').outputs);
+    assert.equal(back('1:file:x/../y 2:file:./x'), '1:file:/w/x/../y 2:file:/w/./x');
+    assert.equal(back('1:file:/run//../x'), '1:file:/run//../x');
+  });
+
   it('stop at the first mistake, which leaves those before it', () => {
     const { outputs, error } = parseOutputs('1:file:/nonexistent/x 9:stderr 2:stderr', 'log output', '/');
     assert.equal(outputs.length, 1);
