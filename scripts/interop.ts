@@ -36,10 +36,17 @@ async function run(options: Options): Promise<number> {
   const results = new Results(options.json);
   const total = options.rows.length * options.columns.length;
   const terminal = process.stderr.isTTY;
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      interrupted.abort();
+    });
+  }
   let done = 0;
   await runMatrix(
     {
       ...options,
+      signal: interrupted.signal,
       onStep: (row, column, step) => {
         const line = `[${done}/${total}] ${titleOf(row, column)}: ${step}`;
         if (terminal) process.stderr.write(`\r${line.slice(0, process.stderr.columns - 1)}\x1b[K`);

@@ -56,6 +56,8 @@ export interface Plan {
   /** How long one cell may take, and after which time no more are begun; in seconds. */
   readonly cellLimit: number;
   readonly limit: number;
+  /** Ends the run; cells that are not done then are as if they had not been begun. */
+  readonly signal: AbortSignal;
   /** What a cell is doing. */
   readonly onStep: (row: DaemonKind, column: Column, step: string) => void;
   /** A cell is there; `kept` from an earlier run. */
@@ -82,7 +84,7 @@ async function runCell(row: DaemonKind, column: Column, sides: readonly string[]
     const seconds = Math.round((performance.now() - start) / 1000);
     return { row, column, sides, checks, seconds };
   };
-  const signal = AbortSignal.timeout(plan.cellLimit * 1000);
+  const signal = AbortSignal.any([plan.signal, AbortSignal.timeout(plan.cellLimit * 1000)]);
   const progress = (step: string): void => {
     plan.onStep(row, column, step);
   };
@@ -106,8 +108,9 @@ export async function runMatrix(plan: Plan, results: Results): Promise<void> {
       const keep = !plan.fresh && before?.broken === undefined && isDeepStrictEqual(before?.sides, sides);
       if (before !== undefined && keep) {
         plan.onCell(before, true);
-      } else if (performance.now() < end) {
+      } else if (performance.now() < end && !plan.signal.aborted) {
         const cell = await runCell(row, column, sides, plan);
+        if (plan.signal.aborted) return;
         results.put(cell);
         plan.onCell(cell, false);
       }

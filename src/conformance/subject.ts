@@ -96,7 +96,8 @@ export class StartedSubject implements Subject {
   }
 
   newDirectory(): string {
-    const dir = join(this.place.directory, `e${++this.#count}`);
+    // Always as long: where an exchange sends bytes as they are, the recording shows the length of a path.
+    const dir = join(this.place.directory, `e${String(++this.#count).padStart(3, '0')}`);
     mkdirSync(dir, { mode: 0o755 });
     return dir;
   }
