@@ -101,6 +101,7 @@ export async function runMatrix(plan: Plan, results: Results): Promise<void> {
   const end = performance.now() + plan.limit * 1000;
   const wanted = plan.columns.flatMap((column) => plan.rows.map((row) => ({ row, column })));
   const queue = wanted.values();
+  const interrupted = (): boolean => plan.signal.aborted;
   const work = async (): Promise<void> => {
     for (const { row, column } of queue) {
       const sides = await sidesOf(row, column);
@@ -108,9 +109,9 @@ export async function runMatrix(plan: Plan, results: Results): Promise<void> {
       const keep = !plan.fresh && before?.broken === undefined && isDeepStrictEqual(before?.sides, sides);
       if (before !== undefined && keep) {
         plan.onCell(before, true);
-      } else if (performance.now() < end && !plan.signal.aborted) {
+      } else if (performance.now() < end && !interrupted()) {
         const cell = await runCell(row, column, sides, plan);
-        if (plan.signal.aborted) return;
+        if (interrupted()) return;
         results.put(cell);
         plan.onCell(cell, false);
       }
