@@ -17,22 +17,23 @@ interface Sight {
   readonly skipped?: string;
 }
 
-/** Settles with the task or, a moment after the signal, without it: a daemon that hangs must not hang the run. */
-async function bounded<T>(task: Promise<T>, signal: AbortSignal, subject: Subject): Promise<T> {
+/** Ends the daemon when the signal comes, and the task a moment later: a daemon that hangs must not hang the run. */
+async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Subject): Promise<void> {
   let late: NodeJS.Timeout | undefined;
+  let abandon = (): void => undefined;
   const abandoned = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => {
+    abandon = () => {
       // A daemon that is gone ends every wait for it.
       void subject.kill();
-      late = setTimeout(() => {
-        reject(new Error('given up'));
-      }, 2000);
-    });
+      late = setTimeout(reject, 2000, new Error('given up'));
+    };
+    signal.addEventListener('abort', abandon);
   });
   try {
-    return await Promise.race([task, abandoned]);
+    await Promise.race([task, abandoned]);
   } finally {
     clearTimeout(late);
+    signal.removeEventListener('abort', abandon);
   }
 }
 
@@ -41,14 +42,12 @@ async function look(check: Check, subject: Subject, generation: Generation): Pro
   const signal = AbortSignal.timeout(limit);
   const bench = new Bench(subject, generation, signal);
   let seen: readonly string[] = bench.notes;
+  const perform = async (): Promise<void> => {
+    if ('run' in check) await check.run(bench);
+    else seen = await subject.play(check.exchange, signal);
+  };
   try {
-    const task =
-      'exchange' in check
-        ? subject.play(check.exchange, signal).then((lines) => {
-            seen = lines;
-          })
-        : check.run(bench);
-    await bounded(task, signal, subject);
+    await bounded(perform(), signal, subject);
     return { seen };
   } catch (error) {
     if (error instanceof Skipped) return { seen, skipped: error.message };
