@@ -12,14 +12,13 @@ import {
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import { inodeKey, posix } from '../posix/posix.ts';
+import { lookedKey, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
 const { ENOENT, ENOTDIR } = os.constants.errno;
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
-const inode = new Float64Array(4);
 /** About how many bytes an entry takes beside its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;
@@ -140,15 +139,14 @@ function hashOf(path: ByteString): string {
 
 function lockEntry(resource: Resource, file: number, firstHold: number, holds: HoldInfo[]): LockInfo {
   const { lockspace, name, path, flags } = resource;
-  const [device = '0', high = '', low = '0'] = resource.file.key.split(':');
   return {
     lockspace: lockspace.directory,
     name,
     path,
     flags,
     descriptor: resource.file.fd,
-    device: Number(device),
-    inode: high === '' ? BigInt(low) : (BigInt(high) << 32n) + BigInt(low),
+    device: resource.file.device,
+    inode: BigInt(resource.file.inode),
     file,
     holdCount: resource.holds.length,
     firstHold,
@@ -166,9 +164,9 @@ function describeHold({ owner, since, client }: Hold): HoldInfo {
 }
 
 function fileState({ path, file }: Resource): number {
-  if (posix.fstatInode(file.fd, inode) !== 0 || inodeKey(inode) !== file.key) return FileState.BROKEN;
-  const status = posix.statInode(path, inode);
-  if (status === 0) return inodeKey(inode) === file.key ? FileState.SAME : FileState.REPLACED;
+  if (posix.fstatInode(file.fd) !== 0 || lookedKey() !== file.key) return FileState.BROKEN;
+  const status = posix.statInode(path);
+  if (status === 0) return lookedKey() === file.key ? FileState.SAME : FileState.REPLACED;
   return status === -ENOENT || status === -ENOTDIR ? FileState.GONE : FileState.UNREADABLE;
 }
 

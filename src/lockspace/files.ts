@@ -12,25 +12,44 @@
  */
 import { constants } from 'node:fs';
 import os from 'node:os';
+import { assert } from '@hapi/hoek';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
-import { inodeKey, LockType, posix, strerror } from '../posix/posix.ts';
+import { inodeKey, type InodeNumber, LockType, lookedInode, lookedKey, posix, strerror } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
 const { EACCES, EAGAIN, EEXIST, EINVAL, ENOENT, ENOTDIR } = os.constants.errno;
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
 
+const NO_SPARES: readonly number[] = [];
+
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
-export interface HeldFile {
+export class HeldFile {
   readonly fd: number;
-  /** Device and inode. */
-  readonly key: string;
+  readonly device: number;
+  readonly inode: InodeNumber;
   readonly shared: boolean;
   /** Resources that hold it. */
-  uses: number;
+  uses = 1;
   /** More descriptors of the same inode, which must stay open as long as this one. */
-  spares: number[];
+  spares = NO_SPARES;
+
+  constructor(fd: number, device: number, inode: InodeNumber, shared: boolean) {
+    this.fd = fd;
+    this.device = device;
+    this.inode = inode;
+    this.shared = shared;
+  }
+
+  /** Device and inode. */
+  get key(): string {
+    return inodeKey(this.device, this.inode);
+  }
+
+  addSpare(fd: number): void {
+    this.spares = [...this.spares, fd];
+  }
 }
 
 /**
@@ -44,17 +63,33 @@ export type LockFailure =
 /** How often a file that vanishes between open and lock is tried again. Only a hostile process gets this far. */
 const ATTEMPTS = 1000;
 
-const held = new Map<string, HeldFile>();
-const inode = new Float64Array(4);
+/** By device and inode: numbers, where a string of both would take more memory than all else about a lock. */
+const held = new Map<number, Map<InodeNumber, HeldFile>>();
 const inTheWay = new Int32Array(2);
 
-/** Locks the file at `path`, creating it when asked to. */
-export function lockFile(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure {
+/** The held file among those that was looked at last. */
+function lookedHeld(): HeldFile | undefined {
+  return held.get(posix.looked[0] ?? 0)?.get(lookedInode());
+}
+
+/** The path of a file in a lockspace; in the default one, whose directory is empty, the name is the path. */
+export function joinPath(directory: ByteString, name: ByteString): ByteString {
+  return directory === '' ? name : `${directory}/${name}`;
+}
+
+/** Locks the file of that name, creating it when asked to. */
+export function lockFile(
+  directory: ByteString,
+  name: ByteString,
+  shared: boolean,
+  create: boolean,
+): HeldFile | LockFailure {
   if (create) {
-    const fd = posix.createLocked(path, shared, inode);
-    if (fd >= 0) return remember(fd, inodeKey(inode), shared);
+    const fd = posix.createLocked(directory, name, shared);
+    if (fd >= 0) return remember(fd, shared);
     if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
   }
+  const path = joinPath(directory, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const result = lockExisting(path, shared, create);
     if (result !== null) return result;
@@ -65,21 +100,20 @@ export function lockFile(path: ByteString, shared: boolean, create: boolean): He
 /** As {@link lockFile}, for a file that was there. Null when it vanished meanwhile and is to be tried again. */
 function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
   // Before anything is opened: a second descriptor of a held file could never be closed again.
-  if (posix.statInode(path, inode) === 0) {
-    const known = held.get(inodeKey(inode));
+  if (posix.statInode(path) === 0) {
+    const known = lookedHeld();
     if (known !== undefined) return share(known, shared);
   }
-  const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0), inode);
+  const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0));
   if (fd < 0) return { kind: 'open', errno: -fd };
-  const key = inodeKey(inode);
-  const known = held.get(key);
+  const known = lookedHeld();
   if (known !== undefined) {
     // The path was changed to name a held file between stat and open.
-    known.spares.push(fd);
+    known.addSpare(fd);
     return share(known, shared);
   }
   const status = posix.lockNamed(fd, shared, create ? path : null);
-  if (status === 0) return remember(fd, key, shared);
+  if (status === 0) return remember(fd, shared);
   const busy = status === -EAGAIN || status === -EACCES;
   const pid = busy ? holderOf(fd, shared) : 0;
   posix.close(fd);
@@ -100,22 +134,29 @@ function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   return file;
 }
 
-function remember(fd: number, key: string, shared: boolean): HeldFile {
-  const file: HeldFile = { fd, key, shared, uses: 1, spares: [] };
-  held.set(key, file);
+/** Counts as held what was looked at last. */
+function remember(fd: number, shared: boolean): HeldFile {
+  const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared);
+  const { device, inode } = file;
+  const others = held.get(device);
+  if (others === undefined) held.set(device, new Map([[inode, file]]));
+  else others.set(inode, file);
   return file;
 }
 
-/** Gives up one use of a file, unlinking `path` first when `unlink` says so. The last use unlocks it. */
-export function releaseFile(file: HeldFile, path: ByteString, unlink: boolean): void {
+/** Gives up one use of the file of that name, unlinking it first when `unlink` says so. The last use unlocks it. */
+export function releaseFile(file: HeldFile, directory: ByteString, name: ByteString, unlink: boolean): void {
   file.uses--;
   if (file.uses > 0) return;
-  held.delete(file.key);
+  // The device's empty map stays: most often it is filled again at once, and there are few devices.
+  held.get(file.device)?.delete(file.inode);
   for (const spare of file.spares) posix.close(spare);
   // A file created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
   if (unlink && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
-    const status = posix.unlinkClose(path, file.fd);
-    if (status < 0 && status !== -ENOENT) log.warn(`Unable to unlink resource ${path}: ${strerror(status)}`);
+    const status = posix.unlinkClose(directory, name, file.fd);
+    if (status < 0 && status !== -ENOENT) {
+      log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
+    }
   } else posix.close(file.fd);
 }
 
@@ -124,34 +165,34 @@ export function releaseFile(file: HeldFile, path: ByteString, unlink: boolean): 
  * changes nothing; lost, it takes it back. `locked` is false when somebody else has it by now, or the kernel refuses.
  */
 export function adoptFile(fd: number, shared: boolean): { file: HeldFile; locked: boolean } {
-  const key = keyOfDescriptor(fd) ?? '';
-  const known = held.get(key);
+  assert(posix.fstatInode(fd) === 0, 'a file taken over is not open');
+  const known = lookedHeld();
   if (known !== undefined) {
     keepSpare(known, fd);
     known.uses++;
     return { file: known, locked: true };
   }
-  return { file: remember(fd, key, shared), locked: posix.lockNamed(fd, shared, null) === 0 };
+  return { file: remember(fd, shared), locked: posix.lockNamed(fd, shared, null) === 0 };
 }
 
 /** The inode key behind a descriptor, or null when that is not open. */
 export function keyOfDescriptor(fd: number): string | null {
-  return posix.fstatInode(fd, inode) === 0 ? inodeKey(inode) : null;
+  return posix.fstatInode(fd) === 0 ? lookedKey() : null;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
 export function createFile(path: ByteString): number {
-  const created = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, inode);
+  const created = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   if (created >= 0) return posix.close(created);
   if (created !== -EEXIST) return created;
   // Opened only to find what C would object to, so not when it is held: closing it would drop the lock, as it does in C.
   if (isHeld(path)) return 0;
   // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
-  const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK, inode);
+  const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK);
   if (fd < 0) return fd;
-  const known = held.get(inodeKey(inode));
+  const known = lookedHeld();
   if (known === undefined) return posix.close(fd);
-  known.spares.push(fd);
+  known.addSpare(fd);
   return 0;
 }
 
@@ -164,14 +205,14 @@ export function descriptorOfUse(file: HeldFile, use: number): number {
   while (file.spares.length < use) {
     const spare = posix.duplicate(file.fd);
     if (spare < 0) return file.fd; // out of descriptors: one number for both is what there is
-    file.spares.push(spare);
+    file.addSpare(spare);
   }
   return file.spares[use - 1] ?? file.fd;
 }
 
 /** Keeps one more descriptor of the file open. Not closing it is the point: see the top. */
 export function keepSpare(file: HeldFile, fd: number): void {
-  if (fd !== file.fd && !file.spares.includes(fd) && keyOfDescriptor(fd) === file.key) file.spares.push(fd);
+  if (fd !== file.fd && !file.spares.includes(fd) && keyOfDescriptor(fd) === file.key) file.addSpare(fd);
 }
 
 /**
@@ -179,23 +220,22 @@ export function keepSpare(file: HeldFile, fd: number): void {
  * has its lock already, and the release would drop that.
  */
 export function protectFile(fd: number): void {
-  const key = keyOfDescriptor(fd);
-  if (key !== null) remember(fd, key, false);
+  if (posix.fstatInode(fd) === 0) remember(fd, false);
 }
 
 /** Whether `path` names a file that is held, which therefore must not be opened. */
 export function isHeld(path: ByteString): boolean {
-  return posix.statInode(path, inode) === 0 && held.has(inodeKey(inode));
+  return findHeld(path) !== undefined;
 }
 
 /** The held file that a path names at present. */
 export function findHeld(path: ByteString): HeldFile | undefined {
-  return posix.statInode(path, inode) === 0 ? held.get(inodeKey(inode)) : undefined;
+  return posix.statInode(path) === 0 ? lookedHeld() : undefined;
 }
 
 /** The inode key of what a path names at present, or null. */
 export function inodeOf(path: ByteString): string | null {
-  return posix.statInode(path, inode) === 0 ? inodeKey(inode) : null;
+  return posix.statInode(path) === 0 ? lookedKey() : null;
 }
 
 /**

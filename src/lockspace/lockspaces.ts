@@ -10,7 +10,7 @@ import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { posix } from '../posix/posix.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
-import { createFile, type HeldFile, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
+import { createFile, HeldFile, joinPath, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
 import type { Hold } from './owner.ts';
 
 const { ENOENT } = os.constants.errno;
@@ -18,17 +18,53 @@ const { ENOENT } = os.constants.errno;
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
 
-/** A resource that is held. */
-export interface Resource {
+/** A resource that is held. There may be a hundred thousand of them: one takes no more than it must. */
+export class Resource {
   readonly lockspace: Lockspace;
   readonly name: ByteString;
-  /** The file's path. */
-  readonly path: ByteString;
   /** Of the first acquire: they decide what happens to the file at the end. */
   readonly flags: number;
   readonly file: HeldFile;
   /** One entry a hold, in the order of acquisition. */
   readonly holds: Hold[];
+  /** Where a state document says that the file is, if that is not where the name puts it. */
+  private readonly elsewhere: ByteString | null;
+
+  constructor(
+    lockspace: Lockspace,
+    name: ByteString,
+    flags: number,
+    file: HeldFile,
+    holds: Hold[],
+    elsewhere: ByteString | null = null,
+  ) {
+    this.lockspace = lockspace;
+    this.name = name;
+    this.flags = flags;
+    this.file = file;
+    this.holds = holds;
+    this.elsewhere = elsewhere;
+  }
+
+  /** The file's path. */
+  get path(): ByteString {
+    return this.elsewhere ?? joinPath(this.lockspace.directory, this.name);
+  }
+
+  /** The index of that owner's first hold, or -1. */
+  holdOf(pid: number): number {
+    const { holds } = this;
+    for (let index = 0; index < holds.length; index++) if (holds[index]?.owner.pid === pid) return index;
+    return -1;
+  }
+
+  /** Gives up the file, which nobody holds any more. */
+  releaseFile(): void {
+    const { lockspace, name, flags, file, elsewhere } = this;
+    const unlink = (flags & AcquireFlag.AUTOCREATE) !== 0;
+    if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink);
+    else releaseFile(file, '', elsewhere, unlink);
+  }
 }
 
 /** A lockspace: a directory, or the default one, in which names are paths. */
@@ -63,7 +99,8 @@ export interface LockObserver {
 export class Lockspaces {
   readonly default: Lockspace = { directory: '', resources: new Map() };
   readonly byPath = new Map<ByteString, Lockspace>();
-  private readonly byOwner = new Map<number, Set<Resource>>();
+  /** An owner's only resource needs no set around it. */
+  private readonly byOwner = new Map<number, Resource | Set<Resource>>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
 
@@ -89,7 +126,8 @@ export class Lockspaces {
 
   /** What the owner with this pid holds. */
   heldBy(pid: number): ReadonlySet<Resource> {
-    return this.byOwner.get(pid) ?? NOTHING;
+    const holdings = this.byOwner.get(pid);
+    return holdings instanceof Resource ? new Set([holdings]) : (holdings ?? NOTHING);
   }
 
   find(path: ByteString): Lockspace | undefined {
@@ -128,7 +166,7 @@ export class Lockspaces {
   /** Makes the file of a resource that nobody holds. One that exists is fine. */
   createResource(lockspace: Lockspace, name: ByteString): void {
     this.refuseHeld(lockspace, name);
-    const path = resourcePath(lockspace, name);
+    const path = joinPath(lockspace.directory, name);
     const status = createFile(path);
     // Not domain LOCKSPACE: C reports it from a helper of its own.
     if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
@@ -137,7 +175,7 @@ export class Lockspaces {
   /** Unlinks the file of a resource that nobody holds. None is fine. */
   deleteResource(lockspace: Lockspace, name: ByteString): void {
     this.refuseHeld(lockspace, name);
-    const path = resourcePath(lockspace, name);
+    const path = joinPath(lockspace.directory, name);
     const status = posix.unlink(path);
     if (status < 0 && status !== -ENOENT) {
       throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
@@ -153,30 +191,44 @@ export class Lockspaces {
       this.addHold(present, hold);
       return;
     }
-    const path = resourcePath(lockspace, name);
     const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
-    const file = lockFile(path, (flags & AcquireFlag.SHARED) !== 0, create);
-    if ('kind' in file) throw this.failure(lockspace, name, path, flags, file, hold);
-    const resource: Resource = { lockspace, name, path, flags, file, holds: [] };
+    const file = lockFile(lockspace.directory, name, (flags & AcquireFlag.SHARED) !== 0, create);
+    if (!(file instanceof HeldFile)) throw this.failure(lockspace, name, flags, file, hold);
+    const resource = new Resource(lockspace, name, flags, file, [hold]);
     lockspace.resources.set(name, resource);
-    this.addHold(resource, hold);
+    this.indexHold(resource, hold);
   }
 
   /** A resource as a state document knows it, its file open and locked already. */
   restoreResource(lockspace: Lockspace, name: ByteString, path: ByteString, flags: number, file: HeldFile): Resource {
-    const resource: Resource = { lockspace, name, path, flags, file, holds: [] };
+    const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
+    const resource = new Resource(lockspace, name, flags, file, [], elsewhere);
     lockspace.resources.set(name, resource);
     return resource;
   }
 
-  /** Adds a hold without asking anybody: for one that was there before a restart. */
+  /** Adds a hold without asking anybody: to what is held already, or was before a restart. */
   addHold(resource: Resource, hold: Hold): void {
     resource.holds.push(hold);
+    this.indexHold(resource, hold);
+  }
+
+  private indexHold(resource: Resource, hold: Hold): void {
     const { pid } = hold.owner;
     const holdings = this.byOwner.get(pid);
-    if (holdings === undefined) this.byOwner.set(pid, new Set([resource]));
-    else holdings.add(resource);
+    if (holdings === undefined) this.byOwner.set(pid, resource);
+    else if (!(holdings instanceof Resource)) holdings.add(resource);
+    else if (holdings !== resource) this.byOwner.set(pid, new Set([holdings, resource]));
     this.observer?.acquired(resource, hold);
+  }
+
+  private forgetHolding(resource: Resource, pid: number): void {
+    const holdings = this.byOwner.get(pid);
+    if (holdings === resource) this.byOwner.delete(pid);
+    else if (holdings !== undefined && !(holdings instanceof Resource)) {
+      holdings.delete(resource);
+      if (holdings.size === 0) this.byOwner.delete(pid);
+    }
   }
 
   release(lockspace: Lockspace, name: ByteString, pid: number): void {
@@ -184,7 +236,7 @@ export class Lockspaces {
     if (resource === undefined) {
       throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
     }
-    const index = resource.holds.findIndex(({ owner }) => owner.pid === pid);
+    const index = resource.holdOf(pid);
     if (index < 0) {
       throw new RpcError(
         ErrorCode.INTERNAL_ERROR,
@@ -209,18 +261,16 @@ export class Lockspaces {
   }
 
   private dropHold(resource: Resource, index: number): void {
-    const { holds, lockspace, name, file, path, flags } = resource;
-    const [hold] = holds.splice(index, 1);
+    const { holds } = resource;
+    const hold = holds[index];
     if (hold === undefined) return;
     const { pid } = hold.owner;
-    if (!holds.some(({ owner }) => owner.pid === pid)) {
-      const holdings = this.byOwner.get(pid);
-      holdings?.delete(resource);
-      if (holdings?.size === 0) this.byOwner.delete(pid);
-    }
+    if (index === holds.length - 1) holds.pop();
+    else holds.splice(index, 1);
+    if (resource.holdOf(pid) < 0) this.forgetHolding(resource, pid);
     if (holds.length === 0) {
-      lockspace.resources.delete(name);
-      releaseFile(file, path, (flags & AcquireFlag.AUTOCREATE) !== 0);
+      resource.lockspace.resources.delete(resource.name);
+      resource.releaseFile();
     }
     this.observer?.released(resource, hold);
   }
@@ -239,19 +289,12 @@ export class Lockspaces {
     heldBy?: Resource,
     pid = 0,
   ): RpcError {
-    const path = heldBy?.path ?? resourcePath(lockspace, name);
+    const path = heldBy?.path ?? joinPath(lockspace.directory, name);
     this.observer?.refused({ lockspace: lockspace.directory, name, path, flags, heldBy, pid, error, hold });
     return error;
   }
 
-  private failure(
-    lockspace: Lockspace,
-    name: ByteString,
-    path: ByteString,
-    flags: number,
-    failure: LockFailure,
-    hold: Hold,
-  ): RpcError {
+  private failure(lockspace: Lockspace, name: ByteString, flags: number, failure: LockFailure, hold: Hold): RpcError {
     switch (failure.kind) {
       case 'busy': {
         const heldBy = failure.file === undefined ? undefined : this.resourceOf(failure.file);
@@ -260,6 +303,7 @@ export class Lockspaces {
       case 'lock':
       case 'open': {
         const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
+        const path = joinPath(lockspace.directory, name);
         const detail =
           failure.kind === 'lock'
             ? `Unable to acquire lock on '${path}'`
@@ -287,9 +331,4 @@ function busy(name: ByteString): RpcError {
 
 function cannotCreate(path: ByteString, error: number): RpcError {
   return systemError(ErrorDomain.LOCKSPACE, error, `Unable to create lockspace ${path}`);
-}
-
-/** The file of a resource. In the default lockspace the name is the path. */
-export function resourcePath({ directory }: Pick<Lockspace, 'directory'>, name: ByteString): ByteString {
-  return directory === '' ? name : `${directory}/${name}`;
 }

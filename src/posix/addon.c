@@ -71,6 +71,22 @@ static const char *arg_path(napi_env env, napi_value value) {
     return path_buffer;
 }
 
+/*
+ * The path of a file in a lockspace, whose directory may be empty: then the name is the path. Joined here, because the
+ * daemon would otherwise make and flatten a string of it for every call.
+ */
+static const char *arg_joined(napi_env env, napi_value directory, napi_value name) {
+    size_t length = 0, rest = 0;
+    napi_get_value_string_latin1(env, directory, path_buffer, PATH_SIZE, &length);
+    if (length > 0 && length < PATH_SIZE - 2) path_buffer[length++] = '/';
+    napi_get_value_string_latin1(env, name, path_buffer + length, PATH_SIZE - length, &rest);
+    if (length + rest >= PATH_SIZE - 1) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    return path_buffer;
+}
+
 static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
@@ -127,17 +143,28 @@ static int file_at(const char *path, struct file *file) { return statx_file(AT_F
 
 static int file_of(int fd, struct file *file) { return statx_file(fd, "", AT_EMPTY_PATH, file); }
 
-static void put_inode(double *out, const struct file *st) {
-    out[0] = (double)st->st_dev;
+/*
+ * The export `looked`: what the last call that looks at a file found. Of one array's memory the address is known; to ask it of
+ * an argument would be a third of the cost of a call.
+ */
+#define LOOKED_WORDS 4
+static double *looked;
+
+static void put_inode(const struct file *st) {
+    looked[0] = (double)st->st_dev;
     /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
-    out[1] = (double)(st->st_ino >> 32);
-    out[2] = (double)(st->st_ino & 0xffffffffU);
+    looked[1] = (double)(st->st_ino >> 32);
+    looked[2] = (double)(st->st_ino & 0xffffffffU);
+    looked[3] = st->st_mode;
 }
 
-static double *arg_doubles(napi_env env, napi_value value) {
-    double *out = NULL;
-    napi_get_typedarray_info(env, value, NULL, NULL, (void **)&out, NULL, NULL);
-    return out;
+static void export_looked(napi_env env, napi_value exports) {
+    napi_value buffer, array;
+    napi_ref keep;
+    napi_create_arraybuffer(env, LOOKED_WORDS * sizeof(*looked), (void **)&looked, &buffer);
+    napi_create_typedarray(env, napi_float64_array, LOOKED_WORDS, buffer, 0, &array);
+    napi_create_reference(env, array, 1, &keep);
+    napi_set_named_property(env, exports, "looked", array);
 }
 
 static int open_inode(const char *path, int flags, struct file *st) {
@@ -168,12 +195,12 @@ static int lock_named(int fd, bool shared, const char *path) {
 }
 
 static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
-    ARGS(3);
+    ARGS(2);
     const char *path = arg_path(env, argv[0]);
     if (path == NULL) return number(env, -errno);
     struct file opened;
     int fd = open_inode(path, arg_int(env, argv[1]), &opened);
-    if (fd >= 0) put_inode(arg_doubles(env, argv[2]), &opened);
+    if (fd >= 0) put_inode(&opened);
     return number(env, fd);
 }
 
@@ -187,52 +214,50 @@ static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
 }
 
 /*
- * createLocked(path, shared, out): the way of most acquires in one call. A file that was not there is made and locked;
+ * createLocked(directory, name, shared): the way of most acquires in one call. A file that was not there is made and locked;
  * being new it cannot be held by this process under another name. -EEXIST when there is a file, or when the new one was
  * taken away or locked by somebody else at once: the caller then goes the long way.
  */
 static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     ARGS(3);
-    const char *path = arg_path(env, argv[0]);
+    const char *path = arg_joined(env, argv[0], argv[1]);
     if (path == NULL) return number(env, -errno);
     struct file opened;
     int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, &opened);
     if (fd < 0) return number(env, fd);
-    if (lock_first_byte(fd, arg_bool(env, argv[1])) < 0 || !is_named(&opened, path)) {
+    if (lock_first_byte(fd, arg_bool(env, argv[2])) < 0 || !is_named(&opened, path)) {
         close(fd);
         return number(env, -EEXIST);
     }
-    put_inode(arg_doubles(env, argv[2]), &opened);
+    put_inode(&opened);
     return number(env, fd);
 }
 
-/* unlinkClose(path, fd): the way of most releases. The errno is that of unlink; the descriptor is closed in any case. */
+/* unlinkClose(directory, name, fd): the way of most releases. The errno is unlink's; the descriptor is closed in any case. */
 static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    const char *path = arg_path(env, argv[0]);
+    ARGS(3);
+    const char *path = arg_joined(env, argv[0], argv[1]);
     int status = path == NULL || unlink(path) < 0 ? -errno : 0;
-    close(arg_int(env, argv[1]));
+    close(arg_int(env, argv[2]));
     return number(env, status);
 }
 
-/* statInode(path, out): out[0..2] is the inode that the path names. */
+/* statInode(path): looks at what the path names. */
 static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
-    ARGS(2);
+    ARGS(1);
     struct file st;
     const char *path = arg_path(env, argv[0]);
     if (path == NULL || file_at(path, &st) < 0) return number(env, -errno);
-    put_inode(arg_doubles(env, argv[1]), &st);
+    put_inode(&st);
     return number(env, 0);
 }
 
-/* fstatInode(fd, out): out[0..2] is the inode behind the descriptor, out[3] its mode. */
+/* fstatInode(fd): looks at what is open. */
 static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
-    ARGS(2);
+    ARGS(1);
     struct file st;
     if (file_of(arg_int(env, argv[0]), &st) < 0) return number(env, -errno);
-    double *out = arg_doubles(env, argv[1]);
-    put_inode(out, &st);
-    out[3] = st.st_mode;
+    put_inode(&st);
     return number(env, 0);
 }
 
@@ -743,6 +768,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("pollerSet", poller_set),
 #undef FUNCTION
     };
+    export_looked(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     return exports;
 }

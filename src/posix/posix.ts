@@ -27,21 +27,23 @@ interface Addon {
   setlk(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
-  /** Opens a file with `flags`; `out` gets its device and its inode in two halves. Returns the descriptor. */
-  openInode(path: ByteString, flags: number, out: Float64Array): number;
+  /** What the last call that looks at a file found: device, inode in two halves, mode. */
+  readonly looked: Float64Array;
+  /** Opens a file with `flags` and looks at it. Returns the descriptor. */
+  openInode(path: ByteString, flags: number): number;
   /** Locks byte 0 (read lock when `shared`). 0; or 1 when `path`, if given, no longer names the file that is open. */
   lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
   /**
-   * Creates a file that was not there and locks it, `out` as in {@link openInode}. -EEXIST also when it was gone or
-   * locked by another process the moment after. Returns the descriptor.
+   * Creates a file that was not there, locks it and looks at it. -EEXIST also when it was gone or locked by another process
+   * the moment after. Returns the descriptor. Its path is `directory`, a slash and `name`, or `name` if that is empty.
    */
-  createLocked(path: ByteString, shared: boolean, out: Float64Array): number;
-  /** Unlinks the path, whose errno is returned, and closes the descriptor. */
-  unlinkClose(path: ByteString, fd: number): number;
-  /** Device, and inode in two halves, of what `path` names. */
-  statInode(path: ByteString, out: Float64Array): number;
-  /** Device, inode in two halves, and mode of what is open. */
-  fstatInode(fd: number, out: Float64Array): number;
+  createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
+  /** Unlinks the file (named as in {@link createLocked}), whose errno is returned, and closes the descriptor. */
+  unlinkClose(directory: ByteString, name: ByteString, fd: number): number;
+  /** Looks at what `path` names. */
+  statInode(path: ByteString): number;
+  /** Looks at what is open. */
+  fstatInode(fd: number): number;
   unlink(path: ByteString): number;
   close(fd: number): number;
   /** Another descriptor of the same open file, close-on-exec. */
@@ -159,8 +161,23 @@ export function strerror(error: number): string {
   return STRERROR[code] ?? `Unknown error ${code}`;
 }
 
-/** The inode key of what {@link Addon.openInode} or {@link Addon.statInode} wrote: equal for equal files only. */
-export function inodeKey(out: Float64Array): string {
-  const [device = 0, high = 0, low = 0] = out;
+/** An inode's number. Only NFS has such as a number of JavaScript cannot hold. */
+export type InodeNumber = number | bigint;
+
+/** The inode's number in what {@link Addon.looked} holds. */
+export function lookedInode(): InodeNumber {
+  const [, high = 0, low = 0] = posix.looked;
+  return high < 0x20_0000 ? high * 0x1_0000_0000 + low : (BigInt(high) << 32n) + BigInt(low);
+}
+
+/** The inode key of a file: equal for equal files only. */
+export function inodeKey(device: number, inode: InodeNumber): string {
+  const high = typeof inode === 'number' ? Math.floor(inode / 0x1_0000_0000) : Number(inode >> 32n);
+  const low = typeof inode === 'number' ? inode % 0x1_0000_0000 : Number(inode & 0xffff_ffffn);
   return `${device}:${high === 0 ? '' : high}:${low}`;
+}
+
+/** The inode key of what was looked at last. */
+export function lookedKey(): string {
+  return inodeKey(posix.looked[0] ?? 0, lookedInode());
 }

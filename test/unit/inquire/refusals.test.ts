@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
-import type { Lockspace, Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
+import { HeldFile } from '../../../src/lockspace/files.ts';
+import { type Lockspace, type Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';
 import { RpcError } from '../../../src/rpc/errors.ts';
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
@@ -15,9 +16,8 @@ const hold = (pid: number, name: string): Refusal['hold'] => ({
 
 function refusal(name: string, options: { by?: string; pid?: number } = {}): Refusal {
   const { by, pid = 0 } = options;
-  const file = { fd: 3, key: '1::2', shared: false, uses: 1, spares: [] };
-  const heldBy: Resource | undefined =
-    by === undefined ? undefined : { lockspace, name, path: name, flags: 0, file, holds: [hold(7, by)] };
+  const file = new HeldFile(3, 1, 2, false);
+  const heldBy = by === undefined ? undefined : new Resource(lockspace, name, 0, file, [hold(7, by)]);
   const error = new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
   return { lockspace: '', name, path: name, flags: 0, heldBy, pid, error, hold: hold(9, 'asker') };
 }

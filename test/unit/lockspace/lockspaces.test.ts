@@ -349,25 +349,23 @@ describe('lockspaces', () => {
   describe('a file taken over from before a restart', () => {
     it('keeps every descriptor of one inode open until the last use ends', () => {
       const file = touch('a');
-      const out = new Float64Array(4);
-      const [first, second] = [posix.openInode(file, 2, out), posix.openInode(file, 2, out)];
+      const [first, second] = [posix.openInode(file, 2), posix.openInode(file, 2)];
       const one = adoptFile(first, true);
       const two = adoptFile(second, true);
       assert.equal(one.file, two.file);
       assert.deepEqual([one.locked, two.locked], [true, true]);
-      releaseFile(one.file, file, false);
+      releaseFile(one.file, '', file, false);
       assert.equal(lockOf(file), 'READ');
-      releaseFile(two.file, file, false);
+      releaseFile(two.file, '', file, false);
       assert.equal(lockOf(file), undefined);
     });
 
     it('is told lost when somebody else has locked it', async () => {
       const file = touch('a');
       const other = await OtherProcess.lock(file, 'WRITE');
-      const out = new Float64Array(4);
-      const adopted = adoptFile(posix.openInode(file, 2, out), false);
+      const adopted = adoptFile(posix.openInode(file, 2), false);
       assert.equal(adopted.locked, false);
-      releaseFile(adopted.file, file, false);
+      releaseFile(adopted.file, '', file, false);
       await other.end();
     });
   });
