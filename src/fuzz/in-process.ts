@@ -9,6 +9,7 @@ import { logging } from '../daemon/log/log.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
+import { outbox } from '../rpc/outbox.ts';
 import { captureState } from '../restart/capture.ts';
 import { formatDocument } from '../restart/document.ts';
 import { parseDocument, parseJson } from '../restart/parse.ts';
@@ -34,6 +35,7 @@ class InProcessLink implements Link {
 
   send(bytes: Buffer, descriptors: number): void {
     if (this.connection.isOpen) this.connection.onRead(bytes, 0, bytes.length, descriptors > 0);
+    outbox.send();
   }
 
   receive(): Buffer | 'closed' | null {

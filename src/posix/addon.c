@@ -532,18 +532,42 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
-/* send(fd, buffer, start, end): bytes sent, or -errno. Never waits, never raises SIGPIPE. */
+/* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
+static ssize_t send_part(int fd, const char *data, size_t length) {
+    ssize_t sent;
+    do {
+        sent = send(fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+/* send(fd, buffer, start, end): bytes sent, or -errno. */
 static napi_value posix_send(napi_env env, napi_callback_info info) {
     ARGS(4);
     char *data;
     size_t size;
     int32_t start = arg_int(env, argv[2]), end = arg_int(env, argv[3]);
     napi_get_buffer_info(env, argv[1], (void **)&data, &size);
-    ssize_t sent;
-    do {
-        sent = send(arg_int(env, argv[0]), data + start, (size_t)(end - start), MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (sent < 0 && errno == EINTR);
-    return number(env, sent < 0 ? -errno : sent);
+    return number(env, send_part(arg_int(env, argv[0]), data + start, (size_t)(end - start)));
+}
+
+/*
+ * sendAll(buffer, ranges, count): for each range (descriptor, start, end) what send() does; its first word becomes the bytes
+ * sent, or -errno. How many of them were not sent whole.
+ */
+static napi_value posix_send_all(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    char *data;
+    int32_t *range;
+    int32_t failed = 0;
+    napi_get_buffer_info(env, argv[0], (void **)&data, NULL);
+    napi_get_typedarray_info(env, argv[1], NULL, NULL, (void **)&range, NULL, NULL);
+    for (int32_t left = arg_int(env, argv[2]); left > 0; left--, range += 3) {
+        int32_t length = range[2] - range[1];
+        range[0] = (int32_t)send_part(range[0], data + range[1], (size_t)length);
+        failed += range[0] != length;
+    }
+    return number(env, failed);
 }
 
 /* ---- poller --------------------------------------------------------------------------------------------------- */
@@ -764,6 +788,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),
         FUNCTION("send", posix_send),
+        FUNCTION("sendAll", posix_send_all),
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
 #undef FUNCTION

@@ -16,6 +16,9 @@ export type LockType = (typeof LockType)[keyof typeof LockType];
 /** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
 export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, WORDS: 6 } as const;
 
+/** A range for {@link Addon.sendAll}: descriptor, start, end. */
+export const SendRange = { WORDS: 3 } as const;
+
 /** What {@link Addon.inspectSockets} finds behind a descriptor; a negative errno when it is not open. */
 export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2, WORDS: 4 } as const;
 
@@ -79,6 +82,11 @@ interface Addon {
   setNonblocking(fd: number): number;
   /** Sends `buffer` from `start` to `end` without waiting; returns the bytes taken. */
   send(fd: number, buffer: Buffer, start: number, end: number): number;
+  /**
+   * As {@link send} for `count` ranges of `buffer`, each of three words: descriptor (overwritten by the bytes taken or
+   * -errno), start and end. Returns how many were not taken whole.
+   */
+  sendAll(buffer: Buffer, ranges: Int32Array, count: number): number;
   /**
    * Starts the poller. Each round it fills `records` with six words an event, received bytes into `input`, and calls
    * `onRound` with the number of records:

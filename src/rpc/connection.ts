@@ -4,17 +4,16 @@
  * bounded: one reply burst, and of a message as much as its program can use.
  */
 import os from 'node:os';
-import { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
+import { outbox, type Sender } from './outbox.ts';
 import { poller, type Pollable } from './poller.ts';
 
 const log = logger('rpc.netserverclient');
 const { EAGAIN } = os.constants.errno;
 
-/** Replies are sent when this many bytes have been gathered, or when all that was received is served. */
-const OUTPUT_BURST = 64 * 1024;
 /** Offset of the message's type word, and of the descriptor count of a CALL_WITH_FDS. */
 const TYPE_OFFSET = 16;
 
@@ -47,11 +46,10 @@ export interface Backlog {
 
 const NO_BYTES = Buffer.alloc(0);
 
-// Shared by all connections: served one at a time, to the end.
+// Shared by all connections, which are served one at a time.
 const reader = new XdrReader(NO_BYTES);
-const out = new XdrWriter(OUTPUT_BURST * 2);
 
-export class Connection implements Pollable {
+export class Connection implements Pollable, Sender {
   readonly fd: number;
   readonly id: number;
   readonly peer: Peer;
@@ -70,8 +68,6 @@ export class Connection implements Pollable {
   private skip = 0;
   private unsent: Buffer = NO_BYTES;
   private closing = false;
-  /** While a message is served: bytes in `out` of replies to the ones before it. */
-  private gathered = 0;
 
   constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
@@ -86,6 +82,7 @@ export class Connection implements Pollable {
     poller.add(this.fd, this);
     if (this.unsent.length > 0) poller.awaitWritable(this.fd);
     else this.serveHeld();
+    outbox.send();
   }
 
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void {
@@ -118,7 +115,7 @@ export class Connection implements Pollable {
     if (!this.isOpen) return;
     this.isOpen = false;
     // Whoever asks for its own end still gets the replies to what it asked before.
-    if (this.gathered > 0) posix.send(this.fd, out.buffer, 0, this.gathered);
+    outbox.send();
     poller.remove(this.fd);
     posix.close(this.fd);
     this.host.closed(this);
@@ -126,6 +123,7 @@ export class Connection implements Pollable {
 
   /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
   sendEvent(bytes: Buffer): boolean {
+    outbox.send();
     if (!this.isOpen || this.unsent.length > 0) return false;
     this.send(bytes, bytes.length);
     return true;
@@ -177,33 +175,32 @@ export class Connection implements Pollable {
   }
 
   /**
-   * Serves every whole message between `start` and `end`, sends the replies, and holds the bytes that are left.
+   * Serves every whole message between `start` and `end`, has the replies sent, and holds the bytes that are left.
    *
    * @param newest where the bytes begin that have just come, with `descriptors` or not
    */
   private serve(bytes: Buffer, start: number, end: number, newest: number, descriptors: boolean): void {
     let at = start;
-    out.length = 0;
     while (end - at >= LENGTH_SIZE && !this.closing) {
       const size = this.sizeOf(bytes, at, end, newest, descriptors);
       if (size < 0) {
-        this.flush();
         this.close();
         return;
       }
       if (size > end - at) break;
       reader.reset(bytes, at, at + bytes.readUInt32BE(at));
-      this.gathered = out.length;
-      this.host.serve(this, reader, out);
-      this.gathered = 0;
-      if (!this.isOpen) return;
+      this.host.serve(this, reader, outbox.writer);
+      if (!this.isOpen) {
+        outbox.discard();
+        return;
+      }
       at += size;
-      if (out.length >= OUTPUT_BURST && !this.flush()) break;
+      if (outbox.queue(this) && !this.isTaken) break;
     }
-    this.flush();
-    if (!this.isOpen) return;
-    if (!this.closing) this.hold(bytes, at, end);
-    else if (this.unsent.length === 0) this.close();
+    if (this.closing) {
+      outbox.send();
+      if (this.isTaken) this.close();
+    } else if (this.isOpen) this.hold(bytes, at, end);
   }
 
   /**
@@ -242,24 +239,26 @@ export class Connection implements Pollable {
     if (length >= this.host.retain) this.skip = Math.max(0, this.held.readUInt32BE(0) - length);
   }
 
-  /** Sends the replies gathered in `out`. False when some of them must wait for the peer. */
-  private flush(): boolean {
-    const { length } = out;
-    out.length = 0;
-    return length === 0 || (this.isOpen && this.send(out.buffer, length));
+  /** Whether the peer has taken all replies sent so far. */
+  private get isTaken(): boolean {
+    return this.isOpen && this.unsent.length === 0;
   }
 
   /** Sends `length` bytes. False when the peer does not take all: the rest is kept in `unsent` for {@link onWritable}. */
   private send(bytes: Buffer, length: number): boolean {
     const sent = posix.send(this.fd, bytes, 0, length);
-    if (sent === length) return true;
+    if (sent < length) this.onUnsent(bytes.subarray(0, length), sent);
+    return sent === length;
+  }
+
+  onUnsent(bytes: Buffer, sent: number): void {
+    if (!this.isOpen) return;
     if (sent < 0 && sent !== -EAGAIN) {
       log.debug(() => `writing to client ${this.id}: ${strerror(sent)}`);
       this.close();
-      return false;
+      return;
     }
-    this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0), length));
+    this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0)));
     poller.awaitWritable(this.fd);
-    return false;
   }
 }

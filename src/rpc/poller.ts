@@ -3,6 +3,7 @@
  * the next event is looked at, so that between two rounds nothing is in progress; the restart relies on it.
  */
 import { Epoll, PollRecord, posix } from '../posix/posix.ts';
+import { outbox } from './outbox.ts';
 
 /** Bytes that one round may receive in all; a connection gets at most 16 KiB of them. */
 const INPUT_SIZE = 1024 * 1024;
@@ -57,6 +58,7 @@ function onRound(count: number): void {
         break;
     }
   }
+  outbox.send();
 }
 
 function set(operation: number, fd: number, events: number, listener: number): void {
