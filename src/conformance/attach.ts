@@ -48,6 +48,7 @@ function serverOf(socket: string): number | undefined {
 
 export class AttachedSubject implements Subject {
   readonly foreign = 'would leave something behind in a daemon that is not ours';
+  readonly program = undefined;
   readonly place = undefined;
   readonly #daemon: Playable;
   readonly #directory: string;

@@ -76,6 +76,12 @@ export class Bench {
     return this.subject.place;
   }
 
+  /** The path of the program that is started. @throws Skipped for somebody else's daemon */
+  get program(): string {
+    if (this.subject.program === undefined) throw new Skipped(this.subject.foreign);
+    return this.subject.program;
+  }
+
   /** A directory of this check's own; notes call it `@`. */
   directory(): string {
     if (this.#variable.dir === '\0') this.#variable.dir = this.subject.newDirectory();

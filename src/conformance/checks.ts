@@ -1,6 +1,10 @@
 /** All checks. */
 import { type Check, type ExchangeCheck, slug } from './check.ts';
 import { families } from './exchanges.ts';
+import { clientLimits } from './groups/limits/clients.ts';
+import { sharedFiles } from './groups/lockspace/shared-files.ts';
+import { restartChecks } from './groups/restart/index.ts';
+import { peerChecks } from './groups/wire/peers.ts';
 
 const recorded: readonly ExchangeCheck[] = families.flatMap(([group, members]) =>
   members.map((exchange) => ({
@@ -11,4 +15,4 @@ const recorded: readonly ExchangeCheck[] = families.flatMap(([group, members]) =
   })),
 );
 
-export const checks: readonly Check[] = [...recorded];
+export const checks: readonly Check[] = [...recorded, ...peerChecks, ...sharedFiles, ...clientLimits, ...restartChecks];

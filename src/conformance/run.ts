@@ -7,7 +7,7 @@ import { Judge } from './judge.ts';
 import type { Subject } from './subject.ts';
 
 /** How long a check may take, in ms. */
-export const patience = 30_000;
+const PATIENCE_MS = 30_000;
 
 /** What a check showed of one daemon. */
 interface Sight {
@@ -37,8 +37,8 @@ async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Sub
   }
 }
 
-async function look(check: Check, subject: Subject, generation: Generation): Promise<Sight> {
-  const limit = 'run' in check ? (check.limit ?? patience) : patience;
+async function look(check: Check, subject: Subject, { generation, patience = PATIENCE_MS }: Plan): Promise<Sight> {
+  const limit = 'run' in check && check.limit !== undefined ? Math.min(check.limit, patience) : patience;
   const signal = AbortSignal.timeout(limit);
   const bench = new Bench(subject, generation, signal);
   let seen: readonly string[] = bench.notes;
@@ -73,6 +73,8 @@ export interface Plan {
   /** What to compare with instead of what is right: another daemon, or what was recorded of one. */
   readonly against?: (() => Promise<Subject>) | Generation;
   readonly jobs: number;
+  /** How long a check may take at most, in ms; default: 30 000. */
+  readonly patience?: number;
   /** Told of every result as it comes. */
   readonly onResult?: (result: Result) => void;
 }
@@ -118,10 +120,9 @@ class Runner {
   async #outcome(check: Check, subject: Subject, other: Subject | undefined): Promise<Outcome> {
     const reason = hindrance(check, subject);
     if (reason !== undefined) return { verdict: 'skip', detail: reason, seen: [] };
-    const { generation } = this.#plan;
     const [sight, otherSight] = await Promise.all([
-      look(check, subject, generation),
-      other === undefined ? undefined : look(check, other, generation),
+      look(check, subject, this.#plan),
+      other === undefined ? undefined : look(check, other, this.#plan),
     ]);
     const skipped = sight.skipped ?? otherSight?.skipped;
     if (skipped !== undefined) return { verdict: 'skip', detail: skipped, seen: sight.seen };

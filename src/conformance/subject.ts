@@ -44,6 +44,8 @@ async function burnIds(daemon: Daemon): Promise<void> {
 export interface Subject {
   /** Why this daemon cannot be stopped, started or asked for something it would not be the same after; undefined when it can. */
   readonly foreign: string | undefined;
+  /** The path of the program that is started; undefined for somebody else's daemon. */
+  readonly program: string | undefined;
   /** Where its daemons run; undefined for somebody else's. */
   readonly place: Place | undefined;
   /** The daemon in use, started if none is. */
@@ -73,6 +75,10 @@ export class StartedSubject implements Subject {
     this.place = place;
     this.#command = command;
     this.#configuration = configuration;
+  }
+
+  get program(): string {
+    return this.#command[0] ?? '';
   }
 
   async daemon(): Promise<Daemon> {

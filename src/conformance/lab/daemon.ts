@@ -76,11 +76,14 @@ export interface StartOptions {
   readonly configuration?: string | undefined;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The path to start the program by, in place of the command's own: it leads there too. */
+  readonly program?: string;
 }
 
 /** Starts a daemon at a place, without waiting for it. */
 export function launchDaemon(place: Place, command: readonly string[], options: StartOptions = {}): Daemon {
-  const [program = '', ...first] = command;
+  const [named = '', ...first] = command;
+  const { program = named } = options;
   if (options.configuration !== undefined) place.write(place.configuration, options.configuration);
   const output = join(place.directory, 'virtlockd.log');
   const env = options.env === undefined ? {} : { env: options.env };

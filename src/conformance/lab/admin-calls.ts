@@ -1,5 +1,5 @@
 /** Calls of the admin program, spelled byte by byte for the tests: nothing here is shared with xdr/. */
-import { adminProgram, type Call, text, u32 } from '../lab/wire.ts';
+import { adminProgram, type Call, text, u32 } from './wire.ts';
 
 function call(procedure: number, ...parts: readonly Buffer[]): Call {
   return { program: adminProgram, procedure, payload: Buffer.concat(parts) };
