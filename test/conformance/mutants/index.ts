@@ -1,0 +1,14 @@
+/** All mutants. */
+import { adminMutants, restartMutants } from './daemon.ts';
+import { lockMutants } from './locks.ts';
+import type { Mutant } from './mutant.ts';
+import { ownerMutants } from './owners.ts';
+import { wireMutants } from './wire.ts';
+
+export const mutants: readonly Mutant[] = [
+  ...lockMutants,
+  ...ownerMutants,
+  ...wireMutants,
+  ...adminMutants,
+  ...restartMutants,
+];

@@ -1,0 +1,151 @@
+/** Faults in locks, files and lockspaces. */
+import { type Mutant, mutant } from './mutant.ts';
+
+const files = 'src/lockspace/files.ts';
+const lockspaces = 'src/lockspace/lockspaces.ts';
+const remembered = 'const file: HeldFile = { fd, key, shared, uses: 1, spares: [] };';
+const lockType = 'shared ? LockType.READ : LockType.WRITE';
+
+export const lockMutants: readonly Mutant[] = [
+  mutant(
+    'the lock reaches to the end of the file',
+    files,
+    remembered,
+    `posix.setlk(fd, ${lockType}, 0, 0); ${remembered}`,
+    ['lockspace/acquire-release-a-file', 'lockspace/acquire-autocreate-release-nothing'],
+  ),
+  mutant(
+    'the lock covers byte 1',
+    files,
+    remembered,
+    `posix.setlk(fd, LockType.UNLOCK, 0, 1); posix.setlk(fd, ${lockType}, 1, 1); ${remembered}`,
+    ['lockspace/acquire-release-a-file', 'lockspace/another-process-has-locked-all-from-byte-1'],
+  ),
+  mutant(
+    'a shared lock is taken exclusively',
+    files,
+    remembered,
+    `posix.setlk(fd, LockType.WRITE, 0, 1); ${remembered}`,
+    ['lockspace/acquire-shared-release-a-file'],
+  ),
+  mutant(
+    'an exclusive lock is taken shared',
+    files,
+    remembered,
+    `posix.setlk(fd, LockType.READ, 0, 1); ${remembered}`,
+    ['lockspace/acquire-release-a-file'],
+  ),
+  mutant(
+    'a released file stays locked',
+    files,
+    'file.uses--;\n  if (file.uses > 0) return;',
+    'file.uses--;\n  if (file.uses > 0 || !unlink) return;',
+    ['lockspace/acquire-release-a-file'],
+  ),
+  mutant('an autocreated file is left behind', files, 'if (unlink && (!file.shared', 'if (!unlink && (!file.shared', [
+    'lockspace/acquire-autocreate-release-nothing',
+  ]),
+  mutant(
+    'a file that was there is removed at the release',
+    lockspaces,
+    'releaseFile(file, path, (flags & AcquireFlag.AUTOCREATE) !== 0);',
+    'releaseFile(file, path, true);',
+    ['lockspace/without-autocreate-nothing-is-unlinked'],
+  ),
+  mutant(
+    'a file is removed while others share it',
+    files,
+    '(!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)',
+    'true',
+    ['lockspace/a-shared-file-that-was-made-stays-while-another-process-reads-it'],
+  ),
+  mutant(
+    'an autocreated file can be read by all',
+    files,
+    'if (fd >= 0) return remember(fd, inodeKey(inode), shared);',
+    `if (fd >= 0) process.getBuiltinModule('node:fs').fchmodSync(fd, 0o644);
+    if (fd >= 0) return remember(fd, inodeKey(inode), shared);`,
+    ['lockspace/acquire-autocreate-release-nothing'],
+  ),
+  mutant(
+    'a created file can be read by all',
+    files,
+    'if (created >= 0) return posix.close(created);',
+    `if (created >= 0) process.getBuiltinModule('node:fs').fchmodSync(created, 0o644);
+  if (created >= 0) return posix.close(created);`,
+    ['lockspace/create-resource-delete-resource-nothing'],
+  ),
+  mutant('lockspaces are made one directory deep only', files, 'if (slash <= 0) return status;', 'return status;', [
+    'lockspace/new-below-parents-that-are-missing',
+    'lockspace/create-lockspace-below-parents-that-are-missing',
+  ]),
+  mutant(
+    'a missing file is made without AUTOCREATE',
+    lockspaces,
+    `const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
+    const file`,
+    `const create = true;
+    const file`,
+    ['lockspace/acquire-release-nothing'],
+  ),
+  mutant(
+    'a shared acquire joins an exclusive hold',
+    lockspaces,
+    '(present.flags & flags & AcquireFlag.SHARED) === 0',
+    '(flags & AcquireFlag.SHARED) === 0',
+    ['ownership/held-with-0-wanted-by-another-with-all-flags'],
+  ),
+  mutant(
+    'an exclusive acquire joins a shared hold',
+    lockspaces,
+    '(present.flags & flags & AcquireFlag.SHARED) === 0',
+    '(present.flags & AcquireFlag.SHARED) === 0',
+    ['ownership/held-with-shared-wanted-by-another-with-all-flags'],
+  ),
+  mutant(
+    'a held resource can be deleted',
+    lockspaces,
+    `deleteResource(lockspace: Lockspace, name: ByteString): void {
+    this.refuseHeld(lockspace, name);`,
+    'deleteResource(lockspace: Lockspace, name: ByteString): void {',
+    ['lockspace/create-resource-and-delete-resource-of-one-that-is-held'],
+  ),
+  mutant(
+    'deleting leaves the file',
+    lockspaces,
+    'const status = posix.unlink(path);',
+    'const status = path === null ? -1 : 0;',
+    ['lockspace/delete-resource-a-file'],
+  ),
+  mutant('deleting what is missing fails', lockspaces, 'status < 0 && status !== -ENOENT', 'status < 0', [
+    'lockspace/delete-resource-nothing',
+  ]),
+  mutant(
+    'an owner releases what another holds',
+    lockspaces,
+    'resource.holds.findIndex(({ owner }) => owner.pid === pid)',
+    'resource.holds.findIndex(({ owner }) => owner.pid !== -pid)',
+    ['lockspace/release-by-another-owner'],
+  ),
+  mutant(
+    'one release gives up all holds of the owner',
+    lockspaces,
+    'this.dropHold(resource, index);\n  }\n\n  /** Releases every hold',
+    'this.releaseOwner(resource, pid);\n  }\n\n  /** Releases every hold',
+    ['ownership/an-owner-several-times-over-between-others'],
+  ),
+  mutant(
+    'releasing what is not locked succeeds',
+    lockspaces,
+    'if (resource === undefined) {\n      throw',
+    'if (resource === undefined) {\n      if (name !== null) return;\n      throw',
+    ['lockspace/release-of-what-is-not-held'],
+  ),
+  mutant(
+    'a lockspace is made of a file',
+    lockspaces,
+    'else if (type !== DIRECTORY) {',
+    'else if (type === -DIRECTORY) {',
+    ['lockspace/create-lockspace-a-file-in-the-way'],
+  ),
+];
