@@ -3,7 +3,7 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const files = 'src/lockspace/files.ts';
 const lockspaces = 'src/lockspace/lockspaces.ts';
-const remembered = 'const file: HeldFile = { fd, key, shared, uses: 1, spares: [] };';
+const remembered = 'const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared);';
 const lockType = 'shared ? LockType.READ : LockType.WRITE';
 
 export const lockMutants: readonly Mutant[] = [
@@ -48,8 +48,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a file that was there is removed at the release',
     lockspaces,
-    'releaseFile(file, path, (flags & AcquireFlag.AUTOCREATE) !== 0);',
-    'releaseFile(file, path, true);',
+    'const unlink = (flags & AcquireFlag.AUTOCREATE) !== 0;',
+    'const unlink = flags >= 0;',
     ['lockspace/without-autocreate-nothing-is-unlinked'],
   ),
   mutant(
@@ -62,9 +62,9 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'an autocreated file can be read by all',
     files,
-    'if (fd >= 0) return remember(fd, inodeKey(inode), shared);',
+    'if (fd >= 0) return remember(fd, shared);',
     `if (fd >= 0) process.getBuiltinModule('node:fs').fchmodSync(fd, 0o644);
-    if (fd >= 0) return remember(fd, inodeKey(inode), shared);`,
+    if (fd >= 0) return remember(fd, shared);`,
     ['lockspace/acquire-autocreate-release-nothing'],
   ),
   mutant(
@@ -123,8 +123,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'an owner releases what another holds',
     lockspaces,
-    'resource.holds.findIndex(({ owner }) => owner.pid === pid)',
-    'resource.holds.findIndex(({ owner }) => owner.pid !== -pid)',
+    'if (holds[index]?.owner.pid === pid) return index;',
+    'if (holds[index]?.owner.pid !== -pid) return index;',
     ['lockspace/release-by-another-owner'],
   ),
   mutant(

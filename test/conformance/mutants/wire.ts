@@ -2,11 +2,9 @@
 import { type Mutant, mutant } from './mutant.ts';
 
 const dispatch = 'src/rpc/dispatch.ts';
-const connection = 'src/rpc/connection.ts';
 const server = 'src/rpc/server.ts';
 const errors = 'src/rpc/errors.ts';
 const frame = 'xdr/frame.ts';
-const lastReplies = 'return length === 0 || (this.isOpen && this.send(out.buffer, length));';
 
 export const wireMutants: readonly Mutant[] = [
   mutant(
@@ -32,13 +30,17 @@ export const wireMutants: readonly Mutant[] = [
   ),
   mutant(
     'replies come in reverse',
-    connection,
-    lastReplies,
-    `const all: Buffer[] = [];
-    for (let at = 0; at < length; at += out.buffer.readUInt32BE(at)) {
-      all.unshift(Buffer.from(out.buffer.subarray(at, at + out.buffer.readUInt32BE(at))));
-    }
-    return length === 0 || (this.isOpen && this.send(Buffer.concat(all), length));`,
+    'src/rpc/outbox.ts',
+    'const sent = count;',
+    `const sent = count;
+    for (let i = 0; i < count * SendRange.WORDS; i += SendRange.WORDS) {
+      const [start, end] = [ranges[i + 1] ?? 0, ranges[i + 2] ?? 0];
+      const all: Buffer[] = [];
+      for (let at = start; at < end; at += writer.buffer.readUInt32BE(at)) {
+        all.unshift(Buffer.from(writer.buffer.subarray(at, at + writer.buffer.readUInt32BE(at))));
+      }
+      Buffer.concat(all).copy(writer.buffer, start);
+    }`,
     ['wire/thirty-requests-in-one-write'],
   ),
   mutant(
