@@ -7,6 +7,7 @@ const { mkdirSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { createConnection } = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
+const { EMPTY_SERVER } = require('../src/restart/document.ts');
 
 /** A descriptor that is not open: what the document describes is refused, but all of it was read and looked at. */
 const NOT_OPEN = 99_999;
@@ -26,13 +27,7 @@ function server(privateData) {
     privateData,
   };
   return {
-    min_workers: 0,
-    max_workers: 0,
-    priority_workers: 0,
-    max_clients: 10,
-    max_anonymous_clients: 10,
-    keepaliveInterval: 4294967295,
-    keepaliveCount: 0,
+    ...EMPTY_SERVER,
     next_client_id: 3,
     services: [{ auth: 0, readonly: false, nrequests_client_max: 1, socks: [sock(false)] }],
     clients: [

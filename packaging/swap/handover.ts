@@ -7,6 +7,7 @@ import { Client } from '../../src/client/client.ts';
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../../src/client/errors.ts';
 import { adminProgram, type ClientRef } from '../../xdr/programs/admin.ts';
 import { lockProgram } from '../../xdr/programs/lock.ts';
+import { EMPTY_STATE } from '../../src/restart/document.ts';
 import { failpoint } from './failpoint.ts';
 import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
 import {
@@ -110,32 +111,6 @@ function checkProcess({ pid, argv0 }: LockDaemon): void {
   );
   if (its > Math.max(ours, container)) throw new Unsafe('its system calls are filtered');
 }
-
-/** A state that holds nothing, to be read by the program at its path in the place where the real one will be. */
-const EMPTY_STATE = {
-  daemon: {
-    servers: Object.fromEntries(
-      ['admin', 'virtlockd'].map((name) => [
-        name,
-        {
-          min_workers: 0,
-          max_workers: 0,
-          priority_workers: 0,
-          max_clients: 1024,
-          max_anonymous_clients: 1024,
-          keepaliveInterval: 4294967295,
-          keepaliveCount: 0,
-          next_client_id: 1,
-          services: [],
-          clients: [],
-        },
-      ]),
-    ),
-  },
-  defaultLockspace: { resources: [] },
-  lockspaces: [],
-  magic: '1',
-};
 
 /** The program at the daemon's path must run here at all, and read a state. @throws Refused */
 export function proveProgram(): void {

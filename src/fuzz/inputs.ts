@@ -10,7 +10,7 @@ import { ConfigError, parseConfig } from '../daemon/config.ts';
 import { formatFilters, levelFor, parseFilters } from '../daemon/log/filters.ts';
 import { LogSettingError } from '../daemon/log/levels.ts';
 import { parseOutputs } from '../daemon/log/output-spec.ts';
-import { formatDocument } from '../restart/document.ts';
+import { EMPTY_SERVER, formatDocument } from '../restart/document.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import type { Random } from './random.ts';
 
@@ -187,13 +187,7 @@ function exampleDocument(): Buffer {
     sock: sock(9, true),
   };
   const server = (data: unknown): unknown => ({
-    min_workers: 0,
-    max_workers: 0,
-    priority_workers: 0,
-    max_clients: 1024,
-    max_anonymous_clients: 1024,
-    keepaliveInterval: 4294967295,
-    keepaliveCount: 0,
+    ...EMPTY_SERVER,
     next_client_id: 8,
     services: [{ auth: 0, readonly: false, nrequests_client_max: 1, socks: [sock(4, false)] }],
     clients: [{ ...client, privateData: data }],

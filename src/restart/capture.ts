@@ -6,7 +6,15 @@ import type { Resource } from '../lockspace/lockspaces.ts';
 import { NIL_UUID } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
-import type { ClientState, OwnerState, OwnState, ResourceState, ServerState, StateDocument } from './document.ts';
+import {
+  type ClientState,
+  EMPTY_SERVER,
+  type OwnerState,
+  type OwnState,
+  type ResourceState,
+  type ServerState,
+  type StateDocument,
+} from './document.ts';
 
 /** What the document names a client's or a listener's socket. */
 function socketState(fd: number, isClient: boolean, unlinkUNIX: boolean): ClientState['sock'] {
@@ -70,13 +78,10 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
     clients.push(clientState(connection, context instanceof LockClient ? context : null));
   }
   return {
-    min_workers: 0,
-    max_workers: 0,
+    ...EMPTY_SERVER,
     priority_workers: server.priorityWorkers,
     max_clients: server.maxClients,
     max_anonymous_clients: server.maxAnonymousClients,
-    keepaliveInterval: 0xffffffff,
-    keepaliveCount: 0,
     next_client_id: server.nextClientId,
     services: server.listeners.map(({ fd, unlink }) => ({
       auth: 0,

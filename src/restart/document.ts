@@ -65,6 +65,28 @@ export interface ServerState {
   readonly clients: readonly ClientState[];
 }
 
+/** A server that nobody has connected to, as C writes it but for its limit, with the ids of clients still to come. */
+export const EMPTY_SERVER: ServerState = {
+  min_workers: 0,
+  max_workers: 0,
+  priority_workers: 0,
+  max_clients: 1024,
+  max_anonymous_clients: 1024,
+  keepaliveInterval: 0xffffffff,
+  keepaliveCount: 0,
+  next_client_id: 1,
+  services: [],
+  clients: [],
+};
+
+/** A state that holds nothing, in the form of the document. */
+export const EMPTY_STATE = {
+  daemon: { servers: { admin: EMPTY_SERVER, virtlockd: EMPTY_SERVER } },
+  defaultLockspace: { resources: [] },
+  lockspaces: [],
+  magic: '1',
+} as const;
+
 /** One hold, in the order of `owners`: what the pid alone does not tell. */
 export interface HoldState {
   readonly id: number;

@@ -21,10 +21,8 @@ export interface Dialect {
   readonly contradictingLimits: string;
   /** A wrongly typed parameter is reported with what was given and what was wanted exchanged. */
   readonly wrongTypeSwapped: boolean;
-  /** How log outputs are named in errors. */
+  /** How log outputs are named in errors; one that says `output` takes the paths of log files as they are, too. */
   readonly logOutput: 'output' | 'log output';
-  /** The highest procedure of the admin program. */
-  readonly adminProcedures: number;
 }
 
 const V7: Dialect = {
@@ -37,7 +35,6 @@ const V7: Dialect = {
     'The overall maximum number of clients must be greater than the maximum number of clients waiting for authentication',
   wrongTypeSwapped: false,
   logOutput: 'output',
-  adminProcedures: 18,
 };
 
 const V9: Dialect = {
@@ -49,7 +46,6 @@ const V9: Dialect = {
   contradictingLimits:
     'The overall maximum number of clients waiting for authentication must not be less than the overall maximum number of clients',
   logOutput: 'log output',
-  adminProcedures: 19,
 };
 
 const V11: Dialect = {
@@ -58,7 +54,6 @@ const V11: Dialect = {
   detailFormat: '%1$s',
   contradictingLimits:
     'The overall maximum number of clients must not be less than the number of clients waiting for authentication',
-  adminProcedures: 20,
 };
 
 const V12: Dialect = { ...V11, since: 12_008_000, wrongTypeSwapped: true };

@@ -63,8 +63,8 @@ export function bindService<P extends object, C>(
   return { number: program.number, version: program.version, domain, procedures, identify };
 }
 
-/** Whether the present call has got as far as its handler's checks. */
-let handled = false;
+/** Who handles the present call; null until it has got as far as the handler's checks. */
+let handler: Bound<never>['handler'] | null = null;
 
 const header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
 
@@ -105,7 +105,7 @@ export function dispatch<C>(
     out.length = start;
     replyError(out, speech, error);
     // To a call that reached no handler, C sends the data bytes of its descriptors back behind the error.
-    if (!handled) {
+    if (handler === null) {
       const end = out.length + carried;
       out.opaque(Buffer.alloc(carried));
       out.length = end;
@@ -114,7 +114,7 @@ export function dispatch<C>(
 }
 
 function call<C>(service: Service<C> | undefined, context: C, reader: XdrReader, out: XdrWriter): void {
-  handled = false;
+  handler = null;
   // C prints both as signed numbers.
   if (service === undefined) {
     throw dispatchError(`Cannot find program ${header.program | 0} version ${header.version | 0}`);
@@ -122,7 +122,7 @@ function call<C>(service: Service<C> | undefined, context: C, reader: XdrReader,
   if (header.status !== MessageStatus.OK) throw dispatchError(`Unexpected message status ${header.status >>> 0}`);
   const bound = service.procedures.get(header.procedure);
   if (bound === undefined) throw dispatchError(`unknown procedure: ${header.procedure}`);
-  const { procedure, handler } = bound;
+  const { procedure } = bound;
 
   let args: unknown;
   try {
@@ -131,14 +131,14 @@ function call<C>(service: Service<C> | undefined, context: C, reader: XdrReader,
     if (!(error instanceof XdrError)) throw error;
     throw dispatchError('Unable to decode message payload');
   }
-  handled = true;
+  handler = bound.handler;
   service.identify(context);
   if (procedure.flags !== undefined && procedure.flags.late === undefined) {
     checkFlags(service.domain, procedure.flags, (args as { flags: number }).flags);
   }
 
   const { procedure: number, serial } = header;
-  const result = handler(context, args);
+  const result = bound.handler(context, args);
   const start = beginReply(out, number, serial, MessageStatus.OK, service.number, service.version);
   procedure.result.write(out, result);
   endMessage(out, start);
@@ -156,8 +156,10 @@ function beginReply(
 }
 
 function replyError(out: XdrWriter, speech: Speech, error: unknown): void {
-  if (error instanceof RpcError) errors.error(error.message, { domain: error.domain, code: error.code });
-  else {
+  if (error instanceof RpcError) {
+    // As C names the function that reports it, which is the one that was called, and none of those that log.
+    errors.error(error.message, { domain: error.domain, code: error.code }, handler?.name ?? 'dispatch');
+  } else {
     // A defect of ours: the client gets an answer all the same, and the log where it came from.
     log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
   }

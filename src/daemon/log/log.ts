@@ -61,14 +61,16 @@ export class Logger implements ThresholdHolder {
     this.write(Level.WARNING, text);
   }
 
-  /** `code` is that of the RPC error, where a client gets the same text. */
-  error(text: Text, code?: LogRecord['code']): void {
-    this.write(Level.ERROR, text, code);
+  /** `code` is that of the RPC error, where a client gets the same text; `by` the function that failed, if not the caller. */
+  error(text: Text, code?: LogRecord['code'], by?: string): void {
+    this.write(Level.ERROR, text, code, by);
   }
 
-  private write(level: Level, text: Text, code?: LogRecord['code']): void {
+  private write(level: Level, text: Text, code?: LogRecord['code'], by?: string): void {
     // Two calls above this one is who called error() or its like.
-    this.logging.write(level, this.source, typeof text === 'string' ? text : text(), callerOf(2), code);
+    const caller = callerOf(2);
+    const from = by === undefined ? caller : { ...caller, name: by };
+    this.logging.write(level, this.source, typeof text === 'string' ? text : text(), from, code);
   }
 }
 

@@ -26,7 +26,7 @@ describe('versions and dialects', () => {
   });
 
   it('take the lower column between two', () => {
-    assert.equal(dialect('0.0.1').adminProcedures, 18);
+    assert.equal(dialect('0.0.1').logOutput, 'output');
     assert.equal(dialect('8.9.9').createLockspaceOnce, true);
     assert.equal(dialect('9.0.0').createLockspaceOnce, false);
     assert.equal(dialect('11.2.9').detailFormat, '%s');
