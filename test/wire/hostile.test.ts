@@ -8,11 +8,13 @@ import { createConnection } from 'node:net';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, encode, keepaliveProgram, lock, type Peer } from '../lab/wire.ts';
+import { autocreate, decodeError, encode, keepaliveProgram, lock, type Peer, text, u32 } from '../lab/wire.ts';
 
 const ping = { program: keepaliveProgram, procedure: 1, type: 2 };
 const NOBODY = 4_200_000;
 const MIB = 1024 * 1024;
+/** What the length word of the longest message there is says. */
+const LONGEST = 32 * MIB + 4;
 /** What a connection can make the lock server hold, in bytes: the useful part of a message, and the buffer it grew in. */
 const PER_CONNECTION = 300 * 1024;
 /** The engine's own slack between two collections of garbage. */
@@ -89,9 +91,9 @@ describe('hostile peers', function () {
     await Promise.all(
       peers.map(async (peer) => {
         const header = encode({ procedure: 1 });
-        header.writeUInt32BE(32 * MIB + 4, 0);
+        header.writeUInt32BE(LONGEST, 0);
         peer.send(header);
-        let left = 32 * MIB + 4 - header.length;
+        let left = LONGEST - header.length;
         // All but the last byte: the message is never whole.
         while (left > 1) {
           const piece = chunk.subarray(0, Math.min(chunk.length, left - 1));
@@ -109,6 +111,40 @@ describe('hostile peers', function () {
       assert.equal((await peer.receive())?.status, 1);
       peer.close();
     }
+  });
+
+  it('holds nothing for messages of 32 MiB that are only announced, and lets go who announces more', async () => {
+    const idle = resident(daemon.pid);
+    const announcing: Peer[] = [];
+    for (let number = 0; number < 200; number++) {
+      const peer = await daemon.connect();
+      const header = encode({ procedure: 1 });
+      header.writeUInt32BE(LONGEST, 0);
+      peer.send(header);
+      announcing.push(peer);
+    }
+    await witnessAnswered(100);
+    const grown = resident(daemon.pid) - idle;
+    assert.ok(grown < SLACK, `${grown} bytes more`);
+    const one = await daemon.connect();
+    one.send(u32(LONGEST + 1));
+    assert.equal((await one.drain()).length, 0);
+    for (const peer of [...announcing, one]) peer.close();
+    await witnessAnswered(100);
+  });
+
+  it('answers whole messages of 32 MiB one after the other', async () => {
+    const idle = resident(daemon.pid);
+    const peer = await daemon.connect();
+    const payload = Buffer.concat([text(''), text('name'), u32(0), Buffer.alloc(LONGEST - 28 - 16)]);
+    for (let times = 0; times < 4; times++) {
+      const reply = await peer.call({ procedure: 7, payload });
+      assert.match(decodeError(reply.payload).message ?? '', /have not been registered/);
+    }
+    peer.close();
+    await witnessAnswered(100);
+    const grown = resident(daemon.pid) - idle;
+    assert.ok(grown < PER_CONNECTION + SLACK, `${grown} bytes more`);
   });
 
   it('stops reading from a peer that never reads', async () => {
@@ -138,6 +174,11 @@ describe('hostile peers', function () {
     );
     const grown = resident(daemon.pid) - idle;
     assert.ok(grown < deaf.length * PER_CONNECTION + SLACK, `${grown} bytes more`);
+    // One of them reads at last, and has lost nothing.
+    const [late] = deaf;
+    assert.ok(late !== undefined);
+    late.socket.resume();
+    for (let reply = 0; reply < (stuck[0] ?? 0); reply++) assert.equal((await late.receive())?.status, 1);
     for (const peer of deaf) peer.close();
     await witnessAnswered(100);
   });
