@@ -20,6 +20,9 @@ export interface Playable {
   readonly exited: Promise<unknown>;
 }
 
+/** The recordings are root's: what an ordinary user's daemon makes is that user's. */
+const ownerColumn = ` ${process.geteuid?.() ?? 0}:${process.getegid?.() ?? 0} `;
+
 const ping = encode(keepalive(1));
 
 /** The same line many times over as one. */
@@ -197,7 +200,7 @@ class Player {
 
   async #look(): Promise<void> {
     await this.#passBarrier();
-    for (const line of snapshot(this.#dir).slice(1)) this.#say(`tree: ${line}`);
+    for (const line of snapshot(this.#dir).slice(1)) this.#say(`tree: ${line.replace(ownerColumn, ' 0:0 ')}`);
     for (const line of this.#locks()) this.#say(`lock: ${line}`);
   }
 
