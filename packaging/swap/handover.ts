@@ -4,89 +4,41 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileS
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../../src/client/client.ts';
-import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../../src/client/errors.ts';
-import { adminProgram, type ClientRef } from '../../xdr/programs/admin.ts';
-import { lockProgram } from '../../xdr/programs/lock.ts';
+import { ConnectionLost } from '../../src/client/errors.ts';
 import { EMPTY_STATE } from '../../src/restart/document.ts';
-import { failpoint } from './failpoint.ts';
-import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
+import { failpoint } from '../../src/swap/failpoint.ts';
 import {
   image,
-  imageStart,
   listensAt,
   type LockDaemon,
   locksOf,
   pidFileLock,
-  programOf,
   PROGRAM,
   sameFile,
   status,
-} from './processes.ts';
+} from '../../src/swap/processes.ts';
+import { unregisteredClients, watchRefusals } from '../../src/swap/own-daemon.ts';
+import { atQuietMoment, restoreLimits as restoreLimitsOf, Unsafe } from '../../src/swap/quiet.ts';
+import { adminProgram } from '../../xdr/programs/admin.ts';
 
-/** How long to wait for a moment at which C survives SIGUSR1, in milliseconds. */
-const QUIET_MS = 10_000;
-const QUIET_LOOK_MS = 100;
 /** How long the exchange itself may take: our daemon gives the proof of its successor 10 s. */
 const EXCHANGE_MS = 15_000;
 const EXCHANGE_LOOK_MS = 10;
+const NOTES = '/run';
+/** How long clients that have just connected may take to register, in milliseconds. */
+const QUIET_MS = 5_000;
+const QUIET_LOOK_MS = 100;
 
-/** The oldest C daemon that hands over: 7.0.0 exits on SIGUSR1. What lies between is not known. */
-const OLDEST_C = 9_000_000n;
-
-/** This is not the moment, or this daemon cannot be exchanged: nothing was changed. */
-export class Unsafe extends Error {}
 /** The daemon goes on with the program that it had. */
 export class Refused extends Error {}
 /** The daemon ended. */
 export class Lost extends Error {}
-
-/** Whether an error came from a call to the daemon. */
-export function isCallError(error: unknown): error is Error {
-  return [RemoteFailure, ConnectionLost, CallTimeout, ProtocolError].some((kind) => error instanceof kind);
-}
 
 export interface Report {
   /** Locks held in the new program, its pid file's not counted. */
   readonly locks: number;
   /** Those that were held before and are not now: of owners that ended meanwhile. */
   readonly gone: readonly string[];
-}
-
-/** libvirt's daemons connect for one request at a time: while such a connection is there, one is under way. */
-const LIBVIRT = /^(?:libvirtd|virt(?:qemu|lxc|xen|ch|bhyve|vz)d)$/;
-
-async function clientsOf(admin: Client): Promise<ClientRef[]> {
-  const args = { server: { name: 'virtlockd' }, needResults: 1, flags: 0 };
-  return (await admin.call(adminProgram, 'listClients', args)).clients;
-}
-
-async function peerOf(admin: Client, client: ClientRef): Promise<number> {
-  const { params } = await admin.call(adminProgram, 'getClientInfo', { client, flags: 0 });
-  const pid = params.find(({ field }) => field === 'unix_process_id')?.value.value;
-  return typeof pid === 'number' ? pid : 0;
-}
-
-/**
- * Why the daemon must not be signalled now. It tells nobody who has registered; but it does not know who a client is before
- * that one's first call, and the first call of everything that speaks this protocol is to register. After an exec it has
- * forgotten; but who was connected before that had registered, or it would not have come through.
- */
-async function obstacle(pid: number, admin: Client, force: boolean): Promise<string | undefined> {
-  const began = imageStart(pid);
-  for (const client of await clientsOf(admin)) {
-    let peer: number;
-    try {
-      peer = await peerOf(admin, client);
-    } catch (error) {
-      if (!(error instanceof RemoteFailure)) throw error;
-      if (force || Number(client.timestamp) < began) continue;
-      return `client ${client.id} is connected and has called nothing yet, which libvirt's lock daemon does not survive; virt-admin client-disconnect ends it`;
-    }
-    if (LIBVIRT.test(path.basename(programOf(peer) ?? ''))) {
-      return `process ${peer} of libvirt's has a request under way`;
-    }
-  }
-  return undefined;
 }
 
 /** The file that C executes again: as a shell finds a command by that name, in the process's own directory and PATH. */
@@ -140,13 +92,23 @@ function checkSpace(pid: number, clients: number): void {
   }
 }
 
-/** Waits for the next image of the process. @throws Refused when it does not come, Lost when the process ends */
-async function exchanged(pid: number, before: string | undefined): Promise<void> {
+/**
+ * Waits for the next image of the process.
+ * @param refusal why the daemon will not take it up, once it has said so
+ * @throws Refused when it does not come, Lost when the process ends
+ */
+async function exchanged(
+  pid: number,
+  before: string | undefined,
+  refusal: () => string | undefined = () => undefined,
+): Promise<void> {
   const until = performance.now() + EXCHANGE_MS;
   for (;;) {
     const now = image(pid);
     if (now === undefined || isZombie(pid)) throw new Lost(`process ${pid} has ended, and its locks with it`);
     if (now !== before && now !== '') return;
+    const reason = refusal();
+    if (reason !== undefined) throw new Refused(reason);
     if (performance.now() > until) throw new Refused(`process ${pid} has not taken up the program at ${PROGRAM}`);
     await pause(EXCHANGE_LOOK_MS);
   }
@@ -182,73 +144,23 @@ export async function swapC(daemon: LockDaemon, force: boolean): Promise<Report>
   checkProcess(daemon);
   const [socket, adminSocket] = ['/virtlockd-sock', '/virtlockd-admin-sock'].map((ending) => listensAt(pid, ending));
   if (socket === undefined || adminSocket === undefined) throw new Unsafe('it does not listen at two sockets');
-  const admin = await Client.connect(adminSocket);
-  // One client of our own, registered and holding nothing, because a limit of 0 cannot be set.
-  const own = await Client.connect(socket);
-  try {
-    const { version } = await admin.call(adminProgram, 'getLibVersion', undefined);
-    if (version < OLDEST_C) {
-      throw new Unsafe('it is older than libvirt 9.0.0, and such a daemon ends when it is asked to re-execute');
-    }
-    const owner = { uuid: Buffer.alloc(16, 0xff), name: 'virtlockd-swap', id: process.pid, pid: process.pid };
-    await own.call(lockProgram, 'register', { owner, flags: 0 });
-    const limits = notedLimits(pid) ?? (await readLimits(admin));
-    try {
-      const clients = await freeze(pid, admin, limits, force);
-      checkSpace(pid, clients);
-      failpoint('frozen');
-      const locks = leases(pid);
-      const before = image(pid);
-      process.kill(pid, 'SIGUSR1');
-      failpoint('signalled');
-      await exchanged(pid, before);
-      failpoint('exchanged');
-      return report(pid, locks);
-    } finally {
-      await thaw(pid, admin, limits);
-    }
-  } finally {
-    own.close();
-    admin.close();
-  }
-}
-
-/** Holds newcomers back and waits for a quiet moment. Returns the number of clients. @throws Unsafe */
-async function freeze(pid: number, admin: Client, limits: Limits, force: boolean): Promise<number> {
-  const until = performance.now() + QUIET_MS;
-  noteLimits(pid, limits);
-  failpoint('noted');
-  for (;;) {
-    const { length } = await clientsOf(admin);
-    await setLimits(admin, { clients: length, unauthenticated: length });
-    const why = await obstacle(pid, admin, force);
-    // As many as the limit allows: nobody can have come since they were looked at.
-    if (why === undefined && (await clientsOf(admin)).length === length) return length;
-    if (performance.now() > until) throw new Unsafe(why ?? 'clients come and go');
-    await pause(QUIET_LOOK_MS);
-  }
-}
-
-/** After an exchange this is also the first answer of the new program, on a connection from before. */
-async function thaw(pid: number, admin: Client, limits: Limits): Promise<void> {
-  try {
-    await setLimits(admin, limits);
-    forgetLimits(pid);
-  } catch (error) {
-    if (!isCallError(error)) throw error;
-    // The daemon has ended, or the note stays for the next run: virtlockd-swap begins with it.
-    process.stderr.write(`virtlockd-swap: process ${pid} keeps the lowered limits of a swap: ${error.message}\n`);
-  }
+  return atQuietMoment({ pid, socket, adminSocket, notes: NOTES }, force, async (clients) => {
+    checkSpace(pid, clients);
+    failpoint('frozen');
+    const locks = leases(pid);
+    const before = image(pid);
+    process.kill(pid, 'SIGUSR1');
+    failpoint('signalled');
+    await exchanged(pid, before);
+    failpoint('exchanged');
+    return report(pid, locks);
+  });
 }
 
 /** Gives a daemon back the limits that an interrupted swap has taken. */
 export async function restoreLimits({ pid }: LockDaemon): Promise<void> {
-  const limits = notedLimits(pid);
-  const socket = limits === undefined ? undefined : listensAt(pid, '/virtlockd-admin-sock');
-  if (limits === undefined || socket === undefined) return;
-  const admin = await Client.connect(socket);
-  await thaw(pid, admin, limits);
-  admin.close();
+  const adminSocket = listensAt(pid, '/virtlockd-admin-sock');
+  if (adminSocket !== undefined) await restoreLimitsOf({ pid, adminSocket, notes: NOTES });
 }
 
 /** Waits until the new program serves: behind its launcher it takes a moment. */
@@ -267,17 +179,64 @@ async function answered(socket: string | undefined): Promise<void> {
 /**
  * Asks this package's daemon to execute its path again, whatever lies there: it proves that itself, and refuses what it
  * cannot hand over to.
- * @throws Refused, Lost
+ * @param toC libvirt's program lies there: clients that have not registered are in the way, unless `force` closes them
+ * @throws Unsafe, Refused, Lost, and what a call throws
  */
-export async function reexecute({ pid }: LockDaemon): Promise<Report> {
+export async function reexecute({ pid }: LockDaemon, toC: boolean, force: boolean): Promise<Report> {
   const locks = leases(pid);
   const before = image(pid);
   const socket = listensAt(pid, '/virtlockd-admin-sock');
-  process.kill(pid, 'SIGUSR1');
-  failpoint('signalled');
-  await exchanged(pid, before);
+  const admin = socket === undefined ? undefined : await connectAdmin(socket);
+  try {
+    if (toC && admin !== undefined) await awaitRegistered(admin, force);
+    const refusal = admin === undefined ? undefined : await watchRefusals(admin);
+    process.kill(pid, 'SIGUSR1');
+    failpoint('signalled');
+    await exchanged(pid, before, refusal);
+  } finally {
+    admin?.close();
+  }
   await answered(socket);
   return report(pid, locks);
+}
+
+/** Undefined where it lets nobody ask, as the daemon of another user. */
+async function connectAdmin(socket: string): Promise<Client | undefined> {
+  const admin = await Client.connect(socket);
+  try {
+    await admin.call(adminProgram, 'getLibVersion', undefined);
+    return admin;
+  } catch (error) {
+    admin.close();
+    if (error instanceof ConnectionLost) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * A client that has not registered would be taken over by libvirt's daemon, which can tell it from no other and does not
+ * survive its own next re-execution with it. Who has just connected is given time. @throws Unsafe
+ */
+async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
+  const until = performance.now() + QUIET_MS;
+  for (;;) {
+    const [one] = await unregisteredClients(admin);
+    if (one === undefined) return;
+    if (force) {
+      const client = {
+        server: { name: 'virtlockd' },
+        id: BigInt(one.id),
+        timestamp: BigInt(one.connectedAt),
+        transport: 0,
+      };
+      await admin.call(adminProgram, 'closeClient', { client, flags: 0 });
+    } else if (performance.now() > until) {
+      throw new Unsafe(
+        `client ${one.id} (pid ${one.pid}) is connected and has not registered, and libvirt's lock daemon would not survive its next re-execution with it; virt-admin client-disconnect ends it, as --force does`,
+      );
+    }
+    await pause(QUIET_LOOK_MS);
+  }
 }
 
 /** Ends a daemon that holds no lock. @throws Unsafe when it holds one */

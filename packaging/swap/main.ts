@@ -5,14 +5,14 @@
  *     virtlockd-swap           libvirt's daemon continues in this package's; this package's is executed again
  *     virtlockd-swap --back    this package's daemons continue in libvirt's program, which must lie there by now
  *     virtlockd-swap --end     ends this package's daemons if they hold no locks
- *     --force                  signals libvirt's daemon also while a client has called nothing
+ *     --force                  signals libvirt's daemon also while a client has called nothing; on the way back to it, closes
+ *                              connections that have not registered
  *
  * Exit status 0: done, or nothing to do. 1: a program is broken, or a daemon ended. 75: this is not the moment.
  */
 import path from 'node:path';
 import {
   end,
-  isCallError,
   Lost,
   proveProgram,
   reexecute,
@@ -20,10 +20,10 @@ import {
   type Report,
   restoreLimits,
   swapC,
-  Unsafe,
   whereItLogs,
 } from './handover.ts';
-import { findDaemons, type LockDaemon, PROGRAM } from './processes.ts';
+import { findDaemons, type LockDaemon, PROGRAM } from '../../src/swap/processes.ts';
+import { isCallError, Unsafe } from '../../src/swap/quiet.ts';
 
 const FAILED = 1;
 const NOT_NOW = 75;
@@ -56,7 +56,8 @@ async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<v
   if (mode === 'end') {
     await end(daemon);
     say(`${describe(daemon)}: ended, it held no locks`);
-  } else done(daemon, daemon.kind === 'c' ? await swapC(daemon, force) : await reexecute(daemon));
+  } else
+    done(daemon, daemon.kind === 'c' ? await swapC(daemon, force) : await reexecute(daemon, mode === 'back', force));
 }
 
 /** The exit status that an error means, which is reported. */

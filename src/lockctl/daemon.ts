@@ -110,13 +110,6 @@ export class Daemon<C extends Caller = Client> {
     return new Map(counters.map(({ name, value }) => [name, value]));
   }
 
-  /** Why the last re-execution that was asked for did not come about; undefined when the present program knows of none. */
-  async refusedRestart(): Promise<string | undefined> {
-    return (await this.status()).warnings
-      .map(printable)
-      .find((warning) => /^the re-execution of .* was refused/.test(warning));
-  }
-
   /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
   async libvirtVersion(): Promise<string> {
     const client = await this.adminClient();

@@ -354,6 +354,17 @@ sys.stdin.read()`;
     await must('swap', '--to', programOf('ours'));
   });
 
+  it('names who has not registered before it swaps to a C daemon, which could not tell', async () => {
+    const silent = await daemon.connect();
+    const { code, stdout } = await lockctl('swap', '--to', original);
+    assert.equal(code, 1);
+    assert.match(
+      stdout,
+      new RegExp(`^FAIL every client has registered.*: client \\d+ \\(pid ${process.pid}\\) has not`, 'm'),
+    );
+    silent.close();
+  });
+
   it('puts the program back when the daemon refuses the new one', async () => {
     const broken = join(lab.directory, 'broken');
     writeFileSync(broken, '#!/bin/sh\n[ "$1" = --version ] && echo \'x (libvirt) 9.0.0\' && exit 0\nexit 7\n', {
@@ -365,7 +376,7 @@ sys.stdin.read()`;
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /the re-execution of .* was refused: .* exited with 7 and is no virtlockd\n[^]*The former program is back/,
+      /process \d+ refuses the new program: .* exited with 7 and is no virtlockd\n[^]*The former program is back/,
     );
     assert.equal((await lab.run('readlink', [path])).stdout.trim(), programOf('ours'));
     assert.match(await must('status'), /^warning: the re-execution of .* was refused/m);

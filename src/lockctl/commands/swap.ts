@@ -49,15 +49,15 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
         print(`Would put ${target} at ${running.program}, and send SIGUSR1 to ${running.pid}. Nothing was changed.`);
         return;
       }
-      await exchange(daemon, running, target);
+      await exchange(daemon, running, target, options.force === true);
     });
 }
 
-async function exchange(daemon: Daemon, running: Running, target: string): Promise<void> {
+async function exchange(daemon: Daemon, running: Running, target: string, force: boolean): Promise<void> {
   const installation: Installation = install(target, running.program);
   let checks: Check[];
   try {
-    checks = await executeAgain(daemon, running, target);
+    checks = await executeAgain(daemon, running, target, force);
   } catch (error) {
     installation.undo();
     throw new CommandError(

@@ -1,9 +1,9 @@
 /** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
-import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
 import path from 'node:path';
-import { adminProgram } from '../../../xdr/programs/admin.ts';
-import { RemoteFailure } from '../../client/errors.ts';
 import { parseVersion } from '../../rpc/dialect.ts';
+import { unregisteredClients } from '../../swap/own-daemon.ts';
+import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
 import type { Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { findObstacle } from '../kernel/holders.ts';
@@ -29,9 +29,6 @@ export interface Running {
 /** The largest state document that C reads, and what must be free to write one. */
 const DOCUMENT_MAX = 10 * 1024 * 1024;
 const PROVE_MS = 10_000;
-/** What is known to be unable to hand over, whatever the checks: it fails on its own listening sockets and exits. */
-const C_UNABLE = 9_000_000;
-
 /** @throws CommandError when nobody answers, or it cannot be told which process it is */
 export async function describeRunning(daemon: Daemon): Promise<Running> {
   const version = await daemon.libvirtVersion();
@@ -95,16 +92,14 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
     const number = parseVersion(version) ?? 0;
     checks.push(
       attempt('this version of the C daemon can hand over', () => {
-        if (number < C_UNABLE)
+        if (number < OLDEST_C)
           throw new Error(`${version} exits on SIGUSR1 and loses every lock: restart it with no guest running`);
         return version;
       }),
-      await checkClients(daemon),
+      await checkClients(daemon, pid),
     );
   } else if (toC) {
-    const unregistered = (await daemon.clients()).filter(
-      ({ server, owner }) => server === 'virtlockd' && owner === null,
-    );
+    const unregistered = await unregisteredClients(await daemon.adminClient());
     checks.push({
       ok: unregistered.length === 0,
       what: 'every client has registered, so that the C daemon can hand over again',
@@ -144,32 +139,13 @@ async function proveProgram(target: string): Promise<Check> {
   });
 }
 
-/**
- * A C daemon with a connected client that never registered cannot write its state, exits, and loses every lock. It tells
- * nobody who has registered; but it does not know who a client is before its first call, which shows those who never called.
- * Clients that it took over from its predecessor look the same to it, but had registered: the swap to it has seen to that.
- * It writes its pid file whenever it starts, also over and over in one process, so that file's time tells them apart.
- */
-async function checkClients(daemon: Daemon): Promise<Check> {
+async function checkClients(daemon: Daemon, pid: number): Promise<Check> {
   const what = 'every client has registered, as far as a C daemon tells';
-  const client = await daemon.adminClient();
-  const server = { name: 'virtlockd' };
-  const { clients } = await client.call(adminProgram, 'listClients', { server, needResults: 1, flags: 0 });
-  const executed = Math.floor(statSync(daemon.target.pidFile).mtimeMs / 1000);
-  const silent: string[] = [];
-  for (const one of clients) {
-    if (Number(one.timestamp) < executed) continue;
-    try {
-      await client.call(adminProgram, 'getClientInfo', { client: one, flags: 0 });
-    } catch (error) {
-      if (!(error instanceof RemoteFailure)) throw error;
-      silent.push(String(one.id));
-    }
-  }
-  if (silent.length === 0) return { ok: true, what, detail: `${clients.length} clients` };
+  const silent = await silentClients(await daemon.adminClient(), pid);
+  if (silent.length === 0) return { ok: true, what, detail: '' };
   return {
     ok: false,
     what,
-    detail: `client ${silent.join(', ')} has called nothing yet: the C daemon would exit, and every lock be lost. Close it (virt-admin client-disconnect), or wait`,
+    detail: `client ${silent.map(({ id }) => String(id)).join(', ')} has called nothing yet: the C daemon would exit, and every lock be lost. Close it (virt-admin client-disconnect), or wait`,
   };
 }

@@ -1,5 +1,8 @@
 /** Makes the daemon execute what is at its path, and looks whether all is as it was. */
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { watchRefusals } from '../../swap/own-daemon.ts';
+import { atQuietMoment } from '../../swap/quiet.ts';
 import { pause } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { type Check, describeRunning, locksOf, type Running } from './checks.ts';
@@ -9,23 +12,19 @@ import { isCompiled } from './program.ts';
 const LIMIT_MS = 20_000;
 const LOOK_MS = 10;
 
-/** @throws Error when the process did not execute the program, or is gone */
-export async function executeAgain(daemon: Daemon, running: Running, target: string): Promise<Check[]> {
+/**
+ * @param force also while a client of a C daemon has called nothing
+ * @throws Error when the process did not execute the program, or is gone
+ */
+export async function executeAgain(daemon: Daemon, running: Running, target: string, force: boolean): Promise<Check[]> {
   const { pid } = running;
+  const { socket, adminSocket, pidFile } = daemon.target;
   const before = locksOf(pid);
-  const image = imageOf(pid);
-  const hasRefused = running.kind === 'node' ? await watchRefusals(daemon) : (): boolean => false;
-  process.kill(pid, 'SIGUSR1');
+  if (running.kind === 'c') {
+    const notes = path.dirname(pidFile);
+    await atQuietMoment({ pid, socket, adminSocket, notes }, force, async () => signal(pid, () => undefined));
+  } else await signal(pid, await watchRefusals(await daemon.adminClient()));
   const until = performance.now() + LIMIT_MS;
-  for (;;) {
-    const now = imageOf(pid);
-    if (now === null) throw new Error(`process ${pid} is gone, and every lock with it`);
-    if (now !== image) break;
-    if (hasRefused()) throw new Error((await daemon.refusedRestart()) ?? 'the daemon refused');
-    if (performance.now() > until)
-      throw new Error(`process ${pid} has not executed the new program within ${LIMIT_MS / 1000} s`);
-    await pause(LOOK_MS);
-  }
   const now = await answering(daemon, until);
   const after = locksOf(pid);
   const lost = [...before].filter((row) => !after.has(row));
@@ -45,26 +44,21 @@ export async function executeAgain(daemon: Daemon, running: Running, target: str
   ];
 }
 
-/** Asks the daemon over and over, one call at a time, how often it has refused; the result tells whether it did once more. */
-async function watchRefusals(daemon: Daemon): Promise<() => boolean> {
-  const count = async (): Promise<number> => (await daemon.counters()).get('restartsRefused') ?? 0;
-  const before = await count();
-  let refused = false;
-  let asking = false;
-  return () => {
-    if (!asking) {
-      asking = true;
-      count().then(
-        (now) => {
-          refused = now > before;
-          asking = false;
-        },
-        // It is about to be another program, or is no more: then it asks no more either.
-        () => undefined,
-      );
-    }
-    return refused;
-  };
+/** Makes the process execute its path again, and waits until it has. */
+async function signal(pid: number, refusal: () => string | undefined): Promise<void> {
+  const image = imageOf(pid);
+  process.kill(pid, 'SIGUSR1');
+  const until = performance.now() + LIMIT_MS;
+  for (;;) {
+    const now = imageOf(pid);
+    if (now === null) throw new Error(`process ${pid} is gone, and every lock with it`);
+    if (now !== image) return;
+    const reason = refusal();
+    if (reason !== undefined) throw new Error(`process ${pid} refuses the new program: ${reason}`);
+    if (performance.now() > until)
+      throw new Error(`process ${pid} has not executed the new program within ${LIMIT_MS / 1000} s`);
+    await pause(LOOK_MS);
+  }
 }
 
 /** The kernel puts another random address there at every exec. Null: there is no such process. */

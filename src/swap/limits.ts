@@ -4,8 +4,8 @@
  * notice nothing but the delay. What the limits were is kept in a file, so that who comes after an interruption can undo this.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import type { Client } from '../../src/client/client.ts';
-import { ProtocolError } from '../../src/client/errors.ts';
+import type { Client } from '../client/client.ts';
+import { ProtocolError } from '../client/errors.ts';
 import { adminProgram, ParameterType, type TypedParameter } from '../../xdr/programs/admin.ts';
 import { startTime } from './processes.ts';
 
@@ -36,26 +36,26 @@ export async function setLimits(admin: Client, limits: Limits): Promise<void> {
   await admin.call(adminProgram, 'setClientLimits', { server, params, flags: 0 });
 }
 
-function noteFile(pid: number): string {
-  return `/run/virtlockd-swap-${pid}.json`;
+function noteFile(directory: string, pid: number): string {
+  return `${directory}/virtlockd-swap-${pid}.json`;
 }
 
-/** The limits that an interrupted swap of this very process has left to be restored. */
-export function notedLimits(pid: number): Limits | undefined {
+/** The limits that an interrupted swap of this very process has left to be restored, in a directory that is the daemon's own. */
+export function notedLimits(directory: string, pid: number): Limits | undefined {
   try {
-    const note = JSON.parse(readFileSync(noteFile(pid), 'utf8')) as Limits & { started: string };
+    const note = JSON.parse(readFileSync(noteFile(directory, pid), 'utf8')) as Limits & { started: string };
     return note.started === startTime(pid) ? note : undefined;
   } catch {
     return undefined;
   }
 }
 
-export function noteLimits(pid: number, limits: Limits): void {
-  const file = noteFile(pid);
+export function noteLimits(directory: string, pid: number, limits: Limits): void {
+  const file = noteFile(directory, pid);
   writeFileSync(`${file}.new`, JSON.stringify({ ...limits, started: startTime(pid) }), { mode: 0o600 });
   renameSync(`${file}.new`, file);
 }
 
-export function forgetLimits(pid: number): void {
-  rmSync(noteFile(pid), { force: true });
+export function forgetLimits(directory: string, pid: number): void {
+  rmSync(noteFile(directory, pid), { force: true });
 }
