@@ -194,6 +194,11 @@ export class Daemon {
     for (const server of this.servers) server.resume();
   }
 
+  /** Clients and locks at present. */
+  get load(): number {
+    return this.servers.reduce((sum, { clients }) => sum + clients.size, this.lockspaces.count);
+  }
+
   /** How many clients have a message half received or a reply half sent. */
   backlogged(): number {
     let count = 0;

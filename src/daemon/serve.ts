@@ -3,6 +3,7 @@ import { LogSettings } from '../admin/log-settings.ts';
 import { protectFile } from '../lockspace/files.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
+import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
@@ -23,6 +24,7 @@ import type { DaemonPaths } from './paths.ts';
 import { PidFile, type PidFileHost } from './pidfile.ts';
 import { reload } from './reload.ts';
 import { listenAt, SocketError } from './sockets.ts';
+import { returnSpareMemory } from './spare-memory.ts';
 import { type Activation, Notifier } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
@@ -138,6 +140,7 @@ export function serve(input: ServeInput): void {
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
+  returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, rounds: () => poller.rounds });
   notifier.ready();
   if (predecessor !== null) setImmediate(protectDescriptors, daemon, ownState());
   // Blocked since before this program began: one that came meanwhile is delivered now.

@@ -87,6 +87,11 @@ export class Inquiry implements LockObserver {
     this.ownRefusals.precede(left.refused, left.refusals);
   }
 
+  /** Clients and locks that have gone so far. */
+  get gone(): number {
+    return this.counters.disconnected + this.counters.released;
+  }
+
   /** Begins to watch: what was restored before counts as no change. */
   watch(lockspaces: Lockspaces, resumed: Iterable<Connection>): void {
     lockspaces.observe(this);

@@ -9,6 +9,8 @@
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
+#include <malloc.h>
 #include <node_api.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -374,6 +377,30 @@ static napi_value posix_is_terminal(napi_env env, napi_callback_info info) {
 static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
     ARGS(1);
     return result_of(env, prctl(PR_SET_NAME, arg_path(env, argv[0])));
+}
+
+/* Whether the runtime's program is mapped there: then its pages are let go, to be mapped again from the file when they are used. */
+static int forget_program(struct dl_phdr_info *object, size_t size, void *data) {
+    (void)size;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + part->p_vaddr, end = start + part->p_memsz;
+        if (part->p_type != PT_LOAD || !(part->p_flags & PF_X) || (part->p_flags & PF_W)) continue;
+        if ((uintptr_t)data < start || (uintptr_t)data >= end) continue;
+        start &= ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+        madvise((void *)start, end - start, MADV_DONTNEED);
+        return 1;
+    }
+    return 0;
+}
+
+/* trimMemory(): gives back what malloc keeps of freed memory, and the pages of the runtime's program. */
+static napi_value posix_trim_memory(napi_env env, napi_callback_info info) {
+    (void)env;
+    (void)info;
+    malloc_trim(0);
+    dl_iterate_phdr(forget_program, (void *)(uintptr_t)napi_create_int64);
+    return NULL;
 }
 
 /* ---- sockets -------------------------------------------------------------------------------------------------- */
@@ -778,6 +805,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("blockSignal", posix_block_signal),
         FUNCTION("isTerminal", posix_is_terminal),
         FUNCTION("setProcessName", posix_set_process_name),
+        FUNCTION("trimMemory", posix_trim_memory),
         FUNCTION("listenUnix", posix_listen_unix),
         FUNCTION("probeUnix", posix_probe_unix),
         FUNCTION("connectUnix", posix_connect_unix),

@@ -63,6 +63,8 @@ interface Addon {
   isTerminal(fd: number): boolean;
   /** Sets the name that ps and /proc/PID/comm show (at most 15 bytes). */
   setProcessName(name: ByteString): number;
+  /** Gives memory that is not used back to the system. */
+  trimMemory(): void;
   /** A listening, non-blocking UNIX stream socket. */
   listenUnix(path: ByteString, backlog: number): number;
   /** 0 when somebody listens at `path`; -ECONNREFUSED when the socket is a dead one. */

@@ -33,12 +33,13 @@ const acceptors: { fd: number; acceptor: Acceptor }[] = [];
 /** Listening sockets that are accepted from at present. */
 const watchedListeners = new Set<number>();
 let started = false;
+let rounds = 0;
 
 function word(index: number): number {
   return records[index] ?? 0;
 }
 
-function onRound(count: number): void {
+function handleRound(count: number): void {
   for (let i = 0, at = 0; i < count; i++, at += PollRecord.WORDS) {
     const fd = word(at + 1);
     switch (word(at)) {
@@ -58,7 +59,15 @@ function onRound(count: number): void {
         break;
     }
   }
-  outbox.send();
+}
+
+function onRound(count: number): void {
+  rounds++;
+  try {
+    handleRound(count);
+  } finally {
+    outbox.send();
+  }
 }
 
 function set(operation: number, fd: number, events: number, listener: number): void {
@@ -72,6 +81,10 @@ function set(operation: number, fd: number, events: number, listener: number): v
 }
 
 export const poller = {
+  /** How many rounds there have been: each served one request or several. */
+  get rounds(): number {
+    return rounds;
+  },
   /** Watches a connection for input. */
   add(fd: number, connection: Pollable): void {
     connections[fd] = connection;
