@@ -76,6 +76,22 @@ describe('the package, where a swap cannot be', function () {
     await scene.assertServes();
   });
 
+  it('is not removed while a client has not registered, unless that is closed', async () => {
+    const silent = await scene.daemon.connect();
+    const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
+    assert.match(
+      said,
+      new RegExp(`left as it is: client \\d+ \\(pid ${process.pid}\\) is connected and has not registered`),
+    );
+    assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
+    assert.equal(scene.runs(), 'own');
+    assert.deepEqual(scene.locks(), held);
+    // The daemon's own program lies at the path still: it is executed again, after the client was closed.
+    await scene.must(swap, ['--back', '--force']);
+    assert.equal((await silent.drain()).length, 0);
+    assert.deepEqual(scene.locks(), held);
+  });
+
   it('is not removed while it holds what the C daemon cannot read', async () => {
     const name = Buffer.concat([Buffer.from(join(scene.lab.directory, 'name-')), Buffer.from([0xff])]);
     writeFileSync(name, '');
