@@ -104,9 +104,9 @@ export class Daemon {
         ),
       ],
       retain: LOCK_RETAIN,
-      open: (connection) => {
+      open: (connection) => new LockClient(connection),
+      accepted: (connection) => {
         this.inquiry.clientOpened(connection);
-        return new LockClient(connection);
       },
       closed: (client) => {
         this.inquiry.clientClosed(client.connection);
@@ -262,6 +262,6 @@ export class Daemon {
   }
 
   private get isIdle(): boolean {
-    return this.servers.every(({ clients }) => clients.size === 0) && this.lockspaces.count === 0;
+    return this.servers.every(({ clientCount }) => clientCount === 0) && this.lockspaces.count === 0;
   }
 }

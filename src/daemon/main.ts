@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { posix } from '../posix/posix.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
+import { readPredecessor } from '../restart/predecessor.ts';
 import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
@@ -15,7 +16,7 @@ import { setUpLogging } from './log/setup.ts';
 import { parseOptions, type RunOptions, usageText, versionText } from './options.ts';
 import { type DaemonPaths, daemonPaths } from './paths.ts';
 import { makeRunDirectory } from './run-directory.ts';
-import { readPredecessor, serve } from './serve.ts';
+import { serve } from './serve.ts';
 import { sortActivation, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');

@@ -8,11 +8,10 @@ import type { Server } from '../rpc/server.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
 import { blockSignal } from '../restart/signals.ts';
-import { captureState, descriptorsOf } from '../restart/capture.ts';
 import type { OwnState, StateDocument } from '../restart/document.ts';
-import { magicOf, parseDocument, parseJson } from '../restart/parse.ts';
+import type { Predecessor } from '../restart/predecessor.ts';
 import { Reexec } from '../restart/reexec.ts';
-import { readStateFile, removeStateFile, StateFileError } from '../restart/state-file.ts';
+import { settle } from '../restart/settle.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings, type ServerShape } from './daemon.ts';
 import { EXIT, StartupError } from './exit.ts';
@@ -38,7 +37,7 @@ export interface ServeInput {
   readonly config: DaemonConfig;
   readonly configFile: string;
   /** What this very process left before it executed us; null at a fresh start. */
-  readonly predecessor: StateDocument | null;
+  readonly predecessor: Predecessor | null;
   /** Listening sockets that systemd passed. */
   readonly activation: Activation;
   /** Puts the log's settings together anew when the configuration was read again. */
@@ -48,8 +47,9 @@ export interface ServeInput {
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
   const { options, paths, config, predecessor } = input;
-  const started = predecessor?.own?.started ?? Date.now();
-  const restarts = predecessor === null ? 0 : (predecessor.own?.restarts ?? 0) + 1;
+  const left = predecessor?.document.own ?? null;
+  const started = left?.started ?? Date.now();
+  const restarts = predecessor === null ? 0 : (left?.restarts ?? 0) + 1;
 
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
@@ -82,7 +82,7 @@ export function serve(input: ServeInput): void {
   if (pidFile !== null) protectFile(pidFile.fd);
   const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
   const logSettings = new LogSettings(logging);
-  if (predecessor?.own?.log !== undefined) restoreLog(logSettings, predecessor.own.log);
+  if (left?.log !== undefined) restoreLog(logSettings, left.log);
   const settings: DaemonSettings = {
     version,
     maxClients: config.maxClients,
@@ -104,13 +104,14 @@ export function serve(input: ServeInput): void {
     pidFile?.remove();
     throw error;
   }
-  if (predecessor?.own?.inquiry !== undefined) daemon.inquiry.restore(predecessor.own.inquiry);
-  if (predecessor?.own?.timeout !== undefined) daemon.setTimeout(predecessor.own.timeout);
+  if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
+  if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
 
   const ownState = (): OwnState => ({
     restarts,
     started,
     ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
+    ...(poller.descriptor < 0 ? {} : { epoll: poller.descriptor }),
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
     ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
     inquiry: daemon.inquiry.state,
@@ -135,29 +136,17 @@ export function serve(input: ServeInput): void {
     });
   }
   process.on('SIGUSR1', () => {
-    if (!ending) void reexec.request();
+    void settled.then(async () => (ending ? undefined : reexec.request()));
   });
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, rounds: () => poller.rounds });
   notifier.ready();
-  if (predecessor !== null) setImmediate(protectDescriptors, daemon, ownState());
+  const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState());
   // Blocked since before this program began: one that came meanwhile is delivered now.
   blockSignal(false);
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
-}
-
-/**
- * Marks what was taken over to be closed on exec again, behind the first requests, which have waited since the exec. What
- * those have closed since is not touched: its number may be somebody else's by now. Nothing is spawned before.
- */
-function protectDescriptors(daemon: Daemon, own: OwnState): void {
-  try {
-    setCloseOnExec(descriptorsOf(captureState(daemon, own)), true);
-  } catch (error) {
-    log.error(`Descriptors stay open in what is spawned: ${(error as Error).message}`);
-  }
 }
 
 /** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
@@ -170,32 +159,8 @@ function restoreLog(settings: LogSettings, state: LogState): void {
   }
 }
 
-/** The document that this very process left before it executed us, if any. @throws StartupError */
-export function readPredecessor(stateFile: string): StateDocument | null {
-  let json: unknown;
-  try {
-    const bytes = readStateFile(stateFile);
-    if (bytes === null) return null;
-    removeStateFile(stateFile);
-    json = parseJson(bytes);
-    if (magicOf(json) !== String(process.pid)) {
-      log.warn(`Found restart state of process ${magicOf(json) ?? '?'} in ${stateFile}: not this one's, removed`);
-      return null;
-    }
-  } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    log.warn(`Ignoring restart state: ${error.message}`);
-    if (!(error instanceof StateFileError)) removeStateFile(stateFile);
-    return null;
-  }
-  try {
-    return parseDocument(json);
-  } catch (error) {
-    throw new StartupError(EXIT.initialize, `Unable to restore the state: ${(error as Error).message}`);
-  }
-}
-
-function resume(settings: DaemonSettings, document: StateDocument, paths: DaemonPaths): Daemon {
+function resume(settings: DaemonSettings, predecessor: Predecessor, paths: DaemonPaths): Daemon {
+  const { document, late } = predecessor;
   const shape = (server: StateDocument['lockServer']): ServerShape => ({
     maxClients: server.max_clients,
     maxAnonymousClients: server.max_anonymous_clients,
@@ -205,10 +170,15 @@ function resume(settings: DaemonSettings, document: StateDocument, paths: Daemon
     lock: shape(document.lockServer),
     ...(document.adminServer === null ? {} : { admin: shape(document.adminServer) }),
   });
-  adoptState(daemon, document);
+  adoptState(daemon, predecessor);
+  if (late !== null && document.own?.epoll !== undefined) {
+    poller.inherit(document.own.epoll, (fd) => {
+      daemon.lockServer.takeLateAt(fd);
+    });
+  }
   listenAnew(daemon.lockServer, paths.socket);
   if (document.adminServer !== null) listenAnew(daemon.adminServer, paths.adminSocket);
-  log.info(`Resumed with ${daemon.lockServer.clients.size} clients and ${daemon.lockspaces.count} locks`);
+  log.info(`Resumed with ${daemon.lockServer.clientCount} clients and ${daemon.lockspaces.count} locks`);
   return daemon;
 }
 
@@ -230,10 +200,10 @@ const PID_FILE_HOST: PidFileHost = {
 };
 
 /** Over a re-execution nothing about the pid file is worth ending, and losing every lock, for. */
-function takePidFile(path: string, predecessor: StateDocument | null): PidFile | null {
+function takePidFile(path: string, predecessor: Predecessor | null): PidFile | null {
   if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
   try {
-    const fd = predecessor.own?.pidFile;
+    const fd = predecessor.document.own?.pidFile;
     return fd === undefined ? PidFile.acquire(path, PID_FILE_HOST) : PidFile.adopt(path, fd, PID_FILE_HOST);
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;
@@ -269,7 +239,5 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
 }
 
 function isListening(fd: number): boolean {
-  const found = new Int32Array(SocketKind.WORDS);
-  posix.inspectSockets(Int32Array.of(fd), found);
-  return found[0] === SocketKind.LISTENING;
+  return posix.inspectSocket(fd, new Int32Array(3)) === SocketKind.LISTENING;
 }

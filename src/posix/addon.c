@@ -499,35 +499,28 @@ static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
 }
 
 /*
- * inspectSockets(descriptors, out): for each descriptor four words: 0 no stream socket, 1 a connected one, 2 a listening
- * one, -errno not open; then pid, uid and gid of the process that connected. One call for the thousands of a restart.
+ * inspectSocket(fd, peer): 0 no stream socket, 1 a connected one, 2 a listening one, -errno not open; then peer is filled
+ * with pid, uid and gid of the process that connected.
  */
-static napi_value posix_inspect_sockets(napi_env env, napi_callback_info info) {
+static napi_value posix_inspect_socket(napi_env env, napi_callback_info info) {
     ARGS(2);
-    int32_t *descriptors, *out;
-    size_t count = 0;
-    napi_get_typedarray_info(env, argv[0], NULL, &count, (void **)&descriptors, NULL, NULL);
-    napi_get_typedarray_info(env, argv[1], NULL, NULL, (void **)&out, NULL, NULL);
-    for (size_t i = 0; i < count; i++) {
-        int32_t *words = out + 4 * i;
-        struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
-        int type = 0, listening = 0;
-        socklen_t size = sizeof(int);
-        words[0] = 0;
-        if (getsockopt(descriptors[i], SOL_SOCKET, SO_TYPE, &type, &size) < 0) {
-            if (errno != ENOTSOCK) words[0] = -errno;
-        } else if (type == SOCK_STREAM) {
-            size = sizeof(int);
-            getsockopt(descriptors[i], SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
-            words[0] = listening ? 2 : 1;
-            size = sizeof(peer);
-            if (!listening) getsockopt(descriptors[i], SOL_SOCKET, SO_PEERCRED, &peer, &size);
-        }
-        words[1] = peer.pid;
-        words[2] = (int32_t)peer.uid;
-        words[3] = (int32_t)peer.gid;
-    }
-    return NULL;
+    int fd = arg_int(env, argv[0]);
+    int32_t *words;
+    struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+    int type = 0, listening = 0;
+    socklen_t size = sizeof(int);
+    napi_get_typedarray_info(env, argv[1], NULL, NULL, (void **)&words, NULL, NULL);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0) return number(env, errno == ENOTSOCK ? 0 : -errno);
+    if (type != SOCK_STREAM) return number(env, 0);
+    size = sizeof(int);
+    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
+    if (listening) return number(env, 2);
+    size = sizeof(peer);
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    words[0] = peer.pid;
+    words[1] = (int32_t)peer.uid;
+    words[2] = (int32_t)peer.gid;
+    return number(env, 1);
 }
 
 /* listenAgain(fd, backlog): only the length of the backlog changes. */
@@ -602,8 +595,8 @@ static napi_value posix_send_all(napi_env env, napi_callback_info info) {
 /*
  * All sockets hang on one epoll descriptor of our own, and libuv watches only that. A round reads every ready
  * connection into one shared buffer and accepts what waits, then calls JavaScript once with the list of what happened.
- * So the price of entering JavaScript is paid once a round, idle connections cost nothing, and taking over thousands of
- * inherited connections after a restart is one epoll_ctl each.
+ * So the price of entering JavaScript is paid once a round, idle connections cost nothing, and the descriptor outlives a
+ * re-execution with all that hangs on it.
  */
 #define ROUND_EVENTS 256
 #define READ_MOST 16384
@@ -751,8 +744,9 @@ static void on_ready(uv_poll_t *handle, int status, int events) {
     }
 }
 
+/* pollerStart(onRound, records, input, budgets, inherited): the epoll descriptor, or -errno; inherited: one, or -1. */
 static napi_value poller_start(napi_env env, napi_callback_info info) {
-    ARGS(4);
+    ARGS(5);
     uv_loop_t *loop;
     size_t words = 0;
 
@@ -766,21 +760,25 @@ static napi_value poller_start(napi_env env, napi_callback_info info) {
     napi_get_typedarray_info(env, argv[3], NULL, NULL, (void **)&poller.budgets, NULL, NULL);
     poller.record_limit = (uint32_t)(words / RECORD_WORDS);
 
-    poller.epoll = epoll_create1(EPOLL_CLOEXEC);
+    poller.epoll = arg_int(env, argv[4]);
+    if (poller.epoll < 0) poller.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (poller.epoll < 0) return number(env, -errno);
     napi_get_uv_event_loop(env, &loop);
     int status = uv_poll_init(loop, &poller.handle, poller.epoll);
     if (status == 0) status = uv_poll_start(&poller.handle, UV_READABLE, on_ready);
-    return number(env, status);
+    return number(env, status < 0 ? status : poller.epoll);
 }
 
-/* pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>. */
+/* pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>. What hangs there already is changed by ADD. */
 static napi_value poller_set(napi_env env, napi_callback_info info) {
     ARGS(4);
     int fd = arg_int(env, argv[1]);
     struct epoll_event event = {.events = (uint32_t)arg_int(env, argv[2]),
                                 .data.u64 = (uint64_t)arg_int(env, argv[3]) << 32 | (uint32_t)fd};
-    return result_of(env, epoll_ctl(poller.epoll, arg_int(env, argv[0]), fd, &event));
+    int op = arg_int(env, argv[0]);
+    int status = epoll_ctl(poller.epoll, op, fd, &event);
+    if (status < 0 && errno == EEXIST) status = epoll_ctl(poller.epoll, EPOLL_CTL_MOD, fd, &event);
+    return result_of(env, status);
 }
 
 /* ---- module --------------------------------------------------------------------------------------------------- */
@@ -811,7 +809,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("connectUnix", posix_connect_unix),
         FUNCTION("sendDatagram", posix_send_datagram),
         FUNCTION("peerSecurity", posix_peer_security),
-        FUNCTION("inspectSockets", posix_inspect_sockets),
+        FUNCTION("inspectSocket", posix_inspect_socket),
         FUNCTION("listenAgain", posix_listen_again),
         FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),

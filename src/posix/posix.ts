@@ -19,8 +19,8 @@ export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, WORDS: 6 } as const
 /** A range for {@link Addon.sendAll}: descriptor, start, end. */
 export const SendRange = { WORDS: 3 } as const;
 
-/** What {@link Addon.inspectSockets} finds behind a descriptor; a negative errno when it is not open. */
-export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2, WORDS: 4 } as const;
+/** What {@link Addon.inspectSocket} finds behind a descriptor; a negative errno when it is not open. */
+export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2 } as const;
 
 /** epoll's operations and event bits (sys/epoll.h). */
 export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, IN: 1, OUT: 4 } as const;
@@ -75,8 +75,8 @@ interface Addon {
   sendDatagram(path: ByteString, data: Buffer): number;
   /** SO_PEERSEC: the peer's SELinux context, or null where there is none. */
   peerSecurity(fd: number): string | null;
-  /** For each of the descriptors four words of `out`: its {@link SocketKind}, and the peer's pid, uid and gid. */
-  inspectSockets(descriptors: Int32Array, out: Int32Array): void;
+  /** A descriptor's {@link SocketKind}; of a connection, the peer's pid, uid and gid go into `peer`. */
+  inspectSocket(fd: number, peer: Int32Array): number;
   /** Changes the backlog of a listening socket. */
   listenAgain(fd: number, backlog: number): number;
   /** Where a UNIX socket is bound, or null. */
@@ -97,10 +97,20 @@ interface Addon {
    *     WRITABLE  fd
    *     ACCEPT    listening fd  new fd (negative: -errno)  peer's pid  uid  gid
    *
-   * `budgets` holds how many connections each listening socket may still accept, and is counted down.
+   * `budgets` holds how many connections each listening socket may still accept, and is counted down. `inherited` is an
+   * epoll descriptor to go on with, or -1. Returns the epoll descriptor.
    */
-  pollerStart(onRound: (count: number) => void, records: Int32Array, input: Buffer, budgets: Int32Array): number;
-  /** epoll_ctl on the poller's descriptor. `listener` is 0 for a connection, else 1 + its index into the budgets. */
+  pollerStart(
+    onRound: (count: number) => void,
+    records: Int32Array,
+    input: Buffer,
+    budgets: Int32Array,
+    inherited: number,
+  ): number;
+  /**
+   * epoll_ctl on the poller's descriptor; ADD changes what hangs there already. `listener` is 0 for a connection, else
+   * 1 + its index into the budgets.
+   */
   pollerSet(operation: number, fd: number, events: number, listener: number): number;
 }
 

@@ -7,25 +7,38 @@ import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
-import { adoptFile, inodeOf, keepSpare, keyOfDescriptor } from '../lockspace/files.ts';
+import { adoptFile, keepSpare, keyOfDescriptor } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
 import { unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import type { LockClient } from '../lockd/client.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import type { ClientState, ResourceState, ServerState, StateDocument } from './document.ts';
+import type { ClientState, ResourceState, ServerState } from './document.ts';
+import { LateClients } from './late-clients.ts';
+import { parseLateClient } from './parse.ts';
+import type { Predecessor } from './predecessor.ts';
 
 const log = logger('locking.lock_daemon');
 
 /** Fills a fresh daemon, whose servers were made with the limits of the document, but not started. */
-export function adoptState(daemon: Daemon, document: StateDocument): void {
-  adoptServer(daemon.lockServer, document.lockServer, (context, client) => {
-    restoreOwner(context, client);
-  });
-  if (document.adminServer !== null) adoptServer(daemon.adminServer, document.adminServer, () => undefined);
+export function adoptState(daemon: Daemon, { document, late }: Predecessor): void {
+  const owners = new Owners();
+  adoptServer(daemon.lockServer, document.lockServer);
+  for (const client of document.lockServer.clients) adoptLockClient(daemon.lockServer, client, owners);
+  if (late !== null) {
+    const adopt = (state: unknown, fd: number): void => {
+      adoptLateClient(daemon.lockServer, state, fd, owners);
+    };
+    daemon.lockServer.expect(new LateClients(late, adopt));
+  }
+  if (document.adminServer !== null) {
+    adoptServer(daemon.adminServer, document.adminServer);
+    for (const client of document.adminServer.clients) adoptClient(daemon.adminServer, client);
+  }
 
-  const owners = new Owners(daemon.lockServer);
   const mayHaveLost = execLosesLocks() ? locksOfThisProcess() : null;
   for (const state of document.defaultResources) {
     adoptResource(daemon, daemon.lockspaces.default, state, owners, mayHaveLost);
@@ -36,20 +49,13 @@ export function adoptState(daemon: Daemon, document: StateDocument): void {
   }
 }
 
-function adoptServer<C>(
-  server: Server<C>,
+function adoptServer(
+  server: Pick<Server<unknown>, 'name' | 'priorityWorkers' | 'addListener'>,
   state: ServerState,
-  restore: (context: C, client: ClientState) => void,
 ): void {
   server.priorityWorkers = state.priority_workers;
-  const listeners = state.services.flatMap(({ socks }) => socks);
-  const descriptors = Int32Array.from([...listeners, ...state.clients.map(({ sock }) => sock)], ({ fd }) => fd);
-  const found = new Int32Array(descriptors.length * SocketKind.WORDS);
-  posix.inspectSockets(descriptors, found);
-  let at = 0;
-  for (const { fd, unlinkUNIX } of listeners) {
-    const kind = found[at] ?? 0;
-    at += SocketKind.WORDS;
+  for (const { fd, unlinkUNIX } of state.services.flatMap(({ socks }) => socks)) {
+    const kind = posix.inspectSocket(fd, inspected);
     if (kind !== SocketKind.LISTENING) {
       log.error(`${server.name}: descriptor ${fd} is no listening socket (${describeKind(kind)}): nobody is accepted`);
       continue;
@@ -58,27 +64,48 @@ function adoptServer<C>(
     posix.listenAgain(fd, BACKLOG);
     server.addListener({ fd, path: posix.socketPath(fd), unlink: unlinkUNIX });
   }
-  for (const client of state.clients) {
-    const { fd } = client.sock;
-    const kind = found[at] ?? 0;
-    const [pid, uid, gid] = [found[at + 1] ?? 0, found[at + 2] ?? -1, found[at + 3] ?? -1];
-    at += SocketKind.WORDS;
-    if (kind !== SocketKind.CONNECTED) {
-      log.error(`${server.name}: descriptor ${fd} of client ${client.id} is no connection (${describeKind(kind)})`);
-      continue;
-    }
-    // Credentials stay those of the process that connected.
-    const peer = { pid, uid: uid >>> 0, gid: gid >>> 0 };
-    const { connection, context } = server.adopt(fd, client.id, peer, client.conn_time);
-    connection.subscribed = client['x-subscribed'] ?? false;
-    if (client['x-received'] !== undefined) {
-      connection.restore({
-        received: Buffer.from(client['x-received'], 'base64'),
-        skip: client['x-skip'] ?? 0,
-        unsent: Buffer.from(client['x-unsent'] ?? '', 'base64'),
-      });
-    }
-    restore(context, client);
+}
+
+const inspected = new Int32Array(3);
+
+/** Null when there is no connection behind the descriptor. */
+function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Server<C>['adopt']> | null {
+  const { fd } = client.sock;
+  const kind = posix.inspectSocket(fd, inspected);
+  if (kind !== SocketKind.CONNECTED) {
+    log.error(`${server.name}: descriptor ${fd} of client ${client.id} is no connection (${describeKind(kind)})`);
+    return null;
+  }
+  // Credentials stay those of the process that connected.
+  const [pid = 0, uid = -1, gid = -1] = inspected;
+  const adopted = server.adopt(fd, client.id, { pid, uid: uid >>> 0, gid: gid >>> 0 }, client.conn_time);
+  adopted.connection.subscribed = client['x-subscribed'] ?? false;
+  if (client['x-received'] !== undefined) {
+    adopted.connection.restore({
+      received: Buffer.from(client['x-received'], 'base64'),
+      skip: client['x-skip'] ?? 0,
+      unsent: Buffer.from(client['x-unsent'] ?? '', 'base64'),
+    });
+  }
+  return adopted;
+}
+
+function adoptLockClient(server: Server<LockClient>, client: ClientState, owners: Owners): Connection | null {
+  const adopted = adoptClient(server, client);
+  if (adopted === null) return null;
+  restoreOwner(adopted.context, client, owners);
+  return adopted.connection;
+}
+
+/** Called when the client has called, or when there is time: its socket is polled already. */
+function adoptLateClient(server: Server<LockClient>, state: unknown, fd: number, owners: Owners): void {
+  try {
+    const connection = adoptLockClient(server, parseLateClient(state), owners);
+    if (connection === null) poller.disown(fd);
+    else connection.start();
+  } catch (error) {
+    log.error(`The client at descriptor ${fd} is lost: ${(error as Error).message}`);
+    poller.disown(fd);
   }
 }
 
@@ -86,12 +113,12 @@ function describeKind(kind: number): string {
   return kind < 0 ? strerror(kind) : 'it is something else';
 }
 
-function restoreOwner(context: LockClient, { privateData }: ClientState): void {
+function restoreOwner(context: LockClient, { privateData }: ClientState, owners: Owners): void {
   if (privateData === null) return;
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
   if (id === 0) return;
-  context.owner = { id, pid, name, uuid };
+  context.owner = owners.exact({ id, pid, name, uuid });
   // It has called, so it is known; C forgets that, and tells of no guest any more who it is.
   context.connection.isIdentified = true;
 }
@@ -99,12 +126,6 @@ function restoreOwner(context: LockClient, { privateData }: ClientState): void {
 /** Owners by pid, so that all holds of an owner share one identity; what a C daemon leaves is known by live clients. */
 class Owners {
   private readonly byPid = new Map<number, OwnerIdentity>();
-
-  constructor(server: Server<LockClient>) {
-    for (const { context } of server.clients.values()) {
-      if (context.owner !== null) this.byPid.set(context.owner.pid, context.owner);
-    }
-  }
 
   find(pid: number): OwnerIdentity {
     const known = this.byPid.get(pid);
@@ -138,8 +159,6 @@ function adoptResource(
     for (const pid of new Set(state.owners)) daemon.ownerEnds.kill(pid);
     return;
   }
-  if (inodeOf(path) !== key) log.warn(`${path} is not the file any more that is held as resource '${name}'`);
-
   const lost = present !== null && !present.has(key);
   const { file, locked } = adoptFile(fd, (flags & AcquireFlag.SHARED) !== 0);
   for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);

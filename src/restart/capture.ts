@@ -128,22 +128,19 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
   };
 }
 
-/** Every descriptor that the next program needs, each once. */
-export function descriptorsOf({
-  lockServer,
-  adminServer,
-  defaultResources,
-  lockspaces,
-  own,
-}: StateDocument): Set<number> {
+/** Every descriptor that the next program needs, each once; of clients only those that are not among `except`. */
+export function descriptorsOf(
+  { lockServer, adminServer, defaultResources, lockspaces, own }: StateDocument,
+  except: ReadonlySet<ClientState> = new Set(),
+): Set<number> {
   const descriptors = new Set<number>();
   for (const server of adminServer === null ? [lockServer] : [lockServer, adminServer]) {
     for (const { socks } of server.services) for (const { fd } of socks) descriptors.add(fd);
-    for (const { sock } of server.clients) descriptors.add(sock.fd);
+    for (const client of server.clients) if (!except.has(client)) descriptors.add(client.sock.fd);
   }
   for (const resources of [defaultResources, ...lockspaces.map((lockspace) => lockspace.resources)]) {
     for (const { fd, 'x-spares': spares = [] } of resources) for (const one of [fd, ...spares]) descriptors.add(one);
   }
-  if (own?.pidFile !== undefined) descriptors.add(own.pidFile);
+  for (const fd of [own?.pidFile, own?.epoll]) if (fd !== undefined) descriptors.add(fd);
   return descriptors;
 }

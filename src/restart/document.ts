@@ -125,6 +125,8 @@ export interface OwnState {
   readonly started: number;
   /** Descriptor of the locked pid file, which so is never up for grabs. */
   readonly pidFile?: number;
+  /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
+  readonly epoll?: number;
   /** Seconds of idleness after which the daemon ends, if set at run time. */
   readonly timeout?: number;
   /** Log settings made at run time. */

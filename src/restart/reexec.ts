@@ -16,10 +16,11 @@ import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
+import { poller } from '../rpc/poller.ts';
 import { captureState, descriptorsOf } from './capture.ts';
-import { prepareCloseOnExec, setCloseOnExec } from './close-on-exec.ts';
+import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { blockSignal, SIGUSR1 } from './signals.ts';
-import { formatDocument, type OwnState } from './document.ts';
+import { type ClientState, formatDocument, type OwnState, type StateDocument } from './document.ts';
 import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
 import { checkStillFit, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
@@ -91,30 +92,36 @@ export class Reexec {
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
     prepareCloseOnExec();
-    const document = this.capture();
+    const before = this.capture();
+    const document = formatDocument(before);
     writeStateFile(candidate, document);
     try {
       const successor = await proveSuccessor(program, candidate, document);
+      // Most of it now, while clients are served; what comes after this is closed on exec until its turn.
+      await setCloseOnExecInSlices(descriptorsOf(before), false);
       if (isEnding()) return;
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
         if (isEnding() || !(await this.lastRequest(successor))) return;
-        this.handOver(successor, candidate, document);
+        this.handOver(successor, candidate, document, new Set(before.lockServer.clients));
       } finally {
-        if (!isEnding()) daemon.resume();
+        if (!isEnding()) {
+          daemon.resume();
+          await setCloseOnExecInSlices([...STANDARD_STREAMS, ...descriptorsOf(this.capture())], true);
+        }
       }
     } finally {
       removeStateFile(candidate);
     }
   }
 
-  private capture(): Buffer {
+  private capture(): StateDocument {
     const { daemon } = this.options;
     // Releases left for later would be unknown to the successor.
     daemon.ownerEnds.finish();
     daemon.flushEvents();
-    return formatDocument(captureState(daemon, this.options.ownState()));
+    return captureState(daemon, this.options.ownState());
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
@@ -149,12 +156,14 @@ export class Reexec {
     return false;
   }
 
-  /** Returns only by throwing. */
-  private handOver(successor: Successor, candidate: string, proven: Buffer): void {
-    const { daemon, program, args, stateFile } = this.options;
-    daemon.ownerEnds.finish();
-    daemon.flushEvents();
-    const state = captureState(daemon, this.options.ownState());
+  /**
+   * Returns only by throwing.
+   *
+   * @param cleared clients, as they were captured, whose sockets outlive exec already
+   */
+  private handOver(successor: Successor, candidate: string, proven: Buffer, cleared: ReadonlySet<ClientState>): void {
+    const { program, args, stateFile } = this.options;
+    const state = this.capture();
     const document = formatDocument(state);
     if (document.equals(proven)) {
       try {
@@ -168,10 +177,11 @@ export class Reexec {
     }
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
-    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state)];
+    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state, cleared)];
     blockSignal(true);
     try {
       setCloseOnExec(descriptors, false);
+      if (successor.kind === 'c') setCloseOnExec([poller.descriptor], true);
       // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
       const command = successor.kind === 'own' ? successor.command : ([] as const);
       const words = [...command, program, ...args];
@@ -181,7 +191,6 @@ export class Reexec {
       const variables: NodeJS.ProcessEnv = { ...process.env, ...this.options.environment() };
       const environment = Object.entries(variables).map(([name, value]) => `${name}=${value ?? ''}`);
       const status = posix.execve([file], words, environment, ignored);
-      setCloseOnExec(descriptors, true);
       throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.

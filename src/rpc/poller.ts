@@ -2,6 +2,7 @@
  * All sockets of the daemon, polled together: see the poller in posix/addon.c for why. Handlers run to their end before
  * the next event is looked at, so that between two rounds nothing is in progress; the restart relies on it.
  */
+import { readlinkSync } from 'node:fs';
 import { Epoll, PollRecord, posix } from '../posix/posix.ts';
 import { outbox } from './outbox.ts';
 
@@ -32,8 +33,11 @@ const connections: (Pollable | undefined)[] = [];
 const acceptors: { fd: number; acceptor: Acceptor }[] = [];
 /** Listening sockets that are accepted from at present. */
 const watchedListeners = new Set<number>();
-let started = false;
 let rounds = 0;
+/** The epoll descriptor; -1 until something is to be polled. */
+let epoll = -1;
+/** Takes up the connection behind a descriptor that was watched before this program was executed. */
+let onInherited: ((fd: number) => void) | null = null;
 
 function word(index: number): number {
   return records[index] ?? 0;
@@ -45,10 +49,10 @@ function handleRound(count: number): void {
     switch (word(at)) {
       case PollRecord.READ:
         // Absent when a handler closed it earlier in this round.
-        connections[fd]?.onRead(input, word(at + 3), word(at + 2), word(at + 4) !== 0);
+        connectionAt(fd)?.onRead(input, word(at + 3), word(at + 2), word(at + 4) !== 0);
         break;
       case PollRecord.WRITABLE:
-        connections[fd]?.onWritable();
+        connectionAt(fd)?.onWritable();
         break;
       case PollRecord.ACCEPT:
         acceptors
@@ -70,12 +74,18 @@ function onRound(count: number): void {
   }
 }
 
+function connectionAt(fd: number): Pollable | undefined {
+  if (connections[fd] === undefined) onInherited?.(fd);
+  return connections[fd];
+}
+
+function start(inherited: number): void {
+  epoll = posix.pollerStart(onRound, records, input, budgets, inherited);
+  if (epoll < 0) throw new Error(`cannot start polling: errno ${-epoll}`);
+}
+
 function set(operation: number, fd: number, events: number, listener: number): void {
-  if (!started) {
-    const status = posix.pollerStart(onRound, records, input, budgets);
-    if (status < 0) throw new Error(`cannot start polling: errno ${-status}`);
-    started = true;
-  }
+  if (epoll < 0) start(-1);
   const status = posix.pollerSet(operation, fd, events, listener);
   if (status < 0) throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-status}`);
 }
@@ -84,6 +94,34 @@ export const poller = {
   /** How many rounds there have been: each served one request or several. */
   get rounds(): number {
     return rounds;
+  },
+  /** The epoll descriptor, which a re-execution may hand over with all that hangs on it. -1 when there is none yet. */
+  get descriptor(): number {
+    return epoll;
+  },
+  /** Whether the descriptor is an epoll's that {@link inherit} can go on with. */
+  isEpoll(fd: number): boolean {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventpoll]';
+    } catch {
+      return false;
+    }
+  },
+  /**
+   * Goes on with an epoll of the program before this one. For what happens on a connection that was not added yet, `take` is
+   * called first, which may add it.
+   */
+  inherit(fd: number, take: (fd: number) => void): void {
+    start(fd);
+    onInherited = take;
+  },
+  /** Leaves what is not to be added alone. */
+  disown(fd: number): void {
+    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
+  },
+  /** All inherited connections were added, or will never be. */
+  endInheritance(): void {
+    onInherited = null;
   },
   /** Watches a connection for input. */
   add(fd: number, connection: Pollable): void {

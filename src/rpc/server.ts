@@ -39,20 +39,38 @@ export interface ServerOptions<C> {
   readonly descriptorLimit: number;
   /** The context that handlers get for a connection, made when it opens. */
   open(connection: Connection): C;
+  /** A client has come, and was not taken over from the program before. */
+  accepted?(connection: Connection): void;
   /** A connection has ended. */
   closed(context: C): void;
   /** The number of clients changed. */
   changed(): void;
 }
 
+/** A client and what its handlers get. */
+interface Client<C> {
+  readonly connection: Connection;
+  readonly context: C;
+}
+
+/** Clients of the program before this one that nobody has looked at yet: see restart/late-clients.ts. */
+export interface LateClients {
+  readonly size: number;
+  /** Takes over the one behind a descriptor, if there is one. */
+  takeOne(fd: number): void;
+  /** Takes over as many of those that are left. */
+  take(count: number): void;
+}
+
 export class Server<C> implements ConnectionHost, Acceptor {
   readonly name: string;
   readonly retain: number;
   readonly listeners: Listener[] = [];
-  readonly clients = new Map<number, { readonly connection: Connection; readonly context: C }>();
   /** There are no workers: the number is only kept and reported, as C does. */
   priorityWorkers = 0;
   private readonly options: ServerOptions<C>;
+  private taken = new Map<number, Client<C>>();
+  private late: LateClients | null = null;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;
   private exhausted: NodeJS.Timeout | undefined;
@@ -64,6 +82,16 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.retain = options.retain;
     this.limits = { maxClients: options.maxClients, maxAnonymousClients: options.maxAnonymousClients };
     this.nextId = options.nextClientId;
+  }
+
+  /** By id, in the order they came. Asking for them takes over those that are late. */
+  get clients(): ReadonlyMap<number, Client<C>> {
+    this.takeLate(Infinity);
+    return this.taken;
+  }
+
+  get clientCount(): number {
+    return this.taken.size + (this.late?.size ?? 0);
   }
 
   get maxClients(): number {
@@ -81,7 +109,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
 
   /** Whether newcomers wait in the backlog because the server is full or descriptors ran out. */
   get isFull(): boolean {
-    return this.exhausted !== undefined || this.clients.size >= this.limits.maxClients;
+    return this.exhausted !== undefined || this.clientCount >= this.limits.maxClients;
   }
 
   /** Lowering the limit closes nobody: newcomers wait until enough have left. */
@@ -98,7 +126,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
   /** Begins to accept, and to serve the clients that were taken over. */
   start(): void {
     this.accepting = true;
-    for (const { connection } of this.clients.values()) connection.start();
+    for (const { connection } of this.taken.values()) connection.start();
     this.updateBudget();
   }
 
@@ -113,12 +141,33 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.updateBudget();
   }
 
-  /** Takes over an open connection, as a restart does: not served before {@link start}. */
-  adopt(fd: number, id: number, peer: Peer, connectedAt: number): { connection: Connection; context: C } {
-    assert(!this.clients.has(id), `two clients with id ${id}`);
+  /** Clients that are to be taken over when they call, or when there is time. */
+  expect(late: LateClients): void {
+    this.late = late;
+  }
+
+  /** Takes over the late client behind a descriptor, if there is one: it has called. */
+  takeLateAt(fd: number): void {
+    this.late?.takeOne(fd);
+  }
+
+  /** Takes over so many of the late clients. Whether there are more. */
+  takeLate(count: number): boolean {
+    if (this.late === null) return false;
+    this.late.take(count);
+    if (this.late.size > 0) return true;
+    this.late = null;
+    // Some called before it was their turn.
+    this.taken = new Map([...this.taken].sort(([a], [b]) => a - b));
+    return false;
+  }
+
+  /** Takes over an open connection, as a restart does: not served before it is started. */
+  adopt(fd: number, id: number, peer: Peer, connectedAt: number): Client<C> {
+    if (this.taken.has(id)) throw new Error(`two clients with id ${id}`);
     const connection = new Connection(this, fd, id, peer, connectedAt);
     const client = { connection, context: this.options.open(connection) };
-    this.clients.set(id, client);
+    this.taken.set(id, client);
     this.nextId = Math.max(this.nextId, id + 1);
     return client;
   }
@@ -135,6 +184,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
       return;
     }
     const { connection } = this.adopt(fd, this.nextId, { pid, uid, gid }, Math.floor(Date.now() / 1000));
+    this.options.accepted?.(connection);
     connection.start();
     if (fd >= this.options.descriptorLimit - DESCRIPTOR_RESERVE) {
       this.pause(`descriptor ${fd} of ${this.options.descriptorLimit}`);
@@ -143,7 +193,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
   }
 
   serve(connection: Connection, reader: XdrReader, out: XdrWriter): void {
-    const client = this.clients.get(connection.id);
+    const client = this.taken.get(connection.id);
     assert(client !== undefined, 'a message from a client that is gone');
     try {
       dispatch(this.options.services, this.options.speech, client.context, reader, out);
@@ -155,9 +205,9 @@ export class Server<C> implements ConnectionHost, Acceptor {
   }
 
   closed(connection: Connection): void {
-    const client = this.clients.get(connection.id);
+    const client = this.taken.get(connection.id);
     if (client === undefined) return;
-    this.clients.delete(connection.id);
+    this.taken.delete(connection.id);
     this.updateBudget();
     this.options.closed(client.context);
     this.options.changed();
@@ -175,7 +225,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
 
   private updateBudget(): void {
     const open = this.accepting && this.exhausted === undefined;
-    const budget = open ? Math.max(0, this.limits.maxClients - this.clients.size) : 0;
+    const budget = open ? Math.max(0, this.limits.maxClients - this.clientCount) : 0;
     for (const { fd } of this.listeners) poller.setBudget(fd, budget);
   }
 }

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { formatDocument } from '../../../src/restart/document.ts';
 import { descriptorsOf } from '../../../src/restart/capture.ts';
-import { DocumentError, magicOf, parseDocument, parseJson } from '../../../src/restart/parse.ts';
+import {
+  DocumentError,
+  epollOf,
+  magicOf,
+  parseDocument,
+  parseJson,
+  parseLateClient,
+} from '../../../src/restart/parse.ts';
 import { anyDocument, plainDocument } from './documents.ts';
 
 type Node = Record<string, unknown>;
@@ -307,5 +314,39 @@ describe('the state document', () => {
       assert.equal(problem(plainDocument()), 'none');
       assert.equal(problem({}), 'magic: missing');
     });
+  });
+});
+
+describe('clients set aside', () => {
+  it('are those with nothing under way, and read as the others', () => {
+    fc.assert(
+      fc.property(anyDocument, (document) => {
+        const late = new Map<number, unknown>();
+        const read = parseDocument(parseJson(formatDocument(document)), late);
+        const clients = [...read.lockServer.clients, ...[...late.values()].map(parseLateClient)];
+        const byId = (a: { readonly id: number }, b: { readonly id: number }): number => a.id - b.id;
+        assert.deepEqual(clients.sort(byId), [...document.lockServer.clients].sort(byId));
+        for (const client of read.lockServer.clients) {
+          const twice = late.has(client.sock.fd);
+          assert.ok(twice || client['x-received'] !== undefined || client['x-unsent'] !== undefined);
+        }
+        assert.deepEqual(read.adminServer, document.adminServer);
+      }),
+    );
+  });
+
+  it('name the place of what is wrong with them', () => {
+    assert.throws(() => parseLateClient({ id: 1, auth: 'x' }), /^Error: auth: expected an integer$/);
+    assert.throws(() => parseLateClient({}), /auth: missing/);
+    assert.throws(() => parseLateClient(null), /document: expected an object/);
+  });
+});
+
+describe('the epoll of a document', () => {
+  it('is a number or none', () => {
+    assert.equal(epollOf({ 'x-virtlockd': { epoll: 7 } }), 7);
+    for (const none of [null, 1, {}, { 'x-virtlockd': null }, { 'x-virtlockd': { epoll: '7' } }]) {
+      assert.equal(epollOf(none), null);
+    }
   });
 });
