@@ -165,14 +165,15 @@ function service(value: unknown): ServiceState {
  */
 function setAside(value: unknown, late: Map<number, unknown>): unknown {
   if (!Array.isArray(value)) return value;
-  return value.filter((client: unknown) => {
-    const { sock, ...more } = object(client);
-    const fd = sock === undefined ? undefined : object(sock).fd;
-    const isLate =
-      typeof fd === 'number' && !late.has(fd) && more['x-received'] === undefined && more['x-unsent'] === undefined;
-    if (isLate) late.set(fd, client);
-    return !isLate;
-  });
+  const others: unknown[] = [];
+  for (const client of value as unknown[]) {
+    const from = object(client);
+    const fd = from.sock === undefined ? undefined : object(from.sock).fd;
+    const isBusy = from['x-received'] !== undefined || from['x-unsent'] !== undefined;
+    if (typeof fd !== 'number' || isBusy || late.has(fd)) others.push(client);
+    else late.set(fd, client);
+  }
+  return others;
 }
 
 /** A client that was set aside: see {@link parseDocument}. @throws DocumentError */
