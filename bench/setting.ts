@@ -28,7 +28,7 @@ const usage = `options:
   --seconds S        length of a round (default 1)
   --only WORDS       sections or loads to run, by commas: rates, ends, waits, memory, restart, or a load such as acquire-1@900
   --daemons WORDS    contenders, by commas: ${kinds.join(', ')}
-  --placement WHERE  processors of the daemon and the load generator: apart (default), together, free
+  --placement WHERE  processors of the daemon and the load generator: apart (default), together, free; SIGUSR1 is always free
   --files WHERE      lock files on disk (in TMPDIR; default) or in memory (/dev/shm)
   --json FILE        every figure
   --html FILE        the report as a page
