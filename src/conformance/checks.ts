@@ -3,6 +3,7 @@ import { type Check, type ExchangeCheck, slug } from './check.ts';
 import { readTranscripts } from './exchange/recording.ts';
 import type { Exchange } from './exchange/script.ts';
 import { families } from './exchanges.ts';
+import { cliChecks } from './groups/command-line/index.ts';
 import { clientLimits } from './groups/limits/clients.ts';
 import { sharedFiles } from './groups/lockspace/shared-files.ts';
 import { restartChecks } from './groups/restart/index.ts';
@@ -47,4 +48,11 @@ const recorded: readonly ExchangeCheck[] = families.flatMap(([group, members]) =
   }),
 );
 
-export const checks: readonly Check[] = [...recorded, ...peerChecks, ...sharedFiles, ...clientLimits, ...restartChecks];
+export const checks: readonly Check[] = [
+  ...recorded,
+  ...peerChecks,
+  ...sharedFiles,
+  ...clientLimits,
+  ...restartChecks,
+  ...cliChecks,
+];

@@ -1,5 +1,5 @@
 /** Command lines, configuration files and circumstances in which both daemons are started. */
-import recorded from '../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
+import recorded from '../../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
 export interface CliCase {
   readonly name: string;

@@ -1,0 +1,47 @@
+/** The group command-line: options, configuration files and circumstances of the start. */
+import assert from 'node:assert/strict';
+import { Skipped, slug, type WrittenCheck } from '../../check.ts';
+import { type CliCase, cliCases } from './cases.ts';
+import { idleChecks } from './idle.ts';
+import { readOutcomes } from './recording.ts';
+import { Starter } from './starter.ts';
+
+const promises: readonly (readonly [RegExp, string])[] = [
+  [/^configuration /, 'Such a configuration is taken, or refused with this complaint.'],
+  [/^session/, 'An ordinary user gets a session daemon: these are its paths, messages and exit status.'],
+  [/^LIBVIRT_/, 'The environment sets the log, and wins over the configuration.'],
+  [/^-d/, 'Daemonized it says so in its exit status when it serves or fails, logs and removes what it should.'],
+  [/^-|^operand/, 'Such a command line is understood or refused, with these words and this exit status.'],
+  [/^/, 'In such circumstances it serves or refuses to, with these words, files and exit status.'],
+];
+
+function cliCheck(one: CliCase): WrittenCheck {
+  return {
+    name: nameOf(one),
+    group: 'command-line',
+    promise: promises.find(([pattern]) => pattern.test(one.name))?.[1] ?? '',
+    rootOnly: 'takes the paths of the system',
+    run: async (bench) => {
+      const expected = readOutcomes(bench.generation).get(one.name);
+      if (expected === undefined) throw new Skipped('was not recorded');
+      const { place, program } = bench;
+      await bench.subject.kill();
+      const starter = new Starter(place, program, `libvirt_version = "${bench.generation}"\n`);
+      const seen = await starter.run(one);
+      for (const line of seen) bench.note(line);
+      assert.deepEqual(seen, expected);
+    },
+  };
+}
+
+const numbers = new Map<string, number>();
+
+/** Several cases differ in what a name has no letters for: those are counted. */
+function nameOf({ name }: CliCase): string {
+  const end = slug(name.replace(/^-+/, (dashes) => (dashes.length > 1 ? 'option ' : 'letter ')));
+  const number = (numbers.get(end) ?? 0) + 1;
+  numbers.set(end, number);
+  return `command-line/${end}${number === 1 ? '' : `-${number}`}`;
+}
+
+export const cliChecks: readonly WrittenCheck[] = [...cliCases.map(cliCheck), ...idleChecks];
