@@ -4,6 +4,7 @@ import { readTranscripts } from './exchange/recording.ts';
 import type { Exchange } from './exchange/script.ts';
 import { families } from './exchanges.ts';
 import { cliChecks } from './groups/command-line/index.ts';
+import { inquireChecks } from './groups/inquire/index.ts';
 import { clientLimits } from './groups/limits/clients.ts';
 import { sharedFiles } from './groups/lockspace/shared-files.ts';
 import { restartChecks } from './groups/restart/index.ts';
@@ -55,4 +56,5 @@ export const checks: readonly Check[] = [
   ...clientLimits,
   ...restartChecks,
   ...cliChecks,
+  ...inquireChecks,
 ];

@@ -166,13 +166,15 @@ export const daemonMutants: readonly Mutant[] = [
   mutant('a bad run directory has another exit status', 'src/daemon/exit.ts', 'runDirectory: 2,', 'runDirectory: 3,', [
     'command-line/the-run-directory-is-a-file',
   ]),
-  mutant('a mistaken option has exit status 2', 'src/daemon/exit.ts', 'options: 1,', 'options: 2,', ['command-line/x']),
+  mutant('a mistaken option has exit status 2', 'src/daemon/exit.ts', 'options: 1,', 'options: 2,', [
+    'command-line/letter-x',
+  ]),
   mutant(
     '--help goes to standard output',
     'src/daemon/main.ts',
     'process.stderr.write(usageText(program, isPrivileged()));\n      process.exit(EXIT.ok);',
     'process.stdout.write(usageText(program, isPrivileged()));\n      process.exit(EXIT.ok);',
-    ['command-line/help'],
+    ['command-line/option-help'],
   ),
   mutant(
     'a lock does not keep an idle daemon',

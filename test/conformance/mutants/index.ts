@@ -1,5 +1,5 @@
 /** All mutants. */
-import { adminMutants, restartMutants } from './daemon.ts';
+import { adminMutants, daemonMutants, inquireMutants, restartMutants } from './daemon.ts';
 import { lockMutants } from './locks.ts';
 import type { Mutant } from './mutant.ts';
 import { ownerMutants } from './owners.ts';
@@ -11,4 +11,6 @@ export const mutants: readonly Mutant[] = [
   ...wireMutants,
   ...adminMutants,
   ...restartMutants,
+  ...daemonMutants,
+  ...inquireMutants,
 ];

@@ -9,6 +9,7 @@ import {
   renameSync,
   symlinkSync,
 } from 'node:fs';
+import os from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Place } from '../../lab/place.ts';
 import { ordinaryUser } from '../../lab/private-root.ts';
@@ -49,6 +50,12 @@ function socketsOf(pid: number): Set<string> {
     }
   }
   return inodes;
+}
+
+/** Whether a process has a handler for SIGTERM. */
+function catchesTerm(pid: number): boolean {
+  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
+  return (BigInt(`0x${caught}`) & (1n << BigInt(os.constants.signals.SIGTERM - 1))) !== 0n;
 }
 
 /** Nothing else may run at the place: what is below /run is removed between cases. */
@@ -127,6 +134,8 @@ export class Starter {
     const sockets = ['/run/libvirt', join(ordinaryUser.runtime, 'libvirt'), join(ordinaryUser.home, '.cache/libvirt')];
     await eventually('the daemon serves or ends', () => {
       if (running.finished !== undefined) return true;
+      // C listens a moment before it would hear that it is to end.
+      if (!catchesTerm(running.pid)) return false;
       const listening = readFileSync(`/proc/${running.pid}/net/unix`, 'latin1');
       const inodes = socketsOf(running.pid);
       return listening
@@ -158,9 +167,13 @@ export class Starter {
         const path = `${directory}/${entry.name}`;
         return [path, ...(entry.isDirectory() ? walk(path) : [])];
       });
-    return walk('/run')
-      .map((path) => `${what}: ${lstatSync(this.#place.outside(path)).mode.toString(8)} ${path}`)
-      .sort();
+    return (
+      walk('/run')
+        // What umount leaves there is its own.
+        .filter((path) => path !== '/run/mount')
+        .map((path) => `${what}: ${lstatSync(this.#place.outside(path)).mode.toString(8)} ${path}`)
+        .sort()
+    );
   }
 
   async #shell(script: string): Promise<void> {

@@ -4,6 +4,7 @@ import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Bench } from '../../bench.ts';
 import { slug, type WrittenCheck } from '../../check.ts';
+import type { Place } from '../../lab/place.ts';
 import { adminProgram, encode, keepaliveProgram, lock } from '../../lab/wire.ts';
 
 /** Sends the bytes in hexadecimal to the socket and prints what is answered until the end. In Perl, which every Debian has. */
@@ -18,20 +19,20 @@ const ask = `
   print $n ? 'answered' : 'closed';
 `;
 
-/** What another user, whom the socket's mode does not keep out, gets for an answer. */
-async function othersAnswer(
-  bench: Bench,
-  socket: 'virtlockd-sock' | 'virtlockd-admin-sock',
-  call: Uint8Array,
-): Promise<string> {
-  const { place } = bench;
-  await bench.start();
-  const path = join(place.sockets, socket);
-  chmodSync(place.outside(path), 0o777);
+/** What another user, whom the socket's mode does not keep out, gets for an answer: `closed`, `answered` or `nothing`. */
+export async function otherUserHears(place: Place, path: string, call: Uint8Array): Promise<string> {
   const hex = Buffer.from(call).toString('hex');
   const { stdout, stderr } = await place.run('/usr/bin/perl', ['-e', ask, path, hex], { ordinary: true });
   assert.equal(stderr, '');
   return stdout;
+}
+
+async function othersAnswer(bench: Bench, socket: string, call: Uint8Array): Promise<string> {
+  const { place } = bench;
+  await bench.start();
+  const path = join(place.sockets, socket);
+  chmodSync(place.outside(path), 0o777);
+  return otherUserHears(place, path, call);
 }
 
 function peerCheck(title: string, promise: string, run: (bench: Bench) => Promise<void>): WrittenCheck {
