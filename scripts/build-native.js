@@ -47,16 +47,17 @@ function build(directory, output, sources) {
 
 const posix = path.join(root, 'src', 'posix');
 const release = path.join(posix, 'build', 'Release');
-build(posix, path.join(release, 'client.node'), [
+build(posix, path.join(release, 'relay.node'), [
   path.join(posix, 'addon.c'),
   path.join(posix, 'binding.gyp'),
   path.join(root, 'src', 'fuzz', 'client.c'),
+  path.join(root, 'src', 'trace', 'relay.c'),
 ]);
 build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsExt, 'fs-ext.cc')]);
 
 const dist = path.join(root, 'dist');
 mkdirSync(dist, { recursive: true });
-for (const name of ['posix.node', 'client.node']) {
+for (const name of ['posix.node', 'client.node', 'relay.node']) {
   const target = path.join(dist, name);
   // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
   copyFileSync(path.join(release, name), `${target}.new`);

@@ -1,0 +1,27 @@
+/** Who is at the other end. */
+import { readFileSync } from 'node:fs';
+import type { Peer, Stamp } from './events.ts';
+import { relay } from './relay.ts';
+
+export const NOBODY: Peer = { pid: -1, uid: -1, gid: -1, program: '' };
+
+/** The name of a process, as ps shows it; empty when there is none of that pid here. */
+export function programOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
+  } catch {
+    return '';
+  }
+}
+
+/** The process that connected a socket. */
+export function peerOf(fd: number): Peer {
+  const out = new Int32Array(3);
+  relay().peerOf(fd, out);
+  const [pid = -1, uid = -1, gid = -1] = out;
+  return { pid, uid: uid >>> 0, gid: gid >>> 0, program: programOf(pid) };
+}
+
+export function now(): Stamp {
+  return { micros: (performance.timeOrigin + performance.now()) * 1000, isAbsolute: true };
+}
