@@ -67,5 +67,5 @@ await withDaemon(async (sockets) => {
   const commands = ['who /', 'list --json', 'status'].map((command) => `--connect ${sockets} ${command}`);
   await program('src/lockctl/main.ts', 'virt-lockctl', 'start-lockctl.cjs', commands);
 });
-await program('src/trace/main.ts', 'virtlockd-trace', 'start-trace.cjs', ['--strace', '/dev/null']);
+await program('src/trace/main.ts', 'virtlockd-trace', 'start-trace.cjs', ['--strace /dev/null']);
 await buildClient();

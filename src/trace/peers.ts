@@ -23,5 +23,5 @@ export function peerOf(fd: number): Peer {
 }
 
 export function now(): Stamp {
-  return { micros: (performance.timeOrigin + performance.now()) * 1000, isAbsolute: true };
+  return { micros: Math.floor((performance.timeOrigin + performance.now()) * 1000), isAbsolute: true };
 }

@@ -1,7 +1,6 @@
 /** The typed face of relay.c. Functions return the result of their call, or a negative errno. */
-import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
-import { installRoot } from '../posix/root.ts';
+import { requireFromRoot } from '../posix/root.ts';
 
 /** The most descriptors in one message, and one word before them for their number. */
 export const DESCRIPTOR_WORDS = 254;
@@ -47,10 +46,6 @@ let loaded: Relay | undefined;
 
 /** Loaded when first asked for: reading files needs none of it. */
 export function relay(): Relay {
-  if (loaded === undefined) {
-    const module = { exports: {} };
-    process.dlopen(module, path.join(installRoot, 'dist', 'relay.node'));
-    loaded = module.exports as Relay;
-  }
+  loaded ??= requireFromRoot('./dist/relay.node') as Relay;
   return loaded;
 }

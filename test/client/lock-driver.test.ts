@@ -110,8 +110,8 @@ for (const generation of generations) {
         }),
         resumed.slice(-1),
       );
-      const { inquire }: { inquire: () => unknown } = manager;
-      assert.equal(inquire(), undefined);
+      const view: { inquire(): unknown } = manager;
+      assert.equal(view.inquire(), undefined);
     };
 
     it('leases and disks, plain, shared and read-only', async () => {
