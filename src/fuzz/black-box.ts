@@ -1,65 +1,65 @@
 /** A real daemon, of this project or C, in a lab of its own. */
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type LockDaemon, programOf, startDaemon } from '../../test/lab/daemon.ts';
 import type { DaemonKind } from '../../test/lab/requirements.ts';
-import { client } from './client.ts';
-import { encodeCall } from './steps.ts';
+import { parseVersion } from '../rpc/dialect.ts';
+import { SocketLink } from './link.ts';
+import type { Beginning, Model } from './model.ts';
+import { Words } from './model-wire.ts';
+import { type Call, type Json, type ServerName, serverNames } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { wipe } from './world.ts';
 
-const { EAGAIN } = os.constants.errno;
 const RESTART_MOST_MS = 15_000;
-const into = Buffer.alloc(256 * 1024);
+const CLIENTS_MOST = 2000;
+/** Ids go on from here, so that they are the same for daemons that took longer to start. */
+const FIRST_ID = 64;
+const STRING_MOST = 4_194_304;
+/** No process has it. */
+const STANDING_PID = 5_000_009;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/** A directory in memory where there is such a place: a run makes and removes many files. */
+export function memoryDirectory(): string {
+  for (const parent of ['/dev/shm', tmpdir()]) {
+    try {
+      return mkdtempSync(join(parent, 'virtlockd-fuzz-'));
+    } catch {
+      continue;
+    }
+  }
+  throw new Error('no directory for temporary files');
+}
 
 function sleep(ms: number): void {
   Atomics.wait(sleeper, 0, 0, ms);
-}
-
-class SocketLink implements Link {
-  private readonly fd: number;
-  private readonly patience: number;
-
-  constructor(fd: number, patience: number) {
-    this.fd = fd;
-    this.patience = patience;
-  }
-
-  send(bytes: Buffer, descriptors: number): void {
-    client.send(this.fd, bytes, Array<number>(descriptors).fill(0), this.patience);
-  }
-
-  receive(limit: number): Buffer | 'closed' | null {
-    const got = client.receive(this.fd, into, 0, limit);
-    if (got > 0) return Buffer.from(into.subarray(0, got));
-    return got === -EAGAIN ? null : 'closed';
-  }
-
-  finish(): void {
-    client.finish(this.fd);
-  }
-
-  close(): void {
-    client.close(this.fd);
-  }
 }
 
 export class BlackBox implements Target {
   readonly name: string;
   readonly peer = process.pid;
   readonly patience = 3000;
+  isSpoilt = false;
   private readonly kind: DaemonKind;
   private readonly speaking: string;
   private daemon: LockDaemon | undefined;
+  private work: string | undefined;
   private lockspaces = new Set<string>();
+  /** A connection to each server that stays: to undo what a run leaves, and to ask when nobody else can. */
+  private standing: { readonly virtlockd: SocketLink; readonly admin: SocketLink } | undefined;
+  private readonly nextId = { virtlockd: 0, admin: 0 };
+  /** Ids of connections that this run and the one before it made. */
+  private lately: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
+  private before: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
+  private outputs = '';
 
   /** @param speaking the version whose dialect ours speaks */
   constructor(kind: DaemonKind, speaking = '12.8.0') {
     this.kind = kind;
-    this.speaking = speaking;
+    this.speaking = kind === 'ours' ? speaking : kind;
     this.name = kind;
   }
 
@@ -69,7 +69,20 @@ export class BlackBox implements Target {
   }
 
   get base(): string {
-    return join(this.running.lab.directory, 'w');
+    return this.work ?? '';
+  }
+
+  get beginning(): Beginning {
+    const { standing, before } = this;
+    const stands = (name: ServerName): number[] => (standing === undefined ? [] : [standing[name].client]);
+    return {
+      version: parseVersion(this.speaking) ?? 0,
+      inquires: this.kind === 'ours',
+      noticesAtOnce: false,
+      maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
+      standing: { virtlockd: stands('virtlockd'), admin: stands('admin') },
+      leaving: before,
+    };
   }
 
   get pid(): number {
@@ -82,35 +95,105 @@ export class BlackBox implements Target {
 
   async reset(): Promise<void> {
     await this.stop();
-    // Its working directory is where a run's files are; the path does not exist before the lab does.
-    const script = 'mkdir -p "$1"/w; cd "$1"/w && exec "$2"';
+    const work = memoryDirectory();
+    this.work = work;
+    // Its working directory is where a run's files are.
+    const script = 'cd "$1" && exec "$2"';
     const { Lab } = await import('../../test/lab/root.ts');
-    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind);
+    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind, [work]);
     const dialect = this.kind === 'ours' ? `libvirt_version = "${this.speaking}"\n` : '';
-    const configuration = `max_clients = 2000\n${dialect}`;
+    const configuration = `max_clients = ${CLIENTS_MOST}\nadmin_max_clients = ${CLIENTS_MOST}\n${dialect}`;
     this.daemon = await startDaemon(this.kind, {
       lab,
       configuration,
       program: '/bin/sh',
-      args: ['-c', script, 'sh', lab.directory, programOf(this.kind)],
+      args: ['-c', script, 'sh', work, programOf(this.kind)],
     });
     mkdirSync(this.base, { recursive: true });
     this.lockspaces = new Set();
+    this.lately = { virtlockd: [], admin: [] };
+    this.before = { virtlockd: [], admin: [] };
+    this.isSpoilt = false;
     // C answers the first connections of its life oddly while it is still starting.
     await pause(this.kind === 'ours' ? 0 : 200);
+    this.stand();
+  }
+
+  /** Makes the connections that stay, and learns by which ids the daemon knows them. */
+  private stand(): void {
+    const { socket, adminSocket } = this.running;
+    const admin = SocketLink.open(adminSocket, 0, this.patience);
+    if (admin === null) throw new Error(`${this.kind} takes no admin client`);
+    const newest = (name: ServerName): number => {
+      const args = { server: { name }, needResults: 1, flags: 0 };
+      const [reply] = admin.ask([{ program: 'admin', call: 'listClients', args }]);
+      const words = new Words(reply ?? Buffer.alloc(0), 28);
+      const ids = words.list(STRING_MOST, () => {
+        words.text(STRING_MOST);
+        const id = Number(words.wide());
+        words.wide();
+        words.word();
+        return id;
+      });
+      return Math.max(...ids);
+    };
+    this.nextId.admin = newest('admin') + 1;
+    const first = SocketLink.open(socket, 0, this.patience);
+    first?.ping();
+    this.nextId.virtlockd = newest('virtlockd') + 1;
+    first?.close();
+    for (const name of serverNames) while (this.nextId[name] < FIRST_ID) this.connect(name)?.close();
+    const virtlockd = this.connect('virtlockd');
+    const standing = this.connect('admin');
+    admin.close();
+    if (virtlockd === null || standing === null) throw new Error(`${this.kind} takes no client`);
+    virtlockd.ask([register(STANDING_PID)]);
+    const [reply] = standing.ask([{ program: 'admin', call: 'getLogOutputs', args: { flags: 0 } }]);
+    this.outputs = new Words(reply ?? Buffer.alloc(0), 28).text(STRING_MOST);
+    this.standing = { virtlockd, admin: standing };
+    this.before = { virtlockd: [], admin: [] };
+    this.lately = { virtlockd: [], admin: [] };
+  }
+
+  private connect(name: ServerName): SocketLink | null {
+    const { socket, adminSocket } = this.running;
+    const link = SocketLink.open(name === 'admin' ? adminSocket : socket, this.nextId[name], this.patience);
+    if (link !== null) this.lately[name].push(this.nextId[name]++);
+    return link;
   }
 
   async stop(): Promise<void> {
-    const { daemon } = this;
+    const { daemon, work, standing } = this;
     this.daemon = undefined;
-    if (daemon === undefined) return;
-    await daemon.stop('SIGKILL');
-    await daemon.lab.close();
+    this.work = undefined;
+    this.standing = undefined;
+    standing?.virtlockd.close();
+    standing?.admin.close();
+    if (daemon !== undefined) {
+      await daemon.stop('SIGKILL');
+      await daemon.lab.close();
+    }
+    if (work !== undefined) rmSync(work, { recursive: true, force: true });
   }
 
-  open(): Link | null {
-    const fd = client.connect(this.running.socket);
-    return fd < 0 ? null : new SocketLink(fd, this.patience);
+  open(server: ServerName): Link | null {
+    return this.connect(server);
+  }
+
+  answers(anew: boolean): boolean {
+    if (!anew) return this.standing?.virtlockd.ping() ?? false;
+    const link = this.connect('virtlockd');
+    const answered = link?.ping() ?? false;
+    link?.close();
+    return answered;
+  }
+
+  pause(ms: number): void {
+    sleep(ms);
+  }
+
+  flushEvents(): boolean {
+    return false;
   }
 
   restart(): string | null {
@@ -155,24 +238,43 @@ export class BlackBox implements Target {
     return Number(resident) * 4096;
   }
 
-  settle(held: Parameters<Target['settle']>[0], lockspaces: readonly string[]): void {
-    if (held.length > 0) this.release(held);
-    this.lockspaces = new Set(lockspaces);
+  settle(model: Model): void {
+    this.before = this.lately;
+    this.lately = { virtlockd: [], admin: [] };
+    this.lockspaces = new Set(model.lockspaces.keys());
     wipe(this.base);
-  }
-
-  private release(held: Parameters<Target['settle']>[0]): void {
-    const link = this.open();
-    if (link === null) return;
-    for (const { lockspace: path, name, owners } of held) {
+    const { standing } = this;
+    if (standing === undefined) return;
+    const releases: Call[] = [];
+    for (const { lockspace: path, name, owners } of model.held()) {
       for (const pid of owners) {
-        const owner = { uuid: '00'.repeat(16), name: '', id: 1, pid };
-        link.send(encodeCall('register', { owner, flags: 0 }, 1, '~'), 0);
-        link.receive(this.patience);
-        link.send(encodeCall('releaseResource', { path, name, flags: 0 }, 1, '~'), 0);
-        link.receive(this.patience);
+        releases.push(register(pid), { call: 'releaseResource', args: { path, name, flags: 0 } });
       }
     }
-    link.close();
+    if (releases.length > 0 && standing.virtlockd.ask(releases).length < releases.length) this.isSpoilt = true;
+    if (!model.admin.touched) return;
+    const undone = restorations(this.outputs);
+    const replies = standing.admin.ask(undone);
+    if (replies.length < undone.length || replies.some((reply) => reply.readUInt32BE(24) !== 0)) this.isSpoilt = true;
   }
+}
+
+function register(pid: number): Call {
+  return { call: 'register', args: { owner: { uuid: '00'.repeat(16), name: '', id: 1, pid }, flags: 0 } };
+}
+
+/** The calls that bring back what the admin program can change. */
+function restorations(outputs: string): Call[] {
+  const uint = (field: string, value: number): Json => ({ field, value: { type: 2, value } });
+  const limits = [uint('nclients_max', CLIENTS_MOST), uint('nclients_unauth_max', CLIENTS_MOST)];
+  const call = (name: string, args: Json): Call => ({ program: 'admin', call: name, args });
+  return [
+    ...serverNames.flatMap((name) => [
+      call('setClientLimits', { server: { name }, params: limits, flags: 0 }),
+      call('setThreadPool', { server: { name }, params: [uint('prioWorkers', 0)], flags: 0 }),
+    ]),
+    call('setTimeout', { seconds: 0, flags: 0 }),
+    call('setLogFilters', { setting: null, flags: 0 }),
+    call('setLogOutputs', { setting: outputs, flags: 0 }),
+  ];
 }

@@ -1,16 +1,28 @@
 /** Runs a sequence against a target and judges what comes back. */
 import { lstatSync, mkdirSync } from 'node:fs';
 import { locksOf } from '../../test/lab/observe.ts';
+import { editMessage, encodeCall, type Resolve } from './encode.ts';
 import { Model } from './model.ts';
-import { type Expected, mismatch } from './model-wire.ts';
-import { encodeCall, encodeEdited, type Sequence, type Step } from './steps.ts';
+import type { Connection } from './model-state.ts';
+import { countEvent, filterOfStep, isEvent, judgeList, type Page, parsePage } from './model-inquire.ts';
+import { type Expected, mismatch, Words } from './model-wire.ts';
+import type { Call, ListName, Sequence, ServerName, Step } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { changeFiles, listing } from './world.ts';
 
 /** What a judge found wrong. */
 export interface Problem {
   readonly judge:
-    'alive' | 'reply' | 'answers-others' | 'files' | 'locks' | 'descriptors' | 'memory' | 'restart' | 'exception';
+    | 'alive'
+    | 'reply'
+    | 'answers-others'
+    | 'files'
+    | 'locks'
+    | 'events'
+    | 'descriptors'
+    | 'memory'
+    | 'restart'
+    | 'exception';
   readonly step: number;
   readonly detail: string;
 }
@@ -26,12 +38,20 @@ export interface Outcome {
 export interface ExecuteOptions {
   /** Whether replies are judged by the model; else it only says how many are to come. */
   readonly judged: boolean;
-  /** Also compare the kernel's locks with the model. */
-  readonly checkLocks: boolean;
+  /** Also what takes long: the kernel's locks, a new connection, all the events. */
+  readonly thorough: boolean;
 }
 
 /** How often the kernel's table is read before a lock counts as missing. */
 const LOCK_READINGS = 20;
+/** Pages after which a list is taken to have no end. */
+const PAGES_MOST = 400;
+/** Calls that are gathered at most. */
+const GATHERED_MOST = 32;
+/** How long a real daemon may take with its events, in ms. */
+const EVENTS_PATIENCE = 1000;
+const NOTHING = Buffer.alloc(0);
+const SUCCESS = 0;
 
 /** Thrown where a judge objects. */
 export class Failure extends Error {
@@ -49,13 +69,18 @@ function runDirectory(number: number): string {
 
 interface Open {
   readonly link: Link;
+  /** As the model has it. */
+  readonly connection: Connection;
   received: Buffer;
   ended: boolean;
+  /** The newest reply, and the cursor that the newest page ended with. */
+  last: Buffer;
+  cursor: bigint;
 }
 
 /** One run: a model and a daemon side by side. */
 export class Run {
-  readonly model = new Model();
+  readonly model: Model;
   readonly transcript: string[] = [];
   calls = 0;
   private readonly target: Target;
@@ -64,6 +89,10 @@ export class Run {
   private readonly directory: string;
   private serial = 0;
   private at = 0;
+  private gathers = false;
+  /** Calls that are still to be sent, and on which connection. */
+  private gathered: Buffer[] = [];
+  private gatheredOn = 0;
 
   /** @param number tells this run's directory from those of others that the same daemon has seen */
   constructor(target: Target, options: ExecuteOptions, number: number) {
@@ -71,6 +100,7 @@ export class Run {
     this.target = target;
     this.options = options;
     this.directory = directory;
+    this.model = new Model(target.beginning);
     mkdirSync(`${target.base}/${directory}`, 0o700);
     this.model.tree.makeDirectories(directory);
     for (const path of target.known) this.model.lockspaces.set(path, new Map());
@@ -82,6 +112,7 @@ export class Run {
       this.step(step);
     }
     this.at = steps.length;
+    this.flush();
     this.judgeEnd();
   }
 
@@ -93,12 +124,7 @@ export class Run {
     }
     this.links.clear();
     if (this.target.death() !== null) return;
-    const held = [...this.model.held()].map(({ lockspace, name, owners }) => ({
-      lockspace,
-      name,
-      owners: [...owners],
-    }));
-    this.target.settle(held, [...this.model.lockspaces.keys()]);
+    this.target.settle(this.model);
   }
 
   private fail(judge: Problem['judge'], detail: string): never {
@@ -107,27 +133,35 @@ export class Run {
 
   /** @throws Failure */
   step(step: Step): void {
+    if (step.op === 'call' && step.edit === undefined) {
+      this.call(step.on, [step]);
+      return;
+    }
+    this.flush();
     switch (step.op) {
-      case 'open':
-        this.open(step.on);
+      case 'gather':
+        this.gathers = true;
         break;
-      case 'call': {
-        const { on, call, args, edit } = step;
-        const serial = ++this.serial;
-        if (edit === undefined) this.send(on, encodeCall(call, args, serial, this.directory), 0);
-        else {
-          for (const { bytes, descriptors } of encodeEdited(call, args, serial, this.directory, edit)) {
-            this.send(on, bytes, descriptors);
-          }
+      case 'open':
+        this.open(step.on, step.to ?? 'virtlockd');
+        break;
+      case 'call':
+        for (const [index, { bytes, descriptors }] of editMessage(
+          this.encode(step.on, step),
+          step.edit ?? {},
+        ).entries()) {
+          if (index > 0 && step.edit?.pause !== undefined) this.target.pause(step.edit.pause);
+          this.send(step.on, bytes, descriptors);
         }
         break;
-      }
       case 'burst':
-        this.send(
-          step.on,
-          Buffer.concat(step.calls.map(({ call, args }) => encodeCall(call, args, ++this.serial, this.directory))),
-          0,
-        );
+        this.send(step.on, Buffer.concat(step.calls.map((call) => this.encode(step.on, call))), 0);
+        break;
+      case 'reset':
+        this.reset(step.on, Buffer.concat(step.calls.map((call) => this.encode(step.on, call))));
+        break;
+      case 'walk':
+        this.walk(step);
         break;
       case 'raw':
         this.send(step.on, Buffer.from(step.hex, 'hex'), 0);
@@ -150,12 +184,39 @@ export class Run {
     }
   }
 
-  private open(id: number): void {
+  private encode(on: number, call: Call): Buffer {
+    const resolve: Resolve = (text) => {
+      if (text === '@') return this.links.get(on)?.cursor ?? 0n;
+      if (text.startsWith('#')) return BigInt(this.links.get(Number(text.slice(1)))?.link.client ?? 0);
+      return BigInt(text);
+    };
+    return encodeCall(call, ++this.serial, this.directory, resolve);
+  }
+
+  /** Sends calls, or keeps them to be sent with those that follow. */
+  private call(on: number, calls: readonly Call[]): void {
+    if (this.gatheredOn !== on || this.gathered.length >= GATHERED_MOST) this.flush();
+    this.gatheredOn = on;
+    for (const call of calls) this.gathered.push(this.encode(on, call));
+    if (!this.gathers) this.flush();
+  }
+
+  private flush(): void {
+    const [first] = this.gathered;
+    if (first === undefined) return;
+    const bytes = this.gathered.length === 1 ? first : Buffer.concat(this.gathered);
+    this.gathered = [];
+    this.send(this.gatheredOn, bytes, 0);
+  }
+
+  private open(id: number, server: ServerName): void {
     this.close(id);
-    const link = this.target.open();
+    // It would wait in the backlog for somebody to leave.
+    if (this.model.isFull(server)) return;
+    const link = this.target.open(server);
     if (link === null) this.fail('answers-others', this.target.death() ?? 'no connection can be made');
-    this.links.set(id, { link, received: Buffer.alloc(0), ended: false });
-    this.model.open(id, this.target.peer);
+    const connection = this.model.open(id, this.target.peer, server, link.client);
+    this.links.set(id, { link, connection, received: NOTHING, ended: false, last: NOTHING, cursor: 0n });
   }
 
   private close(id: number): void {
@@ -181,45 +242,105 @@ export class Run {
     open.link.send(bytes, descriptors);
     this.calls += expected.length;
     for (const one of expected) this.expect(open, one);
+    this.expectEnds();
     if (this.target.patience === 0) this.expectSilence(open);
+  }
+
+  /** Those whose connections the daemon was told to end. */
+  private expectEnds(): void {
+    for (const id of this.model.ended.splice(0)) {
+      const open = this.links.get(id);
+      if (open !== undefined && !open.ended) this.expect(open, { kind: 'closed' });
+    }
+  }
+
+  /** Calls whose replies are not read. They change nothing that outlasts the connection, for nobody knows how many are served. */
+  private reset(id: number, bytes: Buffer): void {
+    const open = this.links.get(id);
+    // Behind half a message it would be something else.
+    if (open !== undefined && !open.ended && open.connection.stream.isEmpty) open.link.send(bytes, 0);
+    this.close(id);
+  }
+
+  private walk({ on, list, filter = {}, limit }: Extract<Step, { op: 'walk' }>): void {
+    const entries: string[] = [];
+    let cursor = 0n;
+    for (let pages = 0; pages < PAGES_MOST; pages++) {
+      const page = this.page(on, list, { filter, cursor: cursor.toString(), limit, flags: 0 });
+      if (page === null) return;
+      entries.push(...page.entries);
+      cursor = page.next;
+      if (cursor !== 0n) continue;
+      const wrong = judgeList(list, entries, this.model.knowledge, filterOfStep(filter, this.directory));
+      if (wrong !== null && this.options.judged) this.fail('reply', wrong);
+      return;
+    }
+    this.fail('reply', `a list of ${list} without an end`);
+  }
+
+  /** A page of a list; null when the answer is none. */
+  private page(on: number, list: ListName, args: Call['args']): Page | null {
+    const open = this.links.get(on);
+    if (open === undefined || open.ended) return null;
+    open.last = NOTHING;
+    this.send(on, this.encode(on, { program: 'inquire', call: list, args }), 0);
+    const { last } = open;
+    if (open.ended || last.length < 28 || last.readUInt32BE(24) !== SUCCESS) return null;
+    const page = parsePage(list, new Words(last, 28));
+    open.cursor = page.next;
+    return page;
   }
 
   /** In one process everything has come by now. */
   private expectSilence(open: Open): void {
     if (open.ended) return;
-    const more = open.link.receive(0);
+    const more = this.next(open, 0);
     if (more === 'closed') this.fail('reply', 'the connection was closed for no reason');
     if (more !== null || open.received.length > 0) this.fail('reply', 'more replies than calls');
   }
 
-  /** The next message, `closed`, or null when nothing comes. */
-  private next(open: Open): Buffer | 'closed' | null {
+  /** The next message that is no event, `closed`, or null when nothing comes. */
+  private next(open: Open, patience = this.target.patience): Buffer | 'closed' | null {
     for (;;) {
       const length = open.received.length < 4 ? Infinity : open.received.readUInt32BE(0);
       if (length < 28 || (length > 1 << 20 && length !== Infinity)) {
         this.fail('reply', `a reply with a length of ${length}`);
       }
-      if (open.received.length >= length) {
-        const message = open.received.subarray(0, length);
-        open.received = open.received.subarray(length);
-        return message;
-      }
-      const more = open.link.receive(this.target.patience);
-      if (more === null) return null;
-      if (more === 'closed') {
-        open.ended = true;
-        if (open.received.length > 0) this.fail('reply', `half a reply: ${open.received.toString('hex')}`);
-        return 'closed';
-      }
-      open.received = open.received.length === 0 ? more : Buffer.concat([open.received, more]);
+      const message = this.take(open, length, patience);
+      if (!Buffer.isBuffer(message)) return message;
+      if (message.length === 0) continue;
+      if (open.connection.server.name === 'virtlockd' || !isEvent(message)) return message;
+      this.event(open, message);
     }
+  }
+
+  /** So many bytes, or none of them yet. */
+  private take(open: Open, length: number, patience: number): Buffer | 'closed' | null {
+    if (open.received.length >= length) {
+      const bytes = open.received.subarray(0, length);
+      open.received = open.received.subarray(length);
+      return bytes;
+    }
+    const more = open.link.receive(patience);
+    if (more === null) return null;
+    if (more === 'closed') {
+      open.ended = true;
+      if (open.received.length > 0) this.fail('reply', `half a reply: ${open.received.toString('hex')}`);
+      return 'closed';
+    }
+    open.received = open.received.length === 0 ? more : Buffer.concat([open.received, more]);
+    return NOTHING;
+  }
+
+  private event(open: Open, message: Buffer): void {
+    const wrong = countEvent(message, open.connection.told);
+    if (wrong !== null) this.fail('events', wrong);
   }
 
   private expect(open: Open, expected: Expected): void {
     const got = this.next(open);
-    this.transcript.push(
-      got === null || got === 'closed' ? `${this.at}: ${got ?? 'nothing'}` : `${this.at}: ${got.toString('latin1')}`,
-    );
+    if (Buffer.isBuffer(got)) open.last = got;
+    this.transcript.push(`${this.at}: ${this.heard(got, expected)}`);
     if (got === null || (got === 'closed' && expected.kind !== 'closed')) {
       if (expected.kind === 'closed' && !this.options.judged) return;
       const death = this.target.death();
@@ -232,21 +353,40 @@ export class Run {
       open.ended = true;
       return;
     }
-    if (!this.options.judged) return;
-    const wrong = mismatch(got, expected);
+    if (!this.options.judged) {
+      this.tail(open, expected);
+      return;
+    }
+    const wrong = mismatch(got, expected) ?? this.tail(open, expected);
     if (wrong !== null) this.fail('reply', wrong);
+  }
+
+  /** A line for what came: what two daemons are compared by. */
+  private heard(got: Buffer | 'closed' | null, expected: Expected): string {
+    if (!Buffer.isBuffer(got)) return got ?? 'nothing';
+    const compared = 'compared' in expected ? (expected.compared ?? 'bytes') : 'bytes';
+    const status = got.readUInt32BE(24);
+    if (compared === 'nothing') return 'a reply';
+    return compared === 'status' && status === SUCCESS ? 'success' : got.toString('latin1');
+  }
+
+  /** The data bytes of a call's descriptors come back behind some errors. */
+  private tail(open: Open, expected: Expected): string | null {
+    let left = 'tail' in expected ? (expected.tail ?? 0) : 0;
+    while (left > 0) {
+      const got = this.take(open, 1, this.target.patience);
+      if (!Buffer.isBuffer(got)) return `${left} of the data bytes do not come back`;
+      if (got.length === 0) continue;
+      if (got[0] !== 0) return 'another byte than the data byte of a descriptor comes back';
+      left--;
+    }
+    return null;
   }
 
   /** Whether all is as the model has it. @throws Failure */
   judgeEnd(): void {
-    const probe = this.target.open();
-    if (probe === null) this.fail('answers-others', this.target.death() ?? 'no connection can be made');
-    const ping = Buffer.alloc(28);
-    for (const [index, word] of [28, 0x6b656570, 1, 1, 2, 0, 0].entries()) ping.writeUInt32BE(word, index * 4);
-    probe.send(ping, 0);
-    const pong = probe.receive(this.target.patience);
-    probe.close();
-    if (!Buffer.isBuffer(pong)) this.fail('answers-others', this.target.death() ?? 'a ping is not answered');
+    const anew = this.options.thorough && !this.model.isFull('virtlockd');
+    if (!this.target.answers(anew)) this.fail('answers-others', this.target.death() ?? 'a ping is not answered');
     if (!this.options.judged || this.model.lost) return;
 
     const expected = this.model.tree.listing();
@@ -254,7 +394,25 @@ export class Run {
     if (expected.join('\n') !== found.join('\n')) {
       this.fail('files', `found ${JSON.stringify(found)}, not ${JSON.stringify(expected)}`);
     }
-    if (this.options.checkLocks) this.judgeLocks();
+    this.judgeEvents();
+    if (this.options.thorough) this.judgeLocks();
+  }
+
+  /** Subscribers were told of every change. */
+  private judgeEvents(): void {
+    const subscribed = [...this.links.values()].filter(
+      ({ ended, connection }) => !ended && connection.subscription !== null,
+    );
+    if (subscribed.length === 0) return;
+    const patience = this.target.flushEvents() ? 0 : EVENTS_PATIENCE;
+    if (patience > 0 && !this.options.thorough) return;
+    for (const open of subscribed) {
+      const { subscription, told } = open.connection;
+      const isTold = (): boolean => told.acquired === subscription?.acquired && told.released === subscription.released;
+      if (patience === 0) this.expectSilence(open);
+      for (const until = performance.now() + patience; !isTold() && performance.now() < until;) this.next(open, 50);
+      if (!isTold()) this.fail('events', `${JSON.stringify(told)} was told, not ${JSON.stringify(subscription)}`);
+    }
   }
 
   /**

@@ -1,5 +1,5 @@
 /** The loop over sequences of calls: in this process guided by coverage, against a real daemon without. */
-import { Coverage } from './coverage.ts';
+import { branchesCovered } from './coverage.ts';
 import { execute, type Outcome, type Problem } from './execute.ts';
 import { kindOf } from './fuzz-inputs.ts';
 import { Generator } from './generate.ts';
@@ -11,11 +11,10 @@ import type { Sequence, Step } from './steps.ts';
 import { Store } from './store.ts';
 import type { Target } from './target.ts';
 
-/** Sequences between two looks at coverage, and the most when nothing new shows. */
+/** Sequences between two chances for others, such as the screen. */
 const BATCH = 16;
-const COVERAGE_MOST_APART = 64;
-/** The kernel's whole table is read for it, so not after every sequence. */
-const LOCKS_EVERY = 64;
+/** The kernel's whole table of locks is read for it, so not after every sequence. */
+const THOROUGH_EVERY = 128;
 /** Sequences between two counts of descriptors. */
 const COUNT_EVERY = 256;
 /** Sequences after which a real daemon is started afresh: it never forgets a lockspace. */
@@ -54,11 +53,11 @@ export class Trial {
   /** @param thorough all judges sit, also those that are too slow for every sequence */
   run(steps: Sequence, thorough = false): Outcome {
     const number = ++this.number;
-    const checkLocks = thorough || number % LOCKS_EVERY === 0;
+    const all = thorough || number % THOROUGH_EVERY === 0;
     const { target, other } = this;
-    if (other === undefined) return execute(steps, target, { judged: true, checkLocks }, number);
-    const one = execute(steps, target, { judged: false, checkLocks: false }, number);
-    const two = execute(steps, other, { judged: false, checkLocks: false }, number);
+    if (other === undefined) return execute(steps, target, { judged: true, thorough: all }, number);
+    const one = execute(steps, target, { judged: false, thorough: false }, number);
+    const two = execute(steps, other, { judged: false, thorough: false }, number);
     const problem = one.problem ?? two.problem ?? difference(one, two, [target.name, other.name]);
     return { ...one, problem };
   }
@@ -71,6 +70,10 @@ export class Trial {
   async stop(): Promise<void> {
     await this.target.stop();
     await this.other?.stop();
+  }
+
+  get isSpoilt(): boolean {
+    return this.target.isSpoilt || this.other?.isSpoilt === true;
   }
 
   get isAlive(): boolean {
@@ -99,7 +102,6 @@ function difference(one: Outcome, two: Outcome, names: readonly [string, string]
 export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Report> {
   const report = new Report(trial.name, options.seed, options.quiet);
   const inProcess = trial.target.patience === 0;
-  const coverage = inProcess && options.coverage ? new Coverage(options.root) : null;
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus: Sequence[] = store.load().map((content) => JSON.parse(content.toString()) as Sequence);
@@ -109,13 +111,16 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const generator = new Generator(random, {
     restarts: options.restarts,
     aliases: options.aliases,
-    restartOneIn: inProcess ? 1 : 30,
+    restartOneIn: inProcess ? 4 : 30,
+    programs: options.programs,
+    inProcess,
+    gathers: inProcess ? 2 : 4,
   });
 
   await trial.reset();
   trial.run([{ op: 'open', on: 0 }]);
   for (const steps of corpus) trial.run(steps);
-  coverage?.take();
+  let covered = branchesCovered();
   let descriptors = trial.target.descriptors();
   let memory = trial.target.memory();
 
@@ -144,22 +149,24 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
     report.found(`${problem.judge}: ${problem.detail.slice(0, 300)}`, findings.add(text, problem.judge, '.json'));
   };
 
-  let apart = 1;
-  let batchNumber = 0;
   while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < FINDINGS_MOST) {
-    const batch: Sequence[] = [];
     for (let i = 0; i < BATCH; i++) {
       const base = corpus.length > 0 && !random.oneIn(3) ? random.pick(corpus) : undefined;
       const steps = base === undefined ? generator.fresh() : generator.mutate(base, random.pick(corpus) ?? base);
-      batch.push(steps);
       const outcome = trial.run(steps);
       report.summary.runs += outcome.calls;
       report.summary.sequences++;
       if (outcome.problem !== null) await judge(steps, outcome.problem);
       else if (!inProcess && !trial.isAlive)
         await judge(steps, { judge: 'alive', step: -1, detail: 'dead afterwards' });
-      // Without coverage a corpus is of what was made lately.
-      if (coverage === null && random.oneIn(16)) {
+      if (inProcess) {
+        if (branchesCovered() > covered) {
+          covered = branchesCovered();
+          corpus.push(steps);
+          store.add(JSON.stringify(steps), 'calls', '.json');
+        }
+      } else if (random.oneIn(16)) {
+        // Without coverage a corpus is of what was made lately.
         corpus.push(steps);
         if (corpus.length > 256) corpus.shift();
       }
@@ -172,32 +179,14 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
         if (!inProcess && grown > MEMORY_GROWTH_MOST)
           await judge(steps, { judge: 'memory', step: -1, detail: `grown by ${grown} bytes` });
       }
-      if (!inProcess && sequences % FRESH_EVERY === 0) {
+      if (!inProcess && (trial.isSpoilt || sequences % FRESH_EVERY === 0)) {
         await trial.reset();
         trial.run([{ op: 'open', on: 0 }]);
         descriptors = trial.target.descriptors();
         memory = trial.target.memory();
       }
     }
-    if (coverage !== null && batchNumber++ % apart === 0) {
-      const mark = coverage.mark();
-      if (coverage.take() > 0) {
-        const seen = coverage.mark();
-        const before = corpus.length;
-        coverage.rewind(mark);
-        const runs = (from: number, to: number): void => {
-          for (const steps of batch.slice(from, to)) trial.run(steps);
-        };
-        for (const at of coverage.bisect(0, batch.length, runs)) {
-          const steps = batch[at] ?? [];
-          corpus.push(steps);
-          store.add(JSON.stringify(steps), 'calls', '.json');
-        }
-        coverage.restore(seen);
-        apart = corpus.length > before ? Math.max(1, apart >> 1) : Math.min(apart * 2, COVERAGE_MOST_APART);
-      } else apart = Math.min(apart * 2, COVERAGE_MOST_APART);
-      report.summary.coveredBlocks = coverage.blocks;
-    }
+    if (inProcess) report.summary.coveredBranches = covered;
     report.summary.corpus = corpus.length;
     report.show();
     await new Promise((resolve) => setImmediate(resolve));

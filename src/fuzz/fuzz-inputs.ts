@@ -1,5 +1,5 @@
 /** The loop over a target that takes bytes. */
-import { Coverage } from './coverage.ts';
+import { branchesCovered } from './coverage.ts';
 import { type InputTarget, mutateInput, tryInput, tryInputTimed } from './inputs.ts';
 import type { FuzzOptions } from './options.ts';
 import { Random } from './random.ts';
@@ -8,8 +8,12 @@ import { Report } from './report.ts';
 import { Store } from './store.ts';
 
 const EMPTY = Buffer.alloc(0);
-/** Coverage is looked at for every batch in the beginning, and then ever more rarely. */
-const COVERAGE_MOST_APART = 1024;
+const random = new Random(0);
+/** Batches between two chances for others, such as the screen. */
+const SHOW_EVERY = 8;
+
+/** Of a batch, in microseconds of the processor: some input in it may be slow. */
+const SLOW_BATCH_US = 400_000;
 
 /** What two complaints have in common when they have one cause. */
 export function kindOf(complaint: string): string {
@@ -31,7 +35,6 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
   const findings = new Store(options.findings);
   const corpus = [...target.seeds, ...store.load()];
   const kinds = new Map<string, number>();
-  const coverage = new Coverage(options.root);
 
   const judge = (input: Buffer, complaint: string): void => {
     const kind = kindOf(complaint);
@@ -59,58 +62,45 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     const complaint = tryInputTimed(target, input);
     if (complaint !== null) judge(input, complaint);
   }
-  coverage.take();
   const { batch: size } = target;
-  let apart = 1;
-  /** Made again from the same numbers rather than kept, for most inputs are looked at once. */
-  const make = (at: number): Buffer => {
-    const numbers = new Random(options.seed, at);
-    const base = numbers.pick(pool) ?? EMPTY;
-    return mutateInput(base, numbers.pick(pool) ?? base, target, numbers);
+  const { summary } = report;
+  /** Made from the number of the run, so that one can be made again. */
+  const make = (at: number, pool: readonly Buffer[]): Buffer => {
+    random.reset(options.seed, at);
+    const base = random.pick(pool) ?? EMPTY;
+    return mutateInput(base, random.pick(pool) ?? base, target, random);
   };
-  let pool = [...corpus];
-  for (let batch = 0; !options.enough(report.summary.runs, report.seconds); batch++) {
-    const start = report.summary.runs;
+  let covered = branchesCovered();
+  for (let batch = 0; !options.enough(summary.runs, report.seconds); batch++) {
+    const start = summary.runs;
+    const pool = [...corpus];
     const cpu = process.cpuUsage();
     for (let at = start; at < start + size; at++) {
-      const input = make(at);
+      const input = make(at, pool);
       const complaint = tryInput(target, input);
       if (complaint !== null) judge(Buffer.from(input), complaint);
+      if (branchesCovered() === covered) continue;
+      covered = branchesCovered();
+      const kept = Buffer.from(input);
+      corpus.push(kept);
+      store.add(kept, target.name, '');
     }
-    report.summary.runs += size;
+    summary.runs += size;
     // A slow input shows in its batch; then each is looked at.
-    if (process.cpuUsage(cpu).user > 400_000) {
+    if (process.cpuUsage(cpu).user > SLOW_BATCH_US) {
       for (let at = start; at < start + size; at++) {
-        const input = Buffer.from(make(at));
+        const input = Buffer.from(make(at, pool));
         const complaint = tryInputTimed(target, input);
         if (complaint !== null) judge(input, complaint);
       }
     }
-    if (batch % apart === 0) {
-      const mark = coverage.mark();
-      if (coverage.take() > 0) {
-        const seen = coverage.mark();
-        const before = corpus.length;
-        coverage.rewind(mark);
-        const runs = (from: number, to: number): void => {
-          for (let at = from; at < to; at++) tryInput(target, make(at));
-        };
-        for (const at of coverage.bisect(start, start + size, runs)) {
-          const input = Buffer.from(make(at));
-          corpus.push(input);
-          store.add(input, target.name, '');
-        }
-        pool = [...corpus];
-        coverage.restore(seen);
-        apart = corpus.length > before ? Math.max(1, apart >> 1) : Math.min(apart * 2, COVERAGE_MOST_APART);
-      } else apart = Math.min(apart * 2, COVERAGE_MOST_APART);
-      report.summary.coveredBlocks = coverage.blocks;
-      report.summary.corpus = corpus.length;
-    }
-    if (batch % 8 === 0 || apart === 1) {
-      report.show();
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+    if (batch % SHOW_EVERY !== 0) continue;
+    summary.coveredBranches = covered;
+    summary.corpus = corpus.length;
+    report.show();
+    await new Promise((resolve) => setImmediate(resolve));
   }
+  summary.coveredBranches = covered;
+  summary.corpus = corpus.length;
   return report;
 }

@@ -14,6 +14,8 @@ import { captureState } from '../restart/capture.ts';
 import { formatDocument } from '../restart/document.ts';
 import { parseDocument, parseJson } from '../restart/parse.ts';
 import { client } from './client.ts';
+import type { Beginning, Model } from './model.ts';
+import type { ServerName } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { wipe } from './world.ts';
 
@@ -23,29 +25,63 @@ const PEER = 5_000_001;
 
 const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
+const NOBODY = { virtlockd: [], admin: [] } as const;
+const VERSION = 12_008_000;
+const CLIENTS_MOST = 1000;
+/** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
+const FRESH_EVERY = 1024;
+const LOGGED_EVERY = 32;
+/** When less than this comes at once, nothing waits for room in the socket. */
+const SHORT = 32 * 1024;
+const NO_OUTPUTS = ' ';
+const LOGGED = '1:file:/dev/null';
 
 class InProcessLink implements Link {
+  readonly client: number;
   private readonly connection: Connection;
   private readonly fd: number;
+  private readonly settled: () => void;
+  private readonly hasEvents: boolean;
+  /** All that was sent has been read. */
+  private drained = true;
 
-  constructor(connection: Connection, fd: number) {
+  /**
+   * @param hasEvents something may come that nobody asked for
+   * @param settled called when the daemon may have something to finish
+   */
+  constructor(connection: Connection, fd: number, hasEvents: boolean, settled: () => void) {
+    this.client = connection.id;
     this.connection = connection;
     this.fd = fd;
+    this.hasEvents = hasEvents;
+    this.settled = settled;
   }
 
   send(bytes: Buffer, descriptors: number): void {
+    this.drained = false;
     if (this.connection.isOpen) this.connection.onRead(bytes, 0, bytes.length, descriptors > 0);
     outbox.send();
   }
 
   receive(): Buffer | 'closed' | null {
-    const got = client.receive(this.fd, into, 0, 0);
-    if (got > 0) return Buffer.from(into.subarray(0, got));
-    return got === -EAGAIN ? null : 'closed';
+    if (this.drained && !this.hasEvents && this.connection.isOpen) return null;
+    for (;;) {
+      const got = client.receive(this.fd, into, 0, 0);
+      if (got > 0) {
+        this.drained = got < SHORT;
+        return Buffer.from(into.subarray(0, got));
+      }
+      if (got !== -EAGAIN) return 'closed';
+      this.drained = true;
+      // A reply for which there was no room: there is now.
+      if (!this.connection.isOpen || this.connection.backlog.unsent.length === 0) return null;
+      this.connection.onWritable();
+    }
   }
 
   finish(): void {
     if (this.connection.isOpen) this.connection.onRead(into, 0, 0, false);
+    this.settled();
   }
 
   close(): void {
@@ -61,44 +97,76 @@ export class InProcess implements Target {
   readonly peer = PEER;
   readonly patience = 0;
   readonly known = NO_KNOWN;
+  readonly isSpoilt = false;
+  readonly beginning: Beginning = {
+    version: VERSION,
+    inquires: true,
+    noticesAtOnce: true,
+    maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
+    standing: NOBODY,
+    leaving: NOBODY,
+  };
+  private readonly settings = new LogSettings(logging);
   private daemon: Daemon;
+  private runs = 0;
   private readonly pair = new Int32Array(2);
 
   constructor(base: string) {
     this.base = base;
     mkdirSync(base, { recursive: true });
     process.chdir(base);
-    // What clients do wrong is logged, which takes longer than to serve it.
-    new LogSettings(logging).setOutputs('4:file:/dev/null');
+    logging.defaultOutput = LOGGED;
+    this.settings.setOutputs(NO_OUTPUTS);
     this.daemon = this.make();
   }
 
   private make(): Daemon {
-    return new Daemon({
-      version: 12_008_000,
-      maxClients: 1000,
-      adminMaxClients: 1000,
+    const daemon = new Daemon({
+      version: VERSION,
+      maxClients: CLIENTS_MOST,
+      adminMaxClients: CLIENTS_MOST,
       timeout: 0,
-      logging: new LogSettings(logging),
+      logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
       onTimeout: () => undefined,
       onShutdown: () => undefined,
     });
+    daemon.start();
+    return daemon;
   }
 
-  open(): Link | null {
-    if (client.pair(this.pair) < 0) return null;
+  open(name: ServerName): Link | null {
+    const { lockServer, adminServer } = this.daemon;
+    const server = name === 'admin' ? adminServer : lockServer;
+    if (server.isFull || client.pair(this.pair) < 0) return null;
     const [near = -1, far = -1] = this.pair;
     posix.setNonblocking(near);
-    const { lockServer } = this.daemon;
-    const id = lockServer.nextClientId;
-    lockServer.onAccept(near, PEER, process.geteuid?.() ?? 0, 0);
-    const opened = lockServer.clients.get(id);
+    const id = server.nextClientId;
+    server.onAccept(near, PEER, process.geteuid?.() ?? 0, 0);
+    const opened = server.clients.get(id);
     if (opened === undefined) {
       client.close(far);
       return null;
     }
-    return new InProcessLink(opened.connection, far);
+    return new InProcessLink(opened.connection, far, name === 'admin', this.finishEnds);
+  }
+
+  private readonly finishEnds = (): void => {
+    this.daemon.ownerEnds.finish();
+  };
+
+  answers(): boolean {
+    // It cannot but have answered: every call returns before the next one.
+    return true;
+  }
+
+  pause(): void {
+    // Nothing happens meanwhile.
+  }
+
+  flushEvents(): boolean {
+    this.daemon.flushEvents();
+    return true;
   }
 
   /** Here, the state as it would be handed over is written and read. */
@@ -121,11 +189,28 @@ export class InProcess implements Target {
     return process.memoryUsage.rss();
   }
 
-  settle(): void {
-    for (const { resources } of this.daemon.lockspaces) {
-      for (const resource of [...resources.values()]) this.daemon.lockspaces.endResource(resource);
+  settle(model: Model): void {
+    const { daemon } = this;
+    const { lockspaces } = daemon;
+    for (const { resources } of lockspaces) {
+      for (const resource of [...resources.values()]) lockspaces.endResource(resource);
     }
-    this.daemon = this.make();
+    lockspaces.byPath.clear();
+    this.runs++;
+    if (model.admin.touched) {
+      for (const server of daemon.servers) {
+        server.setLimits({ maxClients: CLIENTS_MOST, maxAnonymousClients: CLIENTS_MOST });
+        server.priorityWorkers = 0;
+      }
+      daemon.setTimeout(0);
+      daemon.changedTimeout = undefined;
+      this.settings.setFilters('');
+      this.settings.setOutputs(NO_OUTPUTS);
+    }
+    // To put errors into words takes longer than to serve the call.
+    if (this.runs % LOGGED_EVERY === 0) this.settings.setOutputs(LOGGED);
+    else if (this.runs % LOGGED_EVERY === 1) this.settings.setOutputs(NO_OUTPUTS);
+    if (this.runs % FRESH_EVERY === 0) this.daemon = this.make();
     wipe(this.base);
   }
 

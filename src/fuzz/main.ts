@@ -1,9 +1,7 @@
 /** virtlockd-fuzz: looks for inputs that a lock daemon, or a part of it, takes badly. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
+import { readFileSync, rmSync } from 'node:fs';
 import { missingDaemon } from '../../test/lab/requirements.ts';
-import { BlackBox } from './black-box.ts';
+import { BlackBox, memoryDirectory } from './black-box.ts';
 import { type CallFinding, fuzzCalls, Trial } from './fuzz-calls.ts';
 import { fuzzInputs, type InputFinding } from './fuzz-inputs.ts';
 import { InProcess } from './in-process.ts';
@@ -15,18 +13,6 @@ const EXIT = { clean: 0, found: 1, usage: 2, unable: 3 } as const;
 
 /** A run throws as many errors as it makes calls; where each came from is of no interest. */
 Error.stackTraceLimit = 0;
-
-function workDirectory(): string {
-  // In memory where there is such a place: a run makes and removes many files.
-  for (const parent of ['/dev/shm', os.tmpdir()]) {
-    try {
-      return mkdtempSync(path.join(parent, 'virtlockd-fuzz-'));
-    } catch {
-      continue;
-    }
-  }
-  throw new Error('no directory for temporary files');
-}
 
 function trialOf(options: FuzzOptions, daemon = options.daemon): Trial {
   for (const kind of options.against === undefined ? [daemon] : [daemon, options.against]) {
@@ -64,9 +50,9 @@ async function run(options: FuzzOptions): Promise<number> {
   if (options.target === 'replay') return replay(options);
   let report: Report;
   if (options.target === 'calls') {
-    const directory = workDirectory();
+    const directory = memoryDirectory();
     try {
-      report = await fuzzCalls(new Trial(new InProcess(directory), undefined), options);
+      report = await fuzzCalls(new Trial(new InProcess(`${directory}/w`), undefined), options);
     } finally {
       process.chdir('/');
       rmSync(directory, { recursive: true, force: true });

@@ -7,15 +7,26 @@ export interface CallHeader {
   readonly serial: number;
 }
 
+/** How far two daemons' answers to the same are compared: where one races with another connection's end, not at all. */
+export type Compared = 'bytes' | 'status' | 'nothing';
+
+interface Answer {
+  readonly header: CallHeader;
+  /** Data bytes of the call's descriptors that come back behind an error. */
+  readonly tail?: number;
+  readonly compared?: Compared;
+  /** What is wrong with the payload of a success, or null. Without it there is to be none. */
+  readonly check?: (payload: Words) => string | null;
+}
+
 /** What must come back. */
 export type Expected =
   | { readonly kind: 'closed' }
   | { readonly kind: 'pong' }
   /** A reply of any sort to this call. */
-  | { readonly kind: 'any'; readonly header: CallHeader }
-  | {
+  | ({ readonly kind: 'any' } & Answer)
+  | ({
       readonly kind: 'reply';
-      readonly header: CallHeader;
       /** Null for success. `open`: the message only begins so. */
       readonly error: {
         readonly code: number;
@@ -23,12 +34,72 @@ export type Expected =
         readonly message: string;
         readonly open: boolean;
       } | null;
-    };
+    } & Answer);
 
-export interface ParsedCall {
-  readonly kind: 'call';
-  readonly header: CallHeader;
-  readonly procedure: number;
+/** Reads one XDR value after another. @throws RangeError at the end of the bytes, and for what is too long */
+export class Words {
+  private readonly bytes: Buffer;
+  private at: number;
+
+  constructor(bytes: Buffer, at: number) {
+    this.bytes = bytes;
+    this.at = at;
+  }
+
+  get left(): number {
+    return this.bytes.length - this.at;
+  }
+
+  word(): number {
+    const value = this.bytes.readUInt32BE(this.at);
+    this.at += 4;
+    return value;
+  }
+
+  wide(): bigint {
+    const value = this.bytes.readBigUInt64BE(this.at);
+    this.at += 8;
+    return value;
+  }
+
+  /** A number of 64 bits that must be small enough for a double. */
+  count(): number {
+    const value = this.wide();
+    if (value > 0x1fffffffffffffn) throw new RangeError('large');
+    return Number(value);
+  }
+
+  skip(length: number): void {
+    if (length > this.left) throw new RangeError('short');
+    this.at += length;
+  }
+
+  /** As C takes it: up to its first NUL. */
+  text(limit: number): string {
+    const length = this.word();
+    if (length > limit) throw new RangeError('long');
+    const start = this.at;
+    this.skip(length + (-length & 3));
+    const text = this.bytes.toString('latin1', start, start + length);
+    const nul = text.indexOf('\0');
+    return nul < 0 ? text : text.slice(0, nul);
+  }
+
+  optional<T>(read: () => T): T | null {
+    return this.word() === 0 ? null : read();
+  }
+
+  list<T>(limit: number, read: () => T): T[] {
+    const items: T[] = [];
+    let count = this.word();
+    if (count > limit) throw new RangeError('long');
+    while (count-- > 0) items.push(read());
+    return items;
+  }
+}
+
+/** The arguments of a call of the lock program. */
+export interface LockCall {
   readonly path: string;
   readonly name: string;
   readonly flags: number;
@@ -36,22 +107,37 @@ export interface ParsedCall {
   readonly pid: number;
 }
 
-type Parsed =
-  | ParsedCall
-  | { readonly kind: 'dropped' }
-  | { readonly kind: 'refused'; readonly header: CallHeader; readonly detail: string };
+/** A message that is a call, up to its arguments. */
+export interface Head {
+  readonly header: CallHeader;
+  /** Descriptors that came with it. */
+  readonly carried: number;
+  readonly words: Words;
+  /** Why it reaches no procedure, or null. */
+  readonly refused: string | null;
+}
+
+/** A program that a server has, with its last procedure. */
+export interface ServedProgram {
+  readonly number: number;
+  readonly procedures: number;
+}
 
 export const pong: Expected = { kind: 'pong' };
 
 const KEEPALIVE = 0x6b656570;
-const LOCK = 0x0ea7beef;
+const UNDESCRIBED = 'Library function returned error but did not set virError';
 const LONGEST = 32 * 1024 * 1024 + 4;
 const STRING_MOST = 65536;
 const PREFIXES: Readonly<Record<number, string>> = {
   1: 'internal error: ',
+  8: 'invalid argument: ',
   29: 'operation forbidden: ',
+  74: 'argument unsupported: ',
   55: 'Requested operation is not valid: ',
   87: 'resource busy: ',
+  95: 'Server not found: ',
+  96: 'Client not found: ',
 };
 
 /** Cuts a connection's bytes into messages. */
@@ -59,6 +145,11 @@ export class Stream {
   private bytes: Buffer = Buffer.alloc(0);
   /** Descriptors still to come for the message that waits in `bytes`. */
   private awaited = 0;
+
+  /** No message is half received. */
+  get isEmpty(): boolean {
+    return this.bytes.length === 0 && this.awaited === 0;
+  }
 
   *feed(bytes: Buffer, descriptors: boolean): Generator<Buffer | 'closed'> {
     if (bytes.length === 0) return;
@@ -127,51 +218,53 @@ export function isPing(message: Buffer): boolean {
   return program === KEEPALIVE && version === 1 && procedure === 1 && message.readInt32BE(16) === 2;
 }
 
-/** The lock program's call in a message. */
-export function parseCall(message: Buffer): Parsed {
+/** The call in a message; null for what is no call, and is dropped. */
+export function parseHead(message: Buffer, programs: readonly ServedProgram[]): Head | null {
   const header = headerOf(message);
   const type = message.readInt32BE(16);
-  if (type !== 0 && type !== 4) return { kind: 'dropped' };
-  const refused = (detail: string): Parsed => ({ kind: 'refused', header, detail });
-  if (header.program !== LOCK || header.version !== 1) {
-    return refused(`Cannot find program ${header.program | 0} version ${header.version | 0}`);
-  }
+  if (type !== 0 && type !== 4) return null;
+  const carried = type === 4 ? message.readUInt32BE(28) : 0;
+  const words = new Words(message, type === 4 ? 32 : 28);
+  const program = programs.find(({ number }) => number === header.program);
   const status = message.readUInt32BE(24);
-  if (status !== 0) return refused(`Unexpected message status ${status}`);
   const { procedure } = header;
-  if (procedure < 1 || procedure > 8) return refused(`unknown procedure: ${procedure}`);
+  let refused: string | null = null;
+  if (program === undefined || header.version !== 1) {
+    refused = `Cannot find program ${header.program | 0} version ${header.version | 0}`;
+  } else if (status !== 0) refused = `Unexpected message status ${status}`;
+  else if (procedure < 1 || procedure > program.procedures) refused = `unknown procedure: ${procedure}`;
+  return { header, carried, words, refused };
+}
 
-  let at = type === 4 ? 32 : 28;
-  const call = { kind: 'call' as const, header, procedure, path: '', name: '', flags: 0, id: 0, pid: 0 };
-  try {
-    const word = (): number => message.readUInt32BE((at += 4) - 4);
-    const text = (): string => {
-      const length = word();
-      const end = at + Math.ceil(length / 4) * 4;
-      if (length > STRING_MOST || end > message.length) throw new RangeError();
-      const value = message.toString('latin1', at, at + length).split('\0')[0] ?? '';
-      at = end;
-      return value;
-    };
-    if (procedure === 1) {
-      at += 16;
-      text();
-      call.id = word();
-      call.pid = word();
-    } else if (procedure !== 2) {
-      call.path = text();
-      if (procedure >= 4 && procedure <= 7) call.name = text();
-    }
-    if (procedure !== 8) call.flags = word();
-  } catch (error) {
-    if (error instanceof RangeError) return refused('Unable to decode message payload');
-    throw error;
+/** The arguments of a call of the lock program. @throws RangeError */
+export function parseLockCall(procedure: number, words: Words): LockCall {
+  const call = { path: '', name: '', flags: 0, id: 0, pid: 0 };
+  if (procedure === 1) {
+    words.skip(16);
+    words.text(STRING_MOST);
+    call.id = words.word();
+    call.pid = words.word();
+  } else if (procedure !== 2) {
+    call.path = words.text(STRING_MOST);
+    if (procedure >= 4 && procedure <= 7) call.name = words.text(STRING_MOST);
   }
+  if (procedure !== 8) call.flags = words.word();
   return call;
 }
 
-export function errorReply(header: CallHeader, code: number, domain: number, detail: string, open: boolean): Expected {
-  return { kind: 'reply', header, error: { code, domain, message: (PREFIXES[code] ?? '') + detail, open } };
+export function errorReply(
+  header: CallHeader,
+  error: { readonly code: number; readonly domain: number; readonly detail: string; readonly open: boolean },
+): Expected {
+  const { code, domain, detail, open } = error;
+  // Flags are reported without the prefix of their code.
+  const prefix = code === 8 && detail.startsWith('unsupported flags') ? '' : (PREFIXES[code] ?? '');
+  return { kind: 'reply', header, error: { code, domain, message: prefix + detail, open } };
+}
+
+/** Undecodable arguments, and whatever else is wrong before a procedure is reached. */
+export function dispatchRefusal(header: CallHeader, detail: string, carried: number): Expected {
+  return { kind: 'reply', header, tail: carried, error: { code: 39, domain: 7, message: detail, open: false } };
 }
 
 /** What is wrong with a message as the answer that is expected, or null. The error's every field is looked at. */
@@ -190,8 +283,16 @@ export function mismatch(message: Buffer, expected: Expected): string | null {
   }
   if (type !== 1) return `type ${type}`;
   if (status === 0) {
-    if (message.length !== 28) return `a success of ${message.length} bytes`;
-    return expected.kind === 'any' || expected.error === null ? null : `success, not '${expected.error.message}'`;
+    if (expected.kind === 'reply' && expected.error !== null) return `success, not '${expected.error.message}'`;
+    const payload = new Words(message, 28);
+    try {
+      const wrong = expected.check?.(payload) ?? null;
+      if (wrong !== null) return wrong;
+    } catch (problem) {
+      if (!(problem instanceof RangeError)) throw problem;
+      return `malformed result: ${message.toString('hex')}`;
+    }
+    return payload.left === 0 ? null : `${payload.left} bytes behind the result`;
   }
   if (status !== 1) return `status ${status}`;
   let error: ReturnType<typeof parseError>;
@@ -208,36 +309,32 @@ export function mismatch(message: Buffer, expected: Expected): string | null {
   return error.code === code && error.domain === domain && same ? null : `${got}, not ${code}/${domain} '${text}'`;
 }
 
+/** The error in a reply, all of it looked at. @throws Error */
 function parseError(message: Buffer): { code: number; domain: number; message: string } {
-  let at = 28;
-  const word = (): number => message.readUInt32BE((at += 4) - 4);
+  const words = new Words(message, 28);
   const optional = (): string | null => {
-    const present = word();
+    const present = words.word();
     if (present > 1) throw new Error(`presence ${present}`);
-    if (present === 0) return null;
-    const length = word();
-    const end = at + Math.ceil(length / 4) * 4;
-    if (end > message.length) throw new Error(`a string of ${length} bytes`);
-    const value = message.toString('latin1', at, at + length);
-    at = end;
-    return value;
+    return present === 0 ? null : words.text(message.length);
   };
-  const code = word();
-  const domain = word();
+  const code = words.word();
+  const domain = words.word();
   const text = optional();
   if (text === null) throw new Error('no message');
-  if (word() !== 2) throw new Error('level');
-  if (word() !== 0) throw new Error('a domain object');
+  if (words.word() !== 2) throw new Error('level');
+  if (words.word() !== 0) throw new Error('a domain object');
   const str1 = optional();
   const str2 = optional();
   if (optional() !== null) throw new Error('str3');
-  const int1 = word() | 0;
-  const int2 = word() | 0;
-  if (word() !== 0) throw new Error('a network object');
-  if (at !== message.length) throw new Error(`${message.length - at} bytes behind the end`);
+  const int1 = words.word() | 0;
+  const int2 = words.word() | 0;
+  if (words.word() !== 0) throw new Error('a network object');
+  if (words.left !== 0) throw new Error(`${words.left} bytes behind the end`);
+  // What C answers when a function of it failed without saying why.
+  if (text === UNDESCRIBED && str1 === null && str2 === null) return { code, domain, message: text };
   if (str1 === null || str2 === null) throw new Error('no str1 or str2');
-  const prefix = code === 8 ? null : (PREFIXES[code] ?? '');
-  if (prefix !== null) {
+  if (!(code === 8 && text.startsWith('unsupported flags'))) {
+    const prefix = PREFIXES[code] ?? '';
     if (text !== prefix + str2) throw new Error(`message '${text}', str2 '${str2}'`);
     if (code === 38 ? int1 <= 0 : int1 !== -1) throw new Error(`int1 ${int1}`);
     if (int2 !== -1) throw new Error(`int2 ${int2}`);

@@ -4,8 +4,24 @@
  *
  * Where it cannot know (a path outside of its tree), it says so and from then on expects well-formed replies only.
  */
+import { AdminModel, adminProgramOf, ADMIN_PROGRAM, type Success } from './model-admin.ts';
+import { inquire, inquireProgram, type Knowledge } from './model-inquire.ts';
+import { checkFlags, type Connection, LOCKSPACE, Refusal, RPC, type ServerState, Unknown } from './model-state.ts';
+import {
+  dispatchRefusal,
+  errorReply,
+  type Expected,
+  type Head,
+  isPing,
+  type LockCall,
+  parseHead,
+  parseLockCall,
+  pong,
+  type ServedProgram,
+  Stream,
+} from './model-wire.ts';
+import { type ServerName, serverNames } from './steps.ts';
 import { type Entry, type Place, Tree } from './tree.ts';
-import { errorReply, type Expected, isPing, type ParsedCall, parseCall, pong, Stream } from './model-wire.ts';
 
 /** A held resource. */
 export interface Held {
@@ -22,37 +38,21 @@ export interface Held {
   readonly since: Map<number, number>;
 }
 
-interface Registered {
-  readonly pid: number;
+/** The daemon before the run, as far as it is not always the same. */
+export interface Beginning {
+  /** The libvirt version whose dialect it speaks, as major * 1000000 + minor * 1000 + micro. */
+  readonly version: number;
+  /** It has the inquire program. */
+  readonly inquires: boolean;
+  /** It has noticed the end of a connection before it is asked anything else. */
+  readonly noticesAtOnce: boolean;
+  readonly maxClients: Readonly<Record<ServerName, number>>;
+  /** Ids of clients that stand since before the run, and of those that are gone and perhaps not noticed yet. */
+  readonly standing: Readonly<Record<ServerName, readonly number[]>>;
+  readonly leaving: Readonly<Record<ServerName, readonly number[]>>;
 }
 
-interface Connection {
-  readonly peer: number;
-  readonly stream: Stream;
-  owner: Registered | null;
-  restricted: boolean;
-}
-
-/** A refusal: code, domain and the detail behind the code's prefix. */
-class Refusal extends Error {
-  readonly code: number;
-  readonly domain: number;
-  /** Only the beginning of the detail is known. */
-  readonly open: boolean;
-
-  constructor(code: number, domain: number, detail: string, open = false) {
-    super(detail);
-    this.code = code;
-    this.domain = domain;
-    this.open = open;
-  }
-}
-
-/** The model's knowledge ended. */
-class Unknown extends Error {}
-
-const RPC = 7;
-const LOCKSPACE = 51;
+const LOCK_PROGRAM: ServedProgram = { number: 0x0ea7beef, procedures: 8 };
 const SHARED = 1;
 const AUTOCREATE = 2;
 
@@ -73,9 +73,57 @@ export class Model {
   lost = false;
   private holds = 0;
 
-  /** A connection made by a process. */
-  open(id: number, peer: number): void {
-    this.connections.set(id, { peer, stream: new Stream(), owner: null, restricted: false });
+  readonly admin: AdminModel;
+  /** Connections that the daemon has ended, and whose end is still to be seen. */
+  readonly ended: number[] = [];
+  private readonly programs: Readonly<Record<ServerName, readonly ServedProgram[]>>;
+  private readonly noticesAtOnce: boolean;
+
+  constructor({ version, inquires, noticesAtOnce, maxClients, standing, leaving }: Beginning) {
+    const [lock, admin] = serverNames.map((name): ServerState => ({
+      name,
+      maxClients: maxClients[name],
+      maxAnonymousClients: maxClients[name],
+      priorityWorkers: 0,
+      clients: new Map(standing[name].map((id) => [id, null])),
+      leaving: new Set(leaving[name]),
+    })) as [ServerState, ServerState];
+    this.admin = new AdminModel([lock, admin], version);
+    this.admin.identified = (id) => this.connections.get(id)?.identified ?? false;
+    this.noticesAtOnce = noticesAtOnce;
+    this.programs = {
+      virtlockd: [LOCK_PROGRAM],
+      admin: [adminProgramOf(version), ...(inquires ? [inquireProgram] : [])],
+    };
+  }
+
+  server(name: ServerName): ServerState {
+    return this.admin.servers[name === 'virtlockd' ? 0 : 1];
+  }
+
+  /** Whether the server takes nobody at present. */
+  isFull(name: ServerName): boolean {
+    const { clients, leaving, maxClients } = this.server(name);
+    return clients.size + leaving.size >= maxClients;
+  }
+
+  /** A connection made by a process; `client`: the id that the daemon has for it. */
+  open(id: number, peer: number, server: ServerName, client: number): Connection {
+    const state = this.server(server);
+    state.clients.set(client, id);
+    const connection: Connection = {
+      server: state,
+      client,
+      peer,
+      stream: new Stream(),
+      owner: null,
+      restricted: false,
+      identified: false,
+      subscription: null,
+      told: { acquired: 0, released: 0 },
+    };
+    this.connections.set(id, connection);
+    return connection;
   }
 
   /** Bytes arrive; `descriptors`: one is attached to the first of them. Says what has to come back, in order. */
@@ -91,6 +139,9 @@ export class Model {
       }
       const answer = this.serve(connection, message);
       if (answer !== null) answers.push(answer);
+      if (this.connections.get(id) === connection) continue;
+      answers.push({ kind: 'closed' });
+      break;
     }
     return answers;
   }
@@ -100,7 +151,9 @@ export class Model {
     const connection = this.connections.get(id);
     if (connection === undefined) return;
     this.connections.delete(id);
-    const { owner, peer } = connection;
+    const { owner, peer, server, client } = connection;
+    server.clients.delete(client);
+    if (!this.noticesAtOnce) server.leaving.add(client);
     if (owner?.pid !== peer) return;
     const holdings = [...this.held()].filter(({ since }) => since.has(peer));
     holdings.sort((one, two) => (one.since.get(peer) ?? 0) - (two.since.get(peer) ?? 0));
@@ -109,32 +162,80 @@ export class Model {
     }
   }
 
+  /** What the inquire program has to tell at present. */
+  get knowledge(): Knowledge {
+    return {
+      sure: !this.lost,
+      locks: () => this.held(),
+      lockspaces: () => this.lockspaces.keys(),
+      servers: this.admin.servers,
+    };
+  }
+
   *held(): Iterable<Held> {
     for (const resources of this.lockspaces.values()) yield* resources.values();
   }
 
   private serve(connection: Connection, message: Buffer): Expected | null {
     if (isPing(message)) return pong;
-    const call = parseCall(message);
-    if (call.kind === 'dropped') return null;
-    if (call.kind === 'refused') return errorReply(call.header, 39, RPC, call.detail, false);
+    const head = parseHead(message, this.programs[connection.server.name]);
+    if (head === null) return null;
+    const { header, carried, refused } = head;
+    if (refused !== null) return dispatchRefusal(header, refused, carried);
     try {
-      if (this.lost) throw new Unknown();
-      this.perform(connection, call);
-      return { kind: 'reply', header: call.header, error: null };
+      if (header.program === LOCK_PROGRAM.number) return this.serveLock(connection, head);
+      return this.serveAdmin(connection, head);
     } catch (error) {
-      if (error instanceof Refusal) return errorReply(call.header, error.code, error.domain, error.message, error.open);
+      if (error instanceof Refusal) {
+        const { code, domain, message: detail, open } = error;
+        return errorReply(header, { code, domain, detail, open });
+      }
+      if (error instanceof RangeError) return dispatchRefusal(header, 'Unable to decode message payload', carried);
       if (!(error instanceof Unknown)) throw error;
       this.lost = true;
-      return { kind: 'any', header: call.header };
+      return { kind: 'any', header };
     }
   }
 
-  private perform(connection: Connection, call: ParsedCall): void {
-    const { procedure, path, name, flags } = call;
-    const bad = (flags & ~(procedure === 6 ? SHARED | AUTOCREATE : 0)) >>> 0;
-    if (bad !== 0 && procedure !== 8)
-      throw new Refusal(8, RPC, `unsupported flags (0x${bad.toString(16)}) in function `, true);
+  private serveLock(connection: Connection, { header, words }: Head): Expected {
+    const call = parseLockCall(header.procedure, words);
+    connection.identified = true;
+    if (this.lost) throw new Unknown();
+    this.perform(connection, header.procedure, call);
+    return { kind: 'reply', header, error: null };
+  }
+
+  private serveAdmin(connection: Connection, { header, words }: Head): Expected | null {
+    const { procedure } = header;
+    const success: Success =
+      header.program === ADMIN_PROGRAM
+        ? this.admin.perform(connection, procedure, words)
+        : inquire(connection, procedure, words, this.knowledge);
+    const { closes, ended, orError, ...answer } = success;
+    if (closes !== undefined) this.closeOwn(connection);
+    else if (ended !== undefined) this.endClient(ended.server, ended.client);
+    if (closes === 'at once') return null;
+    return orError === true ? { kind: 'any', header, ...answer } : { kind: 'reply', header, error: null, ...answer };
+  }
+
+  /** The daemon ends a client. */
+  private endClient(server: ServerState, client: number): void {
+    const run = server.clients.get(client) ?? null;
+    server.clients.delete(client);
+    if (run === null) return;
+    this.ended.push(run);
+    this.close(run);
+    server.leaving.delete(client);
+  }
+
+  private closeOwn(connection: Connection): void {
+    for (const [id, candidate] of this.connections) if (candidate === connection) this.close(id);
+    connection.server.leaving.delete(connection.client);
+  }
+
+  private perform(connection: Connection, procedure: number, call: LockCall): void {
+    const { path, name, flags } = call;
+    if (procedure !== 8) checkFlags(flags, procedure === 6 ? SHARED | AUTOCREATE : 0, RPC);
     if (connection.restricted) throw new Refusal(29, RPC, 'lock manager connection has been restricted');
     const unregistered = new Refusal(55, RPC, 'lock owner details have not been registered');
 
@@ -245,6 +346,11 @@ export class Model {
   private hold({ owners, since }: Held, pid: number): void {
     owners.push(pid);
     if (!since.has(pid)) since.set(pid, ++this.holds);
+    this.tell('acquired');
+  }
+
+  private tell(change: 'acquired' | 'released'): void {
+    for (const { subscription } of this.connections.values()) if (subscription !== null) subscription[change]++;
   }
 
   /** What is at the path: a file, or a free name when it may be created. */
@@ -271,6 +377,7 @@ export class Model {
   private drop(resource: Held, pid: number): void {
     const { owners, since, lockspace, name, flags, path, file } = resource;
     owners.splice(owners.indexOf(pid), 1);
+    this.tell('released');
     if (!owners.includes(pid)) since.delete(pid);
     if (owners.length > 0) return;
     this.lockspaces.get(lockspace)?.delete(name);

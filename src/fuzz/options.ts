@@ -1,8 +1,8 @@
 /** The fuzzer's command line. */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import type { ProgramName } from './steps.ts';
 import { type DaemonKind, generations } from '../../test/lab/requirements.ts';
-import { installRoot } from '../posix/root.ts';
 
 export interface FuzzOptions {
   readonly target: string;
@@ -17,14 +17,12 @@ export interface FuzzOptions {
   readonly against: DaemonKind | undefined;
   /** SIGUSR1 between calls. */
   readonly restarts: boolean;
-  /** Whether V8's coverage guides `calls`. */
-  readonly coverage: boolean;
   /** Two names for one file. */
   readonly aliases: boolean;
+  /** Whose calls are made. */
+  readonly programs: readonly ProgramName[];
   /** Files to replay, when that is asked for. */
   readonly files: readonly string[];
-  /** Where this program's sources are. */
-  readonly root: string;
 }
 
 export const usage = `Usage: virtlockd-fuzz [options] TARGET
@@ -41,8 +39,8 @@ Options:
   --against KIND    give both daemons the same sequences and compare their answers
   --no-restarts     never send SIGUSR1
   --no-aliases      never give a file a second name: C grants both, and differs from then on
-  --no-coverage     do not let coverage guide 'calls': V8's varies a little from run to run, and what follows with it
-  --seed N          default 1: the same seed makes the same inputs, as far as coverage is the same
+  --programs LIST   whose calls are made: of 'lock,admin,inquire' those that the daemons have
+  --seed N          default 1: the same seed makes the same inputs
   --time S          stop after S seconds (default 60, or none with --runs)
   --runs N          stop after N inputs or calls
   --corpus DIR      keep inputs that reach new code there, and begin with those
@@ -68,6 +66,19 @@ function kind(text: string): DaemonKind {
   return found;
 }
 
+/** Those that are asked for, else all that the daemons have: the inquire program is this implementation's own. */
+function programsOf(text: string | undefined, daemons: readonly (DaemonKind | undefined)[]): readonly ProgramName[] {
+  const known: readonly ProgramName[] = daemons.every((one) => one === undefined || one === 'ours')
+    ? ['lock', 'admin', 'inquire']
+    : ['lock', 'admin'];
+  if (text === undefined) return known;
+  return text.split(',').map((word) => {
+    const found = (['lock', 'admin', 'inquire'] as const).find((one) => one === word);
+    if (found === undefined) throw new UsageError(`no program '${word}'`);
+    return found;
+  });
+}
+
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
   let parsed;
@@ -80,7 +91,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
         against: { type: 'string' },
         'no-restarts': { type: 'boolean', default: false },
         'no-aliases': { type: 'boolean', default: false },
-        'no-coverage': { type: 'boolean', default: false },
+        programs: { type: 'string' },
         seed: { type: 'string' },
         time: { type: 'string' },
         runs: { type: 'string' },
@@ -99,6 +110,8 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
   const [target = 'calls', ...files] = positionals;
   const runs = count(values.runs, '--runs');
   const time = count(values.time, '--time') ?? (runs === undefined ? 60 : undefined);
+  const daemon = kind(values.daemon);
+  const against = values.against === undefined ? undefined : kind(values.against);
   return {
     target,
     seed: count(values.seed, '--seed') ?? 1,
@@ -107,12 +120,11 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
     findings: path.resolve(values.findings),
     json: values.json === undefined ? undefined : path.resolve(values.json),
     quiet: values.quiet,
-    daemon: kind(values.daemon),
-    against: values.against === undefined ? undefined : kind(values.against),
+    daemon,
+    against,
+    programs: programsOf(values.programs, [daemon, against]),
     restarts: !values['no-restarts'],
     aliases: !values['no-aliases'],
-    coverage: !values['no-coverage'],
     files: files.map((file) => path.resolve(file)),
-    root: installRoot,
   };
 }

@@ -1,11 +1,17 @@
 /** Numbers that look random and are the same for the same seed (sfc32). */
 export class Random {
-  private a: number;
-  private b: number;
-  private c: number;
+  private a = 0;
+  private b = 0;
+  private c = 0;
   private counter = 1;
 
   constructor(seed: number, stream = 0) {
+    this.reset(seed, stream);
+  }
+
+  /** Begins anew, as the numbers of this seed. */
+  reset(seed: number, stream = 0): void {
+    this.counter = 1;
     this.a = seed | 0;
     this.b = stream | 0;
     this.c = 0x9e3779b9 | 0;

@@ -22,7 +22,7 @@ export interface Summary {
   /** Runs a second, by the clock and by the processor. */
   rate: number;
   ratePerCpuSecond: number;
-  coveredBlocks: number;
+  coveredBranches: number;
   corpus: number;
   findings: Finding[];
 }
@@ -48,7 +48,7 @@ export class Report {
       cpuSeconds: 0,
       rate: 0,
       ratePerCpuSecond: 0,
-      coveredBlocks: 0,
+      coveredBranches: 0,
       corpus: 0,
       findings: [],
     };
@@ -71,8 +71,8 @@ export class Report {
     if (this.quiet || now - this.shown < (screen ? SCREEN_EVERY_MS : LINE_EVERY_MS)) return;
     this.shown = now;
     this.update();
-    const { target, runs, rate, coveredBlocks, corpus, findings, seconds } = this.summary;
-    const line = `${target}: ${Math.round(seconds)} s, ${runs} runs, ${rate}/s, ${coveredBlocks} blocks, corpus ${corpus}, ${findings.length} findings`;
+    const { target, runs, rate, coveredBranches, corpus, findings, seconds } = this.summary;
+    const line = `${target}: ${Math.round(seconds)} s, ${runs} runs, ${rate}/s, ${coveredBranches} branches, corpus ${corpus}, ${findings.length} findings`;
     process.stderr.write(screen ? `\r\x1b[K${line}` : `${line}\n`);
   }
 

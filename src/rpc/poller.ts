@@ -10,6 +10,7 @@ import { outbox } from './outbox.ts';
 const INPUT_SIZE = 1024 * 1024;
 const RECORDS = 512;
 const LISTENERS = 16;
+const BUDGET_MOST = 0x7fffffff;
 
 /** Something with a descriptor that the poller watches. */
 export interface Pollable {
@@ -148,7 +149,8 @@ export const poller = {
   /** Accepts up to `budget` connections from now on; 0 leaves newcomers in the backlog. */
   setBudget(fd: number, budget: number): void {
     const index = acceptors.findIndex((entry) => entry.fd === fd);
-    budgets[index] = budget;
+    // What the addon reads is 32 bits; a limit on clients may be more.
+    budgets[index] = Math.min(budget, BUDGET_MOST);
     if (budget > 0 === watchedListeners.has(fd)) return;
     if (budget > 0) {
       set(Epoll.ADD, fd, Epoll.IN, index + 1);

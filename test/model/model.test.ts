@@ -101,7 +101,7 @@ for (const { kind, arbitraries } of kinds) {
       fc.assert(
         fc.property(connected, (commands) => {
           assert.equal(target.death(), null);
-          const run = new Run(target, { judged: true, checkLocks: true }, ++number);
+          const run = new Run(target, { judged: true, thorough: true }, ++number);
           try {
             for (const connection of [0, 1]) run.step({ op: 'open', on: connection });
             fc.modelRun(() => ({ model: {}, real: run }), commands);

@@ -173,5 +173,12 @@ for (const kind of ['9.0.0', 'ours'] as const satisfies DaemonKind[]) {
       await reply(peer, admin.setLimits('virtlockd', { nclients_max: 1 }));
       await registered;
     });
+
+    it('the highest limit that there is lets everybody in', async () => {
+      await reply(peer, admin.setLimits('virtlockd', { nclients_max: 0xffffffff }));
+      const newcomer = await daemon.connect();
+      others.push(newcomer);
+      await newcomer.must(lock.register({ pid: 4_194_305 }));
+    });
   });
 }

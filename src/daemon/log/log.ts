@@ -63,6 +63,8 @@ export class Logger implements ThresholdHolder {
 
   /** `code` is that of the RPC error, where a client gets the same text; `by` the function that failed, if not the caller. */
   error(text: Text, code?: LogRecord['code'], by?: string): void {
+    // Above it when there are no outputs at all.
+    if (this.threshold > Level.ERROR) return;
     this.write(Level.ERROR, text, code, by);
   }
 
