@@ -8,6 +8,7 @@ import type { DaemonKind } from '../../test/lab/requirements.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { SocketLink } from './link.ts';
 import type { Beginning, Model } from './model.ts';
+import { lockOfText, parsePage } from './model-inquire.ts';
 import { Words } from './model-wire.ts';
 import { type Call, type Json, type ServerName, serverNames } from './steps.ts';
 import type { Link, Target } from './target.ts';
@@ -241,12 +242,15 @@ export class BlackBox implements Target {
   settle(model: Model): void {
     this.before = this.lately;
     this.lately = { virtlockd: [], admin: [] };
-    this.lockspaces = new Set(model.lockspaces.keys());
+    for (const path of model.lockspaces.keys()) this.lockspaces.add(path);
     wipe(this.base);
     const { standing } = this;
     if (standing === undefined) return;
+    const asks = model.lost && this.beginning.inquires;
+    if (asks) this.lockspaces = new Set(this.list('lockspaces'));
+    const held = asks ? this.list('locks').map(lockOfText) : model.held();
     const releases: Call[] = [];
-    for (const { lockspace: path, name, owners } of model.held()) {
+    for (const { lockspace: path, name, owners } of held) {
       for (const pid of owners) {
         releases.push(register(pid), { call: 'releaseResource', args: { path, name, flags: 0 } });
       }
@@ -256,6 +260,21 @@ export class BlackBox implements Target {
     const undone = restorations(this.outputs);
     const replies = standing.admin.ask(undone);
     if (replies.length < undone.length || replies.some((reply) => reply.readUInt32BE(24) !== 0)) this.isSpoilt = true;
+  }
+
+  /** What the daemon itself says that it has. */
+  private list(list: 'locks' | 'lockspaces'): string[] {
+    const entries: string[] = [];
+    let cursor = 0n;
+    do {
+      const args = { filter: {}, cursor: cursor.toString(), limit: 0, flags: 0 };
+      const [reply] = this.standing?.admin.ask([{ program: 'inquire', call: list, args }]) ?? [];
+      if (reply === undefined) return entries;
+      const page = parsePage(list, new Words(reply, 28));
+      entries.push(...page.entries);
+      cursor = page.next;
+    } while (cursor !== 0n);
+    return entries;
   }
 }
 

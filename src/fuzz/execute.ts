@@ -5,7 +5,7 @@ import { editMessage, encodeCall, type Resolve } from './encode.ts';
 import { Model } from './model.ts';
 import type { Connection } from './model-state.ts';
 import { countEvent, filterOfStep, isEvent, judgeList, type Page, parsePage } from './model-inquire.ts';
-import { type Expected, mismatch, Words } from './model-wire.ts';
+import { type Expected, mismatch, pingMessage, Words } from './model-wire.ts';
 import type { Call, ListName, Sequence, ServerName, Step } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { changeFiles, listing } from './world.ts';
@@ -51,6 +51,7 @@ const GATHERED_MOST = 32;
 /** How long a real daemon may take with its events, in ms. */
 const EVENTS_PATIENCE = 1000;
 const NOTHING = Buffer.alloc(0);
+const PING = pingMessage();
 const SUCCESS = 0;
 
 /** Thrown where a judge objects. */
@@ -73,6 +74,8 @@ interface Open {
   readonly connection: Connection;
   received: Buffer;
   ended: boolean;
+  /** The daemon has answered on it, and so knows of it. */
+  isKnown: boolean;
   /** The newest reply, and the cursor that the newest page ended with. */
   last: Buffer;
   cursor: bigint;
@@ -103,7 +106,7 @@ export class Run {
     this.model = new Model(target.beginning);
     mkdirSync(`${target.base}/${directory}`, 0o700);
     this.model.tree.makeDirectories(directory);
-    for (const path of target.known) this.model.lockspaces.set(path, new Map());
+    this.model.known = target.known;
   }
 
   perform(steps: Sequence): void {
@@ -216,7 +219,19 @@ export class Run {
     const link = this.target.open(server);
     if (link === null) this.fail('answers-others', this.target.death() ?? 'no connection can be made');
     const connection = this.model.open(id, this.target.peer, server, link.client);
-    this.links.set(id, { link, connection, received: NOTHING, ended: false, last: NOTHING, cursor: 0n });
+    const isKnown = this.target.beginning.noticesAtOnce;
+    this.links.set(id, { link, connection, received: NOTHING, ended: false, isKnown, last: NOTHING, cursor: 0n });
+    if (!isKnown) this.introduce();
+  }
+
+  /** A real daemon may serve somebody before it accepts who came earlier: a client that can ask must find them all there. */
+  private introduce(): void {
+    if (![...this.links.values()].some(({ connection }) => connection.server.name === 'admin')) return;
+    for (const [id, { isKnown, connection }] of this.links) {
+      if (isKnown) continue;
+      if (connection.stream.isEmpty) this.send(id, PING, 0);
+      else this.close(id);
+    }
   }
 
   private close(id: number): void {
@@ -339,7 +354,10 @@ export class Run {
 
   private expect(open: Open, expected: Expected): void {
     const got = this.next(open);
-    if (Buffer.isBuffer(got)) open.last = got;
+    if (Buffer.isBuffer(got)) {
+      open.last = got;
+      open.isKnown = true;
+    }
     this.transcript.push(`${this.at}: ${this.heard(got, expected)}`);
     if (got === null || (got === 'closed' && expected.kind !== 'closed')) {
       if (expected.kind === 'closed' && !this.options.judged) return;

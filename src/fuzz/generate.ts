@@ -68,11 +68,11 @@ function outerEdit(random: Random): Edit {
   }
 }
 
-function anyEdit(random: Random): Edit {
+function anyEdit(random: Random, programs: readonly ProgramName[]): Edit {
   switch (random.below(12)) {
     case 0: {
       const numbers = [0, 0x6b656570, lockProgram.number + 1, 0xffffffff];
-      for (const program of ['lock', 'admin', 'inquire'] as const) numbers.push(programOf(program).number);
+      for (const program of programs) numbers.push(programOf(program).number);
       return { header: { program: random.pick(numbers) ?? 0 } };
     }
     case 1:
@@ -111,7 +111,16 @@ export class Generator {
     this.calls = { lock: WEIGHTED, admin: callsOf('admin', options), inquire: callsOf('inquire', options) };
   }
 
+  private last = 0;
+
+  /** Often that of the step before: what follows on one connection can be sent together. */
   private connection(): number {
+    if (!this.random.oneIn(3)) return this.last;
+    this.last = this.anyConnection();
+    return this.last;
+  }
+
+  private anyConnection(): number {
     const { random } = this;
     return this.administers && random.oneIn(4)
       ? LOCK_CONNECTIONS + random.below(ADMIN_CONNECTIONS)
@@ -132,8 +141,9 @@ export class Generator {
   }
 
   private edit({ program, call }: Call): Edit {
-    const { random } = this;
-    const one = (): Edit => (program === 'admin' && TOUCHY.has(call) ? outerEdit(random) : anyEdit(random));
+    const { random, options } = this;
+    const one = (): Edit =>
+      program === 'admin' && TOUCHY.has(call) ? outerEdit(random) : anyEdit(random, options.programs);
     return random.oneIn(4) ? { ...one(), ...one() } : one();
   }
 

@@ -4,14 +4,14 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { client } from './client.ts';
 import { encodeCall } from './encode.ts';
 import { isEvent } from './model-inquire.ts';
+import { pingMessage } from './model-wire.ts';
 import type { Call } from './steps.ts';
 import type { Link } from './target.ts';
 
 const { EAGAIN } = os.constants.errno;
 const into = Buffer.alloc(256 * 1024);
 const LENGTH_SIZE = 4;
-const PING = Buffer.alloc(28);
-for (const [index, word] of [28, 0x6b656570, 1, 1, 2, 0, 0].entries()) PING.writeUInt32BE(word, index * LENGTH_SIZE);
+const PING = pingMessage();
 
 export class SocketLink implements Link {
   readonly client: number;

@@ -99,7 +99,11 @@ export class AdminModel {
   /** Whether something was set that outlasts the run. */
   touched = false;
 
-  constructor(servers: AdminModel['servers'], version: number) {
+  private readonly hasThreads: boolean;
+
+  /** @param hasThreads it makes worker threads, and tells how many there happen to be at present */
+  constructor(servers: AdminModel['servers'], version: number, hasThreads: boolean) {
+    this.hasThreads = hasThreads;
     this.servers = servers;
     this.version = version;
   }
@@ -126,7 +130,8 @@ export class AdminModel {
       }
       case 6: {
         const { priorityWorkers } = this.server(args.server, RPC, flags);
-        return { check: (payload) => checkThreads(payload, priorityWorkers), compared: 'status' };
+        const wanted = this.hasThreads ? null : priorityWorkers;
+        return { check: (payload) => checkThreads(payload, wanted), compared: 'status' };
       }
       case 7:
         this.setThreads(this.server(args.server, ADMIN), args);
@@ -345,11 +350,12 @@ function unsignedValues(payload: Words): Map<string, number> {
   return new Map(params.map(({ field, type, value }) => [field, type === UINT ? Number(value) : NaN]));
 }
 
-function checkThreads(payload: Words, priorityWorkers: number): string | null {
+/** @param priorityWorkers null when it may be any */
+function checkThreads(payload: Words, priorityWorkers: number | null): string | null {
   const values = unsignedValues(payload);
   const names = [...values.keys()].join(' ');
   if (names !== 'minWorkers maxWorkers nWorkers freeWorkers prioWorkers jobQueueDepth') return `parameters ${names}`;
-  return number(values.get('prioWorkers'), priorityWorkers, 'prioWorkers');
+  return priorityWorkers === null ? null : number(values.get('prioWorkers'), priorityWorkers, 'prioWorkers');
 }
 
 function checkLimits(payload: Words, max: number, anonymous: number, least: number, most: number): string | null {

@@ -23,7 +23,7 @@ export interface Knowledge {
   /** False once it cannot tell what is held. */
   readonly sure: boolean;
   readonly locks: () => Iterable<Lock>;
-  readonly lockspaces: () => Iterable<string>;
+  readonly lockspaces: () => ReadonlySet<string>;
   readonly servers: readonly [ServerState, ServerState];
 }
 
@@ -79,6 +79,12 @@ function lock(words: Words, held: boolean): string {
 
 function lockText({ lockspace, name, path, flags, owners }: Lock): string {
   return JSON.stringify([lockspace, name, path, flags, owners]);
+}
+
+/** The lock that an entry of a page is. */
+export function lockOfText(text: string): Lock {
+  const [lockspace, name, path, flags, owners] = JSON.parse(text) as [string, string, string, number, number[]];
+  return { lockspace, name, path, flags, owners };
 }
 
 function client(words: Words): string {
@@ -185,7 +191,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     connection.identified = true;
     checkFlags(flags, procedure === 1 ? 1 : 0, RPC);
     const first = cursor === 0n;
-    const expected = first ? snapshot(knowledge) : null;
+    const expected = first ? snapshot(list, knowledge) : null;
     const check = (payload: Words): string | null => {
       const { entries, next } = parsePage(list, payload);
       return expected === null || next !== 0n ? null : judgeList(list, entries, expected, filter);
@@ -223,7 +229,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     case 6: {
       const { sure } = knowledge;
       const locks = [...knowledge.locks()].length;
-      const lockspaces = [...knowledge.lockspaces()].length;
+      const lockspaces = knowledge.lockspaces().size;
       return { check: (payload) => status(payload, sure ? { locks, lockspaces } : null) };
     }
     case 7:
@@ -240,10 +246,10 @@ export function inquire(connection: Connection, procedure: number, words: Words,
   }
 }
 
-/** What is known now, for an answer that comes later. */
-function snapshot({ sure, locks, lockspaces, servers }: Knowledge): Knowledge {
-  const held = [...locks()].map((one) => ({ ...one, owners: [...one.owners] }));
-  const paths = [...lockspaces()];
+/** What is known now of that list, for an answer that comes later. */
+function snapshot(list: ListName, { sure, locks, lockspaces, servers }: Knowledge): Knowledge {
+  const held = list === 'locks' ? [...locks()].map((one) => ({ ...one, owners: [...one.owners] })) : [];
+  const paths: ReadonlySet<string> = list === 'lockspaces' ? lockspaces() : new Set();
   const copy = (server: ServerState): ServerState => ({
     ...server,
     clients: new Map(server.clients),

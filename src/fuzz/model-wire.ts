@@ -213,6 +213,13 @@ function headerOf(message: Buffer): CallHeader {
   };
 }
 
+/** A keepalive's question. */
+export function pingMessage(): Buffer {
+  const message = Buffer.alloc(28);
+  for (const [index, word] of [28, KEEPALIVE, 1, 1, 2, 0, 0].entries()) message.writeUInt32BE(word, index * 4);
+  return message;
+}
+
 export function isPing(message: Buffer): boolean {
   const { program, version, procedure } = headerOf(message);
   return program === KEEPALIVE && version === 1 && procedure === 1 && message.readInt32BE(16) === 2;

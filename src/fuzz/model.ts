@@ -68,6 +68,8 @@ export class Model {
   tree = new Tree();
   /** Held resources by lockspace, then name. The default lockspace is the empty path. */
   readonly lockspaces = new Map<string, Map<string, Held>>([['', new Map()]]);
+  /** Further ones, which the daemon knows from earlier runs, and where nothing is held. */
+  known: ReadonlySet<string> = new Set();
   readonly connections = new Map<number, Connection>();
   /** What the daemon does from now on cannot be told any more. */
   lost = false;
@@ -88,7 +90,7 @@ export class Model {
       clients: new Map(standing[name].map((id) => [id, null])),
       leaving: new Set(leaving[name]),
     })) as [ServerState, ServerState];
-    this.admin = new AdminModel([lock, admin], version);
+    this.admin = new AdminModel([lock, admin], version, !inquires);
     this.admin.identified = (id) => this.connections.get(id)?.identified ?? false;
     this.noticesAtOnce = noticesAtOnce;
     this.programs = {
@@ -167,9 +169,22 @@ export class Model {
     return {
       sure: !this.lost,
       locks: () => this.held(),
-      lockspaces: () => this.lockspaces.keys(),
+      lockspaces: () => this.paths,
       servers: this.admin.servers,
     };
+  }
+
+  private lockspace(path: string): Map<string, Held> | undefined {
+    const found = this.lockspaces.get(path);
+    if (found !== undefined || !this.known.has(path)) return found;
+    const created = new Map<string, Held>();
+    this.lockspaces.set(path, created);
+    return created;
+  }
+
+  /** Paths of all lockspaces. */
+  get paths(): ReadonlySet<string> {
+    return new Set([...this.known, ...this.lockspaces.keys()]);
   }
 
   *held(): Iterable<Held> {
@@ -245,7 +260,7 @@ export class Model {
       return;
     }
     if (procedure === 8) {
-      if (!this.lockspaces.has(path)) this.makeLockspace(path);
+      if (this.lockspace(path) === undefined) this.makeLockspace(path);
       return;
     }
     if (connection.owner === null) throw unregistered;
@@ -253,7 +268,7 @@ export class Model {
     if (procedure === 2) connection.restricted = true;
     else if (procedure === 3) this.newLockspace(path);
     else {
-      const lockspace = this.lockspaces.get(path);
+      const lockspace = this.lockspace(path);
       if (lockspace === undefined) throw new Refusal(1, RPC, `Lockspace for path ${path} does not exist`);
       const file = path === '' ? name : `${path}/${name}`;
       if (procedure === 4) this.create(lockspace, name, file);
@@ -265,7 +280,7 @@ export class Model {
 
   private newLockspace(path: string): void {
     if (path === '') throw new Refusal(55, RPC, 'the default lockspace already exists');
-    if (this.lockspaces.has(path)) throw new Refusal(1, RPC, `Lockspace for path ${path} already exists`);
+    if (this.lockspace(path) !== undefined) throw new Refusal(1, RPC, `Lockspace for path ${path} already exists`);
     try {
       this.makeLockspace(path);
     } catch (error) {
