@@ -300,7 +300,7 @@ export class Run {
     open.last = NOTHING;
     this.send(on, this.encode(on, { program: 'inquire', call: list, args }), 0);
     const { last } = open;
-    if (open.ended || last.length < 28 || last.readUInt32BE(24) !== SUCCESS) return null;
+    if (last.length < 28 || last.readUInt32BE(24) !== SUCCESS) return null;
     const page = parsePage(list, new Words(last, 28));
     open.cursor = page.next;
     return page;
