@@ -14,7 +14,7 @@ import type { Target } from './target.ts';
 /** Sequences between two chances for others, such as the screen. */
 const BATCH = 16;
 /** The kernel's whole table of locks is read for it, so not after every sequence. */
-const THOROUGH_EVERY = 128;
+const THOROUGH_EVERY = 256;
 /** Sequences between two counts of descriptors. */
 const COUNT_EVERY = 256;
 /** Sequences after which a real daemon is started afresh: it never forgets a lockspace. */
@@ -185,11 +185,12 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
       const { sequences } = report.summary;
       if (sequences % COUNT_EVERY === 0) {
         const now = fewestDescriptors(trial, descriptors);
-        const grown = trial.target.memory() - memory;
         if (now > descriptors + 2)
           await judge(steps, { judge: 'descriptors', step: -1, detail: `${now}, not ${descriptors}` });
-        if (!inProcess && grown > MEMORY_GROWTH_MOST)
+        const grown = inProcess ? 0 : trial.target.memory() - memory;
+        if (grown > MEMORY_GROWTH_MOST) {
           await judge(steps, { judge: 'memory', step: -1, detail: `grown by ${grown} bytes` });
+        }
       }
       if (!inProcess && (trial.isSpoilt || sequences % FRESH_EVERY === 0)) {
         await trial.reset();

@@ -39,7 +39,8 @@ Options:
   --against KIND    give both daemons the same sequences and compare their answers
   --no-restarts     never send SIGUSR1
   --no-aliases      never give a file a second name: C grants both, and differs from then on
-  --programs LIST   whose calls are made: of 'lock,admin,inquire' those that the daemons have
+  --programs LIST   whose calls are made beside the lock program's: of 'lock,admin,inquire' by default those that
+                    the daemons have
   --seed N          default 1: the same seed makes the same inputs
   --time S          stop after S seconds (default 60, or none with --runs)
   --runs N          stop after N inputs or calls

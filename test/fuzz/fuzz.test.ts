@@ -69,13 +69,15 @@ describe('the fuzzer', function () {
     ['config', 20_000],
     ['filters', 20_000],
     ['outputs', 20_000],
-    ['calls', 15_000],
-    ['daemon', 3_000],
-    ['daemon', 1_500, '--against', '9.0.0', '--no-restarts', '--no-aliases'],
+    ['calls', 30_000],
+    ['calls', 20_000, '--programs', 'lock'],
+    ['daemon', 5_000],
+    ['daemon', 3_000, '--against', '9.0.0', '--no-restarts', '--no-aliases'],
   ] as const) {
     it(`finds nothing in ${runs} runs of ${[target, ...options].join(' ')}`, function () {
-      if (target === 'daemon')
+      if (target === 'daemon') {
         skipIf(this, missingDaemon('ours'), options.length > 0 ? missingDaemon('9.0.0') : undefined);
+      }
       // Whichever comes first: the number by which the seed is fixed, or the time that CI has.
       const limits = ['--runs', String(runs), '--time', '4', '--seed', SEED, '--quiet', '--findings', directory];
       const { status, stdout, stderr } = fuzz(...limits, ...options, target);

@@ -1,5 +1,6 @@
 /** Filters: which sources log from which level on. Pure. */
 
+import { matchesGlob } from './glob.ts';
 import { LogSettingError, parsePriority } from './levels.ts';
 import type { Level } from './levels.ts';
 
@@ -41,37 +42,4 @@ export function formatFilters(filters: readonly LogFilter[]): string {
 /** The level that the first matching filter sets for a source, else `otherwise`. */
 export function levelFor(source: string, filters: readonly LogFilter[], otherwise: Level): Level {
   return filters.find(({ pattern }) => matchesGlob(source, pattern))?.level ?? otherwise;
-}
-
-/** fnmatch(3) without flags, as far as log sources need it: `*`, `?`, `[…]` and the backslash. */
-export function matchesGlob(name: string, pattern: string): boolean {
-  let regex = '';
-  for (let at = 0; at < pattern.length; at++) {
-    const character = pattern.charAt(at);
-    const set = character === '[' ? /^\[([!^]?)(\]?[^\]]*)\]/.exec(pattern.slice(at)) : null;
-    if (character === '*') {
-      // Runs of stars collapse, so that no pattern takes exponential time.
-      if (pattern.charAt(at + 1) !== '*') regex += '[^]*?';
-    } else if (character === '?') {
-      regex += '[^]';
-    } else if (set !== null) {
-      const [whole, negated, members = ''] = set;
-      regex += `[${negated === '' ? '' : '^'}${members.replace(/[\\\]^[]/g, '\\$&')}]`;
-      at += whole.length - 1;
-    } else if (character === '\\' && at + 1 < pattern.length) {
-      at++;
-      regex += literal(pattern.charAt(at));
-    } else {
-      regex += literal(character);
-    }
-  }
-  try {
-    return new RegExp(`^${regex}$`).test(name);
-  } catch {
-    return false; // a set whose range runs backwards matches nothing
-  }
-}
-
-function literal(character: string): string {
-  return character.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&');
 }

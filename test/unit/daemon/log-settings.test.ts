@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { formatFilters, levelFor, matchesGlob, parseFilters } from '../../../src/daemon/log/filters.ts';
+import { formatFilters, levelFor, parseFilters } from '../../../src/daemon/log/filters.ts';
+import { matchesGlob } from '../../../src/daemon/log/glob.ts';
 import { LogSettingError, parseLevel } from '../../../src/daemon/log/levels.ts';
 import { defaultOutputs, formatOutputs, parseOutputs } from '../../../src/daemon/log/output-spec.ts';
 import recorded from '../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
@@ -54,6 +55,9 @@ describe('log filters', () => {
     assert(matchesGlob('a-b', 'a[x-]b'));
     assert(!matchesGlob('b', '[z-a]'));
     assert(matchesGlob('[', '*[*'));
+    assert(matchesGlob('[]', '[]'));
+    assert(matchesGlob('abcbcd', 'a*bcd'));
+    assert(matchesGlob('b', '[!a-]') && !matchesGlob('-', '[!a-]') && matchesGlob('m', '[a-z0]'));
     fc.assert(
       fc.property(fc.string({ maxLength: 8 }), fc.string({ maxLength: 8 }), (pattern, name) => {
         assert.equal(typeof matchesGlob(name, `*${pattern}*`), 'boolean');
@@ -61,7 +65,10 @@ describe('log filters', () => {
         assert(matchesGlob(name, `*${quoted}*`), name);
       }),
     );
-    matchesGlob('locking.lock_daemon'.repeat(2), '*'.repeat(1e5));
+    for (const hostile of ['*', '*?', '*[a-z]', '*lock', 'l*o*', '\\']) {
+      matchesGlob('locking.lock_daemon'.repeat(2), hostile.repeat(1e5));
+      matchesGlob('locking.lock_daemon'.repeat(2), `${hostile.repeat(12)}!`);
+    }
   });
 });
 
