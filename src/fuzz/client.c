@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
-#include <node_api.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,24 +13,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../posix/napi-helpers.h"
+
 #define DESCRIPTORS_MOST 64
-
-#define ARGS(count)                                                                                                    \
-    napi_value argv[count];                                                                                            \
-    size_t argc = count;                                                                                               \
-    napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
-
-static napi_value number(napi_env env, int64_t value) {
-    napi_value result;
-    napi_create_int64(env, value, &result);
-    return result;
-}
-
-static int32_t arg_int(napi_env env, napi_value value) {
-    int32_t result = -1;
-    napi_get_value_int32(env, value, &result);
-    return result;
-}
 
 static napi_value client_connect(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -140,10 +124,8 @@ static napi_value client_close(napi_env env, napi_callback_info info) {
 
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
-#define FUNCTION(name, function) {name, NULL, function, NULL, NULL, NULL, napi_default, NULL}
         FUNCTION("connect", client_connect), FUNCTION("pair", client_pair),     FUNCTION("send", client_send),
         FUNCTION("receive", client_receive), FUNCTION("finish", client_finish), FUNCTION("close", client_close),
-#undef FUNCTION
     };
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     return exports;

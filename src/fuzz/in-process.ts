@@ -76,6 +76,7 @@ class InProcessLink implements Link {
       // A reply for which there was no room: there is now.
       if (!this.connection.isOpen || this.connection.backlog.unsent.length === 0) return null;
       this.connection.onWritable();
+      outbox.send();
     }
   }
 

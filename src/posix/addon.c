@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
-#include <node_api.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,28 +27,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "napi-helpers.h"
+
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
 #define PATH_SIZE (2 * 65536 + 2)
 
 /* Static, because the daemon's JavaScript runs on one thread, and because it is too large for a stack. */
 static char path_buffer[PATH_SIZE];
-
-#define ARGS(count)                                                                                                    \
-    napi_value argv[count];                                                                                            \
-    size_t argc = count;                                                                                               \
-    napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
-
-static napi_value number(napi_env env, int64_t value) {
-    napi_value result;
-    napi_create_int64(env, value, &result);
-    return result;
-}
-
-static int32_t arg_int(napi_env env, napi_value value) {
-    int32_t result = -1;
-    napi_get_value_int32(env, value, &result);
-    return result;
-}
 
 static int64_t arg_long(napi_env env, napi_value value) {
     int64_t result = 0;
@@ -785,7 +769,6 @@ static napi_value poller_set(napi_env env, napi_callback_info info) {
 
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
-#define FUNCTION(name, function) {name, NULL, function, NULL, NULL, NULL, napi_default, NULL}
         FUNCTION("setlk", posix_setlk),
         FUNCTION("getlk", posix_getlk),
         FUNCTION("openInode", posix_open_inode),
@@ -817,7 +800,6 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("sendAll", posix_send_all),
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
-#undef FUNCTION
     };
     export_looked(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
