@@ -19,6 +19,8 @@ import {
 const LOCK_CONNECTIONS = 3;
 const ADMIN_CONNECTIONS = 2;
 const STEPS_MOST = 120;
+/** Of so many restarts in a sequence that is changed, one stays. */
+const RESTARTS_KEPT = 8;
 const FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'rename', 'link', 'symlink', 'mkdir'];
 /** Those that give no held file a second name. */
 const PLAIN_FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'mkdir'];
@@ -225,6 +227,8 @@ export class Generator {
         }
       }
     }
-    return steps.slice(0, STEPS_MOST);
+    // A real daemon takes as long for one as for a thousand calls: they must not multiply.
+    const kept = options.inProcess ? steps : steps.filter(({ op }) => op !== 'restart' || random.oneIn(RESTARTS_KEPT));
+    return kept.slice(0, STEPS_MOST);
   }
 }

@@ -4,8 +4,12 @@ import { parseArgs } from 'node:util';
 import type { ProgramName } from './steps.ts';
 import { type DaemonKind, generations } from '../../test/lab/requirements.ts';
 
+const TARGETS = ['calls', 'daemon', 'codec', 'config', 'filters', 'outputs', 'document', 'replay'] as const;
+
 export interface FuzzOptions {
-  readonly target: string;
+  readonly target: (typeof TARGETS)[number];
+  /** Coverage guides it: it runs this daemon's code in this process. */
+  readonly isGuided: boolean;
   readonly seed: number;
   /** Whether so many runs in so many seconds are enough. */
   enough(runs: number, seconds: number): boolean;
@@ -108,13 +112,16 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
   }
   const { values, positionals } = parsed;
   if (values.help) return 'help';
-  const [target = 'calls', ...files] = positionals;
+  const [name = 'calls', ...files] = positionals;
+  const target = TARGETS.find((one) => one === name);
+  if (target === undefined) throw new UsageError(`no target '${name}'`);
   const runs = count(values.runs, '--runs');
   const time = count(values.time, '--time') ?? (runs === undefined ? 60 : undefined);
   const daemon = kind(values.daemon);
   const against = values.against === undefined ? undefined : kind(values.against);
   return {
     target,
+    isGuided: target !== 'daemon' && target !== 'replay',
     seed: count(values.seed, '--seed') ?? 1,
     enough: (done, seconds) => done >= (runs ?? Infinity) || seconds >= (time ?? Infinity),
     corpus: values.corpus === undefined ? undefined : path.resolve(values.corpus),
