@@ -1,5 +1,5 @@
 /** `list`: the locks that are held, one row an owner, or JSON. */
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
@@ -25,13 +25,18 @@ export function addList(program: Command, context: Context): void {
     .option('--resource <name>', 'only the resource of exactly this name')
     .option('--path <file>', 'only locks of this file, by whatever name')
     .option('--pid <pid>', 'only of the owner with this pid', wholeNumber(0, 0xffffffff))
-    .option('--uuid <uuid>', 'only of the owner with this UUID')
+    .option('--uuid <uuid>', 'only of the owner with this UUID', uuid)
     .option('--vm <name>', 'only of the owner with this name')
     .action(async (options: Options) => {
       const pages = context.daemon().lockPages(filterOf(options), true);
       if (options.json === true) await printJson(pages);
       else await printTable(pages);
     });
+}
+
+function uuid(text: string): string {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) return text;
+  throw new InvalidArgumentError('It is no UUID.');
 }
 
 function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partial<LockFilter> {
