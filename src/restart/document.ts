@@ -178,6 +178,17 @@ export function formatDocument(document: StateDocument): Buffer {
   return Buffer.from(`{"daemon":{"servers":{${servers.join()}}},${rest.slice(1)}`, 'latin1');
 }
 
+/**
+ * The document in ASCII alone, of one in UTF-8. Every C daemon that resumes can read it; 11.3.0 refuses letters beyond
+ * ASCII that are not escaped, in its own documents too, and exits with every lock lost.
+ */
+export function asciiDocument(document: Buffer): Buffer {
+  const escaped = document
+    .toString('utf8')
+    .replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return Buffer.from(escaped, 'latin1');
+}
+
 function serverText({ clients, ...server }: ServerState): string {
   return `${JSON.stringify(server).slice(0, -1)},"clients":[${clients.map(clientText).join()}]}`;
 }

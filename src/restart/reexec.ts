@@ -20,7 +20,7 @@ import { poller } from '../rpc/poller.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { blockSignal, SIGUSR1 } from './signals.ts';
-import { type ClientState, formatDocument, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, type ClientState, formatDocument, type OwnState, type StateDocument } from './document.ts';
 import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
 import { checkStillFit, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
@@ -165,16 +165,16 @@ export class Reexec {
     const { program, args, stateFile } = this.options;
     const state = this.capture();
     const document = formatDocument(state);
-    if (document.equals(proven)) {
+    if (successor.kind === 'c') {
+      checkStillFit(successor, document);
+      writeStateFile(stateFile, asciiDocument(document));
+    } else if (document.equals(proven)) {
       try {
         renameSync(candidate, stateFile);
       } catch (error) {
         throw new StateFileError((error as Error).message);
       }
-    } else {
-      checkStillFit(successor, document);
-      writeStateFile(stateFile, document);
-    }
+    } else writeStateFile(stateFile, document);
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state, cleared)];

@@ -4,7 +4,7 @@
  * document that its version can read.
  */
 import { parseVersion, type VersionNumber } from '../rpc/dialect.ts';
-import { C_DOCUMENT_MAX } from './document.ts';
+import { asciiDocument, C_DOCUMENT_MAX } from './document.ts';
 
 /** What the program at our path is. */
 export type Successor =
@@ -127,14 +127,13 @@ export function checkStillFit(successor: Successor, document: Buffer): void {
 
 /** Whether a C daemon of this version can read the document; it exits with all locks lost if not. */
 function checkForC(document: Buffer, number: VersionNumber, version: string): void {
-  if (document.length > C_DOCUMENT_MAX) {
-    throw new UnfitSuccessor(
-      `the state takes ${document.length} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`,
-    );
-  }
   // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
   if (!isUtf8(document)) {
     throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
+  }
+  const { length } = asciiDocument(document);
+  if (length > C_DOCUMENT_MAX) {
+    throw new UnfitSuccessor(`the state takes ${length} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
   }
   // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
   if (number < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {

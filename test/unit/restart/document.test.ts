@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { formatDocument } from '../../../src/restart/document.ts';
+import { asciiDocument, formatDocument } from '../../../src/restart/document.ts';
 import { descriptorsOf } from '../../../src/restart/capture.ts';
 import {
   DocumentError,
@@ -263,6 +263,13 @@ describe('the state document', () => {
       assert.equal(json('"\\u001F\\u001f\\u0041"'), '\x1f\x1fA');
       assert.equal(json('"\\\\u00ff \\/"'), '\\u00ff /');
       assert.equal(json('"\\\\\\u00ff"'), '\\\xc3\xbf');
+    });
+
+    it('says the same in ASCII alone, as C 11.3.0 wants it', () => {
+      const document = Buffer.from('{"größe":"磁盘 💾 \\\\ \\"","plain":1}');
+      const ascii = asciiDocument(document);
+      assert.ok(ascii.every((byte) => byte < 0x80));
+      assert.deepEqual(parseJson(ascii), parseJson(document));
     });
 
     it('that is no JSON is refused', () => {
