@@ -138,6 +138,14 @@ describe('the client library, packed', function () {
     assert.equal(await runInLab(join(directory, 'out/commonjs.cjs')), printed);
   });
 
+  it('has commands that find the Node.js that npm puts beside it', () => {
+    const runtime = `node-linux-${process.arch}`;
+    symlinkSync(tool(runtime), join(directory, 'node_modules', runtime));
+    for (const command of ['virtlockd', 'virt-lockctl', 'virtlockd-trace']) {
+      assert.match(run(join(directory, 'node_modules/.bin', command), ['--version'], directory), /\d+\.\d+\.\d+/);
+    }
+  });
+
   it('has a guide of at least four programs', () => {
     assert.equal(programs.length, [...guide.matchAll(/^```ts$/gm)].length);
     assert.ok(programs.length >= 4);

@@ -67,10 +67,14 @@ describe('virtlockd-trace reads what strace saw', function () {
 
   it('of the daemon and of a real libvirtd, and it is what passed through the proxy', async () => {
     const libvirtd = new Libvirtd(daemon.lab);
+    await libvirtd.start();
+    // Before the first guest libvirtd looks at QEMU, which takes long under strace.
+    await libvirtd.run({ name: 'first' });
+    await libvirtd.must('destroy', 'first');
     const tracer = await Tracer.start('--interpose', daemon.socket, '--write-pcap', join(directory, 'own.pcap'));
-    const stops = [await strace(daemon.pid, join(directory, 'daemon'), '-ttt', '-xx')];
+    const stops: (() => Promise<void>)[] = [];
     try {
-      await libvirtd.start();
+      stops.push(await strace(daemon.pid, join(directory, 'daemon'), '-ttt', '-xx'));
       stops.push(await strace(libvirtd.pid, join(directory, 'libvirtd'), '-tt'));
       const [plain, shared] = ['plain', 'shared'].map((name) => makeImage(directory, name));
       assert.ok(plain !== undefined && shared !== undefined);
