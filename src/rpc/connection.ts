@@ -68,6 +68,8 @@ export class Connection implements Pollable, Sender {
   private skip = 0;
   private unsent: Buffer = NO_BYTES;
   private closing = false;
+  /** Others are served before what is held: see {@link Pollable.onTurn}. */
+  private postponed = false;
 
   constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
@@ -104,6 +106,12 @@ export class Connection implements Pollable, Sender {
     poller.awaitReadable(this.fd);
     // What came before the peer stopped reading is served before anything new is read.
     this.serveHeld();
+  }
+
+  onTurn(): void {
+    this.postponed = false;
+    if (this.unsent.length > 0) poller.awaitWritable(this.fd);
+    else this.serveHeld();
   }
 
   /** Closes once the replies gathered so far are sent, serving nothing more: the way an admin client's CLOSE ends. */
@@ -196,11 +204,19 @@ export class Connection implements Pollable, Sender {
       }
       at += size;
       if (outbox.queue(this) && !this.isTaken) break;
+      if (end - at >= LENGTH_SIZE && poller.isOverdue) {
+        this.postponed = true;
+        break;
+      }
     }
     if (this.closing) {
+      this.postponed = false;
       outbox.send();
       if (this.isTaken) this.close();
-    } else if (this.isOpen) this.hold(bytes, at, end);
+    } else if (this.isOpen) {
+      this.hold(bytes, at, end);
+      if (this.postponed) poller.postpone(this.fd, this);
+    }
   }
 
   /**
@@ -259,6 +275,6 @@ export class Connection implements Pollable, Sender {
       return;
     }
     this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0)));
-    poller.awaitWritable(this.fd);
+    if (!this.postponed) poller.awaitWritable(this.fd);
   }
 }

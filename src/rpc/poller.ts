@@ -11,6 +11,8 @@ const INPUT_SIZE = 1024 * 1024;
 const RECORDS = 512;
 const LISTENERS = 16;
 const BUDGET_MOST = 0x7fffffff;
+/** For how long connections that send request upon request are served while others wait, in milliseconds. */
+const TURN_MS = 5;
 
 /** Something with a descriptor that the poller watches. */
 export interface Pollable {
@@ -18,6 +20,8 @@ export interface Pollable {
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void;
   /** There is room to send again. */
   onWritable(): void;
+  /** It was postponed, and it is its turn. */
+  onTurn(): void;
 }
 
 export interface Acceptor {
@@ -39,6 +43,10 @@ let rounds = 0;
 let epoll = -1;
 /** Takes up the connection behind a descriptor that was watched before this program was executed. */
 let onInherited: ((fd: number) => void) | null = null;
+/** When the present round, or a postponed connection's turn, has lasted so long that others must not wait for more of it. */
+let deadline = Infinity;
+/** Connections that wait for another turn. */
+const postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
 function word(index: number): number {
   return records[index] ?? 0;
@@ -68,9 +76,27 @@ function handleRound(count: number): void {
 
 function onRound(count: number): void {
   rounds++;
+  deadline = performance.now() + TURN_MS;
   try {
     handleRound(count);
   } finally {
+    deadline = Infinity;
+    outbox.send();
+  }
+}
+
+/** One at a time: between two turns the poller has its own. */
+function onTurn(): void {
+  const next = postponed.shift();
+  if (postponed.length > 0) setImmediate(onTurn);
+  // Absent when it was closed meanwhile.
+  if (next === undefined || connections[next.fd] !== next.connection) return;
+  deadline = performance.now() + TURN_MS;
+  set(Epoll.ADD, next.fd, Epoll.IN, 0);
+  try {
+    next.connection.onTurn();
+  } finally {
+    deadline = Infinity;
     outbox.send();
   }
 }
@@ -136,10 +162,20 @@ export const poller = {
   awaitReadable(fd: number): void {
     set(Epoll.MODIFY, fd, Epoll.IN, 0);
   },
+  /** Whether a round has taken so long that the rest of it should be postponed. */
+  get isOverdue(): boolean {
+    return performance.now() >= deadline;
+  },
+  /** Reads nothing from a connection until its turn has come, when others have had theirs. */
+  postpone(fd: number, connection: Pollable): void {
+    set(Epoll.DELETE, fd, 0, 0);
+    if (postponed.push({ fd, connection }) === 1) setImmediate(onTurn);
+  },
   /** Forgets a connection; its descriptor stays open. */
   remove(fd: number): void {
     connections[fd] = undefined;
-    set(Epoll.DELETE, fd, 0, 0);
+    // Not there when it was postponed.
+    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
   },
   /** Registers a listening socket, not yet watched. */
   addListener(fd: number, acceptor: Acceptor): void {

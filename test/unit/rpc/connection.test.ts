@@ -60,6 +60,45 @@ describe('a connection', () => {
     );
   });
 
+  it('lets others have their turn when its requests take long', async () => {
+    const other = new Link();
+    other.connection.start();
+    const order: string[] = [];
+    link.answer = (bytes, out) => {
+      order.push(`long ${bytes.readUInt32BE(20)}`);
+      out.opaque(bytes);
+      const end = performance.now() + 6;
+      while (performance.now() < end);
+    };
+    other.answer = () => order.push('other');
+    link.send(Buffer.concat([message(1), message(2), message(3), message(4).subarray(0, 5)]));
+    other.send(message(1));
+    await until('all are served', () => order.length === 4);
+    assert.equal(order.indexOf('other') < 2, true, order.join());
+    assert.deepEqual(
+      order.filter((what) => what !== 'other'),
+      ['long 1', 'long 2', 'long 3'],
+    );
+    assert.deepEqual(link.connection.backlog.received, message(4).subarray(0, 5));
+    assert.deepEqual(link.take().bytes, Buffer.concat([message(1), message(2), message(3)]));
+    link.send(message(4).subarray(5));
+    await until('the rest is served', () => order.length === 5);
+    other.dispose();
+  });
+
+  it('may be closed while others have their turn', async () => {
+    link.answer = () => {
+      const end = performance.now() + 6;
+      while (performance.now() < end);
+    };
+    link.send(Buffer.concat([message(1), message(2), message(3)]));
+    await until('one is served', () => link.served.length > 0);
+    link.connection.close();
+    await turn();
+    await turn();
+    assert.equal(link.served.length < 3 && link.ended, true);
+  });
+
   it('takes single bytes', async () => {
     const one = message(7, 10);
     await sendPieces([...one].map((byte) => Buffer.from([byte])));
