@@ -68,4 +68,5 @@ await withDaemon(async (sockets) => {
   await program('src/lockctl/main.ts', 'virt-lockctl', 'start-lockctl.cjs', commands);
 });
 await program('src/trace/main.ts', 'virtlockd-trace', 'start-trace.cjs', ['--strace /dev/null']);
+await bundle('src/conformance/main.ts', 'virtlockd-conformance.cjs');
 await buildClient();

@@ -8,9 +8,10 @@ import {
   readlinkSync,
   realpathSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Skipped } from './check.ts';
 import { play, type Playable } from './exchange/play.ts';
 import type { Exchange } from './exchange/script.ts';
@@ -18,26 +19,44 @@ import type { Daemon } from './lab/daemon.ts';
 import type { Attached } from './options.ts';
 import type { Subject } from './subject.ts';
 
+/** The listening sockets of a network namespace, as `/proc/net/unix` has them: path and inode. */
+function listeners(table: string): (readonly [path: string, inode: string])[] {
+  return readFileSync(table, 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .flatMap(([, , , , , , inode, path]) =>
+      inode === undefined || path === undefined ? [] : [[path, inode] as const],
+    );
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const a = statSync(one, { throwIfNoEntry: false });
+  const b = statSync(other, { throwIfNoEntry: false });
+  return a !== undefined && b?.ino === a.ino && b.dev === a.dev;
+}
+
 /**
  * The process that serves a socket, or undefined when that cannot be seen. A service manager may hold the socket too, so
- * process 1 counts last.
+ * process 1 counts last. A process in another root has bound another path: it is asked what is there.
  */
 function serverOf(socket: string): number | undefined {
+  const within = /^\/proc\/(\d+)\/root\//.exec(socket)?.[1];
+  const pids = readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0)
+    .sort((a, b) => b - a);
   try {
-    const path = realpathSync(socket);
-    const row = readFileSync('/proc/net/unix', 'latin1')
-      .split('\n')
-      .map((line) => line.trim().split(/\s+/))
-      .find((fields) => fields[7] === path || fields[7] === path.replace(/^\/run\//, '/var/run/'));
-    const link = `socket:[${row?.[6] ?? ''}]`;
-    const pids = readdirSync('/proc')
-      .map(Number)
-      .filter((pid) => pid > 0)
-      .sort((a, b) => b - a);
+    const name = basename(socket);
+    const rows = listeners(within === undefined ? '/proc/net/unix' : `/proc/${within}/net/unix`);
+    const candidates = rows.filter(([path]) => basename(path) === name);
     return pids.find((pid) => {
       try {
-        return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === link);
+        const links = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+        return candidates.some(
+          ([path, inode]) => links.includes(`socket:[${inode}]`) && isSameFile(`/proc/${pid}/root${path}`, socket),
+        );
       } catch {
+        // Gone meanwhile, or not ours to look at.
         return false;
       }
     });
@@ -53,6 +72,10 @@ export class AttachedSubject implements Subject {
   readonly #daemon: Playable;
   readonly #directory: string;
   #count = 0;
+
+  get blind(): boolean {
+    return this.#daemon.pid === undefined;
+  }
 
   constructor({ socket, adminSocket }: Attached, parent = tmpdir()) {
     const never = new Promise<never>(() => undefined);

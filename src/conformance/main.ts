@@ -107,11 +107,15 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  const usageError = error instanceof UsageError;
-  process.stderr.write(`virtlockd-conformance: ${error instanceof Error ? error.message : String(error)}\n`);
-  if (usageError) process.stderr.write("Try 'virtlockd-conformance --help'.\n");
-  process.exitCode = usageError ? EXIT.usage : EXIT.unable;
-}
+// Not awaited: the bundle is no module.
+main(process.argv.slice(2)).then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error: unknown) => {
+    const usageError = error instanceof UsageError;
+    process.stderr.write(`virtlockd-conformance: ${error instanceof Error ? error.message : String(error)}\n`);
+    if (usageError) process.stderr.write("Try 'virtlockd-conformance --help'.\n");
+    process.exitCode = usageError ? EXIT.usage : EXIT.unable;
+  },
+);

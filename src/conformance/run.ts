@@ -132,24 +132,31 @@ class Runner {
       if (recorded === undefined) return { verdict: 'skip', detail: 'was not recorded', seen: sight.seen };
       return compared(told(sight), recorded);
     }
-    return this.#judged(check, sight);
+    return this.#judged(check, subject.blind === true ? dimmed : whole, sight);
   }
 
-  #judged(check: Check, sight: Sight): Outcome {
-    const { seen, problem } = sight;
+  #judged(check: Check, visible: Visible, sight: Sight): Outcome {
+    const { problem } = sight;
+    const seen = visible(sight.seen);
     if ('run' in check) {
       if (problem === undefined) return { verdict: 'pass', seen };
       return { verdict: 'fail', detail: problem, seen, ...(check.known === undefined ? {} : { known: check.known }) };
     }
     const expectation = this.#judge.expect(check.exchange);
     if (expectation === undefined) return { verdict: 'skip', detail: 'was not recorded', seen };
-    const { right: expected, known } = expectation;
+    const { known } = expectation;
+    const expected = visible(expectation.right);
     if (problem !== undefined) return { verdict: 'fail', detail: problem, expected, seen };
     if (isDeepStrictEqual(seen, expected)) return { verdict: 'pass', expected, seen };
     const defect = known !== undefined && isDeepStrictEqual(seen, known.seen) ? { known: known.why } : {};
     return { verdict: 'fail', detail: firstDifference(expected, seen), expected, seen, ...defect };
   }
 }
+
+/** What can be seen of a transcript: all, or what needs no knowledge of the daemon's process. */
+type Visible = (lines: readonly string[]) => readonly string[];
+const whole: Visible = (lines) => lines;
+const dimmed: Visible = (lines) => lines.filter((line) => !/^(lock|descriptors):/.test(line));
 
 type Outcome = Omit<Result, 'name' | 'group' | 'promise' | 'time'>;
 

@@ -46,6 +46,8 @@ export interface Subject {
   readonly foreign: string | undefined;
   /** The path of the program that is started; undefined for somebody else's daemon. */
   readonly program: string | undefined;
+  /** Its process is not known: nobody can look at its locks and descriptors. */
+  readonly blind?: boolean;
   /** Where its daemons run; undefined for somebody else's. */
   readonly place: Place | undefined;
   /** The daemon in use, started if none is. */
@@ -70,7 +72,7 @@ export class StartedSubject implements Subject {
   #daemon: Daemon | undefined;
   #count = 0;
 
-  /** @param configuration the text of virtlockd.conf; the place is closed together with the subject */
+  /** @param configuration what every virtlockd.conf begins with; the place is closed together with the subject */
   constructor(place: Place, command: readonly string[], configuration?: string) {
     this.place = place;
     this.#command = command;
@@ -88,7 +90,7 @@ export class StartedSubject implements Subject {
   async start(options: StartOptions = {}): Promise<Daemon> {
     await this.#stop();
     // What a check before this one configured is not for this daemon.
-    const configuration = options.configuration ?? this.#configuration ?? '';
+    const configuration = `${this.#configuration ?? ''}${options.configuration ?? ''}`;
     const daemon = await startDaemon(this.place, this.#command, { ...options, configuration });
     this.#daemon = daemon;
     // The C daemon takes connections a moment before it knows the admin program, and answers those that it was unknown for ever.
