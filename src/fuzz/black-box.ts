@@ -39,6 +39,13 @@ function sleep(ms: number): void {
   Atomics.wait(sleeper, 0, 0, ms);
 }
 
+/** A daemon of ours that lies elsewhere. */
+export interface Installation {
+  readonly program: string;
+  /** What it needs to find at its own path. */
+  readonly directory: string;
+}
+
 export class BlackBox implements Target {
   readonly name: string;
   readonly peer = process.pid;
@@ -46,6 +53,7 @@ export class BlackBox implements Target {
   isSpoilt = false;
   private readonly kind: DaemonKind;
   private readonly speaking: string;
+  private readonly installation: Installation | undefined;
   private daemon: LockDaemon | undefined;
   private work: string | undefined;
   private lockspaces = new Set<string>();
@@ -57,9 +65,13 @@ export class BlackBox implements Target {
   private before: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
   private outputs = '';
 
-  /** @param speaking the version whose dialect ours speaks */
-  constructor(kind: DaemonKind, speaking = '12.8.0') {
+  /**
+   * @param speaking the version whose dialect ours speaks
+   * @param installation another one of ours than the checkout
+   */
+  constructor(kind: DaemonKind, speaking = '12.8.0', installation?: Installation) {
     this.kind = kind;
+    this.installation = installation;
     this.speaking = kind === 'ours' ? speaking : kind;
     this.name = kind;
   }
@@ -101,14 +113,17 @@ export class BlackBox implements Target {
     // Its working directory is where a run's files are.
     const script = 'cd "$1" && exec "$2"';
     const { Lab } = await import('../../test/lab/root.ts');
-    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind, [work]);
+    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind, [
+      work,
+      ...(this.installation === undefined ? [] : [this.installation.directory]),
+    ]);
     const dialect = this.kind === 'ours' ? `libvirt_version = "${this.speaking}"\n` : '';
     const configuration = `max_clients = ${CLIENTS_MOST}\nadmin_max_clients = ${CLIENTS_MOST}\n${dialect}`;
     this.daemon = await startDaemon(this.kind, {
       lab,
       configuration,
       program: '/bin/sh',
-      args: ['-c', script, 'sh', work, programOf(this.kind)],
+      args: ['-c', script, 'sh', work, this.installation?.program ?? programOf(this.kind)],
     });
     mkdirSync(this.base, { recursive: true });
     this.lockspaces = new Set();

@@ -132,7 +132,7 @@ export const restartMutants: readonly Mutant[] = [
   ),
   mutant(
     'a restart leaves its state behind',
-    'src/daemon/serve.ts',
+    'src/restart/predecessor.ts',
     'if (bytes === null) return null;\n    removeStateFile(stateFile);',
     'if (bytes === null) return null;',
     ['restart/the-state-file-is-removed'],
@@ -179,8 +179,8 @@ export const daemonMutants: readonly Mutant[] = [
   mutant(
     'a lock does not keep an idle daemon',
     'src/daemon/daemon.ts',
-    'clients.size === 0) && this.lockspaces.count === 0;',
-    'clients.size === 0);',
+    'clientCount === 0) && this.lockspaces.count === 0;',
+    'clientCount === 0);',
     ['command-line/a-lock-keeps-an-idle-daemon'],
   ),
 ];

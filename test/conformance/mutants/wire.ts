@@ -135,15 +135,15 @@ export const wireMutants: readonly Mutant[] = [
   mutant(
     'one client too many is accepted',
     server,
-    'Math.max(0, this.limits.maxClients - this.clients.size)',
-    'Math.max(0, this.limits.maxClients + 1 - this.clients.size)',
+    'Math.max(0, this.limits.maxClients - this.clientCount)',
+    'Math.max(0, this.limits.maxClients + 1 - this.clientCount)',
     ['limits/max-clients-is-how-many-are-served-at-once'],
   ),
   mutant(
     'one client too few is accepted',
     server,
-    'Math.max(0, this.limits.maxClients - this.clients.size)',
-    'Math.max(0, this.limits.maxClients - 1 - this.clients.size)',
+    'Math.max(0, this.limits.maxClients - this.clientCount)',
+    'Math.max(0, this.limits.maxClients - 1 - this.clientCount)',
     ['limits/max-clients-is-how-many-are-served-at-once'],
   ),
   mutant("another user's connection is served", server, 'if (uid !== process.geteuid?.()) {', 'if (uid < 0) {', [
@@ -153,7 +153,7 @@ export const wireMutants: readonly Mutant[] = [
     'ids of clients are used again',
     server,
     'this.nextId = Math.max(this.nextId, id + 1);',
-    'this.nextId = this.clients.size + 1;',
+    'this.nextId = this.clientCount + 1;',
     ['admin/ids-are-not-used-again'],
   ),
 ];

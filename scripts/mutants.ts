@@ -1,0 +1,107 @@
+/**
+ * Breaks the daemon in every way of test/conformance/mutants and tells who notices.
+ *
+ *   npm run mutants [NAME...]                    all checks of virtlockd-conformance, and which of them fail
+ *   npm run mutants -- --fuzz SECONDS [NAME...]  virtlockd-fuzz for so long each, and whether and when it finds something
+ *
+ * NAME is a part of a mutant's name. One line of JSON a mutant goes to standard output. Needs root and a build.
+ */
+import { parseArgs } from 'node:util';
+import type { Result } from '../src/conformance/check.ts';
+import { checks } from '../src/conformance/checks.ts';
+import { BlackBox, type Installation } from '../src/fuzz/black-box.ts';
+import { Trial } from '../src/fuzz/fuzz-calls.ts';
+import { Generator } from '../src/fuzz/generate.ts';
+import { Random } from '../src/fuzz/random.ts';
+import type { Sequence } from '../src/fuzz/steps.ts';
+import { makeChecks } from '../test/conformance/daemons.ts';
+import { Mutants } from '../test/conformance/mutants/build.ts';
+import { mutants } from '../test/conformance/mutants/index.ts';
+import type { Mutant } from '../test/conformance/mutants/mutant.ts';
+
+/** How long a mutant that does not answer is waited for, in ms. */
+const PATIENCE = 6000;
+/** Sequences of which some of the later ones are mutations. */
+const CORPUS = 256;
+const SEED = 1;
+
+interface Find {
+  /** Seconds and calls until the first complaint. */
+  readonly seconds: number;
+  readonly calls: number;
+  readonly complaint?: string;
+}
+
+/** Sequences of calls judged by the model, until the first complaint or for that many seconds. */
+async function fuzz(installation: Installation, seconds: number): Promise<Find> {
+  const trial = new Trial(new BlackBox('ours', '12.8.0', installation), undefined);
+  const random = new Random(SEED);
+  const generator = new Generator(random, {
+    restarts: true,
+    aliases: true,
+    restartOneIn: 30,
+    programs: ['lock', 'admin', 'inquire'],
+    inProcess: false,
+    gathers: 4,
+  });
+  const corpus: Sequence[] = [];
+  const start = performance.now();
+  const elapsed = (): number => Math.round((performance.now() - start) / 100) / 10;
+  let calls = 0;
+  try {
+    await trial.reset();
+    for (let sequence = 1; elapsed() < seconds; sequence++) {
+      const base = corpus.length > 0 && !random.oneIn(3) ? random.pick(corpus) : undefined;
+      const steps = base === undefined ? generator.fresh() : generator.mutate(base, random.pick(corpus) ?? base);
+      const outcome = trial.run(steps, sequence % 16 === 0);
+      calls += outcome.calls;
+      const complaint = outcome.problem === null ? undefined : `${outcome.problem.judge}: ${outcome.problem.detail}`;
+      const found = complaint ?? (trial.isAlive ? undefined : 'alive: dead afterwards');
+      if (found !== undefined) return { seconds: elapsed(), calls, complaint: found.slice(0, 200) };
+      if (random.oneIn(16)) corpus.push(steps);
+      if (corpus.length > CORPUS) corpus.shift();
+      if (trial.isSpoilt) await trial.reset();
+    }
+    return { seconds: elapsed(), calls };
+  } catch (error) {
+    // Such as a daemon that never answers, so that it does not even begin.
+    return { seconds: elapsed(), calls, complaint: `start: ${(error as Error).message.split('\n')[0] ?? ''}` };
+  } finally {
+    await trial.stop();
+  }
+}
+
+const { values, positionals } = parseArgs({
+  options: { fuzz: { type: 'string' }, jobs: { type: 'string', default: '2' } },
+  allowPositionals: true,
+});
+/** Not broken at all: nothing may be found. */
+const control: Mutant = { name: 'none', edits: [], caughtBy: [] };
+const wanted = [control, ...mutants].filter(
+  ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
+);
+const built = new Mutants();
+let missed = 0;
+try {
+  for (const mutant of wanted) {
+    const program = await built.program(mutant);
+    if (values.fuzz !== undefined) {
+      const found = await fuzz({ program, directory: built.directory }, Number(values.fuzz));
+      if (found.complaint === undefined) missed++;
+      console.log(JSON.stringify({ mutant: mutant.name, ...found }));
+      continue;
+    }
+    const results: Result[] = await makeChecks(program, {
+      checks,
+      share: [built.directory],
+      patience: PATIENCE,
+      jobs: Number(values.jobs),
+    });
+    const caughtBy = results.filter(({ verdict }) => verdict === 'fail').map(({ name }) => name);
+    if (caughtBy.length === 0) missed++;
+    console.log(JSON.stringify({ mutant: mutant.name, count: caughtBy.length, caughtBy }));
+  }
+} finally {
+  built.remove();
+}
+console.error(`${wanted.length - missed} of ${wanted.length} found`);
