@@ -9,7 +9,7 @@ import { PAGE_MAX } from '../../xdr/programs/inquire.ts';
 import { RpcError } from '../rpc/errors.ts';
 
 /** How long a page may take to make, in milliseconds, and about how many bytes it may have. */
-const PAGE_MS = 3;
+const PAGE_MS = 2;
 const PAGE_BYTES = 256 * 1024;
 /** Looking at the clock costs about as much as looking at an entry. */
 const LOOK_EVERY = 16;
