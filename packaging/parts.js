@@ -36,12 +36,13 @@ function native(root, work, arch) {
   return {
     node: strip('strip', path.join(runtime, 'bin/node'), path.join(work, 'node')),
     addon: strip('strip', path.join(root, 'dist/posix.node'), path.join(work, 'posix.node')),
+    relay: strip('strip', path.join(root, 'dist/relay.node'), path.join(work, 'relay.node')),
     fsExt: strip(
       'strip',
       path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
       path.join(work, 'fs_ext.node'),
     ),
-    caches: ['dist/virtlockd.cache', 'dist/virt-lockctl.cache'],
+    caches: ['virtlockd', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
   };
 }
 
@@ -77,9 +78,14 @@ function cross(root, work, arch) {
   }
   const headers = path.join(runtime, 'include/node');
   const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
-  const addon = path.join(work, 'posix.full');
-  const gcc = [...common, '-DNODE_GYP_MODULE_NAME=posix', path.join(root, 'src/posix/addon.c'), '-o', addon];
-  execFileSync(`${triplet}-gcc`, gcc, { stdio: 'inherit' });
+  const compiled = (name, source) => {
+    const output = path.join(work, `${name}.full`);
+    const gcc = [...common, `-DNODE_GYP_MODULE_NAME=${name}`, path.join(root, source), '-o', output];
+    execFileSync(`${triplet}-gcc`, gcc, { stdio: 'inherit' });
+    return output;
+  };
+  const addon = compiled('posix', 'src/posix/addon.c');
+  const relay = compiled('relay', 'src/trace/relay.c');
   const fsExt = path.join(work, 'fs_ext.full');
   const nan = [`-I${path.join(root, 'node_modules/nan')}`, '-std=gnu++20', '-DNODE_GYP_MODULE_NAME=fs_ext', '-w'];
   const source = path.join(root, 'node_modules/fs-ext/fs-ext.cc');
@@ -89,6 +95,7 @@ function cross(root, work, arch) {
   return {
     node: stripped(path.join(runtime, 'bin/node'), 'node'),
     addon: stripped(addon, 'posix.node'),
+    relay: stripped(relay, 'relay.node'),
     fsExt: stripped(fsExt, 'fs_ext.node'),
   };
 }
