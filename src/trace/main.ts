@@ -143,6 +143,11 @@ async function run(args: readonly string[]): Promise<Exit> {
   }
 }
 
+// Of help that nobody reads to its end; the trace itself has an Output.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 void run(process.argv.slice(2)).then((status) => {
   process.exit(status);
 });
