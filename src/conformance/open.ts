@@ -24,6 +24,9 @@ function surroundings(program: string): string[] {
   }
   const seen = statSync(path).dev === statSync('/').dev && !hidden.test(path);
   if (seen) return [];
+  // What npm has installed for it lies beside it.
+  const modules = path.indexOf('/node_modules/');
+  if (modules !== -1) return [path.slice(0, path.indexOf('/', modules + 1))];
   const parent = dirname(path);
   return [basename(parent) === 'bin' ? dirname(parent) : parent];
 }

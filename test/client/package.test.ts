@@ -141,7 +141,7 @@ describe('the client library, packed', function () {
   it('has commands that find the Node.js that npm puts beside it', () => {
     const runtime = `node-linux-${process.arch}`;
     symlinkSync(tool(runtime), join(directory, 'node_modules', runtime));
-    for (const command of ['virtlockd', 'virt-lockctl', 'virtlockd-trace']) {
+    for (const command of ['virtlockd', 'virt-lockctl', 'virtlockd-trace', 'virtlockd-conformance']) {
       assert.match(run(join(directory, 'node_modules/.bin', command), ['--version'], directory), /\d+\.\d+\.\d+/);
     }
   });
