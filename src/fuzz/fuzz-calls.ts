@@ -123,7 +123,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const generator = new Generator(random, {
     restarts: options.restarts,
     aliases: options.aliases,
-    restartOneIn: inProcess ? 4 : 100,
+    restartOneIn: inProcess ? 4 : 30,
     programs: options.programs,
     inProcess,
     gathers: inProcess ? 2 : 4,
