@@ -295,7 +295,8 @@ export class Run {
   /** A page of a list; null when the answer is none. */
   private page(on: number, list: ListName, args: Call['args']): Page | null {
     const open = this.links.get(on);
-    if (open === undefined || open.ended) return null;
+    // Behind half a message it would be something else.
+    if (open === undefined || open.ended || !open.connection.stream.isEmpty) return null;
     open.last = NOTHING;
     this.send(on, this.encode(on, { program: 'inquire', call: list, args }), 0);
     const { last } = open;

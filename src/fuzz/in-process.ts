@@ -30,7 +30,7 @@ const VERSION = 12_008_000;
 const CLIENTS_MOST = 1000;
 /** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
 const FRESH_EVERY = 1024;
-const LOGGED_EVERY = 32;
+const LOGGED_EVERY = 64;
 /** When less than this comes at once, nothing waits for room in the socket. */
 const SHORT = 32 * 1024;
 const NO_OUTPUTS = ' ';

@@ -160,10 +160,9 @@ export class AdminModel {
         return this.clientInfo(args);
       case 11: {
         const server = this.server(args.server, RPC);
-        const racy = this.client(server, args.id, RPC);
-        checkFlags(flags, 0, ADMIN);
         const client = Number(args.id);
-        if (racy) return { orError: true, compared: 'nothing' };
+        if (this.client(server, args.id, RPC)) return { orError: true, compared: 'nothing' };
+        checkFlags(flags, 0, ADMIN);
         const self = connection.server === server && connection.client === client;
         return { ended: { server, client }, ...(self ? { closes: 'at once' as const } : {}) };
       }
@@ -234,7 +233,7 @@ export class AdminModel {
   private clientInfo({ server: name, id, flags }: Args): Success {
     const server = this.server(name, ADMIN);
     const racy = this.client(server, id, ADMIN);
-    checkFlags(flags, 0, ADMIN);
+    if (!racy) checkFlags(flags, 0, ADMIN);
     const check = (payload: Words): string | null => {
       const params = payload.list(64, () => parameter(payload));
       const names = params.map(({ field }) => field).join(' ');

@@ -79,7 +79,7 @@ describe('the fuzzer', function () {
         skipIf(this, missingDaemon('ours'), options.length > 0 ? missingDaemon('9.0.0') : undefined);
       }
       // Whichever comes first: the number by which the seed is fixed, or the time that CI has.
-      const limits = ['--runs', String(runs), '--time', '4', '--seed', SEED, '--quiet', '--findings', directory];
+      const limits = ['--runs', String(runs), '--time', '3', '--seed', SEED, '--quiet', '--findings', directory];
       const { status, stdout, stderr } = fuzz(...limits, ...options, target);
       assert.equal(status, 0, stdout + stderr);
       const summary = JSON.parse(stdout) as Summary;
