@@ -159,7 +159,7 @@ export const clientChecks: readonly WrittenCheck[] = [
       const client = await scene.owner();
       const disk = scene.file('disk');
       const message = encode({ ...lock.acquire('', disk), serial: 77 });
-      for (const cut of [1, 4, 27, 28, message.length - 1]) {
+      for (const cut of [1, 27, message.length - 1]) {
         client.peer.send(message.subarray(0, cut));
         await scene.restart();
         client.peer.send(message.subarray(cut));
@@ -168,7 +168,7 @@ export const clientChecks: readonly WrittenCheck[] = [
         await client.must(lock.release('', disk));
       }
     },
-    { known: halves, limit: 15_000 },
+    { known: halves },
   ),
   restartCheck(
     'replies that wait to be taken arrive',
@@ -210,6 +210,6 @@ export const clientChecks: readonly WrittenCheck[] = [
       };
       await Promise.all([scene.restart(), ask()]);
     },
-    { known: unanswered, limit: 15_000 },
+    { known: unanswered },
   ),
 ];
