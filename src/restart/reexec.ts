@@ -167,14 +167,13 @@ export class Reexec {
     const document = formatDocument(state);
     if (successor.kind === 'c') {
       checkStillFit(successor, document);
-      writeStateFile(stateFile, asciiDocument(document));
-    } else if (document.equals(proven)) {
-      try {
-        renameSync(candidate, stateFile);
-      } catch (error) {
-        throw new StateFileError((error as Error).message);
-      }
-    } else writeStateFile(stateFile, document);
+      writeStateFile(candidate, asciiDocument(document));
+    } else if (!document.equals(proven)) writeStateFile(candidate, document);
+    try {
+      renameSync(candidate, stateFile);
+    } catch (error) {
+      throw new StateFileError((error as Error).message);
+    }
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state, cleared)];

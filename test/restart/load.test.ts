@@ -1,5 +1,6 @@
 /** Re-execution under load: nobody may notice more than a wait. */
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type LockDaemon, executeAgain, reexecute, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';
@@ -45,6 +46,12 @@ describe('re-execution under load', function () {
     const calls = await work;
     assert.ok(calls.every((count) => count > 0));
     assert.ok(peers.every(({ ended }) => !ended));
+    // The state is never as it was proven under such load; still nothing of it stays behind.
+    const files = readdirSync(daemon.lab.outside('/run'));
+    assert.deepEqual(
+      files.filter((name) => name.includes('restart')),
+      [],
+    );
     for (const peer of peers) peer.close();
   });
 
