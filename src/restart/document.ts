@@ -164,18 +164,64 @@ export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
 
 /** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
 export function formatDocument(document: StateDocument): Buffer {
+  return Buffer.from([...documentTexts(document)].join(''), 'latin1');
+}
+
+/** As {@link formatDocument}, in slices between which the event loop has its turn: there may be very much to write. */
+export async function formatInSlices(document: StateDocument): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let until = performance.now() + SLICE_MS;
+  for (const text of documentTexts(document)) {
+    parts.push(Buffer.from(text, 'latin1'));
+    if (performance.now() < until) continue;
+    await new Promise((resolve) => setImmediate(resolve));
+    until = performance.now() + SLICE_MS;
+  }
+  return Buffer.concat(parts);
+}
+
+/** How long a slice takes, in milliseconds, and how many items of a list are written at once. */
+const SLICE_MS = 5;
+const ITEMS = 64;
+
+function* documentTexts(document: StateDocument): Generator<string> {
   const { magic, lockServer, adminServer, defaultResources, lockspaces, own } = document;
-  const servers = [
-    ...(adminServer === null ? [] : [`"admin":${serverText(adminServer)}`]),
-    `"virtlockd":${serverText(lockServer)}`,
-  ];
-  const rest = JSON.stringify({
-    defaultLockspace: { resources: defaultResources },
-    lockspaces,
-    magic,
-    ...(own === null ? {} : { 'x-virtlockd': own }),
-  });
-  return Buffer.from(`{"daemon":{"servers":{${servers.join()}}},${rest.slice(1)}`, 'latin1');
+  yield '{"daemon":{"servers":{';
+  if (adminServer !== null) {
+    yield '"admin":';
+    yield* serverTexts(adminServer);
+    yield ',';
+  }
+  yield '"virtlockd":';
+  yield* serverTexts(lockServer);
+  yield '}},"defaultLockspace":{"resources":';
+  yield* listTexts(defaultResources, (resource) => JSON.stringify(resource));
+  yield '},"lockspaces":[';
+  let comma = '';
+  for (const { resources, ...lockspace } of lockspaces) {
+    yield `${comma}${JSON.stringify(lockspace).slice(0, -1)},"resources":`;
+    yield* listTexts(resources, (resource) => JSON.stringify(resource));
+    yield '}';
+    comma = ',';
+  }
+  yield `],"magic":${JSON.stringify(magic)}${own === null ? '' : `,"x-virtlockd":${JSON.stringify(own)}`}}`;
+}
+
+function* listTexts<T>(items: readonly T[], format: (item: T) => string): Generator<string> {
+  yield '[';
+  for (let at = 0; at < items.length; at += ITEMS) {
+    yield `${at === 0 ? '' : ','}${items
+      .slice(at, at + ITEMS)
+      .map(format)
+      .join()}`;
+  }
+  yield ']';
+}
+
+function* serverTexts({ clients, ...server }: ServerState): Generator<string> {
+  yield `${JSON.stringify(server).slice(0, -1)},"clients":`;
+  yield* listTexts(clients, clientText);
+  yield '}';
 }
 
 /**
@@ -187,10 +233,6 @@ export function asciiDocument(document: Buffer): Buffer {
     .toString('utf8')
     .replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return Buffer.from(escaped, 'latin1');
-}
-
-function serverText({ clients, ...server }: ServerState): string {
-  return `${JSON.stringify(server).slice(0, -1)},"clients":[${clients.map(clientText).join()}]}`;
 }
 
 /** By the client's state, which is the same object as long as nothing about the client changes. */

@@ -20,7 +20,14 @@ import { poller } from '../rpc/poller.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { blockSignal, SIGUSR1 } from './signals.ts';
-import { asciiDocument, type ClientState, formatDocument, type OwnState, type StateDocument } from './document.ts';
+import {
+  asciiDocument,
+  type ClientState,
+  formatDocument,
+  formatInSlices,
+  type OwnState,
+  type StateDocument,
+} from './document.ts';
 import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
 import { checkStillFit, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
@@ -93,7 +100,7 @@ export class Reexec {
     refusePlanted(stateFile);
     prepareCloseOnExec();
     const before = this.capture();
-    const document = formatDocument(before);
+    const document = await formatInSlices(before);
     writeStateFile(candidate, document);
     try {
       const successor = await proveSuccessor(program, candidate, document);

@@ -40,6 +40,7 @@ interface Outcome {
 async function run(program: string, args: readonly string[], limit: number): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
   const { spawn } = process.getBuiltinModule('node:child_process');
+  await new Promise((resolve) => setImmediate(resolve));
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'ignore'],
