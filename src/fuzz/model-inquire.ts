@@ -233,8 +233,10 @@ export function inquire(connection: Connection, procedure: number, words: Words,
       return { check: (payload) => status(payload, sure ? { locks, lockspaces } : null) };
     }
     case 7:
-      connection.subscription ??= { acquired: 0, released: 0 };
+      if (connection.subscription !== null) return {};
+      connection.subscription = { acquired: 0, released: 0 };
       return {
+        // Behind its reply nothing is told any more of an earlier one.
         check: () => {
           connection.told = { acquired: 0, released: 0 };
           return null;
