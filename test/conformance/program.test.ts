@@ -11,7 +11,7 @@ import { usage } from '../../src/conformance/options.ts';
 import type { Totals } from '../../src/conformance/report/report.ts';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
+import { checkout, Lab } from '../lab/root.ts';
 
 const program = join(checkout, 'bin/virtlockd-conformance');
 const ours = join(checkout, 'bin/virtlockd');
@@ -265,13 +265,15 @@ describe('virtlockd-conformance', function () {
     });
   });
 
-  it('checks the session daemon of an ordinary user', function () {
+  it('checks the session daemon of an ordinary user', async function () {
     skipIf(this, missingDaemon('ours'));
-    const user = ['--reuid=47110', '--regid=47110', '--clear-groups'];
-    const args = [...user, program, ...some, '--', ours];
-    const { status, stdout, stderr } = spawnSync('setpriv', args, { encoding: 'utf8', timeout: 60_000 });
-    if (status === 126 || status === 127) this.skip();
-    assert.equal(status, 0, stdout + stderr);
-    assert.match(stdout, /3 passed, 0 failed/);
+    const lab = await Lab.open();
+    try {
+      const { code, stdout, stderr } = await lab.run(program, [...some, '--', ours], { ordinary: true });
+      assert.equal(code, 0, stdout + stderr);
+      assert.match(stdout, /3 passed, 0 failed/);
+    } finally {
+      await lab.close();
+    }
   });
 });
