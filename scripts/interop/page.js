@@ -11,15 +11,16 @@
     return made;
   };
 
+  const sideOf = ([text, meaning]) => {
+    const made = element('td', {}, text);
+    if (meaning) made.append(element('div', { class: 'meaning' }, meaning));
+    return made;
+  };
+
   const linesOf = (lines) => {
     const head = element('tr', {}, element('th', {}, 'expected'), element('th', {}, 'seen'));
     const body = lines.map(([expected, seen]) =>
-      element(
-        'tr',
-        expected === seen ? {} : { class: 'differs' },
-        element('td', {}, expected ?? ''),
-        element('td', {}, seen ?? ''),
-      ),
+      element('tr', expected[0] === seen[0] ? {} : { class: 'differs' }, sideOf(expected), sideOf(seen)),
     );
     return element('table', { class: 'lines' }, element('thead', {}, head), element('tbody', {}, ...body));
   };

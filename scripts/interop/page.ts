@@ -3,21 +3,30 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { decoded } from '../../src/conformance/report/decode.ts';
 import { differences } from '../../src/conformance/report/differences.ts';
 import type { Failure, Judgement, JudgedCell } from './judgement.ts';
 import { type Column, columnTitle, families, partsOf, rowTitle } from './model.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-/** Lines of two sides beside each other: equal ones in one row, a changed block filled up with undefined. */
-type SideBySide = readonly (readonly [expected: string | undefined, seen: string | undefined])[];
+/** A line as it was seen and, of a message, what it says in words. */
+type Line = readonly [text: string, meaning?: string];
+
+/** Lines of two sides beside each other: equal ones in one row, a changed block filled up with empty ones. */
+type SideBySide = readonly (readonly [expected: Line, seen: Line])[];
+
+function line(text = ''): Line {
+  const meaning = decoded(text);
+  return meaning === undefined ? [text] : [text, meaning];
+}
 
 function sideBySide(expected: readonly string[], seen: readonly string[]): SideBySide {
-  const pairs: [string | undefined, string | undefined][] = [];
+  const pairs: [Line, Line][] = [];
   let gone: string[] = [];
   let come: string[] = [];
   const flush = (): void => {
-    for (let i = 0; i < Math.max(gone.length, come.length); i++) pairs.push([gone[i], come[i]]);
+    for (let i = 0; i < Math.max(gone.length, come.length); i++) pairs.push([line(gone[i]), line(come[i])]);
     [gone, come] = [[], []];
   };
   for (const { mark, text } of differences(expected, seen)) {
@@ -25,7 +34,7 @@ function sideBySide(expected: readonly string[], seen: readonly string[]): SideB
     else if (mark === '+') come.push(text);
     else {
       flush();
-      pairs.push([text, text]);
+      pairs.push([line(text), line(text)]);
     }
   }
   flush();

@@ -97,8 +97,10 @@ describe('npm run interop', function () {
     if ((await hardLink.first().getAttribute('open')) === null) await hardLink.first().locator('summary').click();
     // Refused was expected, granted was seen.
     const differs = hardLink.first().locator('tr.differs').first();
-    assert.match((await differs.locator('td').first().textContent()) ?? '', /REPLY lock 6 #1 ERROR .*is locked/);
-    assert.match((await differs.locator('td').last().textContent()) ?? '', /REPLY lock 6 #1$/);
+    const [expected, seen] = [differs.locator('td').first(), differs.locator('td').last()];
+    assert.match((await expected.textContent()) ?? '', /REPLY lock 6 #1 ERROR .*is locked/);
+    assert.match((await expected.locator('.meaning').textContent()) ?? '', /^ACQUIRE_RESOURCE: .*is locked/);
+    assert.equal(await seen.locator('.meaning').textContent(), 'ACQUIRE_RESOURCE: success');
     if (process.env.SCREENSHOT !== undefined) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
     for (const title of ['this daemon × ownership', 'this daemon × libvirtd 9.0.0', 'C 9.0.0 × virt-admin 9.0.0']) {
       await cell(title).click();
