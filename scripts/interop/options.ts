@@ -26,7 +26,7 @@ root; the releases that are not installed are taken from the trees that scripts/
                     ${columns.slice(0, 9).join(', ')},
                     conformance (all of these), libvirtd, libvirtd-9.0.0, virt-admin, virt-admin-9.0.0, ...
   --json FILE       the results, by default build/interop.json; cells found there are not run again unless one of their
-                    two sides has changed (what the checks themselves look at is not noticed: --fresh)
+                    two sides, the checks among them, has changed
   --html FILE       write a page where each cell opens on what is behind it
   --markdown FILE   write the tables; by default docs/interop.md when all rows and columns are wanted
   --fresh           run every cell again

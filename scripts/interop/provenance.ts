@@ -1,10 +1,10 @@
 /** Which packages and programs stand behind a row or a column. */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DaemonKind, type Generation, missingLab } from '../../test/lab/requirements.ts';
 import { Lab, checkout } from '../../test/lab/root.ts';
-import { type Column, partsOf } from './model.ts';
+import { type Column, type Family, partsOf } from './model.ts';
 
 const wanted = ['libvirt-daemon', 'libvirt-daemon-lock', 'libvirt-daemon-common', 'libvirt-clients', 'qemu-system-x86'];
 const known = new Map<Generation, Promise<ReadonlyMap<string, string>>>();
@@ -32,15 +32,26 @@ export async function packagesOf(generation: Generation): Promise<ReadonlyMap<st
   return asked;
 }
 
-const hashOf = (file: string): string => {
-  try {
-    return createHash('sha256')
-      .update(readFileSync(join(checkout, file)))
-      .digest('hex')
-      .slice(0, 16);
-  } catch {
-    return 'missing';
+/** Of files, and of all files below directories; what is missing counts as that. */
+function hashOf(...paths: readonly string[]): string {
+  const hash = createHash('sha256');
+  for (const path of paths.map((name) => join(checkout, name))) {
+    const inside = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+    const names = inside ? readdirSync(path, { recursive: true, encoding: 'utf8' }).sort() : [''];
+    for (const name of names) {
+      const file = join(path, name);
+      if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) hash.update(name).update(readFileSync(file));
+      else hash.update(`${name} is no file`);
+    }
   }
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** What the checks of a column are made of. */
+const sources: Readonly<Record<Family, readonly string[]>> = {
+  conformance: ['src/conformance', 'fixtures/exchanges'],
+  libvirtd: ['guests.ts', 'guest-checks.ts', 'scene.ts'].map((name) => `scripts/interop/${name}`),
+  'virt-admin': ['scripts/interop/admin.ts', 'test/wire/virt-admin.ts'],
 };
 
 const version = (): string =>
@@ -68,6 +79,6 @@ export async function askerOf(column: Column): Promise<string> {
 
 /** Both sides of a cell, such that nothing can change in a cell while they stay the same. */
 export async function sidesOf(row: DaemonKind, column: Column): Promise<string[]> {
-  const own = row === 'ours' ? ` ${hashOf('dist/virtlockd.cjs')} ${hashOf('dist/posix.node')}` : '';
-  return [(await daemonOf(row)) + own, await askerOf(column)];
+  const own = row === 'ours' ? ` ${hashOf('dist/virtlockd.cjs', 'dist/posix.node')}` : '';
+  return [(await daemonOf(row)) + own, `${await askerOf(column)} ${hashOf(...sources[partsOf(column).family])}`];
 }
