@@ -1,7 +1,7 @@
 /** A small matrix end to end, and its page in a real browser. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -131,5 +131,15 @@ describe('npm run interop', function () {
     assert.equal(await page.title(), 'virtlockd: which works with which');
     assert.deepEqual(complaints, []);
     await page.close();
+  });
+
+  it('has written down the whole matrix: this daemon without a failure, every other explained', () => {
+    const text = readFileSync(join(checkout, 'docs/interop.md'), 'utf8');
+    const lines = text.split('\n').filter((line) => /^\| (C \d|this daemon)/.test(line) && line.includes(' of '));
+    assert.equal(lines.length, 15);
+    assert.doesNotMatch(lines.join('\n'), /unexplained|not run|could not/);
+    const own = lines.filter((line) => line.startsWith('| this daemon'));
+    assert.equal(own.length, 3);
+    assert.doesNotMatch(own.join('\n'), /\*\*/);
   });
 });
