@@ -71,10 +71,21 @@ async function fuzz(installation: Installation, seconds: number): Promise<Find> 
   }
 }
 
+const usage = `Usage: npm run mutants -- [OPTION]... [NAME]...
+
+Breaks the daemon in every way of test/conformance/mutants and tells who notices; NAME is a part of a mutant's name.
+
+  --fuzz SECONDS  give each to the fuzzer for so long, in place of all checks of virtlockd-conformance
+  --jobs N        so many daemons at a time (2)
+`;
 const { values, positionals } = parseArgs({
-  options: { fuzz: { type: 'string' }, jobs: { type: 'string', default: '2' } },
+  options: { fuzz: { type: 'string' }, jobs: { type: 'string', default: '2' }, help: { type: 'boolean', short: 'h' } },
   allowPositionals: true,
 });
+if (values.help === true) {
+  process.stdout.write(usage);
+  process.exit();
+}
 /** Not broken at all: nothing may be found. */
 const control: Mutant = { name: 'none', edits: [], caughtBy: [] };
 const wanted = [control, ...mutants].filter(

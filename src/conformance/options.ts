@@ -1,6 +1,6 @@
 /** The command line of virtlockd-conformance. */
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 /** A daemon to start: its command, and the root it is found in. */
@@ -117,7 +117,7 @@ export function parseOptions(args: readonly string[]): Options {
     against:
       against === undefined || /^\d+\.\d+\.\d+$/.test(against)
         ? against
-        : { command: against.split(/\s+/), tree: values['against-root'] ?? '/' },
+        : started(against.split(/\s+/), values['against-root'] ?? '/'),
     only: values.only ?? [],
     dialect: values.dialect,
     share: values.share ?? [],
@@ -133,13 +133,19 @@ export function parseOptions(args: readonly string[]): Options {
   return options;
 }
 
+/** The daemon does not start in our working directory, so a path is made absolute here; in a tree of its own it begins there. */
+function started([program = '', ...args]: readonly string[], tree: string): Started {
+  const isRelative = tree === '/' && program.includes('/');
+  return { command: [isRelative ? resolve(program) : program, ...args], tree };
+}
+
 function subjectOf(
   command: readonly string[],
   tree: string,
   socket: string | undefined,
   adminSocket: string | undefined,
 ): Started | Attached | undefined {
-  if (socket === undefined) return command.length === 0 ? undefined : { command, tree };
+  if (socket === undefined) return command.length === 0 ? undefined : started(command, tree);
   if (command.length > 0) throw new UsageError('--attach and a command do not go together');
   return { socket, adminSocket: adminSocket ?? join(dirname(socket), 'virtlockd-admin-sock') };
 }

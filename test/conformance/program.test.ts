@@ -65,6 +65,13 @@ describe('virtlockd-conformance', function () {
     rmSync(directory, { recursive: true });
   });
 
+  it('finds a daemon by a path from where it was called', function () {
+    skipIf(this, missingDaemon('ours'));
+    const args = ['--only', 'wire/serials', '--', './bin/virtlockd'];
+    const { status, stderr } = spawnSync(program, args, { cwd: checkout, encoding: 'utf8', timeout: 120_000 });
+    assert.equal(status, 0, stderr);
+  });
+
   it('prints help that knows every option of the manual, and the manual every one of the help', () => {
     const { status, stdout } = conformance('--help');
     assert.equal(status, 0);
