@@ -39,12 +39,18 @@ export interface Line {
 export class Tracer {
   readonly child: ChildProcess;
   readonly ended: Promise<number | null>;
-  #output = '';
+  readonly #lines: Line[] = [];
+  /** The start of a line whose end has not come. */
+  #rest = '';
   #errors = '';
 
   private constructor(args: readonly string[]) {
     this.child = spawn(program, [...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.child.stdout?.on('data', (data: Buffer) => (this.#output += data.toString()));
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (this.#rest + text).split('\n');
+      this.#rest = lines.pop() ?? '';
+      this.#lines.push(...lines.map((line) => JSON.parse(line) as Line));
+    });
     this.child.stderr?.on('data', (data: Buffer) => (this.#errors += data.toString()));
     this.ended = new Promise((resolve) => this.child.once('close', resolve));
   }
@@ -63,20 +69,16 @@ export class Tracer {
     return this.#errors;
   }
 
-  get lines(): Line[] {
-    return this.#output
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Line);
+  get lines(): readonly Line[] {
+    return this.#lines;
   }
 
   /** The lines once they are as many, or as they should be. */
-  async until(what: string, isThere: (lines: Line[]) => boolean): Promise<Line[]> {
-    return eventually(`${what} in ${this.#output}`, () => (isThere(this.lines) ? this.lines : undefined)).catch(
-      (error: unknown) => {
-        throw new Error(`${what} is not in:\n${this.#output}${this.#errors}`, { cause: error });
-      },
-    );
+  async until(what: string, isThere: (lines: readonly Line[]) => boolean): Promise<readonly Line[]> {
+    return eventually(what, () => (isThere(this.lines) ? this.lines : undefined)).catch((error: unknown) => {
+      const last = this.#lines.slice(-20).map((line) => JSON.stringify(line));
+      throw new Error(`${what} is not there; the last lines:\n${last.join('\n')}\n${this.#errors}`, { cause: error });
+    });
   }
 
   async messages(count: number): Promise<Line[]> {
