@@ -5,6 +5,8 @@
  * one byte per UTF-16 unit (latin1), which keeps every byte, compares and hashes fast, and costs V8 one byte each.
  */
 
+import { RecentStrings } from './recent-strings.ts';
+
 /** A string in which every code unit is one byte (0 to 255) as it was on the wire. */
 export type ByteString = string;
 
@@ -13,21 +15,37 @@ export class XdrError extends Error {
   override name = 'XdrError';
 }
 
+const recent = new RecentStrings();
+
+/** The same bytes for words: compiled code reads and writes a view's in place, and calls a function for a Buffer's. */
+function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, byteLength);
+}
+
 /** Reads XDR values from part of a buffer. It never reads past `end`, and never allocates more than it has seen. */
 export class XdrReader {
-  buffer: Buffer;
   offset: number;
   end: number;
+  private bytes: Buffer;
+  private view: DataView;
 
   constructor(buffer: Buffer, offset = 0, end = buffer.length) {
-    this.buffer = buffer;
+    this.bytes = buffer;
+    this.view = viewOf(buffer);
     this.offset = offset;
     this.end = end;
   }
 
+  get buffer(): Buffer {
+    return this.bytes;
+  }
+
   /** Points the reader at other bytes, so that one reader serves a whole connection. */
   reset(buffer: Buffer, offset: number, end: number): void {
-    this.buffer = buffer;
+    if (buffer !== this.bytes) {
+      this.bytes = buffer;
+      this.view = viewOf(buffer);
+    }
     this.offset = offset;
     this.end = end;
   }
@@ -47,30 +65,30 @@ export class XdrReader {
   }
 
   u32(): number {
-    return this.buffer.readUInt32BE(this.take(4));
+    return this.view.getUint32(this.take(4));
   }
 
   i32(): number {
-    return this.buffer.readInt32BE(this.take(4));
+    return this.view.getInt32(this.take(4));
   }
 
   u64(): bigint {
-    return this.buffer.readBigUInt64BE(this.take(8));
+    return this.bytes.readBigUInt64BE(this.take(8));
   }
 
   i64(): bigint {
-    return this.buffer.readBigInt64BE(this.take(8));
+    return this.bytes.readBigInt64BE(this.take(8));
   }
 
   double(): number {
-    return this.buffer.readDoubleBE(this.take(8));
+    return this.bytes.readDoubleBE(this.take(8));
   }
 
   /** Fixed-length opaque data, copied, with its padding (whose content is not checked) skipped. */
   opaque(length: number): Buffer {
     const start = this.take(length + padding(length));
     const bytes = Buffer.allocUnsafe(length);
-    this.buffer.copy(bytes, 0, start, start + length);
+    this.bytes.copy(bytes, 0, start, start + length);
     return bytes;
   }
 
@@ -84,9 +102,13 @@ export class XdrReader {
       throw new XdrError(`string of ${length} bytes at offset ${this.offset}, limit ${limit}`);
     }
     const start = this.take(length + padding(length));
-    const text = this.buffer.toString('latin1', start, start + length);
-    const nul = text.indexOf('\0');
-    return nul < 0 ? text : text.slice(0, nul);
+    const known = recent.find(this.view, start, length);
+    if (known !== undefined) return known;
+    const whole = this.bytes.toString('latin1', start, start + length);
+    const nul = whole.indexOf('\0');
+    const text = nul < 0 ? whole : whole.slice(0, nul);
+    recent.keep(this.view, start, length, text);
+    return text;
   }
 
   /** A count of items that each take at least `itemSize` bytes, refused when that many cannot be there. */
@@ -102,72 +124,82 @@ export class XdrReader {
 
 /** Appends XDR values to a buffer that grows as needed; `bytes()` shows what was written. */
 export class XdrWriter {
-  buffer: Buffer;
   length = 0;
+  private memory: Buffer;
+  private view: DataView;
 
   constructor(capacity = 1024) {
-    this.buffer = Buffer.allocUnsafeSlow(capacity);
+    this.memory = Buffer.allocUnsafeSlow(capacity);
+    this.view = viewOf(this.memory);
+  }
+
+  /** What is written to: its first `length` bytes are written. Another one when it has to grow. */
+  get buffer(): Buffer {
+    return this.memory;
   }
 
   /** What has been written, as a view that the next write may overwrite. */
   bytes(): Buffer {
-    return this.buffer.subarray(0, this.length);
+    return this.memory.subarray(0, this.length);
   }
 
   /** Claims `length` bytes at the end and returns where they start. */
   private extend(length: number): number {
     const start = this.length;
     const end = start + length;
-    if (end > this.buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(end, this.buffer.length * 2));
-      this.buffer.copy(larger, 0, 0, start);
-      this.buffer = larger;
+    if (end > this.memory.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(end, this.memory.length * 2));
+      this.memory.copy(larger, 0, 0, start);
+      this.memory = larger;
+      this.view = viewOf(larger);
     }
     this.length = end;
     return start;
   }
 
   u32(value: number): void {
+    if (value >>> 0 !== value) throw new RangeError(`${value} is not a number from 0 to 2^32 - 1`);
     const start = this.extend(4);
-    this.buffer.writeUInt32BE(value, start);
+    this.view.setUint32(start, value);
   }
 
   i32(value: number): void {
+    if ((value | 0) !== value) throw new RangeError(`${value} is not a number from -2^31 to 2^31 - 1`);
     const start = this.extend(4);
-    this.buffer.writeInt32BE(value, start);
+    this.view.setInt32(start, value);
   }
 
   u64(value: bigint): void {
     const start = this.extend(8);
-    this.buffer.writeBigUInt64BE(value, start);
+    this.memory.writeBigUInt64BE(value, start);
   }
 
   i64(value: bigint): void {
     const start = this.extend(8);
-    this.buffer.writeBigInt64BE(value, start);
+    this.memory.writeBigInt64BE(value, start);
   }
 
   double(value: number): void {
     const start = this.extend(8);
-    this.buffer.writeDoubleBE(value, start);
+    this.memory.writeDoubleBE(value, start);
   }
 
   opaque(value: Uint8Array): void {
     const start = this.extend(value.length + padding(value.length));
-    this.buffer.set(value, start);
-    for (let at = start + value.length; at < this.length; at++) this.buffer[at] = 0;
+    this.memory.set(value, start);
+    for (let at = start + value.length; at < this.length; at++) this.memory[at] = 0;
   }
 
   string(value: ByteString): void {
     this.u32(value.length);
     const start = this.extend(value.length + padding(value.length));
-    this.buffer.write(value, start, 'latin1');
-    for (let at = start + value.length; at < this.length; at++) this.buffer[at] = 0;
+    this.memory.write(value, start, 'latin1');
+    for (let at = start + value.length; at < this.length; at++) this.memory[at] = 0;
   }
 
   /** Overwrites the word at `offset`: for a length that is known only once all behind it is written. */
   patchU32(offset: number, value: number): void {
-    this.buffer.writeUInt32BE(value, offset);
+    this.view.setUint32(offset, value);
   }
 }
 

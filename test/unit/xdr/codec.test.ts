@@ -77,6 +77,36 @@ describe('the codec', () => {
     assert.equal(reader.u32(), 7);
   });
 
+  it('reads strings that come again, and others in between, as what they are', () => {
+    const letters = fc.uint8Array({ min: 0, max: 3, maxLength: 140 });
+    fc.assert(
+      fc.property(fc.array(letters, { maxLength: 5 }), fc.array(fc.tuple(fc.nat(4), fc.nat(255))), (some, order) => {
+        for (const [index, filler] of order) {
+          const value = Buffer.from(some[index] ?? []);
+          const message = Buffer.alloc(4 + value.length + padding(value.length), filler);
+          message.writeUInt32BE(value.length, 0);
+          value.copy(message, 4);
+          const nul = value.indexOf(0);
+          const upToNul = nul < 0 ? value : value.subarray(0, nul);
+          assert.equal(new XdrReader(message).string(140), upToNul.toString('latin1'));
+        }
+      }),
+    );
+  });
+
+  it('refuses to write a number that is no word', () => {
+    const writer = new XdrWriter();
+    for (const value of [-1, 2 ** 32, 0.5, NaN])
+      assert.throws(() => {
+        writer.u32(value);
+      }, RangeError);
+    for (const value of [-(2 ** 31) - 1, 2 ** 31, 0.5, NaN])
+      assert.throws(() => {
+        writer.i32(value);
+      }, RangeError);
+    assert.equal(writer.length, 0);
+  });
+
   it('refuses a string over its limit before it looks for the bytes', () => {
     assert.throws(() => new XdrReader(Buffer.from([0, 0, 0, 5])).string(4), XdrError);
     assert.throws(() => new XdrReader(Buffer.from([0xff, 0xff, 0xff, 0xff])).string(0xffffffff), XdrError);

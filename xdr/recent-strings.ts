@@ -1,0 +1,45 @@
+/**
+ * Strings that come again and again: the path of a lockspace with every request, a resource's name with its acquire and its
+ * release. To find one by its bytes takes a third of making it once more and hashing it.
+ */
+
+/** Bytes; a multiple of four, below 256. Longer ones are not kept. */
+const LENGTH_MOST = 128;
+const SLOTS = 256;
+
+export class RecentStrings {
+  private readonly texts = new Array<string>(SLOTS).fill('');
+  private readonly lengths = new Uint8Array(SLOTS);
+  /** The bytes of each text, in whole words: with whatever was behind them. */
+  private readonly words = new DataView(new ArrayBuffer(SLOTS * LENGTH_MOST));
+
+  /** The text kept for the `length` bytes at `start`, which whole words can be read of. */
+  find(bytes: DataView, start: number, length: number): string | undefined {
+    if (length > LENGTH_MOST) return undefined;
+    const slot = slotOf(bytes, start, length);
+    if (this.lengths[slot] !== length) return undefined;
+    const { words } = this;
+    const kept = slot * LENGTH_MOST;
+    for (let at = 0; at < length; at += 4) {
+      if (bytes.getInt32(start + at) !== words.getInt32(kept + at)) return undefined;
+    }
+    return this.texts[slot];
+  }
+
+  /** Keeps a text, in the place of another one. */
+  keep(bytes: DataView, start: number, length: number, text: string): void {
+    if (length > LENGTH_MOST) return;
+    const slot = slotOf(bytes, start, length);
+    const { words } = this;
+    const kept = slot * LENGTH_MOST;
+    for (let at = 0; at < length; at += 4) words.setInt32(kept + at, bytes.getInt32(start + at));
+    this.lengths[slot] = length;
+    this.texts[slot] = text;
+  }
+}
+
+function slotOf(bytes: DataView, start: number, length: number): number {
+  let hash = length;
+  for (let at = 0; at < length; at += 4) hash = Math.imul(hash ^ bytes.getInt32(start + at), 0x9e3779b1);
+  return (hash >>> 16) % SLOTS;
+}
