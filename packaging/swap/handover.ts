@@ -6,17 +6,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../../src/client/client.ts';
 import { ConnectionLost } from '../../src/client/errors.ts';
 import { EMPTY_STATE } from '../../src/restart/document.ts';
+import { exchanged, Refused } from '../../src/swap/exchange.ts';
 import { failpoint } from '../../src/swap/failpoint.ts';
-import {
-  image,
-  listensAt,
-  type LockDaemon,
-  locksOf,
-  pidFileLock,
-  PROGRAM,
-  sameFile,
-  status,
-} from '../../src/swap/processes.ts';
+import { image, leasesOf, listensAt, type LockDaemon, PROGRAM, sameFile, status } from '../../src/swap/processes.ts';
 import { unregisteredClients, watchRefusals } from '../../src/swap/own-daemon.ts';
 import { atQuietMoment, restoreLimits as restoreLimitsOf, Unsafe } from '../../src/swap/quiet.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
@@ -28,11 +20,6 @@ const NOTES = '/run';
 /** How long clients that have just connected may take to register, in milliseconds. */
 const QUIET_MS = 5_000;
 const QUIET_LOOK_MS = 100;
-
-/** The daemon goes on with the program that it had. */
-export class Refused extends Error {}
-/** The daemon ended. */
-export class Lost extends Error {}
 
 export interface Report {
   /** Locks held in the new program, its pid file's not counted. */
@@ -92,46 +79,10 @@ function checkSpace(pid: number, clients: number): void {
   }
 }
 
-/**
- * Waits for the next image of the process.
- * @param refusal why the daemon will not take it up, once it has said so
- * @throws Refused when it does not come, Lost when the process ends
- */
-async function exchanged(
-  pid: number,
-  before: string | undefined,
-  refusal: () => string | undefined = () => undefined,
-): Promise<void> {
-  const until = performance.now() + EXCHANGE_MS;
-  for (;;) {
-    const now = image(pid);
-    if (now === undefined || isZombie(pid)) throw new Lost(`process ${pid} has ended, and its locks with it`);
-    if (now !== before && now !== '') return;
-    const reason = refusal();
-    if (reason !== undefined) throw new Refused(reason);
-    if (performance.now() > until) throw new Refused(`process ${pid} has not taken up the program at ${PROGRAM}`);
-    await pause(EXCHANGE_LOOK_MS);
-  }
-}
-
-function isZombie(pid: number): boolean {
-  try {
-    return status(pid, 'State')?.startsWith('Z') ?? true;
-  } catch {
-    return true;
-  }
-}
-
 const PID_FILE = '/run/virtlockd.pid';
 
-/** The locks that a process holds, but for the one on its pid file. */
-function leases(pid: number): string[] {
-  const pidFile = pidFileLock(pid, PID_FILE);
-  return locksOf(pid).filter((row) => row !== pidFile);
-}
-
 function report(pid: number, before: readonly string[]): Report {
-  const now = leases(pid);
+  const now = leasesOf(pid, PID_FILE);
   return { locks: now.length, gone: before.filter((row) => !now.includes(row)) };
 }
 
@@ -147,11 +98,11 @@ export async function swapC(daemon: LockDaemon, force: boolean): Promise<Report>
   return atQuietMoment({ pid, socket, adminSocket, notes: NOTES }, force, async (clients) => {
     checkSpace(pid, clients);
     failpoint('frozen');
-    const locks = leases(pid);
+    const locks = leasesOf(pid, PID_FILE);
     const before = image(pid);
     process.kill(pid, 'SIGUSR1');
     failpoint('signalled');
-    await exchanged(pid, before);
+    await exchanged(pid, before, EXCHANGE_MS);
     failpoint('exchanged');
     return report(pid, locks);
   });
@@ -183,7 +134,7 @@ async function answered(socket: string | undefined): Promise<void> {
  * @throws Unsafe, Refused, Lost, and what a call throws
  */
 export async function reexecute({ pid }: LockDaemon, toC: boolean, force: boolean): Promise<Report> {
-  const locks = leases(pid);
+  const locks = leasesOf(pid, PID_FILE);
   const before = image(pid);
   const socket = listensAt(pid, '/virtlockd-admin-sock');
   const admin = socket === undefined ? undefined : await connectAdmin(socket);
@@ -192,7 +143,7 @@ export async function reexecute({ pid }: LockDaemon, toC: boolean, force: boolea
     const refusal = admin === undefined ? undefined : await watchRefusals(admin);
     process.kill(pid, 'SIGUSR1');
     failpoint('signalled');
-    await exchanged(pid, before, refusal);
+    await exchanged(pid, before, EXCHANGE_MS, refusal);
   } finally {
     admin?.close();
   }
@@ -241,11 +192,11 @@ async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
 
 /** Ends a daemon that holds no lock. @throws Unsafe when it holds one */
 export async function end({ pid }: LockDaemon): Promise<void> {
-  const held = leases(pid).length;
+  const held = leasesOf(pid, PID_FILE).length;
   if (held > 0) throw new Unsafe(`it holds ${held} locks, and there is no other lock daemon to go on with them`);
   process.kill(pid, 'SIGTERM');
   const until = performance.now() + EXCHANGE_MS;
-  while (image(pid) !== undefined && !isZombie(pid)) {
+  while (image(pid) !== undefined) {
     if (performance.now() > until) throw new Refused(`process ${pid} does not end`);
     await pause(EXCHANGE_LOOK_MS);
   }

@@ -11,17 +11,8 @@
  * Exit status 0: done, or nothing to do. 1: a program is broken, or a daemon ended. 75: this is not the moment.
  */
 import path from 'node:path';
-import {
-  end,
-  Lost,
-  proveProgram,
-  reexecute,
-  Refused,
-  type Report,
-  restoreLimits,
-  swapC,
-  whereItLogs,
-} from './handover.ts';
+import { end, proveProgram, reexecute, type Report, restoreLimits, swapC, whereItLogs } from './handover.ts';
+import { Lost, Refused } from '../../src/swap/exchange.ts';
 import { findDaemons, type LockDaemon, PROGRAM } from '../../src/swap/processes.ts';
 import { isCallError, Unsafe } from '../../src/swap/quiet.ts';
 

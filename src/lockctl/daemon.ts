@@ -11,7 +11,6 @@ import {
   type RefusalInfo,
   type StatusInfo,
 } from '../../xdr/programs/inquire.ts';
-import { adminProgram } from '../../xdr/programs/admin.ts';
 import type { Client } from '../client/client.ts';
 import { CallTimeout, ConnectionLost, RemoteFailure } from '../client/errors.ts';
 import { CommandError, Exit } from './exit.ts';
@@ -102,24 +101,12 @@ export class Daemon<C extends Caller = Client> {
   }
 
   async status(): Promise<StatusInfo> {
-    return this.inquire(async (client) => client.call(inquireProgram, 'status', { flags: 0 }, { timeout: ANSWER_MS }));
+    return this.inquire(async (client) => client.call(inquireProgram, 'status', { flags: 0 }));
   }
 
   async counters(): Promise<Map<string, number>> {
     const { counters } = await this.inquire(async (client) => client.call(inquireProgram, 'counters', { flags: 0 }));
     return new Map(counters.map(({ name, value }) => [name, value]));
-  }
-
-  /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
-  async libvirtVersion(): Promise<string> {
-    const client = await this.adminClient();
-    try {
-      await client.call(adminProgram, 'open', { flags: 0 }, { timeout: ANSWER_MS });
-      const { version } = await client.call(adminProgram, 'getLibVersion', undefined, { timeout: ANSWER_MS });
-      return formatVersion(Number(version));
-    } catch (error) {
-      throw explain(error, this.target.name);
-    }
   }
 
   /** Locks that fit the filter, page by page: the next page is asked for while the last one is looked at. */

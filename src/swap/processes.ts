@@ -33,10 +33,11 @@ export function programOf(pid: number): string | undefined {
   }
 }
 
-/** Tells this image of a process from the next: the kernel gives every exec another random address here. */
+/** Tells this image of a process from the next: the kernel gives every exec another random address here. Undefined: it has ended. */
 export function image(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/auxv`, 'latin1');
+    // A zombie's is empty.
+    return readFileSync(`/proc/${pid}/auxv`, 'latin1') || undefined;
   } catch {
     return undefined;
   }
@@ -119,14 +120,11 @@ export function locksOf(pid: number): string[] {
   return rows;
 }
 
-/** The lock on a pid file that the process holds, which is not a lease; undefined when there is none. */
-export function pidFileLock(pid: number, file: string): string | undefined {
-  try {
-    const { ino } = statSync(file);
-    return locksOf(pid).find((row) => row.split(' ')[1]?.endsWith(`:${ino}`));
-  } catch {
-    return undefined;
-  }
+/** Those that are leases: all but the one on its pid file, which a program that has just been executed may be about to take. */
+export function leasesOf(pid: number, pidFile: string): string[] {
+  const rows = locksOf(pid);
+  const inode = statSync(pidFile, { throwIfNoEntry: false })?.ino;
+  return inode === undefined ? rows : rows.filter((row) => row.split(' ')[1]?.endsWith(`:${inode}`) !== true);
 }
 
 /** Where a process listens: path of the UNIX socket whose name ends so, by its descriptors; undefined when there is none. */

@@ -1,10 +1,11 @@
 /** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
 import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
 import path from 'node:path';
+import { adminProgram } from '../../../xdr/programs/admin.ts';
 import { parseVersion } from '../../rpc/dialect.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
-import type { Daemon } from '../daemon.ts';
+import { type Daemon, explain, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { findObstacle } from '../kernel/holders.ts';
 import { type KernelLock, readLocks } from '../kernel/proc-locks.ts';
@@ -31,13 +32,25 @@ const DOCUMENT_MAX = 10 * 1024 * 1024;
 const PROVE_MS = 10_000;
 /** @throws CommandError when nobody answers, or it cannot be told which process it is */
 export async function describeRunning(daemon: Daemon): Promise<Running> {
-  const version = await daemon.libvirtVersion();
+  const version = await libvirtVersion(daemon);
   if (await daemon.answersInquiries()) {
     const { pid, program } = await daemon.status();
     return { kind: 'node', version, pid, program: Buffer.from(program, 'latin1').toString() };
   }
   const pid = pidOf(daemon.target.pidFile);
   return { kind: 'c', version, pid, program: programOf(pid) };
+}
+
+/** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
+async function libvirtVersion(daemon: Daemon): Promise<string> {
+  const client = await daemon.adminClient();
+  try {
+    await client.call(adminProgram, 'open', { flags: 0 });
+    const { version } = await client.call(adminProgram, 'getLibVersion', undefined);
+    return formatVersion(Number(version));
+  } catch (error) {
+    throw explain(error, daemon.target.name);
+  }
 }
 
 /** The process that has locked the pid file. */

@@ -1,7 +1,8 @@
 /** Makes the daemon execute what is at its path, and looks whether all is as it was. */
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { exchanged } from '../../swap/exchange.ts';
 import { watchRefusals } from '../../swap/own-daemon.ts';
+import { image } from '../../swap/processes.ts';
 import { atQuietMoment } from '../../swap/quiet.ts';
 import { pause } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
@@ -22,7 +23,7 @@ export async function executeAgain(daemon: Daemon, running: Running, target: str
   const before = locksOf(pid);
   if (running.kind === 'c') {
     const notes = path.dirname(pidFile);
-    await atQuietMoment({ pid, socket, adminSocket, notes }, force, async () => signal(pid, () => undefined));
+    await atQuietMoment({ pid, socket, adminSocket, notes }, force, async () => signal(pid));
   } else await signal(pid, await watchRefusals(await daemon.adminClient()));
   const until = performance.now() + LIMIT_MS;
   const now = await answering(daemon, until);
@@ -45,30 +46,10 @@ export async function executeAgain(daemon: Daemon, running: Running, target: str
 }
 
 /** Makes the process execute its path again, and waits until it has. */
-async function signal(pid: number, refusal: () => string | undefined): Promise<void> {
-  const image = imageOf(pid);
+async function signal(pid: number, refusal?: () => string | undefined): Promise<void> {
+  const before = image(pid);
   process.kill(pid, 'SIGUSR1');
-  const until = performance.now() + LIMIT_MS;
-  for (;;) {
-    const now = imageOf(pid);
-    if (now === null) throw new Error(`process ${pid} is gone, and every lock with it`);
-    if (now !== image) return;
-    const reason = refusal();
-    if (reason !== undefined) throw new Error(`process ${pid} refuses the new program: ${reason}`);
-    if (performance.now() > until)
-      throw new Error(`process ${pid} has not executed the new program within ${LIMIT_MS / 1000} s`);
-    await pause(LOOK_MS);
-  }
-}
-
-/** The kernel puts another random address there at every exec. Null: there is no such process. */
-function imageOf(pid: number): string | null {
-  try {
-    const image = readFileSync(`/proc/${pid}/auxv`, 'latin1');
-    return image === '' ? null : image; // a zombie's is empty
-  } catch {
-    return null;
-  }
+  await exchanged(pid, before, LIMIT_MS, refusal);
 }
 
 async function answering(daemon: Daemon, until: number): Promise<Running> {

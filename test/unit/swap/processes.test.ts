@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { closeSync, openSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { LockType, posix } from '../../../src/posix/posix.ts';
+import { leasesOf, locksOf } from '../../../src/swap/processes.ts';
+import { temporaryDirectory } from '../support/locks.ts';
+
+describe('the leases of a process', () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let lease: string;
+  let pidFile: string;
+  const open: number[] = [];
+
+  function lock(file: string): void {
+    const fd = openSync(file, 'a');
+    open.push(fd);
+    assert.equal(posix.setlk(fd, LockType.WRITE, 0, 1), 0);
+  }
+
+  /** The inodes among the rows that belong to files of this test. */
+  function inodes(rows: readonly string[]): string[] {
+    const known = [lease, pidFile].map((file) => String(statSync(file).ino));
+    return rows.map((row) => row.split(' ')[1]?.split(':').at(-1) ?? '').filter((inode) => known.includes(inode));
+  }
+
+  before(() => {
+    directory = temporaryDirectory();
+    [lease, pidFile] = ['lease', 'virtlockd.pid'].map((name) => path.join(directory.path, name)) as [string, string];
+    lock(lease);
+    lock(pidFile);
+  });
+
+  after(() => {
+    for (const fd of open) closeSync(fd);
+    directory.remove();
+  });
+
+  it('are all its locks but the one on its pid file', () => {
+    assert.equal(inodes(locksOf(process.pid)).length, 2);
+    assert.deepEqual(inodes(leasesOf(process.pid, pidFile)), [String(statSync(lease).ino)]);
+  });
+
+  it('are all its locks when there is no pid file', () => {
+    assert.equal(inodes(leasesOf(process.pid, path.join(directory.path, 'missing'))).length, 2);
+  });
+});
