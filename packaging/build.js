@@ -63,8 +63,15 @@ function assemble(parts) {
     put(`dist/${tool}.cjs`, `${lib}/dist/${tool}.cjs`);
   }
   put('packaging/virtlockd-swap', `${lib}/bin/virtlockd-swap`, 0o755);
-  for (const file of ['start.cjs', 'virtlockd.cjs', 'start-lockctl.cjs', 'start-trace.cjs', 'swap.cjs'])
-    put(`dist/${file}`, `${lib}/dist/${file}`);
+  const scripts = [
+    'start.cjs',
+    'virtlockd.cjs',
+    'start-lockctl.cjs',
+    'virt-lockctl-who.cjs',
+    'start-trace.cjs',
+    'swap.cjs',
+  ];
+  for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
   for (const cache of parts.caches ?? []) put(cache, `${lib}/${cache}`);
   put(parts.addon, `${lib}/dist/posix.node`);
   put(parts.relay, `${lib}/dist/relay.node`);

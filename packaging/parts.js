@@ -42,7 +42,7 @@ function native(root, work, arch) {
       path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
       path.join(work, 'fs_ext.node'),
     ),
-    caches: ['virtlockd', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
+    caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
   };
 }
 

@@ -11,6 +11,7 @@ import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as esbuild from 'esbuild';
 import { buildClient } from './build-client.js';
+import { warmUpDaemon } from './warm-up-daemon.js';
 
 const root = path.resolve(import.meta.dirname, '..');
 const dist = path.join(root, 'dist');
@@ -32,29 +33,38 @@ async function bundle(entry, output) {
   renameSync(path.join(dist, `${output}.new`), path.join(dist, output));
 }
 
-/** Bundles a program, with the script that starts it and V8's code cache; `warmUp` are commands that use most of it. */
-async function program(entry, name, start, warmUp) {
+/** Writes the script that starts a program: it runs these bundles one after the other until one is done. */
+function writeStart(name, bundles) {
+  const source = readFileSync(path.join(root, 'src', 'daemon', 'start.cjs'), 'utf8');
+  writeFileSync(path.join(dist, name), source.replace("['virtlockd']", JSON.stringify(bundles)));
+}
+
+/** Bundles a program, with V8's code cache, which `warmUp` makes. */
+async function program(entry, name, warmUp) {
   rmSync(path.join(dist, `${name}.cache`), { force: true });
   await bundle(entry, `${name}.cjs`);
-  const source = readFileSync(path.join(root, 'src', 'daemon', 'start.cjs'), 'utf8');
-  writeFileSync(path.join(dist, start), source.replaceAll('virtlockd', name));
-  const script = path.join(root, 'scripts', 'make-code-cache.cjs');
-  // The warm-up may fail; what it compiled counts.
-  spawnSync(path.join(root, 'scripts', 'node'), [script, dist, name, ...warmUp], { stdio: 'ignore', timeout: 60_000 });
+  await warmUp(name);
   if (!existsSync(path.join(dist, `${name}.cache`))) throw new Error(`no code cache was made for ${name}`);
 }
 
-/** Runs a daemon in a scratch directory while `work` does, which gets the path of its sockets' directory. */
-async function withDaemon(work) {
+/** Runs a program on commands that use most of it. They may fail; what was compiled counts. */
+function byCommands(...commands) {
+  const script = path.join(root, 'scripts/make-code-cache.cjs');
+  const options = { stdio: 'ignore', timeout: 60_000 };
+  return (name) => spawnSync(path.join(root, 'scripts/node'), [script, dist, name, ...commands], options);
+}
+
+/** Runs a daemon in a scratch directory while `work` does, which gets its sockets' directory and its pid. */
+async function withDaemon(file, work) {
   const scratch = mkdtempSync(path.join(tmpdir(), 'virtlockd-'));
   // The session daemon's paths are made the privileged one's, as far as they differ.
   const env = { ...process.env, XDG_RUNTIME_DIR: '/run', XDG_CONFIG_HOME: '/etc', XDG_CACHE_HOME: '/run' };
-  const daemon = spawn(path.join(root, 'bin/virtlockd'), ['--root', scratch], { env, stdio: 'ignore' });
+  const daemon = spawn(file, ['--root', scratch], { env, stdio: 'ignore' });
   const ended = once(daemon, 'exit');
   const sockets = path.join(scratch, 'run/libvirt');
   for (let look = 0; look < 500 && !existsSync(path.join(sockets, 'virtlockd-admin-sock')); look++) await pause(10);
   try {
-    await work(sockets);
+    await work(sockets, daemon.pid);
   } finally {
     daemon.kill();
     await ended;
@@ -62,11 +72,18 @@ async function withDaemon(work) {
   }
 }
 
-await program('src/daemon/main.ts', 'virtlockd', 'start.cjs', []);
-await withDaemon(async (sockets) => {
-  const commands = ['who /', 'list --json', 'status'].map((command) => `--connect ${sockets} ${command}`);
-  await program('src/lockctl/main.ts', 'virt-lockctl', 'start-lockctl.cjs', commands);
+/** Executes the daemon anew under its clients: what the new program has compiled is what every re-execution needs. */
+const byReexecution = () => withDaemon(path.join(root, 'scripts/cache-daemon'), warmUpDaemon);
+
+await program('src/daemon/main.ts', 'virtlockd', byReexecution);
+writeStart('start.cjs', ['virtlockd']);
+await withDaemon(path.join(root, 'bin/virtlockd'), async (sockets) => {
+  const commandsOf = (...commands) => byCommands(...commands.map((command) => `--connect ${sockets} ${command}`));
+  await program('src/lockctl/main-who.ts', 'virt-lockctl-who', commandsOf('who /'));
+  await program('src/lockctl/main.ts', 'virt-lockctl', commandsOf('list --json', 'status'));
 });
-await program('src/trace/main.ts', 'virtlockd-trace', 'start-trace.cjs', ['--strace /dev/null']);
+writeStart('start-lockctl.cjs', ['virt-lockctl-who', 'virt-lockctl']);
+await program('src/trace/main.ts', 'virtlockd-trace', byCommands('--strace /dev/null'));
+writeStart('start-trace.cjs', ['virtlockd-trace']);
 await bundle('src/conformance/main.ts', 'virtlockd-conformance.cjs');
 await buildClient();

@@ -112,12 +112,16 @@ export class BlockingClient {
   }
 
   private attempt(name: string, transfer: () => number): number {
-    try {
-      return transfer();
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EAGAIN') throw new CallTimeout(`no answer to ${name} in time`);
-      throw new ConnectionLost(`the connection to ${this.path} was closed`, error as NodeJS.ErrnoException);
+    for (;;) {
+      try {
+        return transfer();
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        // With a time limit, being stopped and continued is enough to interrupt it.
+        if (code === 'EINTR') continue;
+        if (code === 'EAGAIN') throw new CallTimeout(`no answer to ${name} in time`);
+        throw new ConnectionLost(`the connection to ${this.path} was closed`, error as NodeJS.ErrnoException);
+      }
     }
   }
 }

@@ -29,19 +29,23 @@ export function style(format: Style, text: string): string {
   return styleText(format, text, { stream: process.stdout });
 }
 
-/** Prints a line, or several. */
+/** Between two attempts to write to somebody who reads slowly, in milliseconds. */
+const RETRY_MS = 1;
+
+/** Prints a line, or several; all is written when this returns. */
 export function print(text: string): void {
   const bytes = Buffer.from(`${text}\n`, 'utf8');
-  let at = 0;
-  try {
-    while (at < bytes.length) at += writeSync(STDOUT, bytes, at);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // A reader that has seen enough (head, less) is no error.
-    if (code === 'EPIPE') process.exit(Exit.OK);
-    if (code !== 'EAGAIN') throw error;
-    // Somebody made it non-blocking, and the reader is slow.
-    process.stdout.write(bytes.subarray(at));
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(STDOUT, bytes, at);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // A reader that has seen enough (head, less) is no error.
+      if (code === 'EPIPE') process.exit(Exit.OK);
+      if (code !== 'EAGAIN') throw error;
+      // Somebody made it non-blocking, and the reader is slow.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    }
   }
 }
 

@@ -36,8 +36,11 @@ export function readQuestion(args: readonly string[]): Question | null {
 
 /** Answers it; returns the exit status. @throws CommandError */
 export async function answer({ connect, path, json }: Question): Promise<number> {
-  const daemon = new Daemon<Caller>(resolveTarget(connect), (socket, timeout) =>
-    Promise.resolve(new BlockingClient(socket, timeout)),
-  );
+  const connectBlocking = (socket: string, timeout: number): Promise<Caller> =>
+    // The executor's failure is the promise's, which is where the daemon looks for it.
+    new Promise((resolve) => {
+      resolve(new BlockingClient(socket, timeout));
+    });
+  const daemon = new Daemon<Caller>(resolveTarget(connect), connectBlocking);
   return who(daemon, path, json);
 }

@@ -57,6 +57,8 @@ interface Addon {
   fileType(path: ByteString): number;
   /** Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure. */
   execve(path: [string], args: readonly string[], environment: readonly string[], ignored: number): number;
+  /** Ends this process at once, as _exit: nothing that is still to be written or to be taken down is waited for. */
+  exit(status: number): never;
   /** Blocks or unblocks a signal in this thread; the mask survives exec. */
   blockSignal(signal: number, block: boolean): number;
   /** Whether it is a terminal. Node.js has that too, behind a dozen modules that a start has no time for. */

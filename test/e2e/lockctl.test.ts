@@ -393,9 +393,15 @@ sys.stdin.read()`;
   });
 
   it('says clearly that no daemon runs, and whom it would have asked', async () => {
-    const nobody = await lockctl('--connect', join(lab.directory, 'none'), 'status');
+    const none = join(lab.directory, 'none');
+    const silence = /virtlockd is not running: there is no socket .*\/none\/virtlockd-admin-sock/;
+    const nobody = await lockctl('--connect', none, 'status');
     assert.equal(nobody.code, 3);
-    assert.match(nobody.stderr, /virtlockd is not running: there is no socket .*\/none\/virtlockd-admin-sock/);
+    assert.match(nobody.stderr, silence);
+    // Which asks the kernel nevertheless.
+    const who = await lockctl('--connect', none, 'who', image('never'));
+    assert.deepEqual([who.code, who.stderr], [3, '']);
+    assert.match(who.stdout, silence);
     const wrong = await lockctl('list', '--nonsense');
     assert.equal(wrong.code, 2);
     rmSync(image('free'), { force: true });
@@ -404,7 +410,11 @@ sys.stdin.read()`;
   it('says clearly that access is denied', async () => {
     const denied = await lab.run(program, ['--connect', 'virtlockd:///system', 'list'], { ordinary: true });
     assert.equal(denied.code, 5, denied.stderr);
-    assert.match(denied.stderr, /access to .* is denied: only the user who runs that daemon may ask it/);
+    const denial = /access to .* is denied: only the user who runs that daemon may ask it/;
+    assert.match(denied.stderr, denial);
+    const who = await lab.run(program, ['--connect', 'virtlockd:///system', 'who', '/none'], { ordinary: true });
+    assert.equal(who.code, 5, who.stderr);
+    assert.match(who.stdout, denial);
   });
 
   it('finds an indirect lock by the lock file, too', async () => {

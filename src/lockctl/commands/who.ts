@@ -34,26 +34,28 @@ export function namesOf(given: string): string[] {
   return [...names];
 }
 
-export async function investigate(daemon: Daemon<Caller>, given: string, shared = false): Promise<Findings> {
+export async function investigate(daemon: Daemon<Caller>, given: string): Promise<Findings> {
   const names = namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
-  let daemonPid = 0;
   try {
     const found = await Promise.all(names.map(async (file) => daemon.locks({ path: toBytes(file) }, true)));
     const byKey = new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock]));
     locks = [...byKey.values()];
-    if (locks.length === 0) daemonPid = (await daemon.status()).pid;
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     locks = null;
     silence = error;
   }
-  if (locks !== null && locks.length > 0) return { locks, silence, outsiders: [], elsewhere: false, failure: null };
+  const answer = { locks, silence, outsiders: [], elsewhere: false, failure: null };
+  if (locks !== null && locks.length > 0) return answer;
   const resolved = names.at(-1) ?? given;
-  const { lock, failure } = findObstacle(resolved, shared);
+  const { lock, failure } = findObstacle(resolved, false);
+  // Where nothing is in the way the table is not read: the kernel lets nobody lock anything for milliseconds meanwhile.
+  if (lock === null && failure === null) return answer;
   const file = fileId(resolved);
-  const outsiders = file === null ? [] : findOutsiders(file).filter(({ pid }) => pid !== daemonPid);
+  const daemonPid = locks === null || file === null ? 0 : (await daemon.status()).pid;
+  const outsiders: Outsider[] = file === null ? [] : findOutsiders(file).filter(({ pid }) => pid !== daemonPid);
   // What F_GETLK names and the table does not show, as it may when the lock just came.
   if (lock !== null && lock.pid > 0 && !outsiders.some(({ pid }) => pid === lock.pid)) {
     outsiders.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });

@@ -1,0 +1,16 @@
+/** How a command line of virt-lockctl ends. */
+import { CommandError, Exit } from './exit.ts';
+
+/** Waits for the work, says why it failed if so, and makes its exit status the process's; returns it. */
+export async function finish(work: Promise<number>): Promise<number> {
+  const status = await work.catch(explain);
+  process.exitCode = status;
+  return status;
+}
+
+function explain(error: unknown): Exit {
+  const isClear = error instanceof CommandError;
+  const text = isClear ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`virt-lockctl: ${text}\n`);
+  return isClear ? error.exit : Exit.NO;
+}
