@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type LockDaemon, programOf, startDaemon } from '../../test/lab/daemon.ts';
 import type { DaemonKind } from '../../test/lab/requirements.ts';
+import { programImage } from '../conformance/lab/process.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { SocketLink } from './link.ts';
 import type { Beginning, Model } from './model.ts';
@@ -215,7 +216,7 @@ export class BlackBox implements Target {
   restart(): string | null {
     const image = (): string => {
       try {
-        return readFileSync(`/proc/${this.pid}/auxv`, 'latin1');
+        return programImage(this.pid);
       } catch {
         return '';
       }

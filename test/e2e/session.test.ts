@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { executeAgain, install, programOf } from '../lab/daemon.ts';
+import { install, programOf } from '../lab/daemon.ts';
 import { makeImage } from '../lab/guest.ts';
 import { Libvirtd } from '../lab/libvirtd.ts';
 import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
+import { eventually, executeAgain } from '../lab/process.ts';
 import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
 import { Lab, ordinaryUser } from '../lab/root.ts';
 import { libvirtGeneration, underTest } from './under-test.ts';

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { readFileSync, renameSync, symlinkSync } from 'node:fs';
 import { Daemon } from '../../src/conformance/lab/daemon.ts';
-import { type Finished, type Running, eventually } from './process.ts';
+import { type Finished, type Running, executeAgain } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';
 import { lock } from './wire.ts';
@@ -84,18 +84,6 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
     throw error;
   }
   return daemon;
-}
-
-/**
- * Sends SIGUSR1 and waits until the process has executed its program file anew. The kernel puts another random base address in
- * the auxiliary vector at every exec, so this sees one also where the program stays the same.
- * @throws Error when that does not come within `limit` ms, or the process ends.
- */
-export async function executeAgain(pid: number, limit = 10_000): Promise<void> {
-  const image = (): string => readFileSync(`/proc/${pid}/auxv`, 'latin1');
-  const before = image();
-  process.kill(pid, 'SIGUSR1');
-  await eventually('the process has executed its program again', () => image() !== before, limit);
 }
 
 /** As executeAgain, and waits until the new program answers. @throws Error with the log. */

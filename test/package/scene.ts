@@ -1,10 +1,10 @@
 /** A C lock daemon at work in a fresh tree: locks held by stand-in owners, and the package's comings and goings. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import type { LockRow } from '../lab/observe.ts';
-import type { Finished } from '../lab/process.ts';
+import { type Finished, programImage } from '../lab/process.ts';
 import type { Lab } from '../lab/root.ts';
 import { adminProgram, lock, Peer, shared, text, u32 } from '../lab/wire.ts';
 import { openRelease, type Release } from './trees.ts';
@@ -63,7 +63,7 @@ export class Scene {
 
   /** Differs after every exec. */
   image(): string {
-    return readFileSync(`/proc/${this.daemon.pid}/auxv`, 'latin1');
+    return programImage(this.daemon.pid);
   }
 
   async run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Finished> {

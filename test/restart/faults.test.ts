@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, chownSync, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
+import { eventually, programImage } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { Lab } from '../lab/root.ts';
 import { lockOn } from '../lab/observe.ts';
@@ -52,12 +52,12 @@ describe('faults at a re-execution', function () {
   async function refused(pattern: RegExp): Promise<void> {
     const before = refusals().length;
     const locks = daemon.locks();
-    const files = readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1');
+    const program = programImage(daemon.pid);
     process.kill(daemon.pid, 'SIGUSR1');
     await eventually('the refusal is logged', () => refusals().length > before, 20_000);
     assert.equal(refusals().length, before + 1);
     assert.match(refusals().at(-1) ?? '', pattern);
-    assert.equal(readFileSync(`/proc/${daemon.pid}/auxv`, 'latin1'), files, 'the same program runs');
+    assert.equal(programImage(daemon.pid), program, 'the same program runs');
     assert.deepEqual(daemon.locks(), locks);
     assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
     const newcomer = await daemon.connect();

@@ -1,7 +1,7 @@
 /** Clients that have nothing to say when the daemon executes itself again: they are taken over when they call. */
 import assert from 'node:assert/strict';
-import { type LockDaemon, executeAgain, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
+import { eventually, executeAgain } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { adminProgram, autocreate, lock, type Peer, text, u32 } from '../lab/wire.ts';
 

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type LockDaemon, executeAgain, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
+import { eventually, executeAgain } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { autocreate, encode, lock, type Peer } from '../lab/wire.ts';
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { Side, TraceEvent } from '../../src/trace/events.ts';
 import { NOBODY } from '../../src/trace/peers.ts';
@@ -86,7 +87,6 @@ describe('what virtlockd-trace makes of bytes', () => {
     const decoder = new Decoder(() => undefined);
     let connections = 0;
     const proxy = new Proxy(socket, upstream, { decoder, tap: decoder, nextConnection: () => ++connections });
-    const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
     try {
       await fc.assert(
         fc.asyncProperty(fc.record({ client: said, daemon: said }), cuts, async (bytes, at) => {

@@ -63,6 +63,27 @@ export class Running {
   }
 }
 
+/** Tells the program that a process executes from the next: the kernel puts another random address there at every exec. */
+export function programImage(pid: number): string {
+  return readFileSync(`/proc/${pid}/auxv`, 'latin1');
+}
+
+/**
+ * Sends SIGUSR1 and waits until the process has executed its program file anew. What is asked before that, C may leave
+ * unanswered.
+ * @param alive a probe that throws when waiting longer cannot help
+ * @throws Error when that does not come within `limit` ms, or the process is gone
+ */
+export async function executeAgain(pid: number, limit = 10_000, alive: () => void = () => undefined): Promise<void> {
+  const before = programImage(pid);
+  process.kill(pid, 'SIGUSR1');
+  const changed = (): boolean => {
+    alive();
+    return programImage(pid) !== before;
+  };
+  await eventually('the process has executed its program again', changed, limit);
+}
+
 /** Thrown by a probe of `eventually` when waiting longer cannot help. */
 export class GivenUp extends Error {}
 
