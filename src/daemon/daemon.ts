@@ -196,7 +196,7 @@ export class Daemon {
 
   /** Clients and locks at present. */
   get load(): number {
-    return this.servers.reduce((sum, { clients }) => sum + clients.size, this.lockspaces.count);
+    return this.servers.reduce((sum, { clientCount }) => sum + clientCount, this.lockspaces.count);
   }
 
   /** How many clients have a message half received or a reply half sent. */
@@ -262,6 +262,6 @@ export class Daemon {
   }
 
   private get isIdle(): boolean {
-    return this.servers.every(({ clientCount }) => clientCount === 0) && this.lockspaces.count === 0;
+    return this.load === 0;
   }
 }

@@ -141,7 +141,7 @@ export function serve(input: ServeInput): void {
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
-  returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, rounds: () => poller.rounds });
+  returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
   const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState());
   // Blocked since before this program began: one that came meanwhile is delivered now.

@@ -1,4 +1,5 @@
 /** The loop over sequences of calls: in this process guided by coverage, against a real daemon without. */
+import { setImmediate as turn } from 'node:timers/promises';
 import { branchesCovered } from './coverage.ts';
 import { execute, type Outcome, type Problem } from './execute.ts';
 import { kindOf } from './fuzz-inputs.ts';
@@ -202,7 +203,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
     if (inProcess) report.summary.coveredBranches = covered;
     report.summary.corpus = corpus.length;
     report.show();
-    await new Promise((resolve) => setImmediate(resolve));
+    await turn();
   }
   await trial.stop();
   return report;

@@ -1,4 +1,5 @@
 /** The loop over a target that takes bytes. */
+import { setImmediate as turn } from 'node:timers/promises';
 import { branchesCovered } from './coverage.ts';
 import { type InputTarget, mutateInput, tryInput, tryInputTimed } from './inputs.ts';
 import type { FuzzOptions } from './options.ts';
@@ -98,7 +99,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     summary.coveredBranches = covered;
     summary.corpus = corpus.length;
     report.show();
-    await new Promise((resolve) => setImmediate(resolve));
+    await turn();
   }
   summary.coveredBranches = covered;
   summary.corpus = corpus.length;

@@ -4,14 +4,15 @@
  */
 import { mkdirSync, readdirSync } from 'node:fs';
 import os from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../admin/log-settings.ts';
 import { logging } from '../daemon/log/log.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { outbox } from '../rpc/outbox.ts';
-import { captureState } from '../restart/capture.ts';
-import { formatDocument } from '../restart/document.ts';
+import { captureState, descriptorsOf } from '../restart/capture.ts';
+import { formatDocument, type StateDocument } from '../restart/document.ts';
 import { parseDocument, parseJson } from '../restart/parse.ts';
 import { client } from './client.ts';
 import type { Beginning, Model } from './model.ts';
@@ -35,6 +36,20 @@ const LOGGED_EVERY = 64;
 const SHORT = 32 * 1024;
 const NO_OUTPUTS = ' ';
 const LOGGED = '1:file:/dev/null';
+
+/** Every descriptor in a document. */
+function namedDescriptors({ lockServer, adminServer, lockspaces }: StateDocument): Set<number> {
+  const servers = adminServer === null ? [lockServer] : [lockServer, adminServer];
+  return new Set([
+    ...servers.flatMap(({ services, clients }) => [
+      ...services.flatMap(({ socks }) => socks.map(({ fd }) => fd)),
+      ...[...clients].map(({ sock }) => sock.fd),
+    ]),
+    ...[...lockspaces].flatMap(({ resources }) =>
+      [...resources].flatMap(({ fd, 'x-spares': spares = [] }) => [fd, ...spares]),
+    ),
+  ]);
+}
 
 class InProcessLink implements Link {
   readonly client: number;
@@ -172,10 +187,14 @@ export class InProcess implements Target {
 
   /** Here, the state as it would be handed over is written and read. */
   restart(): string | null {
-    const state = captureState(this.daemon, { restarts: 1, started: 1 });
-    const bytes = formatDocument(state);
-    const again = formatDocument(parseDocument(parseJson(bytes)));
-    return bytes.equals(again) ? null : 'the state document is not read as it was written';
+    const own = { restarts: 1, started: 1 };
+    const bytes = formatDocument(captureState(this.daemon, own));
+    const read = parseDocument(parseJson(bytes));
+    if (!bytes.equals(formatDocument(read))) return 'the state document is not read as it was written';
+    const named = namedDescriptors(read);
+    const left = new Set(descriptorsOf(this.daemon, own));
+    // One that is closed on exec takes the locks with it that the process has on its file, another is leaked.
+    return isDeepStrictEqual(named, left) ? null : 'not the descriptors that the state document names outlive exec';
   }
 
   death(): string | null {

@@ -296,12 +296,10 @@ export class Model {
       if (place.slash) throw new Refusal(38, LOCKSPACE, `Unable to create lockspace ${path}: `, true);
       throw new Refusal(1, LOCKSPACE, `Lockspace location ${path} exists, but is not a directory`);
     }
-    if (place === 'ENOENT' || (typeof place !== 'string' && place.entry === null)) {
+    if (typeof place === 'string' || place.entry === null) {
       const status = this.tree.makeDirectories(path);
       if (status === 'outside') throw new Unknown();
       if (status !== null) throw new Refusal(38, LOCKSPACE, `Unable to create lockspace ${path}: `, true);
-    } else if (typeof place === 'string') {
-      throw new Refusal(38, LOCKSPACE, `Unable to create lockspace ${path}: ${ERRNO_TEXT[place]}`);
     }
     this.lockspaces.set(path, new Map());
   }

@@ -88,13 +88,11 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
   if (uses === 0) return;
   // Under other names, of which nobody keeps account.
   let looked = 0;
-  for (const { resources } of lockspaces) {
-    for (const resource of resources.values()) {
-      if (resource.file === file && !found.has(resource)) {
-        yield resource;
-        if (--uses === 0) return;
-      } else if (++looked % STRIDE === 0) yield null;
-    }
+  for (const resource of lockspaces.resources()) {
+    if (resource.file === file && !found.has(resource)) {
+      yield resource;
+      if (--uses === 0) return;
+    } else if (++looked % STRIDE === 0) yield null;
   }
 }
 

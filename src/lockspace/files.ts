@@ -12,9 +12,10 @@
  */
 import { constants } from 'node:fs';
 import os from 'node:os';
-import { assert } from '@hapi/hoek';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
+import { NumberTable } from '../memory/table.ts';
+import { descriptorLimit } from '../posix/limits.ts';
 import { inodeKey, type InodeNumber, LockType, lookedInode, lookedKey, posix, strerror } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
@@ -49,8 +50,15 @@ export class HeldFile {
 
   addSpare(fd: number): void {
     this.spares = [...this.spares, fd];
+    spareCount++;
   }
 }
+
+/** Spare descriptors of all held files. */
+let spareCount = 0;
+/** So many are made at most, and no more than a quarter of all: the others are for clients and locks to come. */
+const SPARES_MOST = 4096;
+let sparesMost: number | undefined;
 
 /**
  * Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). `pid`: the process that
@@ -64,7 +72,7 @@ export type LockFailure =
 const ATTEMPTS = 1000;
 
 /** By device and inode: numbers, where a string of both would take more memory than all else about a lock. */
-const held = new Map<number, Map<InodeNumber, HeldFile>>();
+const held = new Map<number, NumberTable<HeldFile>>();
 const inTheWay = new Int32Array(2);
 
 /** The held file among those that was looked at last. */
@@ -138,9 +146,9 @@ function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
 function remember(fd: number, shared: boolean): HeldFile {
   const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared);
   const { device, inode } = file;
-  const others = held.get(device);
-  if (others === undefined) held.set(device, new Map([[inode, file]]));
-  else others.set(inode, file);
+  let files = held.get(device);
+  if (files === undefined) held.set(device, (files = new NumberTable()));
+  files.set(inode, file);
   return file;
 }
 
@@ -151,6 +159,7 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   // The device's empty map stays: most often it is filled again at once, and there are few devices.
   held.get(file.device)?.delete(file.inode);
   for (const spare of file.spares) posix.close(spare);
+  spareCount -= file.spares.length;
   // A file created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
   if (unlink && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
     const status = posix.unlinkClose(directory, name, file.fd);
@@ -163,9 +172,14 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
 /**
  * Takes over a file that is open and locked already, from before a restart, and asks for its lock again: held still, that
  * changes nothing; lost, it takes it back. `locked` is false when somebody else has it by now, or the kernel refuses.
+ * Null when the descriptor is not open, or not of the file with that inode key.
  */
-export function adoptFile(fd: number, shared: boolean): { file: HeldFile; locked: boolean } {
-  assert(posix.fstatInode(fd) === 0, 'a file taken over is not open');
+export function adoptFile(
+  fd: number,
+  shared: boolean,
+  key?: string,
+): { readonly file: HeldFile; readonly locked: boolean } | null {
+  if (posix.fstatInode(fd) !== 0 || (key !== undefined && lookedKey() !== key)) return null;
   const known = lookedHeld();
   if (known !== undefined) {
     keepSpare(known, fd);
@@ -173,11 +187,6 @@ export function adoptFile(fd: number, shared: boolean): { file: HeldFile; locked
     return { file: known, locked: true };
   }
   return { file: remember(fd, shared), locked: posix.lockNamed(fd, shared, null) === 0 };
-}
-
-/** The inode key behind a descriptor, or null when that is not open. */
-export function keyOfDescriptor(fd: number): string | null {
-  return posix.fstatInode(fd) === 0 ? lookedKey() : null;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
@@ -198,11 +207,13 @@ export function createFile(path: ByteString): number {
 
 /**
  * The descriptor of the `use`th resource that holds the file, counted from 0. A state document gives each a descriptor of
- * its own: a C daemon that closed one number twice would hit whatever has it by then.
+ * its own: a C daemon that closed one number twice would hit whatever has it by then. Where there would be too many, one
+ * number stands for several.
  */
 export function descriptorOfUse(file: HeldFile, use: number): number {
   if (use === 0) return file.fd;
-  while (file.spares.length < use) {
+  sparesMost ??= Math.min(SPARES_MOST, descriptorLimit() / 4);
+  while (file.spares.length < use && spareCount < sparesMost) {
     const spare = posix.duplicate(file.fd);
     if (spare < 0) return file.fd; // out of descriptors: one number for both is what there is
     file.addSpare(spare);
@@ -212,7 +223,8 @@ export function descriptorOfUse(file: HeldFile, use: number): number {
 
 /** Keeps one more descriptor of the file open. Not closing it is the point: see the top. */
 export function keepSpare(file: HeldFile, fd: number): void {
-  if (fd !== file.fd && !file.spares.includes(fd) && keyOfDescriptor(fd) === file.key) file.addSpare(fd);
+  const isNew = fd !== file.fd && !file.spares.includes(fd);
+  if (isNew && posix.fstatInode(fd) === 0 && lookedKey() === file.key) file.addSpare(fd);
 }
 
 /**
@@ -251,14 +263,18 @@ export function makeDirectories(path: ByteString, looking: boolean): number {
   return posix.fileType(path) === DIRECTORY ? 0 : -ENOTDIR;
 }
 
-/** Returns -EEXIST when something is there, whatever it is: of a parent, C finds out by using it. */
+/**
+ * Returns -EEXIST when something is there, whatever it is: of a parent, C finds out by using it. Parents are made from the
+ * outermost on, as C makes them: those before one that fails stay.
+ */
 function makeWithParents(path: ByteString): number {
   const status = posix.makeDirectory(path);
-  if (status !== -ENOENT) return status;
-  const slash = path.replace(/\/+$/, '').lastIndexOf('/');
-  if (slash <= 0) return status;
-  const parent = makeWithParents(path.slice(0, slash));
-  return parent < 0 && parent !== -EEXIST ? parent : posix.makeDirectory(path);
+  if (status >= 0 || status === -EEXIST) return status;
+  for (const { index } of path.matchAll(/(?<=[^/])\/+(?=[^/])/g)) {
+    const parent = posix.makeDirectory(path.slice(0, index));
+    if (parent < 0 && parent !== -EEXIST) return parent;
+  }
+  return posix.makeDirectory(path);
 }
 
 /** C 7.0.0 takes whatever has come into a directory's place for one, and finds no parent in a name without a slash. */

@@ -8,6 +8,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { posix } from '../posix/posix.ts';
+import { NumberTable, TextTable } from '../memory/table.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
 import { createFile, HeldFile, joinPath, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
@@ -71,7 +72,7 @@ export class Resource {
 export interface Lockspace {
   /** The exact path it was created by; empty for the default one. */
   readonly directory: ByteString;
-  readonly resources: Map<ByteString, Resource>;
+  readonly resources: TextTable<Resource>;
 }
 
 /** A refused acquire, for whoever keeps account of them. */
@@ -97,10 +98,10 @@ export interface LockObserver {
 }
 
 export class Lockspaces {
-  readonly default: Lockspace = { directory: '', resources: new Map() };
+  readonly default: Lockspace = { directory: '', resources: new TextTable() };
   readonly byPath = new Map<ByteString, Lockspace>();
   /** An owner's only resource needs no set around it. */
-  private readonly byOwner = new Map<number, Resource | Set<Resource>>();
+  private readonly byOwner = new NumberTable<Resource | Set<Resource>>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
 
@@ -139,14 +140,18 @@ export class Lockspaces {
     yield* this.byPath.values();
   }
 
+  /** Every held resource; told over a while, each as long as it is held. */
+  *resources(): IterableIterator<Resource> {
+    for (const { resources } of this) yield* resources.values();
+  }
+
   /** Makes a lockspace that is not known yet, and its directory if that is missing. */
   create(path: ByteString): Lockspace {
     const type = posix.fileType(path);
-    if (type === -ENOENT) {
+    if (type < 0) {
       const status = makeDirectories(path, this.dialect.looksForDirectories);
       if (status < 0) throw cannotCreate(path, status);
-    } else if (type < 0) throw cannotCreate(path, type);
-    else if (type !== DIRECTORY) {
+    } else if (type !== DIRECTORY) {
       throw new RpcError(
         ErrorCode.INTERNAL_ERROR,
         ErrorDomain.LOCKSPACE,
@@ -158,7 +163,7 @@ export class Lockspaces {
 
   /** A lockspace as a state document knows it: its directory is not looked at. */
   restore(path: ByteString): Lockspace {
-    const lockspace = { directory: path, resources: new Map<ByteString, Resource>() };
+    const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
     return lockspace;
   }
@@ -316,9 +321,7 @@ export class Lockspaces {
 
   /** The resource that holds a file under whatever name. Looks at all of them: only a refusal asks. */
   private resourceOf(file: HeldFile): Resource | undefined {
-    for (const { resources } of this) {
-      for (const resource of resources.values()) if (resource.file === file) return resource;
-    }
+    for (const resource of this.resources()) if (resource.file === file) return resource;
     return undefined;
   }
 }

@@ -7,7 +7,7 @@ import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
-import { adoptFile, keepSpare, keyOfDescriptor } from '../lockspace/files.ts';
+import { adoptFile, keepSpare } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
 import { unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
@@ -40,11 +40,10 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
   }
 
   const mayHaveLost = execLosesLocks() ? locksOfThisProcess() : null;
-  for (const state of document.defaultResources) {
-    adoptResource(daemon, daemon.lockspaces.default, state, owners, mayHaveLost);
-  }
+  let isDefault = true;
   for (const { directory, resources } of document.lockspaces) {
-    const lockspace = daemon.lockspaces.restore(directory);
+    const lockspace = isDefault ? daemon.lockspaces.default : daemon.lockspaces.restore(directory);
+    isDefault = false;
     for (const state of resources) adoptResource(daemon, lockspace, state, owners, mayHaveLost);
   }
 }
@@ -152,15 +151,13 @@ function adoptResource(
   present: ReadonlySet<string> | null,
 ): void {
   const { name, path, fd, flags } = state;
-  const key = keyOfDescriptor(fd);
-  const expected = state['x-inode'];
-  if (key === null || (expected !== undefined && key !== expected)) {
+  const adopted = adoptFile(fd, (flags & AcquireFlag.SHARED) !== 0, state['x-inode']);
+  if (adopted === null) {
     log.error(`Descriptor ${fd} is not the file of resource '${name}', whose lock is lost: its owners are ended`);
     for (const pid of new Set(state.owners)) daemon.ownerEnds.kill(pid);
     return;
   }
-  const lost = present !== null && !present.has(key);
-  const { file, locked } = adoptFile(fd, (flags & AcquireFlag.SHARED) !== 0);
+  const { file, locked } = adopted;
   for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);
   const resource = daemon.lockspaces.restoreResource(lockspace, name, path, flags, file);
   state.owners.forEach((pid, index) => {
@@ -179,7 +176,8 @@ function adoptResource(
   if (!locked) {
     log.error(`The lock of resource '${name}' was lost and is taken by somebody else: its owners are ended`);
     for (const pid of new Set(state.owners)) daemon.ownerEnds.end(pid);
-  } else if (lost) log.warn(`The lock of resource '${name}' was lost in the restart and has been taken again`);
+  } else if (present !== null && !present.has(file.key))
+    log.warn(`The lock of resource '${name}' was lost in the restart and has been taken again`);
 }
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */

@@ -9,6 +9,7 @@ import type { Server } from '../rpc/server.ts';
 import {
   type ClientState,
   EMPTY_SERVER,
+  type LockspaceState,
   type OwnerState,
   type OwnState,
   type ResourceState,
@@ -73,10 +74,6 @@ function describeClient(connection: Connection, privateData: OwnerState | null):
 }
 
 function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerState {
-  const clients: ClientState[] = [];
-  for (const { connection, context } of server.clients.values()) {
-    clients.push(clientState(connection, context instanceof LockClient ? context : null));
-  }
   return {
     ...EMPTY_SERVER,
     priority_workers: server.priorityWorkers,
@@ -89,14 +86,20 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
       nrequests_client_max: 1,
       socks: [socketState(fd, false, unlink)],
     })),
-    clients,
+    clients: {
+      *[Symbol.iterator](): Generator<ClientState> {
+        for (const { connection, context } of server.clients.values()) {
+          yield clientState(connection, context instanceof LockClient ? context : null);
+        }
+      },
+    },
   };
 }
 
 /** @param uses how many resources that hold the file have been described already; counted up */
 function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
   const use = uses.get(file) ?? 0;
-  uses.set(file, use + 1);
+  if (file.uses > 1) uses.set(file, use + 1);
   return {
     name,
     path,
@@ -106,41 +109,58 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(({ owner: { id, name, uuid }, since, client }) => ({ id, name, uuid, since, client })),
     'x-inode': file.key,
-    ...(file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
+    // Once for all that hold the file.
+    ...(use > 0 || file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
   };
 }
 
-/** The document of everything the daemon has, at a moment when nothing is in progress. */
+/**
+ * The document of everything the daemon has. What it says of clients and resources is true of the moment at which it is asked
+ * for each: there may be a hundred thousand, and nobody is to wait for all of these.
+ */
 export function captureState(daemon: Daemon, own: OwnState): StateDocument {
-  const uses = new Map<HeldFile, number>();
-  const lockspaces = [...daemon.lockspaces].map(({ directory, resources }) => ({
-    directory,
-    resources: [...resources.values()].map((resource) => resourceState(resource, uses)),
-  }));
-  const [defaultLockspace, ...others] = lockspaces;
   return {
     magic: String(process.pid),
     lockServer: serverState(daemon.lockServer),
     adminServer: serverState(daemon.adminServer),
-    defaultResources: defaultLockspace?.resources ?? [],
-    lockspaces: others,
+    lockspaces: {
+      *[Symbol.iterator](): Generator<LockspaceState> {
+        const uses = new Map<HeldFile, number>();
+        for (const { directory, resources } of daemon.lockspaces) {
+          yield { directory, resources: resourceStates(resources.values(), uses) };
+        }
+      },
+    },
     own,
   };
 }
 
-/** Every descriptor that the next program needs, each once; of clients only those that are not among `except`. */
-export function descriptorsOf(
-  { lockServer, adminServer, defaultResources, lockspaces, own }: StateDocument,
-  except: ReadonlySet<ClientState> = new Set(),
-): Set<number> {
-  const descriptors = new Set<number>();
-  for (const server of adminServer === null ? [lockServer] : [lockServer, adminServer]) {
-    for (const { socks } of server.services) for (const { fd } of socks) descriptors.add(fd);
-    for (const client of server.clients) if (!except.has(client)) descriptors.add(client.sock.fd);
+function* resourceStates(resources: Iterable<Resource>, uses: Map<HeldFile, number>): Generator<ResourceState> {
+  for (const resource of resources) yield resourceState(resource, uses);
+}
+
+/**
+ * Every descriptor that a document of the daemon names, each once.
+ *
+ * @param except of these clients none
+ */
+export function* descriptorsOf(
+  { servers, lockspaces }: Daemon,
+  own: OwnState,
+  except: ReadonlySet<Connection> = new Set(),
+): Generator<number> {
+  for (const { listeners, clients } of servers) {
+    for (const { fd } of listeners) yield fd;
+    for (const { connection } of clients.values()) if (!except.has(connection)) yield connection.fd;
   }
-  for (const resources of [defaultResources, ...lockspaces.map((lockspace) => lockspace.resources)]) {
-    for (const { fd, 'x-spares': spares = [] } of resources) for (const one of [fd, ...spares]) descriptors.add(one);
+  const shared = new Set<HeldFile>();
+  for (const { file } of lockspaces.resources()) {
+    if (file.uses > 1) {
+      if (shared.has(file)) continue;
+      shared.add(file);
+    }
+    yield file.fd;
+    yield* file.spares;
   }
-  for (const fd of [own?.pidFile, own?.epoll]) if (fd !== undefined) descriptors.add(fd);
-  return descriptors;
+  for (const fd of [own.pidFile, own.epoll]) if (fd !== undefined) yield fd;
 }

@@ -1,6 +1,6 @@
 /** FD_CLOEXEC on many descriptors: cleared just before exec, set again before anything can be spawned. */
-import { setImmediate as turn } from 'node:timers/promises';
 import { requireFromRoot } from '../posix/root.ts';
+import { inSlices } from './slices.ts';
 
 interface FsExt {
   fcntlSync(fd: number, command: 'getfd' | 'setfd', argument?: number): number;
@@ -21,18 +21,13 @@ export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boole
   for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
 }
 
-/** How many are set before others have a turn: a quarter of a millisecond's worth. */
-const SLICE = 256;
-
 /** As {@link setCloseOnExec}, while clients are served. What is closed meanwhile is passed over. */
 export async function setCloseOnExecInSlices(descriptors: Iterable<number>, closeOnExec: boolean): Promise<void> {
-  let done = 0;
-  for (const fd of descriptors) {
-    if (++done % SLICE === 0) await turn();
+  await inSlices(descriptors, (fd) => {
     try {
       setCloseOnExec([fd], closeOnExec);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
     }
-  }
+  });
 }

@@ -4,6 +4,7 @@
  *
  * Strings are bytes (latin1), as everywhere: C writes names raw.
  */
+import { isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
 
 export interface SocketState {
@@ -62,7 +63,8 @@ export interface ServerState {
   readonly keepaliveCount: number;
   readonly next_client_id: number;
   readonly services: readonly ServiceState[];
-  readonly clients: readonly ClientState[];
+  /** Those of a running daemon are described as they are when their turn comes. */
+  readonly clients: Iterable<ClientState>;
 }
 
 /** A server that nobody has connected to, as C writes it but for its limit, with the ids of clients still to come. */
@@ -112,9 +114,10 @@ export interface ResourceState {
   readonly 'x-spares'?: readonly number[];
 }
 
+/** As with clients, there may be very many resources. */
 export interface LockspaceState {
   readonly directory: ByteString;
-  readonly resources: readonly ResourceState[];
+  readonly resources: Iterable<ResourceState>;
 }
 
 /** What only this implementation keeps. */
@@ -154,8 +157,8 @@ export interface StateDocument {
   readonly lockServer: ServerState;
   /** Absent from documents of libvirt 1.x. */
   readonly adminServer: ServerState | null;
-  readonly defaultResources: readonly ResourceState[];
-  readonly lockspaces: readonly LockspaceState[];
+  /** The default one first, whose directory is empty. To be gone through in this order. */
+  readonly lockspaces: Iterable<LockspaceState>;
   readonly own: OwnState | null;
 }
 
@@ -164,28 +167,18 @@ export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
 
 /** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
 export function formatDocument(document: StateDocument): Buffer {
-  return Buffer.from([...documentTexts(document)].join(''), 'latin1');
+  return Buffer.concat([...formatPieces(document)]);
 }
 
-/** As {@link formatDocument}, in slices between which the event loop has its turn: there may be very much to write. */
-export async function formatInSlices(document: StateDocument): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  let until = performance.now() + SLICE_MS;
-  for (const text of documentTexts(document)) {
-    parts.push(Buffer.from(text, 'latin1'));
-    if (performance.now() < until) continue;
-    await new Promise((resolve) => setImmediate(resolve));
-    until = performance.now() + SLICE_MS;
-  }
-  return Buffer.concat(parts);
+/** As {@link formatDocument}, piece by piece: one of a hundred thousand locks takes long to put together. */
+export function* formatPieces(document: StateDocument): Generator<Buffer> {
+  for (const text of documentTexts(document)) yield Buffer.from(text, 'latin1');
 }
 
-/** How long a slice takes, in milliseconds, and how many items of a list are written at once. */
-const SLICE_MS = 5;
+/** How many items of a list are written at once. */
 const ITEMS = 64;
 
-function* documentTexts(document: StateDocument): Generator<string> {
-  const { magic, lockServer, adminServer, defaultResources, lockspaces, own } = document;
+function* documentTexts({ magic, lockServer, adminServer, lockspaces, own }: StateDocument): Generator<string> {
   yield '{"daemon":{"servers":{';
   if (adminServer !== null) {
     yield '"admin":';
@@ -194,28 +187,30 @@ function* documentTexts(document: StateDocument): Generator<string> {
   }
   yield '"virtlockd":';
   yield* serverTexts(lockServer);
-  yield '}},"defaultLockspace":{"resources":';
-  yield* listTexts(defaultResources, (resource) => JSON.stringify(resource));
-  yield '},"lockspaces":[';
-  let comma = '';
-  for (const { resources, ...lockspace } of lockspaces) {
-    yield `${comma}${JSON.stringify(lockspace).slice(0, -1)},"resources":`;
+  yield '}},"defaultLockspace":{';
+  let index = 0;
+  for (const { directory, resources } of lockspaces) {
+    if (index > 0) yield `${index > 1 ? ',' : ''}{"directory":${JSON.stringify(directory)},`;
+    yield '"resources":';
     yield* listTexts(resources, (resource) => JSON.stringify(resource));
-    yield '}';
-    comma = ',';
+    yield index > 0 ? '}' : '},"lockspaces":[';
+    index++;
   }
   yield `],"magic":${JSON.stringify(magic)}${own === null ? '' : `,"x-virtlockd":${JSON.stringify(own)}`}}`;
 }
 
-function* listTexts<T>(items: readonly T[], format: (item: T) => string): Generator<string> {
+function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generator<string> {
   yield '[';
-  for (let at = 0; at < items.length; at += ITEMS) {
-    yield `${at === 0 ? '' : ','}${items
-      .slice(at, at + ITEMS)
-      .map(format)
-      .join()}`;
+  let texts: string[] = [];
+  let comma = '';
+  for (const item of items) {
+    texts.push(format(item));
+    if (texts.length < ITEMS) continue;
+    yield comma + texts.join();
+    comma = ',';
+    texts = [];
   }
-  yield ']';
+  yield `${texts.length > 0 ? comma : ''}${texts.join()}]`;
 }
 
 function* serverTexts({ clients, ...server }: ServerState): Generator<string> {
@@ -229,6 +224,7 @@ function* serverTexts({ clients, ...server }: ServerState): Generator<string> {
  * ASCII that are not escaped, in its own documents too, and exits with every lock lost.
  */
 export function asciiDocument(document: Buffer): Buffer {
+  if (isAscii(document)) return document;
   const escaped = document
     .toString('utf8')
     .replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);

@@ -368,8 +368,10 @@ export function parseDocument(json: unknown, late: Map<number, unknown> | null =
   return {
     magic: field(root, 'magic', text),
     ...servers(root, late),
-    defaultResources: field(root, 'defaultLockspace', (value) => field(object(value), 'resources', listOf(resource))),
-    lockspaces: field(root, 'lockspaces', listOf(lockspace)),
+    lockspaces: [
+      field(root, 'defaultLockspace', (value) => lockspace({ ...object(value), directory: '' })),
+      ...field(root, 'lockspaces', listOf(lockspace)),
+    ],
     own: root['x-virtlockd'] === undefined ? null : field(root, 'x-virtlockd', own),
   };
 }

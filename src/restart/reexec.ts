@@ -12,24 +12,26 @@
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
 import { renameSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
+import type { Connection } from '../rpc/connection.ts';
 import { poller } from '../rpc/poller.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { blockSignal, SIGUSR1 } from './signals.ts';
+import { formatPieces, type OwnState } from './document.ts';
+import { inSlices } from './slices.ts';
 import {
-  asciiDocument,
-  type ClientState,
-  formatDocument,
-  formatInSlices,
-  type OwnState,
-  type StateDocument,
-} from './document.ts';
-import { refusePlanted, removeStateFile, StateFileError, writeStateFile } from './state-file.ts';
-import { checkStillFit, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
+  refusePlanted,
+  removeStateFile,
+  StateFileError,
+  writeStateFile,
+  writeStateFileInSlices,
+} from './state-file.ts';
+import { documentForC, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -99,36 +101,30 @@ export class Reexec {
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
     prepareCloseOnExec();
-    const before = this.capture();
-    const document = await formatInSlices(before);
-    writeStateFile(candidate, document);
+    const document: Buffer[] = [];
+    await inSlices(formatPieces(captureState(daemon, this.options.ownState())), (piece) => document.push(piece));
+    await writeStateFileInSlices(candidate, document);
     try {
       const successor = await proveSuccessor(program, candidate, document);
       // Most of it now, while clients are served; what comes after this is closed on exec until its turn.
-      await setCloseOnExecInSlices(descriptorsOf(before), false);
+      const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
+      await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
       if (isEnding()) return;
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
         if (isEnding() || !(await this.lastRequest(successor))) return;
-        this.handOver(successor, candidate, document, new Set(before.lockServer.clients));
+        this.handOver(successor, candidate, document, clients);
       } finally {
         if (!isEnding()) {
           daemon.resume();
-          await setCloseOnExecInSlices([...STANDARD_STREAMS, ...descriptorsOf(this.capture())], true);
+          await setCloseOnExecInSlices(STANDARD_STREAMS, true);
+          await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), true);
         }
       }
     } finally {
       removeStateFile(candidate);
     }
-  }
-
-  private capture(): StateDocument {
-    const { daemon } = this.options;
-    // Releases left for later would be unknown to the successor.
-    daemon.ownerEnds.finish();
-    daemon.flushEvents();
-    return captureState(daemon, this.options.ownState());
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
@@ -150,7 +146,7 @@ export class Reexec {
    */
   private async lastRequest(successor: Successor): Promise<boolean> {
     blockSignal(true);
-    for (let turns = 0; turns < 2; turns++) await new Promise((resolve) => setImmediate(resolve));
+    for (let turns = 0; turns < 2; turns++) await turn();
     if (!this.options.isEnding()) {
       if (!this.again) return true;
       if (successor.kind === 'own') {
@@ -166,16 +162,24 @@ export class Reexec {
   /**
    * Returns only by throwing.
    *
-   * @param cleared clients, as they were captured, whose sockets outlive exec already
+   * @param cleared clients whose sockets outlive exec already
    */
-  private handOver(successor: Successor, candidate: string, proven: Buffer, cleared: ReadonlySet<ClientState>): void {
-    const { program, args, stateFile } = this.options;
-    const state = this.capture();
-    const document = formatDocument(state);
+  private handOver(
+    successor: Successor,
+    candidate: string,
+    proven: readonly Buffer[],
+    cleared: ReadonlySet<Connection>,
+  ): void {
+    const { daemon, program, args, stateFile } = this.options;
+    // Releases left for later would be unknown to the successor.
+    daemon.ownerEnds.finish();
+    daemon.flushEvents();
+    const own = this.options.ownState();
+    const document = [...formatPieces(captureState(daemon, own))];
     if (successor.kind === 'c') {
-      checkStillFit(successor, document);
-      writeStateFile(candidate, asciiDocument(document));
-    } else if (!document.equals(proven)) writeStateFile(candidate, document);
+      // It may have changed since it was proven, which makes no difference to another of our kind.
+      writeStateFile(candidate, [documentForC(document, successor.version)]);
+    } else if (!areEqual(document, proven)) writeStateFile(candidate, document);
     try {
       renameSync(candidate, stateFile);
     } catch (error) {
@@ -183,7 +187,7 @@ export class Reexec {
     }
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
-    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(state, cleared)];
+    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)];
     blockSignal(true);
     try {
       setCloseOnExec(descriptors, false);
@@ -204,6 +208,11 @@ export class Reexec {
       removeStateFile(stateFile);
     }
   }
+}
+
+/** Whether two documents consist of the same pieces. Others may be equal as well, which costs no more than writing one. */
+function areEqual(one: readonly Buffer[], other: readonly Buffer[]): boolean {
+  return one.length === other.length && one.every((piece, index) => other[index]?.equals(piece));
 }
 
 class ExecError extends Error {}

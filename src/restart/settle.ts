@@ -4,13 +4,14 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { poller } from '../rpc/poller.ts';
-import { captureState, descriptorsOf } from './capture.ts';
+import { descriptorsOf } from './capture.ts';
 import { setCloseOnExecInSlices } from './close-on-exec.ts';
 import type { OwnState } from './document.ts';
+import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** How many clients or locks are seen to at once: about half a millisecond's worth. */
+/** How many clients are taken over at once: about half a millisecond's worth. */
 const SLICE = 64;
 
 /**
@@ -23,19 +24,14 @@ export async function settle(daemon: Daemon, own: OwnState): Promise<void> {
     while (daemon.lockServer.takeLate(SLICE));
     poller.endInheritance();
     await lookAtPaths(daemon);
-    await setCloseOnExecInSlices(descriptorsOf(captureState(daemon, own)), true);
+    await setCloseOnExecInSlices(descriptorsOf(daemon, own), true);
   } catch (error) {
     log.error(`Descriptors stay open in what is spawned: ${(error as Error).message}`);
   }
 }
 
 async function lookAtPaths({ lockspaces }: Daemon): Promise<void> {
-  let looked = 0;
-  for (const resource of [...lockspaces].flatMap(({ resources }) => [...resources.values()])) {
-    if (++looked % SLICE === 0) await turn();
-    const { name, path, file, holds } = resource;
-    // Released meanwhile, it may well be gone.
-    if (holds.length === 0 || inodeOf(path) === file.key) continue;
-    log.warn(`${path} is not the file any more that is held as resource '${name}'`);
-  }
+  await inSlices(lockspaces.resources(), ({ name, path, file }) => {
+    if (inodeOf(path) !== file.key) log.warn(`${path} is not the file any more that is held as resource '${name}'`);
+  });
 }

@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { logger } from '../daemon/log/log.ts';
 import { isHeld } from '../lockspace/files.ts';
+import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -17,7 +18,17 @@ export class StateFileError extends Error {}
  *
  * @throws StateFileError
  */
-export function writeStateFile(path: string, document: Buffer): void {
+export function writeStateFile(path: string, pieces: Iterable<Buffer>): void {
+  const writing = write(path, pieces);
+  while (writing.next().done !== true);
+}
+
+/** As {@link writeStateFile}, in slices. */
+export async function writeStateFileInSlices(path: string, pieces: Iterable<Buffer>): Promise<void> {
+  await inSlices(write(path, pieces), () => undefined);
+}
+
+function* write(path: string, pieces: Iterable<Buffer>): Generator<undefined> {
   let fd: number;
   try {
     removeOwn(path);
@@ -27,9 +38,12 @@ export function writeStateFile(path: string, document: Buffer): void {
     throw new StateFileError(`cannot create ${path}: ${(error as Error).message}`);
   }
   try {
-    for (let at = 0; at < document.length;) at += writeSync(fd, document, at);
+    for (const piece of pieces) {
+      for (let at = 0; at < piece.length;) at += writeSync(fd, piece, at);
+      yield;
+    }
   } catch (error) {
-    unlinkSync(path);
+    removeStateFile(path);
     throw new StateFileError(`cannot write ${path}: ${(error as Error).message}`);
   } finally {
     closeSync(fd);

@@ -3,7 +3,9 @@
  * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon, which is trusted with a
  * document that its version can read.
  */
-import { parseVersion, type VersionNumber } from '../rpc/dialect.ts';
+import { isUtf8 } from 'node:buffer';
+import { setImmediate as turn } from 'node:timers/promises';
+import { parseVersion } from '../rpc/dialect.ts';
 import { asciiDocument, C_DOCUMENT_MAX } from './document.ts';
 
 /** What the program at our path is. */
@@ -40,7 +42,7 @@ interface Outcome {
 async function run(program: string, args: readonly string[], limit: number): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
   const { spawn } = process.getBuiltinModule('node:child_process');
-  await new Promise((resolve) => setImmediate(resolve));
+  await turn();
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'ignore'],
@@ -72,14 +74,14 @@ function describe({ status, signal }: Outcome): string {
 
 /**
  * @param program the path that will be executed
- * @param stateFile a file that holds `document`, for the child to read
+ * @param stateFile a file that holds the pieces of `document`, for the child to read
  * @param limit how long each child may take, in milliseconds
  * @throws UnfitSuccessor
  */
 export async function proveSuccessor(
   program: string,
   stateFile: string,
-  document: Buffer,
+  document: readonly Buffer[],
   limit = LIMIT_MS,
 ): Promise<Successor> {
   const check = await run(program, ['--check-state', stateFile], limit);
@@ -95,9 +97,8 @@ export async function proveSuccessor(
   if (answer.status !== 0 || version === undefined) {
     throw new UnfitSuccessor(`${program} ${describe(answer)} and is no virtlockd`);
   }
-  const number = parseVersion(version);
-  if (number === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
-  checkForC(document, number, version);
+  if (parseVersion(version) === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
+  documentForC(document, version);
   return { kind: 'c', version };
 }
 
@@ -118,35 +119,27 @@ function parseCommand(text: string): readonly [string, ...string[]] | null {
 }
 
 /**
- * A document may have changed since it was proven. To another of our kind that makes no difference; a C daemon has limits.
+ * The document as a C daemon of this version can read it, in ASCII alone.
  *
- * @throws UnfitSuccessor
+ * @throws UnfitSuccessor when it cannot, for it would exit with all locks lost
  */
-export function checkStillFit(successor: Successor, document: Buffer): void {
-  if (successor.kind === 'c') checkForC(document, parseVersion(successor.version) ?? 0, successor.version);
-}
-
-/** Whether a C daemon of this version can read the document; it exits with all locks lost if not. */
-function checkForC(document: Buffer, number: VersionNumber, version: string): void {
+export function documentForC(pieces: readonly Buffer[], version: string): Buffer {
+  const checkSize = (bytes: number): void => {
+    if (bytes <= C_DOCUMENT_MAX) return;
+    throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
+  };
+  // Clients would wait while one that is much too large is put together and escaped, which only makes it larger.
+  checkSize(pieces.reduce((sum, { length }) => sum + length, 0));
+  const document = Buffer.concat(pieces);
   // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
   if (!isUtf8(document)) {
     throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
   }
-  const { length } = asciiDocument(document);
-  if (length > C_DOCUMENT_MAX) {
-    throw new UnfitSuccessor(`the state takes ${length} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
-  }
   // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
-  if (number < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
+  if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
     throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
   }
-}
-
-function isUtf8(bytes: Buffer): boolean {
-  try {
-    new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    return true;
-  } catch {
-    return false;
-  }
+  const ascii = asciiDocument(document);
+  checkSize(ascii.length);
+  return ascii;
 }

@@ -6,7 +6,7 @@ import { XdrWriter } from '../../xdr/codec.ts';
 import { posix, SendRange } from '../posix/posix.ts';
 
 /** Replies are sent when there are so many, or so many bytes of them: more would keep the first one waiting. */
-const REPLIES = 8;
+const REPLIES = 4;
 const BYTES = 64 * 1024;
 
 /** Whose replies they are. */

@@ -38,7 +38,7 @@ const connections: (Pollable | undefined)[] = [];
 const acceptors: { fd: number; acceptor: Acceptor }[] = [];
 /** Listening sockets that are accepted from at present. */
 const watchedListeners = new Set<number>();
-let rounds = 0;
+let events = 0;
 /** The epoll descriptor; -1 until something is to be polled. */
 let epoll = -1;
 /** Takes up the connection behind a descriptor that was watched before this program was executed. */
@@ -75,7 +75,7 @@ function handleRound(count: number): void {
 }
 
 function onRound(count: number): void {
-  rounds++;
+  events += count;
   deadline = performance.now() + TURN_MS;
   try {
     handleRound(count);
@@ -118,9 +118,9 @@ function set(operation: number, fd: number, events: number, listener: number): v
 }
 
 export const poller = {
-  /** How many rounds there have been: each served one request or several. */
-  get rounds(): number {
-    return rounds;
+  /** How many events there have been: a connection that came, ended, or sent one request or several at once. */
+  get events(): number {
+    return events;
   },
   /** The epoll descriptor, which a re-execution may hand over with all that hangs on it. -1 when there is none yet. */
   get descriptor(): number {

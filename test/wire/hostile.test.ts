@@ -70,7 +70,7 @@ describe('hostile peers', function () {
     await Promise.all(
       Array.from({ length: 300 }, async (_, index) => {
         const peer = await daemon.connect();
-        const garbage = randomBytes(randomInt(1, 4096));
+        const garbage = randomBytes(randomInt(4, 4096));
         // Every third begins with a length that may be, every other third with a whole header.
         if (index % 3 === 1) garbage.writeUInt32BE(garbage.length, 0);
         else if (index % 3 === 2) encode({ payload: garbage }).copy(garbage);

@@ -75,10 +75,13 @@ export const lockMutants: readonly Mutant[] = [
   if (created >= 0) return posix.close(created);`,
     ['lockspace/create-resource-delete-resource-nothing'],
   ),
-  mutant('lockspaces are made one directory deep only', files, 'if (slash <= 0) return status;', 'return status;', [
-    'lockspace/new-below-parents-that-are-missing',
-    'lockspace/create-lockspace-below-parents-that-are-missing',
-  ]),
+  mutant(
+    'lockspaces are made one directory deep only',
+    files,
+    'if (status >= 0 || status === -EEXIST) return status;',
+    'return status;',
+    ['lockspace/new-below-parents-that-are-missing', 'lockspace/create-lockspace-below-parents-that-are-missing'],
+  ),
   mutant(
     'a missing file is made without AUTOCREATE',
     lockspaces,

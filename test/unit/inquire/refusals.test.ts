@@ -3,11 +3,12 @@ import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
 import { HeldFile } from '../../../src/lockspace/files.ts';
 import { type Lockspace, type Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';
+import { TextTable } from '../../../src/memory/table.ts';
 import { RpcError } from '../../../src/rpc/errors.ts';
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
 import { HolderKind } from '../../../xdr/programs/inquire.ts';
 
-const lockspace: Lockspace = { directory: '', resources: new Map() };
+const lockspace: Lockspace = { directory: '', resources: new TextTable() };
 const hold = (pid: number, name: string): Refusal['hold'] => ({
   owner: { pid, id: 1, name, uuid: NIL_UUID },
   since: 1,

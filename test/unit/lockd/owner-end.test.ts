@@ -56,7 +56,10 @@ describe('the end of an owner', () => {
     acquire('a', process.pid);
     acquire('b', 200);
     ends.clientClosed(clientOf(process.pid));
-    assert.deepEqual([...files.resources.keys()], ['b']);
+    assert.deepEqual(
+      [...files.resources.values()].map(({ name }) => name),
+      ['b'],
+    );
     await ends.settled();
   });
 
@@ -104,7 +107,11 @@ describe('the end of an owner', () => {
       turns++;
     }
     assert.ok(turns > 1);
-    assert.deepEqual([...files.resources.keys()], ['r0'], 'what was acquired later stays');
+    assert.deepEqual(
+      [...files.resources.values()].map(({ name }) => name),
+      ['r0'],
+      'what was acquired later stays',
+    );
   });
 
   it('finishes at once when it has to, before a restart', () => {

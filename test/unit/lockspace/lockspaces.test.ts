@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { adoptFile, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
+import { adoptFile, descriptorOfUse, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -352,6 +352,7 @@ describe('lockspaces', () => {
       const [first, second] = [posix.openInode(file, 2), posix.openInode(file, 2)];
       const one = adoptFile(first, true);
       const two = adoptFile(second, true);
+      assert.ok(one !== null && two !== null);
       assert.equal(one.file, two.file);
       assert.deepEqual([one.locked, two.locked], [true, true]);
       releaseFile(one.file, '', file, false);
@@ -364,9 +365,38 @@ describe('lockspaces', () => {
       const file = touch('a');
       const other = await OtherProcess.lock(file, 'WRITE');
       const adopted = adoptFile(posix.openInode(file, 2), false);
+      assert.ok(adopted !== null);
       assert.equal(adopted.locked, false);
       releaseFile(adopted.file, '', file, false);
       await other.end();
+    });
+  });
+
+  describe('a file with very many names', () => {
+    it('takes no more descriptors for a document than leave some for others', () => {
+      const file = touch('a');
+      const adopted = adoptFile(posix.openInode(file, 2), true);
+      assert.ok(adopted !== null);
+      const before = openDescriptors();
+      const numbers = new Set(Array.from({ length: 10_000 }, (_, use) => descriptorOfUse(adopted.file, use)));
+      const taken = openDescriptors() - before;
+      assert.ok(taken <= 4096, String(taken));
+      assert.equal(numbers.size, taken + 1);
+      assert.equal(lockOf(file), 'READ');
+      releaseFile(adopted.file, '', file, false);
+      assert.equal(openDescriptors(), before - 1);
+      assert.equal(lockOf(file), undefined);
+    });
+  });
+
+  describe('a descriptor that is not the file from before a restart', () => {
+    it('is not taken over, nor is its file locked', () => {
+      const file = touch('a');
+      const fd = posix.openInode(file, 2);
+      assert.equal(adoptFile(fd, false, 'another'), null);
+      assert.equal(lockOf(file), undefined);
+      posix.close(fd);
+      assert.equal(adoptFile(fd, false), null);
     });
   });
 
@@ -456,7 +486,10 @@ describe('lockspaces', () => {
     );
     for (const resource of [...lockspaces.heldBy(100)]) lockspaces.releaseOwner(resource, 100);
     assert.deepEqual([...lockspaces.heldBy(100)], []);
-    assert.deepEqual([...files.resources.keys()], ['b', 'c']);
+    assert.deepEqual(
+      [...files.resources.values()].map(({ name }) => name),
+      ['b', 'c'],
+    );
     assert.equal(lockspaces.count, 2);
     assert.equal(isHeld(at('a')), false);
     assert.equal(isHeld(at('b')), true);

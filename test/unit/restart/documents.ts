@@ -93,8 +93,9 @@ export const anyDocument: fc.Arbitrary<StateDocument> = exact<StateDocument>({
   magic: fc.nat().map(String),
   lockServer: server(false),
   adminServer: fc.option(server(true)),
-  defaultResources: resources,
-  lockspaces: fc.array(exact({ directory: bytes, resources }), { maxLength: 3 }),
+  lockspaces: fc
+    .tuple(resources, fc.array(exact({ directory: bytes, resources }), { maxLength: 3 }))
+    .map(([first, others]) => [{ directory: '', resources: first }, ...others]),
   own: fc.option(
     exact({
       restarts: whole,

@@ -39,7 +39,7 @@ describe('the state file', () => {
 
   it('is written with mode 0700, replaces an earlier one, and is read and removed', () => {
     for (let i = 0; i < 2; i++) {
-      writeStateFile(file, bytes);
+      writeStateFile(file, [bytes]);
       assert.equal(statSync(file).mode & 0o7777, 0o700);
     }
     assert.deepEqual(readStateFile(file), bytes);
@@ -52,7 +52,7 @@ describe('the state file', () => {
     const victim = path.join(directory.path, 'victim');
     writeFileSync(victim, 'precious');
     linkSync(victim, file);
-    writeStateFile(file, bytes);
+    writeStateFile(file, [bytes]);
     assert.equal(readFileSync(victim, 'latin1'), 'precious');
   });
 
@@ -61,7 +61,7 @@ describe('the state file', () => {
     writeFileSync(victim, 'precious');
     symlinkSync(victim, file);
     refused(() => {
-      writeStateFile(file, bytes);
+      writeStateFile(file, [bytes]);
     }, /no regular file/);
     refused(() => readStateFile(file), /symbolic link/);
     assert.equal(readFileSync(victim, 'latin1'), 'precious');
@@ -71,7 +71,7 @@ describe('the state file', () => {
   it('is refused where a directory or a FIFO is, without waiting', () => {
     mkdirSync(file);
     refused(() => {
-      writeStateFile(file, bytes);
+      writeStateFile(file, [bytes]);
     }, /no regular file/);
     refused(() => readStateFile(file), /no regular file/);
     const fifo = path.join(directory.path, 'fifo');
@@ -84,7 +84,7 @@ describe('the state file', () => {
     writeFileSync(file, bytes);
     chownSync(file, 12345, 12345);
     refused(() => {
-      writeStateFile(file, bytes);
+      writeStateFile(file, [bytes]);
     }, /belongs to user 12345/);
     refused(() => readStateFile(file), /belongs to user 12345/);
     assert.ok(existsSync(file));
@@ -101,7 +101,7 @@ describe('the state file', () => {
 
   it('is refused in a directory that is missing', () => {
     refused(() => {
-      writeStateFile(path.join(directory.path, 'no', 'state'), bytes);
+      writeStateFile(path.join(directory.path, 'no', 'state'), [bytes]);
     }, /cannot create/);
   });
 
@@ -109,10 +109,12 @@ describe('the state file', () => {
     skipIf(this, missingLab());
     // In a child, for its own mount namespace.
     const script = `
-      import { writeStateFile, StateFileError } from ${JSON.stringify(path.join(checkout, 'src/restart/state-file.ts'))};
+      import { writeStateFile, writeStateFileInSlices, StateFileError } from ${JSON.stringify(path.join(checkout, 'src/restart/state-file.ts'))};
       import { readdirSync } from 'node:fs';
-      try { writeStateFile(process.argv[1] + '/state', Buffer.alloc(1000000)); console.log('written'); }
-      catch (error) { console.log(error instanceof StateFileError, error.message.includes('ENOSPC'), readdirSync(process.argv[1]).length); }
+      for (const write of [writeStateFile, writeStateFileInSlices]) {
+        try { await write(process.argv[1] + '/state', Array(1000).fill(Buffer.alloc(1000))); console.log('written'); }
+        catch (error) { console.log(error instanceof StateFileError, error.message.includes('ENOSPC'), readdirSync(process.argv[1]).length); }
+      }
     `;
     const command = 'mount -t tmpfs -o size=64k tmpfs "$1" && exec "$2" --input-type=module-typescript -e "$3" "$1"';
     const output = execFileSync(
@@ -120,6 +122,6 @@ describe('the state file', () => {
       ['-m', '--propagation', 'private', 'sh', '-c', command, 'sh', directory.path, process.execPath, script],
       { encoding: 'latin1', cwd: checkout },
     );
-    assert.equal(output, 'true true 0\n');
+    assert.equal(output, 'true true 0\ntrue true 0\n');
   });
 });

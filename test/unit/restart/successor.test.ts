@@ -34,7 +34,7 @@ describe('the proof of a successor', () => {
 
   async function outcome(at: string, bytes = document, limit = 5000): Promise<Successor | string> {
     try {
-      return await proveSuccessor(at, state, bytes, limit);
+      return await proveSuccessor(at, state, [bytes], limit);
     } catch (error) {
       if (error instanceof UnfitSuccessor) return error.message.replace(at, 'PROGRAM');
       throw error;
@@ -53,7 +53,8 @@ describe('the proof of a successor', () => {
     assert.ok(typeof successor === 'object' && successor.kind === 'own');
     const [node, ...words] = successor.command;
     assert.equal(path.basename(node), 'node');
-    assert.deepEqual(words, ['--disable-sigusr1', path.join(checkout, 'dist/start.cjs')]);
+    const flags = ['--disable-sigusr1', '--max-semi-space-size=2'];
+    assert.deepEqual(words, [...flags, path.join(checkout, 'dist/start.cjs')]);
   });
 
   it('refuses our own program when it cannot read the document, and says why', async () => {
@@ -77,6 +78,9 @@ describe('the proof of a successor', () => {
   it('refuses a C daemon that would die of the document', async () => {
     const large = Buffer.alloc(10 * 1024 * 1024 + 1, 0x20);
     assert.match(said(await prove(c('12.8.0'), large)), /at most 10485760/);
+    // Small enough as it is; what that C daemon would be given is escaped, six bytes for each of these letters.
+    const letters = Buffer.from('é'.repeat(2_000_000));
+    assert.match(said(await prove(c('11.3.0'), letters)), /takes 12000000 bytes/);
     const bytes = Buffer.concat([document, Buffer.from([0xff])]);
     for (const version of ['9.0.0', '11.3.0', '12.8.0']) {
       assert.match(said(await prove(c(version), bytes)), /no UTF-8/);

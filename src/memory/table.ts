@@ -1,0 +1,210 @@
+/**
+ * Hash tables for entries that come and go all the time, beside very many that stay.
+ *
+ * V8's Map is none for that. What is deleted from it stays in its chain until the whole table is made anew, which a large one
+ * is rarely: beside 100 000 held locks, one that is acquired and released again and again is looked for among tens of thousands
+ * of its own former entries. And each new table hangs on the one before it: once that has got into the old generation, all later
+ * ones survive every scavenge with what was in them. Here an entry's place is used again, and nothing is left behind.
+ */
+
+/** Entries of the smallest table. */
+const LEAST = 8;
+/** A table is made smaller when so many times more would fit. */
+const SPARSE = 8;
+/** Hashes that differ well leave no chain with so many in it, however large the table. */
+const CROWD = 16;
+const NONE = -1;
+
+/** Where the entries are. Left as it is when another one takes its place, so that whoever is telling them can go on. */
+class Places<K, V> {
+  readonly capacity: number;
+  readonly keys: (K | undefined)[];
+  readonly values: (V | undefined)[];
+  readonly hashes: Int32Array;
+  /** The first place of each chain. */
+  readonly chains: Int32Array;
+  /** The next place of the same chain, or of those that are free. */
+  readonly next: Int32Array;
+  /** Places from here on have never been used. */
+  used = 0;
+  free = NONE;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.keys = new Array<K | undefined>(capacity).fill(undefined);
+    this.values = new Array<V | undefined>(capacity).fill(undefined);
+    this.hashes = new Int32Array(capacity);
+    this.chains = new Int32Array(capacity).fill(NONE);
+    this.next = new Int32Array(capacity);
+  }
+
+  /** Puts in what is not there; there must be room. Returns how many are in the chain before it. */
+  add(hash: number, key: K, value: V): number {
+    const { hashes, chains, next } = this;
+    let place = this.free;
+    if (place === NONE) place = this.used++;
+    else this.free = next[place] ?? NONE;
+    const chain = hash & (this.capacity - 1);
+    const first = chains[chain] ?? NONE;
+    this.keys[place] = key;
+    this.values[place] = value;
+    hashes[place] = hash;
+    next[place] = first;
+    chains[chain] = place;
+    let length = 0;
+    for (let other = first; other !== NONE; other = next[other] ?? NONE) length++;
+    return length;
+  }
+}
+
+/** Values by keys, which are equal by `===`. */
+export abstract class Table<K, V extends object> {
+  private places = new Places<K, V>(LEAST);
+  private count = 0;
+
+  /** Any 32 bits, of which the low ones differ most. */
+  protected abstract hash(key: K): number;
+
+  /** Many keys have hashes alike: whether these are made of more of each key from now on. */
+  protected hashMore(): boolean {
+    return false;
+  }
+
+  get size(): number {
+    return this.count;
+  }
+
+  has(key: K): boolean {
+    return this.get(key) !== undefined;
+  }
+
+  get(key: K): V | undefined {
+    const { places } = this;
+    const place = this.find(places, key, this.hash(key));
+    return place === NONE ? undefined : places.values[place];
+  }
+
+  set(key: K, value: V): void {
+    const hash = this.hash(key);
+    const place = this.find(this.places, key, hash);
+    if (place !== NONE) {
+      this.places.values[place] = value;
+      return;
+    }
+    if (this.count === this.places.capacity) this.resize(this.count * 2);
+    const length = this.places.add(hash, key, value);
+    this.count++;
+    if (length >= CROWD && this.hashMore()) this.resize(this.places.capacity, true);
+  }
+
+  delete(key: K): boolean {
+    const { places } = this;
+    const { hashes, chains, next } = places;
+    const hash = this.hash(key);
+    const place = this.find(places, key, hash);
+    if (place === NONE) return false;
+    const chain = hash & (places.capacity - 1);
+    if (chains[chain] === place) chains[chain] = next[place] ?? NONE;
+    else {
+      let before = chains[chain] ?? NONE;
+      while (next[before] !== place) before = next[before] ?? NONE;
+      next[before] = next[place] ?? NONE;
+    }
+    places.keys[place] = undefined;
+    places.values[place] = undefined;
+    hashes[place] = 0;
+    next[place] = places.free;
+    places.free = place;
+    this.count--;
+    if (places.capacity > LEAST && this.count * SPARSE < places.capacity) this.resize(places.capacity / 4);
+    return true;
+  }
+
+  /** In no certain order. What goes meanwhile is not told; of what comes, maybe not all. */
+  *values(): IterableIterator<V> {
+    const { places } = this;
+    for (let place = 0; place < places.used; place++) {
+      const value = places.values[place];
+      if (value === undefined) continue;
+      const key = places.keys[place];
+      if (places === this.places || (key !== undefined && this.get(key) === value)) yield value;
+    }
+  }
+
+  private find(places: Places<K, V>, key: K, hash: number): number {
+    const { keys, hashes, next } = places;
+    let place = places.chains[hash & (places.capacity - 1)] ?? NONE;
+    while (place !== NONE && (hashes[place] !== hash || keys[place] !== key)) place = next[place] ?? NONE;
+    return place;
+  }
+
+  private resize(capacity: number, anew = false): void {
+    const { places } = this;
+    const other = new Places<K, V>(Math.max(LEAST, capacity));
+    for (let place = 0; place < places.used; place++) {
+      const [key, value] = [places.keys[place], places.values[place]];
+      if (key === undefined || value === undefined) continue;
+      other.add(anew ? this.hash(key) : (places.hashes[place] ?? 0), key, value);
+    }
+    this.places = other;
+  }
+}
+
+/** By whole numbers, however large. */
+export class NumberTable<V extends object> extends Table<number | bigint, V> {
+  protected hash(key: number | bigint): number {
+    const bits = typeof key === 'number' ? key ^ (key / 0x1_0000_0000) : Number(BigInt.asIntN(32, key ^ (key >> 32n)));
+    return mix(Math.imul(bits, PRIME));
+  }
+}
+
+/** By strings: names that the daemon's own user gives. Nobody else could choose such as collide. */
+export class TextTable<V extends object> extends Table<string, V> {
+  // What is looked for is most often entered next: its characters need not be gone through twice.
+  private lastKey = '';
+  private lastHash = 0;
+  /** How many characters of a name count. */
+  private most = SAMPLE;
+
+  protected hash(key: string): number {
+    if (key === this.lastKey) return this.lastHash;
+    this.lastKey = key;
+    return (this.lastHash = hashText(key, this.most));
+  }
+
+  protected override hashMore(): boolean {
+    if (this.most === MOST) return false;
+    this.most = MOST;
+    this.lastKey = '';
+    this.lastHash = 0;
+    return true;
+  }
+}
+
+/** Enough for most names there are; those of a disk differ at the end, or everywhere. */
+const SAMPLE = 16;
+const MOST = 0x7fffffff;
+
+/** Of a longer text: half as many of its last characters, and about as many of those before them, evenly spaced. */
+function hashText(text: string, most: number): number {
+  const { length } = text;
+  let hash = length;
+  let at = 0;
+  if (length > most) {
+    const half = most >> 1;
+    const tail = length - half;
+    const step = Math.trunc(tail / half);
+    for (; at < tail; at += step) hash = Math.imul(hash ^ text.charCodeAt(at), PRIME);
+    at = tail;
+  }
+  for (; at < length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), PRIME);
+  return mix(hash);
+}
+
+/** As in FNV-1a. */
+const PRIME = 0x01000193;
+
+/** The low bits of a product know nothing of the high bits of what was multiplied. */
+function mix(hash: number): number {
+  return hash ^ (hash >>> 15);
+}

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { LogSettings } from '../../../src/admin/log-settings.ts';
+import { Daemon } from '../../../src/daemon/daemon.ts';
+import { logging } from '../../../src/daemon/log/log.ts';
+import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
+import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { posix } from '../../../src/posix/posix.ts';
+import { descriptorsOf } from '../../../src/restart/capture.ts';
+import { temporaryDirectory } from '../support/locks.ts';
+
+const SHARED = 1;
+const own = { restarts: 0, started: 0, pidFile: 2020, epoll: 2021 };
+
+describe('the descriptors that outlive exec', () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let daemon: Daemon;
+
+  beforeEach(() => {
+    directory = temporaryDirectory();
+    // Never started, so that descriptors may be mere numbers.
+    daemon = new Daemon({
+      version: 12_008_000,
+      maxClients: 10,
+      adminMaxClients: 10,
+      timeout: 0,
+      logging: new LogSettings(logging),
+      life: { program: '', started: 0, executed: 0, restarts: 0 },
+      onTimeout: () => undefined,
+      onShutdown: () => undefined,
+    });
+    daemon.lockServer.addListener({ fd: 2003, path: null, unlink: false });
+    daemon.adminServer.addListener({ fd: 2004, path: null, unlink: false });
+  });
+
+  afterEach(() => {
+    for (const resource of [...daemon.lockspaces.resources()]) daemon.lockspaces.endResource(resource);
+    directory.remove();
+  });
+
+  /** Holds a file under some names, as after a restart; its descriptors. */
+  function hold(name: string, ...names: readonly string[]): number[] {
+    const file = path.join(directory.path, name);
+    writeFileSync(file, '');
+    const fd = posix.openInode(file, 2);
+    const spare = posix.duplicate(fd);
+    for (const each of names) {
+      const adopted = adoptFile(fd, true);
+      assert.ok(adopted !== null);
+      const resource = daemon.lockspaces.restoreResource(daemon.lockspaces.default, each, file, SHARED, adopted.file);
+      daemon.lockspaces.addHold(resource, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
+      keepSpare(adopted.file, spare);
+    }
+    return [fd, spare];
+  }
+
+  const sorted = (descriptors: Iterable<number>): number[] => [...descriptors].sort((a, b) => a - b);
+
+  it('are those of listeners, clients, files with their spares, pid file and epoll, each once', () => {
+    const peer = { pid: 1, uid: 0, gid: 0 };
+    daemon.lockServer.adopt(2013, 1, peer, 0);
+    daemon.adminServer.adopt(2014, 1, peer, 0);
+    const files = [...hold('a', 'one'), ...hold('b', 'two', 'three')];
+    const wanted = [2003, 2004, 2013, 2014, ...files, 2020, 2021];
+    assert.deepEqual(sorted(descriptorsOf(daemon, own)), sorted(wanted));
+  });
+
+  it('are none of clients that are left out', () => {
+    const peer = { pid: 1, uid: 0, gid: 0 };
+    const { connection } = daemon.lockServer.adopt(2013, 1, peer, 0);
+    daemon.lockServer.adopt(2015, 2, peer, 0);
+    assert.deepEqual(sorted(descriptorsOf(daemon, own, new Set([connection]))), [2003, 2004, 2015, 2020, 2021]);
+  });
+
+  it('are without a pid file and an epoll where there is none', () => {
+    assert.deepEqual(sorted(descriptorsOf(daemon, { restarts: 0, started: 0 })), [2003, 2004]);
+  });
+});
