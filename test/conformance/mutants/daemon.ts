@@ -67,8 +67,8 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets a lock',
     capture,
-    'resources: [...resources.values()].map(',
-    'resources: [...resources.values()].slice(1).map(',
+    'resourceStates(resources.values(), uses)',
+    'resourceStates([...resources.values()].slice(1), uses)',
     ['restart/an-exclusive-lock-stays', 'restart/five-hundred-locks-stay'],
   ),
   mutant(
@@ -120,9 +120,13 @@ export const restartMutants: readonly Mutant[] = [
     'lockHeld: true,\n    flags: flags & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
   ),
-  mutant('a restart forgets a lockspace', capture, 'lockspaces: others,', 'lockspaces: others.slice(1),', [
-    'restart/an-empty-lockspace-stays-known',
-  ]),
+  mutant(
+    'a restart forgets a lockspace',
+    capture,
+    'of daemon.lockspaces) {',
+    'of [...daemon.lockspaces].slice(0, 1)) {',
+    ['restart/an-empty-lockspace-stays-known'],
+  ),
   mutant(
     'a restart forgets the second hold',
     capture,
@@ -179,8 +183,8 @@ export const daemonMutants: readonly Mutant[] = [
   mutant(
     'a lock does not keep an idle daemon',
     'src/daemon/daemon.ts',
-    'clientCount === 0) && this.lockspaces.count === 0;',
-    'clientCount === 0);',
+    'return this.load === 0;',
+    'return this.servers.every(({ clientCount }) => clientCount === 0);',
     ['command-line/a-lock-keeps-an-idle-daemon'],
   ),
 ];

@@ -137,7 +137,7 @@ export const wireMutants: readonly Mutant[] = [
     server,
     'Math.max(0, this.limits.maxClients - this.clientCount)',
     'Math.max(0, this.limits.maxClients + 1 - this.clientCount)',
-    ['limits/max-clients-is-how-many-are-served-at-once'],
+    ['limits/max-clients-is-how-many-are-served-at-once', 'restart/a-full-server-stays-full'],
   ),
   mutant(
     'one client too few is accepted',

@@ -77,11 +77,7 @@ export class Starter {
   /** Starts it in that way. Returns what was seen: exit codes, what it printed and logged, the files while it served and at the end. */
   async run(one: CliCase): Promise<string[]> {
     const place = this.#place;
-    await this.#shell(
-      // Not beyond the root's own file system: directories of the outside may be mounted anywhere in it.
-      'rm -rf --one-file-system /run/* /run/.[a-z]*; mkdir -p /run/labuser/runtime /var/log/libvirt; rm -f /var/log/libvirt/*',
-    );
-    await this.#shell('chown -R 47110:47110 /run/labuser; chmod 700 /run/labuser/runtime');
+    await this.#clear();
     place.write('/etc/libvirt/virtlockd.conf', this.#configuration);
     if (one.config !== undefined) place.write('/run/test.conf', Buffer.from(one.config, 'latin1'));
     if (one.prepare !== undefined) await this.#shell(one.prepare);
@@ -90,7 +86,17 @@ export class Starter {
       return await this.#observe(one);
     } finally {
       await other?.stop();
+      // Other checks follow at this place, and a daemon of theirs must be able to start.
+      if (one.prepare !== undefined) await this.#clear();
     }
+  }
+
+  async #clear(): Promise<void> {
+    await this.#shell(
+      // Not beyond the root's own file system: directories of the outside may be mounted anywhere in it.
+      'rm -rf --one-file-system /run/* /run/.[a-z]*; mkdir -p /run/labuser/runtime /var/log/libvirt; rm -f /var/log/libvirt/*',
+    );
+    await this.#shell('chown -R 47110:47110 /run/labuser; chmod 700 /run/labuser/runtime');
   }
 
   #start(one: CliCase): Running {

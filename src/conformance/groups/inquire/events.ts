@@ -1,19 +1,15 @@
 /** Subscriptions to changes, and what outlives SIGUSR1. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { ChangeType } from '../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
-import { eventually } from '../../lab/process.ts';
+import { executeAgain } from '../../lab/process.ts';
 import { lock } from '../../lab/wire.ts';
 import { inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
 
 /** Sends SIGUSR1 and waits until the program has been executed anew. */
 async function restart({ bench, daemon: { pid } }: Scene): Promise<void> {
   bench.note('SIGUSR1');
-  const image = (): string => readFileSync(`/proc/${pid}/auxv`, 'latin1');
-  const before = image();
-  process.kill(pid, 'SIGUSR1');
-  await eventually('the process executes its program again', () => image() !== before);
+  await executeAgain(pid);
 }
 
 export const eventChecks: readonly WrittenCheck[] = [

@@ -1,5 +1,6 @@
 /** Who was connected before SIGUSR1 is connected afterwards, and notices nothing. */
 import assert from 'node:assert/strict';
+import { setImmediate as turn } from 'node:timers/promises';
 import { admin, readUnsigned } from '../../lab/admin-calls.ts';
 import { autocreate, encode, lock } from '../../lab/wire.ts';
 import type { WrittenCheck } from '../../check.ts';
@@ -7,6 +8,7 @@ import { restartCheck } from './restart-check.ts';
 import { denied, invalid, refused } from './scene.ts';
 
 const unregistered = 'C cannot write a client that has not registered into its state, and exits with every lock lost';
+const overfull = 'C lets one client more in than its limit allows, the first to wait at the restart';
 const halves = 'C drops what it has received of a message, and the connection with it';
 const unsent = 'C drops replies that have not been taken';
 const unanswered = 'C leaves calls unanswered that arrive together with the signal';
@@ -139,18 +141,19 @@ export const clientChecks: readonly WrittenCheck[] = [
     'a full server stays full',
     'Who waited to be accepted goes on waiting, and comes in when somebody leaves.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
       const inside = [await scene.owner(), await scene.owner()];
       const waiting = await scene.connect();
       waiting.peer.send(encode({ ...lock.register({ pid: 5_200_000 }), serial: 1 }));
-      const { pid } = scene.daemon;
-      process.kill(pid, 'SIGUSR1');
-      await scene.until('the successor answers', async () => (await scene.clients(asker)).length === 2);
+      // Nobody new would be answered.
+      await scene.reexecute();
+      // The answer to somebody new comes after the new program has looked at both listening sockets.
+      const served = await scene.clients(await scene.connectAdmin());
+      assert.equal(served.length, 2, `${served.length} clients are served, and the limit is 2`);
       for (const peer of inside) await peer.must(lock.acquire('', scene.file(`disk${inside.indexOf(peer)}`)));
       inside[0]?.close();
       assert.equal((await waiting.peer.receive())?.status, 0);
     },
-    { start: { configuration: 'max_clients = 2\n' } },
+    { known: overfull, start: { configuration: 'max_clients = 2\n' } },
   ),
   restartCheck(
     'half a message completes',
@@ -201,14 +204,15 @@ export const clientChecks: readonly WrittenCheck[] = [
       const ask = async (): Promise<void> => {
         for (const call of calls) {
           client.peer.send(call);
-          await new Promise((resolve) => setImmediate(resolve));
+          await turn();
         }
         for (let serial = 1; serial <= count; serial++) {
           const reply = await client.peer.receive();
           assert.deepEqual([reply?.serial, reply?.status], [serial, 0]);
         }
       };
-      await Promise.all([scene.restart(), ask()]);
+      // C loses a call in some restarts only.
+      for (let round = 0; round < 10; round++) await Promise.all([scene.restart(), ask()]);
     },
     { known: unanswered },
   ),

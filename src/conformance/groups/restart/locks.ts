@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { autocreate, encode, lock, shared } from '../../lab/wire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { restartCheck } from './restart-check.ts';
@@ -213,7 +214,7 @@ export const lockChecks: readonly WrittenCheck[] = [
       const watch = async (): Promise<void> => {
         while (!state.restarted) {
           assert.equal(scene.lockOn(disk), 'WRITE 0 0');
-          await new Promise((resolve) => setImmediate(resolve));
+          await turn();
         }
       };
       const restart = async (): Promise<void> => {

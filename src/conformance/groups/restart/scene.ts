@@ -1,6 +1,6 @@
 /** A daemon of its own for one check of a restart, with what the checks do to it. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Bench, NotedPeer } from '../../bench.ts';
 import { Actor } from '../../exchange/actor.ts';
@@ -8,7 +8,7 @@ import { admin, clientIds, readUnsigned } from '../../lab/admin-calls.ts';
 import type { Daemon, StartOptions } from '../../lab/daemon.ts';
 import { lockOn } from '../../lab/observe.ts';
 import type { Place } from '../../lab/place.ts';
-import { eventually, GivenUp } from '../../lab/process.ts';
+import { eventually, executeAgain, GivenUp, programImage } from '../../lab/process.ts';
 import { type Call, lock, type Owner, Peer, type WireError } from '../../lab/wire.ts';
 
 /** Above every pid that there can be: whatever happens to such an owner, nobody is killed. */
@@ -94,11 +94,16 @@ export class Scene {
 
   /** Sends SIGUSR1, waits until the process has executed its program anew, and until that answers. */
   async restart(): Promise<void> {
-    this.bench.note('SIGUSR1');
-    const before = image(this.daemon.pid);
-    process.kill(this.daemon.pid, 'SIGUSR1');
-    await this.until('the process executes its program again', () => image(this.daemon.pid) !== before);
+    await this.reexecute();
     await this.answers();
+  }
+
+  /** Sends SIGUSR1 and waits until the process has executed its program anew. */
+  async reexecute(): Promise<void> {
+    this.bench.note('SIGUSR1');
+    await executeAgain(this.daemon.pid, undefined, () => {
+      this.assertRuns();
+    });
   }
 
   /** Waits until the daemon answers somebody new, and has seen them leave. */
@@ -115,23 +120,27 @@ export class Scene {
   /** Asks again until there is an answer. @throws Error at once when the daemon ends meanwhile */
   async until(what: string, probe: () => boolean | Promise<boolean>, limit?: number): Promise<void> {
     const alive = async (): Promise<boolean> => {
-      const end = this.daemon.finished;
-      if (end !== undefined) throw new GivenUp(`the daemon ended with ${end.code ?? end.signal ?? 'nothing'}`);
+      this.assertRuns();
       return probe();
     };
     await eventually(what, alive, limit);
+  }
+
+  private assertRuns(): void {
+    const end = this.daemon.finished;
+    if (end !== undefined) throw new GivenUp(`the daemon ended with ${end.code ?? end.signal ?? 'nothing'}`);
   }
 
   /** Sends SIGUSR1 where the daemon must not execute its program, and waits until it is seen to go on. */
   async refuses(): Promise<void> {
     this.bench.note('SIGUSR1');
     const { pid } = this.daemon;
-    const before = image(pid);
+    const before = programImage(pid);
     const logged = this.daemon.log.length;
     process.kill(pid, 'SIGUSR1');
     await this.until('the daemon says that it cannot', () => this.daemon.log.length > logged);
     await this.answers();
-    assert.equal(image(pid), before, 'the program has been executed all the same');
+    assert.equal(programImage(pid), before, 'the program has been executed all the same');
   }
 
   /** The ids of a server's clients, in its order. */
@@ -170,11 +179,6 @@ function linkProgram(place: Place, program: string): void {
   mkdirSync(dirname(path), { recursive: true });
   symlinkSync(program, `${path}.new`);
   renameSync(`${path}.new`, path);
-}
-
-/** What the kernel made up for the program that a process executes: other random bytes for each. */
-function image(pid: number): string {
-  return readFileSync(`/proc/${pid}/auxv`, 'latin1');
 }
 
 /** Makes a call that is refused, with that code. */
