@@ -1,7 +1,7 @@
 /** Charts as SVG text, with no script and nothing fetched. */
 import { type Chart, type Series, short } from './report.ts';
 
-const size = { width: 640, height: 300, left: 62, right: 150, top: 14, bottom: 34 };
+const size = { width: 680, height: 300, left: 62, right: 190, top: 14, bottom: 34 };
 const colours = ['#1769aa', '#b3541e', '#2f7d4f', '#7a4b9a', '#8a6d00'];
 
 export const escapeText = (text: string): string =>

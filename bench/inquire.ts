@@ -1,163 +1,92 @@
 /**
  * What inquiries cost: `npm run bench:inquire`. Fills a daemon of its own with 100 000 locks and measures how long
  * `virt-lockctl list --json`, `who` and `check` take, and how long another client waits for its answers meanwhile.
- *
- * A process may have fewer descriptors than that: then most locks are shared ones under several names of one file, which
- * take one descriptor for all.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { linkSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Client } from '../src/client/client.ts';
-import { AcquireFlag, lockProgram } from '../xdr/programs/lock.ts';
+import { lockProgram } from '../xdr/programs/lock.ts';
+import { checkout, ManyLocks, NAMES, Prober } from './many-locks.ts';
+import { short, shortSpread, spread } from './report.ts';
 
 const LOCKS = Number(process.env.LOCKS ?? 100_000);
-/** Names of one file; file systems take 65 000 at least. */
-const NAMES = 1000;
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
-const checkout = path.resolve(import.meta.dirname, '..');
-const uuid = Buffer.alloc(16, 7);
 
-const root = mkdtempSync(path.join(tmpdir(), 'virtlockd-inquire-'));
-const daemon = spawn(path.join(checkout, 'bin/virtlockd'), ['--root', root], {
-  stdio: ['ignore', 'ignore', 'inherit'],
-});
-const sockets = path.join(root, 'run/libvirt');
+const locks = new ManyLocks();
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-}
-
-async function connect(owner: number): Promise<Client> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const client = await Client.connect(path.join(sockets, 'virtlockd-sock'));
-      await client.call(lockProgram, 'register', {
-        owner: { uuid, name: `guest${owner}`, id: owner, pid: owner },
-        flags: 0,
-      });
-      return client;
-    } catch (error) {
-      if (attempt === 200) throw error;
-      await pause(20);
-    }
-  }
-}
-
-/** Locks everything, with a hundred owners, and one disk more. Returns a name of many and the only one of that. */
-async function fill(): Promise<{ many: string; single: string }> {
-  const directory = path.join(root, 'images');
-  mkdirSync(directory);
-  let name = '';
-  for (let owner = 0; owner * NAMES < LOCKS; owner++) {
-    const client = await connect(5_000_000 + owner);
-    const first = path.join(directory, `disk-of-guest-${owner}-0.img`);
-    writeFileSync(first, '');
-    const calls: Promise<unknown>[] = [];
-    for (let index = 0; index < NAMES; index++) {
-      name = path.join(directory, `disk-of-guest-${owner}-${index}.img`);
-      if (index > 0) linkSync(first, name);
-      calls.push(client.call(lockProgram, 'acquireResource', { path: '', name, flags: AcquireFlag.SHARED }));
-    }
-    await Promise.all(calls);
-    client.close();
-  }
-  const single = path.join(directory, 'disk-of-its-own.img');
-  writeFileSync(single, '');
-  const client = await connect(4_999_998);
-  await client.call(lockProgram, 'acquireResource', { path: '', name: single, flags: 0 });
-  client.close();
-  return { many: name, single };
-}
-
-/** Acquires and releases without pause, and remembers the longest wait for an answer, in milliseconds. */
-class Prober {
-  private stopped = false;
-  private longest = 0;
-  private readonly done: Promise<void>;
-
-  constructor(client: Client, name: string) {
-    this.done = this.run(client, name);
-  }
-
-  /** The longest wait since the last time. */
-  take(): number {
-    const { longest } = this;
-    this.longest = 0;
-    return longest;
-  }
-
-  async stop(): Promise<void> {
-    this.stopped = true;
-    await this.done;
-  }
-
-  private async run(client: Client, name: string): Promise<void> {
-    while (!this.stopped) {
-      for (const call of ['acquireResource', 'releaseResource'] as const) {
-        const begin = performance.now();
-        const flags = call === 'acquireResource' ? AcquireFlag.AUTOCREATE : 0;
-        await client.call(lockProgram, call, { path: '', name, flags });
-        this.longest = Math.max(this.longest, performance.now() - begin);
-      }
-    }
-  }
-}
-
-/** Runs the tool; milliseconds until its end and the bytes it printed. */
-async function measure(args: readonly string[]): Promise<{ ms: number; bytes: number }> {
+/** Runs a program of the checkout; milliseconds until its end and the bytes it printed. */
+async function measure(program: string, args: readonly string[]): Promise<{ ms: number; bytes: number }> {
   const begin = performance.now();
-  const tool = spawn(path.join(checkout, 'bin/virt-lockctl'), ['--connect', sockets, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const child = spawn(path.resolve(checkout, program), args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let bytes = 0;
-  tool.stdout.on('data', (chunk: Buffer) => (bytes += chunk.length));
-  await once(tool, 'close');
+  child.stdout.on('data', (chunk: Buffer) => (bytes += chunk.length));
+  await once(child, 'close');
   return { ms: performance.now() - begin, bytes };
 }
 
-try {
-  const { many, single } = await fill();
-  const client = await connect(4_999_999);
-  const prober = new Prober(client, path.join(root, 'probe'));
-  await pause(500);
-  prober.take();
-  await pause(2000);
-  process.stdout.write(`${LOCKS} locks\n`);
-  process.stdout.write(`${'nothing'.padEnd(28)} ${''.padStart(7)}      longest wait ${prober.take().toFixed(1)} ms\n`);
-  const loads: readonly (readonly [string, readonly string[]])[] = [
-    ['list --json', ['list', '--json']],
-    ['who (a disk)', ['who', single]],
-    [`who (a disk of ${NAMES} names)`, ['who', many]],
-    ['who (nothing)', ['who', '/none']],
-    ['list --vm', ['list', '--vm', 'guest5000042']],
-    ['status', ['status']],
-    ['check', ['check']],
-  ];
-  for (const [what, args] of loads) {
+/** A program of the checkout with its arguments. */
+type Load = readonly [string, readonly string[]];
+
+const tool = (...args: readonly string[]): Load => ['bin/virt-lockctl', ['--connect', locks.sockets, ...args]];
+
+/** Runs each load some times, and prints a line of it. With a prober: also how long that one waited meanwhile. */
+async function report(loads: Readonly<Record<string, Load>>, prober?: Prober): Promise<void> {
+  for (const [what, [program, args]] of Object.entries(loads)) {
     const times: number[] = [];
     const waits: number[] = [];
     let bytes = 0;
     for (let round = 0; round < ROUNDS; round++) {
-      prober.take();
-      const result = await measure(args);
+      prober?.take();
+      const result = await measure(program, args);
       ({ bytes } = result);
       times.push(result.ms);
-      waits.push(prober.take());
+      waits.push(prober?.take() ?? 0);
     }
-    const worst = Math.max(...waits).toFixed(1);
-    process.stdout.write(
-      `${what.padEnd(28)} ${median(times).toFixed(0).padStart(6)} ms, longest wait ${median(waits).toFixed(1)} ms (worst of ${ROUNDS}: ${worst} ms), ${bytes} bytes\n`,
-    );
+    const wait = prober === undefined ? '' : `, longest wait ${shortSpread(spread(waits))} ms`;
+    process.stdout.write(`${what.padEnd(28)} ${short(spread(times).median).padStart(6)} ms${wait}, ${bytes} bytes\n`);
   }
+}
+
+try {
+  const many = await locks.fill(LOCKS);
+  const single = path.join(locks.images, 'disk-of-its-own.img');
+  writeFileSync(single, '');
+  const holder = await locks.connect(4_999_998);
+  await holder.call(lockProgram, 'acquireResource', { path: '', name: single, flags: 0 });
+  holder.close();
+  const script = path.join(locks.root, 'empty.cjs');
+  writeFileSync(script, '');
+  process.stdout.write(`${LOCKS} locks\n\nNobody else calls:\n`);
+  await report({
+    'an empty script': [process.execPath, [script]],
+    'who (a disk)': tool('who', single),
+  });
+  const client = await locks.connect(4_999_999);
+  const prober = new Prober(client, path.join(locks.images, 'probe'));
+  await pause(500);
+  prober.take();
+  await pause(2000);
+  process.stdout.write('\nBeside a client that calls without pause:\n');
+  process.stdout.write(`${'nothing'.padEnd(28)} ${''.padStart(7)}      longest wait ${short(prober.take())} ms\n`);
+  const loads = {
+    'an empty script': [process.execPath, [script]],
+    'list --json': tool('list', '--json'),
+    'who (a disk)': tool('who', single),
+    [`who (a disk of ${NAMES} names)`]: tool('who', many),
+    'who (nothing)': tool('who', '/none'),
+    'list --vm': tool('list', '--vm', 'guest5000042'),
+    'why (a disk)': tool('why', single),
+    'clients --locks --json': tool('clients', '--locks', '--json'),
+    refusals: tool('refusals'),
+    metrics: tool('metrics'),
+    status: tool('status'),
+    check: tool('check'),
+  } satisfies Record<string, Load>;
+  await report(loads, prober);
   await prober.stop();
   client.close();
 } finally {
-  const ended = once(daemon, 'exit');
-  daemon.kill('SIGTERM');
-  await ended;
-  rmSync(root, { recursive: true, force: true });
+  await locks.stop();
 }

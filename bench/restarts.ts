@@ -1,6 +1,7 @@
 /** The longest wait of a connected client across SIGUSR1, and the memory that restarts cost. */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Contender, type Kind, kindTitles } from './contender.ts';
@@ -89,12 +90,17 @@ async function measureMemory(kind: Kind, setting: Setting): Promise<Memory | und
   }
 }
 
-/** Milliseconds from fork to the end of an empty script, on the runtime that runs the daemon. */
-function bareStarts(rounds: number, directory: string): number[] {
-  const script = join(directory, 'empty.cjs');
-  writeFileSync(script, '');
-  const output = execFileSync(toolPath('start'), [String(rounds), process.execPath, script], { encoding: 'utf8' });
-  return JSON.parse(output) as number[];
+/** Milliseconds from fork to the end of an empty script, on the runtime that runs the daemon: a few starts. */
+function bareStarts(): number[] {
+  const directory = mkdtempSync(join(tmpdir(), 'virtlockd-bench-'));
+  try {
+    const script = join(directory, 'empty.cjs');
+    writeFileSync(script, '');
+    const output = execFileSync(toolPath('start'), ['5', process.execPath, script], { encoding: 'utf8' });
+    return JSON.parse(output) as number[];
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
 const lostIn = (probe: Answer): number => figure(probe, 'unanswered') + figure(probe, 'closed');
@@ -138,6 +144,7 @@ function judge(measured: readonly Measured[], memories: readonly Memory[], bare:
 export async function runRestartSection(setting: Setting): Promise<Section> {
   const kinds = setting.kinds.filter((kind) => kind !== 'floor');
   const measured: Measured[] = [];
+  const bare: number[] = [];
   for (const situation of situations) {
     const answers = new Map(kinds.map((kind) => [kind, [] as (Answer | undefined)[]]));
     for (let round = 0; round < setting.rounds; round++) {
@@ -145,6 +152,8 @@ export async function runRestartSection(setting: Setting): Promise<Section> {
         setting.progress(`SIGUSR1 with ${situation.title}: round ${round + 1} of ${setting.rounds}, ${kind}`);
         answers.get(kind)?.push(await runRound(kind, situation, setting));
       }
+      // Beside what it is compared with: the machine's pace changes within minutes.
+      if (situation === situations[0]) bare.push(...bareStarts());
     }
     for (const [kind, all] of answers) {
       const probes = all.filter((answer) => answer !== undefined);
@@ -156,9 +165,6 @@ export async function runRestartSection(setting: Setting): Promise<Section> {
     const memory = await measureMemory(kind, setting);
     if (memory !== undefined) memories.push(memory);
   }
-  const contender = await Contender.start('9.0.0', setting.files);
-  const bare = bareStarts(Math.max(10, setting.rounds), contender.directory);
-  await contender.stop();
   const waitText = (one: Measured): string => (longest(one).length === 0 ? 'none' : shortSpread(spread(longest(one))));
   return {
     id: 'restart',

@@ -8,11 +8,13 @@ import { type Answer, type Load, figure } from './tools.ts';
 
 interface Event {
   readonly title: string;
+  /** In a chart. */
+  readonly word: string;
   /** The prober's time limit on top of the pause before the event, in seconds. */
   readonly seconds: number;
   readonly kinds: readonly Kind[];
   /** Before the prober starts. */
-  prepare?(load: Load, setting: Setting): Promise<unknown>;
+  prepare?(load: Load): Promise<unknown>;
   /** While the prober calls. */
   happen(load: Load, contender: Contender): Promise<unknown>;
 }
@@ -20,27 +22,40 @@ interface Event {
 const daemons: readonly Kind[] = ['9.0.0', '12.8.0', 'ours'];
 
 const events: readonly Event[] = [
-  { title: 'nothing', seconds: 0.3, kinds: daemons, happen: async () => Promise.resolve() },
+  { title: 'nothing', word: 'nothing', seconds: 0.3, kinds: daemons, happen: async () => Promise.resolve() },
   {
     title: 'an owner of 1000 locks is killed',
+    word: '1000 locks',
     seconds: 1,
     kinds: daemons,
     happen: async (load) => load.ask('owner 1000'),
   },
   {
+    // C, which opens every name, may not have that many descriptors.
+    title: 'an owner takes 100 000 locks and is killed, beside as many of others',
+    word: '100 000',
+    seconds: 8,
+    kinds: ['ours'],
+    prepare: async (load) => load.ask('names 100000'),
+    happen: async (load) => load.ask('owner-names 100000'),
+  },
+  {
     title: 'an owner that ignores SIGTERM loses its connection',
+    word: 'stubborn',
     seconds: 3,
     kinds: daemons,
     happen: async (load) => load.ask('stubborn 1'),
   },
   {
     title: '1000 clients arrive at once',
+    word: 'arrival',
     seconds: 1,
     kinds: daemons,
     happen: async (load) => load.ask('arrival 1000'),
   },
   {
     title: '4000 clients leave at once',
+    word: 'departure',
     seconds: 1,
     kinds: daemons,
     prepare: async (load) => load.ask('crowd 4000'),
@@ -48,10 +63,11 @@ const events: readonly Event[] = [
   },
   {
     // C does not survive a successor that cannot run, so only this daemon writes a document and goes on.
-    title: 'a document is written, the successor refused',
-    seconds: 2,
+    title: 'a document of 100 000 locks is written, the successor refused',
+    word: 'document',
+    seconds: 4,
     kinds: ['ours'],
-    prepare: async (load, setting) => load.ask(`hold ${Math.min(10_000, setting.manyLocks)}`),
+    prepare: async (load) => load.ask('names 100000'),
     happen: async (_load, contender) => {
       const path = contender.lab.outside('/usr/sbin/virtlockd');
       writeFileSync(`${path}.new`, '#!/bin/sh\nexit 7\n', { mode: 0o755 });
@@ -73,7 +89,7 @@ async function runRound(event: Event, kind: Kind, setting: Setting): Promise<Ans
   const contender = await Contender.start(kind, setting.files);
   try {
     const [load, prober] = [contender.load('free'), contender.load('free')];
-    await event.prepare?.(load, setting);
+    await event.prepare?.(load);
     // The first calls of a fresh daemon are slower than any later ones.
     await prober.ask('register 1 0.2');
     const probe = prober.ask(`probe ${0.1 + event.seconds} 10`);
@@ -120,7 +136,7 @@ export async function runWaitSection(setting: Setting): Promise<Section> {
       {
         title: 'Longest wait of another client',
         form: 'bars',
-        places: events.map(({ title }) => title.replace(/^(an|a|\d+) /, '').slice(0, 16)),
+        places: events.map(({ word }) => word),
         unit: 'ms',
         logarithmic: true,
         series: daemons

@@ -4,22 +4,13 @@
  *
  *   npm run fixtures:cli [VERSION...]
  */
-import { writeFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Generation } from '../src/conformance/generation.ts';
 import { cliCases } from '../src/conformance/groups/command-line/cases.ts';
 import { type CliRecording, cliRecordingPath, readOutcomes } from '../src/conformance/groups/command-line/recording.ts';
 import { Starter } from '../src/conformance/groups/command-line/starter.ts';
-import { recorded } from '../src/conformance/exchange/recording.ts';
-import { missingDaemon } from '../test/lab/requirements.ts';
 import { Lab } from '../test/lab/root.ts';
-
-async function packageOf(lab: Lab): Promise<string> {
-  const owner = await lab.run('/usr/bin/dpkg', ['-S', '/usr/sbin/virtlockd']);
-  const name = owner.stdout.split(':')[0] ?? '';
-  const { stdout } = await lab.run('/usr/bin/dpkg-query', ['--show', '--showformat=${Package} ${Version}', name]);
-  return stdout;
-}
+import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<CliRecording> {
   const lab = await Lab.open(version);
@@ -38,15 +29,8 @@ async function record(version: Generation, like: Generation | undefined): Promis
   }
 }
 
-const wanted = process.argv.slice(2);
-for (const [version, like] of recorded) {
-  if (wanted.length > 0 && !wanted.includes(version)) continue;
-  const missing = missingDaemon(version);
-  if (missing !== undefined) {
-    console.log(`${version}: not recorded: ${missing}`);
-    continue;
-  }
+await recordVersions(process.argv.slice(2), async (version, like) => {
   const recording = await record(version, like);
-  writeFileSync(cliRecordingPath(version), `${JSON.stringify(recording, undefined, 1)}\n`);
-  console.log(`${version}: ${Object.keys(recording.outcomes).length} outcomes written`);
-}
+  writeRecording(cliRecordingPath(version), recording);
+  return `${Object.keys(recording.outcomes).length} outcomes`;
+});

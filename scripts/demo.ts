@@ -4,12 +4,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout } from 'node:timers/promises';
 import { Client } from '../src/client/client.ts';
+import { executeAgain } from '../src/conformance/lab/process.ts';
 import { lockProgram } from '../xdr/programs/lock.ts';
 
 const [, script = '', role, ...words] = process.argv;
@@ -59,14 +59,6 @@ async function appears(file: string): Promise<void> {
   watcher.close();
 }
 
-/** Sends SIGUSR1 and waits until another image runs: the kernel puts other random bytes in its auxiliary vector. */
-async function executeAgain(daemon: ChildProcess): Promise<void> {
-  const image = (): string => readFileSync(`/proc/${daemon.pid ?? 0}/auxv`, 'latin1');
-  const before = image();
-  daemon.kill('SIGUSR1');
-  while (image() === before) await setTimeout(5);
-}
-
 function expect(answer: string, wanted: RegExp): void {
   if (!wanted.test(answer)) throw new Error(`expected ${String(wanted)}, got '${answer}'`);
 }
@@ -74,7 +66,7 @@ function expect(answer: string, wanted: RegExp): void {
 async function demo(): Promise<void> {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'virtlockd-'));
   const children: ChildProcess[] = [];
-  const late = globalThis.setTimeout(() => {
+  const late = setTimeout(() => {
     console.error(`demo: not done within ${LIMIT_MS / 1000} s`);
     for (const child of children) child.kill('SIGKILL');
     process.exit(1);
@@ -104,7 +96,7 @@ async function demo(): Promise<void> {
     say(
       'SIGUSR1: the daemon executes itself again, with every lock and client kept. Still refused, on the same connection.',
     );
-    await executeAgain(daemon);
+    await executeAgain(daemon.pid ?? 0);
     expect(await second.lock(disk), /^refused/);
 
     say('The first guest is killed. Its connection ends, so its lock is free.');

@@ -5,32 +5,15 @@
  *
  *   npm run fixtures [VERSION | right]...
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
 import { Lab } from '../test/lab/root.ts';
 import { exchanges } from '../src/conformance/exchanges.ts';
-import {
-  type Recording,
-  readTranscripts,
-  recorded,
-  recordingPath,
-  rightPath,
-} from '../src/conformance/exchange/recording.ts';
+import { type Recording, readTranscripts, recordingPath, rightPath } from '../src/conformance/exchange/recording.ts';
 import { openTarget } from '../test/wire/target.ts';
-
-async function packageOf(version: Generation): Promise<string> {
-  const lab = await Lab.open(version);
-  try {
-    const owner = await lab.run('/usr/bin/dpkg', ['-S', '/usr/sbin/virtlockd']);
-    const name = owner.stdout.split(':')[0] ?? '';
-    const { stdout } = await lab.run('/usr/bin/dpkg-query', ['--show', '--showformat=${Package} ${Version}', name]);
-    return stdout;
-  } finally {
-    await lab.close();
-  }
-}
+import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<Recording> {
   const target = await openTarget(version, version);
@@ -44,7 +27,9 @@ async function record(version: Generation, like: Generation | undefined): Promis
   } finally {
     await target.close();
   }
-  const provenance = { libvirt: version, package: await packageOf(version), command: 'npm run fixtures' };
+  const lab = await Lab.open(version);
+  const provenance = { libvirt: version, package: await packageOf(lab), command: 'npm run fixtures' };
+  await lab.close();
   return { provenance, ...(like === undefined ? {} : { like }), exchanges: transcripts };
 }
 
@@ -62,24 +47,18 @@ async function recordRight(): Promise<void> {
     }
     all[version] = transcripts;
   }
-  writeFileSync(rightPath, `${JSON.stringify(all, undefined, 1)}\n`);
+  writeRecording(rightPath, all);
   console.log('right: written');
 }
 
 const wanted = process.argv.slice(2);
-for (const [version, like] of recorded) {
-  if (wanted.length > 0 && !wanted.includes(version)) continue;
-  const missing = missingDaemon(version);
-  if (missing !== undefined) {
-    console.log(`${version}: not recorded: ${missing}`);
-    continue;
-  }
+await recordVersions(wanted, async (version, like) => {
   const recording = await record(version, like);
   const path = recordingPath(version);
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, `${JSON.stringify(recording, undefined, 1)}\n`);
-  console.log(`${version}: ${Object.keys(recording.exchanges).length} exchanges written`);
-}
+  writeRecording(path, recording);
+  return `${Object.keys(recording.exchanges).length} exchanges`;
+});
 
 if (wanted.length === 0 || wanted.includes('right')) {
   const missing = missingDaemon('ours');

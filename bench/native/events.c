@@ -136,11 +136,17 @@ static void be_owner(struct child child, bool stubborn) {
     for (;;) pause();
 }
 
-void run_owner_end(unsigned count, bool stubborn) {
+/* An owner for which so many resources are acquired. */
+static struct child make_owner(unsigned kind, unsigned count, uint32_t flags, bool stubborn) {
     struct child child = make_child();
     if (child.pid == 0) be_owner(child, stubborn);
     read_byte(child.ready, "the owner");
-    exchange_many(ACQUIRE, KIND_OWNED, count, (uint32_t)child.pid, AUTOCREATE);
+    exchange_many(ACQUIRE, kind, count, (uint32_t)child.pid, flags);
+    return child;
+}
+
+void run_owner_end(unsigned count, bool stubborn) {
+    struct child child = make_owner(KIND_OWNED, count, AUTOCREATE, stubborn);
     struct interval interval = begin_interval(target.daemon);
     if (stubborn) {
         if (write(child.order, "e", 1) != 1) fail("write: %s", strerror(errno));
@@ -157,4 +163,16 @@ void run_owner_end(unsigned count, bool stubborn) {
     while (stubborn && kill(child.pid, 0) == 0) nap();
     printf(", \"processGone\": %.6f}\n", (double)(now() - interval.start) / 1e9);
     end_child(child);
+}
+
+void run_names_end(unsigned count) {
+    make_names(KIND_OWNED_NAMES, count);
+    long before = open_descriptors(target.daemon);
+    struct child child = make_owner(KIND_OWNED_NAMES, count, SHARED, false);
+    struct interval interval = begin_interval(target.daemon);
+    end_child(child);
+    while (open_descriptors(target.daemon) > before) nap();
+    printf("{");
+    print_interval(&interval);
+    printf("}\n");
 }

@@ -16,3 +16,6 @@ void run_departure(void);
  * when stubborn, only closes its connection and ignores SIGTERM. Until the last of the files is unlinked.
  */
 void run_owner_end(unsigned count, bool stubborn);
+
+/* The same for shared resources that are names of few files. Until the last of the files is closed. */
+void run_names_end(unsigned count);

@@ -11,6 +11,7 @@
  *     probe SECONDS TIMEOUT             idle COUNT                      hold COUNT        drop COUNT
  *     arrival COUNT                     crowd COUNT                     departure         memory
  *     owner COUNT                       stubborn COUNT
+ *     names COUNT                       owner-names COUNT
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -64,11 +65,15 @@ static void obey(const char *command, double first, double second) {
     if (strcmp(command, "departure") == 0) return run_departure();
     if (strcmp(command, "owner") == 0) return run_owner_end(count, false);
     if (strcmp(command, "stubborn") == 0) return run_owner_end(count, true);
+    if (strcmp(command, "owner-names") == 0) return run_names_end(count);
     if (strcmp(command, "idle") == 0) set_idle(count);
     else if (strcmp(command, "crowd") == 0) gather_crowd(count);
     else if (strcmp(command, "hold") == 0) exchange_many(ACQUIRE, KIND_HELD, count, NOBODY, AUTOCREATE);
     else if (strcmp(command, "drop") == 0) exchange_many(RELEASE, KIND_HELD, count, NOBODY, 0);
-    else if (strcmp(command, "memory") != 0) fail("unknown command %s", command);
+    else if (strcmp(command, "names") == 0) {
+        make_names(KIND_HELD_NAMES, count);
+        exchange_many(ACQUIRE, KIND_HELD_NAMES, count, NOBODY, SHARED);
+    } else if (strcmp(command, "memory") != 0) fail("unknown command %s", command);
     answer_interval(&interval);
 }
 

@@ -1,6 +1,7 @@
 #include "peers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,23 @@ const char *path_of(struct name name) {
     static char path[4096];
     snprintf(path, sizeof path, "%s/%s", target.directory, name.text);
     return path;
+}
+
+void make_names(unsigned kind, unsigned count) {
+    /* File systems allow 65 000 at least. */
+    enum { NAMES = 1000 };
+    char first[4096] = "";
+    for (unsigned i = 0; i < count; i++) {
+        const char *path = path_of(name_of(kind, i));
+        if (i % NAMES == 0) {
+            strcpy(first, path);
+            int fd = open(path, O_CREAT | O_CLOEXEC, 0600);
+            if (fd < 0) fail("%s: %s", path, strerror(errno));
+            close(fd);
+        } else if (link(first, path) != 0 && errno != EEXIST) {
+            fail("%s: %s", path, strerror(errno));
+        }
+    }
 }
 
 int connect_registered(uint32_t pid) {

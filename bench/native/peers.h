@@ -39,4 +39,7 @@ void set_idle(unsigned count);
 void exchange_many(enum procedure procedure, unsigned kind, unsigned count, uint32_t owner, uint32_t flags);
 
 /* Kinds of resources, so that no two loads share a file. */
-enum kind { KIND_LOAD, KIND_HELD, KIND_OWNED, KIND_SHARED };
+enum kind { KIND_LOAD, KIND_HELD, KIND_OWNED, KIND_SHARED, KIND_HELD_NAMES, KIND_OWNED_NAMES };
+
+/* Makes that many resources of a kind as names of few files: shared locks of theirs need few descriptors. */
+void make_names(unsigned kind, unsigned count);
