@@ -95,7 +95,7 @@ function documents() {
   for (const page of ['virtlockd.8', 'virtlockd.conf.5', 'virt-lockctl.1', 'virtlockd-trace.1']) {
     write(`usr/share/man/man${page.slice(-1)}/${page}.gz`, read(`docs/man/${page}`));
   }
-  for (const name of ['virtlockd', 'virt-lockctl']) {
+  for (const name of ['virtlockd', 'virt-lockctl', 'virtlockd-trace']) {
     put(`docs/completion/${name}.bash`, `usr/share/bash-completion/completions/${name}`);
   }
   put('packaging/debian/lintian-overrides', 'usr/share/lintian/overrides/virtlockd-node');

@@ -1,8 +1,9 @@
-/** Help and manual page describe one command line. */
+/** Help, manual page and completion describe one command line. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { buildProgram } from '../../src/trace/program.ts';
+import { complete } from '../lab/completion.ts';
 
 describe("virtlockd-trace's documents", () => {
   const manual = readFileSync(path.resolve(import.meta.dirname, '../../docs/man/virtlockd-trace.1'), 'utf8');
@@ -15,6 +16,15 @@ describe("virtlockd-trace's documents", () => {
       assert.ok(program.helpInformation().includes(long));
     });
   }
+
+  it('complete options, and the files that they take', () => {
+    const longs = program.options.map(({ long }) => long ?? '');
+    assert.deepEqual(complete('virtlockd-trace', '--').sort(), [...longs, '--help'].sort());
+    const { options } = program;
+    for (const { long } of options.filter((option) => option.required)) {
+      assert.deepEqual(complete('virtlockd-trace', long ?? '', '/etc/hostn'), ['/etc/hostname'], long);
+    }
+  });
 
   it('have the same exit statuses', () => {
     let help = '';

@@ -1,10 +1,11 @@
 /** What is written about the daemon's shell is true: the sample configuration, the manual pages, the completion. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_CONFIG, parseConfig } from '../../../src/daemon/config.ts';
 import { usageText } from '../../../src/daemon/options.ts';
+import { complete } from '../../lab/completion.ts';
 import { skipIf } from '../../lab/requirements.ts';
 
 const docs = join(import.meta.dirname, '../../../docs');
@@ -40,7 +41,7 @@ describe('documents', () => {
     }
   });
 
-  for (const page of ['virtlockd.8', 'virtlockd.conf.5']) {
+  for (const page of readdirSync(join(docs, 'man'))) {
     it(`${page} is formatted without a warning`, function () {
       skipIf(this, isInstalled('man') ? undefined : 'man is not installed (package man-db)');
       const { stderr, status } = spawnSync('man', ['--warnings', '-l', '-Tutf8', '-Z', join(docs, 'man', page)]);
@@ -51,21 +52,12 @@ describe('documents', () => {
 
   it('the completion offers every option', function () {
     skipIf(this, isInstalled('bash') ? undefined : 'bash is not installed');
-    const script = `
-      source '${join(docs, 'completion/virtlockd.bash')}'
-      COMP_WORDS=(virtlockd "$@"); COMP_CWORD=$#
-      _virtlockd; printf '%s\\n' "\${COMPREPLY[@]}"`;
-    const complete = (...words: string[]): string[] =>
-      spawnSync('bash', ['-c', script, 'bash', ...words])
-        .stdout.toString()
-        .split('\n')
-        .filter((word) => word !== '');
     const offered = options.flatMap(({ short, long }) => [...(short === undefined ? [] : [`-${short}`]), `--${long}`]);
-    assert.deepEqual(complete('-').sort(), offered.sort());
-    assert.deepEqual(complete('--ver'), ['--verbose', '--version']);
-    assert.deepEqual(complete('-f', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
-    assert.deepEqual(complete('--config', '=', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
-    assert.deepEqual(complete('--root', join(docs, 'ma')), [join(docs, 'man')]);
-    assert.deepEqual(complete('-t', '1'), ['120']);
+    assert.deepEqual(complete('virtlockd', '-').sort(), offered.sort());
+    assert.deepEqual(complete('virtlockd', '--ver'), ['--verbose', '--version']);
+    assert.deepEqual(complete('virtlockd', '-f', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
+    assert.deepEqual(complete('virtlockd', '--config', '=', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
+    assert.deepEqual(complete('virtlockd', '--root', join(docs, 'ma')), [join(docs, 'man')]);
+    assert.deepEqual(complete('virtlockd', '-t', '1'), ['120']);
   });
 });

@@ -1,10 +1,10 @@
 /** Help, manual page, completion and the operator's guide describe one command line. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { buildProgram } from '../../../src/lockctl/program.ts';
+import { complete } from '../../lab/completion.ts';
 
 const docs = path.resolve(import.meta.dirname, '../../../docs');
 const program = buildProgram({
@@ -20,14 +20,7 @@ function commandsOf(command: Command, prefix = ''): [string, Command][] {
   });
 }
 
-/** What bash offers for words, the last of which is being typed. */
-function complete(...words: readonly string[]): string[] {
-  const script = `source "$1"; shift; COMP_WORDS=(virt-lockctl "$@"); COMP_CWORD=$#; compopt() { :; }; _virt_lockctl; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const file = path.join(docs, 'completion/virt-lockctl.bash');
-  return execFileSync('bash', ['-c', script, 'bash', file, ...words], { encoding: 'utf8' })
-    .split('\n')
-    .filter(Boolean);
-}
+const offers = (...words: readonly string[]): string[] => complete('virt-lockctl', ...words);
 
 describe("virt-lockctl's documents", () => {
   const manual = readFileSync(path.join(docs, 'man/virt-lockctl.1'), 'utf8').replaceAll('\\-', '-');
@@ -41,15 +34,15 @@ describe("virt-lockctl's documents", () => {
       assert.ok(manual.includes(`\\fB${verb}`) && manual.includes(sub), 'the manual');
       assert.ok(guide.includes(`virt-lockctl ${name}`), 'the guide');
       for (const long of longs) assert.ok(manual.includes(long), `the manual knows ${long}`);
-      assert.deepEqual(complete(...name.split(' '), '--').sort(), ['--connect', '--help', ...longs].sort());
+      assert.deepEqual(offers(...name.split(' '), '--').sort(), ['--connect', '--help', ...longs].sort());
       assert.ok(command.helpInformation().includes(command.description().split(' ')[0] ?? ''));
     });
   }
 
   it('complete commands', () => {
     const names = program.commands.map((command) => command.name());
-    assert.deepEqual(complete('').sort(), [...names, 'help'].sort());
-    assert.deepEqual(complete('--connect', 'system', 'lease', ''), ['create', 'delete', 'list']);
-    assert.deepEqual(complete('s'), ['status', 'swap', 'serve']);
+    assert.deepEqual(offers('').sort(), [...names, 'help'].sort());
+    assert.deepEqual(offers('--connect', 'system', 'lease', ''), ['create', 'delete', 'list']);
+    assert.deepEqual(offers('s'), ['status', 'swap', 'serve']);
   });
 });
