@@ -2,6 +2,7 @@
 import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import { readPredecessor } from '../restart/predecessor.ts';
@@ -45,7 +46,7 @@ function main(): void {
       break;
     case 'run':
       if (parsed.options.checkState === undefined) run(parsed.options);
-      else process.exit(checkState(parsed.options.checkState));
+      else exitProcess(checkState(parsed.options.checkState));
       break;
   }
 }

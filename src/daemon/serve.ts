@@ -1,6 +1,7 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { LogSettings } from '../admin/log-settings.ts';
 import { protectFile } from '../lockspace/files.ts';
+import { exitProcess } from '../posix/exit.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { poller } from '../rpc/poller.ts';
@@ -62,7 +63,7 @@ export function serve(input: ServeInput): void {
     await daemon.shutdown();
     reexec.abandon();
     pidFile?.remove();
-    process.exit(EXIT.ok);
+    exitProcess(EXIT.ok);
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
     process.on(signal, () => {

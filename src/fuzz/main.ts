@@ -1,4 +1,5 @@
 /** virtlockd-fuzz: looks for inputs that a lock daemon, or a part of it, takes badly. */
+import { exitProcess } from '../posix/exit.ts';
 import { parseOptions, usage, UsageError } from './options.ts';
 
 const EXIT = { clean: 0, found: 1, usage: 2, unable: 3 } as const;
@@ -10,14 +11,14 @@ try {
   const options = parseOptions(process.argv.slice(2));
   if (options === 'help') {
     process.stdout.write(usage);
-    process.exit(EXIT.clean);
+    exitProcess(EXIT.clean);
   }
   // Before the daemon's code is loaded, which it changes; it takes a second.
   if (options.isGuided) await import('./instrument.ts');
   const { run } = await import('./run.ts');
-  process.exit((await run(options)) > 0 ? EXIT.found : EXIT.clean);
+  exitProcess((await run(options)) > 0 ? EXIT.found : EXIT.clean);
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
   process.stderr.write(`virtlockd-fuzz: ${message}\n${error instanceof UsageError ? usage : ''}`);
-  process.exit(error instanceof UsageError ? EXIT.usage : EXIT.unable);
+  exitProcess(error instanceof UsageError ? EXIT.usage : EXIT.unable);
 }

@@ -2,6 +2,7 @@
  * virt-lockctl's first bundle: a plain `who PATH`, and nothing else. start.cjs loads the bundle of everything only when
  * this one leaves the command line to it.
  */
+import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
 import { finish } from './finish.ts';
 import { answer, readQuestion } from './quick-who.ts';
@@ -15,6 +16,6 @@ if (question !== null) {
   posix.setProcessName('virt-lockctl');
   void finish(answer(question)).then((status) => {
     // All is written and nothing is open: taking the runtime down piece by piece would take milliseconds for nothing.
-    if (process.listenerCount('exit') === 0) posix.exit(status);
+    exitProcess(status);
   });
 }
