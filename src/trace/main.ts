@@ -2,6 +2,7 @@
 import { createReadStream, readFileSync, unlinkSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { CommanderError } from 'commander';
+import { exitProcess } from '../posix/exit.ts';
 import type { Sink } from './events.ts';
 import { Exit } from './exit.ts';
 import { FileError } from './file-error.ts';
@@ -115,7 +116,7 @@ async function run(args: readonly string[]): Promise<Exit> {
   }
   const isProxy = options.listen !== undefined || options.interpose !== undefined;
   const interrupts = isProxy ? new Interrupts() : undefined;
-  const output = new Output(1, () => {
+  const output = new Output(() => {
     if (interrupts === undefined) process.exit(Exit.OK);
     interrupts.interrupt();
   });
@@ -149,5 +150,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 void run(process.argv.slice(2)).then((status) => {
-  process.exit(status);
+  exitProcess(status);
 });

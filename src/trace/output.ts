@@ -1,18 +1,21 @@
 /** Writes lines without ever waiting for who reads them: a trace that waits would hold up the daemon's clients. */
-import { createWriteStream, type WriteStream } from 'node:fs';
 import { once } from 'node:events';
+import { createWriteStream, fstatSync } from 'node:fs';
+import type { Writable } from 'node:stream';
+
+const STDOUT = 1;
 
 /** So many bytes wait to be written at most; what comes then is dropped, and counted. */
 const WAITING_MOST = 64 * 1024 * 1024;
 
 export class Output {
-  private readonly stream: WriteStream;
+  private readonly stream: Writable;
   private dropped = 0;
   private isDone = false;
 
-  /** @param onGone called when nobody reads any more */
-  constructor(fd: number, onGone: () => void) {
-    this.stream = createWriteStream('', { fd, autoClose: false });
+  /** To standard output. @param onGone called when nobody reads any more */
+  constructor(onGone: () => void) {
+    this.stream = openOutput();
     this.stream.on('error', () => {
       this.isDone = true;
       onGone();
@@ -44,10 +47,19 @@ export class Output {
     if (this.isDone) return;
     this.isDone = true;
     await new Promise<void>((resolve) => {
-      this.stream.once('error', () => {
+      this.stream.write('', () => {
         resolve();
       });
-      this.stream.end(resolve);
     });
   }
+}
+
+/**
+ * A stream that never waits. Of a pipe or a socket, which may be full for long, that is the runtime's own: one for files gives up
+ * after a few attempts. Of a file or a terminal the runtime's own would wait.
+ */
+function openOutput(): Writable {
+  const status = fstatSync(STDOUT);
+  if (status.isFIFO() || status.isSocket()) return process.stdout;
+  return createWriteStream('', { fd: STDOUT, autoClose: false });
 }

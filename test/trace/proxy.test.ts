@@ -222,6 +222,20 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       const lines = await tracer.until('the end', (all) => all.some((line) => line.kind === 'close'));
       assert.equal(messagesIn(lines).length, 2 * calls);
     });
+
+    it('keeps no client waiting for who reads the trace, who still gets all of it', async () => {
+      const peer = await Peer.connect(socket);
+      tracer.child.stdout?.pause();
+      const calls = 5_000;
+      const call = encode({ ...lock.release('', 'x'.repeat(1000)), serial: 5 });
+      peer.send(Buffer.concat(Array.from({ length: calls }, () => call)));
+      for (let replies = 0; replies < calls; replies++) assert.equal((await peer.receive())?.status, 1);
+      peer.close();
+      assert.ok(messagesIn(tracer.lines).length < 2 * calls);
+      tracer.child.stdout?.resume();
+      const lines = await tracer.until('the end', (all) => all.some((line) => line.kind === 'close'));
+      assert.equal(messagesIn(lines).length, 2 * calls);
+    });
   });
 }
 
