@@ -106,6 +106,7 @@ export function serve(input: ServeInput): void {
     throw error;
   }
   if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
+  for (const killing of left?.killing ?? []) daemon.ownerEnds.goOnKilling(killing);
   if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
 
   const ownState = (): OwnState => ({
@@ -116,6 +117,7 @@ export function serve(input: ServeInput): void {
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
     ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
     inquiry: daemon.inquiry.state,
+    ...(daemon.ownerEnds.beingKilled === 0 ? {} : { killing: daemon.ownerEnds.unfinished }),
   });
   const reexec = new Reexec({
     daemon,

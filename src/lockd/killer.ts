@@ -38,19 +38,28 @@ export const realHost: KillerHost = {
   setTimeout: (callback, ms) => setTimeout(callback, ms),
 };
 
+/** A process that is being killed, as a re-execution hands it over. */
+export interface Killing {
+  readonly pid: number;
+  /** When it started: see {@link KillerHost.startTime}. */
+  readonly born: string | null;
+  /** How often it has been looked at. */
+  looks: number;
+}
+
 /** Kills the process. `done` is called when it is gone or given up. */
-export function killPainfully(pid: number, host: KillerHost, done: (gone: boolean) => void): void {
+export function killPainfully(killing: Killing, host: KillerHost, done: (gone: boolean) => void): void {
+  const { pid, born } = killing;
   // 0 and 1 would be our own process group and init; a peer in another pid namespace has pid 0.
   if (pid <= 1 || pid === process.pid) {
     log.warn(`Lock holder has pid ${pid}, which cannot be killed`);
     done(false);
     return;
   }
-  const born = host.startTime(pid);
-  let looks = 0;
   const look = (): void => {
+    const { looks } = killing;
     const signal = looks === 0 ? 'SIGTERM' : looks === KILL_AT ? 'SIGKILL' : 0;
-    if (looks === LAST_LOOK) {
+    if (looks >= LAST_LOOK) {
       log.warn(`Unable to kill off process ${pid}, which lost its locks and may still write to its disks`);
       done(false);
       return;
@@ -60,7 +69,7 @@ export function killPainfully(pid: number, host: KillerHost, done: (gone: boolea
       done(true);
       return;
     }
-    looks++;
+    killing.looks++;
     host.setTimeout(look, LOOK_EVERY_MS);
   };
   look();

@@ -7,7 +7,7 @@
 import { logger } from '../daemon/log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { LockClient } from './client.ts';
-import { type KillerHost, killPainfully } from './killer.ts';
+import { type KillerHost, type Killing, killPainfully } from './killer.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -24,7 +24,7 @@ export class OwnerEnds {
   private readonly host: KillerHost;
   private readonly endings: Ending[] = [];
   private scheduled = false;
-  private killing = 0;
+  private readonly killings = new Set<Killing>();
   private idle: (() => void)[] = [];
 
   constructor(lockspaces: Lockspaces, host: KillerHost) {
@@ -34,7 +34,12 @@ export class OwnerEnds {
 
   /** How many owners are being killed. */
   get beingKilled(): number {
-    return this.killing;
+    return this.killings.size;
+  }
+
+  /** Who is being killed: what a successor goes on with. */
+  get unfinished(): readonly Killing[] {
+    return [...this.killings];
   }
 
   /** The connection of `client` is gone. */
@@ -57,9 +62,14 @@ export class OwnerEnds {
   }
 
   kill(pid: number): void {
-    this.killing++;
-    killPainfully(pid, this.host, () => {
-      this.killing--;
+    this.goOnKilling({ pid, born: this.host.startTime(pid), looks: 0 });
+  }
+
+  /** Goes on with what was begun before a re-execution. */
+  goOnKilling(killing: Killing): void {
+    this.killings.add(killing);
+    killPainfully(killing, this.host, () => {
+      this.killings.delete(killing);
       this.notifyIdle();
     });
   }
@@ -71,7 +81,7 @@ export class OwnerEnds {
 
   /** Resolves when nobody is being killed any more. */
   async settled(): Promise<void> {
-    if (this.killing > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+    if (this.killings.size > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
   private slice(budget = SLICE_MS): void {
@@ -97,7 +107,7 @@ export class OwnerEnds {
   }
 
   private notifyIdle(): void {
-    if (this.killing > 0) return;
+    if (this.killings.size > 0) return;
     for (const resolve of this.idle.splice(0)) resolve();
   }
 }

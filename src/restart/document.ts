@@ -6,6 +6,7 @@
  */
 import { isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
+import type { Killing } from '../lockd/killer.ts';
 
 export interface SocketState {
   readonly fd: number;
@@ -135,6 +136,8 @@ export interface OwnState {
   /** Log settings made at run time. */
   readonly log?: LogState;
   readonly inquiry?: InquiryState;
+  /** Owners that are being killed: they lost their locks, and must not go on writing. */
+  readonly killing?: readonly Killing[];
 }
 
 /** What the inquire program remembers. */

@@ -1,4 +1,5 @@
 /** Reads a state document, in its present form and in every older one, and says exactly what is wrong with a bad one. */
+import type { Killing } from '../lockd/killer.ts';
 import type {
   ClientState,
   HoldState,
@@ -314,6 +315,16 @@ function own(value: unknown): OwnState {
     ...(from.timeout === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
     ...(from.log === undefined ? {} : { log: field(from, 'log', log) }),
     ...(from.inquiry === undefined ? {} : { inquiry: field(from, 'inquiry', inquiry) }),
+    ...(from.killing === undefined ? {} : { killing: field(from, 'killing', listOf(killing)) }),
+  };
+}
+
+function killing(value: unknown): Killing {
+  const from = object(value);
+  return {
+    pid: field(from, 'pid', u32),
+    born: from.born === null ? null : field(from, 'born', text),
+    looks: field(from, 'looks', whole),
   };
 }
 

@@ -40,8 +40,10 @@ class World implements KillerHost {
   }
 }
 
-function kill(world: World, pid = 4711): string[] {
-  killPainfully(pid, world, (gone) => world.events.push(`${gone ? 'gone' : 'given up'} at ${world.now}`));
+function kill(world: World, pid = 4711, looks = 0): string[] {
+  killPainfully({ pid, born: '1000', looks }, world, (gone) =>
+    world.events.push(`${gone ? 'gone' : 'given up'} at ${world.now}`),
+  );
   world.run();
   return world.events;
 }
@@ -53,6 +55,13 @@ describe('the killer', () => {
       world.alive = false;
     };
     assert.deepEqual(kill(world), ['SIGTERM at 0', 'gone at 200']);
+  });
+
+  it('goes on where it was before a re-execution', () => {
+    assert.deepEqual(kill(new World(), 4711, 6), ['SIGKILL at 400', 'given up at 1800']);
+    const later = new World();
+    later.start = '2000';
+    assert.deepEqual(kill(later, 4711, 6), ['gone at 0']);
   });
 
   it('stops as soon as the process is gone', () => {
@@ -118,7 +127,8 @@ describe('the killer', () => {
     await once(child.stdout, 'data');
     const ended = once(child, 'exit');
     const gone = await new Promise((resolve) => {
-      killPainfully(child.pid ?? 0, realHost, resolve);
+      const pid = child.pid ?? 0;
+      killPainfully({ pid, born: realHost.startTime(pid), looks: 0 }, realHost, resolve);
     });
     assert.equal(gone, true);
     assert.deepEqual(await ended, [null, 'SIGKILL']);
