@@ -308,6 +308,58 @@ static void free_vector(char **vector) {
 }
 
 /*
+ * Signals that end the daemon, while it executes another program. The runtime hears of a signal by a pipe of its own, which
+ * exec would close with what is in it: so they are noted here, by whichever thread the kernel picks.
+ */
+static const int end_signals[] = {SIGTERM, SIGINT, SIGQUIT};
+#define END_SIGNALS (sizeof(end_signals) / sizeof(end_signals[0]))
+static struct sigaction end_handlers[END_SIGNALS];
+static volatile sig_atomic_t end_came[END_SIGNALS];
+static bool ends_held;
+
+static void note_end(int signal) {
+    for (size_t i = 0; i < END_SIGNALS; i++) {
+        if (end_signals[i] == signal) end_came[i] = 1;
+    }
+}
+
+static void handle_ends(void (*handler)(int)) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < END_SIGNALS; i++) sigaction(end_signals[i], &action, NULL);
+}
+
+/* holdEnds(hold): see posix.ts. */
+static napi_value posix_hold_ends(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    bool hold = arg_bool(env, argv[0]);
+    if (hold == ends_held) return NULL;
+    ends_held = hold;
+    if (hold) {
+        for (size_t i = 0; i < END_SIGNALS; i++) {
+            end_came[i] = 0;
+            sigaction(end_signals[i], NULL, &end_handlers[i]);
+        }
+        handle_ends(note_end);
+        return NULL;
+    }
+    for (size_t i = 0; i < END_SIGNALS; i++) {
+        sigaction(end_signals[i], &end_handlers[i], NULL);
+        if (end_came[i]) kill(getpid(), end_signals[i]);
+    }
+    return NULL;
+}
+
+/* From here to exec, one that comes ends the process itself: its handlers would be forgotten. Whether one has come before. */
+static bool told_to_end(void) {
+    if (!ends_held) return false;
+    handle_ends(SIG_DFL);
+    for (size_t i = 0; i < END_SIGNALS; i++) {
+        if (end_came[i]) return true;
+    }
+    return false;
+}
+
+/*
  * execve(path, arguments, environment, ignored): with `ignored`, the new program starts with that signal ignored and not
  * blocked. A handler cannot survive exec, and a program that never unblocks the signal would never see it again.
  */
@@ -330,8 +382,13 @@ static napi_value posix_execve(napi_env env, napi_callback_info info) {
             sigaddset(&set, ignored);
             sigprocmask(SIG_UNBLOCK, &set, &mask);
         }
-        execve(path[0], arguments, environment);
-        error = errno;
+        if (told_to_end()) {
+            error = EINTR;
+        } else {
+            execve(path[0], arguments, environment);
+            error = errno;
+        }
+        if (ends_held) handle_ends(note_end);
         if (ignored != 0) {
             sigaction(ignored, &handler, NULL);
             sigprocmask(SIG_SETMASK, &mask, NULL);
@@ -806,6 +863,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("fileType", posix_file_type),
         FUNCTION("execve", posix_execve),
         FUNCTION("exit", posix_exit),
+        FUNCTION("holdEnds", posix_hold_ends),
         FUNCTION("blockSignal", posix_block_signal),
         FUNCTION("isTerminal", posix_is_terminal),
         FUNCTION("setProcessName", posix_set_process_name),

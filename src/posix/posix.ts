@@ -55,10 +55,15 @@ interface Addon {
   makeDirectory(path: ByteString): number;
   /** The file type bits (S_IFMT) of what `path` names. */
   fileType(path: ByteString): number;
-  /** Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure. */
+  /**
+   * Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure:
+   * -EINTR when SIGTERM, SIGINT or SIGQUIT has come since {@link Addon.holdEnds}.
+   */
   execve(path: [string], args: readonly string[], environment: readonly string[], ignored: number): number;
   /** Ends this process at once, as _exit: nothing that is still to be written or to be taken down is waited for. */
   exit(status: number): never;
+  /** From `true` on SIGTERM, SIGINT and SIGQUIT are noted only; with `false` those that came are delivered. */
+  holdEnds(hold: boolean): void;
   /** Blocks or unblocks a signal in this thread; the mask survives exec. */
   blockSignal(signal: number, block: boolean): number;
   /** Whether it is a terminal. Node.js has that too, behind a dozen modules that a start has no time for. */

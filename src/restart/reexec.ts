@@ -5,13 +5,15 @@
  *     1  the state is written to a file and the successor proves that it can read it; service goes on meanwhile
  *     2  nobody is accepted any more. Between two rounds of the poller no request is in progress: what is left are
  *        messages half received and replies half sent, which travel in the document. A C daemon would lose those,
- *        so for that one they are awaited, up to a second.
- *     3  SIGUSR1 is blocked (the mask survives exec, and the successor unblocks it when it listens for it), the state is
- *        written if it changed, close-on-exec is cleared on what the document names, and the program is executed
+ *        so for that one they are awaited, up to a second, and so is the end of owners that are being killed.
+ *     3  SIGUSR1 is blocked (the mask survives exec, and the successor unblocks it when it listens for it), the signals that
+ *        end the daemon are kept in mind, the state is written if it changed, close-on-exec is cleared on what the document
+ *        names, and the program is executed, unless the daemon was told to end meanwhile
  *
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
 import { renameSync } from 'node:fs';
+import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
@@ -21,7 +23,7 @@ import type { Connection } from '../rpc/connection.ts';
 import { poller } from '../rpc/poller.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
-import { blockSignal, SIGUSR1 } from './signals.ts';
+import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { formatPieces, type OwnState } from './document.ts';
 import { inSlices } from './slices.ts';
 import {
@@ -34,6 +36,8 @@ import {
 import { documentForC, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
+
+const { EINTR } = constants.errno;
 
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
 const SETTLE_MS = 1000;
@@ -109,13 +113,15 @@ export class Reexec {
       // Most of it now, while clients are served; what comes after this is closed on exec until its turn.
       const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
       await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
+      // A C daemon would not go on with it.
+      if (successor.kind === 'c') await daemon.ownerEnds.settled();
       if (isEnding()) return;
       daemon.suspend();
       try {
         if (successor.kind === 'c') await this.settle(successor);
-        if (isEnding() || !(await this.lastRequest(successor))) return;
-        this.handOver(successor, candidate, document, clients);
+        if (!isEnding() && (await this.lastRequest(successor))) this.handOver(successor, candidate, document, clients);
       } finally {
+        releaseSignals();
         if (!isEnding()) {
           daemon.resume();
           await setCloseOnExecInSlices(STANDARD_STREAMS, true);
@@ -140,27 +146,23 @@ export class Reexec {
 
   /**
    * What was proven may not be what lies at the path since a request that came meanwhile: that one must not be lost with this
-   * program. From here on SIGUSR1 is blocked and waits for the successor; one that libuv has caught already is heard within two
-   * turns of its loop, and is sent again. A C daemon would not see it: it is proven anew.
+   * program. From here on signals are held; one that libuv has caught already is heard within two turns of its loop, and a SIGUSR1
+   * is sent again, for the successor. A C daemon would not see it: it is proven anew, as it is when an owner has to be killed.
    * @returns whether to go on
    */
   private async lastRequest(successor: Successor): Promise<boolean> {
-    blockSignal(true);
+    holdSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
-    if (!this.options.isEnding()) {
-      if (!this.again) return true;
-      if (successor.kind === 'own') {
-        this.again = false;
-        process.kill(process.pid, SIGUSR1);
-        return true;
-      }
-    }
-    blockSignal(false);
-    return false;
+    if (this.options.isEnding()) return false;
+    if (successor.kind === 'own') {
+      if (this.again) process.kill(process.pid, SIGUSR1);
+      this.again = false;
+    } else if (this.options.daemon.ownerEnds.beingKilled > 0) this.again = true;
+    return !this.again;
   }
 
   /**
-   * Returns only by throwing.
+   * Returns only when the daemon was told to end meanwhile.
    *
    * @param cleared clients whose sockets outlive exec already
    */
@@ -188,7 +190,6 @@ export class Reexec {
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)];
-    blockSignal(true);
     try {
       setCloseOnExec(descriptors, false);
       if (successor.kind === 'c') setCloseOnExec([poller.descriptor], true);
@@ -201,10 +202,9 @@ export class Reexec {
       const variables: NodeJS.ProcessEnv = { ...process.env, ...this.options.environment() };
       const environment = Object.entries(variables).map(([name, value]) => `${name}=${value ?? ''}`);
       const status = posix.execve([file], words, environment, ignored);
-      throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
+      if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
-      blockSignal(false);
       removeStateFile(stateFile);
     }
   }
