@@ -52,25 +52,33 @@ function word(index: number): number {
   return records[index] ?? 0;
 }
 
-function handleRound(count: number): void {
-  for (let i = 0, at = 0; i < count; i++, at += PollRecord.WORDS) {
-    const fd = word(at + 1);
-    switch (word(at)) {
-      case PollRecord.READ:
-        // Absent when a handler closed it earlier in this round.
-        connectionAt(fd)?.onRead(input, word(at + 3), word(at + 2), word(at + 4) !== 0);
-        break;
-      case PollRecord.WRITABLE:
-        connectionAt(fd)?.onWritable();
-        break;
-      case PollRecord.ACCEPT:
-        acceptors
-          .find((entry) => entry.fd === fd)
-          ?.acceptor.onAccept(word(at + 2), word(at + 3), word(at + 4) >>> 0, word(at + 5) >>> 0);
-        break;
-      default:
-        break;
-    }
+function handle(at: number): void {
+  const fd = word(at + 1);
+  switch (word(at)) {
+    case PollRecord.READ:
+      // Absent when a handler closed it earlier in this round.
+      connectionAt(fd)?.onRead(input, word(at + 3), word(at + 2), word(at + 4) !== 0);
+      break;
+    case PollRecord.WRITABLE:
+      connectionAt(fd)?.onWritable();
+      break;
+    case PollRecord.ACCEPT:
+      acceptors
+        .find((entry) => entry.fd === fd)
+        ?.acceptor.onAccept(word(at + 2), word(at + 3), word(at + 4) >>> 0, word(at + 5) >>> 0);
+      break;
+    default:
+      break;
+  }
+}
+
+function handleRound(first: number, count: number): void {
+  let i = first;
+  try {
+    for (; i < count; i++) handle(i * PollRecord.WORDS);
+  } finally {
+    // A defect in one handler: the others' bytes have been received already, and would be lost.
+    if (i < count) handleRound(i + 1, count);
   }
 }
 
@@ -78,7 +86,7 @@ function onRound(count: number): void {
   events += count;
   deadline = performance.now() + TURN_MS;
   try {
-    handleRound(count);
+    handleRound(0, count);
   } finally {
     deadline = Infinity;
     outbox.send();

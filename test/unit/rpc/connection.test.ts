@@ -382,4 +382,27 @@ describe('a connection', () => {
     await until('the third is served', () => other.served.length === 3);
     other.dispose();
   });
+
+  it('loses nothing that came together with what broke a handler', async () => {
+    const other = new Link();
+    other.connection.start();
+    const defects: unknown[] = [];
+    const others = process.rawListeners('uncaughtException') as ((error: Error) => void)[];
+    process.removeAllListeners('uncaughtException');
+    process.on('uncaughtException', (error) => defects.push(error.message));
+    try {
+      const breaks = (): never => {
+        throw new Error('a defect');
+      };
+      // Both have received before either is served, in whatever order.
+      for (const one of [link, other]) one.answer = breaks;
+      for (const one of [link, other]) one.send(message(1));
+      await until('both are served', () => link.served.length === 1 && other.served.length === 1);
+      assert.deepEqual(defects, ['a defect']);
+    } finally {
+      process.removeAllListeners('uncaughtException');
+      for (const listener of others) process.on('uncaughtException', listener);
+      other.dispose();
+    }
+  });
 });
