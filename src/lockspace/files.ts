@@ -30,7 +30,9 @@ export class HeldFile {
   readonly fd: number;
   readonly device: number;
   readonly inode: InodeNumber;
-  readonly shared: boolean;
+  shared: boolean;
+  /** False when its lock had been lost by the time it was taken over from before a restart. */
+  locked = true;
   /** Resources that hold it. */
   uses = 1;
   /** More descriptors of the same inode, which must stay open as long as this one. */
@@ -160,8 +162,9 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   held.get(file.device)?.delete(file.inode);
   for (const spare of file.spares) posix.close(spare);
   spareCount -= file.spares.length;
-  // A file created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
-  if (unlink && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
+  // A file whose lock was lost is somebody else's by now.
+  // One created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
+  if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
     const status = posix.unlinkClose(directory, name, file.fd);
     if (status < 0 && status !== -ENOENT) {
       log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
@@ -171,22 +174,25 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
 
 /**
  * Takes over a file that is open and locked already, from before a restart, and asks for its lock again: held still, that
- * changes nothing; lost, it takes it back. `locked` is false when somebody else has it by now, or the kernel refuses.
+ * changes nothing; lost, it takes it back. It is not `locked` when somebody else has it by now, or the kernel refuses.
  * Null when the descriptor is not open, or not of the file with that inode key.
+ *
+ * Of a file that has several names, what is held exclusively comes first. C grants an exclusive lock beside shared ones when
+ * the names differ, and to ask for the shared one would turn the exclusive one into it.
  */
-export function adoptFile(
-  fd: number,
-  shared: boolean,
-  key?: string,
-): { readonly file: HeldFile; readonly locked: boolean } | null {
+export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile | null {
   if (posix.fstatInode(fd) !== 0 || (key !== undefined && lookedKey() !== key)) return null;
   const known = lookedHeld();
+  const file = known ?? remember(fd, shared);
   if (known !== undefined) {
     keepSpare(known, fd);
     known.uses++;
-    return { file: known, locked: true };
+    // A lock that was lost as an exclusive one may be there still as the shared one that this name needs.
+    if (known.locked || !shared) return known;
+    known.shared = true;
   }
-  return { file: remember(fd, shared), locked: posix.lockNamed(fd, shared, null) === 0 };
+  file.locked = posix.lockNamed(fd, shared, null) === 0;
+  return file;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */

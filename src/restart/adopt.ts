@@ -40,12 +40,22 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
   }
 
   const mayHaveLost = execLosesLocks() ? locksOfThisProcess() : null;
-  let isDefault = true;
-  for (const { directory, resources } of document.lockspaces) {
-    const lockspace = isDefault ? daemon.lockspaces.default : daemon.lockspaces.restore(directory);
-    isDefault = false;
-    for (const state of resources) adoptResource(daemon, lockspace, state, owners, mayHaveLost);
+  const lockspaces = Array.from(document.lockspaces, ({ directory, resources }, index) => ({
+    lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
+    resources: [...resources],
+  }));
+  const lost = new Set<number>();
+  // What is held exclusively comes first: see adoptFile.
+  for (const shared of [false, true]) {
+    for (const { lockspace, resources } of lockspaces) {
+      for (const state of resources) {
+        if (isShared(state) !== shared || adoptResource(daemon, lockspace, state, owners, mayHaveLost)) continue;
+        for (const pid of state.owners) lost.add(pid);
+      }
+    }
   }
+  // Not before all is adopted: what came after would stay held for an owner that is gone.
+  for (const pid of lost) daemon.ownerEnds.end(pid);
 }
 
 function adoptServer(
@@ -143,21 +153,24 @@ class Owners {
   }
 }
 
+function isShared({ flags }: ResourceState): boolean {
+  return (flags & AcquireFlag.SHARED) !== 0;
+}
+
+/** Returns whether its lock is held, or lost and its owners are to be ended. */
 function adoptResource(
   daemon: Daemon,
   lockspace: Lockspace,
   state: ResourceState,
   owners: Owners,
   present: ReadonlySet<string> | null,
-): void {
+): boolean {
   const { name, path, fd, flags } = state;
-  const adopted = adoptFile(fd, (flags & AcquireFlag.SHARED) !== 0, state['x-inode']);
-  if (adopted === null) {
+  const file = adoptFile(fd, isShared(state), state['x-inode']);
+  if (file === null) {
     log.error(`Descriptor ${fd} is not the file of resource '${name}', whose lock is lost: its owners are ended`);
-    for (const pid of new Set(state.owners)) daemon.ownerEnds.kill(pid);
-    return;
+    return false;
   }
-  const { file, locked } = adopted;
   for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);
   const resource = daemon.lockspaces.restoreResource(lockspace, name, path, flags, file);
   state.owners.forEach((pid, index) => {
@@ -173,11 +186,12 @@ function adoptResource(
           },
     );
   });
-  if (!locked) {
+  if (!file.locked) {
     log.error(`The lock of resource '${name}' was lost and is taken by somebody else: its owners are ended`);
-    for (const pid of new Set(state.owners)) daemon.ownerEnds.end(pid);
-  } else if (present !== null && !present.has(file.key))
+  } else if (present !== null && !present.has(file.key)) {
     log.warn(`The lock of resource '${name}' was lost in the restart and has been taken again`);
+  }
+  return file.locked;
 }
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */

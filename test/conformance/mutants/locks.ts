@@ -42,7 +42,7 @@ export const lockMutants: readonly Mutant[] = [
     'file.uses--;\n  if (file.uses > 0 || !unlink) return;',
     ['lockspace/acquire-release-a-file'],
   ),
-  mutant('an autocreated file is left behind', files, 'if (unlink && (!file.shared', 'if (!unlink && (!file.shared', [
+  mutant('an autocreated file is left behind', files, 'if (unlink && file.locked', 'if (!unlink && file.locked', [
     'lockspace/acquire-autocreate-release-nothing',
   ]),
   mutant(

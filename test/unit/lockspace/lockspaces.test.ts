@@ -353,11 +353,11 @@ describe('lockspaces', () => {
       const one = adoptFile(first, true);
       const two = adoptFile(second, true);
       assert.ok(one !== null && two !== null);
-      assert.equal(one.file, two.file);
+      assert.equal(one, two);
       assert.deepEqual([one.locked, two.locked], [true, true]);
-      releaseFile(one.file, '', file, false);
+      releaseFile(one, '', file, false);
       assert.equal(lockOf(file), 'READ');
-      releaseFile(two.file, '', file, false);
+      releaseFile(two, '', file, false);
       assert.equal(lockOf(file), undefined);
     });
 
@@ -367,7 +367,37 @@ describe('lockspaces', () => {
       const adopted = adoptFile(posix.openInode(file, 2), false);
       assert.ok(adopted !== null);
       assert.equal(adopted.locked, false);
-      releaseFile(adopted.file, '', file, false);
+      releaseFile(adopted, '', file, false);
+      await other.end();
+    });
+
+    it('is told lost to every name that shares it, and is not unlinked', async () => {
+      const file = touch('a');
+      const other = await OtherProcess.lock(file, 'WRITE');
+      const names = [posix.openInode(file, 2), posix.openInode(file, 2)].map((fd) => adoptFile(fd, true));
+      assert.deepEqual(
+        names.map((name) => name?.locked),
+        [false, false],
+      );
+      for (const name of names) if (name !== null) releaseFile(name, '', file, true);
+      assert.ok(existsSync(file));
+      const adopted = adoptFile(posix.openInode(file, 2), false);
+      assert.ok(adopted !== null);
+      releaseFile(adopted, '', file, true);
+      assert.ok(existsSync(file));
+      await other.end();
+    });
+
+    it('is kept by those who share it when only the exclusive lock of another name is lost', async () => {
+      const file = touch('a');
+      const other = await OtherProcess.lock(file, 'READ');
+      const [exclusive, shared] = [posix.openInode(file, 2), posix.openInode(file, 2)];
+      assert.equal(adoptFile(exclusive, false)?.locked, false);
+      const adopted = adoptFile(shared, true);
+      assert.ok(adopted?.locked === true);
+      assert.equal(lockOf(file), 'READ');
+      for (let use = 0; use < 2; use++) releaseFile(adopted, '', file, true);
+      assert.ok(existsSync(file));
       await other.end();
     });
   });
@@ -378,12 +408,12 @@ describe('lockspaces', () => {
       const adopted = adoptFile(posix.openInode(file, 2), true);
       assert.ok(adopted !== null);
       const before = openDescriptors();
-      const numbers = new Set(Array.from({ length: 10_000 }, (_, use) => descriptorOfUse(adopted.file, use)));
+      const numbers = new Set(Array.from({ length: 10_000 }, (_, use) => descriptorOfUse(adopted, use)));
       const taken = openDescriptors() - before;
       assert.ok(taken <= 4096, String(taken));
       assert.equal(numbers.size, taken + 1);
       assert.equal(lockOf(file), 'READ');
-      releaseFile(adopted.file, '', file, false);
+      releaseFile(adopted, '', file, false);
       assert.equal(openDescriptors(), before - 1);
       assert.equal(lockOf(file), undefined);
     });

@@ -48,9 +48,9 @@ describe('the descriptors that outlive exec', () => {
     for (const each of names) {
       const adopted = adoptFile(fd, true);
       assert.ok(adopted !== null);
-      const resource = daemon.lockspaces.restoreResource(daemon.lockspaces.default, each, file, SHARED, adopted.file);
+      const resource = daemon.lockspaces.restoreResource(daemon.lockspaces.default, each, file, SHARED, adopted);
       daemon.lockspaces.addHold(resource, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
-      keepSpare(adopted.file, spare);
+      keepSpare(adopted, spare);
     }
     return [fd, spare];
   }
