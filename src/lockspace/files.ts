@@ -160,8 +160,6 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   if (file.uses > 0) return;
   // The device's empty map stays: most often it is filled again at once, and there are few devices.
   held.get(file.device)?.delete(file.inode);
-  for (const spare of file.spares) posix.close(spare);
-  spareCount -= file.spares.length;
   // A file whose lock was lost is somebody else's by now.
   // One created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
   if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
@@ -170,6 +168,9 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
       log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
     }
   } else posix.close(file.fd);
+  // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
+  for (const spare of file.spares) posix.close(spare);
+  spareCount -= file.spares.length;
 }
 
 /**

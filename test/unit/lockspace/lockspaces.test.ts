@@ -419,6 +419,32 @@ describe('lockspaces', () => {
     });
   });
 
+  describe('a file with several descriptors', () => {
+    for (const [shared, lock] of [
+      [false, 'WRITE'],
+      [true, 'READ'],
+    ] as const) {
+      it(`that is to go stays locked for as long as it has its name: ${lock}`, () => {
+        const file = touch('a');
+        const fd = posix.openInode(file, 2);
+        const adopted = adoptFile(fd, shared);
+        assert.ok(adopted !== null);
+        adopted.addSpare(posix.duplicate(fd));
+        // Whoever unlinks or closes it looks up its descriptor first.
+        const seen: (string | undefined)[] = [];
+        const get = (): number => {
+          if (existsSync(file)) seen.push(lockOf(file));
+          return fd;
+        };
+        Object.defineProperty(adopted, 'fd', { get });
+        releaseFile(adopted, '', file, true);
+        assert.equal(seen[0], lock);
+        assert.ok(!seen.includes(undefined), seen.join());
+        assert.ok(!existsSync(file));
+      });
+    }
+  });
+
   describe('a descriptor that is not the file from before a restart', () => {
     it('is not taken over, nor is its file locked', () => {
       const file = touch('a');
