@@ -33,7 +33,10 @@ function ownerState({ owner, restricted }: LockClient): OwnerState {
   };
 }
 
-/** What was captured of clients whose state has not changed since: the second capture of a restart is waited for. */
+/**
+ * What was captured of clients whose state has not changed since: the second capture of a restart is waited for. Few subscribe
+ * to events, and those are described each time.
+ */
 const captured = new WeakMap<
   Connection,
   { readonly owner: unknown; readonly restricted: boolean; readonly state: ClientState }
@@ -43,7 +46,7 @@ function clientState(connection: Connection, client: LockClient | null): ClientS
   const { received, unsent } = connection.backlog;
   const { owner = null, restricted = false } = client ?? {};
   const before = captured.get(connection);
-  const idle = received.length + unsent.length === 0;
+  const idle = received.length + unsent.length === 0 && !connection.subscribed;
   if (idle && before?.owner === owner && before.restricted === restricted) return before.state;
   const state = describeClient(connection, client === null ? null : ownerState(client));
   if (idle) captured.set(connection, { owner, restricted, state });

@@ -7,13 +7,13 @@ import { logging } from '../../../src/daemon/log/log.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
-import { descriptorsOf } from '../../../src/restart/capture.ts';
+import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
 const own = { restarts: 0, started: 0, pidFile: 2020, epoll: 2021 };
 
-describe('the descriptors that outlive exec', () => {
+describe('the capture of the state', () => {
   let directory: ReturnType<typeof temporaryDirectory>;
   let daemon: Daemon;
 
@@ -57,7 +57,17 @@ describe('the descriptors that outlive exec', () => {
 
   const sorted = (descriptors: Iterable<number>): number[] => [...descriptors].sort((a, b) => a - b);
 
-  it('are those of listeners, clients, files with their spares, pid file and epoll, each once', () => {
+  it('tells of subscriptions as they are, however often it is asked', () => {
+    const { connection } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
+    const captured = (): (boolean | undefined)[] =>
+      [...(captureState(daemon, own).adminServer?.clients ?? [])].map((client) => client['x-subscribed']);
+    for (const subscribed of [false, true, false]) {
+      connection.subscribed = subscribed;
+      for (let i = 0; i < 2; i++) assert.deepEqual(captured(), [subscribed ? true : undefined]);
+    }
+  });
+
+  it('names the descriptors that outlive exec: those of listeners, clients, files with their spares, pid file and epoll, each once', () => {
     const peer = { pid: 1, uid: 0, gid: 0 };
     daemon.lockServer.adopt(2013, 1, peer, 0);
     daemon.adminServer.adopt(2014, 1, peer, 0);
@@ -66,14 +76,14 @@ describe('the descriptors that outlive exec', () => {
     assert.deepEqual(sorted(descriptorsOf(daemon, own)), sorted(wanted));
   });
 
-  it('are none of clients that are left out', () => {
+  it('names the descriptors that outlive exec: none of clients that are left out', () => {
     const peer = { pid: 1, uid: 0, gid: 0 };
     const { connection } = daemon.lockServer.adopt(2013, 1, peer, 0);
     daemon.lockServer.adopt(2015, 2, peer, 0);
     assert.deepEqual(sorted(descriptorsOf(daemon, own, new Set([connection]))), [2003, 2004, 2015, 2020, 2021]);
   });
 
-  it('are without a pid file and an epoll where there is none', () => {
+  it('names the descriptors that outlive exec: without a pid file and an epoll where there is none', () => {
     assert.deepEqual(sorted(descriptorsOf(daemon, { restarts: 0, started: 0 })), [2003, 2004]);
   });
 });
