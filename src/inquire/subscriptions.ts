@@ -20,13 +20,14 @@ const SUBSCRIBERS_MAX = 64;
 /** What sends events: a connection, or a test's stand-in for one. */
 export interface Subscriber {
   subscribed: boolean;
+  /** Changes that it could not be told of yet. */
+  missed: number;
   readonly isOpen: boolean;
   sendEvent(bytes: Buffer): boolean;
 }
 
 export class Subscriptions<S extends Subscriber = Connection> {
-  /** And how many changes each has missed. */
-  private readonly subscribers = new Map<S, number>();
+  private readonly subscribers = new Set<S>();
   private gathered: Change[] = [];
   private bytes = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -48,7 +49,8 @@ export class Subscriptions<S extends Subscriber = Connection> {
     // It is told of nothing that came before.
     this.flush();
     subscriber.subscribed = true;
-    this.subscribers.set(subscriber, 0);
+    subscriber.missed = 0;
+    this.subscribers.add(subscriber);
   }
 
   remove(subscriber: S): void {
@@ -56,9 +58,9 @@ export class Subscriptions<S extends Subscriber = Connection> {
     this.subscribers.delete(subscriber);
   }
 
-  /** Takes up those who had subscribed before a restart, and tells them of it. */
+  /** Takes up those who had subscribed before a restart, with what they had missed by then, and tells them of it. */
   resume(subscribers: Iterable<S>, now: number): void {
-    for (const subscriber of subscribers) this.subscribers.set(subscriber, 0);
+    for (const subscriber of subscribers) this.subscribers.add(subscriber);
     if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: now }, 0);
   }
 
@@ -86,20 +88,20 @@ export class Subscriptions<S extends Subscriber = Connection> {
     this.bytes = 0;
     let message: Buffer | undefined;
     let waiting = false;
-    for (const [subscriber, missed] of this.subscribers) {
+    for (const subscriber of this.subscribers) {
       if (!subscriber.isOpen) {
         this.subscribers.delete(subscriber);
         continue;
       }
-      if (missed > 0) {
-        const told: Change = { type: ChangeType.MISSED, value: missed + changes.length };
-        const sent = subscriber.sendEvent(encode([told]));
-        this.subscribers.set(subscriber, sent ? 0 : missed + changes.length);
-        waiting ||= !sent;
+      if (subscriber.missed > 0) {
+        subscriber.missed += changes.length;
+        const told: Change = { type: ChangeType.MISSED, value: subscriber.missed };
+        if (subscriber.sendEvent(encode([told]))) subscriber.missed = 0;
+        else waiting = true;
       } else if (changes.length > 0) {
         message ??= encode(changes);
         if (!subscriber.sendEvent(message)) {
-          this.subscribers.set(subscriber, changes.length);
+          subscriber.missed = changes.length;
           waiting = true;
         }
       }

@@ -89,6 +89,7 @@ function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Serv
   const [pid = 0, uid = -1, gid = -1] = inspected;
   const adopted = server.adopt(fd, client.id, { pid, uid: uid >>> 0, gid: gid >>> 0 }, client.conn_time);
   adopted.connection.subscribed = client['x-subscribed'] ?? false;
+  adopted.connection.missed = client['x-missed'] ?? 0;
   if (client['x-received'] !== undefined) {
     adopted.connection.restore({
       received: Buffer.from(client['x-received'], 'base64'),

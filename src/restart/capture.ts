@@ -72,7 +72,7 @@ function describeClient(connection: Connection, privateData: OwnerState | null):
           'x-skip': skip,
           'x-unsent': unsent.toString('base64'),
         }),
-    ...(connection.subscribed ? { 'x-subscribed': true } : {}),
+    ...(connection.subscribed ? { 'x-subscribed': true, 'x-missed': connection.missed } : {}),
   };
 }
 

@@ -45,6 +45,8 @@ export interface ClientState {
   readonly 'x-unsent'?: string;
   /** It gets the inquire program's events. */
   readonly 'x-subscribed'?: boolean;
+  /** How many of those it could not be told of. */
+  readonly 'x-missed'?: number;
 }
 
 export interface ServiceState {

@@ -138,6 +138,7 @@ function clientReader(isAdmin: boolean, nextId: () => number): (value: unknown) 
       ...client,
       ...(received ? backlog(from) : {}),
       ...(from['x-subscribed'] === undefined ? {} : { 'x-subscribed': field(from, 'x-subscribed', boolean) }),
+      ...(from['x-missed'] === undefined ? {} : { 'x-missed': field(from, 'x-missed', whole) }),
     };
   };
 }

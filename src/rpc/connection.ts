@@ -58,8 +58,10 @@ export class Connection implements Pollable, Sender {
   isOpen = true;
   /** Whether a call was decoded: from then on the admin program tells who the peer is, as C does. */
   isIdentified = false;
-  /** Whether it gets events of changes: see inquire/subscriptions.ts. Kept across a restart. */
+  /** Whether it gets events of changes: see inquire/subscriptions.ts. Kept across a restart, as the next. */
   subscribed = false;
+  /** How many events it has missed. */
+  missed = 0;
   private readonly host: ConnectionHost;
   /** Received bytes that are not served yet: its first `heldLength` bytes. */
   private held: Buffer = NO_BYTES;

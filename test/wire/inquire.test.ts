@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { linkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { XdrReader } from '../../xdr/codec.ts';
 import { Client } from '../../src/client/client.ts';
 import { RemoteFailure } from '../../src/client/errors.ts';
 import {
@@ -267,6 +268,31 @@ describe('the inquire program', function () {
       }
     }
     assert.ok(missed > 0 && missed < 12_000);
+    slow.close();
+  });
+
+  it('tells it so also when the daemon executes itself meanwhile', async () => {
+    const slow = await daemon.connectAdmin();
+    await slow.must({ program: 0x696e7175, procedure: 7, payload: u32(0) });
+    slow.socket.pause();
+    writeFileSync(at('busier'), '');
+    for (let round = 0; round < 6000; round++) {
+      await holder.must(lock.acquire('', at('busier')));
+      await holder.must(lock.release('', at('busier')));
+    }
+    await reexecute(daemon);
+    slow.socket.resume();
+    let told = 0;
+    let missed = 0;
+    while (missed === 0) {
+      const event = await slow.receive();
+      assert.ok(event !== undefined);
+      for (const change of changesEvent.payload.read(new XdrReader(event.payload)).changes) {
+        if (change.type === ChangeType.MISSED) missed += change.value;
+        else told++;
+      }
+    }
+    assert.ok(told + missed >= 12_000, `${told} told and ${missed} missed`);
     slow.close();
   });
 });

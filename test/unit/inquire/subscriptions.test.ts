@@ -6,6 +6,7 @@ import { type Change, changesEvent, CHANGES_MAX, ChangeType } from '../../../xdr
 
 class Listener implements Subscriber {
   subscribed = false;
+  missed = 0;
   isOpen = true;
   takes = true;
   readonly received: Change[] = [];
@@ -73,6 +74,20 @@ describe('subscriptions', () => {
     subscriptions.flush();
     assert.deepEqual(old.received, [{ type: ChangeType.RESUMED, value: 5 }]);
     assert.deepEqual(fresh.received, []);
+  });
+
+  it('go on counting after a restart for who had missed some before it', () => {
+    const [before, after] = [new Subscriptions<Listener>(), new Subscriptions<Listener>()];
+    const slow = new Listener();
+    before.add(slow);
+    slow.takes = false;
+    before.publish(() => connected(1), 1);
+    before.flush();
+    slow.takes = true;
+    after.resume([slow], 5);
+    after.publish(() => connected(2), 1);
+    after.flush();
+    assert.deepEqual(slow.received, [{ type: ChangeType.MISSED, value: 3 }]);
   });
 
   it('forget who is gone, and take no more than 64', () => {

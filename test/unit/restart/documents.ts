@@ -50,7 +50,9 @@ function client(isAdmin: boolean): fc.Arbitrary<ClientState> {
     privateData: isAdmin ? fc.constant(null) : owner,
   });
   const backlog = exact({ 'x-received': base64, 'x-skip': u32, 'x-unsent': base64 });
-  return fc.tuple(plain, fc.option(backlog)).map(([one, more]) => ({ ...one, ...(more ?? {}) }));
+  const subscription = exact({ 'x-subscribed': fc.boolean(), 'x-missed': whole });
+  const parts = fc.tuple(plain, fc.option(backlog), fc.option(subscription));
+  return parts.map(([one, more, events]) => ({ ...one, ...(more ?? {}), ...(events ?? {}) }));
 }
 
 function server(isAdmin: boolean): fc.Arbitrary<ServerState> {
