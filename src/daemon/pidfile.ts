@@ -1,6 +1,6 @@
 /** The pid file: opened, locked, written, held open for life, removed at the end. */
 
-import { closeSync, fstatSync, ftruncateSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import os from 'node:os';
 import { EXIT, StartupError } from './exit.ts';
 
@@ -63,6 +63,16 @@ export class PidFile {
       // Its directory may be gone, or not ours any more.
     }
     closeSync(this.fd);
+  }
+}
+
+/** Whether what is open is a pid file, named or not, that a process with this pid wrote. */
+export function isPidFileOf(fd: number, pid: number): boolean {
+  try {
+    const text = Buffer.alloc(32);
+    return text.toString('latin1', 0, readSync(fd, text, 0, text.length, 0)) === String(pid);
+  } catch {
+    return false;
   }
 }
 

@@ -1,6 +1,6 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { LogSettings } from '../admin/log-settings.ts';
-import { protectFile } from '../lockspace/files.ts';
+import { closeUnlessHeld, protectFile } from '../lockspace/files.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
@@ -21,7 +21,7 @@ import { logger, logging } from './log/log.ts';
 import type { LogState } from './log/logging.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from './paths.ts';
-import { PidFile, type PidFileHost } from './pidfile.ts';
+import { isPidFileOf, PidFile, type PidFileHost } from './pidfile.ts';
 import { reload } from './reload.ts';
 import { listenAt, SocketError } from './sockets.ts';
 import { returnSpareMemory } from './spare-memory.ts';
@@ -105,6 +105,7 @@ export function serve(input: ServeInput): void {
     pidFile?.remove();
     throw error;
   }
+  if (left?.pidFile !== undefined && left.pidFile !== pidFile?.fd) closeOldPidFile(left.pidFile);
   if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
   for (const killing of left?.killing ?? []) daemon.ownerEnds.goOnKilling(killing);
   if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
@@ -213,6 +214,11 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
     log.error(error.message);
     return null;
   }
+}
+
+/** Of one that lost its name. Not before it is known what is held, for the close of a held file would drop its lock. */
+function closeOldPidFile(fd: number): void {
+  if (isPidFileOf(fd, process.pid)) closeUnlessHeld(fd);
 }
 
 /** Gives a fresh daemon its sockets: those that systemd passed, else its own. @throws StartupError */

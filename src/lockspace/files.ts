@@ -205,11 +205,7 @@ export function createFile(path: ByteString): number {
   if (isHeld(path)) return 0;
   // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
   const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK);
-  if (fd < 0) return fd;
-  const known = lookedHeld();
-  if (known === undefined) return posix.close(fd);
-  known.addSpare(fd);
-  return 0;
+  return fd < 0 ? fd : closeUnlessHeld(fd);
 }
 
 /**
@@ -232,6 +228,14 @@ export function descriptorOfUse(file: HeldFile, use: number): number {
 export function keepSpare(file: HeldFile, fd: number): void {
   const isNew = fd !== file.fd && !file.spares.includes(fd);
   if (isNew && posix.fstatInode(fd) === 0 && lookedKey() === file.key) file.addSpare(fd);
+}
+
+/** Closes a descriptor, or keeps it when its file is held: the close would drop the lock. Returns 0 or -errno. */
+export function closeUnlessHeld(fd: number): number {
+  const known = posix.fstatInode(fd) === 0 ? lookedHeld() : undefined;
+  if (known === undefined) return posix.close(fd);
+  keepSpare(known, fd);
+  return 0;
 }
 
 /**

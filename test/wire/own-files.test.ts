@@ -1,5 +1,6 @@
 /** Files of the daemon's own, named as resources. */
 import assert from 'node:assert/strict';
+import { readdirSync, readlinkSync, unlinkSync } from 'node:fs';
 import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
@@ -29,5 +30,18 @@ describe("the daemon's pid file as a resource", () => {
       peer.close();
       await reexecute(daemon);
     }
+  });
+
+  it('is made anew at a re-execution when it was removed, and the removed one is not kept open', async () => {
+    const descriptors = `/proc/${daemon.pid}/fd`;
+    const removed = (): string[] =>
+      readdirSync(descriptors)
+        .map((fd) => readlinkSync(`${descriptors}/${fd}`))
+        .filter((file) => file.includes(`${PID_FILE} (deleted)`));
+    unlinkSync(daemon.lab.outside(PID_FILE));
+    assert.equal(removed().length, 1);
+    await reexecute(daemon);
+    assert.deepEqual(removed(), []);
+    assert.equal(lockOn(daemon.pid, daemon.lab.outside(PID_FILE)), 'WRITE 0 0');
   });
 });

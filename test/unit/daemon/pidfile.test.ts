@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import {
+  closeSync,
   existsSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -11,7 +13,7 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { PidFile } from '../../../src/daemon/pidfile.ts';
+import { isPidFileOf, PidFile } from '../../../src/daemon/pidfile.ts';
 import type { PidFileHost } from '../../../src/daemon/pidfile.ts';
 import { strerror } from '../../../src/posix/posix.ts';
 
@@ -104,6 +106,19 @@ describe('pid file', () => {
     writeFileSync(path, 'theirs');
     file?.remove();
     assert.equal(readFileSync(path, 'latin1'), 'theirs');
+  });
+
+  it('is known by its descriptor, whether it has its name or not', () => {
+    const file = PidFile.acquire(path, host());
+    assert(file !== null);
+    unlinkSync(path);
+    assert.deepEqual([isPidFileOf(file.fd, 4242), isPidFileOf(file.fd, 424)], [true, false]);
+    file.remove();
+    assert.equal(isPidFileOf(file.fd, 4242), false);
+    writeFileSync(path, '42420');
+    const other = openSync(path, 'r');
+    assert.equal(isPidFileOf(other, 4242), false);
+    closeSync(other);
   });
 
   it('is taken over by its descriptor, or acquired when that is something else', () => {

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { adoptFile, descriptorOfUse, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
+import { adoptFile, closeUnlessHeld, descriptorOfUse, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -443,6 +443,21 @@ describe('lockspaces', () => {
         assert.ok(!existsSync(file));
       });
     }
+  });
+
+  describe('a descriptor that is not needed any more', () => {
+    it('is closed, but not that of a held file', () => {
+      touch('a');
+      const before = openDescriptors();
+      assert.equal(closeUnlessHeld(posix.openInode(at('a'), 0)), 0);
+      assert.equal(openDescriptors(), before);
+      const fd = posix.openInode(at('a'), 0);
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(closeUnlessHeld(fd), 0);
+      assert.equal(lockOf(at('a')), 'WRITE');
+      assert.equal(release('a'), 'done');
+      assert.equal(openDescriptors(), before);
+    });
   });
 
   describe('a descriptor that is not the file from before a restart', () => {
