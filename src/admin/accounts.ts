@@ -1,6 +1,7 @@
 /** Names of users and groups by their numbers, as getpwuid and getgrgid find them. */
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
+import { isHeld } from '../lockspace/files.ts';
 
 /** How long `getent` may take, in milliseconds: directory services that hang must not hang the daemon for long. */
 const GETENT_TIMEOUT = 1000;
@@ -45,6 +46,8 @@ export function findEntry(lines: ByteString, id: number): ByteString | undefined
 }
 
 function read(file: string): ByteString {
+  // Closed again, one that is held as a resource would lose its lock. getent, another process, may read it.
+  if (isHeld(file)) return '';
   try {
     return readFileSync(file, 'latin1');
   } catch {

@@ -1,5 +1,6 @@
 /** SIGHUP: the configuration's log settings and limits are taken up again. (It kills the C daemon.) */
 
+import { isHeld } from '../lockspace/files.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Daemon } from './daemon.ts';
@@ -19,6 +20,11 @@ export interface ReloadInput {
 
 /** Takes up the configuration, or leaves everything as it is and says why in the log. */
 export function reload({ daemon, configFile, required, setUpLog }: ReloadInput): void {
+  // Read and closed again, it would lose its lock.
+  if (isHeld(configFile)) {
+    log.error(`Configuration is not taken up: ${configFile} is a held resource`);
+    return;
+  }
   const before = logging.state;
   let config: DaemonConfig;
   try {

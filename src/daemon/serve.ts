@@ -81,6 +81,7 @@ export function serve(input: ServeInput): void {
 
   const pidFile = takePidFile(paths.pidFile, predecessor);
   if (pidFile !== null) protectFile(pidFile.fd);
+  logging.closeFilesBy(closeUnlessHeld);
   const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
   const logSettings = new LogSettings(logging);
   if (left?.log !== undefined) restoreLog(logSettings, left.log);

@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
 import type { Inquiry } from './inquiry.ts';
+import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
 
 /** A C daemon reads no larger state document; what a lock and a client take in ours, about. */
@@ -17,8 +18,11 @@ let implementation: string | undefined;
 function implementationName(): string {
   if (implementation !== undefined) return implementation;
   let version = '';
+  const file = `${installRoot}/package.json`;
   try {
-    const { version: found } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: unknown };
+    // Closed again, one that is held as a resource would lose its lock.
+    if (isHeld(file)) return 'virtlockd-node';
+    const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { version?: unknown };
     if (typeof found === 'string') version = ` ${found}`;
   } catch {
     // A tree that was packaged without it.

@@ -1,7 +1,7 @@
 /** The file that carries the state document across exec. */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { logger } from '../daemon/log/log.ts';
-import { isHeld } from '../lockspace/files.ts';
+import { closeUnlessHeld, isHeld } from '../lockspace/files.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -46,7 +46,8 @@ function* write(path: string, pieces: Iterable<Buffer>): Generator<undefined> {
     removeStateFile(path);
     throw new StateFileError(`cannot write ${path}: ${(error as Error).message}`);
   } finally {
-    closeSync(fd);
+    // In slices it takes long enough for somebody to acquire it.
+    closeUnlessHeld(fd);
   }
 }
 

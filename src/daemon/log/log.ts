@@ -27,6 +27,7 @@ export const logging = new Logging({
     journalSocket: '/run/systemd/journal/socket',
     syslogSocket: '/dev/log',
     sendDatagram: (path, data) => posix.sendDatagram(path, data),
+    closeFile: (fd) => posix.close(fd),
     strerror,
   },
   hostname: os.hostname(),

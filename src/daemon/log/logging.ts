@@ -64,6 +64,11 @@ export class Logging {
     this.currentOutputs = [openOutput({ level: Level.DEBUG, destination: 'stderr', name: '' }, options.host)];
   }
 
+  /** Has the files of outputs closed in another way. */
+  closeFilesBy(closeFile: (fd: number) => void): void {
+    this.options.host.closeFile = closeFile;
+  }
+
   /** Moves the sockets of journald and syslog, for outputs opened from now on. */
   useSockets({ journal, syslog }: { journal: string; syslog: string }): void {
     this.options.host.journalSocket = journal;

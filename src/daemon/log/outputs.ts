@@ -1,6 +1,6 @@
 /** Opened outputs. Writing never throws and never waits: what cannot be written is lost, as in C. */
 
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import os from 'node:os';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
@@ -19,6 +19,8 @@ export interface OutputHost {
   journalSocket: string;
   syslogSocket: string;
   sendDatagram: SendDatagram;
+  /** The daemon's keeps those that are held as resources. */
+  closeFile: (fd: number) => void;
   strerror(errno: number): string;
 }
 
@@ -45,7 +47,7 @@ export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
         opened: false,
         write: lineWriter(fd, host.pid),
         close: () => {
-          closeSync(fd);
+          host.closeFile(fd);
         },
       };
     }

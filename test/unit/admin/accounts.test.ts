@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import os from 'node:os';
+import { adoptFile, releaseFile } from '../../../src/lockspace/files.ts';
+import { posix } from '../../../src/posix/posix.ts';
+import { lockOf } from '../support/locks.ts';
 import { findEntry, groupName, userName } from '../../../src/admin/accounts.ts';
 
 describe('accounts', () => {
@@ -18,6 +21,15 @@ describe('accounts', () => {
     const { uid, username } = os.userInfo();
     assert.equal(userName(uid), username);
     assert.equal(groupName(0), 'root');
+  });
+
+  it('are found without opening their file when it is held', () => {
+    const file = '/etc/passwd';
+    const held = adoptFile(posix.openInode(file, 0), true);
+    assert.ok(held !== null);
+    assert.equal(userName(0), 'root');
+    assert.equal(lockOf(file), 'READ');
+    releaseFile(held, '', file, false);
   });
 
   it('without a name are their numbers', () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { LogSettings } from '../../../src/admin/log-settings.ts';
@@ -17,6 +17,7 @@ describe('log settings of the admin program', () => {
       journalSocket: join(directory, 'journal'),
       syslogSocket: join(directory, 'log'),
       sendDatagram: () => 0,
+      closeFile: closeSync,
       strerror,
     };
     return new LogSettings(new Logging({ host, hostname: 'h', uid: 0, now: () => new Date(0) }));

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { Logger } from '../../../src/daemon/log/log.ts';
@@ -29,6 +29,7 @@ function setUp(largest = Infinity): { logging: Logging; sent: Datagram[] } {
         sent.push({ path, data: data.toString('latin1') });
         return 0;
       },
+      closeFile: closeSync,
       strerror: (errno) => (errno === os.constants.errno.ENOENT ? 'No such file or directory' : `errno ${errno}`),
     },
     hostname: 'h',

@@ -48,6 +48,18 @@ describe('the state file', () => {
     assert.equal(readStateFile(file), null);
   });
 
+  it('stays locked when it is acquired while it is being written', () => {
+    const lockspaces = new Lockspaces(dialectOf(12_008_000));
+    const owner = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
+    function* pieces(): Generator<Buffer> {
+      yield bytes;
+      lockspaces.acquire(lockspaces.default, file, 0, owner);
+    }
+    writeStateFile(file, pieces());
+    assert.equal(lockOf(file), 'WRITE');
+    lockspaces.release(lockspaces.default, file, 5_000_001);
+  });
+
   it('does not write through an earlier hard link', () => {
     const victim = path.join(directory.path, 'victim');
     writeFileSync(victim, 'precious');
