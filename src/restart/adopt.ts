@@ -95,6 +95,7 @@ function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Serv
       received: Buffer.from(client['x-received'], 'base64'),
       skip: client['x-skip'] ?? 0,
       unsent: Buffer.from(client['x-unsent'] ?? '', 'base64'),
+      closing: client['x-closing'] ?? false,
     });
   }
   return adopted;

@@ -55,7 +55,7 @@ function clientState(connection: Connection, client: LockClient | null): ClientS
 }
 
 function describeClient(connection: Connection, privateData: OwnerState | null): ClientState {
-  const { received, skip, unsent } = connection.backlog;
+  const { received, skip, unsent, closing } = connection.backlog;
   return {
     id: connection.id,
     auth: 0,
@@ -71,6 +71,7 @@ function describeClient(connection: Connection, privateData: OwnerState | null):
           'x-received': received.toString('base64'),
           'x-skip': skip,
           'x-unsent': unsent.toString('base64'),
+          ...(closing === true ? { 'x-closing': true } : {}),
         }),
     ...(connection.subscribed ? { 'x-subscribed': true, 'x-missed': connection.missed } : {}),
   };

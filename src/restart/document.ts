@@ -43,6 +43,8 @@ export interface ClientState {
   readonly 'x-skip'?: number;
   /** Replies that the client has not taken, base64. */
   readonly 'x-unsent'?: string;
+  /** It is disconnected once it has taken those. */
+  readonly 'x-closing'?: boolean;
   /** It gets the inquire program's events. */
   readonly 'x-subscribed'?: boolean;
   /** How many of those it could not be told of. */

@@ -148,6 +148,7 @@ function backlog(from: Json): Partial<ClientState> {
     'x-received': field(from, 'x-received', text, ''),
     'x-skip': field(from, 'x-skip', u32, 0),
     'x-unsent': field(from, 'x-unsent', text, ''),
+    ...(from['x-closing'] === undefined ? {} : { 'x-closing': field(from, 'x-closing', boolean) }),
   };
 }
 

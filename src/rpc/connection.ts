@@ -42,6 +42,8 @@ export interface Backlog {
   readonly skip: number;
   /** Replies, or parts of one, that the peer has not taken. */
   readonly unsent: Buffer;
+  /** Whether it is closed once those are taken. */
+  readonly closing?: boolean;
 }
 
 const NO_BYTES = Buffer.alloc(0);
@@ -141,15 +143,21 @@ export class Connection implements Pollable, Sender {
 
   /** What a restart carries over. */
   get backlog(): Backlog {
-    return { received: this.held.subarray(0, this.heldLength), skip: this.skip, unsent: this.unsent };
+    return {
+      received: this.held.subarray(0, this.heldLength),
+      skip: this.skip,
+      unsent: this.unsent,
+      closing: this.closing,
+    };
   }
 
   /** Takes up what a restart carried over; before {@link start}. */
-  restore({ received, skip, unsent }: Backlog): void {
+  restore({ received, skip, unsent, closing = false }: Backlog): void {
     this.held = received;
     this.heldLength = received.length;
     this.skip = skip;
     this.unsent = unsent;
+    this.closing = closing;
   }
 
   private receive(input: Buffer, start: number, end: number, descriptors: boolean): void {

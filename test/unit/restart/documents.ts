@@ -49,7 +49,7 @@ function client(isAdmin: boolean): fc.Arbitrary<ClientState> {
     sock: socket(true),
     privateData: isAdmin ? fc.constant(null) : owner,
   });
-  const backlog = exact({ 'x-received': base64, 'x-skip': u32, 'x-unsent': base64 });
+  const backlog = exact({ 'x-received': base64, 'x-skip': u32, 'x-unsent': base64, 'x-closing': fc.boolean() });
   const subscription = exact({ 'x-subscribed': fc.boolean(), 'x-missed': whole });
   const parts = fc.tuple(plain, fc.option(backlog), fc.option(subscription));
   return parts.map(([one, more, events]) => ({ ...one, ...(more ?? {}), ...(events ?? {}) }));

@@ -330,6 +330,19 @@ describe('a connection', () => {
     assert.equal(link.served.length, 1);
   });
 
+  it('still ends after a restart that came before its last reply was taken', async () => {
+    const other = new Link(4096, (host, fd) => {
+      const connection = new Connection(host, fd, 1, peer, 0);
+      connection.restore({ received: message(1), skip: 0, unsent: Buffer.from('reply'), closing: true });
+      return connection;
+    });
+    other.connection.start();
+    await until('it ends', () => other.ended);
+    assert.deepEqual(other.take(), { bytes: Buffer.from('reply'), end: true });
+    assert.equal(other.served.length, 0);
+    other.dispose();
+  });
+
   it('stays closed when a call closes it at once', async () => {
     link.answer = (_, out, connection) => {
       out.u32(1);
