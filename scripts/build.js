@@ -6,6 +6,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -54,6 +55,25 @@ function byCommands(...commands) {
   return (name) => spawnSync(path.join(root, 'scripts/node'), [script, dist, name, ...commands], options);
 }
 
+/** How long a daemon may take to start, on a machine that is busy with other things, in milliseconds. */
+const START_MS = 60_000;
+
+/** Waits until the daemon accepts connections there: its socket has a name before it listens. */
+async function accepting(socket, daemon) {
+  for (const until = performance.now() + START_MS; ; await pause(10)) {
+    if (daemon.exitCode !== null) throw new Error(`the daemon ended with status ${daemon.exitCode}`);
+    const connection = createConnection(socket);
+    try {
+      await once(connection, 'connect');
+      return;
+    } catch (error) {
+      if (performance.now() > until) throw new Error(`the daemon does not start: ${error.message}`);
+    } finally {
+      connection.destroy();
+    }
+  }
+}
+
 /** Runs a daemon in a scratch directory while `work` does, which gets its sockets' directory and its pid. */
 async function withDaemon(file, work) {
   const scratch = mkdtempSync(path.join(tmpdir(), 'virtlockd-'));
@@ -62,8 +82,8 @@ async function withDaemon(file, work) {
   const daemon = spawn(file, ['--root', scratch], { env, stdio: 'ignore' });
   const ended = once(daemon, 'exit');
   const sockets = path.join(scratch, 'run/libvirt');
-  for (let look = 0; look < 500 && !existsSync(path.join(sockets, 'virtlockd-admin-sock')); look++) await pause(10);
   try {
+    await accepting(path.join(sockets, 'virtlockd-admin-sock'), daemon);
     await work(sockets, daemon.pid);
   } finally {
     daemon.kill();

@@ -34,7 +34,7 @@ const SHARED = 1;
 const AUTOCREATE = 2;
 
 /** For all of it, in milliseconds. */
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
 
 /** Differs after every exec. */
 const image = (pid) => readFileSync(`/proc/${pid}/auxv`, 'latin1');
