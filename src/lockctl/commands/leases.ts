@@ -10,9 +10,10 @@ import type { Client } from '../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
 import { type Daemon, explain } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { findObstacle } from '../kernel/holders.ts';
+import { fileId, findObstacle } from '../kernel/holders.ts';
 import { json, name, owner, print, style, table } from '../output.ts';
-import { createLockspace } from './lockspaces.ts';
+import { createLockspace, lockspacePath } from './lockspaces.ts';
+import { type Findings, investigate, isHeld } from './who.ts';
 
 const DIRECTORY = "the lockspace's directory: TARGET/LOCKSPACE of the <lease>";
 
@@ -24,7 +25,7 @@ export function addLeases(program: Command, context: Context): void {
   command
     .command('create')
     .description('make a resource, and its lockspace if the daemon does not know it')
-    .argument('<directory>', DIRECTORY)
+    .argument('<directory>', DIRECTORY, lockspacePath)
     .argument('<key>', "the resource's name: the <key> of the <lease>")
     .action(async (directory: string, key: string) => {
       const daemon = context.daemon();
@@ -38,18 +39,20 @@ export function addLeases(program: Command, context: Context): void {
   command
     .command('delete')
     .description('remove a resource that nobody holds')
-    .argument('<directory>', DIRECTORY)
+    .argument('<directory>', DIRECTORY, lockspacePath)
     .argument('<key>', "the resource's name")
     .action(async (directory: string, key: string) => {
+      const daemon = context.daemon();
       checkKey(key);
-      await onResource(context.daemon(), 'deleteResource', directory, key);
+      await checkUnused(daemon, path.join(directory, key));
+      await onResource(daemon, 'deleteResource', directory, key);
       print(`Lease ${name(toBytes(key))} is gone.`);
     });
 
   command
     .command('list')
     .description('list the resources in a lockspace, and who holds them')
-    .argument('<directory>', DIRECTORY)
+    .argument('<directory>', DIRECTORY, lockspacePath)
     .option('--json', 'one JSON array')
     .action(async (directory: string, options: { json?: true }) => {
       const leases = await listLeases(context.daemon(), directory);
@@ -79,6 +82,27 @@ function checkKey(key: string): void {
       `'${key}' cannot be a key: it is the name of a file in the lockspace's directory`,
     );
   }
+}
+
+/**
+ * The daemon refuses what is held by this very name in this very lockspace, and unlinks anything else: also a file that is
+ * held by another name, or locked by somebody else.
+ */
+async function checkUnused(daemon: Daemon, file: string): Promise<void> {
+  const shown = name(toBytes(file));
+  const findings = await investigate(daemon, file);
+  if (isHeld(findings)) throw new CommandError(Exit.NO, `${shown} is locked by ${holders(findings)}: it stays`);
+  const { failure } = findings;
+  if (failure === 'ENOENT') throw new CommandError(Exit.NO, `there is no lease ${shown}`);
+  if (failure !== null) {
+    throw new CommandError(Exit.NO, `it cannot be told whether ${shown} is locked (${failure}): it stays`);
+  }
+}
+
+function holders({ locks, outsiders, elsewhere }: Findings): string {
+  const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))) ?? [];
+  const processes = outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`);
+  return [...owners, ...processes, ...(elsewhere ? ['another host, or an OFD lock'] : [])].join(', ');
 }
 
 async function onResource(
@@ -116,14 +140,28 @@ async function listLeases(daemon: Daemon, directory: string): Promise<Lease[]> {
   }
   const held = new Map<string, string[]>();
   if (await daemon.answersInquiries()) {
-    for (const lock of await daemon.locks({ lockspace: toBytes(directory) })) {
-      held.set(
-        lock.name,
-        lock.holds.map(({ owner: who }) => owner(who)),
-      );
+    for (const lockspace of await spellingsOf(daemon, directory)) {
+      for (const lock of await daemon.locks({ lockspace })) {
+        held.set(
+          lock.name,
+          lock.holds.map(({ owner: who }) => owner(who)),
+        );
+      }
     }
   }
   return keys.map((key) => ({ key, holders: held.get(key) ?? strangers(directory, key) }));
+}
+
+/** Every lockspace that is this directory: others may have made it known by another name. */
+async function spellingsOf(daemon: Daemon, directory: string): Promise<string[]> {
+  const wanted = fileId(directory);
+  const isSame = (other: string): boolean => {
+    const file = fileId(toPath(other));
+    return file !== null && file.device === wanted?.device && file.inode === wanted.inode;
+  };
+  return (await daemon.lockspaces())
+    .map(({ directory: known }) => known)
+    .filter((known) => known !== '' && isSame(known));
 }
 
 /** Who else has it locked: all that can be told with a C daemon. */

@@ -1,10 +1,10 @@
 /** `lockspace create|list`. */
-import type { Command } from 'commander';
+import path from 'node:path';
+import { type Command, InvalidArgumentError } from 'commander';
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
 import { type Daemon, explain } from '../daemon.ts';
-import { CommandError, Exit } from '../exit.ts';
 import { fileState, json, name, print, style, table } from '../output.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
@@ -13,7 +13,7 @@ export function addLockspaces(program: Command, context: Context): void {
   command
     .command('create')
     .description('make a lockspace known to the daemon, and its directory if that is missing')
-    .argument('<directory>', 'its absolute path: for a <lease>, TARGET/LOCKSPACE')
+    .argument('<directory>', 'its path: for a <lease>, TARGET/LOCKSPACE', lockspacePath)
     .addHelpText(
       'after',
       '\nOne that exists already is fine. Works with a C daemon, too. The daemon forgets lockspaces when it ends.',
@@ -48,14 +48,17 @@ export function addLockspaces(program: Command, context: Context): void {
     });
 }
 
+/**
+ * A directory from the command line as libvirt names it: the daemon knows a lockspace by its exact spelling, and another
+ * one of the same directory would be another lockspace, which does not see what is held in the first.
+ */
+export function lockspacePath(given: string): string {
+  if (given === '') throw new InvalidArgumentError('It is the path of a directory.');
+  return path.resolve(given);
+}
+
 /** @throws CommandError when the daemon refuses */
 export async function createLockspace(daemon: Daemon, directory: string): Promise<void> {
-  if (!directory.startsWith('/')) {
-    throw new CommandError(
-      Exit.USAGE,
-      `a lockspace is known by its exact path, which must be absolute: '${directory}'`,
-    );
-  }
   const client = await daemon.lockClient();
   try {
     await client.call(lockProgram, 'createLockspace', { path: toBytes(directory) });

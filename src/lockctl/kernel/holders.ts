@@ -51,7 +51,7 @@ export function findObstacle(path: string, shared: boolean): Obstacle {
   }
 }
 
-export function fileId(path: string): FileId | null {
+export function fileId(path: string | Buffer): FileId | null {
   try {
     const { dev, ino } = statSync(path, { bigint: true });
     return { device: Number(dev), inode: ino };
