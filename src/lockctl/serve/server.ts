@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { followChanges } from '../commands/watch.ts';
 import { pause } from '../context.ts';
 import { connectClient, Daemon } from '../daemon.ts';
+import { CommandError, Exit } from '../exit.ts';
 import { Model } from './model.ts';
 import { page } from './page.ts';
 
@@ -27,7 +28,8 @@ export class PageServer {
   /** The page's address, token included. */
   readonly address: string;
   private readonly server: Server;
-  private readonly host: string;
+  /** What the page may be called: browsers leave out the port that http has anyway. */
+  private readonly hosts: ReadonlySet<string | undefined>;
   private readonly token: string;
   private readonly daemon: Daemon;
   private readonly model = new Model();
@@ -42,20 +44,32 @@ export class PageServer {
     this.daemon = daemon;
     this.server = server;
     this.token = token;
-    this.host = `127.0.0.1:${port}`;
-    this.address = `http://${this.host}/${token}/`;
+    const host = `127.0.0.1:${port}`;
+    this.hosts = new Set([host, new URL(`http://${host}`).host]);
+    this.address = `http://${host}/${token}/`;
   }
 
-  /** Begins to serve on a port, 0 for a free one. @throws Error when the port is taken */
+  /** Begins to serve on a port, 0 for a free one. @throws CommandError when it cannot be had */
   static async start(daemon: Daemon, port: number): Promise<PageServer> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
+      // Not once: what goes wrong with accepting later on is no reason to end.
+      server.on('error', reject);
       server.listen({ host: '127.0.0.1', port }, resolve);
+    }).catch((error: unknown) => {
+      throw new CommandError(Exit.NO, `cannot serve on port ${port}: ${(error as Error).message}`);
     });
     const self = new PageServer(daemon, server, randomBytes(24).toString('base64url'));
     server.on('request', (request, response) => {
-      self.answer(request, response);
+      // What a client breaks off is its own affair.
+      response.on('error', () => undefined);
+      try {
+        self.answer(request, response);
+      } catch {
+        // Nothing that is asked may end the server.
+        if (response.headersSent) response.destroy();
+        else refuse(response, 500, 'This request cannot be answered.');
+      }
     });
     self.tasks = [self.keepReading(), self.keepFollowing()];
     return self;
@@ -78,10 +92,15 @@ export class PageServer {
     response.setHeader('Cache-Control', 'no-store');
     response.setHeader('X-Content-Type-Options', 'nosniff');
     response.setHeader('Referrer-Policy', 'no-referrer');
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://127.0.0.1');
+    const url = URL.parse(request.url ?? '/', 'http://127.0.0.1');
+    if (url === null) {
+      refuse(response, 400, 'This is no address.');
+      return;
+    }
+    const { pathname, searchParams } = url;
     const [, token = '', what = null] = /^\/([^/]*)(?:\/(.*))?$/.exec(pathname) ?? [];
     // Another name for this address is a page of the web that has its own name point here.
-    if (request.headers.host !== this.host || !this.isToken(token)) {
+    if (!this.hosts.has(request.headers.host) || !this.isToken(token)) {
       refuse(response, 403, 'This page is reached by the address that virt-lockctl serve has printed.');
     } else if (request.method !== 'GET' && request.method !== 'HEAD')
       refuse(response, 405, 'There is nothing to change here.');
@@ -132,7 +151,11 @@ export class PageServer {
       for (const viewer of this.viewers) if (!viewer.writableNeedDrain) viewer.write('data: new\n\n');
       await pause(Math.max(GATHER_MS, (performance.now() - begin) * GATHER_TIMES), signal);
       if (this.isStale()) continue;
-      await Promise.race([new Promise<void>((resolve) => (this.wake = resolve)), pause(REREAD_MS, signal)]);
+      const wait = new AbortController();
+      this.wake = () => {
+        wait.abort();
+      };
+      await pause(REREAD_MS, AbortSignal.any([signal, wait.signal]));
     }
   }
 
