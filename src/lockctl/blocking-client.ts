@@ -105,7 +105,7 @@ export class BlockingClient {
     const bytes = Buffer.allocUnsafe(size);
     for (let at = 0; at < size;) {
       const got = this.attempt(name, () => readSync(this.fd, bytes, at, size - at, null));
-      if (got === 0) throw new ConnectionLost(`the connection to ${this.path} was closed`);
+      if (got === 0) throw this.lost();
       at += got;
     }
     return bytes;
@@ -120,8 +120,13 @@ export class BlockingClient {
         // With a time limit, being stopped and continued is enough to interrupt it.
         if (code === 'EINTR') continue;
         if (code === 'EAGAIN') throw new CallTimeout(`no answer to ${name} in time`);
-        throw new ConnectionLost(`the connection to ${this.path} was closed`, error as NodeJS.ErrnoException);
+        throw this.lost(error as NodeJS.ErrnoException);
       }
     }
+  }
+
+  private lost(cause?: NodeJS.ErrnoException): ConnectionLost {
+    this.close();
+    return new ConnectionLost(`the connection to ${this.path} was closed`, cause);
   }
 }

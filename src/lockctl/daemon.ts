@@ -126,7 +126,7 @@ export class Daemon<C extends Caller = Client> {
       }
       if (page.locks.length > 0) yield page.locks;
     } catch (error) {
-      throw explain(error, this.target.name);
+      throw await this.explain(error);
     }
   }
 
@@ -185,12 +185,36 @@ export class Daemon<C extends Caller = Client> {
     });
   }
 
+  /** A failed call in words for the operator. */
+  async explain(error: unknown): Promise<unknown> {
+    const { name } = this.target;
+    // Where nothing is connected any more, it was closed here.
+    if (!isClosed(error) || this.connections.size === 0) return explain(error, name);
+    // Daemons close connections of other users without a word, and everybody's when they end: another one tells which.
+    try {
+      const client = await this.adminClient();
+      await client.call(inquireProgram, 'counters', { flags: 0 });
+    } catch (again) {
+      if (isClosed(again)) {
+        return new CommandError(
+          Exit.DENIED,
+          `the daemon (${name}) closes every connection at once: it runs as another user than this one.`,
+        );
+      }
+      if (!(again instanceof RemoteFailure)) return explain(again, name);
+    }
+    return new CommandError(
+      Exit.DOWN,
+      `the daemon (${name}) closed the connection, and now answers another one: it ended meanwhile.`,
+    );
+  }
+
   private async inquire<T>(ask: (client: C) => Promise<T>): Promise<T> {
     const client = await this.adminClient();
     try {
       return await ask(client);
     } catch (error) {
-      throw explain(error, this.target.name);
+      throw await this.explain(error);
     }
   }
 }
@@ -223,8 +247,11 @@ function explainConnect(error: unknown, socket: string): unknown {
 /** How a connection looks that the other side has closed. */
 const CLOSED: ReadonlySet<string | undefined> = new Set([undefined, 'ECONNRESET', 'EPIPE']);
 
-/** A failed call in words for the operator. */
-export function explain(error: unknown, name: string): unknown {
+function isClosed(error: unknown): boolean {
+  return error instanceof ConnectionLost && CLOSED.has(error.code);
+}
+
+function explain(error: unknown, name: string): unknown {
   if (error instanceof RemoteFailure) {
     if (error.code === ErrorCode.RPC && /^Cannot find program \d+ version \d+$/.test(error.message)) {
       return new CommandError(
@@ -234,13 +261,7 @@ export function explain(error: unknown, name: string): unknown {
     }
     return new CommandError(Exit.NO, printable(error.remote.message ?? error.message));
   }
-  if (error instanceof ConnectionLost) {
-    // The daemon closes connections of other users without a word.
-    return new CommandError(
-      CLOSED.has(error.code) ? Exit.DENIED : Exit.DOWN,
-      `the daemon (${name}) closed the connection: it has ended, or it runs as another user than this one.`,
-    );
-  }
+  if (error instanceof ConnectionLost) return new CommandError(Exit.DOWN, error.message);
   if (error instanceof CallTimeout) {
     return new CommandError(Exit.DOWN, `the daemon (${name}) does not answer: ${error.message}`);
   }

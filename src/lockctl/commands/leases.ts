@@ -8,7 +8,7 @@ import type { Command } from 'commander';
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import type { Client } from '../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
-import { type Daemon, explain } from '../daemon.ts';
+import type { Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { fileId, findObstacle } from '../kernel/holders.ts';
 import { json, name, owner, print, style, table } from '../output.ts';
@@ -116,7 +116,7 @@ async function onResource(
     await register(client);
     await client.call(lockProgram, call, { path: toBytes(directory), name: toBytes(key), flags: 0 });
   } catch (error) {
-    throw explain(error, daemon.target.name);
+    throw await daemon.explain(error);
   }
 }
 

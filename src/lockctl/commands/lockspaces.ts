@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
-import { type Daemon, explain } from '../daemon.ts';
+import type { Daemon } from '../daemon.ts';
 import { fileState, json, name, print, style, table } from '../output.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
@@ -63,6 +63,6 @@ export async function createLockspace(daemon: Daemon, directory: string): Promis
   try {
     await client.call(lockProgram, 'createLockspace', { path: toBytes(directory) });
   } catch (error) {
-    throw explain(error, daemon.target.name);
+    throw await daemon.explain(error);
   }
 }

@@ -1,8 +1,16 @@
 /** `watch`: changes as they happen. */
 import type { Command } from 'commander';
-import { type Change, changesEvent, ChangeType, inquireProgram } from '../../../xdr/programs/inquire.ts';
+import {
+  type Change,
+  changesEvent,
+  ChangeType,
+  inquireProgram,
+  type StatusInfo,
+} from '../../../xdr/programs/inquire.ts';
+import { ConnectionLost } from '../../client/errors.ts';
 import type { Context } from '../context.ts';
-import { type Daemon, explain } from '../daemon.ts';
+import type { Daemon } from '../daemon.ts';
+import { CommandError, Exit } from '../exit.ts';
 import { holder, holdJson, json, mode, name, owner, print, refusalJson, style, time } from '../output.ts';
 
 /** How often the daemon is asked whether it is still the one that sends events, in milliseconds. */
@@ -27,23 +35,36 @@ export function addWatch(program: Command, context: Context): void {
 
 /** Changes from now on. Ends when `signal` aborts. @throws CommandError when the daemon ends, or is exchanged for a C one */
 export async function* followChanges(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
+  const stop = (): void => {
+    daemon.close();
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    yield* changesOf(daemon, signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** Changes until the connection is lost. @throws CommandError unless the signal has aborted */
+async function* changesOf(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
   const client = await daemon.adminClient();
   const { number, payload } = changesEvent;
   const events = client.events(inquireProgram, number, payload);
+  const subscribe = async (): Promise<void> => client.call(inquireProgram, 'subscribe', { flags: 0 });
+  let begun: StatusInfo;
   try {
-    await client.call(inquireProgram, 'subscribe', { flags: 0 }, { signal });
+    begun = await client.call(inquireProgram, 'status', { flags: 0 });
+    await subscribe();
   } catch (error) {
-    throw explain(error, daemon.target.name);
+    throw await daemon.explain(error);
   }
   let failure: unknown;
-  const stop = (): void => {
-    client.close();
-  };
-  if (signal.aborted) stop();
-  signal.addEventListener('abort', stop, { once: true });
   const heartbeat = setInterval(() => {
-    // After a swap the C daemon keeps the connection, and sends nothing.
-    client.call(inquireProgram, 'counters', { flags: 0 }).catch((error: unknown) => {
+    // After a swap the C daemon keeps the connection, and sends nothing; nor does this one after a swap back, unless asked.
+    subscribe().catch((error: unknown) => {
       failure ??= error;
       client.close();
     });
@@ -52,11 +73,21 @@ export async function* followChanges(daemon: Daemon, signal: AbortSignal): Async
     for await (const { changes } of events) yield changes;
   } finally {
     clearInterval(heartbeat);
-    signal.removeEventListener('abort', stop);
   }
   if (signal.aborted) return;
-  if (failure !== undefined) throw explain(failure, daemon.target.name);
-  await daemon.adminClient(); // says why it is gone, or that it is another one now
+  if (failure !== undefined && !(failure instanceof ConnectionLost)) throw await daemon.explain(failure);
+  throw whyLost(daemon.target.name, begun, await daemon.status());
+}
+
+/** Re-executions keep connections, so one that is lost has an end of the daemon behind it, or somebody who closed it. */
+function whyLost(daemon: string, begun: StatusInfo, now: StatusInfo): CommandError {
+  if (begun.pid === now.pid && begun.started === now.started) {
+    return new CommandError(Exit.NO, `the daemon (${daemon}, pid ${now.pid}) goes on, but closed this connection.`);
+  }
+  return new CommandError(
+    Exit.DOWN,
+    `the daemon (${daemon}, pid ${begun.pid}) ended; the one that answers now, pid ${now.pid} since ${time(now.started)}, is another one.`,
+  );
 }
 
 function describe(change: Change): string {

@@ -5,7 +5,7 @@ import { adminProgram } from '../../../xdr/programs/admin.ts';
 import { parseVersion } from '../../rpc/dialect.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
-import { type Daemon, explain, formatVersion } from '../daemon.ts';
+import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { findObstacle } from '../kernel/holders.ts';
 import { type KernelLock, readLocks } from '../kernel/proc-locks.ts';
@@ -49,7 +49,7 @@ async function libvirtVersion(daemon: Daemon): Promise<string> {
     const { version } = await client.call(adminProgram, 'getLibVersion', undefined);
     return formatVersion(Number(version));
   } catch (error) {
-    throw explain(error, daemon.target.name);
+    throw await daemon.explain(error);
   }
 }
 
