@@ -7,11 +7,6 @@ import { resolveTarget } from './target.ts';
 
 /** Runs it to its end, and returns the exit status. @throws CommandError */
 export async function runCommand(args: readonly string[]): Promise<number> {
-  // A reader that has seen enough (head, less) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(Exit.OK);
-    throw error;
-  });
   let daemon: Daemon | undefined;
   const abort = new AbortController();
   const program = buildProgram({

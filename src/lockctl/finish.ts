@@ -1,5 +1,6 @@
 /** How a command line of virt-lockctl ends. */
 import { CommandError, Exit } from './exit.ts';
+import { complain } from './output.ts';
 
 /** Waits for the work, says why it failed if so, and makes its exit status the process's; returns it. */
 export async function finish(work: Promise<number>): Promise<number> {
@@ -11,6 +12,6 @@ export async function finish(work: Promise<number>): Promise<number> {
 function explain(error: unknown): Exit {
   const isClear = error instanceof CommandError;
   const text = isClear ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`virt-lockctl: ${text}\n`);
+  complain(text);
   return isClear ? error.exit : Exit.NO;
 }

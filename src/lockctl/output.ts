@@ -1,5 +1,5 @@
 /** What commands print: tables for people, JSON for programs, colour only on terminals. */
-import { writeSync } from 'node:fs';
+import { write, writeSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { ByteString } from '../../xdr/codec.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
@@ -15,11 +15,13 @@ import {
 } from '../../xdr/programs/inquire.ts';
 import { printable } from '../inquire/printable.ts';
 import { posix } from '../posix/posix.ts';
-import { Exit } from './exit.ts';
+import { pause } from './context.ts';
+import { CommandError, Exit } from './exit.ts';
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 
 const STDOUT = 1;
+const STDERR = 2;
 
 /** Colours text for standard output, unless that is no terminal or the environment does not want it. */
 export function style(format: Style, text: string): string {
@@ -32,17 +34,83 @@ export function style(format: Style, text: string): string {
 /** Between two attempts to write to somebody who reads slowly, in milliseconds. */
 const RETRY_MS = 1;
 
-/** Prints a line, or several; all is written when this returns. */
+/** Prints a line, or several; all is written when this returns. @throws CommandError when it cannot be */
 export function print(text: string): void {
-  const bytes = Buffer.from(`${text}\n`, 'utf8');
+  printText(`${text}\n`);
+}
+
+/** The same without the end of the line. */
+export function printText(text: string): void {
+  try {
+    writeAll(STDOUT, text);
+  } catch (error) {
+    throw explainWrite(error);
+  }
+}
+
+/** Tells standard error what is wrong. That nobody can read it there changes nothing. */
+export function complain(text: string): void {
+  printError(`virt-lockctl: ${text}\n`);
+}
+
+export function printError(text: string): void {
+  try {
+    writeAll(STDERR, text);
+  } catch {
+    // It is full, or its reader has gone.
+  }
+}
+
+/**
+ * Prints without waiting for the reader: what that one has not taken waits in memory. For lists, which the daemon forgets
+ * when they are not asked on, however long somebody looks at their beginning.
+ */
+export class Printer {
+  private last = Promise.resolve();
+
+  print(text: string): void {
+    const bytes = Buffer.from(text, 'utf8');
+    this.last = this.last.then(async () => writeInBackground(bytes));
+    // It is told by done().
+    this.last.catch(() => undefined);
+  }
+
+  /** Waits until all is written. @throws CommandError when it cannot be */
+  async done(): Promise<void> {
+    await this.last;
+  }
+}
+
+async function writeInBackground(bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length;) {
     try {
-      at += writeSync(STDOUT, bytes, at);
+      at += await new Promise<number>((resolve, reject) => {
+        write(STDOUT, bytes, at, (error, written) => {
+          if (error === null) resolve(written);
+          else reject(error);
+        });
+      });
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      // A reader that has seen enough (head, less) is no error.
-      if (code === 'EPIPE') process.exit(Exit.OK);
-      if (code !== 'EAGAIN') throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw explainWrite(error);
+      await pause(RETRY_MS);
+    }
+  }
+}
+
+function explainWrite(error: unknown): CommandError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  // A reader that has seen enough (head, less) is no error.
+  if (code === 'EPIPE') process.exit(Exit.OK);
+  return new CommandError(Exit.NO, `cannot write to standard output: ${message}`);
+}
+
+function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text, 'utf8');
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
       // Somebody made it non-blocking, and the reader is slow.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
     }

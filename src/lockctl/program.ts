@@ -16,6 +16,7 @@ import { addWatch } from './commands/watch.ts';
 import { addWho } from './commands/who.ts';
 import { addWhy } from './commands/why.ts';
 import type { Context } from './context.ts';
+import { printError, printText } from './output.ts';
 
 function version(): string {
   try {
@@ -47,6 +48,7 @@ export function buildProgram(context: Context): Command {
     .addHelpText('after', EXIT_HELP)
     .showSuggestionAfterError()
     .exitOverride()
+    .configureOutput({ writeOut: printText, writeErr: printError })
     .configureHelp({ showGlobalOptions: true });
   for (const add of [
     addList,

@@ -53,13 +53,23 @@ export function resolveTarget(connect: string | undefined): Target {
   const uri = /^virtlockd:\/\/\/(system|session)(?:\?socket=(.+))?$/.exec(connect);
   if (uri !== null) {
     const [, kind, socket] = uri;
-    return socket === undefined ? targetOf(kind === 'system') : targetAt(decodeURIComponent(socket));
+    return socket === undefined ? targetOf(kind === 'system') : targetAt(decode(socket, connect));
   }
-  if (connect.includes('://')) {
-    throw new CommandError(
-      Exit.USAGE,
-      `'${connect}' is not understood: use virtlockd:///system, virtlockd:///session or the path of a socket`,
-    );
-  }
+  if (connect.includes('://')) throw notUnderstood(connect);
   return targetAt(connect);
+}
+
+function decode(encoded: string, connect: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    throw notUnderstood(connect);
+  }
+}
+
+function notUnderstood(connect: string): CommandError {
+  return new CommandError(
+    Exit.USAGE,
+    `'${connect}' is not understood: use virtlockd:///system, virtlockd:///session or the path of a socket`,
+  );
 }

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
-import { age, fileState, json, lockJson, mode, name, print, style, table } from '../output.ts';
+import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 
 interface Options {
@@ -52,19 +52,16 @@ function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partia
 
 /** Prints as the pages come: a host may have very many. */
 async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
+  const printer = new Printer();
   let before = '[\n';
   for await (const page of pages) {
     // An array in one go is several times faster than object by object; its brackets go, a line an object stays.
     const objects = json(page.map(lockJson)).slice(1, -1).replaceAll('},{"lockspace"', '},\n{"lockspace"');
-    await write(before + objects);
+    printer.print(before + objects);
     before = ',\n';
   }
-  await write(before === '[\n' ? '[]\n' : '\n]\n');
-}
-
-async function write(text: string): Promise<void> {
-  if (process.stdout.write(text)) return;
-  await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
+  printer.print(before === '[\n' ? '[]\n' : '\n]\n');
+  await printer.done();
 }
 
 const HEADINGS = ['VM', 'PID', 'MODE', 'SINCE', 'CLIENT', 'FILE', 'LOCKSPACE', 'RESOURCE'];

@@ -5,6 +5,7 @@ import type { StatusInfo } from '../../../xdr/programs/inquire.ts';
 import { type Context, pause } from '../context.ts';
 import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
+import { complain, printText } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 
 export function addMetrics(program: Command, context: Context): void {
@@ -20,7 +21,7 @@ export function addMetrics(program: Command, context: Context): void {
       }
       const daemon = context.daemon();
       if (file === undefined) {
-        process.stdout.write(await metrics(daemon));
+        printText(await metrics(daemon));
         return;
       }
       if (interval === undefined) {
@@ -52,7 +53,7 @@ async function metricsOrDown(daemon: Daemon): Promise<string> {
     return await metrics(daemon);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    process.stderr.write(`virt-lockctl: ${error.message}\n`);
+    complain(error.message);
     return format([['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 0]]);
   }
 }

@@ -17,12 +17,15 @@ export function addServe(program: Command, context: Context): void {
       // Loaded here: an HTTP server is nothing that the other commands should wait for.
       const { PageServer } = await import('../serve/server.ts');
       const server = await PageServer.start(context.daemon(), port);
-      print(server.address);
-      await new Promise<void>((resolve) => {
-        context.signal.addEventListener('abort', () => {
-          resolve();
+      try {
+        print(server.address);
+        await new Promise<void>((resolve) => {
+          context.signal.addEventListener('abort', () => {
+            resolve();
+          });
         });
-      });
-      await server.stop();
+      } finally {
+        await server.stop();
+      }
     });
 }

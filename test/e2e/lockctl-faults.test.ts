@@ -1,0 +1,125 @@
+/** virt-lockctl where it cannot print, or is read slowly. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { XdrWriter } from '../../xdr/codec.ts';
+import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
+import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
+import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
+import type { Finished } from '../lab/process.ts';
+import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { checkout } from '../lab/root.ts';
+
+const program = join(checkout, 'bin/virt-lockctl');
+
+describe('virt-lockctl', function () {
+  this.timeout(30_000);
+  let daemon: LockDaemon;
+  /** Holds a socket of the admin's name, at which the tests answer. */
+  let directory: string;
+  let listener: Server | undefined;
+
+  before(async function () {
+    skipIf(this, missingDaemon('ours'));
+    daemon = await startDaemon('ours');
+  });
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(daemon.lab.directory, 'admin-'));
+  });
+
+  afterEach(() => {
+    listener?.close();
+    listener = undefined;
+  });
+
+  after(async () => {
+    await (daemon as LockDaemon | undefined)?.stop();
+  });
+
+  /** Resolves with the first connection that asks something. */
+  const asked = async (): Promise<Socket> => {
+    listener ??= createServer().listen(join(directory, 'virtlockd-admin-sock'));
+    const [connection] = (await once(listener, 'connection')) as [Socket];
+    connection.on('error', () => undefined);
+    await once(connection, 'data');
+    return connection;
+  };
+  /** By a shell, with what is behind the command there. */
+  const inShell = async (behind: string, ...args: readonly string[]): Promise<Finished> =>
+    daemon.lab.run('/bin/sh', ['-c', `"$@" ${behind}`, 'sh', program, ...args]);
+
+  describe('with standard output on a full disk', () => {
+    for (const line of [
+      'status',
+      'list',
+      'list --json',
+      'who /etc/passwd',
+      'metrics',
+      'serve',
+      '--help',
+      '--version',
+    ]) {
+      it(`${line} says so`, async () => {
+        const { code, stderr } = await inShell('>/dev/full', ...line.split(' '));
+        assert.match(stderr, /^virt-lockctl: cannot write to standard output: ENOSPC.*\n$/);
+        assert.equal(code, 1);
+      });
+    }
+  });
+
+  it('ends with the same status when nobody can read what is wrong', async () => {
+    const { code } = await inShell('2>/dev/full', '--connect', directory, 'status');
+    assert.equal(code, 3);
+    assert.equal((await inShell('2>/dev/full', 'status', '--nonsense')).code, 2);
+  });
+
+  it('does not understand a URI that is encoded wrongly', async () => {
+    for (const command of [['status'], ['who', '/none']]) {
+      const { code, stderr } = await inShell('', '-c', 'virtlockd:///system?socket=%zz', ...command);
+      assert.match(stderr, /^virt-lockctl: 'virtlockd:\/\/\/system\?socket=%zz' is not understood/);
+      assert.equal(code, 2);
+    }
+  });
+
+  it('takes every page of a long list, however slowly it is read', async () => {
+    const [pages, locks] = [20, 500];
+    const question = asked();
+    const child = spawn(program, ['--connect', directory, 'list', '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const connection = await question;
+    // The first question is asked by now; nothing is read here until the last one is.
+    for (let page = 1; page <= pages; page++) {
+      connection.write(pageOf(page - 1, locks, page === pages ? 0 : page));
+      if (page < pages) await once(connection, 'data');
+    }
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    assert.deepEqual(await once(child, 'close'), [0, null]);
+    const names = (JSON.parse(text) as { name: string }[]).map(({ name }) => name);
+    assert.equal(new Set(names).size, pages * locks);
+  });
+});
+
+/** The reply to the question for a page of locks, the one of this serial. */
+function pageOf(serial: number, count: number, next: number): Buffer {
+  const locks = Array.from({ length: count }, (_, index): LockInfo => {
+    const name = `/images/of-this-page-${serial}/disk-${index}.img`;
+    const file = { descriptor: 9, device: 1, inode: 1n, file: 1 };
+    return { lockspace: '', name, path: name, flags: 0, ...file, holdCount: 0, firstHold: 0, holds: [] };
+  });
+  const writer = new XdrWriter(1024);
+  const start = beginMessage(writer, {
+    program: inquireProgram.number,
+    version: inquireProgram.version,
+    procedure: inquireProgram.procedures.locks.number,
+    type: MessageType.REPLY,
+    serial,
+    status: MessageStatus.OK,
+  });
+  inquireProgram.procedures.locks.result.write(writer, { locks, next: BigInt(next) });
+  endMessage(writer, start);
+  return writer.bytes();
+}
