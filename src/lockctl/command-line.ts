@@ -1,7 +1,7 @@
 /** Any command line, taken apart by the program's description. */
 import { CommanderError } from 'commander';
 import { connectClient, Daemon } from './daemon.ts';
-import { CommandError, Exit } from './exit.ts';
+import { Exit } from './exit.ts';
 import { buildProgram } from './program.ts';
 import { resolveTarget } from './target.ts';
 
@@ -11,21 +11,29 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   const abort = new AbortController();
   const program = buildProgram({
     daemon: () => (daemon ??= new Daemon(resolveTarget(program.opts<{ connect?: string }>().connect), connectClient)),
-    signal: abort.signal,
+    untilInterrupted: () => {
+      catchInterrupts(abort);
+      return abort.signal;
+    },
   });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      abort.abort();
-    });
-  }
   try {
     await program.parseAsync(args, { from: 'user' });
     return Number(process.exitCode ?? Exit.OK);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.OK : Exit.USAGE;
-    if (abort.signal.aborted && !(error instanceof CommandError)) return Exit.OK;
     throw error;
   } finally {
     daemon?.close();
   }
+}
+
+const INTERRUPTS = ['SIGINT', 'SIGTERM'] as const;
+
+/** The first one aborts, and the next one ends the process: as does every one of a command that has not asked for this. */
+export function catchInterrupts(abort: AbortController): void {
+  const interrupt = (): void => {
+    for (const signal of INTERRUPTS) process.off(signal, interrupt);
+    abort.abort();
+  };
+  for (const signal of INTERRUPTS) process.on(signal, interrupt);
 }

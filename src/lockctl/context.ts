@@ -4,8 +4,11 @@ import type { Daemon } from './daemon.ts';
 export interface Context {
   /** The daemon that the command line means. @throws CommandError when it means none */
   daemon(): Daemon;
-  /** Aborted when the operator has had enough (SIGINT, SIGTERM). */
-  readonly signal: AbortSignal;
+  /**
+   * From now on the first SIGINT or SIGTERM does not end the process, but aborts this signal: for what goes on until then,
+   * or must not be left half done.
+   */
+  untilInterrupted(): AbortSignal;
 }
 
 /** A name from the command line as the bytes that it was typed as. */
@@ -29,5 +32,19 @@ export async function pause(milliseconds: number, signal?: AbortSignal): Promise
     };
     const timer = setTimeout(end, milliseconds);
     signal?.addEventListener('abort', end);
+  });
+}
+
+/** Resolves when the signal aborts. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    signal.addEventListener(
+      'abort',
+      () => {
+        resolve();
+      },
+      { once: true },
+    );
   });
 }

@@ -1,17 +1,17 @@
-/** virt-lockctl where it cannot print, or is read slowly. */
+/** virt-lockctl where it cannot print, is interrupted or is read slowly. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { XdrWriter } from '../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
 import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import type { Finished } from '../lab/process.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
+import { eventually, type Finished, type Running } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
+import { checkout, Lab } from '../lab/root.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 
@@ -21,6 +21,7 @@ describe('virt-lockctl', function () {
   /** Holds a socket of the admin's name, at which the tests answer. */
   let directory: string;
   let listener: Server | undefined;
+  let running: Running | undefined;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
@@ -31,7 +32,9 @@ describe('virt-lockctl', function () {
     directory = mkdtempSync(join(daemon.lab.directory, 'admin-'));
   });
 
-  afterEach(() => {
+  afterEach(async () => {
+    await running?.stop('SIGKILL');
+    running = undefined;
     listener?.close();
     listener = undefined;
   });
@@ -82,6 +85,60 @@ describe('virt-lockctl', function () {
       const { code, stderr } = await inShell('', '-c', 'virtlockd:///system?socket=%zz', ...command);
       assert.match(stderr, /^virt-lockctl: 'virtlockd:\/\/\/system\?socket=%zz' is not understood/);
       assert.equal(code, 2);
+    }
+  });
+
+  describe('interrupted while the daemon does not answer', () => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      for (const line of ['status', 'list', 'check', 'who /none']) {
+        it(`${line} dies of ${signal}`, async () => {
+          const question = asked();
+          running = daemon.lab.spawn(program, ['--connect', directory, ...line.split(' ')]);
+          await question;
+          assert.equal((await running.stop(signal, 5000)).signal, signal);
+        });
+      }
+
+      for (const line of ['watch', 'metrics --interval 1 --write', 'serve']) {
+        it(`${line} ends cleanly by ${signal}`, async () => {
+          const question = asked();
+          const file = line.endsWith('--write') ? [join(directory, 'metrics')] : [];
+          const tool = daemon.lab.spawn(program, ['--connect', directory, ...line.split(' '), ...file]);
+          running = tool;
+          await question;
+          if (line === 'serve') await eventually('the address is printed', () => tool.output.includes('\n'));
+          const { code, stderr } = await tool.stop(signal, 5000);
+          assert.deepEqual([code, stderr], [0, '']);
+        });
+      }
+    }
+  });
+
+  it('finishes an exchange of the daemon all the same', async () => {
+    const at = '/usr/sbin/virtlockd-here';
+    const lab = await Lab.open('9.0.0');
+    install(lab, programOf('ours'), at);
+    const exchanged = await startDaemon('ours', { lab, program: at });
+    try {
+      const [begun, go, broken] = ['begun', 'go', 'broken'].map((name) => join(lab.directory, name)) as [
+        string,
+        string,
+        string,
+      ];
+      const version = `[ "$1" = --version ] && echo 'x (libvirt) 9.0.0' && exit 0`;
+      writeFileSync(broken, `#!/bin/sh\n${version}\n: >${begun}\ncat ${go}\nexit 7\n`, { mode: 0o755 });
+      await lab.run('mkfifo', [go]);
+      const tool = lab.spawn(program, ['swap', '--to', broken]);
+      await eventually('the daemon looks at the new program', () => existsSync(begun));
+      tool.kill('SIGINT');
+      await lab.run('/bin/sh', ['-c', `: >${go}`]);
+      const { code, stderr } = await tool.exited;
+      assert.match(stderr, /^The former program is back/m);
+      assert.equal(code, 1);
+      assert.equal((await lab.run('readlink', [at])).stdout.trim(), programOf('ours'));
+    } finally {
+      await exchanged.stop();
+      await lab.close();
     }
   });
 

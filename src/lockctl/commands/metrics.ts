@@ -28,11 +28,23 @@ export function addMetrics(program: Command, context: Context): void {
         replaceFile(file, await metrics(daemon));
         return;
       }
-      while (!context.signal.aborted) {
-        replaceFile(file, await metricsOrDown(daemon));
-        await pause(interval * 1000, context.signal);
-      }
+      await keepWriting(daemon, file, interval * 1000, context.untilInterrupted());
     });
+}
+
+async function keepWriting(daemon: Daemon, file: string, interval: number, signal: AbortSignal): Promise<void> {
+  // A daemon that does not answer is not waited for then.
+  const stop = (): void => {
+    daemon.close();
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  const isOver = (): boolean => signal.aborted;
+  while (!isOver()) {
+    const text = await metricsOrDown(daemon, isOver);
+    if (isOver()) return;
+    replaceFile(file, text);
+    await pause(interval, signal);
+  }
 }
 
 /** A collector must never read half a file. */
@@ -48,12 +60,12 @@ function replaceFile(file: string, text: string): void {
 }
 
 /** A daemon that is down, or the C one, is a fact to be told, and no reason to stop. */
-async function metricsOrDown(daemon: Daemon): Promise<string> {
+async function metricsOrDown(daemon: Daemon, isOver: () => boolean): Promise<string> {
   try {
     return await metrics(daemon);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    complain(error.message);
+    if (!isOver()) complain(error.message);
     return format([['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 0]]);
   }
 }

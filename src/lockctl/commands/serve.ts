@@ -1,6 +1,6 @@
 /** `serve`: a page to look at, for this machine only. */
 import type { Command } from 'commander';
-import type { Context } from '../context.ts';
+import { aborted, type Context } from '../context.ts';
 import { print } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 
@@ -16,14 +16,11 @@ export function addServe(program: Command, context: Context): void {
     .action(async ({ port }: { port: number }) => {
       // Loaded here: an HTTP server is nothing that the other commands should wait for.
       const { PageServer } = await import('../serve/server.ts');
+      const signal = context.untilInterrupted();
       const server = await PageServer.start(context.daemon(), port);
       try {
         print(server.address);
-        await new Promise<void>((resolve) => {
-          context.signal.addEventListener('abort', () => {
-            resolve();
-          });
-        });
+        await aborted(signal);
       } finally {
         await server.stop();
       }

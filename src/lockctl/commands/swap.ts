@@ -49,6 +49,8 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
         print(`Would put ${target} at ${running.program}, and send SIGUSR1 to ${running.pid}. Nothing was changed.`);
         return;
       }
+      // From here to its end: an interrupt would leave the program at the path, and the daemon with the other.
+      context.untilInterrupted();
       await exchange(daemon, running, target, options.force === true);
     });
 }

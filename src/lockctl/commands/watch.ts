@@ -23,7 +23,7 @@ export function addWatch(program: Command, context: Context): void {
     .option('--json', 'one JSON object a line')
     .option('--no-clients', 'leave out connections')
     .action(async (options: { json?: true; clients: boolean }) => {
-      for await (const changes of followChanges(context.daemon(), context.signal)) {
+      for await (const changes of followChanges(context.daemon(), context.untilInterrupted())) {
         for (const change of changes) {
           const isClient = change.type === ChangeType.CONNECTED || change.type === ChangeType.DISCONNECTED;
           if (isClient && !options.clients) continue;

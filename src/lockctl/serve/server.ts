@@ -85,6 +85,8 @@ export class PageServer {
         resolve();
       });
     });
+    // A daemon that does not answer is not waited for.
+    this.daemon.close();
     await Promise.all(this.tasks);
   }
 

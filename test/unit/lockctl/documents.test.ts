@@ -9,7 +9,7 @@ import { complete } from '../../lab/completion.ts';
 const docs = path.resolve(import.meta.dirname, '../../../docs');
 const program = buildProgram({
   daemon: () => assert.fail('no daemon is asked'),
-  signal: new AbortController().signal,
+  untilInterrupted: () => assert.fail('nothing runs'),
 });
 
 /** Every command that does something, by its full name. */
