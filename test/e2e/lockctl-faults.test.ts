@@ -1,8 +1,8 @@
-/** virt-lockctl where it cannot print, is interrupted or is read slowly. */
+/** virt-lockctl where it cannot print, is interrupted, is read slowly, or cannot write its file. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { XdrWriter } from '../../xdr/codec.ts';
@@ -157,6 +157,43 @@ describe('virt-lockctl', function () {
     assert.deepEqual(await once(child, 'close'), [0, null]);
     const names = (JSON.parse(text) as { name: string }[]).map(({ name }) => name);
     assert.equal(new Set(names).size, pages * locks);
+  });
+
+  describe('metrics --write', () => {
+    const tool = (...args: readonly string[]): readonly string[] => [
+      'metrics',
+      '--write',
+      join(directory, 'textfile/virtlockd.prom'),
+      ...args,
+    ];
+    const metrics = (): string => readFileSync(join(directory, 'textfile/virtlockd.prom'), 'latin1');
+
+    it('makes a file that another user can read', async () => {
+      mkdirSync(join(directory, 'textfile'));
+      const umask = ['-c', 'umask 077; exec "$@"', 'sh', program];
+      assert.equal((await daemon.lab.run('/bin/sh', [...umask, ...tool()])).code, 0);
+      assert.equal(statSync(join(directory, 'textfile/virtlockd.prom')).mode & 0o777, 0o644);
+      assert.match(metrics(), /^virtlockd_up 1$/m);
+    });
+
+    it('writes that the daemon is down, and says why', async () => {
+      mkdirSync(join(directory, 'textfile'));
+      await daemon.lab.run(program, tool());
+      const { code, stderr } = await daemon.lab.run(program, ['--connect', directory, ...tool()]);
+      assert.match(stderr, /^virt-lockctl: virtlockd is not running/);
+      assert.equal(code, 3);
+      assert.match(metrics(), /^virtlockd_up 0$/m);
+    });
+
+    it('tries again at the next interval when it could not write', async () => {
+      running = daemon.lab.spawn(program, tool('--interval', '1'));
+      const said = (): boolean => /^virt-lockctl: cannot write .*virtlockd\.prom: ENOENT/m.test(running?.output ?? '');
+      await eventually('it says so', said);
+      mkdirSync(join(directory, 'textfile'));
+      await eventually('it has written', () => metrics().includes('virtlockd_up 1'));
+      rmSync(join(directory, 'textfile'), { recursive: true });
+      assert.equal((await running.stop('SIGINT')).code, 0);
+    });
   });
 });
 

@@ -1,5 +1,5 @@
 /** `metrics`: for Prometheus, on standard output or in a file for node_exporter's textfile collector. */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../xdr/programs/inquire.ts';
 import { type Context, pause } from '../context.ts';
@@ -20,18 +20,16 @@ export function addMetrics(program: Command, context: Context): void {
         throw new CommandError(Exit.USAGE, '--interval needs --write');
       }
       const daemon = context.daemon();
-      if (file === undefined) {
-        printText(await metrics(daemon));
-        return;
-      }
-      if (interval === undefined) {
-        replaceFile(file, await metrics(daemon));
-        return;
-      }
-      await keepWriting(daemon, file, interval * 1000, context.untilInterrupted());
+      if (file === undefined) printText(await metrics(daemon));
+      else if (interval === undefined) {
+        const { text, failure } = await metricsOrDown(daemon);
+        replaceFile(file, text);
+        if (failure !== null) throw failure;
+      } else await keepWriting(daemon, file, interval * 1000, context.untilInterrupted());
     });
 }
 
+/** Whatever fails may work the next time: the daemon is started, the disk has room again. */
 async function keepWriting(daemon: Daemon, file: string, interval: number, signal: AbortSignal): Promise<void> {
   // A daemon that does not answer is not waited for then.
   const stop = (): void => {
@@ -40,18 +38,24 @@ async function keepWriting(daemon: Daemon, file: string, interval: number, signa
   signal.addEventListener('abort', stop, { once: true });
   const isOver = (): boolean => signal.aborted;
   while (!isOver()) {
-    const text = await metricsOrDown(daemon, isOver);
+    const { text, failure } = await metricsOrDown(daemon);
     if (isOver()) return;
-    replaceFile(file, text);
+    if (failure !== null) complain(failure.message);
+    try {
+      replaceFile(file, text);
+    } catch (error) {
+      complain((error as Error).message);
+    }
     await pause(interval, signal);
   }
 }
 
-/** A collector must never read half a file. */
+/** A collector must never read half a file, and is another user, whatever the umask. */
 function replaceFile(file: string, text: string): void {
   const fresh = `${file}.${process.pid}.tmp`;
   try {
-    writeFileSync(fresh, text, { mode: 0o644 });
+    writeFileSync(fresh, text);
+    chmodSync(fresh, 0o644);
     renameSync(fresh, file);
   } catch (error) {
     rmSync(fresh, { force: true });
@@ -59,14 +63,14 @@ function replaceFile(file: string, text: string): void {
   }
 }
 
-/** A daemon that is down, or the C one, is a fact to be told, and no reason to stop. */
-async function metricsOrDown(daemon: Daemon, isOver: () => boolean): Promise<string> {
+/** A daemon that is down, or the C one, is a fact to be told: a file that was left as it is would say that all is well. */
+async function metricsOrDown(daemon: Daemon): Promise<{ text: string; failure: CommandError | null }> {
   try {
-    return await metrics(daemon);
+    return { text: await metrics(daemon), failure: null };
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    if (!isOver()) complain(error.message);
-    return format([['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 0]]);
+    const text = format([['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 0]]);
+    return { text, failure: error };
   }
 }
 
