@@ -1,4 +1,7 @@
 /** What a command is given beside its own options. */
+import { readlinkSync } from 'node:fs';
+import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from './daemon.ts';
 
 export interface Context {
@@ -11,13 +14,20 @@ export interface Context {
   untilInterrupted(): AbortSignal;
 }
 
-/** A name from the command line as the bytes that it was typed as. */
-export function toBytes(text: string): string {
-  return Buffer.from(text, 'utf8').toString('latin1');
+/** A name from the command line as the bytes that it was typed as; see arguments.ts. */
+export function toBytes(text: string): ByteString {
+  if (text.isWellFormed()) return Buffer.from(text, 'utf8').toString('latin1');
+  return text.replaceAll(/[\udc80-\udcff]/g, (byte) => String.fromCharCode(byte.charCodeAt(0) - 0xdc00));
+}
+
+/** Bytes as an absolute path, seen from the working directory. */
+export function toAbsolute(bytes: ByteString): ByteString {
+  // process.cwd() would be decoded.
+  return path.resolve(bytes.startsWith('/') ? '/' : readlinkSync('/proc/self/cwd', 'latin1'), bytes);
 }
 
 /** Bytes as a path that Node.js can open. */
-export function toPath(bytes: string): Buffer {
+export function toPath(bytes: ByteString): Buffer {
   return Buffer.from(bytes, 'latin1');
 }
 

@@ -4,10 +4,11 @@
  */
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
+import { ownArguments } from './arguments.ts';
 import { finish } from './finish.ts';
 import { answer, readQuestion } from './quick-who.ts';
 
-const question = readQuestion(process.argv.slice(2));
+const question = readQuestion(ownArguments());
 
 /** Whether the command line is this one's. */
 export const isForMe = question !== null;

@@ -221,6 +221,13 @@ function addName(to: Json, key: string, bytes: ByteString): void {
   if (!Buffer.from(text, 'utf8').equals(buffer)) to[`${key}Bytes`] = buffer.toString('hex');
 }
 
+/** The same as an object of its own, to be spread into another. */
+export function nameJson(key: string, bytes: ByteString): Json {
+  const object: Json = {};
+  addName(object, key, bytes);
+  return object;
+}
+
 const ASCII = /^[ -~]*$/;
 
 function addOwner(to: Json, { pid, id, name: vm, uuid, identity: source }: OwnerInfo): Json {

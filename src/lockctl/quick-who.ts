@@ -4,6 +4,7 @@
  */
 import { BlockingClient } from './blocking-client.ts';
 import { who } from './commands/who.ts';
+import { toBytes } from './context.ts';
 import { type Caller, Daemon } from './daemon.ts';
 import { resolveTarget } from './target.ts';
 
@@ -42,5 +43,5 @@ export async function answer({ connect, path, json }: Question): Promise<number>
       resolve(new BlockingClient(socket, timeout));
     });
   const daemon = new Daemon<Caller>(resolveTarget(connect), connectBlocking);
-  return who(daemon, path, json);
+  return who(daemon, toBytes(path), json);
 }

@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
+import type { ByteString } from '../../../xdr/codec.ts';
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import type { Client } from '../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
@@ -44,7 +45,7 @@ export function addLeases(program: Command, context: Context): void {
     .action(async (directory: string, key: string) => {
       const daemon = context.daemon();
       checkKey(key);
-      await checkUnused(daemon, path.join(directory, key));
+      await checkUnused(daemon, `${toBytes(directory)}/${toBytes(key)}`);
       await onResource(daemon, 'deleteResource', directory, key);
       print(`Lease ${name(toBytes(key))} is gone.`);
     });
@@ -55,7 +56,7 @@ export function addLeases(program: Command, context: Context): void {
     .argument('<directory>', DIRECTORY, lockspacePath)
     .option('--json', 'one JSON array')
     .action(async (directory: string, options: { json?: true }) => {
-      const leases = await listLeases(context.daemon(), directory);
+      const leases = await listLeases(context.daemon(), toBytes(directory));
       if (options.json === true) {
         print(
           json(
@@ -88,8 +89,8 @@ function checkKey(key: string): void {
  * The daemon refuses what is held by this very name in this very lockspace, and unlinks anything else: also a file that is
  * held by another name, or locked by somebody else.
  */
-async function checkUnused(daemon: Daemon, file: string): Promise<void> {
-  const shown = name(toBytes(file));
+async function checkUnused(daemon: Daemon, file: ByteString): Promise<void> {
+  const shown = name(file);
   const findings = await investigate(daemon, file);
   if (isHeld(findings)) throw new CommandError(Exit.NO, `${shown} is locked by ${holders(findings)}: it stays`);
   const { failure } = findings;
@@ -127,16 +128,16 @@ async function register(client: Client): Promise<void> {
 }
 
 interface Lease {
-  readonly key: string;
+  readonly key: ByteString;
   readonly holders: string[];
 }
 
-async function listLeases(daemon: Daemon, directory: string): Promise<Lease[]> {
+async function listLeases(daemon: Daemon, directory: ByteString): Promise<Lease[]> {
   let keys: string[];
   try {
-    keys = readdirSync(directory, { encoding: 'latin1' }).sort();
+    keys = readdirSync(toPath(directory), { encoding: 'latin1' }).sort();
   } catch (error) {
-    throw new CommandError(Exit.NO, `cannot list ${directory}: ${(error as Error).message}`);
+    throw new CommandError(Exit.NO, `cannot list ${name(directory)}: ${(error as NodeJS.ErrnoException).code ?? ''}`);
   }
   const held = new Map<string, string[]>();
   if (await daemon.answersInquiries()) {
@@ -153,10 +154,10 @@ async function listLeases(daemon: Daemon, directory: string): Promise<Lease[]> {
 }
 
 /** Every lockspace that is this directory: others may have made it known by another name. */
-async function spellingsOf(daemon: Daemon, directory: string): Promise<string[]> {
+async function spellingsOf(daemon: Daemon, directory: ByteString): Promise<ByteString[]> {
   const wanted = fileId(directory);
-  const isSame = (other: string): boolean => {
-    const file = fileId(toPath(other));
+  const isSame = (other: ByteString): boolean => {
+    const file = fileId(other);
     return file !== null && file.device === wanted?.device && file.inode === wanted.inode;
   };
   return (await daemon.lockspaces())
@@ -165,9 +166,8 @@ async function spellingsOf(daemon: Daemon, directory: string): Promise<string[]>
 }
 
 /** Who else has it locked: all that can be told with a C daemon. */
-function strangers(directory: string, key: string): string[] {
-  const file = path.join(directory, toPath(key).toString());
-  const { lock } = findObstacle(file, false);
+function strangers(directory: ByteString, key: ByteString): string[] {
+  const { lock } = findObstacle(path.join(directory, key), false);
   if (lock === null) return [];
   return [lock.pid > 0 ? `pid ${lock.pid}` : 'another host, or an OFD lock'];
 }

@@ -1,13 +1,13 @@
 /** `who PATH`: who holds a disk, here or elsewhere. */
 import { realpathSync } from 'node:fs';
-import path from 'node:path';
 import type { Command } from 'commander';
+import type { ByteString } from '../../../xdr/codec.ts';
 import type { LockInfo } from '../../../xdr/programs/inquire.ts';
-import { type Context, toBytes } from '../context.ts';
+import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Caller, Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
-import { identity, json, lockJson, mode, name, owner, print, style, time } from '../output.ts';
+import { identity, json, lockJson, mode, name, nameJson, owner, print, style, time } from '../output.ts';
 
 /** What is known about who has a file. */
 export interface Findings {
@@ -24,22 +24,23 @@ export interface Findings {
 }
 
 /** Every name under which libvirt may know the file: as given, and with its links resolved. */
-export function namesOf(given: string): string[] {
-  const names = new Set([path.resolve(given)]);
+export function namesOf(given: ByteString): ByteString[] {
+  const names = new Set([toAbsolute(given)]);
   try {
-    names.add(realpathSync(given));
+    // The other realpath would decode it.
+    names.add(realpathSync.native(toPath(given), 'latin1'));
   } catch {
     // It need not exist: an indirect lockspace knows the disk's name only.
   }
   return [...names];
 }
 
-export async function investigate(daemon: Daemon<Caller>, given: string): Promise<Findings> {
+export async function investigate(daemon: Daemon<Caller>, given: ByteString): Promise<Findings> {
   const names = namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
   try {
-    const found = await Promise.all(names.map(async (file) => daemon.locks({ path: toBytes(file) }, true)));
+    const found = await Promise.all(names.map(async (file) => daemon.locks({ path: file }, true)));
     const byKey = new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock]));
     locks = [...byKey.values()];
   } catch (error) {
@@ -74,12 +75,12 @@ export function addWho(program: Command, context: Context): void {
       '\nFinds the disk in the default lockspace by path and inode, and in lockspaces of hashed names by its SHA-256.\nExit status 1: nobody holds it.',
     )
     .action(async (given: string, options: { json?: true }) => {
-      process.exitCode = await who(context.daemon(), given, options.json === true);
+      process.exitCode = await who(context.daemon(), toBytes(given), options.json === true);
     });
 }
 
 /** The command itself; returns the exit status. */
-export async function who(daemon: Daemon<Caller>, given: string, asJson: boolean): Promise<number> {
+export async function who(daemon: Daemon<Caller>, given: ByteString, asJson: boolean): Promise<number> {
   const findings = await investigate(daemon, given);
   print(asJson ? json(findingsJson(given, findings), 2) : describe(given, findings).join('\n'));
   return isHeld(findings) ? Exit.OK : (findings.silence?.exit ?? Exit.NO);
@@ -89,18 +90,18 @@ export function isHeld({ locks, outsiders, elsewhere }: Findings): boolean {
   return (locks?.length ?? 0) > 0 || outsiders.length > 0 || elsewhere;
 }
 
-export function findingsJson(given: string, findings: Findings): Record<string, unknown> {
+export function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
   const { locks, silence, outsiders, elsewhere, failure } = findings;
   return {
-    path: given,
+    ...nameJson('path', given),
     held: isHeld(findings),
     locks: locks?.map(lockJson) ?? null,
     otherProcesses: outsiders.map(({ pid, kind, access, program, guest }) => ({
       pid,
       kind,
       access: access.toLowerCase(),
-      program: name(program),
-      ...(guest === '' ? {} : { vm: name(guest) }),
+      ...nameJson('program', program),
+      ...(guest === '' ? {} : nameJson('vm', guest)),
     })),
     elsewhere,
     ...(silence === null ? {} : { daemon: silence.message }),
@@ -109,7 +110,7 @@ export function findingsJson(given: string, findings: Findings): Record<string, 
 }
 
 /** The same as lines for people. */
-export function describe(given: string, findings: Findings): string[] {
+export function describe(given: ByteString, findings: Findings): string[] {
   const { locks, silence, outsiders, elsewhere, failure } = findings;
   const lines = (locks ?? []).flatMap(describeLock);
   if (silence !== null) lines.push(style('yellow', silence.message));
@@ -123,8 +124,8 @@ export function describe(given: string, findings: Findings): string[] {
   return lines;
 }
 
-function nobody(given: string, silent: boolean, failure: string | null): string {
-  const file = name(toBytes(given));
+function nobody(given: ByteString, silent: boolean, failure: string | null): string {
+  const file = name(given);
   if (failure === 'ENOENT') return `Nobody known holds ${file}, and there is no such file.`;
   if (failure !== null)
     return `This daemon does not hold ${file}; others cannot be seen: it cannot be opened (${failure}).`;

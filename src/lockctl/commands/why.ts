@@ -2,13 +2,14 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
+import type { ByteString } from '../../../xdr/codec.ts';
 import { AcquireFlag } from '../../../xdr/programs/lock.ts';
 import type { LockInfo } from '../../../xdr/programs/inquire.ts';
-import { type Context, toBytes } from '../context.ts';
+import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
 import { fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
-import { json, mode, name, owner, print, style } from '../output.ts';
+import { json, mode, name, nameJson, owner, print, style } from '../output.ts';
 import { namesOf } from './who.ts';
 
 interface Options {
@@ -35,8 +36,8 @@ export function addWhy(program: Command, context: Context): void {
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExit status 1: it would be refused, or fail.')
     .action(async (given: string, options: Options) => {
-      const verdict = await judge(context.daemon(), given, options);
-      if (options.json === true) print(json({ path: given, ...verdict }, 2));
+      const verdict = await judge(context.daemon(), toBytes(given), options);
+      if (options.json === true) print(json({ ...nameJson('path', toBytes(given)), ...verdict }, 2));
       else {
         const colour = verdict.outcome === 'granted' ? 'green' : 'red';
         const text = { granted: 'It would be granted', refused: 'It would be refused', fails: 'It would fail' };
@@ -46,30 +47,29 @@ export function addWhy(program: Command, context: Context): void {
     });
 }
 
-async function judge(daemon: Daemon, given: string, options: Options): Promise<Verdict> {
-  const { lockspace } = options;
+async function judge(daemon: Daemon, given: ByteString, options: Options): Promise<Verdict> {
+  const lockspace = options.lockspace === undefined ? undefined : toBytes(options.lockspace);
   if (!(await daemon.answersInquiries())) {
     const { outcome, reasons } = judgeFile(lockspace === undefined ? given : path.join(lockspace, given), options);
     return { outcome, reasons: [...reasons, 'This is a C daemon: what it holds itself shows as its process only.'] };
   }
   if (lockspace !== undefined) {
-    const known = (await daemon.lockspaces()).some(({ directory }) => directory === toBytes(lockspace));
+    const known = (await daemon.lockspaces()).some(({ directory }) => directory === lockspace);
     if (!known) {
       return {
         outcome: 'fails',
         reasons: [
-          `the daemon does not know the lockspace ${name(toBytes(lockspace))}: create it ('virt-lockctl lockspace create'); the exact spelling counts.`,
+          `the daemon does not know the lockspace ${name(lockspace)}: create it ('virt-lockctl lockspace create'); the exact spelling counts.`,
         ],
       };
     }
   }
-  const file = lockspace === undefined ? path.resolve(given) : path.join(lockspace, given);
-  const filter =
-    lockspace === undefined ? { path: toBytes(file) } : { lockspace: toBytes(lockspace), resource: toBytes(given) };
+  const file = lockspace === undefined ? toAbsolute(given) : path.join(lockspace, given);
+  const filter = lockspace === undefined ? { path: file } : { lockspace, resource: given };
   const names = lockspace === undefined ? namesOf(file) : [];
   const held = await daemon.locks(filter, true);
-  for (const other of names.slice(1)) held.push(...(await daemon.locks({ path: toBytes(other) }, true)));
-  const own = held.find((lock) => lock.lockspace === toBytes(lockspace ?? ''));
+  for (const other of names.slice(1)) held.push(...(await daemon.locks({ path: other }, true)));
+  const own = held.find((lock) => lock.lockspace === (lockspace ?? ''));
   if (own !== undefined) return judgeHeld(own, options);
 
   const guard = held[0];
@@ -94,8 +94,8 @@ function judgeHeld(lock: LockInfo, { shared }: Options): Verdict {
   return { outcome: 'refused', reasons: [`${owners} holds it, ${mode(lock)}, and ${reason}.`] };
 }
 
-function judgeFile(file: string, { shared, autocreate }: Options): Verdict {
-  const shown = name(toBytes(file));
+function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
+  const shown = name(file);
   const { lock, failure } = findObstacle(file, shared === true);
   if (failure === 'ENOENT') {
     if (autocreate !== true)
@@ -114,9 +114,9 @@ function judgeFile(file: string, { shared, autocreate }: Options): Verdict {
           : 'another host, or a process with an OFD lock,';
     return { outcome: 'refused', reasons: [`${who} has a ${lock.access.toLowerCase()} lock on its first byte.`] };
   }
-  if (statSync(file).isDirectory()) return { outcome: 'fails', reasons: [`${shown} is a directory.`] };
+  if (statSync(toPath(file)).isDirectory()) return { outcome: 'fails', reasons: [`${shown} is a directory.`] };
   try {
-    accessSync(file, constants.R_OK | constants.W_OK);
+    accessSync(toPath(file), constants.R_OK | constants.W_OK);
   } catch (error) {
     return {
       outcome: 'fails',
@@ -126,10 +126,10 @@ function judgeFile(file: string, { shared, autocreate }: Options): Verdict {
   return { outcome: 'granted', reasons: [`nobody has a lock on ${shown} that would be in the way.`] };
 }
 
-function judgeDirectory(directory: string): Verdict {
-  const shown = name(toBytes(directory));
+function judgeDirectory(directory: ByteString): Verdict {
+  const shown = name(directory);
   try {
-    accessSync(directory, constants.W_OK | constants.X_OK);
+    accessSync(toPath(directory), constants.W_OK | constants.X_OK);
   } catch (error) {
     return {
       outcome: 'fails',

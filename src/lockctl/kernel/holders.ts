@@ -3,8 +3,10 @@
  * again: that is harmless, as POSIX locks are the business of the process that has them, and this one has none.
  */
 import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import type { ByteString } from '../../../xdr/codec.ts';
 import { LockType, posix } from '../../posix/posix.ts';
 import { guessOwner } from '../../inquire/owners.ts';
+import { toPath } from '../context.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from './proc-locks.ts';
 
 export interface FileId {
@@ -31,11 +33,11 @@ export interface Obstacle {
 }
 
 /** Asks with F_GETLK what an exclusive (or shared) lock on byte 0 would run into. */
-export function findObstacle(path: string, shared: boolean): Obstacle {
+export function findObstacle(path: ByteString, shared: boolean): Obstacle {
   let fd: number;
   try {
     // Reading is enough to ask, and closing a block device that was open for writing would wake udev.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    fd = openSync(toPath(path), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
     return { lock: null, failure: (error as NodeJS.ErrnoException).code ?? String(error) };
   }
@@ -51,9 +53,9 @@ export function findObstacle(path: string, shared: boolean): Obstacle {
   }
 }
 
-export function fileId(path: string | Buffer): FileId | null {
+export function fileId(path: ByteString): FileId | null {
   try {
-    const { dev, ino } = statSync(path, { bigint: true });
+    const { dev, ino } = statSync(toPath(path), { bigint: true });
     return { device: Number(dev), inode: ino };
   } catch {
     return null;

@@ -5,6 +5,7 @@ import { adminProgram } from '../../../xdr/programs/admin.ts';
 import { parseVersion } from '../../rpc/dialect.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
+import { toBytes } from '../context.ts';
 import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { findObstacle } from '../kernel/holders.ts';
@@ -55,7 +56,7 @@ async function libvirtVersion(daemon: Daemon): Promise<string> {
 
 /** The process that has locked the pid file. */
 function pidOf(file: string): number {
-  const { lock, failure } = findObstacle(file, false);
+  const { lock, failure } = findObstacle(toBytes(file), false);
   if (lock !== null && lock.pid > 0) return lock.pid;
   throw new CommandError(Exit.NO, `cannot tell which process the daemon is: ${file} ${failure ?? 'is locked by none'}`);
 }

@@ -1,0 +1,118 @@
+/** What virt-lockctl says of files with awkward names and in awkward places, with a daemon that holds some of them. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
+import type { Finished } from '../lab/process.ts';
+import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { checkout } from '../lab/root.ts';
+import { type Bytes, lock } from '../lab/wire.ts';
+
+const program = join(checkout, 'bin/virt-lockctl');
+/** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
+const owner = 5_000_000;
+
+type Peer = Awaited<ReturnType<LockDaemon['connect']>>;
+
+describe('virt-lockctl about files', function () {
+  this.timeout(30_000);
+  let daemon: LockDaemon;
+  let peer: Peer;
+  let directory: string;
+  /** The path as bytes, of a name that is given as bytes. */
+  const bytesAt = (name: string): Buffer => Buffer.from(`${directory}/${name}`, 'latin1');
+
+  /** By way of the shell, which hands on any bytes: in a command line, `virt-lockctl` and `$D`, the directory. */
+  const shell = async (line: string): Promise<Finished> =>
+    daemon.lab.run('bash', ['-c', `D=$1; cd "$D"; virt-lockctl() { ${program} "$@"; }; ${line}`, 'bash', directory]);
+  const hold = async (name: string, flags = 0): Promise<void> => {
+    writeFileSync(bytesAt(name), '');
+    await peer.must(lock.acquire('', bytesAt(name), flags));
+  };
+  /** Runs `work` while another process has a lock on the file. */
+  const whileLocked = async (file: Bytes, work: (pid: number) => Promise<void>): Promise<void> => {
+    const code = `import fcntl, sys
+file = open(bytes.fromhex(sys.argv[1]), 'w')
+fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)
+print('locked', flush=True)
+sys.stdin.read()`;
+    const child = spawn('python3', ['-c', code, Buffer.from(file).toString('hex')], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    try {
+      await once(child.stdout, 'data');
+      await work(child.pid ?? 0);
+    } finally {
+      child.stdin.end();
+      await ended;
+    }
+  };
+
+  before(async function () {
+    skipIf(this, missingDaemon('ours'));
+    daemon = await startDaemon('ours');
+    directory = join(daemon.lab.directory, 'files');
+    mkdirSync(directory);
+    peer = await daemon.connect();
+    await peer.must(lock.register({ pid: owner, name: 'web' }));
+    await hold('z\xff');
+  });
+
+  after(async () => {
+    (peer as Peer | undefined)?.close();
+    await (daemon as LockDaemon | undefined)?.stop();
+  });
+
+  describe('whose names are no valid UTF-8', () => {
+    it('finds them by their bytes: who', async () => {
+      for (const line of [
+        String.raw`virt-lockctl who "$D/$(printf 'z\xff')"`,
+        String.raw`virt-lockctl who "$(printf 'z\xff')"`,
+        String.raw`virt-lockctl who -- "$(printf 'z\xff')"`,
+        String.raw`ln -s "$(printf 'z\xff')" link; virt-lockctl who link`,
+        String.raw`mkdir "$(printf 'd\xff')"; cd "$(printf 'd\xff')"; ln "$(printf '../z\xff')" hard; virt-lockctl who hard`,
+      ]) {
+        const { code, stdout, stderr } = await shell(line);
+        assert.deepEqual([code, stderr], [0, ''], line);
+        assert.match(stdout, /^web \(pid 5000000\) holds it, exclusive\n/);
+      }
+    });
+
+    it('finds them by their bytes: why', async () => {
+      const { code, stdout } = await shell(String.raw`virt-lockctl why "$(printf 'z\xff')"`);
+      assert.deepEqual(
+        [code, stdout],
+        [1, 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n'],
+      );
+      const free = await shell(String.raw`touch "$(printf 'free\xff')"; virt-lockctl why "$(printf 'free\xff')"`);
+      assert.match(free.stdout, /^It would be granted: nobody has a lock on .*\/free\\xff that/);
+    });
+
+    it('finds them by their bytes: list', async () => {
+      for (const line of [
+        String.raw`virt-lockctl list --path "$D/$(printf 'z\xff')"`,
+        String.raw`virt-lockctl list --path="$D/$(printf 'z\xff')"`,
+        String.raw`virt-lockctl list --lockspace '' --resource "$D/$(printf 'z\xff')"`,
+      ]) {
+        assert.match((await shell(line)).stdout, /^web +5000000 +exclusive .*\/z\\xff$/m, line);
+      }
+    });
+
+    it('makes and lists leases of such names', async () => {
+      const made = await shell(String.raw`virt-lockctl lease create "$D/$(printf 'l\xff')" "$(printf 'k\xfe')"`);
+      assert.match(made.stdout, /^Lease k\\xfe is there/);
+      const list = String.raw`virt-lockctl lease list "$D/$(printf 'l\xff')"`;
+      assert.equal((await shell(list)).stdout, 'KEY    HELD BY\nk\\xfe  -\n');
+      await whileLocked(bytesAt('l\xff/k\xfe'), async (pid) => {
+        assert.match((await shell(list)).stdout, new RegExp(String.raw`^k\\xfe +pid ${pid}$`, 'm'));
+      });
+      await peer.must(lock.acquire(bytesAt('l\xff'), Buffer.from('k\xfe', 'latin1')));
+      assert.match((await shell(list)).stdout, /^k\\xfe +web \(pid 5000000\)$/m);
+      const named = String.raw`virt-lockctl list --lockspace "$D/$(printf 'l\xff')"`;
+      assert.match((await shell(named)).stdout, /\/l\\xff +k\\xfe$/m);
+    });
+  });
+});
