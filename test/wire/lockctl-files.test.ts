@@ -24,6 +24,12 @@ describe('virt-lockctl about files', function () {
   /** The path as bytes, of a name that is given as bytes. */
   const bytesAt = (name: string): Buffer => Buffer.from(`${directory}/${name}`, 'latin1');
 
+  const lockctl = async (...args: readonly string[]): Promise<Finished> => daemon.lab.run(program, args);
+  const must = async (...args: readonly string[]): Promise<string> => {
+    const { code, stdout, stderr } = await lockctl(...args);
+    assert.deepEqual([code, stderr], [0, ''], `virt-lockctl ${args.join(' ')}: ${stdout}${stderr}`);
+    return stdout;
+  };
   /** By way of the shell, which hands on any bytes: in a command line, `virt-lockctl` and `$D`, the directory. */
   const shell = async (line: string): Promise<Finished> =>
     daemon.lab.run('bash', ['-c', `D=$1; cd "$D"; virt-lockctl() { ${program} "$@"; }; ${line}`, 'bash', directory]);
@@ -114,5 +120,16 @@ sys.stdin.read()`;
       const named = String.raw`virt-lockctl list --lockspace "$D/$(printf 'l\xff')"`;
       assert.match((await shell(named)).stdout, /\/l\\xff +k\\xfe$/m);
     });
+  });
+
+  it("who says that a file is the daemon's own", async () => {
+    const file = '/run/virtlockd.pid';
+    const { pid } = daemon;
+    assert.equal(await must('who', file), `The daemon itself: pid ${pid} (virtlockd) has a POSIX write lock on it.\n`);
+    const { held, daemonItself, otherProcesses } = JSON.parse(await must('who', '--json', file)) as Record<
+      string,
+      unknown
+    >;
+    assert.deepEqual([held, daemonItself, otherProcesses], [true, true, []]);
   });
 });

@@ -15,6 +15,8 @@ export interface Findings {
   readonly locks: LockInfo[] | null;
   /** Why it could not be asked. */
   readonly silence: CommandError | null;
+  /** A lock of the daemon that it does not list: the one on its pid file, say. */
+  readonly daemonItself: Outsider | null;
   /** Other processes of this host with a lock on its first byte. */
   readonly outsiders: Outsider[];
   /** Somebody's lock is in the way whom nothing of the above explains. */
@@ -48,7 +50,7 @@ export async function investigate(daemon: Daemon<Caller>, given: ByteString): Pr
     locks = null;
     silence = error;
   }
-  const answer = { locks, silence, outsiders: [], elsewhere: false, failure: null };
+  const answer = { locks, silence, daemonItself: null, outsiders: [], elsewhere: false, failure: null };
   if (locks !== null && locks.length > 0) return answer;
   const resolved = names.at(-1) ?? given;
   const { lock, failure } = findObstacle(resolved, false);
@@ -56,12 +58,19 @@ export async function investigate(daemon: Daemon<Caller>, given: ByteString): Pr
   if (lock === null && failure === null) return answer;
   const file = fileId(resolved);
   const daemonPid = locks === null || file === null ? 0 : (await daemon.status()).pid;
-  const outsiders: Outsider[] = file === null ? [] : findOutsiders(file).filter(({ pid }) => pid !== daemonPid);
+  const found = file === null ? [] : findOutsiders(file);
   // What F_GETLK names and the table does not show, as it may when the lock just came.
-  if (lock !== null && lock.pid > 0 && !outsiders.some(({ pid }) => pid === lock.pid)) {
-    outsiders.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });
+  if (lock !== null && lock.pid > 0 && !found.some(({ pid }) => pid === lock.pid)) {
+    found.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });
   }
-  return { locks, silence, outsiders, elsewhere: lock !== null && outsiders.length === 0, failure };
+  return {
+    locks,
+    silence,
+    daemonItself: found.find(({ pid }) => pid === daemonPid) ?? null,
+    outsiders: found.filter(({ pid }) => pid !== daemonPid),
+    elsewhere: lock !== null && found.length === 0,
+    failure,
+  };
 }
 
 export function addWho(program: Command, context: Context): void {
@@ -86,16 +95,17 @@ export async function who(daemon: Daemon<Caller>, given: ByteString, asJson: boo
   return isHeld(findings) ? Exit.OK : (findings.silence?.exit ?? Exit.NO);
 }
 
-export function isHeld({ locks, outsiders, elsewhere }: Findings): boolean {
-  return (locks?.length ?? 0) > 0 || outsiders.length > 0 || elsewhere;
+export function isHeld({ locks, daemonItself, outsiders, elsewhere }: Findings): boolean {
+  return (locks?.length ?? 0) > 0 || daemonItself !== null || outsiders.length > 0 || elsewhere;
 }
 
 export function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
-  const { locks, silence, outsiders, elsewhere, failure } = findings;
+  const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
   return {
     ...nameJson('path', given),
     held: isHeld(findings),
     locks: locks?.map(lockJson) ?? null,
+    daemonItself: daemonItself !== null,
     otherProcesses: outsiders.map(({ pid, kind, access, program, guest }) => ({
       pid,
       kind,
@@ -111,9 +121,10 @@ export function findingsJson(given: ByteString, findings: Findings): Record<stri
 
 /** The same as lines for people. */
 export function describe(given: ByteString, findings: Findings): string[] {
-  const { locks, silence, outsiders, elsewhere, failure } = findings;
+  const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
   const lines = (locks ?? []).flatMap(describeLock);
   if (silence !== null) lines.push(style('yellow', silence.message));
+  if (daemonItself !== null) lines.push(`The daemon itself: ${describeOutsider(daemonItself)}`);
   lines.push(...outsiders.map((one) => (silence === null ? 'Not this daemon, but ' : '') + describeOutsider(one)));
   if (elsewhere) {
     lines.push(
