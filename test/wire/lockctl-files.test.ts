@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import type { Finished } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { checkout } from '../lab/root.ts';
-import { type Bytes, lock } from '../lab/wire.ts';
+import { autocreate, type Bytes, lock, shared } from '../lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 /** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
@@ -21,6 +21,7 @@ describe('virt-lockctl about files', function () {
   let daemon: LockDaemon;
   let peer: Peer;
   let directory: string;
+  const at = (name: string): string => join(directory, name);
   /** The path as bytes, of a name that is given as bytes. */
   const bytesAt = (name: string): Buffer => Buffer.from(`${directory}/${name}`, 'latin1');
 
@@ -33,6 +34,12 @@ describe('virt-lockctl about files', function () {
   /** By way of the shell, which hands on any bytes: in a command line, `virt-lockctl` and `$D`, the directory. */
   const shell = async (line: string): Promise<Finished> =>
     daemon.lab.run('bash', ['-c', `D=$1; cd "$D"; virt-lockctl() { ${program} "$@"; }; ${line}`, 'bash', directory]);
+  /** Whether a lock on it is granted now; it is released again. */
+  const isGranted = async (lockspace: string, name: string, flags = 0): Promise<boolean> => {
+    if ((await peer.ask(lock.acquire(lockspace, name, flags))) !== undefined) return false;
+    await peer.must(lock.release(lockspace, name));
+    return true;
+  };
   const hold = async (name: string, flags = 0): Promise<void> => {
     writeFileSync(bytesAt(name), '');
     await peer.must(lock.acquire('', bytesAt(name), flags));
@@ -131,5 +138,68 @@ sys.stdin.read()`;
       unknown
     >;
     assert.deepEqual([held, daemonItself, otherProcesses], [true, true, []]);
+  });
+
+  describe('why, which agrees with the daemon,', () => {
+    /** The daemon's answer must be the tool's. */
+    const why = async (args: readonly string[], file: string, flags = 0, lockspace = ''): Promise<string> => {
+      const { code, stdout } = await lockctl('why', ...args);
+      assert.equal(code, (await isGranted(lockspace, file, flags)) ? 0 : 1, stdout);
+      return stdout;
+    };
+    const heldByWeb = 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n';
+
+    it('knows a file by every name', async () => {
+      await hold('disk');
+      linkSync(at('disk'), at('hard'));
+      symlinkSync('disk', at('soft'));
+      assert.equal(await why([at('hard')], at('hard')), heldByWeb);
+      assert.equal(await why([at('soft')], at('soft')), heldByWeb);
+      assert.equal(await why([`${directory}/./disk`], `${directory}/./disk`), heldByWeb);
+    });
+
+    it('knows a lease by every name', async () => {
+      await must('lease', 'create', at('space'), 'key');
+      await peer.must(lock.acquire(at('space'), 'key'));
+      linkSync(at('space/key'), at('space/hard'));
+      for (const key of ['key', 'hard', './key']) {
+        assert.equal(await why(['--lockspace', at('space'), key], key, 0, at('space')), heldByWeb);
+      }
+      assert.equal(await why([at('space/key')], at('space/key')), heldByWeb);
+    });
+
+    it('looks at a new file in the place of a lease that is held', async () => {
+      rmSync(at('space/key'));
+      writeFileSync(at('space/key'), '');
+      assert.match(await why([at('space/key')], at('space/key')), /^It would be granted/);
+      assert.equal(await why(['--lockspace', at('space'), 'key'], 'key', 0, at('space')), heldByWeb);
+    });
+
+    it('knows who shares a file under other names', async () => {
+      await hold('shared', shared);
+      linkSync(at('shared'), at('shared too'));
+      const granted = 'It would be granted: it is shared already, by web (pid 5000000).\n';
+      assert.equal(await why(['--shared', at('shared too')], at('shared too'), shared), granted);
+      assert.match(
+        await why([at('shared too')], at('shared too')),
+        /^It would be refused: web \(pid 5000000\) holds it, shared,/,
+      );
+    });
+
+    it('looks where a link leads before it says that the file would be created', async () => {
+      symlinkSync('missing/target', at('nowhere'));
+      symlinkSync('nowhere', at('far'));
+      assert.match(
+        await why(['--autocreate', at('far')], at('far'), autocreate),
+        /^It would fail: nothing can be created in .*\/missing \(ENOENT\)/,
+      );
+      mkdirSync(at('present/below'), { recursive: true });
+      symlinkSync(at('present/below'), at('jump'));
+      symlinkSync('jump/../target', at('somewhere'));
+      assert.match(
+        await why(['--autocreate', at('somewhere')], at('somewhere'), autocreate),
+        /^It would be granted: the file would be created in/,
+      );
+    });
   });
 });

@@ -2,7 +2,7 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../xdr/codec.ts';
-import type { LockInfo } from '../../../xdr/programs/inquire.ts';
+import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Caller, Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
@@ -37,14 +37,22 @@ export function namesOf(given: ByteString): ByteString[] {
   return [...names];
 }
 
+/** The daemon's locks that guard a file of these names and fit the filter, each once. */
+export async function locksOf(
+  daemon: Daemon<Caller>,
+  names: readonly ByteString[],
+  filter: Partial<LockFilter> = {},
+): Promise<LockInfo[]> {
+  const found = await Promise.all(names.map(async (path) => daemon.locks({ ...filter, path }, true)));
+  return [...new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock])).values()];
+}
+
 export async function investigate(daemon: Daemon<Caller>, given: ByteString): Promise<Findings> {
   const names = namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
   try {
-    const found = await Promise.all(names.map(async (file) => daemon.locks({ path: file }, true)));
-    const byKey = new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock]));
-    locks = [...byKey.values()];
+    locks = await locksOf(daemon, names);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     locks = null;

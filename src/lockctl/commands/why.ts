@@ -1,5 +1,5 @@
 /** `why PATH`: what an acquire of it would meet now. Nothing is locked, created or changed to find out. */
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, constants, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../xdr/codec.ts';
@@ -8,9 +8,9 @@ import type { LockInfo } from '../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
-import { fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
-import { json, mode, name, nameJson, owner, print, style } from '../output.ts';
-import { namesOf } from './who.ts';
+import { type FileId, fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
+import { json, name, nameJson, owner, print, style } from '../output.ts';
+import { locksOf, namesOf } from './who.ts';
 
 interface Options {
   readonly shared?: true;
@@ -24,6 +24,9 @@ interface Verdict {
   readonly outcome: 'granted' | 'refused' | 'fails';
   readonly reasons: string[];
 }
+
+/** The kernel follows no more. */
+const LINKS_MAX = 40;
 
 export function addWhy(program: Command, context: Context): void {
   program
@@ -48,50 +51,58 @@ export function addWhy(program: Command, context: Context): void {
 }
 
 async function judge(daemon: Daemon, given: ByteString, options: Options): Promise<Verdict> {
-  const lockspace = options.lockspace === undefined ? undefined : toBytes(options.lockspace);
+  const lockspace = toBytes(options.lockspace ?? '');
+  const file = lockspace === '' ? toAbsolute(given) : `${lockspace}/${given}`;
   if (!(await daemon.answersInquiries())) {
-    const { outcome, reasons } = judgeFile(lockspace === undefined ? given : path.join(lockspace, given), options);
+    const { outcome, reasons } = judgeFile(file, options);
     return { outcome, reasons: [...reasons, 'This is a C daemon: what it holds itself shows as its process only.'] };
   }
-  if (lockspace !== undefined) {
-    const known = (await daemon.lockspaces()).some(({ directory }) => directory === lockspace);
-    if (!known) {
-      return {
-        outcome: 'fails',
-        reasons: [
-          `the daemon does not know the lockspace ${name(lockspace)}: create it ('virt-lockctl lockspace create'); the exact spelling counts.`,
-        ],
-      };
-    }
+  if (!(await daemon.lockspaces()).some(({ directory }) => directory === lockspace)) {
+    return {
+      outcome: 'fails',
+      reasons: [
+        `the daemon does not know the lockspace ${name(lockspace)}: create it ('virt-lockctl lockspace create'); the exact spelling counts.`,
+      ],
+    };
   }
-  const file = lockspace === undefined ? toAbsolute(given) : path.join(lockspace, given);
-  const filter = lockspace === undefined ? { path: file } : { lockspace, resource: given };
-  const names = lockspace === undefined ? namesOf(file) : [];
-  const held = await daemon.locks(filter, true);
-  for (const other of names.slice(1)) held.push(...(await daemon.locks({ path: other }, true)));
-  const own = held.find((lock) => lock.lockspace === (lockspace ?? ''));
-  if (own !== undefined) return judgeHeld(own, options);
+  const locks = await locksOf(daemon, lockspace === '' ? namesOf(file) : [file]);
+  const resource = lockspace === '' ? file : given;
+  const named = locks.find((lock) => lock.lockspace === lockspace && lock.name === resource);
+  // A name that is held counts, whatever file is there now; then the file does, by whatever name it is held.
+  const own = named === undefined ? locks.filter(isOn(fileId(file))) : [named];
+  if (own.length > 0) return judgeHeld(own, options);
 
-  const guard = held[0];
   const verdict = judgeFile(file, options);
+  const guard = locks.find((lock) => lock.lockspace !== '' && lock.path !== file);
+  if (guard === undefined) return verdict;
   // libvirt would not lock the image itself then, but the file that stands for it.
-  return guard === undefined
-    ? verdict
-    : {
-        ...judgeHeld(guard, options),
-        reasons: [
-          `in lockspace ${name(guard.lockspace)}, where this disk is locked: ${judgeHeld(guard, options).reasons.join(' ')}`,
-          `the file itself: ${verdict.reasons.join(' ')}`,
-        ],
-      };
+  const { outcome, reasons } = judgeHeld([guard], options);
+  return {
+    outcome,
+    reasons: [
+      `in lockspace ${name(guard.lockspace)}, where this disk is locked: ${reasons.join(' ')}`,
+      `the file itself: ${verdict.reasons.join(' ')}`,
+    ],
+  };
 }
 
-function judgeHeld(lock: LockInfo, { shared }: Options): Verdict {
-  const owners = lock.holds.map(({ owner: who }) => owner(who)).join(', ');
-  const isShared = (lock.flags & AcquireFlag.SHARED) !== 0;
+function isOn(file: FileId | null): (lock: LockInfo) => boolean {
+  return ({ device, inode }) => device === file?.device && inode === file.inode;
+}
+
+/** @param locks on one file: exclusive there is only one */
+function judgeHeld(locks: readonly LockInfo[], { shared }: Options): Verdict {
+  const owners = locks.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))).join(', ');
+  const isShared = locks.every(({ flags }) => (flags & AcquireFlag.SHARED) !== 0);
   if (isShared && shared === true) return { outcome: 'granted', reasons: [`it is shared already, by ${owners}.`] };
-  const reason = isShared ? 'an exclusive lock was asked for' : 'that lock is exclusive';
-  return { outcome: 'refused', reasons: [`${owners} holds it, ${mode(lock)}, and ${reason}.`] };
+  return {
+    outcome: 'refused',
+    reasons: [
+      isShared
+        ? `${owners} holds it, shared, and an exclusive lock was asked for.`
+        : `${owners} holds it, exclusive, and that lock is exclusive.`,
+    ],
+  };
 }
 
 function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
@@ -100,7 +111,7 @@ function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
   if (failure === 'ENOENT') {
     if (autocreate !== true)
       return { outcome: 'fails', reasons: [`there is no file ${shown}, and it is not to be created.`] };
-    return judgeDirectory(path.dirname(file));
+    return judgeDirectory(path.dirname(followLinks(file)));
   }
   if (failure !== null) return { outcome: 'fails', reasons: [`${shown} cannot be opened (${failure}).`] };
   if (lock !== null) {
@@ -124,6 +135,21 @@ function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
     };
   }
   return { outcome: 'granted', reasons: [`nobody has a lock on ${shown} that would be in the way.`] };
+}
+
+/** What a link that leads nowhere stands for: that is what would be created. */
+function followLinks(file: ByteString): ByteString {
+  let end = file;
+  for (let links = 0; links < LINKS_MAX; links++) {
+    try {
+      const to = readlinkSync(toPath(end), 'latin1');
+      // Put together and no more: where `..` leads from another link, the kernel knows.
+      end = to.startsWith('/') ? to : `${path.dirname(end)}/${to}`;
+    } catch {
+      break;
+    }
+  }
+  return end;
 }
 
 function judgeDirectory(directory: ByteString): Verdict {
