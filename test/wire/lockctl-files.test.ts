@@ -202,4 +202,18 @@ sys.stdin.read()`;
       );
     });
   });
+
+  it('check does not say of a new file that nobody has it locked', async () => {
+    await hold('replaced');
+    rmSync(at('replaced'));
+    writeFileSync(at('replaced'), '');
+    await whileLocked(at('replaced'), async () => {
+      const { code, stdout } = await lockctl('check', '--quiet');
+      assert.equal(code, 1);
+      assert.match(
+        stdout,
+        /^error: .*\/replaced: another file is at this path now, which the lock on the old one does not guard$/m,
+      );
+    });
+  });
 });

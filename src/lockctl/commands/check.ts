@@ -111,7 +111,7 @@ function descriptorHas(pid: number, lock: LockInfo): boolean {
 const FILES: Readonly<Record<number, Pick<Finding, 'severity' | 'text'>>> = {
   [FileState.REPLACED]: {
     severity: 'error',
-    text: 'another file is at this path now: it is locked by nobody, whatever the lock on the old one',
+    text: 'another file is at this path now, which the lock on the old one does not guard',
   },
   [FileState.GONE]: { severity: 'warning', text: 'the file is gone from this path; its lock guards nothing new there' },
   [FileState.UNREADABLE]: { severity: 'warning', text: 'what is at this path cannot be told' },
