@@ -213,12 +213,16 @@ type Json = Record<string, unknown>;
 
 /** Adds a name to an object: as text and, where it is no valid UTF-8, its bytes in hexadecimal as well. */
 function addName(to: Json, key: string, bytes: ByteString): void {
-  to[key] = bytes;
-  if (ASCII.test(bytes)) return;
-  const buffer = Buffer.from(bytes, 'latin1');
-  const text = buffer.toString('utf8');
+  const text = decode(bytes);
   to[key] = text;
+  if (text === bytes) return;
+  const buffer = Buffer.from(bytes, 'latin1');
   if (!Buffer.from(text, 'utf8').equals(buffer)) to[`${key}Bytes`] = buffer.toString('hex');
+}
+
+/** Bytes as text. In JSON that is what a sentence is, which no program takes for a name. */
+export function decode(bytes: ByteString): string {
+  return ASCII.test(bytes) ? bytes : Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
 /** The same as an object of its own, to be spread into another. */

@@ -4,13 +4,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import type { Finished } from '../lab/process.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
+import { eventually, type Finished } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
+import { checkout, Lab } from '../lab/root.ts';
 import { autocreate, type Bytes, lock, shared } from '../lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
+/** Not what it looks like on a terminal. */
+const daemonProgram = '/usr/sbin/virt\\lockd';
 /** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
 const owner = 5_000_000;
 
@@ -18,6 +20,7 @@ type Peer = Awaited<ReturnType<LockDaemon['connect']>>;
 
 describe('virt-lockctl about files', function () {
   this.timeout(30_000);
+  let lab: Lab;
   let daemon: LockDaemon;
   let peer: Peer;
   let directory: string;
@@ -44,14 +47,18 @@ describe('virt-lockctl about files', function () {
     writeFileSync(bytesAt(name), '');
     await peer.must(lock.acquire('', bytesAt(name), flags));
   };
-  /** Runs `work` while another process has a lock on the file. */
+  /** Runs `work` while a process of the name `o\d\xff`, a client of the daemon, has a lock on the file. */
   const whileLocked = async (file: Bytes, work: (pid: number) => Promise<void>): Promise<void> => {
-    const code = `import fcntl, sys
+    const code = String.raw`import fcntl, socket, sys
+open('/proc/self/comm', 'wb').write(b'o\\d\xff')
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[2])
 file = open(bytes.fromhex(sys.argv[1]), 'w')
 fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)
 print('locked', flush=True)
 sys.stdin.read()`;
-    const child = spawn('python3', ['-c', code, Buffer.from(file).toString('hex')], {
+    const socket = daemon.lab.outside('/run/libvirt/virtlockd-sock');
+    const child = spawn('python3', ['-c', code, Buffer.from(file).toString('hex'), socket], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const ended = once(child, 'exit');
@@ -66,7 +73,9 @@ sys.stdin.read()`;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
-    daemon = await startDaemon('ours');
+    lab = await Lab.open('9.0.0');
+    install(lab, programOf('ours'), daemonProgram);
+    daemon = await startDaemon('ours', { lab, program: daemonProgram });
     directory = join(daemon.lab.directory, 'files');
     mkdirSync(directory);
     peer = await daemon.connect();
@@ -77,6 +86,7 @@ sys.stdin.read()`;
   after(async () => {
     (peer as Peer | undefined)?.close();
     await (daemon as LockDaemon | undefined)?.stop();
+    await (lab as Lab | undefined)?.close();
   });
 
   describe('whose names are no valid UTF-8', () => {
@@ -214,6 +224,88 @@ sys.stdin.read()`;
         stdout,
         /^error: .*\/replaced: another file is at this path now, which the lock on the old one does not guard$/m,
       );
+    });
+  });
+
+  describe('in JSON gives every name as it is, with its bytes where it is no text:', () => {
+    /** Each looks otherwise on a terminal. */
+    const odd = 'back\\slash';
+    const invalid = 'j\xff';
+    const hex = (bytes: Bytes): string => Buffer.from(bytes).toString('hex');
+    const parsed = async (...args: readonly string[]): Promise<unknown> => {
+      const { stdout } = await lockctl(...args);
+      return JSON.parse(Buffer.from(stdout, 'latin1').toString('utf8'));
+    };
+
+    before(async () => {
+      for (const key of [odd, invalid]) {
+        await peer.must(lock.createLockspace(bytesAt(key)));
+        writeFileSync(bytesAt(`${key}/${key}`), '');
+        await peer.must(lock.acquire(bytesAt(key), Buffer.from(key, 'latin1')));
+      }
+    });
+
+    it('lockspace list', async () => {
+      const rows = (await parsed('lockspace', 'list', '--json')) as Record<string, unknown>[];
+      assert.ok(rows.some(({ directory: found }) => found === at(odd)));
+      const { directory: text } = rows.find(({ directoryBytes }) => directoryBytes === hex(bytesAt(invalid))) ?? {};
+      assert.equal(text, at('j\ufffd'));
+    });
+
+    it('lease list', async () => {
+      const owners = [
+        { pid: owner, name: 'web', uuid: '40404040-4040-4040-4040-404040404040', id: owner, identity: 'registered' },
+      ];
+      assert.deepEqual(await parsed('lease', 'list', '--json', at(odd)), [{ key: odd, holders: owners }]);
+      const { stdout } = await shell(String.raw`virt-lockctl lease list --json "$(printf 'j\xff')"`);
+      assert.match(stdout, /"keyBytes": "6aff"/);
+      writeFileSync(bytesAt(`${odd}/stranger`), '');
+      await whileLocked(at(`${odd}/stranger`), async (pid) => {
+        const [, second] = (await parsed('lease', 'list', '--json', at(odd))) as unknown[];
+        const stranger = { pid, name: null, uuid: null, id: null, identity: 'unknown' };
+        assert.deepEqual(second, { key: 'stranger', holders: [stranger] });
+      });
+    });
+
+    it('check', async () => {
+      const paths = [bytesAt(`${odd}/${odd}`), bytesAt(`${invalid}/${invalid}`)];
+      for (const path of paths) rmSync(path);
+      const { findings } = (await parsed('check', '--json')) as { findings: Record<string, unknown>[] };
+      assert.ok(findings.some(({ path, text }) => path === at(`${odd}/${odd}`) && String(text).includes('gone')));
+      assert.ok(findings.some(({ pathBytes }) => pathBytes === hex(bytesAt(`${invalid}/${invalid}`))));
+      for (const path of paths) writeFileSync(path, '');
+    });
+
+    it('watch', async () => {
+      const watch = daemon.lab.spawn(program, ['watch', '--json', '--no-clients'], {});
+      try {
+        await eventually('it is subscribed', async () => (await must('clients', '--admin')).includes('watching'));
+        for (const key of [odd, invalid]) await peer.must(lock.release(bytesAt(key), Buffer.from(key, 'latin1')));
+        await eventually('both are told', () => watch.output.split('\n').length > 2);
+        const [first, second] = watch.output.split('\n', 2).map((line) => JSON.parse(line) as Record<string, unknown>);
+        assert.deepEqual([first?.name, first?.lockspace, first?.path], [odd, at(odd), at(`${odd}/${odd}`)]);
+        assert.deepEqual(
+          [second?.nameBytes, second?.lockspaceBytes],
+          [hex(Buffer.from(invalid, 'latin1')), hex(bytesAt(invalid))],
+        );
+      } finally {
+        await watch.stop();
+      }
+    });
+
+    it('who and clients of another process', async () => {
+      await whileLocked(at('outside'), async (pid) => {
+        const { otherProcesses } = (await parsed('who', '--json', at('outside'))) as { otherProcesses: unknown[] };
+        const named = { program: 'o\\d\ufffd', programBytes: hex(Buffer.from('o\\d\xff', 'latin1')) };
+        assert.deepEqual(otherProcesses, [{ pid, kind: 'POSIX', access: 'write', ...named }]);
+        const clients = (await parsed('clients', '--json')) as Record<string, unknown>[];
+        const { program: text, programBytes } = clients.find((client) => client.pid === pid) ?? {};
+        assert.deepEqual({ program: text, programBytes }, named);
+      });
+    });
+
+    it('status', async () => {
+      assert.equal(((await parsed('status', '--json')) as { program: string }).program, daemonProgram);
     });
   });
 });

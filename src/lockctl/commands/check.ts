@@ -10,7 +10,7 @@ import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
 import { fileId } from '../kernel/holders.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../kernel/proc-locks.ts';
-import { json, name, owner, print, style } from '../output.ts';
+import { json, name, nameJson, owner, print, style } from '../output.ts';
 
 /** Something that is not as it should be. An error: two guests may write to one disk. */
 export interface Finding {
@@ -35,7 +35,12 @@ export function addCheck(program: Command, context: Context): void {
       const report = await checkLocks(context.daemon());
       const errors = report.findings.filter(({ severity }) => severity === 'error').length;
       if (options.json === true) {
-        print(json({ ...report, findings: report.findings.map((found) => ({ ...found, path: name(found.path) })) }, 2));
+        const findings = report.findings.map(({ severity, path, text }) => ({
+          severity,
+          ...nameJson('path', path),
+          text,
+        }));
+        print(json({ ...report, findings }, 2));
       } else {
         for (const { severity, path, text } of report.findings) {
           print(`${style(severity === 'error' ? 'red' : 'yellow', severity)}: ${name(path)}: ${text}`);

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { ClientInfo, LockInfo } from '../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import { describeProcess } from '../kernel/holders.ts';
-import { age, json, lockJson, mode, name, ownerJson, print, style, table } from '../output.ts';
+import { age, json, lockJson, mode, name, nameJson, ownerJson, print, style, table } from '../output.ts';
 
 const HEADINGS = ['SERVER', 'ID', 'PID', 'PROGRAM', 'CONNECTED', 'FOR', 'OWNER PID', 'LOCKS', 'STATE'];
 
@@ -87,7 +87,7 @@ function clientJson(client: ClientInfo, held: ReadonlyMap<number, LockInfo[]>): 
     pid,
     uid,
     gid,
-    program: name(describeProcess(pid).program),
+    ...nameJson('program', describeProcess(pid).program),
     connected: connectedAt === 0 ? null : new Date(connectedAt * 1000).toISOString(),
     restricted,
     subscribed,

@@ -6,13 +6,14 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../xdr/codec.ts';
+import { Identity, type OwnerInfo } from '../../../xdr/programs/inquire.ts';
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import type { Client } from '../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { fileId, findObstacle } from '../kernel/holders.ts';
-import { json, name, owner, print, style, table } from '../output.ts';
+import { fileId, findObstacle, type Obstacle } from '../kernel/holders.ts';
+import { json, name, nameJson, owner, ownerJson, print, style, table } from '../output.ts';
 import { createLockspace, lockspacePath } from './lockspaces.ts';
 import { type Findings, investigate, isHeld } from './who.ts';
 
@@ -60,7 +61,10 @@ export function addLeases(program: Command, context: Context): void {
       if (options.json === true) {
         print(
           json(
-            leases.map(({ key, holders }) => ({ key: name(key), holders })),
+            leases.map(({ key, owners, stranger }) => ({
+              ...nameJson('key', key),
+              holders: stranger === null ? owners.map(ownerJson) : [strangerJson(stranger)],
+            })),
             2,
           ),
         );
@@ -69,7 +73,7 @@ export function addLeases(program: Command, context: Context): void {
         print(
           table(
             ['KEY', 'HELD BY'],
-            leases.map(({ key, holders }) => [name(key), holders.join(', ') || '-']),
+            leases.map((lease) => [name(lease.key), heldBy(lease)]),
           ),
         );
     });
@@ -100,10 +104,11 @@ async function checkUnused(daemon: Daemon, file: ByteString): Promise<void> {
   }
 }
 
-function holders({ locks, outsiders, elsewhere }: Findings): string {
+function holders({ locks, daemonItself, outsiders, elsewhere }: Findings): string {
   const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))) ?? [];
   const processes = outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`);
-  return [...owners, ...processes, ...(elsewhere ? ['another host, or an OFD lock'] : [])].join(', ');
+  const daemon = daemonItself === null ? [] : ['the daemon itself'];
+  return [...owners, ...daemon, ...processes, ...(elsewhere ? ['another host, or an OFD lock'] : [])].join(', ');
 }
 
 async function onResource(
@@ -129,7 +134,9 @@ async function register(client: Client): Promise<void> {
 
 interface Lease {
   readonly key: ByteString;
-  readonly holders: string[];
+  readonly owners: readonly OwnerInfo[];
+  /** Who else has it locked: all that can be told with a C daemon. */
+  readonly stranger: Obstacle['lock'];
 }
 
 async function listLeases(daemon: Daemon, directory: ByteString): Promise<Lease[]> {
@@ -139,18 +146,22 @@ async function listLeases(daemon: Daemon, directory: ByteString): Promise<Lease[
   } catch (error) {
     throw new CommandError(Exit.NO, `cannot list ${name(directory)}: ${(error as NodeJS.ErrnoException).code ?? ''}`);
   }
-  const held = new Map<string, string[]>();
+  const held = new Map<ByteString, OwnerInfo[]>();
   if (await daemon.answersInquiries()) {
     for (const lockspace of await spellingsOf(daemon, directory)) {
       for (const lock of await daemon.locks({ lockspace })) {
         held.set(
           lock.name,
-          lock.holds.map(({ owner: who }) => owner(who)),
+          lock.holds.map(({ owner: who }) => who),
         );
       }
     }
   }
-  return keys.map((key) => ({ key, holders: held.get(key) ?? strangers(directory, key) }));
+  return keys.map((key) => {
+    const owners = held.get(key);
+    if (owners !== undefined) return { key, owners, stranger: null };
+    return { key, owners: [], stranger: findObstacle(path.join(directory, key), false).lock };
+  });
 }
 
 /** Every lockspace that is this directory: others may have made it known by another name. */
@@ -165,11 +176,15 @@ async function spellingsOf(daemon: Daemon, directory: ByteString): Promise<ByteS
     .filter((known) => known !== '' && isSame(known));
 }
 
-/** Who else has it locked: all that can be told with a C daemon. */
-function strangers(directory: ByteString, key: ByteString): string[] {
-  const { lock } = findObstacle(path.join(directory, key), false);
-  if (lock === null) return [];
-  return [lock.pid > 0 ? `pid ${lock.pid}` : 'another host, or an OFD lock'];
+function heldBy({ owners, stranger }: Lease): string {
+  if (stranger === null) return owners.map(owner).join(', ') || '-';
+  return stranger.pid > 0 ? `pid ${stranger.pid}` : 'another host, or an OFD lock';
+}
+
+/** As an owner of whom no more is known than the pid, and not even that when it is null. */
+function strangerJson({ pid }: NonNullable<Obstacle['lock']>): Record<string, unknown> {
+  const unknown = ownerJson({ pid, id: 0, name: '', uuid: '', identity: Identity.UNKNOWN });
+  return pid > 0 ? unknown : { ...unknown, pid: null };
 }
 
 function leaseXml(directory: string, key: string): string {

@@ -5,7 +5,7 @@ import { lockProgram } from '../../../xdr/programs/lock.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
-import { fileState, json, name, print, style, table } from '../output.ts';
+import { fileState, json, name, nameJson, print, style, table } from '../output.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
   const command = program.command('lockspace').description('make and list lockspaces');
@@ -31,7 +31,7 @@ export function addLockspaces(program: Command, context: Context): void {
       const lockspaces = await context.daemon().lockspaces();
       if (options.json === true) {
         const rows = lockspaces.map(({ directory, locks, file }) => ({
-          directory: name(directory),
+          ...nameJson('directory', directory),
           isDefault: directory === '',
           locks,
           state: fileState(file),

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { StatusInfo } from '../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import { formatVersion } from '../daemon.ts';
-import { duration, json, name, print, style } from '../output.ts';
+import { decode, duration, json, name, nameJson, print, style } from '../output.ts';
 
 export function addStatus(program: Command, context: Context): void {
   program
@@ -23,11 +23,11 @@ function statusJson(status: StatusInfo): Record<string, unknown> {
   return {
     ...rest,
     libvirtVersion: formatVersion(libvirtVersion),
-    program: name(program),
+    ...nameJson('program', program),
     started: new Date(started).toISOString(),
     executed: new Date(executed).toISOString(),
     residentMemory,
-    warnings: warnings.map(name),
+    warnings: warnings.map(decode),
   };
 }
 

@@ -11,7 +11,7 @@ import { ConnectionLost } from '../../client/errors.ts';
 import type { Context } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { holder, holdJson, json, mode, name, owner, print, refusalJson, style, time } from '../output.ts';
+import { holder, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
 
 /** How often the daemon is asked whether it is still the one that sends events, in milliseconds. */
 const HEARTBEAT_MS = 5000;
@@ -126,9 +126,9 @@ function changeJson(change: Change): Record<string, unknown> {
       return {
         change: change.type === ChangeType.ACQUIRED ? 'acquired' : 'released',
         time: new Date(when).toISOString(),
-        lockspace: name(lock.lockspace),
-        name: name(lock.name),
-        path: name(lock.path),
+        ...nameJson('lockspace', lock.lockspace),
+        ...nameJson('name', lock.name),
+        ...nameJson('path', lock.path),
         mode: mode(lock),
         owners: lock.holds.map(holdJson),
       };
