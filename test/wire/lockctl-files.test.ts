@@ -227,6 +227,27 @@ sys.stdin.read()`;
     });
   });
 
+  describe('list', () => {
+    it('takes a path as who does: relative, and by links', async () => {
+      await hold('listed');
+      symlinkSync('listed', at('link to listed'));
+      for (const file of ['listed', './listed', 'link to listed', '$D/listed']) {
+        const { stdout } = await shell(`virt-lockctl list --path "${file}"`);
+        assert.match(stdout, /^web +5000000 +exclusive .*\/listed$/m, file);
+        const json = await shell(`virt-lockctl list --json --path "${file}"`);
+        assert.equal((JSON.parse(json.stdout) as unknown[]).length, 1, file);
+      }
+    });
+
+    it('says that no lock fits, where not all were asked for', async () => {
+      for (const filter of ['--vm', '--lockspace', '--resource', '--path']) {
+        assert.equal(await must('list', filter, 'nobody'), 'No lock fits.\n');
+        assert.deepEqual(JSON.parse(await must('list', '--json', filter, 'nobody')), []);
+      }
+      assert.equal(await must('list', '--pid', '1'), 'No lock fits.\n');
+    });
+  });
+
   describe('in JSON gives every name as it is, with its bytes where it is no text:', () => {
     /** Each looks otherwise on a terminal. */
     const odd = 'back\\slash';

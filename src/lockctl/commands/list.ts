@@ -3,8 +3,10 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
+import type { Daemon } from '../daemon.ts';
 import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
+import { locksOf, namesOf } from './who.ts';
 
 interface Options {
   readonly json?: true;
@@ -28,9 +30,11 @@ export function addList(program: Command, context: Context): void {
     .option('--uuid <uuid>', 'only of the owner with this UUID', uuid)
     .option('--vm <name>', 'only of the owner with this name')
     .action(async (options: Options) => {
-      const pages = context.daemon().lockPages(filterOf(options), true);
+      const filter = filterOf(options);
+      const isFiltered = Object.values(filter).some((wanted) => wanted !== null);
+      const pages = pagesOf(context.daemon(), filter);
       if (options.json === true) await printJson(pages);
-      else await printTable(pages);
+      else await printTable(pages, isFiltered ? 'No lock fits.' : 'No lock is held.');
     });
 }
 
@@ -50,6 +54,17 @@ function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partia
   };
 }
 
+/** A path is taken as `who` takes it: it may be relative, and a link's. */
+async function* pagesOf(daemon: Daemon, filter: Partial<LockFilter>): AsyncGenerator<LockInfo[]> {
+  const { path = null } = filter;
+  if (path === null) {
+    yield* daemon.lockPages(filter, true);
+    return;
+  }
+  const locks = await locksOf(daemon, namesOf(path), filter);
+  if (locks.length > 0) yield locks;
+}
+
 /** Prints as the pages come: a host may have very many. */
 async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
   const printer = new Printer();
@@ -66,10 +81,11 @@ async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
 
 const HEADINGS = ['VM', 'PID', 'MODE', 'SINCE', 'CLIENT', 'FILE', 'LOCKSPACE', 'RESOURCE'];
 
-async function printTable(pages: AsyncIterable<LockInfo[]>): Promise<void> {
+/** @param nothing what to say when there is nothing to print */
+async function printTable(pages: AsyncIterable<LockInfo[]>, nothing: string): Promise<void> {
   const rows: string[][] = [];
   for await (const page of pages) for (const lock of page) rows.push(...rowsOf(lock));
-  if (rows.length === 0) print(style('dim', 'No lock is held.'));
+  if (rows.length === 0) print(style('dim', nothing));
   else print(table(HEADINGS, rows));
 }
 
