@@ -16,6 +16,7 @@ import { addWatch } from './commands/watch.ts';
 import { addWho } from './commands/who.ts';
 import { addWhy } from './commands/why.ts';
 import type { Context } from './context.ts';
+import { notEmpty } from './not-empty.ts';
 import { printError, printText } from './output.ts';
 
 function version(): string {
@@ -44,6 +45,7 @@ export function buildProgram(context: Context): Command {
     .option(
       '-c, --connect <daemon>',
       "virtlockd:///system, virtlockd:///session, or the path of a socket or of its directory (default: the system's for root, else the session's)",
+      notEmpty('--connect'),
     )
     .addHelpText('after', EXIT_HELP)
     .showSuggestionAfterError()

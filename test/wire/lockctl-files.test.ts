@@ -227,6 +227,22 @@ sys.stdin.read()`;
     });
   });
 
+  it('takes no empty word for a path', async () => {
+    for (const args of [
+      ['who', ''],
+      ['who', '--json', ''],
+      ['why', ''],
+      ['list', '--path', ''],
+      ['-c', '', 'list'],
+      ['-c', '', 'who', '/'],
+      ['--connect=', 'status'],
+    ]) {
+      const { code, stdout, stderr } = await lockctl(...args);
+      assert.deepEqual([code, stdout], [2, ''], args.join(' '));
+      assert.match(stderr, /^virt-lockctl: (the path|--path|--connect) must not be empty\n$/);
+    }
+  });
+
   describe('list', () => {
     it('takes a path as who does: relative, and by links', async () => {
       await hold('listed');

@@ -4,6 +4,7 @@ import type { LockFilter, LockInfo } from '../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
+import { notEmpty } from '../not-empty.ts';
 import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 import { locksOf, namesOf } from './who.ts';
@@ -25,7 +26,7 @@ export function addList(program: Command, context: Context): void {
     .option('--json', 'one JSON array, an object a lock')
     .option('--lockspace <directory>', 'only of this lockspace; empty for the default one, in which names are paths')
     .option('--resource <name>', 'only the resource of exactly this name')
-    .option('--path <file>', 'only locks of this file, by whatever name')
+    .option('--path <file>', 'only locks of this file, by whatever name', notEmpty('--path'))
     .option('--pid <pid>', 'only of the owner with this pid', wholeNumber(0, 0xffffffff))
     .option('--uuid <uuid>', 'only of the owner with this UUID', uuid)
     .option('--vm <name>', 'only of the owner with this name')

@@ -7,6 +7,7 @@ import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Caller, Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
+import { notEmpty } from '../not-empty.ts';
 import { identity, json, lockJson, mode, name, nameJson, owner, print, style, time } from '../output.ts';
 
 /** What is known about who has a file. */
@@ -85,7 +86,7 @@ export function addWho(program: Command, context: Context): void {
   program
     .command('who')
     .description('say who holds a file: a guest of this daemon, another process, or another host')
-    .argument('<path>', "a disk's image, or the lock file itself")
+    .argument('<path>', "a disk's image, or the lock file itself", notEmpty('the path'))
     .option('--json', 'as JSON')
     .addHelpText(
       'after',

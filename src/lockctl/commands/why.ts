@@ -9,6 +9,7 @@ import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
 import { type FileId, fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
+import { notEmpty } from '../not-empty.ts';
 import { json, name, nameJson, owner, print, style } from '../output.ts';
 import { locksOf, namesOf } from './who.ts';
 
@@ -32,7 +33,11 @@ export function addWhy(program: Command, context: Context): void {
   program
     .command('why')
     .description('say what an acquire of a file would meet now, and why')
-    .argument('<path>', 'a path in the default lockspace, or with --lockspace a resource name in that one')
+    .argument(
+      '<path>',
+      'a path in the default lockspace, or with --lockspace a resource name in that one',
+      notEmpty('the path'),
+    )
     .option('--lockspace <directory>', "take the path for a resource's name in this lockspace")
     .option('--shared', 'ask for a shared lock')
     .option('--autocreate', 'create the file if it is missing')
