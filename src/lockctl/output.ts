@@ -209,6 +209,11 @@ export function holder({ kind, owner: who, owners }: HolderInfo): string {
   return `${owner(who)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;
 }
 
+/** Why an acquire was refused. */
+export function cause({ holder: by, reason }: Pick<RefusalInfo, 'holder' | 'reason'>): string {
+  return by === null ? name(reason) : `held by ${holder(by)}`;
+}
+
 type Json = Record<string, unknown>;
 
 /** Adds a name to an object: as text and, where it is no valid UTF-8, its bytes in hexadecimal as well. */

@@ -258,7 +258,7 @@ sys.stdin.read()`;
     assert.deepEqual([only.name, only.owner.name, only.holder.name, only.holder.pid], ['key', 'late', 'lease', pid]);
     assert.match(
       await must('refusals'),
-      new RegExp(`late \\(pid \\d+\\) +exclusive .*/leases/key +lease \\(pid ${pid}\\)$`, 'm'),
+      new RegExp(`late \\(pid \\d+\\) +exclusive .*/leases/key +held by lease \\(pid ${pid}\\)$`, 'm'),
     );
     assert.match(
       daemon.log,

@@ -243,6 +243,15 @@ sys.stdin.read()`;
     }
   });
 
+  it('refusals tells a holder from another reason', async () => {
+    await hold('wanted');
+    for (const file of ['wanted', 'missing']) assert.equal(await isGranted('', at(file)), false);
+    const text = await must('refusals');
+    assert.match(text, /^TIME .* WHY$/m);
+    assert.match(text, /\/wanted +held by web \(pid 5000000\)$/m);
+    assert.match(text, /\/missing +Unable to open resource .*\/missing: No such file or directory$/m);
+  });
+
   describe('list', () => {
     it('takes a path as who does: relative, and by links', async () => {
       await hold('listed');

@@ -2,9 +2,9 @@
 import type { Command } from 'commander';
 import type { RefusalInfo } from '../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
-import { holder, json, mode, name, owner, print, refusalJson, style, table, time } from '../output.ts';
+import { cause, json, mode, name, owner, print, refusalJson, style, table, time } from '../output.ts';
 
-const HEADINGS = ['TIME', 'ASKED BY', 'MODE', 'RESOURCE', 'HELD BY'];
+const HEADINGS = ['TIME', 'ASKED BY', 'MODE', 'RESOURCE', 'WHY'];
 
 export function addRefusals(program: Command, context: Context): void {
   program
@@ -25,6 +25,6 @@ function rowOf(refusal: RefusalInfo): string[] {
     owner(refusal.owner),
     mode(refusal),
     name(refusal.lockspace === '' ? refusal.name : refusal.path),
-    refusal.holder === null ? name(refusal.reason) : holder(refusal.holder),
+    cause(refusal),
   ];
 }

@@ -11,7 +11,7 @@ import { ConnectionLost } from '../../client/errors.ts';
 import type { Context } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { holder, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
+import { cause, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
 
 /** How often the daemon is asked whether it is still the one that sends events, in milliseconds. */
 const HEARTBEAT_MS = 5000;
@@ -101,9 +101,8 @@ function describe(change: Change): string {
       return `${time(when)} ${verb} ${name(lock.path)} ${mode(lock)} ${hold === undefined ? '' : owner(hold.owner)}`;
     }
     case ChangeType.REFUSED: {
-      const { time: when, path, owner: who, holder: by, reason } = change.value;
-      const why = by === null ? name(reason) : `held by ${holder(by)}`;
-      return `${time(when)} ${style('red', 'refused')}  ${name(path)} ${mode(change.value)} ${owner(who)}: ${why}`;
+      const { time: when, path, owner: who } = change.value;
+      return `${time(when)} ${style('red', 'refused')}  ${name(path)} ${mode(change.value)} ${owner(who)}: ${cause(change.value)}`;
     }
     case ChangeType.CONNECTED:
     case ChangeType.DISCONNECTED: {
