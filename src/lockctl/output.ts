@@ -299,13 +299,17 @@ export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
   return object;
 }
 
-const UNSAFE = /[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const PLAIN = /^[ -~\n]*$/;
+/** C1 controls, and what Unicode calls formats, tags and separators of lines. Other controls JSON escapes itself. */
+const UNSAFE = /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}\u{e0000}-\u{e007f}]/gu;
 
 /** JSON that can be looked at: what could mislead a terminal is escaped beyond what JSON itself demands. */
 export function json(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replaceAll(UNSAFE, escapeUnit);
+  const text = JSON.stringify(value, null, indent);
+  // Most is plain, and the first use of the other expression takes milliseconds.
+  return PLAIN.test(text) ? text : text.replaceAll(UNSAFE, escapeUnits);
 }
 
-function escapeUnit(unit: string): string {
-  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+function escapeUnits(character: string): string {
+  return character.replaceAll(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
