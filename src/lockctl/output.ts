@@ -14,6 +14,7 @@ import {
   type RefusalInfo,
 } from '../../xdr/programs/inquire.ts';
 import { printable } from '../inquire/printable.ts';
+import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
 import { pause } from './context.ts';
 import { CommandError, Exit } from './exit.ts';
@@ -100,7 +101,7 @@ async function writeInBackground(bytes: Buffer): Promise<void> {
 function explainWrite(error: unknown): CommandError {
   const { code, message } = error as NodeJS.ErrnoException;
   // A reader that has seen enough (head, less) is no error.
-  if (code === 'EPIPE') process.exit(Exit.OK);
+  if (code === 'EPIPE') exitProcess(Exit.OK);
   return new CommandError(Exit.NO, `cannot write to standard output: ${message}`);
 }
 

@@ -117,7 +117,7 @@ async function run(args: readonly string[]): Promise<Exit> {
   const isProxy = options.listen !== undefined || options.interpose !== undefined;
   const interrupts = isProxy ? new Interrupts() : undefined;
   const output = new Output(() => {
-    if (interrupts === undefined) process.exit(Exit.OK);
+    if (interrupts === undefined) exitProcess(Exit.OK);
     interrupts.interrupt();
   });
   const print: Sink = (event) => {
