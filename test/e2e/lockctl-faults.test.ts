@@ -1,10 +1,11 @@
 /** virt-lockctl where it cannot print, is interrupted, is read slowly, or cannot write its file. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { XdrWriter } from '../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
 import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
@@ -142,21 +143,37 @@ describe('virt-lockctl', function () {
     }
   });
 
-  it('takes every page of a long list, however slowly it is read', async () => {
+  describe('listing 10000 locks', () => {
     const [pages, locks] = [20, 500];
-    const question = asked();
-    const child = spawn(program, ['--connect', directory, 'list', '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const connection = await question;
-    // The first question is asked by now; nothing is read here until the last one is.
-    for (let page = 1; page <= pages; page++) {
-      connection.write(pageOf(page - 1, locks, page === pages ? 0 : page));
-      if (page < pages) await once(connection, 'data');
-    }
-    let text = '';
-    child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
-    assert.deepEqual(await once(child, 'close'), [0, null]);
-    const names = (JSON.parse(text) as { name: string }[]).map(({ name }) => name);
-    assert.equal(new Set(names).size, pages * locks);
+
+    /** Starts the list and answers it; nothing of it is read until the last question was asked. */
+    const list = async (): Promise<ChildProcessByStdio<null, Readable, null>> => {
+      const question = asked();
+      const child = spawn(program, ['--connect', directory, 'list', '--json'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const connection = await question;
+      for (let page = 1; page <= pages; page++) {
+        connection.write(pageOf(page - 1, locks, page === pages ? 0 : page));
+        if (page < pages) await once(connection, 'data');
+      }
+      return child;
+    };
+
+    it('asks for all, however slowly they are read', async () => {
+      const child = await list();
+      let text = '';
+      child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      assert.deepEqual(await once(child, 'close'), [0, null]);
+      const names = (JSON.parse(text) as { name: string }[]).map(({ name }) => name);
+      assert.equal(new Set(names).size, pages * locks);
+    });
+
+    it('ends well when the reader has seen enough', async () => {
+      const child = await list();
+      child.stdout.destroy();
+      assert.deepEqual(await once(child, 'close'), [0, null]);
+    });
   });
 
   describe('metrics --write', () => {
