@@ -1,5 +1,5 @@
 /** What commands print: tables for people, JSON for programs, colour only on terminals. */
-import { write, writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { ByteString } from '../../xdr/codec.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
@@ -16,7 +16,6 @@ import {
 import { printable } from '../inquire/printable.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
-import { pause } from './context.ts';
 import { CommandError, Exit } from './exit.ts';
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
@@ -63,38 +62,35 @@ export function printError(text: string): void {
 }
 
 /**
- * Prints without waiting for the reader: what that one has not taken waits in memory. For lists, which the daemon forgets
- * when they are not asked on, however long somebody looks at their beginning.
+ * Prints without waiting for the reader of a pipe: what that one has not taken waits in memory. For lists, which the daemon
+ * forgets when they are not asked on, however long somebody looks at their beginning.
  */
 export class Printer {
-  private last = Promise.resolve();
+  private readonly isPipe: boolean;
 
+  constructor() {
+    const file = fstatSync(STDOUT);
+    // Files take what comes at once, and Node.js's stream of one loses what did not fit on a full disk.
+    this.isPipe = file.isFIFO() || file.isSocket();
+    // Ends the process when its reader has seen enough; everything else done() tells.
+    if (this.isPipe) process.stdout.on('error', explainWrite);
+  }
+
+  /** @throws CommandError when it cannot be written, where that is known at once */
   print(text: string): void {
-    const bytes = Buffer.from(text, 'utf8');
-    this.last = this.last.then(async () => writeInBackground(bytes));
-    // It is told by done().
-    this.last.catch(() => undefined);
+    if (this.isPipe) process.stdout.write(text);
+    else printText(text);
   }
 
   /** Waits until all is written. @throws CommandError when it cannot be */
   async done(): Promise<void> {
-    await this.last;
-  }
-}
-
-async function writeInBackground(bytes: Buffer): Promise<void> {
-  for (let at = 0; at < bytes.length;) {
-    try {
-      at += await new Promise<number>((resolve, reject) => {
-        write(STDOUT, bytes, at, (error, written) => {
-          if (error === null) resolve(written);
-          else reject(error);
-        });
+    if (!this.isPipe) return;
+    await new Promise<void>((resolve, reject) => {
+      process.stdout.write('', (error) => {
+        if (error) reject(explainWrite(error));
+        else resolve();
       });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw explainWrite(error);
-      await pause(RETRY_MS);
-    }
+    });
   }
 }
 
