@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type LockDaemon, programOf, startDaemon } from '../../test/lab/daemon.ts';
 import type { DaemonKind } from '../../test/lab/requirements.ts';
-import { programImage } from '../conformance/lab/process.ts';
 import { parseVersion } from '../rpc/dialect.ts';
+import { image } from '../swap/processes.ts';
 import { SocketLink } from './link.ts';
 import type { Beginning, Model } from './model.ts';
 import { lockOfText, parsePage } from './model-inquire.ts';
@@ -214,14 +214,7 @@ export class BlackBox implements Target {
   }
 
   restart(): string | null {
-    const image = (): string => {
-      try {
-        return programImage(this.pid);
-      } catch {
-        return '';
-      }
-    };
-    const before = image();
+    const before = image(this.pid);
     try {
       process.kill(this.pid, 'SIGUSR1');
     } catch {
@@ -230,8 +223,8 @@ export class BlackBox implements Target {
     const until = performance.now() + RESTART_MOST_MS;
     while (performance.now() < until) {
       if (this.death() !== null) return 'it ended at SIGUSR1';
-      const now = image();
-      if (now !== before && now !== '') return null;
+      const now = image(this.pid);
+      if (now !== before && now !== undefined) return null;
       sleep(2);
     }
     return 'it did not execute itself again';

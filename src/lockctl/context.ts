@@ -1,4 +1,5 @@
 /** What a command is given beside its own options. */
+import { once } from 'node:events';
 import { readlinkSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
@@ -47,14 +48,5 @@ export async function pause(milliseconds: number, signal?: AbortSignal): Promise
 
 /** Resolves when the signal aborts. */
 export async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    signal.addEventListener(
-      'abort',
-      () => {
-        resolve();
-      },
-      { once: true },
-    );
-  });
+  if (!signal.aborted) await once(signal, 'abort');
 }

@@ -1,5 +1,5 @@
 /** What commands print: tables for people, JSON for programs, colour only on terminals. */
-import { fstatSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { ByteString } from '../../xdr/codec.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
@@ -15,6 +15,7 @@ import {
 } from '../../xdr/programs/inquire.ts';
 import { printable } from '../inquire/printable.ts';
 import { exitProcess } from '../posix/exit.ts';
+import { isPipe } from '../posix/pipe.ts';
 import { posix } from '../posix/posix.ts';
 import { CommandError, Exit } from './exit.ts';
 
@@ -66,12 +67,10 @@ export function printError(text: string): void {
  * forgets when they are not asked on, however long somebody looks at their beginning.
  */
 export class Printer {
-  private readonly isPipe: boolean;
+  // Files take what comes at once, and Node.js's stream of one loses what did not fit on a full disk.
+  private readonly isPipe = isPipe(STDOUT);
 
   constructor() {
-    const file = fstatSync(STDOUT);
-    // Files take what comes at once, and Node.js's stream of one loses what did not fit on a full disk.
-    this.isPipe = file.isFIFO() || file.isSocket();
     // Ends the process when its reader has seen enough; everything else done() tells.
     if (this.isPipe) process.stdout.on('error', explainWrite);
   }

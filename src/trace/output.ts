@@ -1,7 +1,8 @@
 /** Writes lines without ever waiting for who reads them: a trace that waits would hold up the daemon's clients. */
 import { once } from 'node:events';
-import { createWriteStream, fstatSync } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
+import { isPipe } from '../posix/pipe.ts';
 
 const STDOUT = 1;
 
@@ -59,7 +60,5 @@ export class Output {
  * after a few attempts. Of a file or a terminal the runtime's own would wait.
  */
 function openOutput(): Writable {
-  const status = fstatSync(STDOUT);
-  if (status.isFIFO() || status.isSocket()) return process.stdout;
-  return createWriteStream('', { fd: STDOUT, autoClose: false });
+  return isPipe(STDOUT) ? process.stdout : createWriteStream('', { fd: STDOUT, autoClose: false });
 }

@@ -80,6 +80,12 @@ describe('faults at a re-execution', function () {
       assert.ok(!existsSync(daemon.lab.outside(file)) || pattern.source.includes('remove it'));
   }
 
+  /** Sends SIGUSR1 and waits for the new program, which must have the lock. */
+  async function executedAgain(): Promise<void> {
+    await reexecute(daemon);
+    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+  }
+
   /** Puts a script in the program's place. */
   function script(text: string, mode = 0o755): void {
     const path = daemon.lab.outside(PROGRAM);
@@ -119,10 +125,8 @@ describe('faults at a re-execution', function () {
     script('#!/bin/sh\nsleep 0.2\nkill -9 $$\n');
     await refused(/was killed/);
 
-    rmSync(daemon.lab.outside(PROGRAM));
     install(daemon.lab, programOf('ours'), PROGRAM);
-    await reexecute(daemon);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    await executedAgain();
   });
 
   it('refuses a program that hangs, and serves meanwhile', async () => {
@@ -141,10 +145,8 @@ describe('faults at a re-execution', function () {
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
     assert.match(refusals()[0] ?? '', /directory/);
     rmdirSync(daemon.lab.outside(STATE));
-    rmSync(daemon.lab.outside(PROGRAM));
     install(daemon.lab, programOf('ours'), PROGRAM);
-    await reexecute(daemon);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    await executedAgain();
   });
 
   it('ends when it is told to in the middle of it', async () => {
@@ -199,8 +201,7 @@ describe('faults at a re-execution', function () {
     );
     await refused(/no space left/i);
     rmSync(full);
-    await reexecute(daemon);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    await executedAgain();
   });
 
   it('survives a lack of descriptors', async () => {
@@ -211,8 +212,7 @@ describe('faults at a re-execution', function () {
       return refusals().length > 0;
     });
     execFileSync('prlimit', ['--pid', String(daemon.pid), '--nofile=4096:']);
-    await reexecute(daemon);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+    await executedAgain();
   });
 
   it('refuses a state file that somebody planted, and never follows it', async () => {
@@ -271,8 +271,7 @@ describe('faults at a re-execution', function () {
       'libvirt_version = "x"\n',
     ]) {
       daemon.lab.write('/etc/libvirt/virtlockd.conf', text);
-      await reexecute(daemon);
-      assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
+      await executedAgain();
     }
     assert.match(daemon.log, /Going on without: /);
   });

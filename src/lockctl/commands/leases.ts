@@ -17,6 +17,8 @@ import { json, name, nameJson, owner, ownerJson, print, style, table } from '../
 import { createLockspace, lockspacePath } from './lockspaces.ts';
 import { type Findings, investigate, isHeld } from './who.ts';
 
+/** Whoever has a lock of which the kernel tells no pid. */
+const ELSEWHERE = 'another host, or an OFD lock';
 const DIRECTORY = "the lockspace's directory: TARGET/LOCKSPACE of the <lease>";
 
 export function addLeases(program: Command, context: Context): void {
@@ -108,7 +110,7 @@ function holders({ locks, daemonItself, outsiders, elsewhere }: Findings): strin
   const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))) ?? [];
   const processes = outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`);
   const daemon = daemonItself === null ? [] : ['the daemon itself'];
-  return [...owners, ...daemon, ...processes, ...(elsewhere ? ['another host, or an OFD lock'] : [])].join(', ');
+  return [...owners, ...daemon, ...processes, ...(elsewhere ? [ELSEWHERE] : [])].join(', ');
 }
 
 async function onResource(
@@ -178,7 +180,7 @@ async function spellingsOf(daemon: Daemon, directory: ByteString): Promise<ByteS
 
 function heldBy({ owners, stranger }: Lease): string {
   if (stranger === null) return owners.map(owner).join(', ') || '-';
-  return stranger.pid > 0 ? `pid ${stranger.pid}` : 'another host, or an OFD lock';
+  return stranger.pid > 0 ? `pid ${stranger.pid}` : ELSEWHERE;
 }
 
 /** As an owner of whom no more is known than the pid, and not even that when it is null. */

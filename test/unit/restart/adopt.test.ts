@@ -3,14 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { LogSettings } from '../../../src/admin/log-settings.ts';
-import { Daemon } from '../../../src/daemon/daemon.ts';
-import { logging } from '../../../src/daemon/log/log.ts';
+import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { EMPTY_STATE, type ResourceState } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
+import { makeDaemon } from '../support/daemon.ts';
 import { lockOf, OtherProcess, temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
@@ -22,16 +21,7 @@ describe('taking over locks', () => {
 
   beforeEach(async () => {
     directory = temporaryDirectory();
-    daemon = new Daemon({
-      version: 12_008_000,
-      maxClients: 10,
-      adminMaxClients: 10,
-      timeout: 0,
-      logging: new LogSettings(logging),
-      life: { program: '', started: 0, executed: 0, restarts: 0 },
-      onTimeout: () => undefined,
-      onShutdown: () => undefined,
-    });
+    daemon = makeDaemon();
     guest = spawn('sleep', ['100'], { stdio: 'ignore' });
     await once(guest, 'spawn');
   });

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { LogSettings } from '../../../src/admin/log-settings.ts';
-import { Daemon } from '../../../src/daemon/daemon.ts';
-import { logging } from '../../../src/daemon/log/log.ts';
+import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
+import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
@@ -20,16 +19,7 @@ describe('the capture of the state', () => {
   beforeEach(() => {
     directory = temporaryDirectory();
     // Never started, so that descriptors may be mere numbers.
-    daemon = new Daemon({
-      version: 12_008_000,
-      maxClients: 10,
-      adminMaxClients: 10,
-      timeout: 0,
-      logging: new LogSettings(logging),
-      life: { program: '', started: 0, executed: 0, restarts: 0 },
-      onTimeout: () => undefined,
-      onShutdown: () => undefined,
-    });
+    daemon = makeDaemon();
     daemon.lockServer.addListener({ fd: 2003, path: null, unlink: false });
     daemon.adminServer.addListener({ fd: 2004, path: null, unlink: false });
   });

@@ -1,0 +1,17 @@
+/** A daemon of this process, without sockets, that has not been started. */
+import { LogSettings } from '../../../src/admin/log-settings.ts';
+import { Daemon } from '../../../src/daemon/daemon.ts';
+import { logging } from '../../../src/daemon/log/log.ts';
+
+export function makeDaemon(): Daemon {
+  return new Daemon({
+    version: 12_008_000,
+    maxClients: 10,
+    adminMaxClients: 10,
+    timeout: 0,
+    logging: new LogSettings(logging),
+    life: { program: '', started: 0, executed: 0, restarts: 0 },
+    onTimeout: () => undefined,
+    onShutdown: () => undefined,
+  });
+}
