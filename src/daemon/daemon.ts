@@ -11,9 +11,10 @@ import type { Life } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
 import { LockClient } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
-import { realHost } from '../lockd/killer.ts';
-import { OwnerEnds } from '../lockd/owner-end.ts';
-import { Lockspaces } from '../lockspace/lockspaces.ts';
+import { OwnerReaper } from '../lockd/owner-reaper.ts';
+import { type ProcessHost, realHost } from '../lockd/process-host.ts';
+import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
+import { logger } from './log/log.ts';
 import { descriptorLimit } from '../posix/limits.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
@@ -21,8 +22,13 @@ import { dialectOf, type VersionNumber } from '../rpc/dialect.ts';
 import { bindService, type Speech } from '../rpc/dispatch.ts';
 import { Server } from '../rpc/server.ts';
 
+const log = logger('locking.lock_daemon');
+
 /** The largest arguments of the lock program: two strings, and the words around them. */
 const LOCK_RETAIN = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
+
+/** Bytes of a warning in the status. */
+const WARNING_MAX = 1000;
 
 /** The longest that a timer of Node.js can wait. */
 const LONGEST_TIMER_MS = 0x7fffffff;
@@ -37,6 +43,8 @@ export interface DaemonSettings {
   readonly logging: AdminLogging;
   /** What the process has been through, for who inquires. */
   readonly life: Life;
+  /** Other processes, as the end of owners sees them; the real ones by default. */
+  readonly processes?: ProcessHost;
   /** Called once when the daemon is to end of its own accord. */
   onTimeout(): void;
   /** The admin program asked for the end. `preserve`: what is held is to be kept for a successor. */
@@ -57,7 +65,7 @@ export class Daemon {
   readonly settings: DaemonSettings;
   readonly speech: Speech;
   readonly lockspaces: Lockspaces;
-  readonly ownerEnds: OwnerEnds;
+  readonly ownerEnds: OwnerReaper;
   readonly lockServer: Server<LockClient>;
   readonly adminServer: Server<AdminPeer>;
   readonly inquiry = new Inquiry();
@@ -73,7 +81,12 @@ export class Daemon {
     const { version } = settings;
     this.speech = { version, dialect: dialectOf(version) };
     this.lockspaces = new Lockspaces(this.speech.dialect);
-    this.ownerEnds = new OwnerEnds(this.lockspaces, realHost);
+    const processes = settings.processes ?? realHost;
+    this.ownerEnds = new OwnerReaper({
+      lockspaces: this.lockspaces,
+      host: processes,
+      socketOf: (pid) => this.socketOf(pid),
+    });
     const fresh = (maxClients: number): ServerShape => ({
       maxClients,
       maxAnonymousClients: maxClients,
@@ -98,13 +111,14 @@ export class Daemon {
         bindService(
           lockProgram,
           ErrorDomain.RPC,
-          lockHandlers(this.lockspaces, this.speech.dialect),
+          lockHandlers(this.lockspaces, this.speech.dialect, processes),
           version,
           identify,
         ),
       ],
       retain: LOCK_RETAIN,
       open: (connection) => new LockClient(connection),
+      ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
         this.inquiry.clientOpened(connection);
       },
@@ -166,7 +180,8 @@ export class Daemon {
       },
       life: settings.life,
       descriptorLimit: limit,
-      killing: () => ownerEnds.beingKilled,
+      killing: () => ownerEnds.count,
+      unkillable: () => ownerEnds.overdue.map(({ text }) => text.slice(0, WARNING_MAX)),
     };
     return inquireHandlers(host, this.inquiry);
   }
@@ -218,9 +233,18 @@ export class Daemon {
     this.watchIdleness();
   }
 
+  /** The socket of the connection of the process with this pid that is an owner, if it has one. */
+  private socketOf(pid: number): number | undefined {
+    for (const { connection, context } of this.lockServer.clients.values()) {
+      if (context.isOwnerItself && context.owner?.pid === pid) return connection.fd;
+    }
+    return undefined;
+  }
+
   /**
-   * Gives up everything: locks that nobody guards are worse than a dead guest, so connected holders are killed.
-   * Resolves when they are gone, and the sockets that the daemon made are removed.
+   * Gives up everything: locks that nobody guards are worse than a dead guest, so all holders are ended, whether they are
+   * connected or not. Their locks are held until they are gone, for other hosts wait for these. Resolves when that is so or
+   * nothing more can be done, and the sockets that the daemon made are removed.
    */
   async shutdown(): Promise<void> {
     clearTimeout(this.idleTimer);
@@ -233,11 +257,18 @@ export class Daemon {
       }
       for (const { connection } of [...server.clients.values()]) connection.close();
     }
+    this.ownerEnds.endAll();
+    await this.ownerEnds.settled();
     this.ownerEnds.finish();
     for (const { resources } of this.lockspaces) {
-      for (const resource of [...resources.values()]) this.lockspaces.endResource(resource);
+      for (const resource of [...resources.values()]) this.giveUp(resource);
     }
-    await this.ownerEnds.settled();
+  }
+
+  /** Releases what nobody is known to be behind. What an owner holds that could not be ended is left as it is, to the last. */
+  private giveUp(resource: Resource): void {
+    if (resource.holds.every(({ end }) => end === undefined)) this.lockspaces.endResource(resource);
+    else log.error(`Resource '${resource.name}' is unguarded from now on: its owner could not be ended`);
   }
 
   /** C forgets the locks when it counts the idle seconds; here a held lock keeps the daemon. */

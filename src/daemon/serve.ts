@@ -108,7 +108,6 @@ export function serve(input: ServeInput): void {
   }
   if (left?.pidFile !== undefined && left.pidFile !== pidFile?.fd) closeOldPidFile(left.pidFile);
   if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
-  for (const killing of left?.killing ?? []) daemon.ownerEnds.goOnKilling(killing);
   if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
 
   const ownState = (): OwnState => ({
@@ -119,7 +118,7 @@ export function serve(input: ServeInput): void {
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
     ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
     inquiry: daemon.inquiry.state,
-    ...(daemon.ownerEnds.beingKilled === 0 ? {} : { killing: daemon.ownerEnds.unfinished }),
+    ...(daemon.ownerEnds.count === 0 ? {} : { ending: daemon.ownerEnds.unfinished.map(({ state }) => state) }),
   });
   const reexec = new Reexec({
     daemon,

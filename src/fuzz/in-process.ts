@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../admin/log-settings.ts';
 import { logging } from '../daemon/log/log.ts';
 import { Daemon } from '../daemon/daemon.ts';
+import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { outbox } from '../rpc/outbox.ts';
@@ -20,9 +21,18 @@ import type { ServerName } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { wipe } from './world.ts';
 
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN, ESRCH } = os.constants.errno;
 /** No process has it, so that an owner's end kills nobody. */
 const PEER = 5_000_001;
+
+/** As if nobody had any of the pids: the peers are this very process. */
+const NO_PROCESSES: ProcessHost = {
+  ...realHost,
+  peerPidfd: () => -ESRCH,
+  openPidfd: () => -ESRCH,
+  startTime: () => null,
+  isLocal: () => true,
+};
 
 const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
@@ -146,6 +156,7 @@ export class InProcess implements Target {
       life: { program: '', started: 1, executed: 1, restarts: 0 },
       onTimeout: () => undefined,
       onShutdown: () => undefined,
+      processes: NO_PROCESSES,
     });
     daemon.start();
     return daemon;

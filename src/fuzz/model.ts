@@ -313,6 +313,7 @@ export class Model {
 
   private remove(lockspace: Map<string, Held>, name: string, path: string): void {
     if (lockspace.has(name)) throw busy(name);
+    if (this.isHeldAt(path)) throw busy(name);
     const what = `Unable to delete lockspace resource ${path}`;
     const place = this.tree.find(path, false);
     if (place === 'outside') throw new Unknown();
@@ -321,6 +322,14 @@ export class Model {
     if (place.entry === null) return;
     if (place.entry.kind === 'directory' || place.slash) throw new Refusal(38, LOCKSPACE, `${what}: `, true);
     place.directory.entries.delete(place.name);
+  }
+
+  /** Whether a path, its links followed, names a file that is held under whatever name. */
+  private isHeldAt(path: string): boolean {
+    const place = this.tree.find(path, true);
+    if (typeof place === 'string' || place.entry === null) return false;
+    const { entry } = place;
+    return [...this.held()].some(({ file }) => file === entry);
   }
 
   private acquire(
@@ -396,6 +405,9 @@ export class Model {
     this.lockspaces.get(lockspace)?.delete(name);
     // A file that is still held, shared, by another name keeps its lock and so its path.
     if ((flags & AUTOCREATE) === 0 || [...this.held()].some((other) => other.file === file)) return;
+    const named = this.tree.find(path, true);
+    // Somebody else's by now.
+    if (typeof named === 'string' || named.entry !== file) return;
     const place = this.tree.find(path, false);
     if (typeof place === 'string' || place.entry === null || place.entry.kind === 'directory' || place.slash) return;
     place.directory.entries.delete(place.name);

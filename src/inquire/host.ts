@@ -35,4 +35,6 @@ export interface InquireHost {
   readonly descriptorLimit: number;
   /** Owners that are being killed at present. */
   killing(): number;
+  /** One line for each owner that could not be ended, and keeps its locks. */
+  unkillable(): string[];
 }

@@ -81,15 +81,14 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
       yield resource;
     }
   }
-  const file = findHeld(path);
-  if (file === undefined) return;
-  let uses = file.uses;
-  for (const resource of found) if (resource.file === file) uses--;
+  const files = findHeld(path);
+  let uses = files.reduce((sum, file) => sum + file.uses, 0);
+  for (const resource of found) if (files.includes(resource.file)) uses--;
   if (uses === 0) return;
   // Under other names, of which nobody keeps account.
   let looked = 0;
   for (const resource of lockspaces.resources()) {
-    if (resource.file === file && !found.has(resource)) {
+    if (files.includes(resource.file) && !found.has(resource)) {
       yield resource;
       if (--uses === 0) return;
     } else if (++looked % STRIDE === 0) yield null;
@@ -114,12 +113,12 @@ function compileFilter(filter: LockFilter): (resource: Resource) => boolean {
   return (resource) => tests.every((test) => test(resource));
 }
 
-/** Whether a lock guards the file at `path`: by its name, its inode, or as a disk in an indirect lockspace. */
+/** Whether a lock guards the file at `path`: by its name, its inode or device, or as a disk in an indirect lockspace. */
 function isLockOf(path: ByteString): (resource: Resource) => boolean {
-  const file = findHeld(path);
+  const files = findHeld(path);
   return (resource) =>
     resource.path === path ||
-    resource.file === file ||
+    files.includes(resource.file) ||
     (resource.lockspace.directory !== '' && resource.name === hashOf(path));
 }
 

@@ -70,9 +70,16 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
     residentMemory: process.memoryUsage.rss(),
     warnings: [],
   };
-  return { ...status, warnings: [...warningsOf(status), ...refusedText(refusedRestart)] };
+  const warnings = [
+    ...warningsOf(status),
+    ...host.unkillable().slice(0, UNKILLABLE_MOST),
+    ...refusedText(refusedRestart),
+  ];
+  return { ...status, warnings };
 }
 
+/** So many owners that could not be ended are named. */
+const UNKILLABLE_MOST = 32;
 /** The most bytes of a reason that are told. */
 const REASON_MAX = 800;
 
@@ -101,6 +108,6 @@ export function warningsOf(status: StatusInfo): string[] {
     warnings.push(`the state takes about ${size} MiB and a C daemon reads 10: there is no live swap back to it`);
   }
   if (killing > 0)
-    warnings.push(`${killing} owners are being killed, as their connections ended while they held locks`);
+    warnings.push(`${killing} owners are being ended; their locks are held until their processes are gone`);
   return warnings;
 }

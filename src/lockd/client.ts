@@ -1,6 +1,7 @@
 /** A client of the lock program: what it registered, and whether it may still call. */
+import { NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
-import type { OwnerIdentity } from '../lockspace/owner.ts';
+import type { ProcessHost } from './process-host.ts';
 
 export class LockClient {
   readonly connection: Connection;
@@ -8,13 +9,40 @@ export class LockClient {
   owner: OwnerIdentity | null = null;
   /** Every further call is refused. */
   restricted = false;
+  /** The peer is in the daemon's pid namespace: only then the pids that it names mean anything here. Undefined until asked. */
+  isLocal: boolean | undefined;
 
   constructor(connection: Connection) {
     this.connection = connection;
+    // Of a peer in another namespace that is none of those below it, the kernel tells no pid.
+    if (connection.peer.pid === 0) this.isLocal = false;
   }
 
   /** Whether the peer is the owner itself, so that its end is the owner's: not libvirtd acting for it. */
   get isOwnerItself(): boolean {
-    return this.owner !== null && this.owner.pid === this.connection.peer.pid;
+    return this.owner !== null && this.owner.pid === this.connection.peer.pid && this.isLocal !== false;
+  }
+
+  /** Takes the details that the peer registered. */
+  register(owner: OwnerIdentity, processes: Pick<ProcessHost, 'isLocal'>): void {
+    this.owner = owner;
+    // While it waits for the answer it is there to be asked about; at its end it may be gone.
+    if (owner.pid === this.connection.peer.pid) this.locate(processes);
+  }
+
+  /** The owner for whom it acquires, with what tells its process from a later one of the same pid. */
+  identify(owner: OwnerIdentity, processes: Pick<ProcessHost, 'isLocal' | 'startTime'>): OwnerIdentity {
+    if (owner.startTime !== undefined || owner.isForeign === true || this.isOwnerItself) return owner;
+    this.locate(processes);
+    if (this.isLocal === false) owner.isForeign = true;
+    else if (this.isLocal === true) {
+      const startTime = processes.startTime(owner.pid);
+      if (startTime !== undefined) owner.startTime = startTime ?? NO_PROCESS;
+    }
+    return owner;
+  }
+
+  private locate(processes: Pick<ProcessHost, 'isLocal'>): void {
+    this.isLocal ??= processes.isLocal(this.connection.peer.pid);
   }
 }

@@ -8,6 +8,7 @@ import { logger } from '../daemon/log/log.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError } from '../rpc/errors.ts';
 import type { LockClient } from './client.ts';
+import type { ProcessHost } from './process-host.ts';
 
 const log = logger('locking.lock_daemon_dispatch');
 
@@ -41,7 +42,11 @@ export function formatUuid(bytes: Buffer): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers<typeof lockProcedures, LockClient> {
+export function lockHandlers(
+  lockspaces: Lockspaces,
+  dialect: Dialect,
+  processes: Pick<ProcessHost, 'isLocal' | 'startTime'>,
+): Handlers<typeof lockProcedures, LockClient> {
   const known = (path: string): Lockspace => {
     const lockspace = lockspaces.find(path);
     if (lockspace !== undefined) return lockspace;
@@ -52,7 +57,7 @@ export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers
     register(client, { owner: { pid, id, name, uuid } }) {
       refuseRestricted(client);
       if (id === 0) throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
-      client.owner = { pid, id, name, uuid: formatUuid(uuid) };
+      client.register({ pid, id, name, uuid: formatUuid(uuid) }, processes);
       return undefined;
     },
 
@@ -91,7 +96,7 @@ export function lockHandlers(lockspaces: Lockspaces, dialect: Dialect): Handlers
     },
 
     acquireResource(client, { path, name, flags }) {
-      const owner = registeredOwner(client);
+      const owner = client.identify(registeredOwner(client), processes);
       const hold = { owner, since: Date.now(), client: client.connection.id };
       const lockspace = lockspaces.find(path);
       if (lockspace === undefined) {

@@ -1,113 +1,209 @@
 /**
- * What follows when an owner's own connection ends: everything it holds is released and, if it held anything, the
- * process is killed, for it must not go on writing to disks that another guest may lock now.
- *
- * An owner may hold very much. Its resources are released in slices, so that nobody else waits longer than one of them.
+ * The end of one owner. Its locks stay held until its process is known to be gone, for until then it may write: SIGTERM at
+ * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
+ * what the owner holds, for as long as they would with C.
  */
 import { logger } from '../daemon/log/log.ts';
-import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
-import type { LockClient } from './client.ts';
-import { type KillerHost, type Killing, killPainfully } from './killer.ts';
+import type { HoldEnd } from '../lockspace/owner.ts';
+import { strerror } from '../posix/posix.ts';
+import { type Evidence, findProcess } from './owner-process.ts';
+import type { ProcessHost } from './process-host.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** How long a slice takes, in milliseconds. */
-const SLICE_MS = 5;
+/** Between two looks at what is due, in milliseconds. */
+const LOOK_EVERY_MS = 200;
+/** The same for an owner that could not be ended in time. */
+const LOOK_SELDOM_MS = 5000;
+/** From SIGTERM to SIGKILL. */
+const KILL_AFTER_MS = 1600;
+/** For how long C serves nobody. */
+const AWAITED_MS = 3000;
 
-interface Ending {
+/** An end as a re-execution hands it over. Times are those of {@link ProcessHost.now}. */
+export interface OwnerEndState extends Evidence {
   readonly pid: number;
-  readonly left: Iterator<Resource>;
+  readonly name: string;
+  readonly began: number;
+  readonly termSent?: number;
+  readonly killSent?: boolean;
+  /** The log says that the owner could not be ended. */
+  readonly reported?: boolean;
 }
 
-export class OwnerEnds {
-  private readonly lockspaces: Lockspaces;
-  private readonly host: KillerHost;
-  private readonly endings: Ending[] = [];
-  private scheduled = false;
-  private readonly killings = new Set<Killing>();
-  private idle: (() => void)[] = [];
+/** Who is told of what becomes of an end. */
+export interface EndObserver {
+  /** Its process is known to be gone. */
+  onGone(end: OwnerEnd): void;
+  /** It is not {@link OwnerEnd.isAwaited} any more, and its process may live on. */
+  onOverdue(end: OwnerEnd): void;
+}
 
-  constructor(lockspaces: Lockspaces, host: KillerHost) {
-    this.lockspaces = lockspaces;
+export class OwnerEnd implements HoldEnd {
+  readonly pid: number;
+  readonly name: string;
+  readonly began: number;
+  /** Its process is known to be gone. */
+  isGone = false;
+  private readonly host: ProcessHost;
+  private readonly observer: EndObserver;
+  private evidence: Evidence;
+  private isWatched = false;
+  private termSent: number | undefined;
+  private killSent: boolean;
+  private reported: boolean;
+  /** The last failure that the log names. */
+  private failure = '';
+  private readonly waiters = new Set<() => void>();
+
+  constructor(state: OwnerEndState, host: ProcessHost, observer: EndObserver) {
+    const { pid, name, began, termSent, killSent = false, reported = false, ...evidence } = state;
+    this.pid = pid;
+    this.name = name;
+    this.began = began;
+    this.termSent = termSent;
+    this.killSent = killSent;
+    this.reported = reported;
+    this.evidence = evidence;
     this.host = host;
+    this.observer = observer;
   }
 
-  /** How many owners are being killed. */
-  get beingKilled(): number {
-    return this.killings.size;
+  get state(): OwnerEndState {
+    const { pid, name, began, termSent, killSent, reported, evidence } = this;
+    return {
+      pid,
+      name,
+      began,
+      ...evidence,
+      ...(termSent === undefined ? {} : { termSent }),
+      ...(killSent ? { killSent } : {}),
+      ...(reported ? { reported } : {}),
+    };
   }
 
-  /** Who is being killed: what a successor goes on with. */
-  get unfinished(): readonly Killing[] {
-    return [...this.killings];
+  /** Those wait who ask for what it holds. */
+  get isAwaited(): boolean {
+    return !this.isGone && this.host.now() < this.began + AWAITED_MS;
   }
 
-  /** The connection of `client` is gone. */
-  clientClosed(client: LockClient): void {
-    const { owner } = client;
-    // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
-    if (owner === null || !client.isOwnerItself) return;
-    const held = this.lockspaces.heldBy(owner.pid);
-    if (held.size === 0) return;
-    log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${held.size} locks held`);
-    this.end(owner.pid);
+  /** Its process may live on although everything was done to end it. */
+  get isOverdue(): boolean {
+    return !this.isGone && !this.isAwaited;
   }
 
-  /** Kills the owner and releases all it holds at present, a slice at once and the rest in slices to follow. */
-  end(pid: number): void {
-    this.kill(pid);
-    // A copy: what is acquired for this pid later belongs to somebody who knows what they do.
-    this.endings.push({ pid, left: [...this.lockspaces.heldBy(pid)].values() });
-    if (this.endings.length === 1) this.slice();
+  wait(done: () => void): () => void {
+    this.waiters.add(done);
+    return () => {
+      this.waiters.delete(done);
+    };
   }
 
-  kill(pid: number): void {
-    this.goOnKilling({ pid, born: this.host.startTime(pid), looks: 0 });
+  /** Has those who wait make their calls again. */
+  wake(): void {
+    const waiters = [...this.waiters];
+    this.waiters.clear();
+    for (const done of waiters) done();
   }
 
-  /** Goes on with what was begun before a re-execution. */
-  goOnKilling(killing: Killing): void {
-    this.killings.add(killing);
-    killPainfully(killing, this.host, () => {
-      this.killings.delete(killing);
-      this.notifyIdle();
-    });
-  }
-
-  /** Releases at once all that slices were left for: before the state is written or the daemon ends. */
-  finish(): void {
-    while (this.endings.length > 0) this.slice(Infinity);
-  }
-
-  /** Resolves when nobody is being killed any more. */
-  async settled(): Promise<void> {
-    if (this.killings.size > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
-  }
-
-  private slice(budget = SLICE_MS): void {
-    const until = performance.now() + budget;
-    for (;;) {
-      const [ending] = this.endings;
-      if (ending === undefined) return;
-      const next = ending.left.next();
-      if (next.done === true) {
-        this.endings.shift();
-        continue;
-      }
-      this.lockspaces.releaseOwner(next.value, ending.pid);
-      // At every one: on a disk with a busy journal a single release may take milliseconds.
-      if (performance.now() >= until) break;
+  /** Does what is due now, and goes on doing so until the process is gone. */
+  readonly look = (): void => {
+    if (this.isGone) return;
+    if (!this.isWatched && !this.identify()) return;
+    if (this.evidence.isProcess === true) this.sendDue();
+    if (this.isOverdue) {
+      this.reportOnce();
+      this.wake();
+      this.observer.onOverdue(this);
+      // From here on only the pidfd tells anything new.
+      if (this.isWatched && (this.killSent || this.evidence.isProcess !== true)) return;
     }
-    if (this.scheduled) return;
-    this.scheduled = true;
-    setImmediate(() => {
-      this.scheduled = false;
-      this.slice();
-    });
+    this.host.setTimeout(this.look, this.reported ? LOOK_SELDOM_MS : LOOK_EVERY_MS);
+  };
+
+  /** Finds the process, as far as it can be found now. Whether there may be one. */
+  private identify(): boolean {
+    const found = findProcess(this.pid, this.evidence, this.host);
+    if (found.kind === 'gone') {
+      this.gone();
+      return false;
+    }
+    if (found.kind === 'unknown') {
+      this.logFailure(`Cannot find out whether owner ${this.pid} is gone: ${strerror(found.errno)}`);
+      return true;
+    }
+    const { kind, pidfd } = found;
+    this.evidence = { ...this.evidence, pidfd, isProcess: kind === 'process' };
+    try {
+      this.host.watch(pidfd, () => {
+        this.gone();
+      });
+      this.isWatched = true;
+    } catch (error) {
+      this.logFailure(`Cannot watch owner ${this.pid}: ${(error as Error).message}`);
+      return true;
+    }
+    // The pidfd is better than what led to it.
+    if (this.evidence.socket !== undefined) this.host.close(this.evidence.socket);
+    this.evidence = { pidfd, isProcess: kind === 'process' };
+    return true;
   }
 
-  private notifyIdle(): void {
-    if (this.killings.size > 0) return;
-    for (const resolve of this.idle.splice(0)) resolve();
+  private sendDue(): void {
+    const now = this.host.now();
+    if (this.termSent === undefined) {
+      if (this.send('SIGTERM')) this.termSent = now;
+    } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
+  }
+
+  /** Whether it was sent. To a process that is gone nothing is; its pidfd then says so. */
+  private send(signal: 'SIGTERM' | 'SIGKILL'): boolean {
+    const { pidfd } = this.evidence;
+    if (pidfd === undefined) return false;
+    const status = this.host.signal(pidfd, signal);
+    if (status < 0) this.logFailure(`Unable to send ${signal} to owner ${this.pid}: ${strerror(status)}`);
+    return status >= 0;
+  }
+
+  private reportOnce(): void {
+    if (this.reported) return;
+    this.reported = true;
+    log.error(this.text);
+  }
+
+  /** What an operator is told of an owner that could not be ended. */
+  get text(): string {
+    const advice =
+      'its locks stay held until it is gone: see what the process waits for (ps -o stat,wchan), and end it';
+    return `owner ${this.pid} (${this.name}) ${this.reason}: ${advice}`;
+  }
+
+  /** Why its process may live on. */
+  private get reason(): string {
+    if (this.killSent) return 'does not die of SIGKILL';
+    if (this.evidence.isProcess === true) return 'could not be sent SIGKILL';
+    return this.isWatched
+      ? 'has a pid that may be another process by now, which is not killed'
+      : 'could not be identified';
+  }
+
+  /** The same failure comes every 200 ms. */
+  private logFailure(text: string): void {
+    if (text !== this.failure) log.warn(`${text}: its locks stay held`);
+    this.failure = text;
+  }
+
+  private gone(): void {
+    if (this.isGone) return;
+    this.isGone = true;
+    this.close();
+    this.observer.onGone(this);
+  }
+
+  /** Closes the descriptors that it has. */
+  private close(): void {
+    const { pidfd, socket } = this.evidence;
+    for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);
+    this.evidence = {};
   }
 }

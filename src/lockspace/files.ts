@@ -19,9 +19,10 @@ import { descriptorLimit } from '../posix/limits.ts';
 import { inodeKey, type InodeNumber, LockType, lookedInode, lookedKey, posix, strerror } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EEXIST, EINVAL, ENOENT, ENOTDIR } = os.constants.errno;
-/** S_IFDIR of <sys/stat.h>. */
+const { EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR } = os.constants.errno;
+/** S_IFDIR and S_IFREG of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
+const REGULAR = 0o100000;
 
 const NO_SPARES: readonly number[] = [];
 
@@ -33,16 +34,19 @@ export class HeldFile {
   shared: boolean;
   /** False when its lock had been lost by the time it was taken over from before a restart. */
   locked = true;
+  /** The device's number, of a block device; else 0. */
+  readonly blockDevice: number;
   /** Resources that hold it. */
   uses = 1;
   /** More descriptors of the same inode, which must stay open as long as this one. */
   spares = NO_SPARES;
 
-  constructor(fd: number, device: number, inode: InodeNumber, shared: boolean) {
+  constructor(fd: number, device: number, inode: InodeNumber, shared: boolean, blockDevice = 0) {
     this.fd = fd;
     this.device = device;
     this.inode = inode;
     this.shared = shared;
+    this.blockDevice = blockDevice;
   }
 
   /** Device and inode. */
@@ -75,11 +79,22 @@ const ATTEMPTS = 1000;
 
 /** By device and inode: numbers, where a string of both would take more memory than all else about a lock. */
 const held = new Map<number, NumberTable<HeldFile>>();
+/**
+ * Held block devices by their number. One may have several nodes (/dev/mapper/x and /dev/dm-3, the /dev of a container), each
+ * with locks of its own, so that the kernel objects to none.
+ */
+const heldBlockDevices = new Map<number, Set<HeldFile>>();
 const inTheWay = new Int32Array(2);
 
 /** The held file among those that was looked at last. */
 function lookedHeld(): HeldFile | undefined {
   return held.get(posix.looked[0] ?? 0)?.get(lookedInode());
+}
+
+/** A held block device that is the one that was looked at last, by whatever node, and keeps others from locking it. */
+function lookedRival(shared: boolean): HeldFile | undefined {
+  for (const file of heldBlockDevices.get(posix.looked[4] ?? 0) ?? []) if (!shared || !file.shared) return file;
+  return undefined;
 }
 
 /** The path of a file in a lockspace; in the default one, whose directory is empty, the name is the path. */
@@ -113,6 +128,8 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   if (posix.statInode(path) === 0) {
     const known = lookedHeld();
     if (known !== undefined) return share(known, shared);
+    const rival = lookedRival(shared);
+    if (rival !== undefined) return { kind: 'busy', pid: 0, file: rival };
   }
   const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0));
   if (fd < 0) return { kind: 'open', errno: -fd };
@@ -122,8 +139,14 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
     known.addSpare(fd);
     return share(known, shared);
   }
+  const rival = lookedRival(shared);
+  if (rival !== undefined) {
+    posix.close(fd);
+    return { kind: 'busy', pid: 0, file: rival };
+  }
   const status = posix.lockNamed(fd, shared, create ? path : null);
-  if (status === 0) return remember(fd, shared);
+  // Remembered by what openInode found: locking looks at nothing.
+  if (status === 0 || (status === 2 && !countsLinks(path))) return remember(fd, shared);
   const busy = status === -EAGAIN || status === -EACCES;
   const pid = busy ? holderOf(fd, shared) : 0;
   posix.close(fd);
@@ -139,14 +162,45 @@ function holderOf(fd: number, shared: boolean): number {
 }
 
 function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
-  if (!shared || !file.shared) return { kind: 'busy', pid: 0, file };
+  // What was lost at a restart is somebody else's.
+  if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
   file.uses++;
   return file;
 }
 
+/** By device: whether a file there that has a name has a link. */
+const linkCounters = new Map<number, boolean>();
+
+/**
+ * Whether the file system at `path` counts links, so that a file without one is gone whatever a cache says. Asked of a file made
+ * for that; where none can be made, it counts. What was looked at last stays so.
+ */
+function countsLinks(path: ByteString): boolean {
+  const device = posix.looked[0] ?? 0;
+  const known = linkCounters.get(device);
+  if (known !== undefined) return known;
+  const before = [...posix.looked];
+  const probe = `${path}.${process.pid}`;
+  const fd = posix.openInode(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
+  const counts = fd < 0 || posix.looked[0] !== device || posix.looked[5] !== 0;
+  if (fd >= 0) {
+    posix.close(fd);
+    posix.unlink(probe);
+    linkCounters.set(device, counts);
+  }
+  posix.looked.set(before);
+  return counts;
+}
+
 /** Counts as held what was looked at last. */
 function remember(fd: number, shared: boolean): HeldFile {
-  const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared);
+  const blockDevice = posix.looked[4] ?? 0;
+  const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice);
+  if (blockDevice !== 0) {
+    const nodes = heldBlockDevices.get(blockDevice);
+    if (nodes === undefined) heldBlockDevices.set(blockDevice, new Set([file]));
+    else nodes.add(file);
+  }
   const { device, inode } = file;
   let files = held.get(device);
   if (files === undefined) held.set(device, (files = new NumberTable()));
@@ -160,6 +214,7 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   if (file.uses > 0) return;
   // The device's empty map stays: most often it is filled again at once, and there are few devices.
   held.get(file.device)?.delete(file.inode);
+  if (file.blockDevice !== 0) forgetBlockDevice(file);
   // A file whose lock was lost is somebody else's by now.
   // One created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
   if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
@@ -171,6 +226,12 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
   for (const spare of file.spares) posix.close(spare);
   spareCount -= file.spares.length;
+}
+
+function forgetBlockDevice(file: HeldFile): void {
+  const nodes = heldBlockDevices.get(file.blockDevice);
+  nodes?.delete(file);
+  if (nodes?.size === 0) heldBlockDevices.delete(file.blockDevice);
 }
 
 /**
@@ -192,8 +253,22 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
     if (known.locked || !shared) return known;
     known.shared = true;
   }
-  file.locked = posix.lockNamed(fd, shared, null) === 0;
+  file.locked = !isLost(fd, shared);
   return file;
+}
+
+/**
+ * Whether another process has a lock that this process should have. Only that is a loss: an error of the file system, or a
+ * holder that is not known (another host, an OFD lock, this process itself), leaves the lock as it was.
+ */
+function isLost(fd: number, shared: boolean): boolean {
+  const status = posix.lockNamed(fd, shared, null);
+  if (status === 0) return false;
+  const isBusy = status === -EAGAIN || status === -EACCES;
+  const pid = isBusy ? holderOf(fd, shared) : -1;
+  if (pid > 0 && pid !== process.pid) return true;
+  log.warn(`Cannot confirm the lock behind descriptor ${fd}, which stays held: ${strerror(status)}`);
+  return false;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
@@ -206,6 +281,37 @@ export function createFile(path: ByteString): number {
   // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
   const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK);
   return fd < 0 ? fd : closeUnlessHeld(fd);
+}
+
+/**
+ * Unlinks a file that this process does not hold, if nobody else has it locked. Returns 0, also when there is none; -EAGAIN when
+ * it is locked; or another -errno.
+ */
+export function deleteFile(path: ByteString): number {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const status = deleteOnce(path);
+    if (status !== null) return status === -ENOENT ? 0 : status;
+  }
+  return -EAGAIN;
+}
+
+/** As {@link deleteFile}; null when the name was given to another file meanwhile. */
+function deleteOnce(path: ByteString): number | null {
+  // Only what can be a lease is opened: opening a device may do something, and of a link the link itself goes.
+  if (posix.fileType(path) !== REGULAR) return posix.unlink(path);
+  const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (fd === -ELOOP) return posix.unlink(path);
+  if (fd < 0) return fd;
+  const known = lookedHeld();
+  if (known !== undefined) {
+    known.addSpare(fd);
+    return -EAGAIN;
+  }
+  const status = posix.lockNamed(fd, false, path);
+  if (status === 0 || status === 2) return posix.unlinkClose('', path, fd);
+  posix.close(fd);
+  if (status === 1) return null;
+  return status === -EACCES ? -EAGAIN : status;
 }
 
 /**
@@ -248,12 +354,16 @@ export function protectFile(fd: number): void {
 
 /** Whether `path` names a file that is held, which therefore must not be opened. */
 export function isHeld(path: ByteString): boolean {
-  return findHeld(path) !== undefined;
+  return posix.statInode(path) === 0 && lookedHeld() !== undefined;
 }
 
-/** The held file that a path names at present. */
-export function findHeld(path: ByteString): HeldFile | undefined {
-  return posix.statInode(path) === 0 ? lookedHeld() : undefined;
+/** The held files that a path names at present: a block device may be held by several nodes. */
+export function findHeld(path: ByteString): HeldFile[] {
+  if (posix.statInode(path) !== 0) return [];
+  const files = new Set(heldBlockDevices.get(posix.looked[4] ?? 0));
+  const known = lookedHeld();
+  if (known !== undefined) files.add(known);
+  return [...files];
 }
 
 /** The inode key of what a path names at present, or null. */

@@ -11,10 +11,21 @@ import { posix } from '../posix/posix.ts';
 import { NumberTable, TextTable } from '../memory/table.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
-import { createFile, HeldFile, joinPath, lockFile, type LockFailure, makeDirectories, releaseFile } from './files.ts';
-import type { Hold } from './owner.ts';
+import { Waiting } from '../rpc/waiting.ts';
+import {
+  createFile,
+  deleteFile,
+  findHeld,
+  HeldFile,
+  joinPath,
+  lockFile,
+  type LockFailure,
+  makeDirectories,
+  releaseFile,
+} from './files.ts';
+import type { Hold, HoldEnd } from './owner.ts';
 
-const { ENOENT } = os.constants.errno;
+const { EAGAIN } = os.constants.errno;
 
 /** S_IFDIR of <sys/stat.h>. */
 const DIRECTORY = 0o040000;
@@ -52,11 +63,25 @@ export class Resource {
     return this.elsewhere ?? joinPath(this.lockspace.directory, this.name);
   }
 
-  /** The index of that owner's first hold, or -1. */
-  holdOf(pid: number): number {
+  /** Whether the owner has a hold on it. */
+  isHeldBy(pid: number): boolean {
+    for (const { owner } of this.holds) if (owner.pid === pid) return true;
+    return false;
+  }
+
+  /** The index of the owner's first hold that is not being ended, or -1. */
+  liveHoldOf(pid: number): number {
     const { holds } = this;
-    for (let index = 0; index < holds.length; index++) if (holds[index]?.owner.pid === pid) return index;
+    for (let index = 0; index < holds.length; index++) {
+      const hold = holds[index];
+      if (hold?.owner.pid === pid && hold.end === undefined) return index;
+    }
     return -1;
+  }
+
+  /** All its owners are being ended. */
+  get isEnding(): boolean {
+    return this.holds.every(({ end }) => end !== undefined);
   }
 
   /** Gives up the file, which nobody holds any more. */
@@ -170,27 +195,34 @@ export class Lockspaces {
 
   /** Makes the file of a resource that nobody holds. One that exists is fine. */
   createResource(lockspace: Lockspace, name: ByteString): void {
-    this.refuseHeld(lockspace, name);
+    this.assertFree(lockspace, name);
     const path = joinPath(lockspace.directory, name);
     const status = createFile(path);
     // Not domain LOCKSPACE: C reports it from a helper of its own.
     if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
   }
 
-  /** Unlinks the file of a resource that nobody holds. None is fine. */
+  /** Unlinks the file of a resource that nobody holds, here or on another host. None is fine. */
   deleteResource(lockspace: Lockspace, name: ByteString): void {
-    this.refuseHeld(lockspace, name);
+    this.assertFree(lockspace, name);
     const path = joinPath(lockspace.directory, name);
-    const status = posix.unlink(path);
-    if (status < 0 && status !== -ENOENT) {
-      throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
+    const held = findHeld(path);
+    // C looks at names only, and deletes what is held under another.
+    if (held.length > 0) {
+      awaitEnds(this.resourcesOf(held));
+      throw busy(name);
     }
+    const status = deleteFile(path);
+    if (status === -EAGAIN) throw busy(name);
+    if (status < 0) throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
   }
 
+  /** @throws RpcError; Waiting, when what is in the way is held by owners that are being ended */
   acquire(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
-      if ((present.flags & flags & AcquireFlag.SHARED) === 0) {
+      if ((present.flags & flags & AcquireFlag.SHARED) === 0 || !present.file.locked) {
+        awaitEnds([present]);
         throw this.refuse(lockspace, name, flags, hold, busy(name), present);
       }
       this.addHold(present, hold);
@@ -236,52 +268,67 @@ export class Lockspaces {
     }
   }
 
+  /** @throws RpcError; Waiting, when the owner is being ended, whose holds are released by that */
   release(lockspace: Lockspace, name: ByteString, pid: number): void {
     const resource = lockspace.resources.get(name);
-    if (resource === undefined) {
+    const index = resource?.liveHoldOf(pid) ?? -1;
+    if (resource !== undefined && index >= 0) {
+      this.dropped(resource, resource.holds.splice(index, 1));
+      return;
+    }
+    if (resource !== undefined) awaitEnds([resource]);
+    // C has released by now what an owner held that ended.
+    if (resource === undefined || resource.isEnding) {
       throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
     }
-    const index = resource.holdOf(pid);
-    if (index < 0) {
-      throw new RpcError(
-        ErrorCode.INTERNAL_ERROR,
-        ErrorDomain.LOCKSPACE,
-        // Signed, as C prints it.
-        `owner ${pid | 0} does not hold the resource lock`,
-      );
-    }
-    this.dropHold(resource, index);
+    throw new RpcError(
+      ErrorCode.INTERNAL_ERROR,
+      ErrorDomain.LOCKSPACE,
+      // Signed, as C prints it.
+      `owner ${pid | 0} does not hold the resource lock`,
+    );
   }
 
-  /** Releases every hold that the owner has on the resource. */
-  releaseOwner(resource: Resource, pid: number): void {
-    for (let index = resource.holds.length - 1; index >= 0; index--) {
-      if (resource.holds[index]?.owner.pid === pid) this.dropHold(resource, index);
-    }
+  /** Releases what an owner holds that is gone. */
+  releaseEnded(resource: Resource, end: HoldEnd): void {
+    this.dropHolds(resource, (hold) => hold.end === end);
   }
 
   /** Ends a resource whoever holds it, as the daemon's own end does. */
   endResource(resource: Resource): void {
-    while (resource.holds.length > 0) this.dropHold(resource, resource.holds.length - 1);
+    this.dropHolds(resource, () => true);
   }
 
-  private dropHold(resource: Resource, index: number): void {
+  /** In one pass: an owner may have very many holds on one resource, beside those of others. */
+  private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
     const { holds } = resource;
-    const hold = holds[index];
-    if (hold === undefined) return;
-    const { pid } = hold.owner;
-    if (index === holds.length - 1) holds.pop();
-    else holds.splice(index, 1);
-    if (resource.holdOf(pid) < 0) this.forgetHolding(resource, pid);
-    if (holds.length === 0) {
+    const gone = holds.filter(goes);
+    if (gone.length === 0) return;
+    const stay = holds.filter((hold) => !goes(hold));
+    holds.length = 0;
+    holds.push(...stay);
+    this.dropped(resource, gone);
+  }
+
+  /** These holds are not in the resource's list any more; those of one owner follow each other. */
+  private dropped(resource: Resource, gone: readonly Hold[]): void {
+    let last = -1;
+    for (const { owner } of gone) {
+      if (owner.pid !== last && !resource.isHeldBy(owner.pid)) this.forgetHolding(resource, owner.pid);
+      last = owner.pid;
+    }
+    if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
       resource.releaseFile();
     }
-    this.observer?.released(resource, hold);
+    for (const hold of gone) this.observer?.released(resource, hold);
   }
 
-  private refuseHeld(lockspace: Lockspace, name: ByteString): void {
-    if (lockspace.resources.has(name)) throw busy(name);
+  private assertFree({ resources }: Lockspace, name: ByteString): void {
+    const resource = resources.get(name);
+    if (resource === undefined) return;
+    awaitEnds([resource]);
+    throw busy(name);
   }
 
   /** Tells the observer of a refused acquire, and returns the error. */
@@ -302,8 +349,9 @@ export class Lockspaces {
   private failure(lockspace: Lockspace, name: ByteString, flags: number, failure: LockFailure, hold: Hold): RpcError {
     switch (failure.kind) {
       case 'busy': {
-        const heldBy = failure.file === undefined ? undefined : this.resourceOf(failure.file);
-        return this.refuse(lockspace, name, flags, hold, busy(name), heldBy, failure.pid);
+        const inTheWay = failure.file === undefined ? [] : this.resourcesOf([failure.file]);
+        awaitEnds(inTheWay);
+        return this.refuse(lockspace, name, flags, hold, busy(name), inTheWay[0], failure.pid);
       }
       case 'lock':
       case 'open': {
@@ -319,11 +367,19 @@ export class Lockspaces {
     }
   }
 
-  /** The resource that holds a file under whatever name. Looks at all of them: only a refusal asks. */
-  private resourceOf(file: HeldFile): Resource | undefined {
-    for (const resource of this.resources()) if (resource.file === file) return resource;
-    return undefined;
+  /** The resources that hold the files, under whatever names. Checks all of them: only a refusal asks. */
+  private resourcesOf(files: readonly HeldFile[]): Resource[] {
+    const found: Resource[] = [];
+    for (const resource of this.resources()) if (files.includes(resource.file)) found.push(resource);
+    return found;
   }
+}
+
+/** Has the caller wait if nobody holds the resources but owners that are being ended. @throws Waiting */
+function awaitEnds(resources: readonly Resource[]): void {
+  const ends = resources.flatMap(({ holds }) => holds.map(({ end }) => end));
+  const [first] = ends;
+  if (first !== undefined && ends.every((end) => end?.isAwaited)) throw new Waiting((done) => first.wait(done));
 }
 
 const NOTHING: ReadonlySet<Resource> = new Set();

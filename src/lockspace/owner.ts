@@ -8,6 +8,24 @@ export interface OwnerIdentity {
   readonly name: ByteString;
   /** 16 bytes as 32 hexadecimal digits in groups of 8-4-4-4-12. */
   readonly uuid: string;
+  /**
+   * When the process that had the pid at the first acquire started, in clock ticks since the host's boot; {@link NO_PROCESS}.
+   * Undefined where that is not known, and for an owner that called itself: its connection tells which process it is.
+   */
+  startTime?: number;
+  /** Its pid is a number of another pid namespace: it means nothing here. */
+  isForeign?: boolean;
+}
+
+/** As {@link OwnerIdentity.startTime}: no process had the pid. */
+export const NO_PROCESS = -1;
+
+/** The end of an owner, as whoever asks for its locks sees it: they are held until its process is gone. */
+export interface HoldEnd {
+  /** Callers wait for it, as C has everybody wait: until the process is gone, for 3 s at most. */
+  readonly isAwaited: boolean;
+  /** Calls `done` once, when it is not awaited any more and, if the process is gone, what it held is released. Returns what forgets that. */
+  wait(done: () => void): () => void;
 }
 
 /** One hold of an owner on a resource. An owner that shares a resource may have several. */
@@ -17,6 +35,8 @@ export interface Hold {
   readonly since: number;
   /** Id of the connection it was acquired through; 0 when unknown. */
   readonly client: number;
+  /** Its owner is being ended; absent from the many others, for what it would take. */
+  end?: HoldEnd;
 }
 
 /** The identity of an owner of whom only the pid is known, as a C daemon's state document leaves it. */

@@ -18,11 +18,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -116,26 +118,33 @@ struct file {
     dev_t st_dev;
     ino_t st_ino;
     mode_t st_mode;
+    dev_t st_rdev;
+    uint32_t st_nlink;
 };
 
 static int statx_file(int fd, const char *path, int flags, struct file *file) {
     struct statx st;
-    if (statx(fd, path, flags | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_INO, &st) < 0) return -1;
+    if (statx(fd, path, flags | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_NLINK, &st) < 0) return -1;
     file->st_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
     file->st_ino = st.stx_ino;
     file->st_mode = st.stx_mode;
+    file->st_rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor);
+    file->st_nlink = st.stx_nlink;
     return 0;
 }
 
 static int file_at(const char *path, struct file *file) { return statx_file(AT_FDCWD, path, 0, file); }
 
-static int file_of(int fd, struct file *file) { return statx_file(fd, "", AT_EMPTY_PATH, file); }
+/* What is open: device, inode and type are in the kernel, which so asks no server that may not answer. */
+static int file_of(int fd, struct file *file) {
+    return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, file);
+}
 
 /*
  * The export `looked`: what the last call that looks at a file found. Of one array's memory the address is known; to ask it of
  * an argument takes 1 % of an ACQUIRE.
  */
-#define LOOKED_WORDS 4
+#define LOOKED_WORDS 6
 static double *looked;
 
 static void put_inode(const struct file *st) {
@@ -144,6 +153,8 @@ static void put_inode(const struct file *st) {
     looked[1] = (double)(st->st_ino >> 32);
     looked[2] = (double)(st->st_ino & 0xffffffffU);
     looked[3] = st->st_mode;
+    looked[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
+    looked[5] = st->st_nlink;
 }
 
 static void export_looked(napi_env env, napi_value exports) {
@@ -173,13 +184,22 @@ static bool is_named(const struct file *opened, const char *path) {
     return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
 }
 
-/* Locks byte 0. 0, or 1 when `path` (which may be NULL) no longer names that file. */
+/* What is open, as the server has it: a network file system would answer from its cache. */
+static int file_of_server(int fd, struct file *file) {
+    return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, file);
+}
+
+/*
+ * Locks byte 0. 0; 1 when `path` (which may be NULL) no longer names that file; 2 when it does, but the file has no link: then the
+ * name is one that is cached, or the file system counts none.
+ */
 static int lock_named(int fd, bool shared, const char *path) {
     struct file opened;
     if (lock_first_byte(fd, shared) < 0) return -errno;
     if (path == NULL) return 0;
-    if (file_of(fd, &opened) < 0) return -errno;
-    return !is_named(&opened, path);
+    if (file_of_server(fd, &opened) < 0) return -errno;
+    if (!is_named(&opened, path)) return 1;
+    return opened.st_nlink == 0 ? 2 : 0;
 }
 
 static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
@@ -204,7 +224,7 @@ static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
 /*
  * createLocked(directory, name, shared): the way of most acquires in one call. A file that was not there is made and locked;
  * being new it cannot be held by this process under another name. -EEXIST when there is a file, or when the new one was
- * taken away or locked by somebody else at once: the caller then goes the long way.
+ * taken away or locked by somebody else at once, or has no link: the caller then goes the long way.
  */
 static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     ARGS(3);
@@ -213,7 +233,7 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     struct file opened;
     int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, &opened);
     if (fd < 0) return number(env, fd);
-    if (lock_first_byte(fd, arg_bool(env, argv[2])) < 0 || !is_named(&opened, path)) {
+    if (lock_named(fd, arg_bool(env, argv[2]), path) != 0) {
         close(fd);
         return number(env, -EEXIST);
     }
@@ -221,12 +241,21 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/* unlinkClose(directory, name, fd): the way of most releases. The errno is unlink's; the descriptor is closed in any case. */
+/*
+ * unlinkClose(directory, name, fd): the way of most releases. The name stays if it is another file's by now: somebody else may
+ * have that locked. The errno is unlink's; the descriptor is closed in any case.
+ */
 static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
-    int status = path == NULL || unlink(path) < 0 ? -errno : 0;
-    close(arg_int(env, argv[2]));
+    int fd = arg_int(env, argv[2]), status = 0;
+    struct file opened;
+    if (path == NULL) {
+        status = -errno;
+    } else if (file_of(fd, &opened) == 0 && is_named(&opened, path) && unlink(path) < 0) {
+        status = -errno;
+    }
+    close(fd);
     return number(env, status);
 }
 
@@ -284,6 +313,60 @@ static napi_value posix_file_type(napi_env env, napi_callback_info info) {
 }
 
 /* ---- processes and signals ------------------------------------------------------------------------------------ */
+
+/* Newer than the headers this may be built with. A process's pidfd is readable once the process is gone. */
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+/* peerPidfd(fd): a pidfd of the process that connected, dead or alive. -ENOPROTOOPT before Linux 6.5. */
+static napi_value posix_peer_pidfd(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    int pidfd = -1;
+    socklen_t size = sizeof(pidfd);
+    int status = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size);
+    return number(env, status < 0 ? -errno : pidfd);
+}
+
+/* pidfdOpen(pid): a pidfd of the process that has this pid now; it is close-on-exec. */
+static napi_value posix_pidfd_open(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    return result_of(env, (int)syscall(SYS_pidfd_open, arg_int(env, argv[0]), 0));
+}
+
+/* pidfdSignal(pidfd, signal): 0 or -errno. */
+static napi_value posix_pidfd_signal(napi_env env, napi_callback_info info) {
+    ARGS(2);
+    return result_of(env, (int)syscall(SYS_pidfd_send_signal, arg_int(env, argv[0]), arg_int(env, argv[1]), NULL, 0));
+}
+
+/*
+ * processStart(pid): when the process that has this pid started, in clock ticks since the host's boot, or -errno. A registration
+ * for a guest waits for this, so it is read here: open, read and close of Node.js take five times as long.
+ */
+static napi_value posix_process_start(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    char text[1024];
+    snprintf(text, sizeof(text), "/proc/%d/stat", arg_int(env, argv[0]));
+    int fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return number(env, -errno);
+    ssize_t length = read(fd, text, sizeof(text) - 1);
+    int error = errno;
+    close(fd);
+    if (length < 0) return number(env, -error);
+    text[length] = '\0';
+    /* Behind the program's name, which is in parentheses and may hold anything, it is the 20th word. */
+    const char *word = strrchr(text, ')');
+    for (int i = 0; i < 20 && word != NULL; i++) word = strchr(word + 1, ' ');
+    if (word == NULL) return number(env, -EPROTO);
+    return number(env, strtoll(word + 1, NULL, 10));
+}
 
 static char **string_vector(napi_env env, napi_value array) {
     uint32_t count = 0;
@@ -604,6 +687,12 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
+/* shutdownSocket(fd): ends both directions; the peer sees it although the descriptor stays open. */
+static napi_value posix_shutdown_socket(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    return result_of(env, shutdown(arg_int(env, argv[0]), SHUT_RDWR));
+}
+
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
 static ssize_t send_part(int fd, const char *data, size_t length) {
     ssize_t sent;
@@ -656,7 +745,10 @@ static napi_value posix_send_all(napi_env env, napi_callback_info info) {
 #define ACCEPT_MOST 32
 #define RECORD_WORDS 6
 
-enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3 };
+enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3, RECORD_READY = 4 };
+
+/* In the place of a listener's index: no socket, but something that says by being readable that something has happened. */
+#define WATCHED UINT32_MAX
 
 static struct {
     napi_env env;
@@ -724,10 +816,15 @@ static uint32_t gather(void) {
     for (int i = 0; i < count && used < poller.record_limit; i++) {
         int fd = (int)(uint32_t)ready[i].data.u64;
         uint32_t listener = (uint32_t)(ready[i].data.u64 >> 32); /* its place in budgets, from 1; 0 a connection */
-        if (listener != 0) {
+        if (listener == WATCHED) {
+            record(used++, RECORD_READY, fd, 0, 0, 0, 0);
+        } else if (listener != 0) {
             used = accept_waiting(fd, poller.budgets + listener - 1, used);
         } else if (ready[i].events & EPOLLOUT) {
             record(used++, RECORD_WRITABLE, fd, 0, 0, 0, 0);
+        } else if (!(ready[i].events & EPOLLIN)) {
+            /* Nobody waits for input, but the peer has hung up. */
+            record(used++, RECORD_READ, fd, 0, 0, 0, 0);
         } else {
             size_t room = poller.input_size - filled;
             bool descriptors;
@@ -823,7 +920,10 @@ static napi_value poller_start(napi_env env, napi_callback_info info) {
     return number(env, status < 0 ? status : poller.epoll);
 }
 
-/* pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>. What hangs there already is changed by ADD. */
+/*
+ * pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>, listener -1: see WATCHED. What hangs there already is
+ * changed by ADD.
+ */
 static napi_value poller_set(napi_env env, napi_callback_info info) {
     ARGS(4);
     int fd = arg_int(env, argv[1]);
@@ -859,6 +959,10 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("unlink", posix_unlink),
         FUNCTION("close", posix_close),
         FUNCTION("duplicate", posix_duplicate),
+        FUNCTION("peerPidfd", posix_peer_pidfd),
+        FUNCTION("pidfdOpen", posix_pidfd_open),
+        FUNCTION("pidfdSignal", posix_pidfd_signal),
+        FUNCTION("processStart", posix_process_start),
         FUNCTION("makeDirectory", posix_mkdir),
         FUNCTION("fileType", posix_file_type),
         FUNCTION("execve", posix_execve),
@@ -877,6 +981,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("listenAgain", posix_listen_again),
         FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),
+        FUNCTION("shutdownSocket", posix_shutdown_socket),
         FUNCTION("send", posix_send),
         FUNCTION("sendAll", posix_send_all),
         FUNCTION("pollerStart", poller_start),

@@ -14,7 +14,7 @@ export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 export type LockType = (typeof LockType)[keyof typeof LockType];
 
 /** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
-export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, WORDS: 6 } as const;
+export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, READY: 4, WORDS: 6 } as const;
 
 /** A range for {@link Addon.sendAll}: descriptor, start, end. */
 export const SendRange = { WORDS: 3 } as const;
@@ -23,25 +23,34 @@ export const SendRange = { WORDS: 3 } as const;
 export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2 } as const;
 
 /** epoll's operations and event bits (sys/epoll.h). */
-export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, IN: 1, OUT: 4 } as const;
+export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, NONE: 0, IN: 1, OUT: 4 } as const;
+
+/** In the place of a listener's index in {@link Addon.pollerSet}: no socket, but something else that may become readable. */
+export const WATCHED = -1;
 
 interface Addon {
   /** F_SETLK on `length` bytes from `start`, without waiting. */
   setlk(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
-  /** What the last call that looks at a file found: device, inode in two halves, mode. */
+  /** What the last call that looks at a file found: device, inode in two halves, mode, a block device's number or 0, links. */
   readonly looked: Float64Array;
   /** Opens a file with `flags` and looks at it. Returns the descriptor. */
   openInode(path: ByteString, flags: number): number;
-  /** Locks byte 0 (read lock when `shared`). 0; or 1 when `path`, if given, no longer names the file that is open. */
+  /**
+   * Locks byte 0 (read lock when `shared`). 0; 1 when `path`, if given, no longer names the file that is open; 2 when it does, but
+   * the file has no link.
+   */
   lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
   /**
    * Creates a file that was not there, locks it and looks at it. -EEXIST also when it was gone or locked by another process
-   * the moment after. Returns the descriptor. Its path is `directory`, a slash and `name`, or `name` if that is empty.
+   * the moment after, or has no link. Returns the descriptor. Its path is `directory`, a slash and `name`, or `name` if that is empty.
    */
   createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
-  /** Unlinks the file (named as in {@link createLocked}), whose errno is returned, and closes the descriptor. */
+  /**
+   * Unlinks the file that is open (named as in {@link createLocked}), unless the name is another one's; returns unlink's errno
+   * and closes the descriptor.
+   */
   unlinkClose(directory: ByteString, name: ByteString, fd: number): number;
   /** Looks at what `path` names. */
   statInode(path: ByteString): number;
@@ -51,6 +60,15 @@ interface Addon {
   close(fd: number): number;
   /** Another descriptor of the same open file, close-on-exec. */
   duplicate(fd: number): number;
+  /** A pidfd of the process that made the connection, dead or alive; -ENOPROTOOPT before Linux 6.5. */
+  peerPidfd(fd: number): number;
+  /** A pidfd of the process that has the pid now; -ESRCH when none has. */
+  pidfdOpen(pid: number): number;
+  pidfdSignal(pidfd: number, signal: number): number;
+  /** When the process that has the pid now started, in clock ticks since the host's boot. */
+  processStart(pid: number): number;
+  /** Ends both directions of a connection: its peer sees that although the descriptor stays open. */
+  shutdownSocket(fd: number): number;
   /** Makes one directory, mode 0700. */
   makeDirectory(path: ByteString): number;
   /** The file type bits (S_IFMT) of what `path` names. */
@@ -103,6 +121,7 @@ interface Addon {
    *     READ      fd  bytes (0: end of file, negative: -errno)  offset into input  1 if descriptors came with them
    *     WRITABLE  fd
    *     ACCEPT    listening fd  new fd (negative: -errno)  peer's pid  uid  gid
+   *     READY     fd
    *
    * `budgets` holds how many connections each listening socket may still accept, and is counted down. `inherited` is an
    * epoll descriptor to go on with, or -1. Returns the epoll descriptor.
@@ -115,8 +134,8 @@ interface Addon {
     inherited: number,
   ): number;
   /**
-   * epoll_ctl on the poller's descriptor; ADD changes what hangs there already. `listener` is 0 for a connection, else
-   * 1 + its index into the budgets.
+   * epoll_ctl on the poller's descriptor; ADD changes what hangs there already. `listener` is 0 for a connection,
+   * {@link WATCHED} for what comes as READY, else 1 + its index into the budgets.
    */
   pollerSet(operation: number, fd: number, events: number, listener: number): number;
 }

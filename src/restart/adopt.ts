@@ -9,14 +9,14 @@ import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
 import { adoptFile, keepSpare } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
-import { unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
+import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import type { ClientState, ResourceState, ServerState } from './document.ts';
+import type { ClientState, HoldState, ResourceState, ServerState } from './document.ts';
 import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
@@ -44,18 +44,23 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
     lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
     resources: [...resources],
   }));
-  const lost = new Set<number>();
+  const ending = new Map<number, Hold[]>();
+  const lost = new Map<number, number | undefined>();
   // What is held exclusively comes first: see adoptFile.
   for (const shared of [false, true]) {
     for (const { lockspace, resources } of lockspaces) {
       for (const state of resources) {
-        if (isShared(state) !== shared || adoptResource(daemon, lockspace, state, owners, mayHaveLost)) continue;
-        for (const pid of state.owners) lost.add(pid);
+        if (isShared(state) !== shared || adoptResource(daemon, lockspace, state, owners, mayHaveLost, ending))
+          continue;
+        state.owners.forEach((pid, index) => lost.set(pid, state['x-holds']?.[index]?.start));
       }
     }
   }
+  (document.own?.ending ?? []).forEach((end, index) => {
+    daemon.ownerEnds.resume(end, ending.get(index) ?? []);
+  });
   // Not before all is adopted: what came after would stay held for an owner that is gone.
-  for (const pid of lost) daemon.ownerEnds.end(pid);
+  for (const [pid, startTime] of lost) daemon.ownerEnds.end(pid, { startTime });
 }
 
 function adoptServer(
@@ -87,7 +92,9 @@ function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Serv
   }
   // Credentials stay those of the process that connected.
   const [pid = 0, uid = -1, gid = -1] = inspected;
-  const adopted = server.adopt(fd, client.id, { pid, uid: uid >>> 0, gid: gid >>> 0 }, client.conn_time);
+  const { 'x-start': startTime } = client;
+  const peer = { pid, uid: uid >>> 0, gid: gid >>> 0, ...(startTime === undefined ? {} : { startTime }) };
+  const adopted = server.adopt(fd, client.id, peer, client.conn_time);
   adopted.connection.subscribed = client['x-subscribed'] ?? false;
   adopted.connection.missed = client['x-missed'] ?? 0;
   if (client['x-received'] !== undefined) {
@@ -124,8 +131,10 @@ function describeKind(kind: number): string {
   return kind < 0 ? strerror(kind) : 'it is something else';
 }
 
-function restoreOwner(context: LockClient, { privateData }: ClientState, owners: Owners): void {
+function restoreOwner(context: LockClient, client: ClientState, owners: Owners): void {
+  const { privateData } = client;
   if (privateData === null) return;
+  context.isLocal ??= client['x-local'];
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
   if (id === 0) return;
@@ -149,23 +158,38 @@ class Owners {
   /** The identity with all these details, one object for equal ones that follow each other. */
   exact(owner: OwnerIdentity): OwnerIdentity {
     const known = this.byPid.get(owner.pid);
-    if (known?.id === owner.id && known.name === owner.name && known.uuid === owner.uuid) return known;
+    if (known !== undefined && isSame(known, owner)) return known;
     this.byPid.set(owner.pid, owner);
     return owner;
   }
+}
+
+function isSame(one: OwnerIdentity, other: OwnerIdentity): boolean {
+  return (
+    one.id === other.id &&
+    one.name === other.name &&
+    one.uuid === other.uuid &&
+    one.startTime === other.startTime &&
+    one.isForeign === other.isForeign
+  );
 }
 
 function isShared({ flags }: ResourceState): boolean {
   return (flags & AcquireFlag.SHARED) !== 0;
 }
 
-/** Returns whether its lock is held, or lost and its owners are to be ended. */
+/**
+ * Returns whether its lock is held, or lost and its owners are to be ended.
+ *
+ * @param ending gets the holds of owners that are being ended, by the number of their end
+ */
 function adoptResource(
   daemon: Daemon,
   lockspace: Lockspace,
   state: ResourceState,
   owners: Owners,
   present: ReadonlySet<string> | null,
+  ending: Map<number, Hold[]>,
 ): boolean {
   const { name, path, fd, flags } = state;
   const file = adoptFile(fd, isShared(state), state['x-inode']);
@@ -176,17 +200,13 @@ function adoptResource(
   for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);
   const resource = daemon.lockspaces.restoreResource(lockspace, name, path, flags, file);
   state.owners.forEach((pid, index) => {
-    const hold = state['x-holds']?.[index];
-    daemon.lockspaces.addHold(
-      resource,
-      hold === undefined
-        ? { owner: owners.find(pid), since: 0, client: 0 }
-        : {
-            owner: owners.exact({ pid, id: hold.id, name: hold.name, uuid: hold.uuid }),
-            since: hold.since,
-            client: hold.client,
-          },
-    );
+    const known = state['x-holds']?.[index];
+    const hold = known === undefined ? { owner: owners.find(pid), since: 0, client: 0 } : holdOf(pid, known, owners);
+    daemon.lockspaces.addHold(resource, hold);
+    if (known?.ending === undefined) return;
+    const others = ending.get(known.ending);
+    if (others === undefined) ending.set(known.ending, [hold]);
+    else others.push(hold);
   });
   if (!file.locked) {
     log.error(`The lock of resource '${name}' was lost and is taken by somebody else: its owners are ended`);
@@ -194,6 +214,13 @@ function adoptResource(
     log.warn(`The lock of resource '${name}' was lost in the restart and has been taken again`);
   }
   return file.locked;
+}
+
+function holdOf(pid: number, { id, name, uuid, since, client, start, foreign }: HoldState, owners: Owners): Hold {
+  const owner: OwnerIdentity = { pid, id, name, uuid };
+  if (start !== undefined) owner.startTime = start;
+  if (foreign === true) owner.isForeign = true;
+  return { owner: owners.exact(owner), since, client };
 }
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */

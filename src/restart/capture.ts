@@ -39,22 +39,30 @@ function ownerState({ owner, restricted }: LockClient): OwnerState {
  */
 const captured = new WeakMap<
   Connection,
-  { readonly owner: unknown; readonly restricted: boolean; readonly state: ClientState }
+  {
+    readonly owner: unknown;
+    readonly restricted: boolean;
+    readonly isLocal: boolean | undefined;
+    readonly state: ClientState;
+  }
 >();
 
 function clientState(connection: Connection, client: LockClient | null): ClientState {
   const { received, unsent } = connection.backlog;
-  const { owner = null, restricted = false } = client ?? {};
+  const { owner = null, restricted = false, isLocal } = client ?? {};
   const before = captured.get(connection);
   const idle = received.length + unsent.length === 0 && !connection.subscribed;
-  if (idle && before?.owner === owner && before.restricted === restricted) return before.state;
-  const state = describeClient(connection, client === null ? null : ownerState(client));
-  if (idle) captured.set(connection, { owner, restricted, state });
+  const isKnown = before?.owner === owner && before.restricted === restricted && before.isLocal === isLocal;
+  if (idle && isKnown) return before.state;
+  const state = describeClient(connection, client);
+  if (idle) captured.set(connection, { owner, restricted, isLocal, state });
   else captured.delete(connection);
   return state;
 }
 
-function describeClient(connection: Connection, privateData: OwnerState | null): ClientState {
+function describeClient(connection: Connection, client: LockClient | null): ClientState {
+  const privateData = client === null ? null : ownerState(client);
+  const isLocal = client?.isLocal;
   const { received, skip, unsent, closing } = connection.backlog;
   return {
     id: connection.id,
@@ -74,6 +82,8 @@ function describeClient(connection: Connection, privateData: OwnerState | null):
           ...(closing === true ? { 'x-closing': true } : {}),
         }),
     ...(connection.subscribed ? { 'x-subscribed': true, 'x-missed': connection.missed } : {}),
+    ...(isLocal === undefined ? {} : { 'x-local': isLocal }),
+    ...(connection.peer.startTime === undefined ? {} : { 'x-start': connection.peer.startTime }),
   };
 }
 
@@ -101,7 +111,11 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
 }
 
 /** @param uses how many resources that hold the file have been described already; counted up */
-function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
+function resourceState(
+  { name, path, file, flags, holds }: Resource,
+  uses: Map<HeldFile, number>,
+  endings: readonly unknown[],
+): ResourceState {
   const use = uses.get(file) ?? 0;
   if (file.uses > 1) uses.set(file, use + 1);
   return {
@@ -111,7 +125,16 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
     lockHeld: true,
     flags,
     owners: holds.map(({ owner }) => owner.pid),
-    'x-holds': holds.map(({ owner: { id, name, uuid }, since, client }) => ({ id, name, uuid, since, client })),
+    'x-holds': holds.map(({ owner: { id, name, uuid, startTime, isForeign }, since, client, end }) => ({
+      id,
+      name,
+      uuid,
+      since,
+      client,
+      ...(startTime === undefined ? {} : { start: startTime }),
+      ...(isForeign === true ? { foreign: true } : {}),
+      ...(end === undefined ? {} : { ending: endings.indexOf(end) }),
+    })),
     'x-inode': file.key,
     // Once for all that hold the file.
     ...(use > 0 || file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
@@ -130,8 +153,9 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
         const uses = new Map<HeldFile, number>();
+        const endings = daemon.ownerEnds.unfinished;
         for (const { directory, resources } of daemon.lockspaces) {
-          yield { directory, resources: resourceStates(resources.values(), uses) };
+          yield { directory, resources: resourceStates(resources.values(), uses, endings) };
         }
       },
     },
@@ -139,8 +163,12 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
   };
 }
 
-function* resourceStates(resources: Iterable<Resource>, uses: Map<HeldFile, number>): Generator<ResourceState> {
-  for (const resource of resources) yield resourceState(resource, uses);
+function* resourceStates(
+  resources: Iterable<Resource>,
+  uses: Map<HeldFile, number>,
+  endings: readonly unknown[],
+): Generator<ResourceState> {
+  for (const resource of resources) yield resourceState(resource, uses, endings);
 }
 
 /**
@@ -166,5 +194,12 @@ export function* descriptorsOf(
     yield file.fd;
     yield* file.spares;
   }
-  for (const fd of [own.pidFile, own.epoll]) if (fd !== undefined) yield fd;
+  if (own.pidFile !== undefined) yield own.pidFile;
+  yield* descriptorsOfOurs(own);
+}
+
+/** Those that a C daemon has no use for. */
+export function* descriptorsOfOurs({ epoll, ending = [] }: OwnState): Generator<number> {
+  if (epoll !== undefined) yield epoll;
+  for (const { pidfd, socket } of ending) for (const fd of [pidfd, socket]) if (fd !== undefined) yield fd;
 }

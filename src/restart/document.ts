@@ -6,7 +6,7 @@
  */
 import { isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
-import type { Killing } from '../lockd/killer.ts';
+import type { OwnerEndState } from '../lockd/owner-end.ts';
 
 export interface SocketState {
   readonly fd: number;
@@ -49,6 +49,10 @@ export interface ClientState {
   readonly 'x-subscribed'?: boolean;
   /** How many of those it could not be told of. */
   readonly 'x-missed'?: number;
+  /** Whether its peer is in the daemon's pid namespace. */
+  readonly 'x-local'?: boolean;
+  /** When its peer's process started, where the kernel does not tell later which process it was. */
+  readonly 'x-start'?: number;
 }
 
 export interface ServiceState {
@@ -103,6 +107,12 @@ export interface HoldState {
   readonly since: number;
   /** The connection it was acquired through. */
   readonly client: number;
+  /** When the owner's process started: see OwnerIdentity. */
+  readonly start?: number;
+  /** The owner's pid is one of another namespace. */
+  readonly foreign?: boolean;
+  /** Its owner is being ended: which of {@link OwnState.ending}. */
+  readonly ending?: number;
 }
 
 export interface ResourceState {
@@ -140,8 +150,8 @@ export interface OwnState {
   /** Log settings made at run time. */
   readonly log?: LogState;
   readonly inquiry?: InquiryState;
-  /** Owners that are being killed: they lost their locks, and must not go on writing. */
-  readonly killing?: readonly Killing[];
+  /** Owners that are being ended: their locks are held until their processes are gone. */
+  readonly ending?: readonly OwnerEndState[];
 }
 
 /** What the inquire program remembers. */

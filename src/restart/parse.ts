@@ -1,5 +1,5 @@
 /** Reads a state document, in its present form and in every older one, and says exactly what is wrong with a bad one. */
-import type { Killing } from '../lockd/killer.ts';
+import type { OwnerEndState } from '../lockd/owner-end.ts';
 import type {
   ClientState,
   HoldState,
@@ -81,6 +81,7 @@ const descriptor = (value: unknown): number => integer(value, 0, DESCRIPTOR_MAX)
 /** C 7.0.0 closes its sockets before it writes them down, as -1. */
 const maybeDescriptor = (value: unknown): number => integer(value, -1, DESCRIPTOR_MAX);
 const whole = (value: unknown): number => integer(value, 0, Number.MAX_SAFE_INTEGER);
+const startTime = (value: unknown): number => integer(value, -1, Number.MAX_SAFE_INTEGER);
 /** C writes -1 as an unsigned number; readers take both. */
 const u32OrMinusOne = (value: unknown): number => (value === -1 ? U32_MAX : u32(value));
 
@@ -133,12 +134,15 @@ function clientReader(isAdmin: boolean, nextId: () => number): (value: unknown) 
     if (client.auth_pending && auth === 0) fail('auth_pending although there is no authentication');
     // Few clients have any of these, and spreading nothing costs time as well.
     const received = from['x-received'] !== undefined || from['x-unsent'] !== undefined;
-    if (!received && from['x-subscribed'] === undefined) return client;
+    const known = from['x-local'] !== undefined || from['x-start'] !== undefined;
+    if (!received && !known && from['x-subscribed'] === undefined) return client;
     return {
       ...client,
       ...(received ? backlog(from) : {}),
       ...(from['x-subscribed'] === undefined ? {} : { 'x-subscribed': field(from, 'x-subscribed', boolean) }),
       ...(from['x-missed'] === undefined ? {} : { 'x-missed': field(from, 'x-missed', whole) }),
+      ...(from['x-local'] === undefined ? {} : { 'x-local': field(from, 'x-local', boolean) }),
+      ...(from['x-start'] === undefined ? {} : { 'x-start': field(from, 'x-start', startTime) }),
     };
   };
 }
@@ -259,6 +263,9 @@ function hold(value: unknown): HoldState {
     uuid: field(from, 'uuid', uuid),
     since: field(from, 'since', whole),
     client: field(from, 'client', whole),
+    ...(from.start === undefined ? {} : { start: field(from, 'start', startTime) }),
+    ...(from.foreign === undefined ? {} : { foreign: field(from, 'foreign', boolean) }),
+    ...(from.ending === undefined ? {} : { ending: field(from, 'ending', whole) }),
   };
 }
 
@@ -317,16 +324,23 @@ function own(value: unknown): OwnState {
     ...(from.timeout === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
     ...(from.log === undefined ? {} : { log: field(from, 'log', log) }),
     ...(from.inquiry === undefined ? {} : { inquiry: field(from, 'inquiry', inquiry) }),
-    ...(from.killing === undefined ? {} : { killing: field(from, 'killing', listOf(killing)) }),
+    ...(from.ending === undefined ? {} : { ending: field(from, 'ending', listOf(ending)) }),
   };
 }
 
-function killing(value: unknown): Killing {
+function ending(value: unknown): OwnerEndState {
   const from = object(value);
   return {
     pid: field(from, 'pid', u32),
-    born: from.born === null ? null : field(from, 'born', text),
-    looks: field(from, 'looks', whole),
+    name: field(from, 'name', text),
+    began: field(from, 'began', whole),
+    ...(from.termSent === undefined ? {} : { termSent: field(from, 'termSent', whole) }),
+    ...(from.killSent === undefined ? {} : { killSent: field(from, 'killSent', boolean) }),
+    ...(from.reported === undefined ? {} : { reported: field(from, 'reported', boolean) }),
+    ...(from.socket === undefined ? {} : { socket: field(from, 'socket', descriptor) }),
+    ...(from.pidfd === undefined ? {} : { pidfd: field(from, 'pidfd', descriptor) }),
+    ...(from.isProcess === undefined ? {} : { isProcess: field(from, 'isProcess', boolean) }),
+    ...(from.startTime === undefined ? {} : { startTime: field(from, 'startTime', startTime) }),
   };
 }
 

@@ -20,8 +20,7 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
-import { poller } from '../rpc/poller.ts';
-import { captureState, descriptorsOf } from './capture.ts';
+import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { formatPieces, type OwnState } from './document.ts';
@@ -157,7 +156,7 @@ export class Reexec {
     if (successor.kind === 'own') {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;
-    } else if (this.options.daemon.ownerEnds.beingKilled > 0) this.again = true;
+    } else if (this.options.daemon.ownerEnds.awaited > 0) this.again = true;
     return !this.again;
   }
 
@@ -192,7 +191,7 @@ export class Reexec {
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)];
     try {
       setCloseOnExec(descriptors, false);
-      if (successor.kind === 'c') setCloseOnExec([poller.descriptor], true);
+      if (successor.kind === 'c') setCloseOnExec(descriptorsOfOurs(own), true);
       // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
       const command = successor.kind === 'own' ? successor.command : ([] as const);
       const words = [...command, program, ...args];

@@ -10,6 +10,7 @@ import { logger } from '../daemon/log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { outbox, type Sender } from './outbox.ts';
 import { poller, type Pollable } from './poller.ts';
+import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
 const { EAGAIN } = os.constants.errno;
@@ -22,15 +23,17 @@ export interface Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** When its process started, in ticks since boot; only where the kernel does not tell later which process it was. */
+  readonly startTime?: number;
 }
 
 /** What a connection needs of the server it belongs to. */
 export interface ConnectionHost {
   /** How many bytes of a message its programs can make use of; the rest is read and dropped. */
   readonly retain: number;
-  /** Serves the message in `reader`, appending its reply to `out`. */
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): void;
-  /** The connection is gone: its descriptor is closed. */
+  /** Serves the message in `reader`, appending its reply to `out`; or says that it is to be served again later. */
+  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null;
+  /** The connection is gone. Its descriptor is closed afterwards, unless it is kept: see {@link Connection.keepSocket}. */
   closed(connection: Connection): void;
 }
 
@@ -74,6 +77,9 @@ export class Connection implements Pollable, Sender {
   private closing = false;
   /** Others are served before what is held: see {@link Pollable.onTurn}. */
   private postponed = false;
+  /** Forgets the call that waits, the first of what is held. Null when none does. */
+  private forgetCall: (() => void) | null = null;
+  private keepsSocket = false;
 
   constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
@@ -107,6 +113,10 @@ export class Connection implements Pollable, Sender {
       this.close();
       return;
     }
+    if (this.isWaiting) {
+      poller.awaitEnd(this.fd);
+      return;
+    }
     poller.awaitReadable(this.fd);
     // What came before the peer stopped reading is served before anything new is read.
     this.serveHeld();
@@ -116,6 +126,11 @@ export class Connection implements Pollable, Sender {
     this.postponed = false;
     if (this.unsent.length > 0) poller.awaitWritable(this.fd);
     else this.serveHeld();
+  }
+
+  /** Whether a call is under way whose answer comes later. */
+  get isWaiting(): boolean {
+    return this.forgetCall !== null;
   }
 
   /** Closes once the replies gathered so far are sent, serving nothing more: the way an admin client's CLOSE ends. */
@@ -129,8 +144,17 @@ export class Connection implements Pollable, Sender {
     // Whoever asks for its own end still gets the replies to what it asked before.
     outbox.send();
     poller.remove(this.fd);
-    posix.close(this.fd);
+    this.forgetCall?.();
+    this.forgetCall = null;
     this.host.closed(this);
+    if (!this.keepsSocket) posix.close(this.fd);
+  }
+
+  /** To be called by {@link ConnectionHost.closed}: the descriptor stays open, but the peer sees the end. */
+  keepSocket(): number {
+    this.keepsSocket = true;
+    posix.shutdownSocket(this.fd);
+    return this.fd;
   }
 
   /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
@@ -207,10 +231,14 @@ export class Connection implements Pollable, Sender {
       }
       if (size > end - at) break;
       reader.reset(bytes, at, at + bytes.readUInt32BE(at));
-      this.host.serve(this, reader, outbox.writer);
+      const waiting = this.host.serve(this, reader, outbox.writer);
       if (!this.isOpen) {
         outbox.discard();
         return;
+      }
+      if (waiting !== null) {
+        this.wait(waiting);
+        break;
       }
       at += size;
       if (outbox.queue(this) && !this.isTaken) break;
@@ -227,6 +255,16 @@ export class Connection implements Pollable, Sender {
       this.hold(bytes, at, end);
       if (this.postponed) poller.postpone(this.fd, this);
     }
+  }
+
+  /** Leaves the call that was just made among what is held, until it is time to make it again. */
+  private wait(waiting: Waiting): void {
+    this.forgetCall = waiting.begin(() => {
+      this.forgetCall = null;
+      this.postponed = true;
+      poller.postpone(this.fd, this);
+    });
+    if (this.unsent.length === 0) poller.awaitEnd(this.fd);
   }
 
   /**

@@ -18,6 +18,7 @@ import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../../
 import { logger } from '../daemon/log/log.ts';
 import type { Dialect, VersionNumber } from './dialect.ts';
 import { checkFlags, dispatchError, RpcError } from './errors.ts';
+import { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverprogram');
 /** C logs every error that it reports, from this source. */
@@ -70,7 +71,8 @@ const header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 
 
 /**
  * Serves the message in `reader` (from its length word to its end), appending replies to `out`. A message that gets no
- * reply appends nothing. The header is kept in one place for all: a handler never sees it.
+ * reply appends nothing. The header is kept in one place for all: a handler never sees it. Returns what the call waits for, if
+ * its answer comes later.
  */
 export function dispatch<C>(
   services: readonly Service<C>[],
@@ -78,7 +80,7 @@ export function dispatch<C>(
   context: C,
   reader: XdrReader,
   out: XdrWriter,
-): void {
+): Waiting | null {
   reader.offset += LENGTH_SIZE;
   readHeader(reader, header);
   const { program, version, type } = header;
@@ -86,7 +88,7 @@ export function dispatch<C>(
   // A keepalive event is for the transport, whatever else is wrong; as a CALL it is a program like any other.
   if (program === KEEPALIVE_PROGRAM && version === KEEPALIVE_VERSION && type === MessageType.MESSAGE) {
     if (header.procedure === KeepaliveProcedure.PING) writePong(out);
-    return;
+    return null;
   }
 
   let service: Service<C> | undefined;
@@ -95,12 +97,13 @@ export function dispatch<C>(
   }
   // The count of descriptors, which the connection has dealt with.
   const carried = type === MessageType.CALL_WITH_FDS ? reader.u32() : 0;
-  if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return;
+  if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return null;
 
   const start = out.length;
   try {
     call(service, context, reader, out);
   } catch (error) {
+    if (error instanceof Waiting) return error;
     // What a result that cannot be written has left behind.
     out.length = start;
     replyError(out, speech, error);
@@ -111,6 +114,7 @@ export function dispatch<C>(
       out.length = end;
     }
   }
+  return null;
 }
 
 function call<C>(service: Service<C> | undefined, context: C, reader: XdrReader, out: XdrWriter): void {

@@ -3,7 +3,7 @@
  * the next event is looked at, so that between two rounds nothing is in progress; the restart relies on it.
  */
 import { readlinkSync } from 'node:fs';
-import { Epoll, PollRecord, posix } from '../posix/posix.ts';
+import { Epoll, PollRecord, posix, WATCHED } from '../posix/posix.ts';
 import { outbox } from './outbox.ts';
 
 /** Bytes that one round may receive in all; a connection gets at most 16 KiB of them. */
@@ -34,6 +34,8 @@ const records = new Int32Array(RECORDS * PollRecord.WORDS);
 const budgets = new Int32Array(LISTENERS);
 /** By descriptor. */
 const connections: (Pollable | undefined)[] = [];
+/** By descriptor: what is called once it is readable. */
+const watchers = new Map<number, () => void>();
 /** By index into the budgets. */
 const acceptors: { fd: number; acceptor: Acceptor }[] = [];
 /** Listening sockets that are accepted from at present. */
@@ -67,9 +69,18 @@ function handle(at: number): void {
         .find((entry) => entry.fd === fd)
         ?.acceptor.onAccept(word(at + 2), word(at + 3), word(at + 4) >>> 0, word(at + 5) >>> 0);
       break;
+    case PollRecord.READY:
+      onReady(fd);
+      break;
     default:
       break;
   }
+}
+
+function onReady(fd: number): void {
+  const onReadable = watchers.get(fd);
+  poller.unwatch(fd);
+  onReadable?.();
 }
 
 function handleRound(first: number, count: number): void {
@@ -169,6 +180,19 @@ export const poller = {
   },
   awaitReadable(fd: number): void {
     set(Epoll.MODIFY, fd, Epoll.IN, 0);
+  },
+  /** Waits for neither: only the peer's end is reported, as the end of file. */
+  awaitEnd(fd: number): void {
+    set(Epoll.MODIFY, fd, Epoll.NONE, 0);
+  },
+  /** Calls back once when a descriptor that is no connection becomes readable, such as a pidfd. */
+  watch(fd: number, onReadable: () => void): void {
+    watchers.set(fd, onReadable);
+    set(Epoll.ADD, fd, Epoll.IN, WATCHED);
+  },
+  unwatch(fd: number): void {
+    watchers.delete(fd);
+    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
   },
   /** Whether a round has taken so long that the rest of it should be postponed. */
   get isOverdue(): boolean {

@@ -9,11 +9,14 @@ import { posix, strerror } from '../posix/posix.ts';
 import { Connection, type ConnectionHost, type Peer } from './connection.ts';
 import { dispatch, type Service, type Speech } from './dispatch.ts';
 import { type Acceptor, poller } from './poller.ts';
+import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserver');
 
 /** For how long nothing is accepted after descriptors ran out, as in C. */
 const EXHAUSTED_PAUSE_MS = 5000;
+/** For how long after a pause those may be coming who had waited, in milliseconds. */
+const DOUBTFUL_MS = 1000;
 /** Descriptors that accept leaves unused, for locks and for whatever else a request needs. */
 const DESCRIPTOR_RESERVE = 32;
 
@@ -39,6 +42,8 @@ export interface ServerOptions<C> {
   readonly descriptorLimit: number;
   /** The context that handlers get for a connection, made when it opens. */
   open(connection: Connection): C;
+  /** When the process with this pid started; only where the kernel will not tell which process a peer was. */
+  startTimeOf?(pid: number): number | undefined;
   /** A client has come, and was not taken over from the program before. */
   accepted?(connection: Connection): void;
   /** A connection has ended. */
@@ -75,6 +80,9 @@ export class Server<C> implements ConnectionHost, Acceptor {
   private nextId: number;
   private exhausted: NodeJS.Timeout | undefined;
   private accepting = false;
+  private isOpen = false;
+  /** When newcomers were last let in again who had waited. */
+  private openedAt = performance.now();
 
   constructor(options: ServerOptions<C>) {
     this.options = options;
@@ -183,7 +191,8 @@ export class Server<C> implements ConnectionHost, Acceptor {
       this.updateBudget();
       return;
     }
-    const { connection } = this.adopt(fd, this.nextId, { pid, uid, gid }, Math.floor(Date.now() / 1000));
+    const peer = { pid, uid, gid, ...this.startTimeOf(pid) };
+    const { connection } = this.adopt(fd, this.nextId, peer, Math.floor(Date.now() / 1000));
     this.options.accepted?.(connection);
     connection.start();
     if (fd >= this.options.descriptorLimit - DESCRIPTOR_RESERVE) {
@@ -192,15 +201,16 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.options.changed();
   }
 
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): void {
+  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null {
     const client = this.taken.get(connection.id);
     assert(client !== undefined, 'a message from a client that is gone');
     try {
-      dispatch(this.options.services, this.options.speech, client.context, reader, out);
+      return dispatch(this.options.services, this.options.speech, client.context, reader, out);
     } catch (error) {
       // Such as an error that repeats a name of 4 MiB, and is too long to be sent. C closes then, too.
       log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
       connection.close();
+      return null;
     }
   }
 
@@ -211,6 +221,13 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.updateBudget();
     this.options.closed(client.context);
     this.options.changed();
+  }
+
+  /** Who has waited long may be gone, with its pid given to somebody else. */
+  private startTimeOf(pid: number): { readonly startTime?: number } {
+    if (this.options.startTimeOf === undefined || performance.now() < this.openedAt + DOUBTFUL_MS) return {};
+    const startTime = this.options.startTimeOf(pid);
+    return startTime === undefined ? {} : { startTime };
   }
 
   private pause(reason: string): void {
@@ -226,6 +243,8 @@ export class Server<C> implements ConnectionHost, Acceptor {
   private updateBudget(): void {
     const open = this.accepting && this.exhausted === undefined;
     const budget = open ? Math.max(0, this.limits.maxClients - this.clientCount) : 0;
+    if (budget > 0 && !this.isOpen) this.openedAt = performance.now();
+    this.isOpen = budget > 0;
     for (const { fd } of this.listeners) poller.setBudget(fd, budget);
   }
 }

@@ -3,7 +3,7 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const files = 'src/lockspace/files.ts';
 const lockspaces = 'src/lockspace/lockspaces.ts';
-const remembered = 'const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared);';
+const remembered = 'const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice);';
 const lockType = 'shared ? LockType.READ : LockType.WRITE';
 
 export const lockMutants: readonly Mutant[] = [
@@ -108,40 +108,43 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a held resource can be deleted',
     lockspaces,
-    `deleteResource(lockspace: Lockspace, name: ByteString): void {
-    this.refuseHeld(lockspace, name);`,
-    'deleteResource(lockspace: Lockspace, name: ByteString): void {',
+    `this.assertFree(lockspace, name);
+    const path = joinPath(lockspace.directory, name);
+    const held`,
+    `const path = joinPath(lockspace.directory, name);
+    posix.unlink(path);
+    const held`,
     ['lockspace/create-resource-and-delete-resource-of-one-that-is-held'],
   ),
   mutant(
     'deleting leaves the file',
     lockspaces,
-    'const status = posix.unlink(path);',
+    'const status = deleteFile(path);',
     'const status = path === null ? -1 : 0;',
     ['lockspace/delete-resource-a-file'],
   ),
-  mutant('deleting what is missing fails', lockspaces, 'status < 0 && status !== -ENOENT', 'status < 0', [
+  mutant('deleting what is missing fails', files, 'return status === -ENOENT ? 0 : status;', 'return status;', [
     'lockspace/delete-resource-nothing',
   ]),
   mutant(
     'an owner releases what another holds',
     lockspaces,
-    'if (holds[index]?.owner.pid === pid) return index;',
-    'if (holds[index]?.owner.pid !== -pid) return index;',
+    'if (hold?.owner.pid === pid && hold.end === undefined) return index;',
+    'if (hold?.owner.pid !== -pid) return index;',
     ['lockspace/release-by-another-owner'],
   ),
   mutant(
     'one release gives up all holds of the owner',
     lockspaces,
-    'this.dropHold(resource, index);\n  }\n\n  /** Releases every hold',
-    'this.releaseOwner(resource, pid);\n  }\n\n  /** Releases every hold',
+    'this.dropped(resource, resource.holds.splice(index, 1));',
+    'this.dropHolds(resource, ({ owner }) => owner.pid === pid);',
     ['ownership/an-owner-several-times-over-between-others'],
   ),
   mutant(
     'releasing what is not locked succeeds',
     lockspaces,
-    'if (resource === undefined) {\n      throw',
-    'if (resource === undefined) {\n      if (name !== null) return;\n      throw',
+    'if (resource === undefined || resource.isEnding) {\n      throw',
+    'if (resource === undefined || resource.isEnding) {\n      if (name !== null) return;\n      throw',
     ['lockspace/release-of-what-is-not-held'],
   ),
   mutant(

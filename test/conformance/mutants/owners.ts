@@ -2,7 +2,8 @@
 import { type Mutant, mutant } from './mutant.ts';
 
 const handlers = 'src/lockd/handlers.ts';
-const ends = 'src/lockd/owner-end.ts';
+const end = 'src/lockd/owner-end.ts';
+const ends = 'src/lockd/owner-reaper.ts';
 
 export const ownerMutants: readonly Mutant[] = [
   mutant('a restricted client may register', handlers, 'uuid } }) {\n      refuseRestricted(client);', 'uuid } }) {', [
@@ -32,7 +33,7 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'who has not registered may acquire',
     handlers,
-    'const owner = registeredOwner(client);',
+    'const owner = client.identify(registeredOwner(client), processes);',
     "const owner = client.owner ?? { pid: client.connection.peer.pid, id: 1, name: '', uuid: '' };",
     ['lockd/acquire-resource-before-registering'],
   ),
@@ -74,42 +75,42 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     "an owner's end leaves its locks",
     ends,
-    'left: [...this.lockspaces.heldBy(pid)].values() });',
+    'left: [...this.lockspaces.heldBy(end.pid)].values() });',
     'left: [].values() });',
     ['ownership/an-owner-is-killed', 'ownership/autocreate-files-of-an-owner-that-ended-are-unlinked'],
   ),
   mutant(
     "an owner's end leaves its last lock",
     ends,
-    'left: [...this.lockspaces.heldBy(pid)].values() });',
-    'left: [...this.lockspaces.heldBy(pid)].slice(0, -1).values() });',
+    'left: [...this.lockspaces.heldBy(end.pid)].values() });',
+    'left: [...this.lockspaces.heldBy(end.pid)].slice(0, -1).values() });',
     ['ownership/an-owner-is-killed'],
   ),
   mutant(
     "an owner's end leaves its second hold",
     'src/lockspace/lockspaces.ts',
-    'for (let index = resource.holds.length - 1; index >= 0; index--) {',
-    'for (let index = resource.holds.length - 1; index >= 0; index -= 2) {',
+    'this.dropHolds(resource, (hold) => hold.end === end);',
+    'if (resource.holds.length === 1) this.dropHolds(resource, (hold) => hold.end === end);',
     ['ownership/of-a-shared-resource-only-the-owner-that-ended-goes'],
   ),
-  mutant(
-    'an owner that loses its locks lives on',
-    ends,
-    'end(pid: number): void {\n    this.kill(pid);',
-    'end(pid: number): void {',
-    ['ownership/an-owner-with-a-lease-closes-its-connection'],
-  ),
-  mutant('an owner without locks is killed', ends, 'if (held.size === 0) return;', 'if (held.size < 0) return;', [
+  mutant('an owner that loses its locks lives on', end, 'if (this.evidence.isProcess === true) this.sendDue();', '', [
+    'ownership/an-owner-with-a-lease-closes-its-connection',
+  ]),
+  mutant('an owner without locks is killed', ends, 'if (holds.length === 0) return;', 'if (holds.length < 0) return;', [
     'ownership/an-owner-without-a-lease-is-left-alone',
   ]),
   mutant(
     'who calls for an owner takes its locks along',
     ends,
     'if (owner === null || !client.isOwnerItself) return;',
-    'if (owner === null) return;',
+    'if (owner === null) return;\n    if (!client.isOwnerItself) return void this.end(owner.pid);',
     ['ownership/locks-stay-when-a-connection-ends-that-is-not-the-owner'],
   ),
-  mutant('an owner that ignores SIGTERM lives on', 'src/lockd/killer.ts', 'const KILL_AT = 8;', 'const KILL_AT = 80;', [
-    'ownership/an-owner-that-ignores-sigterm',
-  ]),
+  mutant(
+    'an owner that ignores SIGTERM lives on',
+    end,
+    'const KILL_AFTER_MS = 1600;',
+    'const KILL_AFTER_MS = 160_000;',
+    ['ownership/an-owner-that-ignores-sigterm'],
+  ),
 ];

@@ -80,8 +80,8 @@ export const wireMutants: readonly Mutant[] = [
   mutant(
     'a REPLY is served',
     dispatch,
-    'if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return;',
-    'if (type > MessageType.CALL_WITH_FDS) return;',
+    'if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return null;',
+    'if (type > MessageType.CALL_WITH_FDS) return null;',
     ['wire/type-1'],
   ),
   mutant(

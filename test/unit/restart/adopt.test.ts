@@ -4,12 +4,14 @@ import { once } from 'node:events';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
-import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
+import { startTimeOf } from '../../../src/proc/processes.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { EMPTY_STATE, type ResourceState } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
+import { until } from '../support/link.ts';
 import { lockOf, OtherProcess, temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
@@ -40,6 +42,12 @@ describe('taking over locks', () => {
   /** A resource as a C daemon describes it. */
   function resource(name: string, fd: number, flags = 0): ResourceState {
     return { name: at(name), path: at(name), fd, lockHeld: true, flags, owners: [guest.pid ?? -1] };
+  }
+
+  /** As this daemon describes it: with what tells the guest from a later process of its pid. */
+  function ourResource(name: string, fd: number): ResourceState {
+    const start = startTimeOf(guest.pid ?? -1) ?? -1;
+    return { ...resource(name, fd), 'x-holds': [{ id: 1, name: 'vm', uuid: NIL_UUID, since: 0, client: 0, start }] };
   }
 
   function adopt(...resources: ResourceState[]): void {
@@ -76,11 +84,24 @@ describe('taking over locks', () => {
     it(`ends the owner of a lost one, and with it all that it holds: ${order.join(', ')}`, async () => {
       for (const name of order) writeFileSync(at(name), '');
       const other = await OtherProcess.lock(at('lost'), 'WRITE');
-      adopt(...order.map((name) => resource(name, open(name))));
+      adopt(...order.map((name) => ourResource(name, open(name))));
       await assertEnded();
-      daemon.ownerEnds.finish();
+      await until('all is released', () => daemon.ownerEnds.count === 0);
       assert.deepEqual(held(), []);
       assert.equal(lockOf(at('kept')), undefined);
+      await other.end();
+    });
+
+    it(`signals no guest of which a C daemon left only the pid: ${order.join(', ')}`, async () => {
+      for (const name of order) writeFileSync(at(name), '');
+      const other = await OtherProcess.lock(at('lost'), 'WRITE');
+      adopt(...order.map((name) => resource(name, open(name))));
+      assert.deepEqual(held().sort(), ['kept', 'lost']);
+      assert.equal(lockOf(at('kept')), 'WRITE');
+      assert.equal(guest.signalCode, null);
+      guest.kill();
+      await until('nobody has its pid', () => daemon.ownerEnds.count === 0);
+      assert.deepEqual(held(), []);
       await other.end();
     });
 
@@ -89,9 +110,9 @@ describe('taking over locks', () => {
       const kept = open('kept');
       const closed = open('kept');
       posix.close(closed);
-      adopt(...order.map((name) => resource(name, name === 'kept' ? kept : closed)));
+      adopt(...order.map((name) => ourResource(name, name === 'kept' ? kept : closed)));
       await assertEnded();
-      daemon.ownerEnds.finish();
+      await until('all is released', () => daemon.ownerEnds.count === 0);
       assert.deepEqual(held(), []);
     });
   }

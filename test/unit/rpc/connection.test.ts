@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { client } from '../../../src/fuzz/client.ts';
 import { Connection } from '../../../src/rpc/connection.ts';
+import { Waiting } from '../../../src/rpc/waiting.ts';
 import { encode, u32 } from '../../lab/wire.ts';
 import { Link, until } from '../support/link.ts';
 
@@ -58,6 +59,44 @@ describe('a connection', () => {
       ),
       { numRuns: 40 },
     );
+  });
+
+  it('makes a call again whose answer comes later, and reads nothing until then', async () => {
+    let done = (): void => undefined;
+    link.answer = (bytes, out) => {
+      if (link.served.length === 2) {
+        return new Waiting((again) => {
+          done = again;
+          return () => undefined;
+        });
+      }
+      out.opaque(bytes.subarray(20, 24));
+      return undefined;
+    };
+    link.send(Buffer.concat([message(1), message(2), message(3)]));
+    await until('the second waits', () => link.connection.isWaiting);
+    link.send(message(4));
+    await turn();
+    await turn();
+    assert.deepEqual(serials(link), [1, 2]);
+    assert.deepEqual(link.take().bytes, u32(1), 'the first was answered');
+    assert.equal(link.connection.backlog.received.readUInt32BE(20), 2, 'a restart carries the call');
+    done();
+    await until('all are served', () => link.served.length === 5);
+    assert.deepEqual(serials(link), [1, 2, 2, 3, 4]);
+    assert.deepEqual(link.take().bytes, Buffer.concat([2, 3, 4].map(u32)));
+  });
+
+  it('forgets a call that waits when the peer hangs up', async () => {
+    let forgotten = false;
+    link.answer = () => new Waiting(() => () => (forgotten = true));
+    link.send(message(1));
+    await until('it waits', () => link.connection.isWaiting);
+    link.send(message(2));
+    client.close(link.fd);
+    await until('the end is seen', () => link.ended);
+    assert.ok(forgotten);
+    assert.deepEqual(serials(link), [1]);
   });
 
   it('lets others have their turn when its requests take long', async () => {

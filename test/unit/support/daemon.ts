@@ -1,9 +1,10 @@
 /** A daemon of this process, without sockets, that has not been started. */
 import { LogSettings } from '../../../src/admin/log-settings.ts';
 import { Daemon } from '../../../src/daemon/daemon.ts';
+import type { ProcessHost } from '../../../src/lockd/process-host.ts';
 import { logging } from '../../../src/daemon/log/log.ts';
 
-export function makeDaemon(): Daemon {
+export function makeDaemon(processes?: ProcessHost): Daemon {
   return new Daemon({
     version: 12_008_000,
     maxClients: 10,
@@ -13,5 +14,6 @@ export function makeDaemon(): Daemon {
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     onTimeout: () => undefined,
     onShutdown: () => undefined,
+    ...(processes === undefined ? {} : { processes }),
   });
 }

@@ -5,6 +5,7 @@ import type { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
 import { client } from '../../../src/fuzz/client.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { Connection, type ConnectionHost } from '../../../src/rpc/connection.ts';
+import { Waiting } from '../../../src/rpc/waiting.ts';
 
 const { EAGAIN } = os.constants.errno;
 
@@ -24,8 +25,8 @@ export class Link implements ConnectionHost {
   /** Messages served, each from its length word to its end. */
   readonly served: Buffer[] = [];
   ended = false;
-  /** What is done for each message. By default nothing is answered. */
-  answer: (message: Buffer, out: XdrWriter, connection: Connection) => void = () => undefined;
+  /** What is done for each message; a Waiting that it returns has the call made again. By default nothing is answered. */
+  answer: (message: Buffer, out: XdrWriter, connection: Connection) => unknown = () => undefined;
 
   constructor(retain = 4096, connection?: (link: Link, fd: number) => Connection) {
     this.retain = retain;
@@ -38,10 +39,11 @@ export class Link implements ConnectionHost {
       connection?.(this, near) ?? new Connection(this, near, 1, { pid: process.pid, uid: 0, gid: 0 }, 1795358400);
   }
 
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): void {
+  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null {
     const message = Buffer.from(reader.buffer.subarray(reader.offset, reader.end));
     this.served.push(message);
-    this.answer(message, out, connection);
+    const answer = this.answer(message, out, connection);
+    return answer instanceof Waiting ? answer : null;
   }
 
   closed(): void {

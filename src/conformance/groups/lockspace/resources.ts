@@ -139,11 +139,12 @@ export const resources: readonly Exchange[] = [
       release(`${dir}/r`),
     ],
   ),
-  exchange(
-    'DELETE_RESOURCE of one that another process has locked',
-    'DELETE_RESOURCE does not look at locks of other processes.',
-    (dir) => [file, foreignLock('p', `${dir}/r`, true), register(), create(`${dir}/r`), remove(`${dir}/r`)],
-  ),
+  {
+    name: 'DELETE_RESOURCE of one that another process has locked',
+    promise: 'DELETE_RESOURCE leaves a file that another process, or another host, has locked.',
+    defect: 'C unlinks the file under the lock of another host, which lets a third one in',
+    steps: (dir) => [file, foreignLock('p', `${dir}/r`, true), register(), create(`${dir}/r`), remove(`${dir}/r`)],
+  },
   exchange('RELEASE of what is not held', 'RELEASE_RESOURCE of what nobody holds is an error.', (dir) => [
     file,
     register(),
@@ -252,27 +253,29 @@ export const resources: readonly Exchange[] = [
       release(`${dir}/r`),
     ],
   ),
-  exchange(
-    'AUTOCREATE, and the file is replaced while held',
-    'Releasing AUTOCREATE unlinks the path, whichever file is there by then.',
-    (dir) => [
+  {
+    name: 'AUTOCREATE, and the file is replaced while held',
+    promise: 'Releasing AUTOCREATE unlinks the file that is locked, and no other that has its name by then.',
+    defect: 'C unlinks whatever has the name by then, also what another host has locked',
+    steps: (dir) => [
       register(),
       acquire(`${dir}/r`, autocreate),
       files('file new 640 new', 'mv new r'),
       look,
       release(`${dir}/r`),
     ],
-  ),
-  exchange(
-    'SHARED AUTOCREATE, and the file is replaced while held',
-    'Releasing shared AUTOCREATE unlinks the path, whichever file is there by then.',
-    (dir) => [
+  },
+  {
+    name: 'SHARED AUTOCREATE, and the file is replaced while held',
+    promise: 'Releasing shared AUTOCREATE unlinks the file that is locked, and no other that has its name by then.',
+    defect: 'C unlinks whatever has the name by then, also what another host has locked',
+    steps: (dir) => [
       register(),
       acquire(`${dir}/r`, autocreate | shared),
       files('file new 640 new', 'mv new r'),
       release(`${dir}/r`),
     ],
-  ),
+  },
   exchange(
     'AUTOCREATE, and a directory stands in its place at release',
     'A directory in the place of an AUTOCREATE file stays, and the lease is released.',

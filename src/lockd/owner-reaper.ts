@@ -1,0 +1,229 @@
+/**
+ * Ends owners: those whose own connection has ended while they held locks, those whose locks were lost, and all of them when
+ * the daemon itself ends. What an owner holds is released once its process is gone, in slices, for it may be very much, and
+ * nobody else waits longer than one of them.
+ */
+import os from 'node:os';
+import { logger } from '../daemon/log/log.ts';
+import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
+import type { Hold } from '../lockspace/owner.ts';
+import { strerror } from '../posix/posix.ts';
+import type { LockClient } from './client.ts';
+import { OwnerEnd, type OwnerEndState } from './owner-end.ts';
+import type { Evidence } from './owner-process.ts';
+import type { ProcessHost } from './process-host.ts';
+
+const log = logger('locking.lock_daemon');
+const { ENOPROTOOPT } = os.constants.errno;
+
+/** How long a slice takes, in milliseconds. */
+const SLICE_MS = 5;
+/** When what was not possible is tried again, in milliseconds. */
+const RETRY_MS = 200;
+
+/** What an owner that is gone held, while it is being released. */
+interface Release {
+  readonly end: OwnerEnd;
+  readonly left: Iterator<Resource>;
+}
+
+export interface ReaperOptions {
+  readonly lockspaces: Lockspaces;
+  readonly host: ProcessHost;
+  /** The socket of the open connection of the process with this pid, if it has one. */
+  readonly socketOf: (pid: number) => number | undefined;
+}
+
+export class OwnerReaper {
+  private readonly lockspaces: Lockspaces;
+  private readonly host: ProcessHost;
+  private readonly socketOf: ReaperOptions['socketOf'];
+  private readonly ends = new Set<OwnerEnd>();
+  private readonly releases: Release[] = [];
+  private scheduled = false;
+  private idle: (() => void)[] = [];
+
+  constructor({ lockspaces, host, socketOf }: ReaperOptions) {
+    this.lockspaces = lockspaces;
+    this.host = host;
+    this.socketOf = socketOf;
+  }
+
+  /** How many owners are being ended. */
+  get count(): number {
+    return this.ends.size;
+  }
+
+  /** Those for whom there is still something to wait: see {@link OwnerEnd.isAwaited}. */
+  get awaited(): number {
+    let count = 0;
+    for (const end of this.ends) if (end.isAwaited) count++;
+    return count;
+  }
+
+  /** Owners that could not be ended, and keep their locks. */
+  get overdue(): OwnerEnd[] {
+    return [...this.ends].filter(({ isOverdue }) => isOverdue);
+  }
+
+  /** Who is being ended: what a successor goes on with. */
+  get unfinished(): readonly OwnerEnd[] {
+    return [...this.ends];
+  }
+
+  /** The connection of `client` is gone, but for its socket. */
+  clientClosed(client: LockClient): void {
+    const { owner, connection } = client;
+    // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
+    if (owner === null || !client.isOwnerItself) return;
+    const holds = this.liveHoldsOf(owner.pid);
+    if (holds.length === 0) return;
+    log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${holds.length} locks held`);
+    const { startTime } = connection.peer;
+    this.begin(owner.pid, holds, {
+      socket: connection.keepSocket(),
+      ...(startTime === undefined ? {} : { startTime }),
+    });
+  }
+
+  /**
+   * Ends the owner with this pid, who has not ended by itself: its locks are lost, or will not be guarded any more.
+   *
+   * @param lost of an owner that is to be ended although it has no hold left: when its process started, if that is known
+   */
+  end(pid: number, lost?: { readonly startTime: number | undefined }): void {
+    const bySocket = this.evidenceOfConnection(pid);
+    if (bySocket === null) {
+      this.host.setTimeout(() => {
+        this.end(pid, lost);
+      }, RETRY_MS);
+      return;
+    }
+    // Holds of one pid may be those of several processes, one after the other.
+    const groups = new Map<number | undefined, Hold[]>();
+    for (const hold of this.liveHoldsOf(pid)) {
+      const { startTime } = hold.owner;
+      const group = groups.get(startTime);
+      if (group === undefined) groups.set(startTime, [hold]);
+      else group.push(hold);
+    }
+    if (groups.size === 0 && lost !== undefined && pid !== 0) groups.set(lost.startTime, []);
+    for (const [startTime, holds] of groups) {
+      const evidence = startTime === undefined ? (bySocket ?? this.evidenceOfAge(pid)) : { startTime };
+      this.begin(pid, holds, evidence);
+    }
+  }
+
+  /** Ends all owners: the daemon itself ends. */
+  endAll(): void {
+    const pids = new Set<number>();
+    for (const { holds } of this.lockspaces.resources()) for (const { owner } of holds) pids.add(owner.pid);
+    for (const pid of pids) this.end(pid);
+  }
+
+  /** Goes on with an end that was begun before a re-execution; `holds` are those of its owner that were held then. */
+  resume(state: OwnerEndState, holds: readonly Hold[]): void {
+    const end = new OwnerEnd(state, this.host, this);
+    this.add(end, holds);
+    // Not at once: the epoll of the program before this one is not taken over yet.
+    this.host.setTimeout(end.look, 0);
+  }
+
+  /** Releases at once all that slices were left for: before the state is written or the daemon ends. */
+  finish(): void {
+    while (this.releases.length > 0) this.slice(Infinity);
+  }
+
+  /** Resolves when nobody has to be waited for any more. */
+  async settled(): Promise<void> {
+    if (this.awaited > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+  }
+
+  /** The process of this owner is gone. */
+  onGone(end: OwnerEnd): void {
+    // A copy: what is released is taken out of it.
+    this.releases.push({ end, left: [...this.lockspaces.heldBy(end.pid)].values() });
+    if (!this.scheduled) this.slice();
+    this.notifyIdle();
+  }
+
+  /** Nobody waits for this owner any more. */
+  onOverdue(): void {
+    this.notifyIdle();
+  }
+
+  private begin(pid: number, holds: readonly Hold[], evidence: Evidence): void {
+    const name = holds[0]?.owner.name ?? '';
+    const end = new OwnerEnd({ pid, name, began: this.host.now(), ...evidence }, this.host, this);
+    this.add(end, holds);
+    end.look();
+  }
+
+  private add(end: OwnerEnd, holds: readonly Hold[]): void {
+    this.ends.add(end);
+    for (const hold of holds) hold.end = end;
+  }
+
+  /** Its holds that no end has begun of. Those of an owner whose number means nothing here end by a release alone. */
+  private liveHoldsOf(pid: number): Hold[] {
+    const live: Hold[] = [];
+    if (pid === 0) return live;
+    for (const { holds } of this.lockspaces.heldBy(pid)) {
+      for (const hold of holds) {
+        if (hold.owner.pid === pid && hold.end === undefined && hold.owner.isForeign !== true) live.push(hold);
+      }
+    }
+    return live;
+  }
+
+  /** By the owner's own connection, which is open. Undefined without one; null when it cannot be asked at present. */
+  private evidenceOfConnection(pid: number): Evidence | undefined | null {
+    const socket = this.socketOf(pid);
+    if (socket === undefined) return undefined;
+    const pidfd = this.host.peerPidfd(socket);
+    if (pidfd >= 0) return { pidfd, isProcess: true };
+    if (pidfd === -ENOPROTOOPT) return undefined;
+    log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
+    return null;
+  }
+
+  /**
+   * Of an owner of whom only the pid is known. A process that is older than this daemon has had its pid ever since, so it is
+   * the one that was meant. A younger one may be a stranger.
+   */
+  private evidenceOfAge(pid: number): Evidence {
+    const { ownStartTime } = this.host;
+    const startTime = this.host.startTime(pid);
+    if (typeof startTime === 'number' && ownStartTime !== undefined && startTime <= ownStartTime) return { startTime };
+    return {};
+  }
+
+  private slice(budget = SLICE_MS): void {
+    const until = performance.now() + budget;
+    for (;;) {
+      const [release] = this.releases;
+      if (release === undefined) return;
+      const next = release.left.next();
+      if (next.done === true) {
+        this.releases.shift();
+        this.ends.delete(release.end);
+        release.end.wake();
+        continue;
+      }
+      this.lockspaces.releaseEnded(next.value, release.end);
+      // At every one: on a disk with a busy journal a single release may take milliseconds.
+      if (performance.now() >= until) break;
+    }
+    if (this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      this.slice();
+    });
+  }
+
+  private notifyIdle(): void {
+    if (this.awaited > 0) return;
+    for (const resolve of this.idle.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,60 @@
+/** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
+import os from 'node:os';
+import { isLocalProcess, startTimeOf } from '../proc/processes.ts';
+import { posix } from '../posix/posix.ts';
+import { poller } from '../rpc/poller.ts';
+
+const { signals } = os.constants;
+
+/** Functions that return a descriptor or a status return a negative errno when they fail. */
+export interface ProcessHost {
+  readonly ownPid: number;
+  /** When the daemon's own process started: see {@link startTimeOf}. */
+  readonly ownStartTime: number | undefined;
+  /** {@link peerPidfd} works: Linux 6.5 and later. */
+  readonly tellsPeers: boolean;
+  /** A pidfd of the process that made the connection, dead or alive. */
+  peerPidfd(socket: number): number;
+  /** A pidfd of the process that has the pid now. */
+  openPidfd(pid: number): number;
+  /** See {@link startTimeOf}. */
+  startTime(pid: number): number | null | undefined;
+  /** See {@link isLocalProcess}. */
+  isLocal(pid: number): boolean | undefined;
+  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL'): number;
+  /** Calls back once the process behind a pidfd is gone. @throws Error when it cannot be watched */
+  watch(pidfd: number, onGone: () => void): void;
+  /** Closes a pidfd, which may be watched, or a socket. */
+  close(fd: number): void;
+  /** Milliseconds of a clock that a re-execution does not change. */
+  now(): number;
+  setTimeout(callback: () => void, milliseconds: number): unknown;
+}
+
+/** SO_PEERPIDFD came with Linux 6.5. */
+function tellsPeers(): boolean {
+  const [major = 0, minor = 0] = os.release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 5);
+}
+
+export const realHost: ProcessHost = {
+  ownPid: process.pid,
+  get ownStartTime() {
+    return startTimeOf(process.pid) ?? undefined;
+  },
+  tellsPeers: tellsPeers(),
+  peerPidfd: (socket) => posix.peerPidfd(socket),
+  openPidfd: (pid) => posix.pidfdOpen(pid),
+  startTime: startTimeOf,
+  isLocal: isLocalProcess,
+  signal: (pidfd, signal) => posix.pidfdSignal(pidfd, signals[signal]),
+  watch: (pidfd, onGone) => {
+    poller.watch(pidfd, onGone);
+  },
+  close: (fd) => {
+    poller.unwatch(fd);
+    posix.close(fd);
+  },
+  now: () => Number(process.hrtime.bigint() / 1_000_000n),
+  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
+};

@@ -1,0 +1,59 @@
+/**
+ * What the kernel tells of other processes. Every answer may be `undefined`: it could not be found out (no descriptor, no
+ * permission, no /proc), which is not the same as "no".
+ */
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+import { posix } from '../posix/posix.ts';
+
+const { ESRCH } = os.constants.errno;
+const PID_MAX = 0x7fffffff;
+
+/**
+ * When the process that has this pid now started, in clock ticks since the host's boot: with the pid it names a process for
+ * good. Null when no process has the pid.
+ */
+export function startTimeOf(pid: number): number | null | undefined {
+  if (pid > PID_MAX) return null;
+  const ticks = posix.processStart(pid);
+  if (ticks >= 0) return ticks;
+  // A /proc that is not mounted, or hides the processes of others, has no such directory either.
+  const pidfd = posix.pidfdOpen(pid);
+  if (pidfd >= 0) posix.close(pidfd);
+  return pidfd === -ESRCH ? null : undefined;
+}
+
+/** The process behind a pidfd. */
+export interface PidfdProcess {
+  /** -1 when it is gone and its parent has been told. */
+  readonly pid: number;
+  /** It is in the daemon's pid namespace, so that numbers mean the same to it. Undefined when it is gone. */
+  readonly isLocal: boolean | undefined;
+}
+
+/** Undefined also for a pidfd that a kernel before 5.5 has made. */
+export function processOf(pidfd: number): PidfdProcess | undefined {
+  const text = read(`/proc/self/fdinfo/${pidfd}`);
+  const pid = Number(/^Pid:\s*(-?\d+)$/m.exec(text ?? '')?.[1]);
+  if (Number.isNaN(pid)) return undefined;
+  return { pid, isLocal: pid < 0 ? undefined : isLocal(text) };
+}
+
+/** Whether the process that has this pid now is in the daemon's pid namespace, and not in one below it. */
+export function isLocalProcess(pid: number): boolean | undefined {
+  return isLocal(read(`/proc/${pid}/status`));
+}
+
+/** A process has one number in each namespace from the reader's down to its own. */
+function isLocal(text: string | undefined): boolean | undefined {
+  const numbers = /^NSpid:\s*(.+)$/m.exec(text ?? '')?.[1];
+  return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
+}
+
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch {
+    return undefined;
+  }
+}
