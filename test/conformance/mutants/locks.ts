@@ -50,7 +50,7 @@ export const lockMutants: readonly Mutant[] = [
     lockspaces,
     'const unlink = (flags & AcquireFlag.AUTOCREATE) !== 0;',
     'const unlink = flags >= 0;',
-    ['lockspace/without-autocreate-nothing-is-unlinked'],
+    ['lockspace/acquire-release-a-file'],
   ),
   mutant(
     'a file is removed while others share it',
