@@ -12,13 +12,11 @@ import {
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import { lookedKey, posix } from '../posix/posix.ts';
+import { FileType, lookedKey, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
 const { ENOENT, ENOTDIR } = os.constants.errno;
-/** S_IFDIR of <sys/stat.h>. */
-const DIRECTORY = 0o040000;
 /** About how many bytes an entry takes beside its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;
@@ -179,7 +177,7 @@ export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<Lock
 function directoryState(directory: ByteString): number {
   if (directory === '') return FileState.SAME;
   const type = posix.fileType(directory);
-  if (type === DIRECTORY) return FileState.SAME;
+  if (type === FileType.DIRECTORY) return FileState.SAME;
   if (type >= 0) return FileState.REPLACED;
   return type === -ENOENT || type === -ENOTDIR ? FileState.GONE : FileState.UNREADABLE;
 }

@@ -22,6 +22,7 @@ const AWAITED_MS = 3000;
 
 /** An end as a re-execution hands it over. Times are those of {@link ProcessHost.now}. */
 export interface OwnerEndState extends Evidence {
+  readonly id: number;
   readonly pid: number;
   readonly name: string;
   readonly began: number;
@@ -40,6 +41,7 @@ export interface EndObserver {
 }
 
 export class OwnerEnd implements HoldEnd {
+  readonly id: number;
   readonly pid: number;
   readonly name: string;
   readonly began: number;
@@ -57,7 +59,8 @@ export class OwnerEnd implements HoldEnd {
   private readonly waiters = new Set<() => void>();
 
   constructor(state: OwnerEndState, host: ProcessHost, observer: EndObserver) {
-    const { pid, name, began, termSent, killSent = false, reported = false, ...evidence } = state;
+    const { id, pid, name, began, termSent, killSent = false, reported = false, ...evidence } = state;
+    this.id = id;
     this.pid = pid;
     this.name = name;
     this.began = began;
@@ -70,8 +73,9 @@ export class OwnerEnd implements HoldEnd {
   }
 
   get state(): OwnerEndState {
-    const { pid, name, began, termSent, killSent, reported, evidence } = this;
+    const { id, pid, name, began, termSent, killSent, reported, evidence } = this;
     return {
+      id,
       pid,
       name,
       began,

@@ -39,6 +39,7 @@ export class OwnerReaper {
   private readonly host: ProcessHost;
   private readonly socketOf: ReaperOptions['socketOf'];
   private readonly ends = new Set<OwnerEnd>();
+  private nextId = 1;
   private readonly releases: Release[] = [];
   private scheduled = false;
   private idle: (() => void)[] = [];
@@ -92,13 +93,6 @@ export class OwnerReaper {
    * @param lost of an owner that is to be ended although it has no hold left: when its process started, if that is known
    */
   end(pid: number, lost?: { readonly startTime: number | undefined }): void {
-    const bySocket = this.evidenceOfConnection(pid);
-    if (bySocket === null) {
-      this.host.setTimeout(() => {
-        this.end(pid, lost);
-      }, RETRY_MS);
-      return;
-    }
     // Holds of one pid may be those of several processes, one after the other.
     const groups = new Map<number | undefined, Hold[]>();
     for (const hold of this.liveHoldsOf(pid)) {
@@ -109,8 +103,13 @@ export class OwnerReaper {
     }
     if (groups.size === 0 && lost !== undefined && pid !== 0) groups.set(lost.startTime, []);
     for (const [startTime, holds] of groups) {
-      const evidence = startTime === undefined ? (bySocket ?? this.evidenceOfAge(pid)) : { startTime };
-      this.begin(pid, holds, evidence);
+      const evidence = startTime === undefined ? this.evidenceByPid(pid) : { startTime };
+      if (evidence !== null) this.begin(pid, holds, evidence);
+      else {
+        this.host.setTimeout(() => {
+          this.end(pid, lost);
+        }, RETRY_MS);
+      }
     }
   }
 
@@ -154,13 +153,14 @@ export class OwnerReaper {
 
   private begin(pid: number, holds: readonly Hold[], evidence: Evidence): void {
     const name = holds[0]?.owner.name ?? '';
-    const end = new OwnerEnd({ pid, name, began: this.host.now(), ...evidence }, this.host, this);
+    const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
     end.look();
   }
 
   private add(end: OwnerEnd, holds: readonly Hold[]): void {
     this.ends.add(end);
+    this.nextId = Math.max(this.nextId, end.id + 1);
     for (const hold of holds) hold.end = end;
   }
 
@@ -176,13 +176,13 @@ export class OwnerReaper {
     return live;
   }
 
-  /** By the owner's own connection, which is open. Undefined without one; null when it cannot be asked at present. */
-  private evidenceOfConnection(pid: number): Evidence | undefined | null {
+  /** By the owner's own connection, if it is open, else by the pid alone. Null when that cannot be asked at present. */
+  private evidenceByPid(pid: number): Evidence | null {
     const socket = this.socketOf(pid);
-    if (socket === undefined) return undefined;
+    if (socket === undefined) return this.evidenceOfAge(pid);
     const pidfd = this.host.peerPidfd(socket);
     if (pidfd >= 0) return { pidfd, isProcess: true };
-    if (pidfd === -ENOPROTOOPT) return undefined;
+    if (pidfd === -ENOPROTOOPT) return this.evidenceOfAge(pid);
     log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
     return null;
   }

@@ -1,5 +1,6 @@
 /** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
 import os from 'node:os';
+import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { isLocalProcess, startTimeOf } from '../proc/processes.ts';
 import { posix } from '../posix/posix.ts';
 import { poller } from '../rpc/poller.ts';
@@ -31,18 +32,12 @@ export interface ProcessHost {
   setTimeout(callback: () => void, milliseconds: number): unknown;
 }
 
-/** SO_PEERPIDFD came with Linux 6.5. */
-function tellsPeers(): boolean {
-  const [major = 0, minor = 0] = os.release().split('.').map(Number);
-  return major > 6 || (major === 6 && minor >= 5);
-}
-
 export const realHost: ProcessHost = {
   ownPid: process.pid,
   get ownStartTime() {
     return startTimeOf(process.pid) ?? undefined;
   },
-  tellsPeers: tellsPeers(),
+  tellsPeers: kernelIsAtLeast(6, 5),
   peerPidfd: (socket) => posix.peerPidfd(socket),
   openPidfd: (pid) => posix.pidfdOpen(pid),
   startTime: startTimeOf,

@@ -16,13 +16,19 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
 import { NumberTable } from '../memory/table.ts';
 import { descriptorLimit } from '../posix/limits.ts';
-import { inodeKey, type InodeNumber, LockType, lookedInode, lookedKey, posix, strerror } from '../posix/posix.ts';
+import {
+  FileType,
+  inodeKey,
+  type InodeNumber,
+  LockType,
+  lookedInode,
+  lookedKey,
+  posix,
+  strerror,
+} from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
 const { EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR } = os.constants.errno;
-/** S_IFDIR and S_IFREG of <sys/stat.h>. */
-const DIRECTORY = 0o040000;
-const REGULAR = 0o100000;
 
 const NO_SPARES: readonly number[] = [];
 
@@ -298,7 +304,7 @@ export function deleteFile(path: ByteString): number {
 /** As {@link deleteFile}; null when the name was given to another file meanwhile. */
 function deleteOnce(path: ByteString): number | null {
   // Only what can be a lease is opened: opening a device may do something, and of a link the link itself goes.
-  if (posix.fileType(path) !== REGULAR) return posix.unlink(path);
+  if (posix.fileType(path) !== FileType.REGULAR) return posix.unlink(path);
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   if (fd === -ELOOP) return posix.unlink(path);
   if (fd < 0) return fd;
@@ -381,7 +387,7 @@ export function makeDirectories(path: ByteString, looking: boolean): number {
   const status = makeWithParents(path);
   if (status !== -EEXIST) return status;
   // One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either.
-  return posix.fileType(path) === DIRECTORY ? 0 : -ENOTDIR;
+  return posix.fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
 }
 
 /**
@@ -401,7 +407,7 @@ function makeWithParents(path: ByteString): number {
 /** C 7.0.0 takes whatever has come into a directory's place for one, and finds no parent in a name without a slash. */
 function makeLooking(path: ByteString): number {
   const type = posix.fileType(path);
-  if (type >= 0) return type === DIRECTORY ? 0 : -ENOTDIR;
+  if (type >= 0) return type === FileType.DIRECTORY ? 0 : -ENOTDIR;
   if (type !== -ENOENT) return type;
   const slash = path.lastIndexOf('/');
   if (slash < 0) return -EINVAL;

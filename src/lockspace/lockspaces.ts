@@ -7,7 +7,7 @@ import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import { posix } from '../posix/posix.ts';
+import { FileType, posix } from '../posix/posix.ts';
 import { NumberTable, TextTable } from '../memory/table.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
@@ -26,9 +26,6 @@ import {
 import type { Hold, HoldEnd } from './owner.ts';
 
 const { EAGAIN } = os.constants.errno;
-
-/** S_IFDIR of <sys/stat.h>. */
-const DIRECTORY = 0o040000;
 
 /** A resource that is held. There may be a hundred thousand of them: one takes no more than it must. */
 export class Resource {
@@ -176,7 +173,7 @@ export class Lockspaces {
     if (type < 0) {
       const status = makeDirectories(path, this.dialect.looksForDirectories);
       if (status < 0) throw cannotCreate(path, status);
-    } else if (type !== DIRECTORY) {
+    } else if (type !== FileType.DIRECTORY) {
       throw new RpcError(
         ErrorCode.INTERNAL_ERROR,
         ErrorDomain.LOCKSPACE,
@@ -302,12 +299,14 @@ export class Lockspaces {
   /** In one pass: an owner may have very many holds on one resource, beside those of others. */
   private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
     const { holds } = resource;
-    const gone = holds.filter(goes);
-    if (gone.length === 0) return;
-    const stay = holds.filter((hold) => !goes(hold));
-    holds.length = 0;
-    holds.push(...stay);
-    this.dropped(resource, gone);
+    const gone: Hold[] = [];
+    let stay = 0;
+    for (const hold of holds) {
+      if (goes(hold)) gone.push(hold);
+      else holds[stay++] = hold;
+    }
+    holds.length = stay;
+    if (gone.length > 0) this.dropped(resource, gone);
   }
 
   /** These holds are not in the resource's list any more; those of one owner follow each other. */

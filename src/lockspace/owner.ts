@@ -22,6 +22,8 @@ export const NO_PROCESS = -1;
 
 /** The end of an owner, as whoever asks for its locks sees it: they are held until its process is gone. */
 export interface HoldEnd {
+  /** Tells it from the daemon's other ends, also after a re-execution. */
+  readonly id: number;
   /** Callers wait for it, as C has everybody wait: until the process is gone, for 3 s at most. */
   readonly isAwaited: boolean;
   /** Calls `done` once, when it is not awaited any more and, if the process is gone, what it held is released. Returns what forgets that. */

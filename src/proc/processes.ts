@@ -23,30 +23,10 @@ export function startTimeOf(pid: number): number | null | undefined {
   return pidfd === -ESRCH ? null : undefined;
 }
 
-/** The process behind a pidfd. */
-export interface PidfdProcess {
-  /** -1 when it is gone and its parent has been told. */
-  readonly pid: number;
-  /** It is in the daemon's pid namespace, so that numbers mean the same to it. Undefined when it is gone. */
-  readonly isLocal: boolean | undefined;
-}
-
-/** Undefined also for a pidfd that a kernel before 5.5 has made. */
-export function processOf(pidfd: number): PidfdProcess | undefined {
-  const text = read(`/proc/self/fdinfo/${pidfd}`);
-  const pid = Number(/^Pid:\s*(-?\d+)$/m.exec(text ?? '')?.[1]);
-  if (Number.isNaN(pid)) return undefined;
-  return { pid, isLocal: pid < 0 ? undefined : isLocal(text) };
-}
-
 /** Whether the process that has this pid now is in the daemon's pid namespace, and not in one below it. */
 export function isLocalProcess(pid: number): boolean | undefined {
-  return isLocal(read(`/proc/${pid}/status`));
-}
-
-/** A process has one number in each namespace from the reader's down to its own. */
-function isLocal(text: string | undefined): boolean | undefined {
-  const numbers = /^NSpid:\s*(.+)$/m.exec(text ?? '')?.[1];
+  // A process has one number in each namespace from the reader's down to its own.
+  const numbers = /^NSpid:\s*(.+)$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1];
   return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
 }
 

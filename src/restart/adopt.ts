@@ -3,7 +3,6 @@
  * the socket or the file that the document says it is, and every lock is asked for again.
  */
 import { readFileSync } from 'node:fs';
-import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
@@ -11,6 +10,7 @@ import { adoptFile, keepSpare } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
 import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
+import { kernelIsAtLeast } from '../proc/kernel.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { poller } from '../rpc/poller.ts';
@@ -56,9 +56,7 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
       }
     }
   }
-  (document.own?.ending ?? []).forEach((end, index) => {
-    daemon.ownerEnds.resume(end, ending.get(index) ?? []);
-  });
+  for (const end of document.own?.ending ?? []) daemon.ownerEnds.resume(end, ending.get(end.id) ?? []);
   // Not before all is adopted: what came after would stay held for an owner that is gone.
   for (const [pid, startTime] of lost) daemon.ownerEnds.end(pid, { startTime });
 }
@@ -181,7 +179,7 @@ function isShared({ flags }: ResourceState): boolean {
 /**
  * Returns whether its lock is held, or lost and its owners are to be ended.
  *
- * @param ending gets the holds of owners that are being ended, by the number of their end
+ * @param ending gets the holds of owners that are being ended, by the id of their end
  */
 function adoptResource(
   daemon: Daemon,
@@ -225,8 +223,7 @@ function holdOf(pid: number, { id, name, uuid, since, client, start, foreign }: 
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */
 function execLosesLocks(): boolean {
-  const [major = 0, minor = 0] = os.release().split('.').map(Number);
-  return major < 5 || (major === 5 && minor < 11);
+  return !kernelIsAtLeast(5, 11);
 }
 
 /** Inodes that this process has a lock on, by inode key. Empty where /proc does not tell. */

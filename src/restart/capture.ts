@@ -3,12 +3,13 @@ import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { LockClient } from '../lockd/client.ts';
 import { descriptorOfUse, type HeldFile } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
-import { NIL_UUID } from '../lockspace/owner.ts';
+import { type Hold, NIL_UUID } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
 import {
   type ClientState,
   EMPTY_SERVER,
+  type HoldState,
   type LockspaceState,
   type OwnerState,
   type OwnState,
@@ -110,12 +111,13 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
   };
 }
 
+function holdState({ owner: { id, name, uuid, startTime, isForeign }, since, client, end }: Hold): HoldState {
+  // What is undefined is left out of the document. To spread nothing would cost time, and there may be very many.
+  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
+}
+
 /** @param uses how many resources that hold the file have been described already; counted up */
-function resourceState(
-  { name, path, file, flags, holds }: Resource,
-  uses: Map<HeldFile, number>,
-  endings: readonly unknown[],
-): ResourceState {
+function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
   const use = uses.get(file) ?? 0;
   if (file.uses > 1) uses.set(file, use + 1);
   return {
@@ -125,16 +127,7 @@ function resourceState(
     lockHeld: true,
     flags,
     owners: holds.map(({ owner }) => owner.pid),
-    'x-holds': holds.map(({ owner: { id, name, uuid, startTime, isForeign }, since, client, end }) => ({
-      id,
-      name,
-      uuid,
-      since,
-      client,
-      ...(startTime === undefined ? {} : { start: startTime }),
-      ...(isForeign === true ? { foreign: true } : {}),
-      ...(end === undefined ? {} : { ending: endings.indexOf(end) }),
-    })),
+    'x-holds': holds.map(holdState),
     'x-inode': file.key,
     // Once for all that hold the file.
     ...(use > 0 || file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
@@ -153,9 +146,8 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
         const uses = new Map<HeldFile, number>();
-        const endings = daemon.ownerEnds.unfinished;
         for (const { directory, resources } of daemon.lockspaces) {
-          yield { directory, resources: resourceStates(resources.values(), uses, endings) };
+          yield { directory, resources: resourceStates(resources.values(), uses) };
         }
       },
     },
@@ -163,12 +155,8 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
   };
 }
 
-function* resourceStates(
-  resources: Iterable<Resource>,
-  uses: Map<HeldFile, number>,
-  endings: readonly unknown[],
-): Generator<ResourceState> {
-  for (const resource of resources) yield resourceState(resource, uses, endings);
+function* resourceStates(resources: Iterable<Resource>, uses: Map<HeldFile, number>): Generator<ResourceState> {
+  for (const resource of resources) yield resourceState(resource, uses);
 }
 
 /**

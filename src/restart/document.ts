@@ -108,11 +108,11 @@ export interface HoldState {
   /** The connection it was acquired through. */
   readonly client: number;
   /** When the owner's process started: see OwnerIdentity. */
-  readonly start?: number;
+  readonly start?: number | undefined;
   /** The owner's pid is one of another namespace. */
-  readonly foreign?: boolean;
-  /** Its owner is being ended: which of {@link OwnState.ending}. */
-  readonly ending?: number;
+  readonly foreign?: boolean | undefined;
+  /** Its owner is being ended: the id of one of {@link OwnState.ending}. */
+  readonly ending?: number | undefined;
 }
 
 export interface ResourceState {

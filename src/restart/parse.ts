@@ -257,12 +257,17 @@ function serversByName(value: unknown, late: Map<number, unknown> | null): Serve
 
 function hold(value: unknown): HoldState {
   const from = object(value);
-  return {
+  const known: HoldState = {
     id: field(from, 'id', u32),
     name: field(from, 'name', text),
     uuid: field(from, 'uuid', uuid),
     since: field(from, 'since', whole),
     client: field(from, 'client', whole),
+  };
+  // Most have none of these, and spreading nothing costs time as well.
+  if (from.start === undefined && from.foreign === undefined && from.ending === undefined) return known;
+  return {
+    ...known,
     ...(from.start === undefined ? {} : { start: field(from, 'start', startTime) }),
     ...(from.foreign === undefined ? {} : { foreign: field(from, 'foreign', boolean) }),
     ...(from.ending === undefined ? {} : { ending: field(from, 'ending', whole) }),
@@ -331,6 +336,7 @@ function own(value: unknown): OwnState {
 function ending(value: unknown): OwnerEndState {
   const from = object(value);
   return {
+    id: field(from, 'id', whole),
     pid: field(from, 'pid', u32),
     name: field(from, 'name', text),
     began: field(from, 'began', whole),

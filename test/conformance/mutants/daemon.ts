@@ -67,8 +67,8 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets a lock',
     capture,
-    'resourceStates(resources.values(), uses, endings)',
-    'resourceStates([...resources.values()].slice(1), uses, endings)',
+    'resourceStates(resources.values(), uses)',
+    'resourceStates([...resources.values()].slice(1), uses)',
     ['restart/an-exclusive-lock-stays', 'restart/five-hundred-locks-stay'],
   ),
   mutant(

@@ -150,8 +150,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a lockspace is made of a file',
     lockspaces,
-    'else if (type !== DIRECTORY) {',
-    'else if (type === -DIRECTORY) {',
+    'else if (type !== FileType.DIRECTORY) {',
+    'else if (type === -FileType.DIRECTORY) {',
     ['lockspace/create-lockspace-a-file-in-the-way'],
   ),
 ];

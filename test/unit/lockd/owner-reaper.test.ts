@@ -263,6 +263,26 @@ describe('the end of owners', () => {
     assert.deepEqual(held(), []);
   });
 
+  it('keeps no pidfd of a connection that tells nothing new', () => {
+    world.begin(300, 600);
+    acquire('a', 300, AUTOCREATE, 600);
+    sockets.set(300, world.socketOf(300));
+    reaper.end(300);
+    assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
+    world.end(300);
+    assert.equal(world.open, 0);
+  });
+
+  it('leaves very many holds of others on the same resource', () => {
+    const others = 200_000;
+    acquire('a', 300, SHARED | AUTOCREATE, NO_PROCESS);
+    const other = { owner: owner(400), since: 0, client: 1 };
+    for (let i = 0; i < others; i++) lockspaces.acquire(files, 'a', SHARED, other);
+    reaper.end(300);
+    reaper.finish();
+    assert.equal(files.resources.get('a')?.holds.length, others);
+  });
+
   it('signals nobody by a pid alone, and waits until nobody has it', () => {
     world.begin(300, 600);
     acquire('a', 300);
