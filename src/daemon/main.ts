@@ -80,7 +80,7 @@ function configuredVersion({ config, root }: RunOptions): string {
 function run(options: RunOptions): void {
   // Taken out of the environment before anything can inherit them.
   const report = takeStartReport(process.env);
-  const activation = sortActivation(takeListenDescriptors(process.env, process.pid));
+  const passed = takeListenDescriptors(process.env, process.pid);
   const directory = report?.directory ?? process.cwd();
   const paths = pathsFor(options.root);
   if (options.pidFile !== undefined) paths.pidFile = options.pidFile;
@@ -99,7 +99,7 @@ function run(options: RunOptions): void {
   try {
     logging.directory = directory;
     logging.useSockets(paths);
-    const predecessor = readPredecessor(paths.state);
+    const predecessor = readPredecessor(paths.state, passed.length > 0);
     // Settings that are wrong by now are no reason to end, and to lose every lock, in a re-execution.
     const tolerant = predecessor === null ? insist : logAndGoOn;
     const config = tolerant(() => loadConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
@@ -125,7 +125,7 @@ function run(options: RunOptions): void {
       config,
       configFile,
       predecessor,
-      activation,
+      activation: sortActivation(passed),
       setUpLog,
     });
     report?.send(EXIT.ok);

@@ -11,6 +11,7 @@ import { setCloseOnExec } from '../restart/close-on-exec.ts';
 import { blockSignal } from '../restart/signals.ts';
 import type { OwnState, StateDocument } from '../restart/document.ts';
 import type { Predecessor } from '../restart/predecessor.ts';
+import { ownProcess } from '../restart/provenance.ts';
 import { Reexec } from '../restart/reexec.ts';
 import { settle } from '../restart/settle.ts';
 import type { DaemonConfig } from './config.ts';
@@ -110,9 +111,11 @@ export function serve(input: ServeInput): void {
   if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
   if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
 
+  const identity = ownProcess();
   const ownState = (): OwnState => ({
     restarts,
     started,
+    ...(identity === undefined ? {} : { process: identity }),
     ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
     ...(poller.descriptor < 0 ? {} : { epoll: poller.descriptor }),
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),

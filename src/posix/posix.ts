@@ -28,8 +28,8 @@ export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, NONE: 0, IN: 1, OUT: 4 } as
 /** In the place of a listener's index in {@link Addon.pollerSet}: no socket, but something else that may become readable. */
 export const WATCHED = -1;
 
-/** Types of files, as {@link Addon.fileType} returns them (S_IFDIR and S_IFREG of sys/stat.h). */
-export const FileType = { DIRECTORY: 0o040000, REGULAR: 0o100000 } as const;
+/** Types of files, as {@link Addon.fileType} returns them, and what masks them out of a mode (S_IF* of sys/stat.h). */
+export const FileType = { DIRECTORY: 0o040000, BLOCK: 0o060000, REGULAR: 0o100000, MASK: 0o170000 } as const;
 
 interface Addon {
   /** F_SETLK on `length` bytes from `start`, without waiting. */

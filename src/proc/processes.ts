@@ -30,6 +30,11 @@ export function isLocalProcess(pid: number): boolean | undefined {
   return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
 }
 
+/** The id of the host's present boot; empty where it is not readable. */
+export function bootId(): string {
+  return read('/proc/sys/kernel/random/boot_id')?.trim() ?? '';
+}
+
 function read(file: string): string | undefined {
   try {
     return readFileSync(file, 'latin1');

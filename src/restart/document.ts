@@ -135,8 +135,18 @@ export interface LockspaceState {
   readonly resources: Iterable<ResourceState>;
 }
 
+/** Which process it is, beyond its pid. */
+export interface ProcessState {
+  /** When it started, in clock ticks since boot. */
+  readonly start: number;
+  /** The id of that boot; empty where it was not readable. */
+  readonly boot: string;
+}
+
 /** What only this implementation keeps. */
 export interface OwnState {
+  /** The process that wrote the document. */
+  readonly process?: ProcessState;
   /** How often the process has executed itself again. */
   readonly restarts: number;
   /** When the process began to serve, milliseconds since 1970. */

@@ -8,6 +8,7 @@ import type {
   LogState,
   OwnerState,
   OwnState,
+  ProcessState,
   ResourceState,
   ServerState,
   ServiceState,
@@ -324,6 +325,7 @@ function own(value: unknown): OwnState {
   return {
     restarts: field(from, 'restarts', whole),
     started: field(from, 'started', whole),
+    ...(from.process === undefined ? {} : { process: field(from, 'process', processOf) }),
     ...(from.pidFile === undefined ? {} : { pidFile: field(from, 'pidFile', descriptor) }),
     ...(from.epoll === undefined ? {} : { epoll: field(from, 'epoll', descriptor) }),
     ...(from.timeout === undefined ? {} : { timeout: field(from, 'timeout', u32) }),
@@ -331,6 +333,11 @@ function own(value: unknown): OwnState {
     ...(from.inquiry === undefined ? {} : { inquiry: field(from, 'inquiry', inquiry) }),
     ...(from.ending === undefined ? {} : { ending: field(from, 'ending', listOf(ending)) }),
   };
+}
+
+function processOf(value: unknown): ProcessState {
+  const from = object(value);
+  return { start: field(from, 'start', whole), boot: field(from, 'boot', text) };
 }
 
 function ending(value: unknown): OwnerEndState {

@@ -4,6 +4,7 @@ import { logger } from '../daemon/log/log.ts';
 import { poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
 import { epollOf, magicOf, parseDocument, parseJson } from './parse.ts';
+import { strangenessOf } from './provenance.ts';
 import { readStateFile, removeStateFile, StateFileError } from './state-file.ts';
 
 const log = logger('locking.lock_daemon');
@@ -17,8 +18,13 @@ export interface Predecessor {
   readonly late: Map<number, unknown> | null;
 }
 
-/** Null when there is none, as at a fresh start. @throws StartupError */
-export function readPredecessor(stateFile: string): Predecessor | null {
+/**
+ * Null when there is none, as at a fresh start.
+ *
+ * @param isActivated systemd has just started this process
+ * @throws StartupError
+ */
+export function readPredecessor(stateFile: string, isActivated: boolean): Predecessor | null {
   let json: unknown;
   try {
     const bytes = readStateFile(stateFile);
@@ -37,9 +43,14 @@ export function readPredecessor(stateFile: string): Predecessor | null {
   }
   const epoll = epollOf(json);
   const late = epoll !== null && poller.isEpoll(epoll) ? new Map<number, unknown>() : null;
+  let document: StateDocument;
   try {
-    return { document: parseDocument(json, late), late };
+    document = parseDocument(json, late);
   } catch (error) {
     throw new StartupError(EXIT.initialize, `Unable to restore the state: ${(error as Error).message}`);
   }
+  const strangeness = strangenessOf(document, late?.keys() ?? [], isActivated);
+  if (strangeness === null) return { document, late };
+  log.warn(`Found restart state of another process with the pid of this one in ${stateFile}: ${strangeness}; removed`);
+  return null;
 }

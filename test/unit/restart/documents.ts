@@ -102,6 +102,7 @@ export const anyDocument: fc.Arbitrary<StateDocument> = exact<StateDocument>({
     exact({
       restarts: whole,
       started: whole,
+      process: exact({ start: whole, boot: fc.constantFrom('', '3f1f4a3c-0000-4000-8000-000000000000') }),
       pidFile: fd,
       timeout: u32,
       log: exact({ level: fc.constantFrom(1, 2, 3, 4), filters: bytes, outputs: bytes }),
