@@ -6,15 +6,15 @@
 import os from 'node:os';
 import { logger } from '../daemon/log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
-import type { Hold } from '../lockspace/owner.ts';
+import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import type { LockClient } from './client.ts';
 import { OwnerEnd, type OwnerEndState } from './owner-end.ts';
-import type { Evidence } from './owner-process.ts';
+import { type Evidence, isShortage } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
 
 const log = logger('locking.lock_daemon');
-const { ENOPROTOOPT } = os.constants.errno;
+const { ESRCH } = os.constants.errno;
 
 /** How long a slice takes, in milliseconds. */
 const SLICE_MS = 5;
@@ -182,7 +182,9 @@ export class OwnerReaper {
     if (socket === undefined) return this.evidenceOfAge(pid);
     const pidfd = this.host.peerPidfd(socket);
     if (pidfd >= 0) return { pidfd, isProcess: true };
-    if (pidfd === -ENOPROTOOPT) return this.evidenceOfAge(pid);
+    // Whoever has its pid now is somebody else.
+    if (pidfd === -ESRCH) return { startTime: NO_PROCESS };
+    if (!isShortage(pidfd)) return this.evidenceOfAge(pid);
     log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
     return null;
   }

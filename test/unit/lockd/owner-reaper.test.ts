@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LockClient } from '../../../src/lockd/client.ts';
@@ -261,6 +262,30 @@ describe('the end of owners', () => {
     reaper.end(300);
     assert.equal(world.signals.length, 1, 'a later process of that pid');
     assert.deepEqual(held(), []);
+  });
+
+  it('takes a peer that the kernel does not find any more for gone, by whatever it says so', () => {
+    for (const errno of ['ESRCH', 'EINVAL'] as const) {
+      world.gonePeer = -os.constants.errno[errno];
+      world.begin(300);
+      acquire(errno, 300);
+      const client = clientOf(300);
+      world.end(300);
+      reaper.clientClosed(client);
+      assert.deepEqual(held(), []);
+    }
+  });
+
+  it('spares a stranger, however old, that has the pid of a registered peer that is gone', () => {
+    world.gonePeer = -os.constants.errno.ESRCH;
+    world.begin(300, 400);
+    acquire('a', 300);
+    sockets.set(300, world.socketOf(300));
+    world.end(300);
+    world.begin(300, 450);
+    reaper.end(300);
+    assert.deepEqual(held(), []);
+    assert.deepEqual(world.signals, []);
   });
 
   it('keeps no pidfd of a connection that tells nothing new', () => {

@@ -22,6 +22,8 @@ export class World implements ProcessHost {
   exhausted = false;
   /** The kernel does not tell who a peer is. */
   isOld = false;
+  /** What the kernel answers who asks for a peer that is gone; 0: a pidfd all the same. */
+  gonePeer = 0;
   local: boolean | undefined = true;
   time = 0;
   private readonly processes: Fake[] = [];
@@ -59,7 +61,8 @@ export class World implements ProcessHost {
 
   peerPidfd(socket: number): number {
     if (this.isOld) return -ENOPROTOOPT;
-    return this.openFake(this.sockets.get(socket));
+    const peer = this.sockets.get(socket);
+    return this.gonePeer < 0 && peer?.alive !== true ? this.gonePeer : this.openFake(peer);
   }
 
   openPidfd(pid: number): number {
