@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { NIL_UUID } from '../../../src/lockspace/owner.ts';
 import { asciiDocument, formatDocument } from '../../../src/restart/document.ts';
 import {
   DocumentError,
@@ -215,6 +216,21 @@ describe('the state document', () => {
         'a0010203-0405-0607-0809-0a0b0c0d0e0f',
       );
     });
+  });
+
+  it('may name the end of an owner that began while it was being described', () => {
+    const resource = {
+      ...{ name: '/disk', path: '/disk', fd: 9, lockHeld: true, flags: 0, owners: [300] },
+      'x-holds': [{ id: 1, name: 'vm', uuid: NIL_UUID, since: 0, client: 1, ending: 7 }],
+    };
+    assert.equal(
+      problem({
+        ...plainDocument(),
+        defaultLockspace: { resources: [resource] },
+        'x-virtlockd': { restarts: 0, started: 0 },
+      }),
+      'none',
+    );
   });
 
   it('that contradicts itself is refused', () => {
