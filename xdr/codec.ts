@@ -106,7 +106,8 @@ export class XdrReader {
     if (known !== undefined) return known;
     const whole = this.bytes.toString('latin1', start, start + length);
     const nul = whole.indexOf('\0');
-    const text = nul < 0 ? whole : whole.slice(0, nul);
+    // Read once more, for a slice would keep the whole alive: 64 KiB behind a name of ten bytes.
+    const text = nul < 0 ? whole : this.bytes.toString('latin1', start, start + nul);
     recent.keep(this.view, start, length, text);
     return text;
   }

@@ -48,7 +48,8 @@ export interface ServeInput {
 
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
-  const { options, paths, config, predecessor } = input;
+  // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
+  const { options, paths, config, configFile, setUpLog, predecessor } = input;
   const left = predecessor?.document.own ?? null;
   const started = left?.started ?? Date.now();
   const restarts = predecessor === null ? 0 : (left?.restarts ?? 0) + 1;
@@ -73,11 +74,15 @@ export function serve(input: ServeInput): void {
   }
   process.on('SIGHUP', () => {
     if (ending) return;
-    const setUpLog = (config: DaemonConfig): void => {
-      input.setUpLog(config);
-      logSettings.forget();
-    };
-    reload({ daemon, configFile: input.configFile, required: options.config !== undefined, setUpLog });
+    reload({
+      daemon,
+      configFile,
+      required: options.config !== undefined,
+      setUpLog: (config: DaemonConfig): void => {
+        setUpLog(config);
+        logSettings.forget();
+      },
+    });
   });
 
   const pidFile = takePidFile(paths.pidFile, predecessor);

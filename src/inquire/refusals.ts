@@ -95,8 +95,9 @@ function decode(text: string): RefusalInfo[] {
   }
 }
 
+/** A copy, for a slice would keep the whole alive. */
 function cut(text: ByteString): ByteString {
-  return text.length > NAME_MAX ? text.slice(0, NAME_MAX) : text;
+  return text.length > NAME_MAX ? Buffer.from(text.slice(0, NAME_MAX), 'latin1').toString('latin1') : text;
 }
 
 function describeCut(hold: Refusal['hold']): RefusalInfo['owner'] {
