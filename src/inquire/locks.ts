@@ -20,6 +20,8 @@ const { ENOENT, ENOTDIR } = os.constants.errno;
 /** About how many bytes an entry takes beside its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;
+/** Holds go into an entry until it has about so many bytes: an owner's name may have 64 KiB. */
+const ENTRY_BYTES = 128 * 1024;
 
 /** The locks that fit the filter, each in as many entries as its holds need. */
 export function* matchingLocks(
@@ -36,10 +38,16 @@ export function* matchingLocks(
     const state = lookAtFiles ? fileState(resource) : FileState.NOT_LOOKED;
     let first = 0;
     do {
-      const holds = resource.holds.slice(first, first + HOLDS_MAX).map(describeHold);
+      const holds: HoldInfo[] = [];
+      let size = LOCK_SIZE + resource.lockspace.directory.length + resource.name.length + resource.path.length;
+      for (const hold of resource.holds.slice(first, first + HOLDS_MAX)) {
+        const described = describeHold(hold);
+        holds.push(described);
+        size += HOLD_SIZE + described.owner.name.length;
+        if (size >= ENTRY_BYTES) break;
+      }
       const entry = lockEntry(resource, state, first, holds);
-      const size = LOCK_SIZE + resource.name.length + resource.path.length + holds.length * HOLD_SIZE;
-      first += HOLDS_MAX;
+      first += holds.length;
       yield { entry, size };
     } while (first < resource.holds.length);
   }
