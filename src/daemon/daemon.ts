@@ -124,6 +124,7 @@ export class Daemon {
       },
       closed: (client) => {
         this.inquiry.clientClosed(client.connection);
+        this.lockspaces.budget.countName(client.ownerName, '');
         this.ownerEnds.clientClosed(client);
       },
       changed,

@@ -1,4 +1,5 @@
 /** A client of the lock program: what it registered, and whether it may still call. */
+import type { ByteString } from '../../xdr/codec.ts';
 import { NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { ProcessHost } from './process-host.ts';
@@ -21,6 +22,11 @@ export class LockClient {
   /** Whether the peer is the owner itself, so that its end is the owner's: not libvirtd acting for it. */
   get isOwnerItself(): boolean {
     return this.owner !== null && this.owner.pid === this.connection.peer.pid && this.isLocal !== false;
+  }
+
+  /** Empty when nobody is registered. */
+  get ownerName(): ByteString {
+    return this.owner?.name ?? '';
   }
 
   /** Takes the details that the peer registered. */

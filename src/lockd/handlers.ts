@@ -2,6 +2,7 @@
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import type { lockProcedures } from '../../xdr/programs/lock.ts';
+import { LimitError } from '../lockspace/budget.ts';
 import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
 import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../daemon/log/log.ts';
@@ -57,6 +58,8 @@ export function lockHandlers(
     register(client, { owner: { pid, id, name, uuid } }) {
       refuseRestricted(client);
       if (id === 0) throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+      lockspaces.budget.admitName(client.ownerName, name);
+      lockspaces.budget.countName(client.ownerName, name);
       client.register({ pid, id, name, uuid: formatUuid(uuid) }, processes);
       return undefined;
     },
@@ -77,7 +80,7 @@ export function lockHandlers(
         lockspaces.create(path);
       } catch (error) {
         // C answers success all the same, and does not know the lockspace afterwards.
-        if (!(error instanceof RpcError)) throw error;
+        if (!(error instanceof RpcError) || error instanceof LimitError) throw error;
         log.warn(error.message);
       }
       return undefined;

@@ -12,6 +12,7 @@ import { NumberTable, TextTable } from '../memory/table.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError, systemError } from '../rpc/errors.ts';
 import { Waiting } from '../rpc/waiting.ts';
+import { type Account, Budget, holdCost, LimitError } from './budget.ts';
 import {
   createFile,
   deleteFile,
@@ -23,7 +24,7 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
-import type { Hold, HoldEnd } from './owner.ts';
+import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
 const { EAGAIN } = os.constants.errno;
 
@@ -97,6 +98,14 @@ export interface Lockspace {
   readonly resources: TextTable<Resource>;
 }
 
+/** What an owner holds. */
+interface Holdings extends Account {
+  /** Of its last hold: the next one shares it if it is the same. */
+  identity: OwnerIdentity;
+  /** An only resource needs no set around it. */
+  resources: Resource | Set<Resource>;
+}
+
 /** A refused acquire, for whoever keeps account of them. */
 export interface Refusal {
   readonly lockspace: ByteString;
@@ -122,13 +131,16 @@ export interface LockObserver {
 export class Lockspaces {
   readonly default: Lockspace = { directory: '', resources: new TextTable() };
   readonly byPath = new Map<ByteString, Lockspace>();
-  /** An owner's only resource needs no set around it. */
-  private readonly byOwner = new NumberTable<Resource | Set<Resource>>();
+  readonly budget: Budget;
+  private readonly byOwner = new NumberTable<Holdings>();
+  /** What was acquired through each connection, by its id, and is held still. */
+  private readonly byClient = new NumberTable<Account>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
 
-  constructor(dialect: Dialect) {
+  constructor(dialect: Dialect, budget = new Budget()) {
     this.dialect = dialect;
+    this.budget = budget;
   }
 
   observe(observer: LockObserver): void {
@@ -149,8 +161,8 @@ export class Lockspaces {
 
   /** What the owner with this pid holds. */
   heldBy(pid: number): ReadonlySet<Resource> {
-    const holdings = this.byOwner.get(pid);
-    return holdings instanceof Resource ? new Set([holdings]) : (holdings ?? NOTHING);
+    const resources = this.byOwner.get(pid)?.resources;
+    return resources instanceof Resource ? new Set([resources]) : (resources ?? NOTHING);
   }
 
   find(path: ByteString): Lockspace | undefined {
@@ -169,6 +181,7 @@ export class Lockspaces {
 
   /** Makes a lockspace that is not known yet, and its directory if that is missing. */
   create(path: ByteString): Lockspace {
+    this.budget.admitLockspace(path);
     const type = posix.fileType(path);
     if (type < 0) {
       const status = makeDirectories(path, this.dialect.looksForDirectories);
@@ -187,6 +200,7 @@ export class Lockspaces {
   restore(path: ByteString): Lockspace {
     const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
+    this.budget.addLockspace(path);
     return lockspace;
   }
 
@@ -222,9 +236,11 @@ export class Lockspaces {
         awaitEnds([present]);
         throw this.refuse(lockspace, name, flags, hold, busy(name), present);
       }
+      this.admit(lockspace, name, flags, hold);
       this.addHold(present, hold);
       return;
     }
+    this.admit(lockspace, name, flags, hold);
     const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
     const file = lockFile(lockspace.directory, name, (flags & AcquireFlag.SHARED) !== 0, create);
     if (!(file instanceof HeldFile)) throw this.failure(lockspace, name, flags, file, hold);
@@ -247,21 +263,62 @@ export class Lockspaces {
     this.indexHold(resource, hold);
   }
 
+  /** @throws RpcError when the hold would cost more than there may be */
+  private admit(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
+    const { owner, client } = hold;
+    const cost = holdCost(lockspace.directory, name, owner.name);
+    try {
+      this.budget.admit(cost, this.byOwner.get(owner.pid), this.byClient.get(client));
+    } catch (error) {
+      throw error instanceof LimitError ? this.refuse(lockspace, name, flags, hold, error) : error;
+    }
+  }
+
   private indexHold(resource: Resource, hold: Hold): void {
     const { pid } = hold.owner;
-    const holdings = this.byOwner.get(pid);
-    if (holdings === undefined) this.byOwner.set(pid, resource);
-    else if (!(holdings instanceof Resource)) holdings.add(resource);
-    else if (holdings !== resource) this.byOwner.set(pid, new Set([holdings, resource]));
+    let holdings = this.byOwner.get(pid);
+    if (holdings === undefined) {
+      holdings = { cost: 0, identity: hold.owner, resources: resource };
+      this.byOwner.set(pid, holdings);
+    } else {
+      if (isSameOwner(holdings.identity, hold.owner)) hold.owner = holdings.identity;
+      else holdings.identity = hold.owner;
+      const { resources } = holdings;
+      if (!(resources instanceof Resource)) resources.add(resource);
+      else if (resources !== resource) holdings.resources = new Set([resources, resource]);
+    }
+    this.charge(resource, hold, holdings);
     this.observer?.acquired(resource, hold);
   }
 
+  /** Counts the cost of a hold. */
+  private charge({ lockspace, name }: Resource, { owner, client }: Hold, holdings: Account): void {
+    const cost = holdCost(lockspace.directory, name, owner.name);
+    this.budget.count(cost);
+    holdings.cost += cost;
+    const account = this.byClient.get(client);
+    if (account === undefined) this.byClient.set(client, { cost });
+    else account.cost += cost;
+  }
+
+  /** Takes the cost of a hold that is gone off again. */
+  private discharge({ lockspace, name }: Resource, { owner, client }: Hold): void {
+    const cost = holdCost(lockspace.directory, name, owner.name);
+    this.budget.count(-cost);
+    const holdings = this.byOwner.get(owner.pid);
+    if (holdings !== undefined) holdings.cost -= cost;
+    const account = this.byClient.get(client);
+    if (account === undefined) return;
+    account.cost -= cost;
+    if (account.cost === 0) this.byClient.delete(client);
+  }
+
   private forgetHolding(resource: Resource, pid: number): void {
-    const holdings = this.byOwner.get(pid);
-    if (holdings === resource) this.byOwner.delete(pid);
-    else if (holdings !== undefined && !(holdings instanceof Resource)) {
-      holdings.delete(resource);
-      if (holdings.size === 0) this.byOwner.delete(pid);
+    const resources = this.byOwner.get(pid)?.resources;
+    if (resources === resource) this.byOwner.delete(pid);
+    else if (resources !== undefined && !(resources instanceof Resource)) {
+      resources.delete(resource);
+      if (resources.size === 0) this.byOwner.delete(pid);
     }
   }
 
@@ -312,7 +369,9 @@ export class Lockspaces {
   /** These holds are not in the resource's list any more; those of one owner follow each other. */
   private dropped(resource: Resource, gone: readonly Hold[]): void {
     let last = -1;
-    for (const { owner } of gone) {
+    for (const hold of gone) {
+      const { owner } = hold;
+      this.discharge(resource, hold);
       if (owner.pid !== last && !resource.isHeldBy(owner.pid)) this.forgetHolding(resource, owner.pid);
       last = owner.pid;
     }

@@ -32,13 +32,30 @@ export interface HoldEnd {
 
 /** One hold of an owner on a resource. An owner that shares a resource may have several. */
 export interface Hold {
-  readonly owner: OwnerIdentity;
+  /** Replaced, when the hold is granted, by the same identity that the owner's other holds have. */
+  owner: OwnerIdentity;
   /** Milliseconds since 1970; 0 when it was taken over from a daemon that did not say. */
   readonly since: number;
   /** Id of the connection it was acquired through; 0 when unknown. */
   readonly client: number;
   /** Its owner is being ended; absent from the many others, for what it would take. */
   end?: HoldEnd;
+}
+
+/** Whether both have the same details and are known to be one process: what is not known may be added to either. */
+export function isSameOwner(one: OwnerIdentity, other: OwnerIdentity): boolean {
+  return one === other || (one.startTime !== undefined && haveSameDetails(one, other));
+}
+
+/** Whether all that is known of both is the same. */
+export function haveSameDetails(one: OwnerIdentity, other: OwnerIdentity): boolean {
+  return (
+    one.id === other.id &&
+    one.name === other.name &&
+    one.uuid === other.uuid &&
+    one.startTime === other.startTime &&
+    one.isForeign === other.isForeign
+  );
 }
 
 /** The identity of an owner of whom only the pid is known, as a C daemon's state document leaves it. */

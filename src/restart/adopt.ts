@@ -8,7 +8,7 @@ import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
 import { adoptFile, keepSpare } from '../lockspace/files.ts';
 import type { Lockspace } from '../lockspace/lockspaces.ts';
-import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
+import { haveSameDetails, type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import type { LockClient } from '../lockd/client.ts';
@@ -27,10 +27,10 @@ const log = logger('locking.lock_daemon');
 export function adoptState(daemon: Daemon, { document, late }: Predecessor): void {
   const owners = new Owners();
   adoptServer(daemon.lockServer, document.lockServer);
-  for (const client of document.lockServer.clients) adoptLockClient(daemon.lockServer, client, owners);
+  for (const client of document.lockServer.clients) adoptLockClient(daemon, client, owners);
   if (late !== null) {
     const adopt = (state: unknown, fd: number): void => {
-      adoptLateClient(daemon.lockServer, state, fd, owners);
+      adoptLateClient(daemon, state, fd, owners);
     };
     daemon.lockServer.expect(new LateClients(late, adopt));
   }
@@ -106,17 +106,18 @@ function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Serv
   return adopted;
 }
 
-function adoptLockClient(server: Server<LockClient>, client: ClientState, owners: Owners): Connection | null {
-  const adopted = adoptClient(server, client);
+function adoptLockClient(daemon: Daemon, client: ClientState, owners: Owners): Connection | null {
+  const adopted = adoptClient(daemon.lockServer, client);
   if (adopted === null) return null;
   restoreOwner(adopted.context, client, owners);
+  daemon.lockspaces.budget.countName('', adopted.context.ownerName);
   return adopted.connection;
 }
 
 /** Called when the client has called, or when there is time: its socket is polled already. */
-function adoptLateClient(server: Server<LockClient>, state: unknown, fd: number, owners: Owners): void {
+function adoptLateClient(daemon: Daemon, state: unknown, fd: number, owners: Owners): void {
   try {
-    const connection = adoptLockClient(server, parseLateClient(state), owners);
+    const connection = adoptLockClient(daemon, parseLateClient(state), owners);
     if (connection === null) poller.disown(fd);
     else connection.start();
   } catch (error) {
@@ -156,20 +157,10 @@ class Owners {
   /** The identity with all these details, one object for equal ones that follow each other. */
   exact(owner: OwnerIdentity): OwnerIdentity {
     const known = this.byPid.get(owner.pid);
-    if (known !== undefined && isSame(known, owner)) return known;
+    if (known !== undefined && haveSameDetails(known, owner)) return known;
     this.byPid.set(owner.pid, owner);
     return owner;
   }
-}
-
-function isSame(one: OwnerIdentity, other: OwnerIdentity): boolean {
-  return (
-    one.id === other.id &&
-    one.name === other.name &&
-    one.uuid === other.uuid &&
-    one.startTime === other.startTime &&
-    one.isForeign === other.isForeign
-  );
 }
 
 function isShared({ flags }: ResourceState): boolean {

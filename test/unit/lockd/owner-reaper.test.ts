@@ -299,7 +299,7 @@ describe('the end of owners', () => {
   });
 
   it('leaves very many holds of others on the same resource', () => {
-    const others = 200_000;
+    const others = 150_000;
     acquire('a', 300, SHARED | AUTOCREATE, NO_PROCESS);
     const other = { owner: owner(400), since: 0, client: 1 };
     for (let i = 0; i < others; i++) lockspaces.acquire(files, 'a', SHARED, other);

@@ -1,0 +1,159 @@
+/**
+ * Bounds what clients can make the daemon remember. At the limit of its heap the runtime aborts the process, and every lock is
+ * lost; so an acquire is refused long before.
+ *
+ * A hold has a cost in bytes, which is added when it comes and taken off when it goes: nothing is measured. The cost is at least
+ * what the hold takes of the heap when that is fullest, which is in a restart, while the document is parsed and adopted: by
+ * experiment 1200 to 1400 bytes for a lock, and its name and path. It is also about what the hold takes of the document, which
+ * the runtime must read as one string: see {@link TOTAL_MOST}.
+ *
+ * What was granted is never taken back, and a release asks nothing.
+ */
+import type { ByteString } from '../../xdr/codec.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import { RpcError } from '../rpc/errors.ts';
+
+/** A hold and its resource without their names: 540 bytes of the document, more of the heap. */
+const HOLD_COST = 1280;
+/** A lockspace without its directory. */
+const LOCKSPACE_COST = 1024;
+/** A control character has six bytes in the document: `\u0001`. */
+const ESCAPED = 6;
+/** So many bytes of a name cost what they take of the heap, whatever they are: to look at each would slow an acquire down. */
+const UNSEEN = 128;
+/** The longest name of an owner that counts for nothing while the owner only is registered. */
+const NAME_FREE = 1024;
+
+/**
+ * The most that all holds may cost, whatever the heap. The runtime has no string longer than 512 MiB. With names of
+ * {@link UNSEEN} control characters, the worst case, the document is 1.35 times the cost, and so at most 454 MiB: the rest is
+ * for lockspaces, registered owners and messages under way.
+ */
+const TOTAL_MOST = 336 * 1024 * 1024;
+/** The part of the heap's limit: the other half is for garbage, messages under way and everything else. */
+const HEAP_SHARE = 1 / 2;
+/** The part of the total that the holds of one owner, and those acquired through one connection, may cost. */
+const ONE_SHARE = 3 / 4;
+/** The part of the total that lockspaces may cost, which never end; and so much again for long names of registered owners. */
+const REST_SHARE = 1 / 16;
+/** Up to here no limit is looked up: that loads a module of the runtime, for which a young daemon's clients would wait. */
+const FREE = 4 * 1024 * 1024;
+const REST_FREE = FREE * REST_SHARE;
+
+export interface Limits {
+  readonly total: number;
+  /** For one owner, and for one connection. */
+  readonly one: number;
+  readonly lockspaces: number;
+  readonly names: number;
+}
+
+/** @param heap the most bytes that the runtime's heap may have */
+export function limitsFor(heap: number): Limits {
+  const total = Math.floor(Math.min(heap * HEAP_SHARE, TOTAL_MOST));
+  const rest = Math.floor(total * REST_SHARE);
+  return { total, one: Math.floor(total * ONE_SHARE), lockspaces: rest, names: rest };
+}
+
+/** The most bytes that the runtime's heap may have: by the machine's memory, a cgroup's limit, or --max-old-space-size. */
+export function heapLimit(): number {
+  return process.getBuiltinModule('node:v8').getHeapStatistics().heap_size_limit;
+}
+
+/** What somebody's holds cost. */
+export interface Account {
+  cost: number;
+}
+
+/** A call that is refused because it would cost too much. */
+export class LimitError extends RpcError {
+  constructor(domain: ErrorDomain, what: string, limit: number) {
+    super(ErrorCode.INTERNAL_ERROR, domain, `out of memory: ${what} may take ${limit} bytes of it`);
+  }
+}
+
+/** What a hold of the owner costs on the resource. */
+export function holdCost(directory: ByteString, name: ByteString, owner: ByteString): number {
+  // In the document a resource has its name and its path, and a hold its owner's name, which an end of the owner repeats.
+  return HOLD_COST + ESCAPED * directory.length + 2 * nameCost(name) + 2 * ESCAPED * owner.length;
+}
+
+function nameCost(name: ByteString): number {
+  return name.length <= UNSEEN ? name.length : JSON.stringify(name).length;
+}
+
+export class Budget {
+  private readonly lookUp: () => Limits;
+  private known: Limits | undefined;
+  private holds = 0;
+  private lockspaces = 0;
+  private names = 0;
+
+  constructor(lookUp: () => Limits = () => limitsFor(heapLimit())) {
+    this.lookUp = lookUp;
+  }
+
+  get limits(): Limits {
+    return (this.known ??= this.lookUp());
+  }
+
+  /** What all holds cost. */
+  get used(): number {
+    return this.holds;
+  }
+
+  /** @throws LimitError when one more hold of that cost is too much for its owner, its connection or in all */
+  admit(cost: number, owner: Account | undefined, client: Account | undefined): void {
+    const total = this.holds + cost;
+    if (this.known === undefined && total <= FREE) return;
+    const { limits } = this;
+    if (total > limits.total) throw new LimitError(ErrorDomain.LOCKSPACE, 'the locks of all owners', limits.total);
+    if ((owner?.cost ?? 0) + cost > limits.one) {
+      throw new LimitError(ErrorDomain.LOCKSPACE, 'the locks of one owner', limits.one);
+    }
+    if ((client?.cost ?? 0) + cost > limits.one) {
+      throw new LimitError(ErrorDomain.LOCKSPACE, 'the locks acquired through one connection', limits.one);
+    }
+  }
+
+  /** Adds the cost of a hold that came; takes it off, when negative, of one that went. */
+  count(cost: number): void {
+    this.holds += cost;
+  }
+
+  /** @throws LimitError when one more lockspace is too much */
+  admitLockspace(directory: ByteString): void {
+    const total = this.lockspaces + lockspaceCost(directory);
+    if (total <= REST_FREE || total <= this.limits.lockspaces) return;
+    throw new LimitError(ErrorDomain.LOCKSPACE, 'lockspaces', this.limits.lockspaces);
+  }
+
+  addLockspace(directory: ByteString): void {
+    this.lockspaces += lockspaceCost(directory);
+  }
+
+  /**
+   * A connection's registered owner is to have another name.
+   *
+   * @throws LimitError when that is too much. A name of ordinary length never is, so that everybody can register and release
+   */
+  admitName(before: ByteString, after: ByteString): void {
+    const added = registeredCost(after) - registeredCost(before);
+    const total = this.names + added;
+    if (added <= 0 || total <= REST_FREE || total <= this.limits.names) return;
+    throw new LimitError(ErrorDomain.RPC, 'long names of registered owners', this.limits.names);
+  }
+
+  /** Counts the name of a connection's registered owner in place of the one before; empty when there is none. */
+  countName(before: ByteString, after: ByteString): void {
+    this.names += registeredCost(after) - registeredCost(before);
+  }
+}
+
+function lockspaceCost(directory: ByteString): number {
+  return LOCKSPACE_COST + ESCAPED * directory.length;
+}
+
+function registeredCost(name: ByteString): number {
+  return name.length <= NAME_FREE ? 0 : ESCAPED * name.length;
+}
