@@ -218,13 +218,25 @@ export class Daemon {
   /** How many clients have a message half received or a reply half sent. */
   backlogged(): number {
     let count = 0;
+    for (const bytes of this.pending()) if (bytes > 0) count++;
+    return count;
+  }
+
+  /** Bytes of messages half received and of replies half sent. */
+  get pendingBytes(): number {
+    let sum = 0;
+    for (const bytes of this.pending()) sum += bytes;
+    return sum;
+  }
+
+  /** Of each client. */
+  private *pending(): Generator<number> {
     for (const { clients } of this.servers) {
       for (const { connection } of clients.values()) {
         const { received, unsent } = connection.backlog;
-        if (received.length + unsent.length > 0) count++;
+        yield received.length + unsent.length;
       }
     }
-    return count;
   }
 
   /** Ends after `seconds` with no client and no lock; 0 never. */

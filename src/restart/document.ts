@@ -4,7 +4,7 @@
  *
  * Strings are bytes (latin1), as everywhere: C writes names raw.
  */
-import { isAscii } from 'node:buffer';
+import { constants, isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { OwnerEndState } from '../lockd/owner-end.ts';
 
@@ -192,6 +192,9 @@ export interface StateDocument {
 /** The largest document that a C daemon reads; given a larger one it exits. */
 export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
 
+/** The largest document that this implementation reads: the runtime has no longer string. */
+export const DOCUMENT_MAX = constants.MAX_STRING_LENGTH;
+
 /** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
 export function formatDocument(document: StateDocument): Buffer {
   return Buffer.concat([...formatPieces(document)]);
@@ -202,8 +205,9 @@ export function* formatPieces(document: StateDocument): Generator<Buffer> {
   for (const text of documentTexts(document)) yield Buffer.from(text, 'latin1');
 }
 
-/** How many items of a list are written at once. */
+/** How many items of a list are written at once: fewer where they have more characters than that. */
 const ITEMS = 64;
+const CHARACTERS = 64 * 1024;
 
 function* documentTexts({ magic, lockServer, adminServer, lockspaces, own }: StateDocument): Generator<string> {
   yield '{"daemon":{"servers":{';
@@ -229,13 +233,17 @@ function* documentTexts({ magic, lockServer, adminServer, lockspaces, own }: Sta
 function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generator<string> {
   yield '[';
   let texts: string[] = [];
+  let length = 0;
   let comma = '';
   for (const item of items) {
-    texts.push(format(item));
-    if (texts.length < ITEMS) continue;
+    const text = format(item);
+    texts.push(text);
+    length += text.length;
+    if (texts.length < ITEMS && length < CHARACTERS) continue;
     yield comma + texts.join();
     comma = ',';
     texts = [];
+    length = 0;
   }
   yield `${texts.length > 0 ? comma : ''}${texts.join()}]`;
 }

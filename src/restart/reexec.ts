@@ -23,7 +23,8 @@ import type { Connection } from '../rpc/connection.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
-import { formatPieces, type OwnState } from './document.ts';
+import { heapLimit } from '../lockspace/budget.ts';
+import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
 import { inSlices } from './slices.ts';
 import {
   refusePlanted,
@@ -41,6 +42,11 @@ const { EINTR } = constants.errno;
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
 const SETTLE_MS = 1000;
 const SETTLE_LOOK_MS = 5;
+
+/** Any heap that the daemon runs in at all takes a document of so many bytes. */
+const SIZE_FREE = 4 * 1024 * 1024;
+/** The part of the heap that messages under way may take, which are a third larger in the document. */
+const PENDING_SHARE = 1 / 8;
 
 const STANDARD_STREAMS = [0, 1, 2];
 
@@ -106,6 +112,7 @@ export class Reexec {
     prepareCloseOnExec();
     const document: Buffer[] = [];
     await inSlices(formatPieces(captureState(daemon, this.options.ownState())), (piece) => document.push(piece));
+    checkSize(document, daemon);
     await writeStateFileInSlices(candidate, document);
     try {
       const successor = await proveSuccessor(program, candidate, document);
@@ -177,6 +184,8 @@ export class Reexec {
     daemon.flushEvents();
     const own = this.options.ownState();
     const document = [...formatPieces(captureState(daemon, own))];
+    // Messages under way may have come since: the successor that has proven itself could not read that much.
+    checkSize(document, daemon);
     if (successor.kind === 'c') {
       // It may have changed since it was proven, which makes no difference to another of our kind.
       writeStateFile(candidate, [documentForC(document, successor.version)]);
@@ -206,6 +215,26 @@ export class Reexec {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
       removeStateFile(stateFile);
     }
+  }
+}
+
+/**
+ * What is held can always be read by a successor, with room left: see lockspace/budget.ts. Messages under way may be more
+ * than that room, and may have come since the successor has proven itself.
+ *
+ * @throws UnfitSuccessor
+ */
+function checkSize(document: readonly Buffer[], daemon: Daemon): void {
+  const size = document.reduce((sum, { length }) => sum + length, 0);
+  // To ask for the limit loads a module of the runtime, while clients wait.
+  if (size <= SIZE_FREE) return;
+  if (size > DOCUMENT_MAX) {
+    throw new UnfitSuccessor(`the state takes ${size} bytes, and at most ${DOCUMENT_MAX} are read`);
+  }
+  const { pendingBytes } = daemon;
+  const most = heapLimit() * PENDING_SHARE;
+  if (pendingBytes > most) {
+    throw new UnfitSuccessor(`messages under way take ${pendingBytes} bytes, and at most ${most} are read`);
   }
 }
 

@@ -20,8 +20,9 @@ export type Successor =
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
 
-/** How long the child may take, in milliseconds. */
+/** How long the child may take, in milliseconds, and how many bytes of the document give it another one: 16 MiB a second. */
 const LIMIT_MS = 10_000;
+const BYTES_A_MS = 16 * 1024;
 /** The oldest C daemon that is known to read a document with locks in it. */
 const FIRST_C_THAT_RESUMES = 9_000_000;
 /** How much of what it prints is looked at. */
@@ -67,6 +68,10 @@ async function run(program: string, args: readonly string[], limit: number): Pro
   });
 }
 
+function limitFor(document: readonly Buffer[]): number {
+  return LIMIT_MS + Math.floor(document.reduce((sum, { length }) => sum + length, 0) / BYTES_A_MS);
+}
+
 function describe({ status, signal }: Outcome): string {
   if (signal === null) return `exited with ${status ?? 'no status'}`;
   return signal === 'SIGKILL' ? `was killed, or took too long` : `was ended by ${signal}`;
@@ -82,7 +87,7 @@ export async function proveSuccessor(
   program: string,
   stateFile: string,
   document: readonly Buffer[],
-  limit = LIMIT_MS,
+  limit = limitFor(document),
 ): Promise<Successor> {
   const check = await run(program, ['--check-state', stateFile], limit);
   if (check.output.startsWith(CHECK_BANNER)) {
