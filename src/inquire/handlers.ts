@@ -36,8 +36,8 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
     },
 
     counters() {
-      const counters = Object.entries(inquiry.counters).map(([name, value]) => ({ name, value }));
-      return { counters };
+      const counters = Object.entries({ ...inquiry.counters, ...memoryOf(host) });
+      return { counters: counters.map(([name, value]) => ({ name, value })) };
     },
 
     status() {
@@ -54,6 +54,11 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
       return undefined;
     },
   };
+}
+
+/** What the locks cost of the memory that they may take, in bytes: see lockspace/budget.ts. They may go down, too. */
+function memoryOf({ lockspaces: { budget } }: InquireHost): Record<string, number> {
+  return { lockMemory: budget.used, lockMemoryMax: budget.limits.total };
 }
 
 /** About how many bytes of refusals go into one reply. */

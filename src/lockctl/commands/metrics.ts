@@ -113,6 +113,7 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['virtlockd_open_fds', 'gauge', 'Open descriptors.', status.descriptors],
     ['virtlockd_max_fds', 'gauge', 'The most open descriptors; 0 for no limit.', status.descriptorLimit],
     ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', status.residentMemory],
+    ...memoryMetrics(counters),
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
     ['virtlockd_acquired_total', 'counter', 'Holds granted.', count('acquired')],
     ['virtlockd_released_total', 'counter', 'Holds that ended.', count('released')],
@@ -126,6 +127,16 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
       ],
     ],
     ['virtlockd_connections_total', 'counter', 'Connections that were made to the lock socket.', count('connected')],
+  ];
+}
+
+/** None of a daemon whose release does not tell. */
+function memoryMetrics(counters: ReadonlyMap<string, number>): Metric[] {
+  const [used, most] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
+  if (used === undefined || most === undefined) return [];
+  return [
+    ['virtlockd_lock_memory_bytes', 'gauge', 'Memory that the locks are counted with.', used],
+    ['virtlockd_lock_memory_max_bytes', 'gauge', 'The most of it: beyond it, acquires are refused.', most],
   ];
 }
 

@@ -47,6 +47,7 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
       `${lockServer.clients} of ${lockServer.maxClients}, admin ${adminServer.clients} of ${adminServer.maxClients}`,
     ],
     ['descriptors', `${status.descriptors} of ${descriptorLimit === 0 ? 'any number' : descriptorLimit}`],
+    ...memoryRow(counters),
     [
       'since then',
       `${count('acquired')} acquired, ${count('released')} released, ${count('refusedHeld') + count('refusedOtherwise')} refused`,
@@ -56,4 +57,15 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
     ...rows.map(([label, value]) => `${style('bold', label.padEnd(12))} ${value}`),
     ...status.warnings.map((warning) => style('yellow', `warning: ${name(warning)}`)),
   ];
+}
+
+/** None of a daemon whose release does not tell. */
+function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
+  const [used, most] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
+  if (used === undefined || most === undefined) return [];
+  return [['lock memory', `${mebibytes(used)} of ${mebibytes(most)} MiB`]];
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 1024 / 1024);
 }
