@@ -49,6 +49,8 @@ const posix = path.join(root, 'src', 'posix');
 const release = path.join(posix, 'build', 'Release');
 build(posix, path.join(release, 'relay.node'), [
   path.join(posix, 'addon.c'),
+  path.join(posix, 'addon.h'),
+  path.join(posix, 'scan.c'),
   path.join(posix, 'napi-helpers.h'),
   path.join(posix, 'binding.gyp'),
   path.join(root, 'src', 'fuzz', 'client.c'),

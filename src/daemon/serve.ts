@@ -49,7 +49,7 @@ export interface ServeInput {
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
   // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
-  const { options, paths, config, configFile, setUpLog, predecessor } = input;
+  const { options, paths, config, configFile, predecessor, setUpLog: setUp } = input;
   const left = predecessor?.document.own ?? null;
   const started = left?.started ?? Date.now();
   const restarts = predecessor === null ? 0 : (left?.restarts ?? 0) + 1;
@@ -74,15 +74,11 @@ export function serve(input: ServeInput): void {
   }
   process.on('SIGHUP', () => {
     if (ending) return;
-    reload({
-      daemon,
-      configFile,
-      required: options.config !== undefined,
-      setUpLog: (config: DaemonConfig): void => {
-        setUpLog(config);
-        logSettings.forget();
-      },
-    });
+    const setUpLog = (config: DaemonConfig): void => {
+      setUp(config);
+      logSettings.forget();
+    };
+    reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
 
   const pidFile = takePidFile(paths.pidFile, predecessor);
@@ -155,7 +151,7 @@ export function serve(input: ServeInput): void {
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState());
+  const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState);
   // Blocked since before this program began: one that came meanwhile is delivered now.
   blockSignal(false);
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
@@ -190,7 +186,7 @@ function resume(settings: DaemonSettings, predecessor: Predecessor, paths: Daemo
   }
   listenAnew(daemon.lockServer, paths.socket);
   if (document.adminServer !== null) listenAnew(daemon.adminServer, paths.adminSocket);
-  log.info(`Resumed with ${daemon.lockServer.clientCount} clients and ${daemon.lockspaces.count} locks`);
+  log.info(`Resumed with ${daemon.lockServer.clientCount} clients`);
   return daemon;
 }
 

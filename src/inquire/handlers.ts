@@ -57,8 +57,8 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
 }
 
 /** What the locks cost of the memory that they may take, in bytes: see lockspace/budget.ts. They may go down, too. */
-function memoryOf({ lockspaces: { budget } }: InquireHost): Record<string, number> {
-  return { lockMemory: budget.used, lockMemoryMax: budget.limits.total };
+function memoryOf({ lockspaces: { memory } }: InquireHost): Record<string, number> {
+  return { lockMemory: memory.used, lockMemoryMax: memory.most };
 }
 
 /** About how many bytes of refusals go into one reply. */

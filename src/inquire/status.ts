@@ -3,7 +3,6 @@ import { readFileSync, statSync } from 'node:fs';
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
 import type { Inquiry } from './inquiry.ts';
-import type { Budget } from '../lockspace/budget.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
 
@@ -73,7 +72,7 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
   };
   const warnings = [
     ...warningsOf(status),
-    ...memoryWarning(lockspaces.budget),
+    ...memoryWarning(lockspaces.memory),
     ...host.unkillable().slice(0, UNKILLABLE_MOST),
     ...refusedText(refusedRestart),
   ];
@@ -91,8 +90,8 @@ function refusedText(refused: Inquiry['refusedRestart']): string[] {
   return [`the re-execution of ${time} was refused: ${refused.reason.slice(0, REASON_MAX)}`];
 }
 
-function memoryWarning({ used, limits: { total } }: Budget): string[] {
-  return used < total * NEARLY ? [] : [`the locks take ${used} of at most ${total} bytes of memory: more are refused`];
+function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): string[] {
+  return used < most * NEARLY ? [] : [`the locks take ${used} of at most ${most} bytes of memory: more are refused`];
 }
 
 /** One line for everything that calls for the operator. */

@@ -87,12 +87,8 @@ export class OwnerReaper {
     });
   }
 
-  /**
-   * Ends the owner with this pid, who has not ended by itself: its locks are lost, or will not be guarded any more.
-   *
-   * @param lost of an owner that is to be ended although it has no hold left: when its process started, if that is known
-   */
-  end(pid: number, lost?: { readonly startTime: number | undefined }): void {
+  /** Ends the owner with this pid, who has not ended by itself: its locks are lost, or will not be guarded any more. */
+  end(pid: number): void {
     // Holds of one pid may be those of several processes, one after the other.
     const groups = new Map<number | undefined, Hold[]>();
     for (const hold of this.liveHoldsOf(pid)) {
@@ -101,13 +97,12 @@ export class OwnerReaper {
       if (group === undefined) groups.set(startTime, [hold]);
       else group.push(hold);
     }
-    if (groups.size === 0 && lost !== undefined && pid !== 0) groups.set(lost.startTime, []);
     for (const [startTime, holds] of groups) {
       const evidence = startTime === undefined ? this.evidenceByPid(pid) : { startTime };
       if (evidence !== null) this.begin(pid, holds, evidence);
       else {
         this.host.setTimeout(() => {
-          this.end(pid, lost);
+          this.end(pid);
         }, RETRY_MS);
       }
     }

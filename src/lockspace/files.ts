@@ -23,22 +23,24 @@ import {
   LockType,
   lookedInode,
   lookedKey,
+  parseInodeKey,
   posix,
   strerror,
 } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR } = os.constants.errno;
+const { EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
 
 const NO_SPARES: readonly number[] = [];
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
-  readonly fd: number;
+  /** -1 when there is none any more: see {@link adoptWithout}. */
+  fd: number;
   readonly device: number;
   readonly inode: InodeNumber;
   shared: boolean;
-  /** False when its lock had been lost by the time it was taken over from before a restart. */
+  /** False when its lock turned out to be lost after a restart. */
   locked = true;
   /** The device's number, of a block device; else 0. */
   readonly blockDevice: number;
@@ -68,6 +70,11 @@ export class HeldFile {
 
 /** Spare descriptors of all held files. */
 let spareCount = 0;
+
+export function spareTotal(): number {
+  return spareCount;
+}
+
 /** So many are made at most, and no more than a quarter of all: the others are for clients and locks to come. */
 const SPARES_MOST = 4096;
 let sparesMost: number | undefined;
@@ -92,13 +99,36 @@ const held = new Map<number, NumberTable<HeldFile>>();
 const heldBlockDevices = new Map<number, Set<HeldFile>>();
 const inTheWay = new Int32Array(2);
 
+/** Adopts the files that were held before a restart and are not in the tables yet. */
+let adoptRest: (() => void) | null = null;
+
+/** Has files adopted before anybody asks for those that are held; null: all are. */
+export function adoptFilesLater(adopt: (() => void) | null): void {
+  adoptRest = adopt;
+}
+
+/** What was looked at last stays so. */
+function completeTables(): void {
+  if (adoptRest === null) return;
+  const before = [...posix.looked];
+  adoptRest();
+  posix.looked.set(before);
+}
+
 /** The held file among those that was looked at last. */
 function lookedHeld(): HeldFile | undefined {
+  completeTables();
   return held.get(posix.looked[0] ?? 0)?.get(lookedInode());
+}
+
+/** Whether the file is what was looked at last. */
+function isLooked({ device, inode }: HeldFile): boolean {
+  return posix.looked[0] === device && lookedInode() === inode;
 }
 
 /** A held block device that is the one that was looked at last, by whatever node, and keeps others from locking it. */
 function lookedRival(shared: boolean): HeldFile | undefined {
+  completeTables();
   for (const file of heldBlockDevices.get(posix.looked[4] ?? 0) ?? []) if (!shared || !file.shared) return file;
   return undefined;
 }
@@ -201,13 +231,16 @@ function countsLinks(path: ByteString): boolean {
 /** Counts as held what was looked at last. */
 function remember(fd: number, shared: boolean): HeldFile {
   const blockDevice = posix.looked[4] ?? 0;
-  const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice);
+  return register(new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice));
+}
+
+function register(file: HeldFile): HeldFile {
+  const { device, inode, blockDevice } = file;
   if (blockDevice !== 0) {
     const nodes = heldBlockDevices.get(blockDevice);
     if (nodes === undefined) heldBlockDevices.set(blockDevice, new Set([file]));
     else nodes.add(file);
   }
-  const { device, inode } = file;
   let files = held.get(device);
   if (files === undefined) held.set(device, (files = new NumberTable()));
   files.set(inode, file);
@@ -241,40 +274,112 @@ function forgetBlockDevice(file: HeldFile): void {
 }
 
 /**
- * Takes over a file that is open and locked already, from before a restart, and asks for its lock again: held still, that
- * changes nothing; lost, it takes it back. It is not `locked` when somebody else has it by now, or the kernel refuses.
- * Null when the descriptor is not open, or not of the file with that inode key.
+ * Takes over a file that is open and locked already, from before a restart. Nothing is asked of its file system, which may not
+ * answer: exec has kept the lock, and restart/confirm.ts looks at it later.
  *
- * Of a file that has several names, what is held exclusively comes first. C grants an exclusive lock beside shared ones when
- * the names differ, and to ask for the shared one would turn the exclusive one into it.
+ * @param key the file's inode key, if it is on record
+ * @returns null when the descriptor is not open, or not of a file that could be it
  */
 export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile | null {
-  if (posix.fstatInode(fd) !== 0 || (key !== undefined && lookedKey() !== key)) return null;
-  const known = lookedHeld();
-  const file = known ?? remember(fd, shared);
-  if (known !== undefined) {
-    keepSpare(known, fd);
-    known.uses++;
-    // A lock that was lost as an exclusive one may be there still as the shared one that this name needs.
-    if (known.locked || !shared) return known;
-    known.shared = true;
+  const status = look(fd);
+  if (status === -EBADF || (status === 0 && (key === undefined ? !isLockable() : lookedKey() !== key))) return null;
+  // Any other error tells nothing of the file: then it is what is on record, or one that is like no other.
+  const { device, inode } = status === 0 ? lookedIdentity() : identityOf(key);
+  const known = held.get(device)?.get(inode);
+  if (known === undefined) {
+    return register(new HeldFile(fd, device, inode, shared, status === 0 ? posix.looked[4] : 0));
   }
-  file.locked = !isLost(fd, shared);
-  return file;
+  keepSpare(known, fd);
+  return useAlso(known, shared);
 }
 
 /**
- * Whether another process has a lock that this process should have. Only that is a loss: an error of the file system, or a
- * holder that is not known (another host, an OFD lock, this process itself), leaves the lock as it was.
+ * Takes over what is on record as a file whose descriptor is not what it should be. Its lock is gone, for the kernel drops it
+ * with a descriptor's close, and there is no telling whose the descriptor is by now: it is left alone. What holds the file
+ * goes on holding it, so that nobody else is let in; {@link reopen} may get the lock back.
+ *
+ * @param key the file's inode key, if it is known
  */
-function isLost(fd: number, shared: boolean): boolean {
+export function adoptWithout(shared: boolean, key?: string): HeldFile {
+  const { device, inode } = identityOf(key);
+  const known = held.get(device)?.get(inode);
+  // Another descriptor of it is as good.
+  if (known !== undefined) return useAlso(known, shared);
+  const file = register(new HeldFile(-1, device, inode, shared));
+  file.locked = false;
+  return file;
+}
+
+interface Identity {
+  readonly device: number;
+  readonly inode: InodeNumber;
+}
+
+function lookedIdentity(): Identity {
+  return { device: posix.looked[0] ?? 0, inode: lookedInode() };
+}
+
+/** No file is on it. */
+const NO_DEVICE = 0;
+
+/** By the key; else one that no other file has. */
+function identityOf(key: string | undefined): Identity {
+  const recorded = key === undefined ? null : parseInodeKey(key);
+  if (recorded !== null) return recorded;
+  let inode = 1;
+  while (held.get(NO_DEVICE)?.has(inode) === true) inode++;
+  return { device: NO_DEVICE, inode };
+}
+
+/** One more resource holds the file. C grants an exclusive lock beside shared ones when the names differ: the kernel then has the exclusive one. */
+export function useAlso(file: HeldFile, shared: boolean): HeldFile {
+  file.uses++;
+  if (!shared) file.shared = false;
+  return file;
+}
+
+/** Opens the file again, if it is still at its path, for one that has no descriptor. Returns 0 or -errno. */
+export function reopen(file: HeldFile, path: ByteString): number {
+  // Never what is held as another file: that descriptor could not be closed again.
+  const status = posix.statInode(path);
+  if (status !== 0) return status;
+  if (lookedHeld() !== file) return -ESTALE;
+  const fd = posix.openInode(path, constants.O_RDWR | constants.O_NONBLOCK);
+  if (fd < 0) return fd;
+  if (lookedHeld() !== file) {
+    closeUnlessHeld(fd);
+    return -ESTALE;
+  }
+  file.fd = fd;
+  return 0;
+}
+
+/**
+ * Asks for a held file's lock again: held still, that changes nothing. Null when it is held now; else who or what is in the
+ * way. A `pid` of -1: the kernel names no other process, and then it may be nobody at all.
+ */
+export function lockAgain({ fd, shared }: HeldFile): LockFailure | null {
   const status = posix.lockNamed(fd, shared, null);
-  if (status === 0) return false;
-  const isBusy = status === -EAGAIN || status === -EACCES;
-  const pid = isBusy ? holderOf(fd, shared) : -1;
-  if (pid > 0 && pid !== process.pid) return true;
-  log.warn(`Cannot confirm the lock behind descriptor ${fd}, which stays held: ${strerror(status)}`);
-  return false;
+  if (status === 0) return null;
+  if (status !== -EAGAIN && status !== -EACCES) return { kind: 'lock', errno: -status };
+  const pid = holderOf(fd, shared);
+  return { kind: 'busy', pid: pid === process.pid ? -1 : pid };
+}
+
+/** Looks at what is open, again if the system has a fault for once. Returns 0 or -errno. */
+function look(fd: number): number {
+  let status = 0;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    status = posix.fstatInode(fd);
+    if (status === 0 || status === -EBADF) break;
+  }
+  return status;
+}
+
+/** Whether what was looked at last can have been opened by its path: it is no socket, and no object without a type. */
+function isLockable(): boolean {
+  const type = (posix.looked[3] ?? 0) & constants.S_IFMT;
+  return type !== 0 && type !== constants.S_IFSOCK;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
@@ -336,10 +441,14 @@ export function descriptorOfUse(file: HeldFile, use: number): number {
   return file.spares[use - 1] ?? file.fd;
 }
 
-/** Keeps one more descriptor of the file open. Not closing it is the point: see the top. */
-export function keepSpare(file: HeldFile, fd: number): void {
-  const isNew = fd !== file.fd && !file.spares.includes(fd);
-  if (isNew && posix.fstatInode(fd) === 0 && lookedKey() === file.key) file.addSpare(fd);
+/** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */
+export function keepSpare(file: HeldFile, fd: number): boolean {
+  if (fd === file.fd || file.spares.includes(fd)) return true;
+  const status = look(fd);
+  // In doubt it is one: it would not be carried over the next exec, which would close it.
+  const isOne = status === 0 ? isLooked(file) : status !== -EBADF;
+  if (isOne) file.addSpare(fd);
+  return isOne;
 }
 
 /** Closes a descriptor, or keeps it when its file is held: the close would drop the lock. Returns 0 or -errno. */
@@ -366,8 +475,8 @@ export function isHeld(path: ByteString): boolean {
 /** The held files that a path names at present: a block device may be held by several nodes. */
 export function findHeld(path: ByteString): HeldFile[] {
   if (posix.statInode(path) !== 0) return [];
-  const files = new Set(heldBlockDevices.get(posix.looked[4] ?? 0));
   const known = lookedHeld();
+  const files = new Set(heldBlockDevices.get(posix.looked[4] ?? 0));
   if (known !== undefined) files.add(known);
   return [...files];
 }

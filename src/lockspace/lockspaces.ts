@@ -14,6 +14,7 @@ import { RpcError, systemError } from '../rpc/errors.ts';
 import { Waiting } from '../rpc/waiting.ts';
 import { type Account, Budget, holdCost, LimitError } from './budget.ts';
 import {
+  adoptFilesLater,
   createFile,
   deleteFile,
   findHeld,
@@ -128,8 +129,16 @@ export interface LockObserver {
   refused(refusal: Refusal): void;
 }
 
+/** What is left to do of something that is done in parts. */
+export interface Rest {
+  /** A part is being done. */
+  readonly isRunning: boolean;
+  /** Does a part. False when there was none left. */
+  next(): boolean;
+}
+
 export class Lockspaces {
-  readonly default: Lockspace = { directory: '', resources: new TextTable() };
+  private readonly unnamed: Lockspace = { directory: '', resources: new TextTable() };
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
   private readonly byOwner = new NumberTable<Holdings>();
@@ -137,6 +146,9 @@ export class Lockspaces {
   private readonly byClient = new NumberTable<Account>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
+  private changed: Set<Resource> | null = null;
+  /** Adopts what was held before a restart and is not in the tables yet. */
+  private rest: Rest | null = null;
 
   constructor(dialect: Dialect, budget = new Budget()) {
     this.dialect = dialect;
@@ -147,8 +159,55 @@ export class Lockspaces {
     this.observer = observer;
   }
 
+  /** The resources that are acquired or released from now on. */
+  noteChanges(): ReadonlySet<Resource> {
+    return (this.changed = new Set());
+  }
+
+  forgetChanges(): void {
+    this.changed = null;
+  }
+
+  /**
+   * Of what was held before a restart, the rest is adopted when there is time, or at once when somebody asks for anything that is
+   * held: no table is looked at that is not complete.
+   */
+  adoptLater(rest: Rest): void {
+    this.rest = rest;
+    adoptFilesLater(() => {
+      this.adoptRest();
+    });
+  }
+
+  private adoptRest(): void {
+    while (this.adoptNext());
+  }
+
+  /** Adopts one more. False when there is none left. */
+  adoptNext(): boolean {
+    const { rest } = this;
+    // What adopts may itself come by here.
+    if (rest === null || rest.isRunning) return false;
+    if (rest.next()) return true;
+    this.rest = null;
+    adoptFilesLater(null);
+    return false;
+  }
+
+  /** Bytes of memory that the locks are counted with, and the most that there may be of them. */
+  get memory(): { readonly used: number; readonly most: number } {
+    this.adoptRest();
+    return { used: this.budget.used, most: this.budget.limits.total };
+  }
+
+  get default(): Lockspace {
+    this.adoptRest();
+    return this.unnamed;
+  }
+
   /** Held resources in all lockspaces. */
   get count(): number {
+    this.adoptRest();
     let sum = this.default.resources.size;
     for (const { resources } of this.byPath.values()) sum += resources.size;
     return sum;
@@ -156,17 +215,20 @@ export class Lockspaces {
 
   /** Owners, by their pids, that hold something. */
   get ownerCount(): number {
+    this.adoptRest();
     return this.byOwner.size;
   }
 
   /** What the owner with this pid holds. */
   heldBy(pid: number): ReadonlySet<Resource> {
+    this.adoptRest();
     const resources = this.byOwner.get(pid)?.resources;
     return resources instanceof Resource ? new Set([resources]) : (resources ?? NOTHING);
   }
 
   find(path: ByteString): Lockspace | undefined {
-    return path === '' ? this.default : this.byPath.get(path);
+    const lockspace = this.default;
+    return path === '' ? lockspace : this.byPath.get(path);
   }
 
   *[Symbol.iterator](): IterableIterator<Lockspace> {
@@ -249,16 +311,22 @@ export class Lockspaces {
     this.indexHold(resource, hold);
   }
 
-  /** A resource as a state document knows it, its file open and locked already. */
-  restoreResource(lockspace: Lockspace, name: ByteString, path: ByteString, flags: number, file: HeldFile): Resource {
+  /** A resource as a state document knows it, its file open and locked already. To the observer it is nothing new. */
+  restoreResource(
+    lockspace: Lockspace,
+    name: ByteString,
+    path: ByteString,
+    flags: number,
+    file: HeldFile,
+    holds: Hold[],
+  ): void {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
-    const resource = new Resource(lockspace, name, flags, file, [], elsewhere);
+    const resource = new Resource(lockspace, name, flags, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
-    return resource;
+    for (const hold of holds) this.indexOwner(resource, hold);
   }
 
-  /** Adds a hold without asking anybody: to what is held already, or was before a restart. */
-  addHold(resource: Resource, hold: Hold): void {
+  private addHold(resource: Resource, hold: Hold): void {
     resource.holds.push(hold);
     this.indexHold(resource, hold);
   }
@@ -275,6 +343,12 @@ export class Lockspaces {
   }
 
   private indexHold(resource: Resource, hold: Hold): void {
+    this.indexOwner(resource, hold);
+    this.changed?.add(resource);
+    this.observer?.acquired(resource, hold);
+  }
+
+  private indexOwner(resource: Resource, hold: Hold): void {
     const { pid } = hold.owner;
     let holdings = this.byOwner.get(pid);
     if (holdings === undefined) {
@@ -288,7 +362,6 @@ export class Lockspaces {
       else if (resources !== resource) holdings.resources = new Set([resources, resource]);
     }
     this.charge(resource, hold, holdings);
-    this.observer?.acquired(resource, hold);
   }
 
   /** Counts the cost of a hold. */
@@ -375,6 +448,7 @@ export class Lockspaces {
       if (owner.pid !== last && !resource.isHeldBy(owner.pid)) this.forgetHolding(resource, owner.pid);
       last = owner.pid;
     }
+    this.changed?.add(resource);
     if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
       resource.releaseFile();

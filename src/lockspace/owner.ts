@@ -44,17 +44,14 @@ export interface Hold {
 
 /** Whether both have the same details and are known to be one process: what is not known may be added to either. */
 export function isSameOwner(one: OwnerIdentity, other: OwnerIdentity): boolean {
-  return one === other || (one.startTime !== undefined && haveSameDetails(one, other));
-}
-
-/** Whether all that is known of both is the same. */
-export function haveSameDetails(one: OwnerIdentity, other: OwnerIdentity): boolean {
   return (
-    one.id === other.id &&
-    one.name === other.name &&
-    one.uuid === other.uuid &&
-    one.startTime === other.startTime &&
-    one.isForeign === other.isForeign
+    one === other ||
+    (one.startTime !== undefined &&
+      one.id === other.id &&
+      one.name === other.name &&
+      one.uuid === other.uuid &&
+      one.startTime === other.startTime &&
+      one.isForeign === other.isForeign)
   );
 }
 

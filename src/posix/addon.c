@@ -30,6 +30,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "addon.h"
 #include "napi-helpers.h"
 
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
@@ -990,6 +991,7 @@ static napi_value init(napi_env env, napi_value exports) {
     skip_cancellation();
     export_looked(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
+    define_scan(env, exports);
     return exports;
 }
 

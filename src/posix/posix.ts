@@ -141,7 +141,33 @@ interface Addon {
    * {@link WATCHED} for what comes as READY, else 1 + its index into the budgets.
    */
   pollerSet(operation: number, fd: number, events: number, listener: number): number;
+  /**
+   * Finds the resources of a state document that follow each other between two places in its bytes. Tells as many as there is room
+   * for, each by {@link ResourcePlace}, and returns how many; -1 when the text is not made of such.
+   */
+  scanResources(bytes: Buffer, from: number, to: number, places: Float64Array): number;
 }
+
+/** What {@link Addon.scanResources} tells of each resource: see scan.c. */
+export const ResourcePlace = {
+  BEGIN: 0,
+  END: 1,
+  FD: 2,
+  NAME: 3,
+  NAME_END: 4,
+  PATH: 5,
+  PATH_END: 6,
+  FLAGS: 7,
+  PID: 8,
+  OWNER: 9,
+  OWNER_END: 10,
+  SINCE: 11,
+  CLIENT: 12,
+  START: 13,
+  INODE: 14,
+  INODE_END: 15,
+  FIELDS: 16,
+} as const;
 
 /** By dlopen itself: finding a module by its name takes a millisecond of every start. */
 function loadAddon(): Addon {
@@ -216,6 +242,10 @@ export type InodeNumber = number | bigint;
 /** The inode's number in what {@link Addon.looked} holds. */
 export function lookedInode(): InodeNumber {
   const [, high = 0, low = 0] = posix.looked;
+  return inodeNumber(high, low);
+}
+
+function inodeNumber(high: number, low: number): InodeNumber {
   return high < 0x20_0000 ? high * 0x1_0000_0000 + low : (BigInt(high) << 32n) + BigInt(low);
 }
 
@@ -224,6 +254,14 @@ export function inodeKey(device: number, inode: InodeNumber): string {
   const high = typeof inode === 'number' ? Math.floor(inode / 0x1_0000_0000) : Number(inode >> 32n);
   const low = typeof inode === 'number' ? inode % 0x1_0000_0000 : Number(inode & 0xffff_ffffn);
   return `${device}:${high === 0 ? '' : high}:${low}`;
+}
+
+/** What an inode key was made of. Null when the text is none. */
+export function parseInodeKey(key: string): { device: number; inode: InodeNumber } | null {
+  const parts = /^(\d{1,16}):(\d{0,10}):(\d{1,10})$/.exec(key);
+  if (parts === null) return null;
+  const [device, high, low] = parts.slice(1).map(Number);
+  return { device: device ?? 0, inode: inodeNumber(high ?? 0, low ?? 0) };
 }
 
 /** The inode key of what was looked at last. */

@@ -1,22 +1,24 @@
 /**
  * Takes over what a state document describes. Nothing in it is believed before it was looked at: a descriptor must be
- * the socket or the file that the document says it is, and every lock is asked for again.
+ * the socket or the file that the document says it is. Locks are not asked for again, which could wait or fail: see confirm.ts.
  */
-import { readFileSync } from 'node:fs';
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
 import { logger } from '../daemon/log/log.ts';
-import { adoptFile, keepSpare } from '../lockspace/files.ts';
-import type { Lockspace } from '../lockspace/lockspaces.ts';
-import { haveSameDetails, type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
+import { adoptFile, adoptWithout, type HeldFile, inodeOf, keepSpare, useAlso } from '../lockspace/files.ts';
+import type { Lockspace, Rest } from '../lockspace/lockspaces.ts';
+import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
-import { kernelIsAtLeast } from '../proc/kernel.ts';
+import { isLocalType, Mounts } from '../proc/mounts.ts';
 import type { LockClient } from '../lockd/client.ts';
+import type { OwnerEndState } from '../lockd/owner-end.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import type { ClientState, HoldState, ResourceState, ServerState } from './document.ts';
+import { Confirmation, execDropsLocks } from './confirm.ts';
+import type { ClientState, HoldState, ResourceState, ServerState, StateDocument } from './document.ts';
 import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
@@ -39,26 +41,9 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
     for (const client of document.adminServer.clients) adoptClient(daemon.adminServer, client);
   }
 
-  const mayHaveLost = execLosesLocks() ? locksOfThisProcess() : null;
-  const lockspaces = Array.from(document.lockspaces, ({ directory, resources }, index) => ({
-    lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
-    resources: [...resources],
-  }));
-  const ending = new Map<number, Hold[]>();
-  const lost = new Map<number, number | undefined>();
-  // What is held exclusively comes first: see adoptFile.
-  for (const shared of [false, true]) {
-    for (const { lockspace, resources } of lockspaces) {
-      for (const state of resources) {
-        if (isShared(state) !== shared || adoptResource(daemon, lockspace, state, owners, mayHaveLost, ending))
-          continue;
-        state.owners.forEach((pid, index) => lost.set(pid, state['x-holds']?.[index]?.start));
-      }
-    }
-  }
-  for (const end of document.own?.ending ?? []) daemon.ownerEnds.resume(end, ending.get(end.id) ?? []);
-  // Not before all is adopted: what came after would stay held for an owner that is gone.
-  for (const [pid, startTime] of lost) daemon.ownerEnds.end(pid, { startTime });
+  daemon.lockspaces.adoptLater(new Resources(daemon, document, owners));
+  // Somebody may have them by now, so nobody is to be served before that is known.
+  if (execDropsLocks()) new Confirmation(daemon).runAfterDrop();
 }
 
 function adoptServer(
@@ -137,7 +122,7 @@ function restoreOwner(context: LockClient, client: ClientState, owners: Owners):
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
   if (id === 0) return;
-  context.owner = owners.exact({ id, pid, name, uuid });
+  context.owner = owners.exact(pid, { id, name, uuid });
   // It has called, so it is known; C forgets that, and tells of no guest any more who it is.
   context.connection.isIdentified = true;
 }
@@ -155,83 +140,130 @@ class Owners {
   }
 
   /** The identity with all these details, one object for equal ones that follow each other. */
-  exact(owner: OwnerIdentity): OwnerIdentity {
-    const known = this.byPid.get(owner.pid);
-    if (known !== undefined && haveSameDetails(known, owner)) return known;
-    this.byPid.set(owner.pid, owner);
+  exact(pid: number, details: OwnerDetails): OwnerIdentity {
+    const known = this.byPid.get(pid);
+    if (known !== undefined && isSame(known, details)) return known;
+    const { id, name, uuid, start, foreign } = details;
+    const owner: OwnerIdentity = { pid, id, name, uuid };
+    if (start !== undefined) owner.startTime = start;
+    if (foreign === true) owner.isForeign = true;
+    this.byPid.set(pid, owner);
     return owner;
   }
 }
 
-function isShared({ flags }: ResourceState): boolean {
-  return (flags & AcquireFlag.SHARED) !== 0;
+type OwnerDetails = Pick<HoldState, 'id' | 'name' | 'uuid' | 'start' | 'foreign'>;
+
+function isSame(one: OwnerIdentity, other: OwnerDetails): boolean {
+  return (
+    one.id === other.id &&
+    one.name === other.name &&
+    one.uuid === other.uuid &&
+    one.startTime === other.start &&
+    (one.isForeign ?? false) === (other.foreign ?? false)
+  );
 }
 
-/**
- * Returns whether its lock is held, or lost and its owners are to be ended.
- *
- * @param ending gets the holds of owners that are being ended, by the id of their end
- */
-function adoptResource(
-  daemon: Daemon,
-  lockspace: Lockspace,
-  state: ResourceState,
-  owners: Owners,
-  present: ReadonlySet<string> | null,
-  ending: Map<number, Hold[]>,
-): boolean {
-  const { name, path, fd, flags } = state;
-  const file = adoptFile(fd, isShared(state), state['x-inode']);
-  if (file === null) {
-    log.error(`Descriptor ${fd} is not the file of resource '${name}', whose lock is lost: its owners are ended`);
-    return false;
+/** Adopts resources, one after the other: there may be very many, and clients wait. */
+class Resources implements Rest {
+  private readonly daemon: Daemon;
+  private readonly owners: Owners;
+  /** Descriptors that were looked at: what is behind them, and the inode key on record. */
+  private readonly files = new Map<number, { readonly file: HeldFile; readonly key: string | undefined }>();
+  /** The holds of owners that are being ended, by the id of their end. */
+  private readonly ending = new Map<number, Hold[]>();
+  private readonly parts: Iterator<undefined, undefined>;
+  private readonly mounts = new Mounts();
+  isRunning = false;
+
+  constructor(daemon: Daemon, document: StateDocument, owners: Owners) {
+    this.daemon = daemon;
+    this.owners = owners;
+    const lists = Array.from(document.lockspaces, ({ directory, resources }, index) => ({
+      lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
+      resources,
+    }));
+    this.parts = this.adoptAll(lists, document.own?.ending ?? []);
   }
-  for (const spare of state['x-spares'] ?? []) keepSpare(file, spare);
-  const resource = daemon.lockspaces.restoreResource(lockspace, name, path, flags, file);
-  state.owners.forEach((pid, index) => {
-    const known = state['x-holds']?.[index];
-    const hold = known === undefined ? { owner: owners.find(pid), since: 0, client: 0 } : holdOf(pid, known, owners);
-    daemon.lockspaces.addHold(resource, hold);
-    if (known?.ending === undefined) return;
-    const others = ending.get(known.ending);
-    if (others === undefined) ending.set(known.ending, [hold]);
+
+  next(): boolean {
+    this.isRunning = true;
+    try {
+      return this.parts.next().done !== true;
+    } finally {
+      this.isRunning = false;
+    }
+  }
+
+  private *adoptAll(
+    lists: readonly { readonly lockspace: Lockspace; readonly resources: Iterable<ResourceState> }[],
+    ending: readonly OwnerEndState[],
+  ): Generator<undefined, undefined> {
+    try {
+      for (const { lockspace, resources } of lists) {
+        for (const state of resources) {
+          this.adopt(lockspace, state);
+          yield;
+        }
+      }
+    } catch (error) {
+      // The document was proven, or it would not be read late. What was read of it is held.
+      log.error(`Locks are lost, for their description cannot be read: ${(error as Error).message}`);
+    }
+    for (const end of ending) this.daemon.ownerEnds.resume(end, this.ending.get(end.id) ?? []);
+    return undefined;
+  }
+
+  private adopt(lockspace: Lockspace, state: ResourceState): void {
+    const { name, path, flags } = state;
+    this.daemon.lockspaces.restoreResource(lockspace, name, path, flags, this.fileOf(state), this.holdsOf(state));
+  }
+
+  private holdsOf({ owners, 'x-holds': states }: ResourceState): Hold[] {
+    const holds: Hold[] = [];
+    for (let index = 0; index < owners.length; index++) {
+      const pid = owners[index] ?? 0;
+      const known = states?.[index];
+      const hold: Hold =
+        known === undefined
+          ? { owner: this.owners.find(pid), since: 0, client: 0 }
+          : { owner: this.owners.exact(pid, known), since: known.since, client: known.client };
+      if (known?.ending !== undefined) this.addEnding(known.ending, hold);
+      // To push into a list takes room for many.
+      if (owners.length === 1) return [hold];
+      holds.push(hold);
+    }
+    return holds;
+  }
+
+  /** What is at the path now, of which a document of C's tells no more, unless nobody may answer. */
+  private keyAt(path: ByteString): string | undefined {
+    return isLocalType(this.mounts.typeAt(path)) ? (inodeOf(path) ?? undefined) : undefined;
+  }
+
+  private addEnding(id: number, hold: Hold): void {
+    const others = this.ending.get(id);
+    if (others === undefined) this.ending.set(id, [hold]);
     else others.push(hold);
-  });
-  if (!file.locked) {
-    log.error(`The lock of resource '${name}' was lost and is taken by somebody else: its owners are ended`);
-  } else if (present !== null && !present.has(file.key)) {
-    log.warn(`The lock of resource '${name}' was lost in the restart and has been taken again`);
   }
-  return file.locked;
-}
 
-function holdOf(pid: number, { id, name, uuid, since, client, start, foreign }: HoldState, owners: Owners): Hold {
-  const owner: OwnerIdentity = { pid, id, name, uuid };
-  if (start !== undefined) owner.startTime = start;
-  if (foreign === true) owner.isForeign = true;
-  return { owner: owners.exact(owner), since, client };
-}
-
-/** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */
-function execLosesLocks(): boolean {
-  return !kernelIsAtLeast(5, 11);
-}
-
-/** Inodes that this process has a lock on, by inode key. Empty where /proc does not tell. */
-function locksOfThisProcess(): Set<string> {
-  const keys = new Set<string>();
-  let table: string;
-  try {
-    table = readFileSync('/proc/locks', 'latin1');
-  } catch {
-    return keys;
+  private fileOf(state: ResourceState): HeldFile {
+    const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
+    const shared = (flags & AcquireFlag.SHARED) !== 0;
+    const looked = this.files.get(fd);
+    let file: HeldFile | null;
+    if (looked !== undefined && looked.key === key) file = useAlso(looked.file, shared);
+    else {
+      file = adoptFile(fd, shared, key);
+      if (file !== null) this.files.set(fd, { file, key });
+    }
+    if (file === null) {
+      // A defect of whoever wrote the document. It says nothing of the owner, and frees nothing.
+      log.error(`Descriptor ${fd} is not the file of resource '${state.name}', which stays held without it`);
+      file = adoptWithout(shared, key ?? this.keyAt(path));
+    }
+    for (const spare of spares ?? []) if (keepSpare(file, spare)) this.files.set(spare, { file, key });
+    if (!lockHeld) file.locked = false;
+    return file;
   }
-  const row = /^\d+: POSIX +ADVISORY +\w+ (\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) /gm;
-  for (const [, pid, major, minor, inode] of table.matchAll(row)) {
-    if (Number(pid) !== process.pid) continue;
-    // glibc's makedev for the numbers that block devices have.
-    const device = (parseInt(major ?? '', 16) << 8) | parseInt(minor ?? '', 16);
-    keys.add(`${device}::${inode ?? ''}`);
-  }
-  return keys;
 }

@@ -17,6 +17,7 @@ import {
   type ServerState,
   type StateDocument,
 } from './document.ts';
+import type { ResourcePieces } from './resource-pieces.ts';
 
 /** What the document names a client's or a listener's socket. */
 function socketState(fd: number, isClient: boolean, unlinkUNIX: boolean): ClientState['sock'] {
@@ -124,7 +125,7 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
     name,
     path,
     fd: descriptorOfUse(file, use),
-    lockHeld: true,
+    lockHeld: file.locked,
     flags,
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
@@ -137,8 +138,10 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
 /**
  * The document of everything the daemon has. What it says of clients and resources is true of the moment at which it is asked
  * for each: there may be a hundred thousand, and nobody is to wait for all of these.
+ *
+ * @param pieces what is known of resources from before
  */
-export function captureState(daemon: Daemon, own: OwnState): StateDocument {
+export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePieces): StateDocument {
   return {
     magic: String(process.pid),
     lockServer: serverState(daemon.lockServer),
@@ -146,8 +149,15 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
         const uses = new Map<HeldFile, number>();
-        for (const { directory, resources } of daemon.lockspaces) {
-          yield { directory, resources: resourceStates(resources.values(), uses) };
+        const describe = (resource: Resource): ResourceState => resourceState(resource, uses);
+        for (const lockspace of daemon.lockspaces) {
+          const { directory, resources } = lockspace;
+          const texts = pieces?.of(lockspace, (resource) => JSON.stringify(describe(resource)));
+          yield {
+            directory,
+            resources: mapped(resources.values(), describe),
+            ...(texts === undefined ? {} : { texts }),
+          };
         }
       },
     },
@@ -155,8 +165,8 @@ export function captureState(daemon: Daemon, own: OwnState): StateDocument {
   };
 }
 
-function* resourceStates(resources: Iterable<Resource>, uses: Map<HeldFile, number>): Generator<ResourceState> {
-  for (const resource of resources) yield resourceState(resource, uses);
+function* mapped<T, U>(items: Iterable<T>, change: (item: T) => U): Generator<U> {
+  for (const item of items) yield change(item);
 }
 
 /**
@@ -179,7 +189,7 @@ export function* descriptorsOf(
       if (shared.has(file)) continue;
       shared.add(file);
     }
-    yield file.fd;
+    if (file.fd >= 0) yield file.fd;
     yield* file.spares;
   }
   if (own.pidFile !== undefined) yield own.pidFile;

@@ -133,6 +133,8 @@ export interface ResourceState {
 export interface LockspaceState {
   readonly directory: ByteString;
   readonly resources: Iterable<ResourceState>;
+  /** The resources in writing, where they need not be put into words: each text of some, with a comma before it. */
+  readonly texts?: Iterable<Buffer>;
 }
 
 /** Which process it is, beyond its pid. */
@@ -202,14 +204,20 @@ export function formatDocument(document: StateDocument): Buffer {
 
 /** As {@link formatDocument}, piece by piece: one of a hundred thousand locks takes long to put together. */
 export function* formatPieces(document: StateDocument): Generator<Buffer> {
-  for (const text of documentTexts(document)) yield Buffer.from(text, 'latin1');
+  for (const text of documentTexts(document)) yield typeof text === 'string' ? Buffer.from(text, 'latin1') : text;
 }
 
 /** How many items of a list are written at once: fewer where they have more characters than that. */
 const ITEMS = 64;
 const CHARACTERS = 64 * 1024;
 
-function* documentTexts({ magic, lockServer, adminServer, lockspaces, own }: StateDocument): Generator<string> {
+function* documentTexts({
+  magic,
+  lockServer,
+  adminServer,
+  lockspaces,
+  own,
+}: StateDocument): Generator<string | Buffer> {
   yield '{"daemon":{"servers":{';
   if (adminServer !== null) {
     yield '"admin":';
@@ -220,14 +228,25 @@ function* documentTexts({ magic, lockServer, adminServer, lockspaces, own }: Sta
   yield* serverTexts(lockServer);
   yield '}},"defaultLockspace":{';
   let index = 0;
-  for (const { directory, resources } of lockspaces) {
+  for (const { directory, resources, texts } of lockspaces) {
     if (index > 0) yield `${index > 1 ? ',' : ''}{"directory":${JSON.stringify(directory)},`;
     yield '"resources":';
-    yield* listTexts(resources, (resource) => JSON.stringify(resource));
+    if (texts === undefined) yield* listTexts(resources, (resource) => JSON.stringify(resource));
+    else yield* joined(texts);
     yield index > 0 ? '}' : '},"lockspaces":[';
     index++;
   }
   yield `],"magic":${JSON.stringify(magic)}${own === null ? '' : `,"x-virtlockd":${JSON.stringify(own)}`}}`;
+}
+
+function* joined(texts: Iterable<Buffer>): Generator<string | Buffer> {
+  yield '[';
+  let skip = 1;
+  for (const text of texts) {
+    yield skip === 0 ? text : text.subarray(skip);
+    skip = 0;
+  }
+  yield ']';
 }
 
 function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generator<string> {

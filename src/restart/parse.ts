@@ -15,6 +15,7 @@ import type {
   SocketState,
   StateDocument,
 } from './document.ts';
+import { partDocument, type Readers, ResourceList } from './parts.ts';
 
 /** The document is not one; `message` names the place. */
 export class DocumentError extends Error {}
@@ -79,7 +80,7 @@ function integer(value: unknown, least: number, most: number): number {
 const u32 = (value: unknown): number => integer(value, 0, U32_MAX);
 const i32 = (value: unknown): number => integer(value, -0x80000000, DESCRIPTOR_MAX);
 const descriptor = (value: unknown): number => integer(value, 0, DESCRIPTOR_MAX);
-/** C 7.0.0 closes its sockets before it writes them down, as -1. */
+/** C 7.0.0 closes its sockets before it writes them down, as -1; this daemon has files that it could not open again. */
 const maybeDescriptor = (value: unknown): number => integer(value, -1, DESCRIPTOR_MAX);
 const whole = (value: unknown): number => integer(value, 0, Number.MAX_SAFE_INTEGER);
 const startTime = (value: unknown): number => integer(value, -1, Number.MAX_SAFE_INTEGER);
@@ -282,7 +283,7 @@ function resource(value: unknown): ResourceState {
   return {
     name: field(from, 'name', text),
     path: field(from, 'path', text),
-    fd: field(from, 'fd', descriptor),
+    fd: field(from, 'fd', maybeDescriptor),
     lockHeld: field(from, 'lockHeld', boolean),
     flags: field(from, 'flags', u32),
     owners: field(from, 'owners', listOf(u32)),
@@ -294,8 +295,27 @@ function resource(value: unknown): ResourceState {
 
 function lockspace(value: unknown): LockspaceState {
   const from = object(value);
-  return { directory: field(from, 'directory', text), resources: field(from, 'resources', listOf(resource)) };
+  return { directory: field(from, 'directory', text), resources: field(from, 'resources', resources) };
 }
+
+function resources(value: unknown): Iterable<ResourceState> {
+  return value instanceof ResourceList ? { [Symbol.iterator]: () => value.read(readers) } : listOf(resource)(value);
+}
+
+const readers: Readers = {
+  resource: (source) => {
+    trail.length = 0;
+    return resource(jsonOf(escapesToBytes(source)));
+  },
+  owner: (members) => {
+    trail.length = 0;
+    return hold({ ...object(jsonOf(`{${members}}`)), since: 0, client: 0 });
+  },
+  fail: (problem) => {
+    trail.length = 0;
+    return fail(problem);
+  },
+};
 
 function log(value: unknown): LogState {
   const from = object(value);
@@ -391,8 +411,29 @@ export function epollOf(json: unknown): number | null {
 
 /** The JSON value in the bytes of a document. @throws DocumentError */
 export function parseJson(bytes: Buffer): unknown {
+  return jsonOf(escapesToBytes(bytes.toString('latin1')));
+}
+
+/**
+ * As {@link parseJson}, for a document that was proven already: resources are read when they are gone through, and only then is
+ * what is wrong with them thrown. C daemons and the first release prove less: theirs are all read.
+ *
+ * @throws DocumentError
+ */
+export function parseProvenJson(bytes: Buffer): unknown {
+  const parts = partDocument(bytes);
+  if (parts === null) return parseJson(bytes);
+  const json = jsonOf(escapesToBytes(parts.frame)) as Json;
+  if ((json['x-virtlockd'] as Json | null | undefined)?.process === undefined) return parseJson(bytes);
+  const [first, ...others] = parts.lists;
+  json.defaultLockspace = { resources: first };
+  json.lockspaces = (json.lockspaces as Json[]).map((lockspace, index) => ({ ...lockspace, resources: others[index] }));
+  return json;
+}
+
+function jsonOf(text: string): unknown {
   try {
-    return JSON.parse(escapesToBytes(bytes.toString('latin1'))) as unknown;
+    return JSON.parse(text) as unknown;
   } catch (error) {
     throw new DocumentError(`not JSON: ${(error as Error).message}`);
   }

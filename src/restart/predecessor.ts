@@ -3,7 +3,7 @@ import { EXIT, StartupError } from '../daemon/exit.ts';
 import { logger } from '../daemon/log/log.ts';
 import { poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
-import { epollOf, magicOf, parseDocument, parseJson } from './parse.ts';
+import { epollOf, magicOf, parseDocument, parseProvenJson } from './parse.ts';
 import { strangenessOf } from './provenance.ts';
 import { readStateFile, removeStateFile, StateFileError } from './state-file.ts';
 
@@ -30,7 +30,7 @@ export function readPredecessor(stateFile: string, isActivated: boolean): Predec
     const bytes = readStateFile(stateFile);
     if (bytes === null) return null;
     removeStateFile(stateFile);
-    json = parseJson(bytes);
+    json = parseProvenJson(bytes);
     if (magicOf(json) !== String(process.pid)) {
       log.warn(`Found restart state of process ${magicOf(json) ?? '?'} in ${stateFile}: not this one's, removed`);
       return null;

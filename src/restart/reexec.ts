@@ -25,6 +25,7 @@ import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './cl
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
+import { ResourcePieces } from './resource-pieces.ts';
 import { inSlices } from './slices.ts';
 import {
   refusePlanted,
@@ -70,6 +71,8 @@ export class Reexec {
   private readonly options: ReexecOptions;
   private running = false;
   private again = false;
+  /** What resources were described as for the proof. */
+  private pieces: ResourcePieces | undefined;
 
   constructor(options: ReexecOptions) {
     this.options = options;
@@ -93,6 +96,8 @@ export class Reexec {
         log.error(`Unable to re-execute, service goes on: ${reason}`);
         this.options.refused(known ? reason : String(error));
       }
+      this.pieces?.end();
+      this.pieces = undefined;
       // Typed as false by the assignment above, but requests come in while an attempt waits.
       if (!(this.again as boolean)) break;
     }
@@ -111,7 +116,9 @@ export class Reexec {
     refusePlanted(stateFile);
     prepareCloseOnExec();
     const document: Buffer[] = [];
-    await inSlices(formatPieces(captureState(daemon, this.options.ownState())), (piece) => document.push(piece));
+    this.pieces = new ResourcePieces(daemon);
+    const state = captureState(daemon, this.options.ownState(), this.pieces);
+    await inSlices(formatPieces(state), (piece) => document.push(piece));
     checkSize(document, daemon);
     await writeStateFileInSlices(candidate, document);
     try {
@@ -183,7 +190,7 @@ export class Reexec {
     daemon.ownerEnds.finish();
     daemon.flushEvents();
     const own = this.options.ownState();
-    const document = [...formatPieces(captureState(daemon, own))];
+    const document = [...formatPieces(captureState(daemon, own, this.pieces))];
     // Messages under way may have come since: the successor that has proven itself could not read that much.
     checkSize(document, daemon);
     if (successor.kind === 'c') {
@@ -240,7 +247,9 @@ function checkSize(document: readonly Buffer[], daemon: Daemon): void {
 
 /** Whether two documents consist of the same pieces. Others may be equal as well, which costs no more than writing one. */
 function areEqual(one: readonly Buffer[], other: readonly Buffer[]): boolean {
-  return one.length === other.length && one.every((piece, index) => other[index]?.equals(piece));
+  return (
+    one.length === other.length && one.every((piece, index) => piece === other[index] || other[index]?.equals(piece))
+  );
 }
 
 class ExecError extends Error {}

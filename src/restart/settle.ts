@@ -6,6 +6,7 @@ import { inodeOf } from '../lockspace/files.ts';
 import { poller } from '../rpc/poller.ts';
 import { descriptorsOf } from './capture.ts';
 import { setCloseOnExecInSlices } from './close-on-exec.ts';
+import { Confirmation } from './confirm.ts';
 import type { OwnState } from './document.ts';
 import { inSlices } from './slices.ts';
 
@@ -15,23 +16,42 @@ const log = logger('locking.lock_daemon');
 const SLICE = 64;
 
 /**
- * Takes over the clients that have not called, says which locked files are not at their paths any more, and marks all that
- * was taken over to be closed on exec again. Nothing may be spawned before. Does not throw.
+ * Takes over the clients that have not called and the locks that nobody asked for, marks all that was taken over to be closed on exec again (nothing may be
+ * spawned before), and looks whether every lock is there and every locked file at its path. Does not throw.
  */
-export async function settle(daemon: Daemon, own: OwnState): Promise<void> {
+export async function settle(daemon: Daemon, ownState: () => OwnState): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.takeLate(SLICE));
     poller.endInheritance();
-    await lookAtPaths(daemon);
-    await setCloseOnExecInSlices(descriptorsOf(daemon, own), true);
+    await adoptLocks(daemon);
+    await setCloseOnExecInSlices(descriptorsOf(daemon, ownState()), true);
   } catch (error) {
     log.error(`Descriptors stay open in what is spawned: ${(error as Error).message}`);
   }
+  try {
+    const confirmation = new Confirmation(daemon);
+    await confirmation.run();
+    await lookAtPaths(daemon, confirmation);
+  } catch (error) {
+    log.error(`Locks are not confirmed: ${(error as Error).message}`);
+  }
 }
 
-async function lookAtPaths({ lockspaces }: Daemon): Promise<void> {
+async function adoptLocks({ lockspaces }: Daemon): Promise<void> {
+  const rest = {
+    *[Symbol.iterator](): Generator<undefined> {
+      while (lockspaces.adoptNext()) yield;
+    },
+  };
+  await inSlices(rest, () => undefined);
+  log.info(`Resumed with ${lockspaces.count} locks`);
+}
+
+/** Elsewhere than on local file systems nobody may answer. */
+async function lookAtPaths({ lockspaces }: Daemon, confirmation: Confirmation): Promise<void> {
   await inSlices(lockspaces.resources(), ({ name, path, file }) => {
-    if (inodeOf(path) !== file.key) log.warn(`${path} is not the file any more that is held as resource '${name}'`);
+    if (confirmation.isLocal(file) && inodeOf(path) !== file.key)
+      log.warn(`${path} is not the file any more that is held as resource '${name}'`);
   });
 }

@@ -144,6 +144,10 @@ export function documentForC(pieces: readonly Buffer[], version: string): Buffer
   if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
     throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
   }
+  // It would exit. Quotes in names are escaped, so these are keys.
+  if (document.includes('"fd":-1,"lockHeld":')) {
+    throw new UnfitSuccessor(`a held resource has no descriptor, without which libvirt ${version} cannot take it over`);
+  }
   const ascii = asciiDocument(document);
   checkSize(ascii.length);
   return ascii;

@@ -59,6 +59,13 @@ export function missingDaemon(kind: DaemonKind): string | undefined {
   return missingLab(kind);
 }
 
+/** Why no file system of the tests' own can be mounted by FUSE, or undefined. */
+export function missingFuse(): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  if (!existsSync('/dev/fuse')) return 'the kernel has no FUSE';
+  return onPath('python3') ? undefined : 'python3 is not installed';
+}
+
 /** Why libvirtd and QEMU guests cannot be run in a lab of that generation, or undefined. */
 export function missingGuests(generation: Generation = '9.0.0'): string | undefined {
   const programs = {

@@ -9,7 +9,7 @@ import type { Context } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
 import { fileId } from '../kernel/holders.ts';
-import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../kernel/proc-locks.ts';
+import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../proc/locks.ts';
 import { json, name, nameJson, owner, print, style } from '../output.ts';
 
 /** Something that is not as it should be. An error: two guests may write to one disk. */

@@ -7,7 +7,7 @@ import type { ByteString } from '../../../xdr/codec.ts';
 import { LockType, posix } from '../../posix/posix.ts';
 import { guessOwner } from '../../inquire/owners.ts';
 import { toPath } from '../context.ts';
-import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from './proc-locks.ts';
+import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../proc/locks.ts';
 
 export interface FileId {
   readonly device: number;

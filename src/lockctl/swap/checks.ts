@@ -9,7 +9,7 @@ import { toBytes } from '../context.ts';
 import { type Daemon, formatVersion } from '../daemon.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { findObstacle } from '../kernel/holders.ts';
-import { type KernelLock, readLocks } from '../kernel/proc-locks.ts';
+import { type KernelLock, readLocks } from '../../proc/locks.ts';
 import { isCompiled } from './program.ts';
 
 export interface Check {

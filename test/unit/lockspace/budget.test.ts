@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
+import { useAlso } from '../../../src/lockspace/files.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { type Hold, type HoldEnd, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/rpc/dialect.ts';
@@ -139,11 +140,11 @@ describe('lockspaces within a budget', () => {
   });
 
   it('count what is restored, without refusing it', () => {
-    for (let pid = 1; pid < 40; pid++) {
-      const known = files.resources.get(at('a'));
-      if (known === undefined) acquire('a', owner(pid));
-      else lockspaces.addHold(known, { owner: owner(pid), since: 0, client: 9 });
-    }
+    acquire('a', owner(1));
+    const known = files.resources.get(at('a'));
+    assert.ok(known !== undefined);
+    const holds = Array.from({ length: 40 }, (_, pid) => ({ owner: owner(pid), since: 0, client: 9 }));
+    lockspaces.restoreResource(files, at('b'), at('b'), known.flags, useAlso(known.file, true), holds);
     assert.ok(lockspaces.budget.used > LIMITS.total);
     assert.throws(() => acquire('a', owner(99), 3), /of all owners/);
   });

@@ -13,7 +13,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { adoptFile, closeUnlessHeld, descriptorOfUse, isHeld, releaseFile } from '../../../src/lockspace/files.ts';
+import {
+  adoptFile,
+  closeUnlessHeld,
+  descriptorOfUse,
+  isHeld,
+  lockAgain,
+  releaseFile,
+} from '../../../src/lockspace/files.ts';
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -348,9 +355,16 @@ describe('lockspaces', () => {
   });
 
   describe('a file taken over from before a restart', () => {
+    /** As the program before this one left it. */
+    function locked(file: string, shared: boolean): number {
+      const fd = posix.openInode(file, 2);
+      posix.lockNamed(fd, shared, null);
+      return fd;
+    }
+
     it('keeps every descriptor of one inode open until the last use ends', () => {
       const file = touch('a');
-      const [first, second] = [posix.openInode(file, 2), posix.openInode(file, 2)];
+      const [first, second] = [locked(file, true), locked(file, true)];
       const one = adoptFile(first, true);
       const two = adoptFile(second, true);
       assert.ok(one !== null && two !== null);
@@ -362,51 +376,46 @@ describe('lockspaces', () => {
       assert.equal(lockOf(file), undefined);
     });
 
-    it('is told lost when somebody else has locked it', async () => {
+    it('is not asked for its lock before it is to be', async () => {
       const file = touch('a');
       const other = await OtherProcess.lock(file, 'WRITE');
       const adopted = adoptFile(posix.openInode(file, 2), false);
-      assert.ok(adopted !== null);
-      assert.equal(adopted.locked, false);
-      releaseFile(adopted, '', file, false);
+      assert.equal(adopted?.locked, true);
+      assert.deepEqual(lockAgain(adopted), { kind: 'busy', pid: other.pid });
       await other.end();
+      assert.equal(lockOf(file), undefined);
+      assert.equal(lockAgain(adopted), null);
+      assert.equal(lockOf(file), 'WRITE');
+      releaseFile(adopted, '', file, false);
     });
 
-    it('is told lost to every name that shares it, and is not unlinked', async () => {
+    it('is not unlinked when its lock is lost', () => {
       const file = touch('a');
-      const other = await OtherProcess.lock(file, 'WRITE');
-      const names = [posix.openInode(file, 2), posix.openInode(file, 2)].map((fd) => adoptFile(fd, true));
-      assert.deepEqual(
-        names.map((name) => name?.locked),
-        [false, false],
-      );
-      for (const name of names) if (name !== null) releaseFile(name, '', file, true);
-      assert.ok(existsSync(file));
       const adopted = adoptFile(posix.openInode(file, 2), false);
       assert.ok(adopted !== null);
+      adopted.locked = false;
       releaseFile(adopted, '', file, true);
       assert.ok(existsSync(file));
-      await other.end();
     });
 
-    it('is kept by those who share it when only the exclusive lock of another name is lost', async () => {
+    it('is held exclusively when it is under one of its names', () => {
       const file = touch('a');
-      const other = await OtherProcess.lock(file, 'READ');
-      const [exclusive, shared] = [posix.openInode(file, 2), posix.openInode(file, 2)];
-      assert.equal(adoptFile(exclusive, false)?.locked, false);
-      const adopted = adoptFile(shared, true);
-      assert.ok(adopted?.locked === true);
-      assert.equal(lockOf(file), 'READ');
-      for (let use = 0; use < 2; use++) releaseFile(adopted, '', file, true);
-      assert.ok(existsSync(file));
-      await other.end();
+      const descriptors = [locked(file, true), locked(file, false), locked(file, false)];
+      const names = descriptors.map((fd, index) => adoptFile(fd, index !== 1));
+      assert.deepEqual(
+        names.map((name) => name?.shared),
+        [false, false, false],
+      );
+      for (const name of names) if (name !== null) releaseFile(name, '', file, false);
     });
   });
 
   describe('a file with very many names', () => {
     it('takes no more descriptors for a document than leave some for others', () => {
       const file = touch('a');
-      const adopted = adoptFile(posix.openInode(file, 2), true);
+      const fd = posix.openInode(file, 2);
+      posix.lockNamed(fd, true, null);
+      const adopted = adoptFile(fd, true);
       assert.ok(adopted !== null);
       const before = openDescriptors();
       const numbers = new Set(Array.from({ length: 10_000 }, (_, use) => descriptorOfUse(adopted, use)));
@@ -428,6 +437,7 @@ describe('lockspaces', () => {
       it(`that is to go stays locked for as long as it has its name: ${lock}`, () => {
         const file = touch('a');
         const fd = posix.openInode(file, 2);
+        posix.lockNamed(fd, shared, null);
         const adopted = adoptFile(fd, shared);
         assert.ok(adopted !== null);
         adopted.addSpare(posix.duplicate(fd));

@@ -4,10 +4,12 @@ import { once } from 'node:events';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { closeUnlessHeld, findHeld, isHeld } from '../../../src/lockspace/files.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { startTimeOf } from '../../../src/proc/processes.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
+import { Confirmation } from '../../../src/restart/confirm.ts';
 import { EMPTY_STATE, type ResourceState } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
@@ -50,9 +52,10 @@ describe('taking over locks', () => {
     return { ...resource(name, fd), 'x-holds': [{ id: 1, name: 'vm', uuid: NIL_UUID, since: 0, client: 0, start }] };
   }
 
-  function adopt(...resources: ResourceState[]): void {
+  async function adopt(...resources: ResourceState[]): Promise<void> {
     const document = parseDocument({ ...EMPTY_STATE, defaultLockspace: { resources } });
     adoptState(daemon, { document, late: null });
+    await new Confirmation(daemon).run();
   }
 
   async function assertEnded(): Promise<void> {
@@ -60,12 +63,12 @@ describe('taking over locks', () => {
     assert.equal(guest.signalCode, 'SIGTERM');
   }
 
-  it('keeps an exclusive one for writing that C granted beside a shared one of the same file', () => {
+  it('keeps an exclusive one for writing that C granted beside a shared one of the same file', async () => {
     writeFileSync(at('a'), '');
     for (const name of ['b', 'c']) linkSync(at('a'), at(name));
     const [shared, exclusive] = [open('a'), open('b')];
     posix.setlk(exclusive, LockType.WRITE, 0, 1);
-    adopt(resource('a', shared, SHARED), resource('b', exclusive));
+    await adopt(resource('a', shared, SHARED), resource('b', exclusive));
     assert.equal(lockOf(at('a')), 'WRITE');
     assert.throws(() => {
       daemon.lockspaces.acquire(daemon.lockspaces.default, at('c'), SHARED, {
@@ -84,7 +87,7 @@ describe('taking over locks', () => {
     it(`ends the owner of a lost one, and with it all that it holds: ${order.join(', ')}`, async () => {
       for (const name of order) writeFileSync(at(name), '');
       const other = await OtherProcess.lock(at('lost'), 'WRITE');
-      adopt(...order.map((name) => ourResource(name, open(name))));
+      await adopt(...order.map((name) => ourResource(name, open(name))));
       await assertEnded();
       await until('all is released', () => daemon.ownerEnds.count === 0);
       assert.deepEqual(held(), []);
@@ -95,7 +98,7 @@ describe('taking over locks', () => {
     it(`signals no guest of which a C daemon left only the pid: ${order.join(', ')}`, async () => {
       for (const name of order) writeFileSync(at(name), '');
       const other = await OtherProcess.lock(at('lost'), 'WRITE');
-      adopt(...order.map((name) => resource(name, open(name))));
+      await adopt(...order.map((name) => resource(name, open(name))));
       assert.deepEqual(held().sort(), ['kept', 'lost']);
       assert.equal(lockOf(at('kept')), 'WRITE');
       assert.equal(guest.signalCode, null);
@@ -104,16 +107,79 @@ describe('taking over locks', () => {
       assert.deepEqual(held(), []);
       await other.end();
     });
-
-    it(`does so as well when a descriptor is not the file: ${order.join(', ')}`, async () => {
-      writeFileSync(at('kept'), '');
-      const kept = open('kept');
-      const closed = open('kept');
-      posix.close(closed);
-      adopt(...order.map((name) => ourResource(name, name === 'kept' ? kept : closed)));
-      await assertEnded();
-      await until('all is released', () => daemon.ownerEnds.count === 0);
-      assert.deepEqual(held(), []);
-    });
   }
+
+  describe('that nobody has asked for yet', () => {
+    const owner = 5_000_001;
+    const names = ['a', 'b', 'c'];
+
+    function adoptLater(): void {
+      const resources = names.map((name) => {
+        writeFileSync(at(name), '');
+        const fd = open(name);
+        posix.setlk(fd, LockType.WRITE, 0, 1);
+        return { ...resource(name, fd), owners: [owner] };
+      });
+      adoptState(daemon, { document: parseDocument({ ...EMPTY_STATE, defaultLockspace: { resources } }), late: null });
+    }
+
+    const asks: Record<string, () => unknown> = {
+      'how many there are': () => daemon.lockspaces.count,
+      'how many hold one': () => daemon.lockspaces.ownerCount * 3,
+      'what an owner holds': () => daemon.lockspaces.heldBy(owner).size,
+      'for the default lockspace': () => daemon.lockspaces.find('')?.resources.size,
+      'for all lockspaces': () => [...daemon.lockspaces][0]?.resources.size,
+      'for all of them': () => [...daemon.lockspaces.resources()].length,
+      'whether a file is held': () => names.filter((name) => isHeld(at(name))).length,
+      'who holds a file': () => names.flatMap((name) => findHeld(at(name))).length,
+      'to close a descriptor': () => {
+        const descriptors = names.map(open);
+        descriptors.forEach(closeUnlessHeld);
+        return descriptors.filter((fd) => posix.fstatInode(fd) === 0).length;
+      },
+    };
+    for (const [what, ask] of Object.entries(asks)) {
+      it(`are adopted before anything else when somebody asks ${what}`, () => {
+        adoptLater();
+        assert.equal(ask(), 3);
+        assert.deepEqual(
+          names.map((name) => lockOf(at(name))),
+          ['WRITE', 'WRITE', 'WRITE'],
+        );
+      });
+    }
+
+    it('leave what was looked at last as it was', () => {
+      adoptLater();
+      writeFileSync(at('other'), '');
+      assert.equal(isHeld(at('other')), false);
+      const [device, high, low] = [...posix.looked];
+      posix.statInode(at('other'));
+      assert.deepEqual([...posix.looked.slice(0, 3)], [device, high, low]);
+    });
+
+    it('are adopted one by one when there is time, and are nothing new to anybody', () => {
+      daemon.start();
+      adoptLater();
+      let parts = 0;
+      while (daemon.lockspaces.adoptNext()) parts++;
+      assert.equal(parts, 3);
+      assert.equal(daemon.inquiry.counters.acquired, 0);
+      assert.deepEqual(held().sort(), names);
+    });
+
+    it('are all those that can be read when one cannot', () => {
+      writeFileSync(at('a'), '');
+      const state = resource('a', open('a'));
+      const document = parseDocument(EMPTY_STATE);
+      const resources = {
+        *[Symbol.iterator](): Generator<ResourceState> {
+          yield state;
+          throw new Error('a defect');
+        },
+      };
+      adoptState(daemon, { document: { ...document, lockspaces: [{ directory: '', resources }] }, late: null });
+      assert.deepEqual(held(), ['a']);
+    });
+  });
 });

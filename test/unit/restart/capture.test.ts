@@ -38,8 +38,9 @@ describe('the capture of the state', () => {
     for (const each of names) {
       const adopted = adoptFile(fd, true);
       assert.ok(adopted !== null);
-      const resource = daemon.lockspaces.restoreResource(daemon.lockspaces.default, each, file, SHARED, adopted);
-      daemon.lockspaces.addHold(resource, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
+      const { lockspaces } = daemon;
+      const holds = [{ owner: unknownOwner(5_000_001), since: 0, client: 0 }];
+      lockspaces.restoreResource(lockspaces.default, each, file, SHARED, adopted, holds);
       keepSpare(adopted, spare);
     }
     return [fd, spare];

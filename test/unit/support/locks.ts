@@ -22,12 +22,22 @@ export class OtherProcess {
     this.child = child;
   }
 
-  static async lock(file: string, kind: 'READ' | 'WRITE'): Promise<OtherProcess> {
+  get pid(): number {
+    return this.child.pid ?? -1;
+  }
+
+  /** `owner`: the process, or the open file (F_OFD_SETLK), whose process the kernel does not tell. */
+  static async lock(
+    file: string,
+    kind: 'READ' | 'WRITE',
+    owner: 'process' | 'file' = 'process',
+  ): Promise<OtherProcess> {
     const script =
       'import fcntl,struct,sys,os\n' +
       "fd=os.open(sys.argv[1],os.O_RDWR)\nkind=fcntl.F_RDLCK if sys.argv[2]=='READ' else fcntl.F_WRLCK\n" +
-      "fcntl.fcntl(fd,fcntl.F_SETLK,struct.pack('hhqqi4x',kind,0,0,1,0))\nprint('held',flush=True)\nsys.stdin.read()\n";
-    const child = spawn('python3', ['-c', script, file, kind], { stdio: ['pipe', 'pipe', 'inherit'] });
+      "command=fcntl.F_SETLK if sys.argv[3]=='process' else 37\n" +
+      "fcntl.fcntl(fd,command,struct.pack('hhqqi4x',kind,0,0,1,0))\nprint('held',flush=True)\nsys.stdin.read()\n";
+    const child = spawn('python3', ['-c', script, file, kind, owner], { stdio: ['pipe', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
     return new OtherProcess(child);
   }

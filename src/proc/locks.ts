@@ -42,10 +42,24 @@ export function readLocks(): KernelLock[] {
   return parseLocks(readFileSync('/proc/locks', 'latin1'));
 }
 
-/** The locks that one open file of a process has: exact, unlike the table. Empty when it cannot be looked at. */
-export function descriptorLocks(pid: number, descriptor: number): KernelLock[] {
+/** What /proc tells of an open file, without asking its file system. */
+export interface DescriptorInfo {
+  /** Exact, unlike the table. */
+  readonly locks: readonly KernelLock[];
+  /** The id of its mount: see mounts.ts. */
+  readonly mount: number;
+}
+
+/** @throws Error when there is no such descriptor, or /proc cannot be read */
+export function descriptorInfo(process: number | 'self', descriptor: number): DescriptorInfo {
+  const text = readFileSync(`/proc/${process}/fdinfo/${descriptor}`, 'latin1');
+  return { locks: parseLocks(text), mount: Number(/^mnt_id:\s*(\d+)$/m.exec(text)?.[1] ?? -1) };
+}
+
+/** The locks that one open file of a process has. Empty when it cannot be looked at. */
+export function descriptorLocks(pid: number, descriptor: number): readonly KernelLock[] {
   try {
-    return parseLocks(readFileSync(`/proc/${pid}/fdinfo/${descriptor}`, 'latin1'));
+    return descriptorInfo(pid, descriptor).locks;
   } catch {
     return [];
   }

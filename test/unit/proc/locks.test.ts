@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { coversFirstByte, isOnFile, parseLocks, splitDevice } from '../../../src/lockctl/kernel/proc-locks.ts';
+import { coversFirstByte, isOnFile, parseLocks, splitDevice } from '../../../src/proc/locks.ts';
 
 const table = `1: POSIX  ADVISORY  WRITE 4557 08:01:1049347 0 0
 1: -> POSIX  ADVISORY  WRITE 4558 08:01:1049347 0 0

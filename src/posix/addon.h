@@ -1,0 +1,9 @@
+/* The parts of the addon beside addon.c: each puts its functions among the exports. */
+#ifndef ADDON_H
+#define ADDON_H
+
+#include <node_api.h>
+
+void define_scan(napi_env env, napi_value exports);
+
+#endif

@@ -1,0 +1,82 @@
+/**
+ * The text of resources, which a restart needs twice: for the proof, while clients are served, and for the successor, while they
+ * wait. There may be a hundred thousand: so the second time only those are described anew that have changed meanwhile.
+ */
+import type { Daemon } from '../daemon/daemon.ts';
+import { spareTotal } from '../lockspace/files.ts';
+import type { Lockspace, Resource } from '../lockspace/lockspaces.ts';
+
+/** How many resources are described in one piece. */
+const SIZE = 64;
+
+interface Piece {
+  readonly resources: readonly Resource[];
+  readonly text: Buffer;
+}
+
+export class ResourcePieces {
+  private readonly daemon: Daemon;
+  /** What has changed since the first description began. */
+  private readonly changed: ReadonlySet<Resource>;
+  private pieces = new Map<Lockspace, readonly Piece[]>();
+  /** What else the descriptions depend on. */
+  private surroundings = '';
+
+  constructor(daemon: Daemon) {
+    this.daemon = daemon;
+    this.changed = daemon.lockspaces.noteChanges();
+  }
+
+  /** No changes need be noted any more. */
+  end(): void {
+    this.daemon.lockspaces.forgetChanges();
+  }
+
+  /** The texts of a lockspace's resources, each with a comma before it. */
+  *of(lockspace: Lockspace, describe: (resource: Resource) => string): Generator<Buffer> {
+    const known = this.isUsable() ? (this.pieces.get(lockspace) ?? []) : [];
+    const pieces: Piece[] = [];
+    const make = (resources: readonly Resource[]): Piece => {
+      const piece = { resources, text: Buffer.from(`,${resources.map(describe).join()}`, 'latin1') };
+      pieces.push(piece);
+      return piece;
+    };
+    const unknown = known.length === 0 ? lockspace.resources.values() : this.changedIn(lockspace);
+    const stale = new Set<Resource>();
+    for (const piece of known) {
+      if (this.changed.size === 0 || !piece.resources.some((resource) => this.changed.has(resource))) {
+        pieces.push(piece);
+        yield piece.text;
+      } else for (const resource of piece.resources) if (isHeld(resource)) stale.add(resource);
+    }
+    let group: Resource[] = [];
+    for (const resource of known.length === 0 ? unknown : new Set([...stale, ...unknown])) {
+      group.push(resource);
+      if (group.length < SIZE) continue;
+      yield make(group).text;
+      group = [];
+    }
+    if (group.length > 0) yield make(group).text;
+    this.pieces.set(lockspace, pieces);
+    this.surroundings = this.look();
+  }
+
+  private *changedIn(lockspace: Lockspace): Generator<Resource> {
+    for (const resource of this.changed) if (resource.lockspace === lockspace && isHeld(resource)) yield resource;
+  }
+
+  /** Not when an owner's end has begun meanwhile, nor when other names of a file may have other descriptors by now. */
+  private isUsable(): boolean {
+    if (this.surroundings !== this.look()) return false;
+    for (const { file } of this.changed) if (file.uses > 1 || file.spares.length > 0) return false;
+    return true;
+  }
+
+  private look(): string {
+    return `${spareTotal()} ${this.daemon.ownerEnds.unfinished.map(({ id }) => id).join()}`;
+  }
+}
+
+function isHeld(resource: Resource): boolean {
+  return resource.holds.length > 0;
+}

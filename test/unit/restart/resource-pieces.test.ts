@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { linkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { captureState } from '../../../src/restart/capture.ts';
+import { formatPieces } from '../../../src/restart/document.ts';
+import { parseJson } from '../../../src/restart/parse.ts';
+import { ResourcePieces } from '../../../src/restart/resource-pieces.ts';
+import { makeDaemon } from '../support/daemon.ts';
+import { temporaryDirectory } from '../support/locks.ts';
+import { World } from '../support/processes.ts';
+
+const SHARED = 1;
+const AUTOCREATE = 2;
+const OWNER = 300;
+const own = { restarts: 0, started: 0 };
+
+describe('the text of resources for a restart', () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let world: World;
+  let daemon: Daemon;
+  let pieces: ResourcePieces;
+
+  beforeEach(() => {
+    directory = temporaryDirectory();
+    world = new World();
+    world.begin(OWNER, 600);
+    daemon = makeDaemon(world);
+    for (let index = 0; index < 200; index++) acquire(`held ${index}`);
+    daemon.lockspaces.restore(at('lockspace'));
+    pieces = new ResourcePieces(daemon);
+    write();
+  });
+
+  afterEach(() => {
+    pieces.end();
+    for (const resource of [...daemon.lockspaces.resources()]) daemon.lockspaces.endResource(resource);
+    directory.remove();
+  });
+
+  const at = (name: string): string => path.join(directory.path, name);
+
+  function acquire(name: string, flags = AUTOCREATE, pid = 5_000_001): void {
+    const hold = { owner: unknownOwner(pid), since: 0, client: 0 };
+    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), flags, hold);
+  }
+
+  function release(name: string): void {
+    daemon.lockspaces.release(daemon.lockspaces.default, at(name), 5_000_001);
+  }
+
+  const write = (): Buffer[] => [...formatPieces(captureState(daemon, own, pieces))];
+
+  /** What is written now, and how many of its pieces are those of before. */
+  function writeAgain(): { readonly names: number; readonly kept: number } {
+    const before = new Set(write());
+    const after = write();
+    type Resources = { name: string }[];
+    const order = (document: unknown): unknown => {
+      const { defaultLockspace } = document as { defaultLockspace: { resources: Resources } };
+      defaultLockspace.resources.sort((a, b) => (a.name < b.name ? -1 : 1));
+      return document;
+    };
+    const read = order(parseJson(Buffer.concat(after))) as { defaultLockspace: { resources: Resources } };
+    assert.deepEqual(read, order(parseJson(Buffer.concat([...formatPieces(captureState(daemon, own))]))));
+    return { names: read.defaultLockspace.resources.length, kept: after.filter((piece) => before.has(piece)).length };
+  }
+
+  it('is kept where nothing has changed', () => {
+    assert.deepEqual(writeAgain(), { names: 200, kept: 3 });
+  });
+
+  it('is made anew of what has changed', () => {
+    release('held 70');
+    acquire('new');
+    release('held 71');
+    acquire('held 71');
+    const { names, kept } = writeAgain();
+    assert.equal(names, 200);
+    assert.ok(kept >= 1);
+    for (let index = 0; index < 70; index++) release(`held ${index}`);
+    assert.equal(writeAgain().names, 130);
+    for (let index = 75; index < 200; index++) release(`held ${index}`);
+    assert.equal(writeAgain().names, 5);
+  });
+
+  it('is made anew, with a descriptor for each name, of a file that is shared', () => {
+    writeFileSync(at('shared'), '');
+    linkSync(at('shared'), at('alias'));
+    acquire('shared', SHARED);
+    acquire('alias', SHARED);
+    assert.equal(writeAgain().names, 202);
+    release('shared');
+    assert.equal(writeAgain().names, 201);
+  });
+
+  it('is made anew when the end of an owner has begun', () => {
+    acquire('ending', 0 | AUTOCREATE, OWNER);
+    write();
+    daemon.ownerEnds.end(OWNER);
+    assert.match(Buffer.concat(write()).toString('latin1'), /"ending":1/);
+    world.end(OWNER);
+  });
+});
