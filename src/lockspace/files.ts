@@ -147,7 +147,7 @@ export function lockFile(
 ): HeldFile | LockFailure {
   if (create) {
     const fd = posix.createLocked(directory, name, shared);
-    if (fd >= 0) return remember(fd, shared);
+    if (fd >= 0) return admit(fd, shared);
     if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
   }
   const path = joinPath(directory, name);
@@ -170,11 +170,8 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0));
   if (fd < 0) return { kind: 'open', errno: -fd };
   const known = lookedHeld();
-  if (known !== undefined) {
-    // The path was changed to name a held file between stat and open.
-    known.addSpare(fd);
-    return share(known, shared);
-  }
+  // The path was changed to name a held file between stat and open.
+  if (known !== undefined) return shareOpen(known, fd, shared);
   const rival = lookedRival(shared);
   if (rival !== undefined) {
     posix.close(fd);
@@ -204,6 +201,12 @@ function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   return file;
 }
 
+/** As {@link share}, with one more descriptor of the file, which can be closed no sooner than all others. */
+function shareOpen(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
+  file.addSpare(fd);
+  return share(file, shared);
+}
+
 /** By device: whether a file there that has a name has a link. */
 const linkCounters = new Map<number, boolean>();
 
@@ -228,7 +231,17 @@ function countsLinks(path: ByteString): boolean {
   return counts;
 }
 
-/** Counts as held what was looked at last. */
+/**
+ * Counts as held a file that was made just now, and was looked at last. It is new, but its inode number need not be: a file
+ * server gives out again what it has freed, also while we hold the file that had it. Nobody can tell the two apart then, so
+ * the new one counts as another name of that one.
+ */
+function admit(fd: number, shared: boolean): HeldFile | LockFailure {
+  const known = lookedHeld();
+  return known === undefined ? remember(fd, shared) : shareOpen(known, fd, shared);
+}
+
+/** Counts as held what was looked at last, and what is not held yet. */
 function remember(fd: number, shared: boolean): HeldFile {
   const blockDevice = posix.looked[4] ?? 0;
   return register(new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  constants,
   existsSync,
   linkSync,
   mkdirSync,
@@ -19,6 +20,7 @@ import {
   descriptorOfUse,
   isHeld,
   lockAgain,
+  findHeld,
   releaseFile,
 } from '../../../src/lockspace/files.ts';
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
@@ -26,7 +28,10 @@ import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { dialectOf } from '../../../src/rpc/dialect.ts';
 import { RpcError } from '../../../src/rpc/errors.ts';
+import { allLocks } from '../../lab/observe.ts';
+import { missingFuse, skipIf } from '../../lab/requirements.ts';
 import { lockOf, OtherProcess, temporaryDirectory } from '../support/locks.ts';
+import { OneNumber } from '../support/one-number.ts';
 
 const SHARED = 1;
 const AUTOCREATE = 2;
@@ -351,6 +356,73 @@ describe('lockspaces', () => {
       assert.equal(acquire('./a', 0), 'done');
       assert.equal(lockOf(at('a')), 'WRITE');
       assert.equal(lockOf(at('old')), 'WRITE');
+    });
+  });
+
+  describe('files of one number, as a file server shows them that gives numbers out again', () => {
+    let server: OneNumber;
+
+    before(function () {
+      skipIf(this, missingFuse());
+    });
+    beforeEach(async () => {
+      server = await OneNumber.mount();
+      files = lockspaces.create(server.path);
+    });
+    afterEach(async () => {
+      for (const { resources } of lockspaces) {
+        for (const resource of [...resources.values()]) lockspaces.endResource(resource);
+      }
+      await server.end();
+    });
+
+    /** As the kernel has them, which knows the files apart. */
+    const locks = (): string[] =>
+      allLocks()
+        .filter(({ pid, inode }) => pid === process.pid && inode === server.inode)
+        .map(({ access }) => access);
+    const held = (name: string): boolean =>
+      files.resources.get(name)?.file === findHeld(path.join(server.path, name))[0];
+
+    it('are names of one file: made while another is held, such a file is refused', () => {
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      for (const flags of [AUTOCREATE, AUTOCREATE | SHARED]) assert.equal(acquire('b', flags), busy('b'));
+      assert.equal(acquire('b', 0), busy('b'));
+      assert.ok(held('a'));
+      assert.equal(release('a'), 'done');
+      assert.deepEqual(locks(), []);
+      assert.equal(acquire('b', 0), 'done');
+      assert.ok(held('b'));
+    });
+
+    it('are shared by those who share, and each stays locked until the last of them goes', () => {
+      for (const name of ['a', 'b']) assert.equal(acquire(name, AUTOCREATE | SHARED), 'done');
+      assert.equal(acquire('c', AUTOCREATE), busy('c'));
+      assert.deepEqual(locks().sort(), ['READ', 'READ', 'WRITE']);
+      assert.equal(release('a'), 'done');
+      assert.ok(held('b'));
+      assert.ok(locks().includes('READ'));
+      assert.equal(release('b'), 'done');
+      assert.deepEqual(locks(), []);
+    });
+
+    it('stay open and locked, each of them, when they were taken over from before a restart', () => {
+      const names = ['a', 'b'].map((name) => path.join(server.path, name));
+      const before = openDescriptors();
+      const [one, two] = names.map((name) => {
+        const fd = posix.openInode(name, constants.O_RDWR | constants.O_CREAT);
+        assert.equal(posix.lockNamed(fd, false, null), 0);
+        return adoptFile(fd, false);
+      });
+      assert.ok(one != null && two != null);
+      assert.deepEqual(locks(), ['WRITE', 'WRITE']);
+      for (const name of names) assert.deepEqual(findHeld(name), [one]);
+      releaseFile(one, '', names[0] ?? '', false);
+      assert.deepEqual(locks(), ['WRITE', 'WRITE']);
+      for (const name of names) assert.deepEqual(findHeld(name), [one]);
+      releaseFile(two, '', names[1] ?? '', false);
+      assert.deepEqual(locks(), []);
+      assert.equal(openDescriptors(), before);
     });
   });
 
