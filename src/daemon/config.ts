@@ -1,6 +1,8 @@
 /** virtlockd.conf: its settings, their defaults, and the loader. */
 
 import { readFileSync } from 'node:fs';
+import type { ByteString } from '../../xdr/codec.ts';
+import { toPath } from '../posix/bytes.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
 
@@ -56,7 +58,7 @@ export function parseConfig(text: string, file: string): DaemonConfig {
  * Loads a file. A missing one gives the defaults unless `required`.
  * @throws ConfigError whose message is the text C logs: `Can't load config file: <reason>: FILE`
  */
-export function loadConfig(file: string, required: boolean): DaemonConfig {
+export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
   try {
     const bytes = readConfigFile(file, required);
     return bytes === undefined ? { ...DEFAULT_CONFIG } : parseConfig(bytes.toString('latin1'), file);
@@ -69,9 +71,9 @@ export function loadConfig(file: string, required: boolean): DaemonConfig {
 /** C reads at most this much, and calls more an overflow. */
 const LARGEST_FILE = 10 * 1024 * 1024;
 
-function readConfigFile(file: string, required: boolean): Buffer | undefined {
+function readConfigFile(file: ByteString, required: boolean): Buffer | undefined {
   try {
-    const bytes = readFileSync(file);
+    const bytes = readFileSync(toPath(file));
     if (bytes.length > LARGEST_FILE) {
       throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
     }

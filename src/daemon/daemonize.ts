@@ -5,9 +5,12 @@
  */
 
 import { closeSync, writeSync } from 'node:fs';
-import { resolve } from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { commandOf } from '../posix/bytes.ts';
 import { EXIT, exitText } from './exit.ts';
 import type { RunOptions } from './options.ts';
+import { absolutePath } from './surroundings.ts';
+import type { Environment } from './systemd.ts';
 
 /** Tells the child that it is one: `<descriptor>:<working directory of the parent>`. */
 const VARIABLE = 'VIRTLOCKD_DAEMON_STATUS';
@@ -17,11 +20,11 @@ const STATUS_DESCRIPTOR = 3;
 
 /** The child's side of the pipe. */
 export class StartReport {
-  /** Where the parent was when it was started: what relative paths mean. */
-  readonly directory: string;
+  /** Where the parent was when it was started: what relative paths mean. Null when nobody knows. */
+  readonly directory: ByteString | null;
   private fd: number | undefined;
 
-  constructor(fd: number, directory: string) {
+  constructor(fd: number, directory: ByteString | null) {
     this.fd = fd;
     this.directory = directory;
   }
@@ -40,31 +43,40 @@ export class StartReport {
 }
 
 /** The report that this process owes to a parent, if it is the child of one. Removes the variable that says so. */
-export function takeStartReport(environment: Record<string, string | undefined>): StartReport | undefined {
+export function takeStartReport(environment: Environment): StartReport | undefined {
   const match = /^([0-9]+):([^]*)$/.exec(environment[VARIABLE] ?? '');
   Reflect.deleteProperty(environment, VARIABLE);
   const [, fd, directory] = match ?? [];
-  return fd === undefined || directory === undefined ? undefined : new StartReport(Number(fd), directory);
+  return fd === undefined || directory === undefined
+    ? undefined
+    : new StartReport(Number(fd), directory === '' ? null : directory);
+}
+
+export interface DaemonStart {
+  /** The absolute path by which the program was started, and its arguments. */
+  readonly words: readonly ByteString[];
+  readonly environment: Readonly<Environment>;
+  /** What relative paths mean, if that is known. */
+  readonly directory: ByteString | null;
+  /** What the program calls itself. */
+  readonly argv0: ByteString;
+  readonly print: (text: ByteString) => void;
 }
 
 /**
  * Starts the program again as a daemon and waits for its report.
- * @param program absolute path by which the program was started
  * @returns the exit code for the parent, after whatever there is to print was given to `print`
  */
-export async function startDaemon(
-  program: string,
-  args: readonly string[],
-  argv0: string,
-  print: (text: string) => void,
-): Promise<number> {
+export async function startDaemon({ words, environment, directory, argv0, print }: DaemonStart): Promise<number> {
   // Loaded here: it takes milliseconds, which no other start has to spend.
   const { spawn } = process.getBuiltinModule('node:child_process');
-  const child = spawn(program, args, {
+  const status = { [VARIABLE]: `${STATUS_DESCRIPTOR}:${directory ?? ''}` };
+  const { file, args, env } = commandOf(words, { ...environment, ...status });
+  const child = spawn(file, args, {
     cwd: '/',
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    env: { ...process.env, [VARIABLE]: `${STATUS_DESCRIPTOR}:${process.cwd()}` },
+    env,
   });
   const code = await new Promise<number>((settle) => {
     let report = '';
@@ -87,18 +99,24 @@ export async function startDaemon(
 }
 
 /**
- * The words for the child. Its working directory is another, and so is that of every later re-execution, so relative
- * paths are made absolute; a relative pid file lies below /, as C opens it after changing there.
+ * The words for the child, and for every later re-execution. The child's working directory is another, and any may have been
+ * deleted by then, so relative paths are made absolute; a daemon's relative pid file lies below /, as C opens it after changing
+ * there.
  */
-export function daemonArguments(options: RunOptions, args: readonly string[], directory: string): string[] {
-  const { config, root, pidFile } = options;
+export function absoluteArguments(
+  options: RunOptions,
+  args: readonly ByteString[],
+  directory: ByteString | null,
+): ByteString[] {
+  const { config, root, pidFile, daemonize } = options;
   const relative = [config, root, pidFile].some((path) => path !== undefined && !path.startsWith('/'));
   if (!relative) return [...args];
-  const words = ['--daemon'];
+  const words = daemonize ? ['--daemon'] : [];
   if (options.verbose) words.push('--verbose');
-  if (config !== undefined) words.push('--config', resolve(directory, config));
-  if (root !== undefined) words.push('--root', resolve(directory, root));
-  if (pidFile !== undefined) words.push('--pid-file', pidFile === '' ? '' : resolve('/', pidFile));
+  if (config !== undefined) words.push('--config', absolutePath(config, directory));
+  if (root !== undefined) words.push('--root', absolutePath(root, directory));
+  if (pidFile !== undefined)
+    words.push('--pid-file', pidFile === '' ? '' : absolutePath(pidFile, daemonize ? '/' : directory));
   if (options.timeout > 0) words.push('--timeout', String(options.timeout));
   return words;
 }

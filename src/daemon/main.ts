@@ -1,7 +1,8 @@
 /** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
-import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { bytesOf, toPath } from '../posix/bytes.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
@@ -9,35 +10,36 @@ import { readPredecessor } from '../restart/predecessor.ts';
 import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
-import { daemonArguments, startDaemon, takeStartReport } from './daemonize.ts';
+import { absoluteArguments, startDaemon, takeStartReport } from './daemonize.ts';
 import { EXIT, StartupError } from './exit.ts';
 import { LogSettingError } from './log/levels.ts';
 import { logger, logging } from './log/log.ts';
 import { setUpLogging } from './log/setup.ts';
 import { parseOptions, type RunOptions, usageText, versionText } from './options.ts';
-import { type DaemonPaths, daemonPaths } from './paths.ts';
+import { isPrivileged, isWritable, pathsFor } from './own-paths.ts';
 import { makeRunDirectory } from './run-directory.ts';
 import { serve } from './serve.ts';
-import { sortActivation, takeListenDescriptors } from './systemd.ts';
+import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
+import { type Environment, sortActivation, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
 
 /** The path we were started by, unresolved, and our arguments: see bin/virtlockd. */
-const [, , program = 'virtlockd', ...args] = process.argv;
+const [program = 'virtlockd', ...args] = commandLine(process.argv.slice(2));
 
 function main(): void {
   const parsed = parseOptions(args);
   switch (parsed.kind) {
     case 'help':
-      process.stderr.write(usageText(program, isPrivileged()));
+      process.stderr.write(usageText(program, isPrivileged()), 'latin1');
       process.exit(EXIT.ok);
       break;
     case 'version':
-      process.stdout.write(versionText(program, configuredVersion(parsed.options)));
+      process.stdout.write(versionText(program, configuredVersion(parsed.options)), 'latin1');
       process.exit(EXIT.ok);
       break;
     case 'usage':
-      process.stderr.write(`${program}: ${parsed.text}\n${usageText(program, isPrivileged())}`);
+      process.stderr.write(`${program}: ${parsed.text}\n${usageText(program, isPrivileged())}`, 'latin1');
       process.exit(EXIT.options);
       break;
     case 'invalid':
@@ -51,22 +53,10 @@ function main(): void {
   }
 }
 
-function isPrivileged(): boolean {
-  return process.geteuid?.() === 0;
-}
-
-function pathsFor(root: string | undefined): DaemonPaths {
-  return daemonPaths({
-    privileged: isPrivileged(),
-    environment: process.env,
-    homeDirectory: os.homedir(),
-    root: root === undefined ? undefined : path.resolve(root),
-  });
-}
-
 /** The version to claim. A broken configuration is no reason not to answer: then the default one's counts. */
 function configuredVersion({ config, root }: RunOptions): string {
-  const standard = pathsFor(root).config;
+  const directory = workingDirectory();
+  const standard = pathsFor(environmentOf(process.env, directory), rootAt(root, directory)).config;
   for (const file of new Set([config ?? standard, standard])) {
     try {
       return loadConfig(file, config !== undefined).libvirtVersion;
@@ -77,19 +67,25 @@ function configuredVersion({ config, root }: RunOptions): string {
   return DEFAULT_CONFIG.libvirtVersion;
 }
 
+function rootAt(root: ByteString | undefined, directory: ByteString | null): ByteString | undefined {
+  return root === undefined ? undefined : absolutePath(root, directory);
+}
+
 function run(options: RunOptions): void {
-  // Taken out of the environment before anything can inherit them.
-  const report = takeStartReport(process.env);
-  const passed = takeListenDescriptors(process.env, process.pid);
-  const directory = report?.directory ?? process.cwd();
-  const paths = pathsFor(options.root);
+  const here = workingDirectory();
+  const environment = environmentOf(process.env, here);
+  // Taken out of it before anything can inherit them.
+  const report = takeStartReport(environment);
+  const passed = takeListenDescriptors(environment, process.pid);
+  const directory = report?.directory ?? here;
+  const paths = pathsFor(environment, rootAt(options.root, directory));
   if (options.pidFile !== undefined) paths.pidFile = options.pidFile;
   const configFile = options.config ?? paths.config;
   const setUpLog = (config: DaemonConfig): void => {
     setUpLogging(logging, {
       verbose: options.verbose,
       config,
-      environment: process.env,
+      environment,
       daemonized: options.daemonize,
       journal: isWritable(paths.journal),
       stdinIsTerminal: posix.isTerminal(0),
@@ -107,19 +103,20 @@ function run(options: RunOptions): void {
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
     // A session's directories are nobody else's task; /var/log/libvirt is the package's, and C refuses without it.
-    if (options.daemonize && !isPrivileged()) mkdirSync(path.dirname(paths.log), { recursive: true, mode: 0o700 });
+    if (options.daemonize && !isPrivileged())
+      mkdirSync(toPath(path.dirname(paths.log)), { recursive: true, mode: 0o700 });
     tolerant(() => {
       setUpLog(config);
       makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
     });
     if (options.daemonize && report === undefined && predecessor === null) {
-      becomeParent(options, directory);
+      becomeParent(options, environment, directory);
       return;
     }
-    const absolute = path.resolve(program);
     serve({
-      program: absolute,
-      args,
+      program: absolutePath(program, directory),
+      args: absoluteArguments(options, args, directory),
+      environment,
       options,
       paths,
       config,
@@ -150,15 +147,14 @@ function logAndGoOn<T>(step: () => T): T | undefined {
 }
 
 /** Starts the daemon that -d asks for, and ends as it reports. */
-function becomeParent(options: RunOptions, directory: string): void {
-  const print = (text: string): void => {
-    process.stderr.write(text);
+function becomeParent(options: RunOptions, environment: Readonly<Environment>, directory: ByteString | null): void {
+  const words = [absolutePath(program, directory), ...absoluteArguments(options, args, directory)];
+  const print = (text: ByteString): void => {
+    process.stderr.write(text, 'latin1');
   };
-  void startDaemon(path.resolve(program), daemonArguments(options, args, directory), program, print).then(
-    (exitCode) => {
-      process.exit(exitCode);
-    },
-  );
+  void startDaemon({ words, environment, directory, argv0: program, print }).then((exitCode) => {
+    process.exit(exitCode);
+  });
 }
 
 /** Says why there is no start, and returns the exit code for it. */
@@ -179,25 +175,17 @@ function explain(error: unknown): number {
   throw error;
 }
 
-function isWritable(file: string): boolean {
-  try {
-    accessSync(file, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Reads a state document as a successor would, and says what it thinks of it: see restart/successor.ts. */
-function checkState(file: string): number {
+function checkState(file: ByteString): number {
   try {
-    parseDocument(parseJson(readFileSync(file)));
+    parseDocument(parseJson(readFileSync(toPath(file))));
     const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     process.stdout.write(`${CHECK_BANNER}\n${formatCommand(command)}`);
     return EXIT.ok;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    process.stdout.write(`${CHECK_BANNER}\n${error instanceof DocumentError ? `${file}: ` : ''}${reason}\n`);
+    const reason = bytesOf(error instanceof Error ? error.message : String(error));
+    const text = `${CHECK_BANNER}\n${error instanceof DocumentError ? `${file}: ` : ''}${reason}\n`;
+    process.stdout.write(text, 'latin1');
     return CHECK_FAILED;
   }
 }

@@ -2,6 +2,8 @@
 
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
+import { toPath } from '../posix/bytes.ts';
 import { EXIT, StartupError } from './exit.ts';
 
 export interface PidFileHost {
@@ -15,9 +17,9 @@ export interface PidFileHost {
 export class PidFile {
   /** Open and locked; over a re-execution it may be handed on, so that the file is never up for grabs. */
   readonly fd: number;
-  private readonly path: string;
+  private readonly path: ByteString;
 
-  private constructor(path: string, fd: number) {
+  private constructor(path: ByteString, fd: number) {
     this.path = path;
     this.fd = fd;
   }
@@ -26,10 +28,10 @@ export class PidFile {
    * Takes the pid file. An empty path means none, as in C.
    * @throws StartupError (exit 1) with the text C logs
    */
-  static acquire(path: string, host: PidFileHost): PidFile | null {
+  static acquire(path: ByteString, host: PidFileHost): PidFile | null {
     if (path === '') return null;
     for (;;) {
-      const fd = attempt(host, `Failed to open pid file '${path}'`, () => openSync(path, 'a+', 0o644));
+      const fd = attempt(host, `Failed to open pid file '${path}'`, () => openSync(toPath(path), 'a+', 0o644));
       const status = host.lock(fd, 0, 1);
       if (status < 0) {
         closeSync(fd);
@@ -49,7 +51,7 @@ export class PidFile {
   }
 
   /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
-  static adopt(path: string, fd: number, host: PidFileHost): PidFile | null {
+  static adopt(path: ByteString, fd: number, host: PidFileHost): PidFile | null {
     return path !== '' && isNamed(fd, path) && host.lock(fd, 0, 1) === 0
       ? new PidFile(path, fd)
       : PidFile.acquire(path, host);
@@ -58,7 +60,7 @@ export class PidFile {
   /** Removes the file, if it is still ours, and with it the lock. */
   remove(): void {
     try {
-      if (isNamed(this.fd, this.path)) unlinkSync(this.path);
+      if (isNamed(this.fd, this.path)) unlinkSync(toPath(this.path));
     } catch {
       // Its directory may be gone, or not ours any more.
     }
@@ -77,9 +79,9 @@ export function isPidFileOf(fd: number, pid: number): boolean {
 }
 
 /** Whether the path still names what is open. */
-function isNamed(fd: number, path: string): boolean {
+function isNamed(fd: number, path: ByteString): boolean {
   try {
-    const [open, named] = [fstatSync(fd), statSync(path)];
+    const [open, named] = [fstatSync(fd), statSync(toPath(path))];
     return open.dev === named.dev && open.ino === named.ino;
   } catch {
     return false;

@@ -1,5 +1,6 @@
 /** SIGHUP: the configuration's log settings and limits are taken up again. (It kills the C daemon.) */
 
+import type { ByteString } from '../../xdr/codec.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import type { DaemonConfig } from './config.ts';
@@ -11,7 +12,7 @@ const log = logger('locking.lock_daemon');
 
 export interface ReloadInput {
   readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer'>;
-  readonly configFile: string;
+  readonly configFile: ByteString;
   /** The file was asked for, so it must be there. */
   readonly required: boolean;
   /** Puts the log's settings together: configuration, environment, command line. */

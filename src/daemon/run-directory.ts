@@ -2,6 +2,8 @@
 
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
+import { toPath } from '../posix/bytes.ts';
 import { strerror } from '../posix/posix.ts';
 import { EXIT, StartupError } from './exit.ts';
 import { logger } from './log/log.ts';
@@ -14,10 +16,10 @@ const { EEXIST, ENOTDIR, EIO } = os.constants.errno;
  * Makes the run directory and what is missing above it, with exactly this mode whatever the umask.
  * @throws StartupError (exit 2; in a session 1, where C calls it a failure to find the pid file's path)
  */
-export function makeRunDirectory(directory: string, mode: number, privileged: boolean): void {
+export function makeRunDirectory(directory: ByteString, mode: number, privileged: boolean): void {
   const umask = process.umask(0o777 & ~mode);
   try {
-    mkdirSync(directory, { recursive: true, mode });
+    mkdirSync(toPath(directory), { recursive: true, mode });
   } catch (error) {
     const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? EIO);
     // Node.js finds a file in its way; the system call that C ends with says what that means.

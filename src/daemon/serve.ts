@@ -1,4 +1,5 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
+import type { ByteString } from '../../xdr/codec.ts';
 import { LogSettings } from '../admin/log-settings.ts';
 import { closeUnlessHeld, protectFile } from '../lockspace/files.ts';
 import { exitProcess } from '../posix/exit.ts';
@@ -26,14 +27,17 @@ import { isPidFileOf, PidFile, type PidFileHost } from './pidfile.ts';
 import { reload } from './reload.ts';
 import { listenAt, SocketError } from './sockets.ts';
 import { returnSpareMemory } from './spare-memory.ts';
-import { type Activation, Notifier } from './systemd.ts';
+import { forgetTaken } from './surroundings.ts';
+import { type Activation, type Environment, Notifier } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
 
 export interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
-  readonly program: string;
-  readonly args: readonly string[];
+  readonly program: ByteString;
+  readonly args: readonly ByteString[];
+  /** To be handed on to the program that is executed next. */
+  readonly environment: Environment;
   readonly options: RunOptions;
   readonly paths: DaemonPaths;
   readonly config: DaemonConfig;
@@ -84,7 +88,8 @@ export function serve(input: ServeInput): void {
   const pidFile = takePidFile(paths.pidFile, predecessor);
   if (pidFile !== null) protectFile(pidFile.fd);
   logging.closeFilesBy(closeUnlessHeld);
-  const notifier = new Notifier(process.env, (path, data) => posix.sendDatagram(path, data));
+  const notifier = new Notifier(input.environment, (path, data) => posix.sendDatagram(path, data));
+  forgetTaken(input.environment);
   const logSettings = new LogSettings(logging);
   if (left?.log !== undefined) restoreLog(logSettings, left.log);
   const settings: DaemonSettings = {
@@ -129,7 +134,7 @@ export function serve(input: ServeInput): void {
     program: input.program,
     args: input.args,
     stateFile: paths.state,
-    environment: () => notifier.environment,
+    environment: () => ({ ...input.environment, ...notifier.environment }),
     isEnding: () => ending,
     ownState,
     refused: (reason) => {

@@ -1,5 +1,6 @@
 /** Makes the daemon's listening sockets. */
 import os from 'node:os';
+import type { ByteString } from '../../xdr/codec.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Listener } from '../rpc/server.ts';
 
@@ -17,7 +18,7 @@ export class SocketError extends Error {}
  *
  * @throws SocketError
  */
-export function listenAt(path: string): Listener {
+export function listenAt(path: ByteString): Listener {
   const umask = process.umask(0o077);
   try {
     let fd = posix.listenUnix(path, BACKLOG);

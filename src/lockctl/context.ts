@@ -27,10 +27,7 @@ export function toAbsolute(bytes: ByteString): ByteString {
   return path.resolve(bytes.startsWith('/') ? '/' : readlinkSync('/proc/self/cwd', 'latin1'), bytes);
 }
 
-/** Bytes as a path that Node.js can open. */
-export function toPath(bytes: ByteString): Buffer {
-  return Buffer.from(bytes, 'latin1');
-}
+export { toPath } from '../posix/bytes.ts';
 
 /** Resolves after so many milliseconds, or at once when the signal aborts. */
 export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {

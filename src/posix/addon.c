@@ -378,10 +378,10 @@ static char **string_vector(napi_env env, napi_value array) {
         napi_value item;
         size_t length = 0;
         napi_get_element(env, array, i, &item);
-        napi_get_value_string_utf8(env, item, NULL, 0, &length);
+        napi_get_value_string_latin1(env, item, NULL, 0, &length);
         vector[i] = malloc(length + 1);
         if (vector[i] == NULL) abort();
-        napi_get_value_string_utf8(env, item, vector[i], length + 1, &length);
+        napi_get_value_string_latin1(env, item, vector[i], length + 1, &length);
     }
     return vector;
 }

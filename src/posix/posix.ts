@@ -80,7 +80,7 @@ interface Addon {
    * Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure:
    * -EINTR when SIGTERM, SIGINT or SIGQUIT has come since {@link Addon.holdEnds}.
    */
-  execve(path: [string], args: readonly string[], environment: readonly string[], ignored: number): number;
+  execve(path: [ByteString], args: readonly ByteString[], environment: readonly ByteString[], ignored: number): number;
   /** Ends this process at once, as _exit: nothing that is still to be written or to be taken down is waited for. */
   exit(status: number): never;
   /** From `true` on SIGTERM, SIGINT and SIGQUIT are noted only; with `false` those that came are delivered. */

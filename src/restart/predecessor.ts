@@ -1,4 +1,5 @@
 /** What the program that this process was before left to this one. */
+import type { ByteString } from '../../xdr/codec.ts';
 import { EXIT, StartupError } from '../daemon/exit.ts';
 import { logger } from '../daemon/log/log.ts';
 import { poller } from '../rpc/poller.ts';
@@ -24,7 +25,7 @@ export interface Predecessor {
  * @param isActivated systemd has just started this process
  * @throws StartupError
  */
-export function readPredecessor(stateFile: string, isActivated: boolean): Predecessor | null {
+export function readPredecessor(stateFile: ByteString, isActivated: boolean): Predecessor | null {
   let json: unknown;
   try {
     const bytes = readStateFile(stateFile);

@@ -18,6 +18,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
+import { bytesOf, toPath } from '../posix/bytes.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
@@ -54,13 +55,13 @@ const STANDARD_STREAMS = [0, 1, 2];
 export interface ReexecOptions {
   readonly daemon: Daemon;
   /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
-  readonly program: string;
-  readonly args: readonly string[];
-  readonly stateFile: string;
+  readonly program: ByteString;
+  readonly args: readonly ByteString[];
+  readonly stateFile: ByteString;
   /** The daemon is shutting down: there is nothing to hand over any more. */
   isEnding(): boolean;
-  /** What the successor is to have in its environment beside ours. */
-  environment(): Readonly<Record<string, string | undefined>>;
+  /** The successor's. */
+  environment(): Readonly<Record<ByteString, ByteString | undefined>>;
   /** What only this implementation keeps, as it is now. */
   ownState(): OwnState;
   /** The program was not executed, and service goes on. */
@@ -198,9 +199,9 @@ export class Reexec {
       writeStateFile(candidate, [documentForC(document, successor.version)]);
     } else if (!areEqual(document, proven)) writeStateFile(candidate, document);
     try {
-      renameSync(candidate, stateFile);
+      renameSync(toPath(candidate), toPath(stateFile));
     } catch (error) {
-      throw new StateFileError((error as Error).message);
+      throw new StateFileError(bytesOf((error as Error).message));
     }
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
@@ -214,8 +215,8 @@ export class Reexec {
       const [file = program] = words;
       // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
       const ignored = successor.kind === 'own' ? 0 : SIGUSR1;
-      const variables: NodeJS.ProcessEnv = { ...process.env, ...this.options.environment() };
-      const environment = Object.entries(variables).map(([name, value]) => `${name}=${value ?? ''}`);
+      const variables = Object.entries(this.options.environment());
+      const environment = variables.map(([name, value]) => `${name}=${value ?? ''}`);
       const status = posix.execve([file], words, environment, ignored);
       if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
     } finally {

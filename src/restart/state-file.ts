@@ -1,7 +1,9 @@
 /** The file that carries the state document across exec. */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
 import { closeUnlessHeld, isHeld } from '../lockspace/files.ts';
+import { bytesOf, toPath } from '../posix/bytes.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -18,24 +20,24 @@ export class StateFileError extends Error {}
  *
  * @throws StateFileError
  */
-export function writeStateFile(path: string, pieces: Iterable<Buffer>): void {
+export function writeStateFile(path: ByteString, pieces: Iterable<Buffer>): void {
   const writing = write(path, pieces);
   while (writing.next().done !== true);
 }
 
 /** As {@link writeStateFile}, in slices. */
-export async function writeStateFileInSlices(path: string, pieces: Iterable<Buffer>): Promise<void> {
+export async function writeStateFileInSlices(path: ByteString, pieces: Iterable<Buffer>): Promise<void> {
   await inSlices(write(path, pieces), () => undefined);
 }
 
-function* write(path: string, pieces: Iterable<Buffer>): Generator<undefined> {
+function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined> {
   let fd: number;
   try {
     removeOwn(path);
-    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, MODE);
+    fd = openSync(toPath(path), constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, MODE);
   } catch (error) {
     if (error instanceof StateFileError) throw error;
-    throw new StateFileError(`cannot create ${path}: ${(error as Error).message}`);
+    throw new StateFileError(`cannot create ${path}: ${bytesOf((error as Error).message)}`);
   }
   try {
     for (const piece of pieces) {
@@ -44,7 +46,7 @@ function* write(path: string, pieces: Iterable<Buffer>): Generator<undefined> {
     }
   } catch (error) {
     removeStateFile(path);
-    throw new StateFileError(`cannot write ${path}: ${(error as Error).message}`);
+    throw new StateFileError(`cannot write ${path}: ${bytesOf((error as Error).message)}`);
   } finally {
     // In slices it takes long enough for somebody to acquire it.
     closeUnlessHeld(fd);
@@ -52,16 +54,16 @@ function* write(path: string, pieces: Iterable<Buffer>): Generator<undefined> {
 }
 
 /** Removes the file, which may be gone already. */
-export function removeStateFile(path: string): void {
+export function removeStateFile(path: ByteString): void {
   try {
-    unlinkSync(path);
+    unlinkSync(toPath(path));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn((error as Error).message);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn(bytesOf((error as Error).message));
   }
 }
 
-function removeOwn(path: string): void {
-  if (refusePlanted(path)) unlinkSync(path);
+function removeOwn(path: ByteString): void {
+  if (refusePlanted(path)) unlinkSync(toPath(path));
 }
 
 /**
@@ -69,8 +71,8 @@ function removeOwn(path: string): void {
  *
  * @throws StateFileError when it is anything else
  */
-export function refusePlanted(path: string): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+export function refusePlanted(path: ByteString): boolean {
+  const found = lstatSync(toPath(path), { throwIfNoEntry: false });
   if (found === undefined) return false;
   if (!found.isFile()) throw new StateFileError(`${path} is no regular file: remove it`);
   if (found.uid !== process.geteuid?.()) {
@@ -84,17 +86,19 @@ export function refusePlanted(path: string): boolean {
  *
  * @throws StateFileError when it is not a regular file of this user
  */
-export function readStateFile(path: string): Buffer | null {
+export function readStateFile(path: ByteString): Buffer | null {
   let fd: number;
   try {
     // Never what is held as a resource: closing it would drop the lock. (A restarted daemon holds nothing yet.)
     if (isHeld(path)) throw new StateFileError(`${path} is a held resource`);
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    fd = openSync(toPath(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return null;
     if (error instanceof StateFileError) throw error;
-    throw new StateFileError(code === 'ELOOP' ? `${path} is a symbolic link` : `cannot open ${path}: ${message}`);
+    throw new StateFileError(
+      code === 'ELOOP' ? `${path} is a symbolic link` : `cannot open ${path}: ${bytesOf(message)}`,
+    );
   }
   try {
     const { uid } = fstatSync(fd);

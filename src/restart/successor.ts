@@ -5,6 +5,8 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { setImmediate as turn } from 'node:timers/promises';
+import type { ByteString } from '../../xdr/codec.ts';
+import { bytesOf, commandOf } from '../posix/bytes.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { asciiDocument, C_DOCUMENT_MAX } from './document.ts';
 
@@ -13,7 +15,7 @@ export type Successor =
   | {
       readonly kind: 'own';
       /** What the program's launcher executes: the runtime and its arguments, up to the path of the program. */
-      readonly command: readonly [string, ...string[]];
+      readonly command: readonly [ByteString, ...ByteString[]];
     }
   | { readonly kind: 'c'; readonly version: string };
 
@@ -40,12 +42,15 @@ interface Outcome {
 }
 
 /** Runs the program to its end. @throws UnfitSuccessor when it cannot be run or takes too long */
-async function run(program: string, args: readonly string[], limit: number): Promise<Outcome> {
+async function run(program: ByteString, args: readonly ByteString[], limit: number): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
   const { spawn } = process.getBuiltinModule('node:child_process');
   await turn();
+  const command = commandOf([program, ...args]);
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
+    const child = spawn(command.file, command.args, {
+      // The daemon's own may have been deleted, which is no fault of the program.
+      cwd: '/',
       stdio: ['ignore', 'pipe', 'ignore'],
       timeout: limit,
       killSignal: 'SIGKILL',
@@ -63,7 +68,7 @@ async function run(program: string, args: readonly string[], limit: number): Pro
       });
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
-      reject(new UnfitSuccessor(`${program} cannot be executed: ${error.message}`));
+      reject(new UnfitSuccessor(`${program} cannot be executed: ${bytesOf(error.message)}`));
     });
   });
 }
@@ -84,8 +89,8 @@ function describe({ status, signal }: Outcome): string {
  * @throws UnfitSuccessor
  */
 export async function proveSuccessor(
-  program: string,
-  stateFile: string,
+  program: ByteString,
+  stateFile: ByteString,
   document: readonly Buffer[],
   limit = limitFor(document),
 ): Promise<Successor> {
@@ -112,9 +117,9 @@ export function formatCommand(command: readonly string[]): string {
   return `${JSON.stringify(command)}\n`;
 }
 
-function parseCommand(text: string): readonly [string, ...string[]] | null {
+function parseCommand(text: ByteString): readonly [ByteString, ...ByteString[]] | null {
   try {
-    const words = JSON.parse(Buffer.from(text, 'latin1').toString('utf8')) as unknown;
+    const words = JSON.parse(text) as unknown;
     if (!Array.isArray(words) || !words.every((word) => typeof word === 'string')) return null;
     const [first, ...rest] = words;
     return first === undefined ? null : [first, ...rest];

@@ -1,5 +1,6 @@
 /** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
 
+import type { ByteString } from '../../../xdr/codec.ts';
 import { callerOf } from './caller.ts';
 import { formatFilters, levelFor, parseFilters } from './filters.ts';
 import type { LogFilter } from './filters.ts';
@@ -47,8 +48,8 @@ export class Logging {
   version = { text: '12.8.0', number: 12_008_000 };
   /** How errors call an output: the dialect's. */
   outputNoun: OutputNoun = 'log output';
-  /** What relative paths of outputs are relative to; -d changes the working directory. */
-  directory = process.cwd();
+  /** What relative paths of outputs are relative to, if that is known; -d changes the working directory. */
+  directory: ByteString | null = null;
   /** What an empty setting stands for. */
   defaultOutput = '3:stderr';
 

@@ -1,6 +1,7 @@
 /** Outputs as text: what goes where, from which level on. Pure; outputs.ts opens them. */
 
 import { resolve } from 'node:path';
+import type { ByteString } from '../../../xdr/codec.ts';
 import { tokens } from './filters.ts';
 import { levelOf, parsePriority } from './levels.ts';
 import type { Level } from './levels.ts';
@@ -26,7 +27,7 @@ export type OutputNoun = 'output' | 'log output';
 const HAS_NAME: Readonly<Record<Destination, boolean>> = { stderr: false, file: true, syslog: true, journald: false };
 
 /** Parses `N:stderr N:file:PATH N:syslog:IDENT N:journald`. A relative path is taken from `directory`. */
-export function parseOutputs(text: string, noun: OutputNoun, directory: string): ParsedOutputs {
+export function parseOutputs(text: ByteString, noun: OutputNoun, directory: ByteString | null): ParsedOutputs {
   const outputs: OutputSpec[] = [];
   for (const token of tokens(text)) {
     const parsed = parseOutput(token, noun, directory);
@@ -36,7 +37,7 @@ export function parseOutputs(text: string, noun: OutputNoun, directory: string):
   return { outputs };
 }
 
-function parseOutput(token: string, noun: OutputNoun, directory: string): OutputSpec | string {
+function parseOutput(token: string, noun: OutputNoun, directory: ByteString | null): OutputSpec | string {
   const [priority = '', destination, ...names] = token.split(':');
   if (destination === undefined) return `Malformed format for ${noun} '${token}'`;
   const level = parsePriority(priority);
@@ -59,9 +60,11 @@ function isDestination(text: string): text is Destination {
  * As glib makes a path canonical: without looking at links, and leaving exactly two slashes at its start alone.
  * 7.0.0, which says 'output', only puts the directory before a relative path.
  */
-function absolutePath(path: string, noun: OutputNoun, directory: string): string {
-  if (noun === 'output') return path.startsWith('/') ? path : `${directory}/${path}`;
-  const canonical = resolve(directory, path);
+function absolutePath(path: ByteString, noun: OutputNoun, directory: ByteString | null): ByteString {
+  // Not known, when it was deleted: the kernel finds nothing there.
+  if (directory === null && !path.startsWith('/')) return path;
+  if (noun === 'output') return path.startsWith('/') ? path : `${directory ?? ''}/${path}`;
+  const canonical = resolve(directory ?? '/', path);
   return /^\/\/(?!\/)/.test(path) ? `/${canonical}` : canonical;
 }
 

@@ -2,6 +2,7 @@
 
 import { openSync, writeSync } from 'node:fs';
 import os from 'node:os';
+import { toPath } from '../../posix/bytes.ts';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
 import { journalDatagram, recordText, syslogDatagram, timestamp } from './record.ts';
@@ -69,7 +70,7 @@ export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
 function openFile(path: string, host: OutputHost): number {
   try {
     // Appended to, and the daemon's own: names of guests and their disks are in it.
-    return openSync(Buffer.from(path, 'latin1'), 'a', 0o600);
+    return openSync(toPath(path), 'a', 0o600);
   } catch (error) {
     const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? os.constants.errno.EIO);
     throw new LogSettingError(`failed to open ${path}: ${host.strerror(errno)}`, errno);

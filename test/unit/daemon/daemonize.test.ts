@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { daemonArguments, startDaemon, takeStartReport } from '../../../src/daemon/daemonize.ts';
+import { absoluteArguments, startDaemon, takeStartReport } from '../../../src/daemon/daemonize.ts';
 import { parseOptions } from '../../../src/daemon/options.ts';
 
 describe('-d', () => {
@@ -14,6 +14,8 @@ describe('-d', () => {
     rmSync(directory, { recursive: true });
   });
 
+  const started = { environment: process.env, directory: '/from/here', argv0: 'x', print: () => undefined } as const;
+
   /** Starts a shell script as if it were the daemon. */
   async function start(script: string): Promise<{ code: number; printed: string; told: string }> {
     const program = join(directory, 'program');
@@ -24,9 +26,10 @@ describe('-d', () => {
     );
     chmodSync(program, 0o755);
     let printed = '';
-    const code = await startDaemon(program, ['-d', 'x'], './argv0', (text) => {
+    const print = (text: string): void => {
       printed += text;
-    });
+    };
+    const code = await startDaemon({ ...started, words: [program, '-d', 'x'], argv0: './argv0', print });
     return { code, printed, told: readFileSync(told, 'latin1') };
   }
 
@@ -35,7 +38,7 @@ describe('-d', () => {
     assert.equal(code, 0);
     assert.equal(printed, '');
     const [line = '', session = ''] = told.split('\n');
-    assert.equal(line, `3:${process.cwd()}|/|-d x`);
+    assert.equal(line, '3:/from/here|/|-d x');
     assert.notEqual(Number(session), 0);
   });
 
@@ -61,7 +64,7 @@ describe('-d', () => {
   }
 
   it('reports a program that cannot be started', async () => {
-    assert.equal(await startDaemon(join(directory, 'missing'), [], 'x', () => undefined), 1);
+    assert.equal(await startDaemon({ ...started, words: [join(directory, 'missing')] }), 1);
   });
 
   it('tells the child by a variable that it removes', () => {
@@ -70,17 +73,20 @@ describe('-d', () => {
     assert.deepEqual(environment, { KEPT: 'x' });
     assert.equal(takeStartReport(environment), undefined);
     assert.equal(takeStartReport({ VIRTLOCKD_DAEMON_STATUS: 'x' }), undefined);
+    assert.equal(takeStartReport({ VIRTLOCKD_DAEMON_STATUS: '3:' })?.directory, null);
   });
 
   it('makes relative paths absolute, as the working directory changes', () => {
-    const words = (args: string[]): string[] => {
+    const words = (args: string[], from: string | null = '/w'): string[] => {
       const parsed = parseOptions(args);
       assert(parsed.kind === 'run');
-      return daemonArguments(parsed.options, args, '/w');
+      return absoluteArguments(parsed.options, args, from);
     };
     assert.deepEqual(words(['-dv', '-f/a', 'operand']), ['-dv', '-f/a', 'operand']);
     assert.deepEqual(words(['-dvf', 'a', '-t5']), ['--daemon', '--verbose', '--config', '/w/a', '--timeout', '5']);
     assert.deepEqual(words(['-d', '-p', 'a', '--root=r']), ['--daemon', '--root', '/w/r', '--pid-file', '/a']);
     assert.deepEqual(words(['-d', '-p', '']), ['--daemon', '--pid-file', '']);
+    assert.deepEqual(words(['-p', 'a']), ['--pid-file', '/w/a']);
+    assert.deepEqual(words(['-f', 'a'], null), ['--config', 'a']);
   });
 });

@@ -1,0 +1,74 @@
+/** What the process was started with, as bytes: see posix/bytes.ts. Node.js puts U+FFFD for what is no UTF-8. */
+import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { bytesOf } from '../posix/bytes.ts';
+import type { Environment } from './systemd.ts';
+
+const MANGLED = '\ufffd';
+
+/** The last words of the command line, as many as `decoded` has. */
+export function commandLine(decoded: readonly string[]): ByteString[] {
+  if (decoded.some((word) => word.includes(MANGLED))) {
+    // In front of them stand the runtime, its options and the script.
+    const words = readStrings('/proc/self/cmdline').slice(-decoded.length);
+    if (words.length === decoded.length) return words;
+  }
+  return decoded.map(bytesOf);
+}
+
+/** The environment; relative directories in it are made absolute, for the working directory may go. */
+export function environmentOf(decoded: Readonly<Environment>, directory: ByteString | null): Environment {
+  const environment: Environment = {};
+  const entries = Object.entries(decoded);
+  for (const [name, value = ''] of entries) environment[bytesOf(name)] = bytesOf(value);
+  if (entries.some((entry) => entry.join().includes(MANGLED))) {
+    for (const entry of readStrings('/proc/self/environ').reverse()) {
+      const name = entry.slice(0, entry.indexOf('='));
+      // Of two entries the first counts.
+      if (name !== '') environment[name] = entry.slice(name.length + 1);
+    }
+  }
+  for (const name of ['HOME', 'XDG_RUNTIME_DIR', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME']) {
+    const value = environment[name] ?? '';
+    if (value !== '') environment[name] = absolutePath(value, directory);
+  }
+  return environment;
+}
+
+/** Takes out of the process's own environment what was taken out of the given one, so that no child inherits it. */
+export function forgetTaken(environment: Readonly<Environment>): void {
+  for (const name of Object.keys(process.env))
+    if (!(bytesOf(name) in environment)) Reflect.deleteProperty(process.env, name);
+}
+
+/** The working directory; null when it has been deleted, or cannot be told. */
+export function workingDirectory(): ByteString | null {
+  try {
+    const directory = readlinkSync('/proc/self/cwd', 'latin1');
+    // The kernel puts words behind the path of one that was deleted, which may be part of a name as well.
+    if (!directory.endsWith(' (deleted)') || statSync('.').nlink > 0) return directory;
+  } catch {
+    // No /proc, as in a bare chroot.
+    try {
+      return bytesOf(process.cwd());
+    } catch {
+      // It was deleted.
+    }
+  }
+  return null;
+}
+
+/** The path as seen from a directory; as it is, for the kernel to judge, when that is not known. */
+export function absolutePath(given: ByteString, directory: ByteString | null): ByteString {
+  return directory === null ? given : path.resolve(directory, given);
+}
+
+/** The strings of a file that ends each with a zero byte; none when there is no such file. */
+function readStrings(file: string): ByteString[] {
+  try {
+    return readFileSync(file, 'latin1').split('\0').slice(0, -1);
+  } catch {
+    return [];
+  }
+}
