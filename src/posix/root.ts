@@ -1,4 +1,5 @@
 /** Where this program is installed: the directory above src/ in a checkout, above dist/ in a bundle. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 
 /** Defined by scripts/build.js inside bundles only. */
@@ -6,11 +7,24 @@ declare const BUNDLED: true | undefined;
 
 export const installRoot = path.resolve(import.meta.dirname, typeof BUNDLED === 'undefined' ? '../..' : '..');
 
+/** Where npm puts what it installs for this package: below it, or beside it. Null when it is in neither place. */
+export function directoryOf(dependency: string): string | null {
+  const places = [path.join(installRoot, 'node_modules', dependency)];
+  const parent = path.dirname(installRoot);
+  if (path.basename(parent) === 'node_modules') places.push(path.join(parent, dependency));
+  return places.find((place) => existsSync(place)) ?? null;
+}
+
 let require: NodeJS.Require | undefined;
 
-/** Loads a CommonJS module as seen from the installation's root: what is needed late, or cannot be bundled. */
+/**
+ * Loads a CommonJS module of the installation, or of a package that was installed for it: what is needed late, or cannot be
+ * bundled. Never one that lies anywhere else. Node.js would also look in the directories above, in NODE_PATH and in HOME.
+ */
 export function requireFromRoot(name: string): unknown {
+  const place = name.startsWith('./') ? name : directoryOf(name);
+  if (place === null) throw new Error(`${name} is not installed below ${installRoot}`);
   // Not imported: a start needs neither this nor what it loads.
   require ??= process.getBuiltinModule('node:module').createRequire(path.join(installRoot, 'package.json'));
-  return require(name);
+  return require(place);
 }

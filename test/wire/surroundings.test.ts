@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bytesOf, commandOf, toPath } from '../../src/posix/bytes.ts';
-import { LockDaemon, programOf, reexecute } from '../lab/daemon.ts';
+import { LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';
 import { eventually, executeAgain } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
@@ -85,6 +85,27 @@ describe('the surroundings of a daemon', function () {
         assert.equal(lockOn(pid, lab.outside(image)), undefined);
       });
     }
+  });
+
+  it('have no say in what the runtime loads', async () => {
+    const planted = join(lab.directory, 'planted');
+    const loaded = join(lab.directory, 'loaded');
+    const code = `require('node:fs').writeFileSync(${JSON.stringify(loaded)}, __filename)`;
+    const home = join(lab.directory, 'home');
+    for (const directory of [planted, join(home, '.node_modules')]) lab.write(join(directory, 'fs-ext/index.js'), code);
+    const env = {
+      HOME: home,
+      NODE_PATH: planted,
+      NODE_OPTIONS: `--require=${planted}/fs-ext`,
+      NODE_CHANNEL_FD: '0',
+      NODE_V8_COVERAGE: home,
+      OPENSSL_CONF: `${home}/openssl.cnf`,
+    };
+    const daemon = await startDaemon('ours', { lab, env });
+    daemons.push(daemon.pid);
+    await reexecute(daemon);
+    assert.ok(!existsSync(loaded));
+    assert.doesNotMatch(readFileSync(`/proc/${daemon.pid}/environ`, 'latin1'), /(^|\0)(NODE_|OPENSSL_)/);
   });
 
   it('may lose their working directory, which nothing depends on', async () => {
