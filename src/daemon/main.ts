@@ -2,9 +2,11 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
+import { closeOwn, inodeOf, isHeld, openOwn } from '../lockspace/files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
+import type { StateDocument } from '../restart/document.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import { readPredecessor } from '../restart/predecessor.ts';
 import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
@@ -18,8 +20,10 @@ import { setUpLogging } from './log/setup.ts';
 import { parseOptions, type RunOptions, usageText, versionText } from './options.ts';
 import { isPrivileged, isWritable, pathsFor } from './own-paths.ts';
 import { makeRunDirectory } from './run-directory.ts';
+import { programFiles } from './program-files.ts';
 import { serve } from './serve.ts';
 import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
+import { loadOwnConfig } from './reload.ts';
 import { type Environment, sortActivation, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
@@ -95,10 +99,11 @@ function run(options: RunOptions): void {
   try {
     logging.directory = directory;
     logging.useSockets(paths);
+    logging.useFiles({ isHeld, open: (file, flags) => openOwn(file, flags, 'log output'), close: closeOwn });
     const predecessor = readPredecessor(paths.state, passed.length > 0);
     // Settings that are wrong by now are no reason to end, and to lose every lock, in a re-execution.
     const tolerant = predecessor === null ? insist : logAndGoOn;
-    const config = tolerant(() => loadConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
+    const config = tolerant(() => loadOwnConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
     const number = parseVersion(config.libvirtVersion) ?? 0;
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
@@ -175,10 +180,23 @@ function explain(error: unknown): number {
   throw error;
 }
 
+/** @throws DocumentError if this program would open and close, before it holds anything, a file that is a held resource */
+function refuseHeldProgram(lockspaces: StateDocument['lockspaces']): void {
+  const own = new Map(programFiles().map((file) => [inodeOf(file), file]));
+  for (const { resources } of lockspaces) {
+    for (const { 'x-inode': inode = '' } of resources) {
+      const file = own.get(inode);
+      if (file !== undefined)
+        throw new DocumentError(`${file} is held as a resource, and opening it would drop the lock`);
+    }
+  }
+}
+
 /** Reads a state document as a successor would, and says what it thinks of it: see restart/successor.ts. */
 function checkState(file: ByteString): number {
   try {
-    parseDocument(parseJson(readFileSync(toPath(file))));
+    const { lockspaces } = parseDocument(parseJson(readFileSync(toPath(file))));
+    refuseHeldProgram(lockspaces);
     const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     process.stdout.write(`${CHECK_BANNER}\n${formatCommand(command)}`);
     return EXIT.ok;

@@ -2,6 +2,7 @@
 
 import type { ByteString } from '../../xdr/codec.ts';
 import { isHeld } from '../lockspace/files.ts';
+import { protectPath } from '../lockspace/own-files.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Daemon } from './daemon.ts';
@@ -19,17 +20,20 @@ export interface ReloadInput {
   readonly setUpLog: (config: DaemonConfig) => void;
 }
 
+/** As {@link loadConfig}, but what is held as a resource is not read: with the close it would lose its lock. @throws ConfigError */
+export function loadOwnConfig(file: ByteString, required: boolean): DaemonConfig {
+  if (isHeld(file)) throw new ConfigError(`${file} is a held resource`);
+  const config = loadConfig(file, required);
+  protectPath(file, 'configuration');
+  return config;
+}
+
 /** Takes up the configuration, or leaves everything as it is and says why in the log. */
 export function reload({ daemon, configFile, required, setUpLog }: ReloadInput): void {
-  // Read and closed again, it would lose its lock.
-  if (isHeld(configFile)) {
-    log.error(`Configuration is not taken up: ${configFile} is a held resource`);
-    return;
-  }
   const before = logging.state;
   let config: DaemonConfig;
   try {
-    config = loadConfig(configFile, required);
+    config = loadOwnConfig(configFile, required);
     setUpLog(config);
   } catch (error) {
     if (error instanceof LogSettingError) logging.apply(before);

@@ -1,7 +1,9 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
+import { constants } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { LogSettings } from '../admin/log-settings.ts';
-import { closeUnlessHeld, protectFile } from '../lockspace/files.ts';
+import { closeUnlessHeld, endAdoption, isHeld } from '../lockspace/files.ts';
+import { protectLater, protectOpen } from '../lockspace/own-files.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
@@ -23,6 +25,7 @@ import { logger, logging } from './log/log.ts';
 import type { LogState } from './log/logging.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from './paths.ts';
+import { programFiles } from './program-files.ts';
 import { isPidFileOf, PidFile, type PidFileHost } from './pidfile.ts';
 import { reload } from './reload.ts';
 import { listenAt, SocketError } from './sockets.ts';
@@ -86,8 +89,9 @@ export function serve(input: ServeInput): void {
   });
 
   const pidFile = takePidFile(paths.pidFile, predecessor);
-  if (pidFile !== null) protectFile(pidFile.fd);
-  logging.closeFilesBy(closeUnlessHeld);
+  if (pidFile !== null) protectOpen(pidFile.fd, 'pid file', true);
+  protectStreams();
+  protectLater(() => programFiles().map((file) => [file, 'program']));
   const notifier = new Notifier(input.environment, (path, data) => posix.sendDatagram(path, data));
   forgetTaken(input.environment);
   const logSettings = new LogSettings(logging);
@@ -184,6 +188,7 @@ function resume(settings: DaemonSettings, predecessor: Predecessor, paths: Daemo
     ...(document.adminServer === null ? {} : { admin: shape(document.adminServer) }),
   });
   adoptState(daemon, predecessor);
+  endAdoption();
   if (late !== null && document.own?.epoll !== undefined) {
     poller.inherit(document.own.epoll, (fd) => {
       daemon.lockServer.takeLateAt(fd);
@@ -206,6 +211,8 @@ function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, 
   }
 }
 
+const STANDARD_STREAMS = [0, 1, 2];
+
 const PID_FILE_HOST: PidFileHost = {
   pid: process.pid,
   lock: (fd, start, length) => posix.setlk(fd, LockType.WRITE, start, length),
@@ -217,11 +224,21 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
   if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
   try {
     const fd = predecessor.document.own?.pidFile;
+    if (isHeld(path)) throw new StartupError(EXIT.pidFile, `Pid file '${path}' is a held resource`);
     return fd === undefined ? PidFile.acquire(path, PID_FILE_HOST) : PidFile.adopt(path, fd, PID_FILE_HOST);
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;
     log.error(error.message);
     return null;
+  }
+}
+
+/** Of files: what is written to standard error is the log. */
+function protectStreams(): void {
+  for (const fd of STANDARD_STREAMS) {
+    if (posix.fstatInode(fd) === 0 && ((posix.looked[3] ?? 0) & constants.S_IFMT) === constants.S_IFREG) {
+      protectOpen(fd, 'standard stream');
+    }
   }
 }
 

@@ -15,6 +15,7 @@ import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
 import { NumberTable } from '../memory/table.ts';
+import { lookedOwn, type OwnFile, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import { descriptorLimit } from '../posix/limits.ts';
 import {
   FileType,
@@ -29,7 +30,7 @@ import {
 } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
+const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
 
 const NO_SPARES: readonly number[] = [];
 
@@ -81,9 +82,10 @@ let sparesMost: number | undefined;
 
 /**
  * Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). `pid`: the process that
- * has it; -1 when the kernel does not tell (an OFD lock, another host), 0 when it is this one.
+ * has it; -1 when the kernel does not tell (an OFD lock, another host), 0 when it is this one. Or it is the daemon's own.
  */
 export type LockFailure =
+  | { readonly kind: 'own'; readonly file: OwnFile }
   | { readonly kind: 'busy'; readonly pid: number; readonly file?: HeldFile }
   | { readonly kind: 'open' | 'lock'; readonly errno: number };
 
@@ -160,10 +162,13 @@ export function lockFile(
 
 /** As {@link lockFile}, for a file that was there. Null when it vanished meanwhile and is to be tried again. */
 function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
+  protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
   if (posix.statInode(path) === 0) {
     const known = lookedHeld();
     if (known !== undefined) return share(known, shared);
+    const own = lookedOwn();
+    if (own !== undefined) return { kind: 'own', file: own };
     const rival = lookedRival(shared);
     if (rival !== undefined) return { kind: 'busy', pid: 0, file: rival };
   }
@@ -172,6 +177,11 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   const known = lookedHeld();
   // The path was changed to name a held file between stat and open.
   if (known !== undefined) return shareOpen(known, fd, shared);
+  const own = lookedOwn();
+  if (own !== undefined) {
+    closeUnlessHeld(fd);
+    return { kind: 'own', file: own };
+  }
   const rival = lookedRival(shared);
   if (rival !== undefined) {
     posix.close(fd);
@@ -371,7 +381,7 @@ export function reopen(file: HeldFile, path: ByteString): number {
  * Asks for a held file's lock again: held still, that changes nothing. Null when it is held now; else who or what is in the
  * way. A `pid` of -1: the kernel names no other process, and then it may be nobody at all.
  */
-export function lockAgain({ fd, shared }: HeldFile): LockFailure | null {
+export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
   const status = posix.lockNamed(fd, shared, null);
   if (status === 0) return null;
   if (status !== -EAGAIN && status !== -EACCES) return { kind: 'lock', errno: -status };
@@ -426,9 +436,8 @@ function deleteOnce(path: ByteString): number | null {
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   if (fd === -ELOOP) return posix.unlink(path);
   if (fd < 0) return fd;
-  const known = lookedHeld();
-  if (known !== undefined) {
-    known.addSpare(fd);
+  if (isLookedHeld() || lookedOwn() !== undefined) {
+    closeUnlessHeld(fd);
     return -EAGAIN;
   }
   const status = posix.lockNamed(fd, false, path);
@@ -464,25 +473,74 @@ export function keepSpare(file: HeldFile, fd: number): boolean {
   return isOne;
 }
 
-/** Closes a descriptor, or keeps it when its file is held: the close would drop the lock. Returns 0 or -errno. */
-export function closeUnlessHeld(fd: number): number {
-  const known = posix.fstatInode(fd) === 0 ? lookedHeld() : undefined;
-  if (known === undefined) return posix.close(fd);
-  keepSpare(known, fd);
-  return 0;
+/** Tells inodes that are held and not taken over yet, by their keys. */
+let isAwaited: (key: string) => boolean = () => false;
+/** Descriptors of those. */
+let strays: number[] = [];
+
+/**
+ * What a program that was just executed holds is not in the table until it is adopted, but whoever opens a file before that must
+ * know: from now on what `isHeldKey` tells counts as held too.
+ */
+export function awaitAdoption(isHeldKey: (key: string) => boolean): void {
+  isAwaited = isHeldKey;
+}
+
+/** All is adopted that will be. */
+export function endAdoption(): void {
+  isAwaited = () => false;
+  const fds = strays;
+  strays = [];
+  for (const fd of fds) closeUnlessHeld(fd);
+}
+
+/** Whether what was looked at last is held, taken over already or not. */
+function isLookedHeld(): boolean {
+  return lookedHeld() !== undefined || isAwaited(lookedKey());
 }
 
 /**
- * Counts a file of the daemon's own (its pid file) as held: as a resource it would be granted to anybody, for the process
- * has its lock already, and the release would drop that.
+ * Closes a descriptor, or keeps it when its file is held or locked by the daemon itself: the close would drop the lock. Returns 0
+ * or -errno.
  */
-export function protectFile(fd: number): void {
-  if (posix.fstatInode(fd) === 0) remember(fd, false);
+export function closeUnlessHeld(fd: number): number {
+  if (posix.fstatInode(fd) !== 0) return posix.close(fd);
+  const known = lookedHeld();
+  if (known !== undefined) keepSpare(known, fd);
+  else if (isAwaited(lookedKey())) strays.push(fd);
+  else if (lookedOwn()?.locked !== true) return posix.close(fd);
+  return 0;
 }
 
-/** Whether `path` names a file that is held, which therefore must not be opened. */
+/** Opens a file for the daemon itself, which is then one of its own. Returns the descriptor or -errno; -EBUSY when it is held. */
+export function openOwn(path: ByteString, flags: number, purpose: string): number {
+  if (isHeld(path)) return -EBUSY;
+  const fd = posix.openInode(path, flags);
+  if (fd < 0) return fd;
+  // The path was changed to name a held file between stat and open.
+  if (isLookedHeld() || lookedOwn()?.locked === true) {
+    closeUnlessHeld(fd);
+    return -EBUSY;
+  }
+  protectOpen(fd, purpose);
+  return fd;
+}
+
+/** Closes what {@link openOwn} has opened. */
+export function closeOwn(fd: number): void {
+  unprotectOpen(fd);
+  closeUnlessHeld(fd);
+}
+
+/** Whether `path` names a file that is held, or locked by the daemon itself, which therefore must not be opened. */
 export function isHeld(path: ByteString): boolean {
-  return posix.statInode(path) === 0 && lookedHeld() !== undefined;
+  return posix.statInode(path) === 0 && (isLookedHeld() || lookedOwn()?.locked === true);
+}
+
+/** What the path names at present, if that is one of the daemon's own files. */
+export function findOwn(path: ByteString): OwnFile | undefined {
+  protectNow();
+  return posix.statInode(path) === 0 ? lookedOwn() : undefined;
 }
 
 /** The held files that a path names at present: a block device may be held by several nodes. */

@@ -18,6 +18,7 @@ import {
   createFile,
   deleteFile,
   findHeld,
+  findOwn,
   HeldFile,
   joinPath,
   lockFile,
@@ -25,6 +26,7 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
+import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
 const { EAGAIN } = os.constants.errno;
@@ -285,6 +287,8 @@ export class Lockspaces {
       awaitEnds(this.resourcesOf(held));
       throw busy(name);
     }
+    const own = findOwn(path);
+    if (own !== undefined) throw ownFile(name, own);
     const status = deleteFile(path);
     if (status === -EAGAIN) throw busy(name);
     if (status < 0) throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
@@ -480,6 +484,8 @@ export class Lockspaces {
 
   private failure(lockspace: Lockspace, name: ByteString, flags: number, failure: LockFailure, hold: Hold): RpcError {
     switch (failure.kind) {
+      case 'own':
+        return this.refuse(lockspace, name, flags, hold, ownFile(name, failure.file));
       case 'busy': {
         const inTheWay = failure.file === undefined ? [] : this.resourcesOf([failure.file]);
         awaitEnds(inTheWay);
@@ -518,6 +524,11 @@ const NOTHING: ReadonlySet<Resource> = new Set();
 
 function busy(name: ByteString): RpcError {
   return new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
+}
+
+function ownFile(name: ByteString, { purpose }: OwnFile): RpcError {
+  const detail = `Lockspace resource '${name}' is locked: it is the daemon's own ${purpose}`;
+  return new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, detail);
 }
 
 function cannotCreate(path: ByteString, error: number): RpcError {

@@ -2,6 +2,8 @@
 import type { ByteString } from '../../xdr/codec.ts';
 import { EXIT, StartupError } from '../daemon/exit.ts';
 import { logger } from '../daemon/log/log.ts';
+import { awaitAdoption } from '../lockspace/files.ts';
+import { lookedKey, posix } from '../posix/posix.ts';
 import { poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
 import { epollOf, magicOf, parseDocument, parseProvenJson } from './parse.ts';
@@ -26,9 +28,10 @@ export interface Predecessor {
  * @throws StartupError
  */
 export function readPredecessor(stateFile: ByteString, isActivated: boolean): Predecessor | null {
+  let bytes: Buffer | null;
   let json: unknown;
   try {
-    const bytes = readStateFile(stateFile);
+    bytes = readStateFile(stateFile);
     if (bytes === null) return null;
     removeStateFile(stateFile);
     json = parseProvenJson(bytes);
@@ -51,7 +54,28 @@ export function readPredecessor(stateFile: ByteString, isActivated: boolean): Pr
     throw new StartupError(EXIT.initialize, `Unable to restore the state: ${(error as Error).message}`);
   }
   const strangeness = strangenessOf(document, late?.keys() ?? [], isActivated);
-  if (strangeness === null) return { document, late };
-  log.warn(`Found restart state of another process with the pid of this one in ${stateFile}: ${strangeness}; removed`);
-  return null;
+  if (strangeness !== null) {
+    log.warn(
+      `Found restart state of another process with the pid of this one in ${stateFile}: ${strangeness}; removed`,
+    );
+    return null;
+  }
+  awaitAdoption(heldIn(document, bytes));
+  return { document, late };
+}
+
+/**
+ * Tells whether a resource of the document is the inode with a key. Ours has the key of each, and may be too large to be read whole
+ * while clients wait; quotes inside of strings are escaped in it. C's has none: there the descriptors tell them.
+ */
+function heldIn({ lockspaces, own }: StateDocument, bytes: Buffer): (key: string) => boolean {
+  if (own?.process !== undefined) return (key) => bytes.includes(`"x-inode":${JSON.stringify(key)}`, 0, 'latin1');
+  const keys = new Set<string>();
+  for (const { resources } of lockspaces) {
+    for (const { fd, 'x-inode': key } of resources) {
+      if (key !== undefined) keys.add(key);
+      else if (posix.fstatInode(fd) === 0) keys.add(lookedKey());
+    }
+  }
+  return (key) => keys.has(key);
 }

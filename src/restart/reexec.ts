@@ -12,13 +12,11 @@
  *
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
-import { renameSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
-import { bytesOf, toPath } from '../posix/bytes.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
@@ -29,6 +27,7 @@ import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
 import { inSlices } from './slices.ts';
 import {
+  publishStateFile,
   refusePlanted,
   removeStateFile,
   StateFileError,
@@ -198,11 +197,7 @@ export class Reexec {
       // It may have changed since it was proven, which makes no difference to another of our kind.
       writeStateFile(candidate, [documentForC(document, successor.version)]);
     } else if (!areEqual(document, proven)) writeStateFile(candidate, document);
-    try {
-      renameSync(toPath(candidate), toPath(stateFile));
-    } catch (error) {
-      throw new StateFileError(bytesOf((error as Error).message));
-    }
+    publishStateFile(candidate, stateFile);
 
     // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
     const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)];

@@ -1,8 +1,19 @@
 /** The file that carries the state document across exec. */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
-import { closeUnlessHeld, isHeld } from '../lockspace/files.ts';
+import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
+import { protectOpen, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
 import { inSlices } from './slices.ts';
 
@@ -10,6 +21,9 @@ const log = logger('locking.lock_daemon');
 
 /** As C makes it. */
 const MODE = 0o700;
+
+/** Nobody else's as long as it has its name: the next program opens and closes it before it holds anything. */
+const PURPOSE = 'restart state';
 
 /** The file cannot be written or must not be trusted; `message` says why. */
 export class StateFileError extends Error {}
@@ -39,6 +53,7 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
     if (error instanceof StateFileError) throw error;
     throw new StateFileError(`cannot create ${path}: ${bytesOf((error as Error).message)}`);
   }
+  protectOpen(fd, PURPOSE);
   try {
     for (const piece of pieces) {
       for (let at = 0; at < piece.length;) at += writeSync(fd, piece, at);
@@ -56,6 +71,7 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
 /** Removes the file, which may be gone already. */
 export function removeStateFile(path: ByteString): void {
   try {
+    if (findOwn(path)?.purpose === PURPOSE) unprotectPath(path);
     unlinkSync(toPath(path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn(bytesOf((error as Error).message));
@@ -63,11 +79,21 @@ export function removeStateFile(path: ByteString): void {
 }
 
 function removeOwn(path: ByteString): void {
-  if (refusePlanted(path)) unlinkSync(toPath(path));
+  if (refusePlanted(path)) removeStateFile(path);
+}
+
+/** Gives the file the name by which the next program looks for it. @throws StateFileError */
+export function publishStateFile(candidate: ByteString, path: ByteString): void {
+  try {
+    removeOwn(path);
+    renameSync(toPath(candidate), toPath(path));
+  } catch (error) {
+    throw error instanceof StateFileError ? error : new StateFileError(bytesOf((error as Error).message));
+  }
 }
 
 /**
- * Whether there is a file, which then is a regular one of this user.
+ * Whether there is a file, which then is a regular one of this user, and serves for nothing else.
  *
  * @throws StateFileError when it is anything else
  */
@@ -78,6 +104,9 @@ export function refusePlanted(path: ByteString): boolean {
   if (found.uid !== process.geteuid?.()) {
     throw new StateFileError(`${path} belongs to user ${found.uid}: remove it`);
   }
+  if (isHeld(path)) throw new StateFileError(`${path} is held as a resource: it must be released first`);
+  const own = findOwn(path);
+  if (own !== undefined && own.purpose !== PURPOSE) throw new StateFileError(`${path} is the daemon's ${own.purpose}`);
   return true;
 }
 

@@ -143,7 +143,7 @@ describe('faults at a re-execution', function () {
     script(`#!/bin/sh\nmkdir -p ${STATE}\nexec ${programOf('ours')} "$@"\n`);
     process.kill(daemon.pid, 'SIGUSR1');
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
-    assert.match(refusals()[0] ?? '', /directory/);
+    assert.match(refusals()[0] ?? '', /is no regular file/);
     rmdirSync(daemon.lab.outside(STATE));
     install(daemon.lab, programOf('ours'), PROGRAM);
     await executedAgain();

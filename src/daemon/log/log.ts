@@ -13,11 +13,19 @@ import { posix, strerror } from '../../posix/posix.ts';
 import { callerOf } from './caller.ts';
 import { Level } from './levels.ts';
 import { Logging } from './logging.ts';
+import type { OutputFiles } from './outputs.ts';
 import type { ThresholdHolder } from './logging.ts';
 import type { LogRecord } from './record.ts';
 
 /** A text, or what makes it when it is needed. */
 export type Text = string | (() => string);
+
+/** Files of a process that holds nothing. */
+export const PLAIN_FILES: OutputFiles = {
+  isHeld: () => false,
+  open: (path, flags) => posix.openInode(path, flags),
+  close: (fd) => posix.close(fd),
+};
 
 /** The log of this process. It writes to standard error from warnings on until it is set up. */
 export const logging = new Logging({
@@ -27,7 +35,7 @@ export const logging = new Logging({
     journalSocket: '/run/systemd/journal/socket',
     syslogSocket: '/dev/log',
     sendDatagram: (path, data) => posix.sendDatagram(path, data),
-    closeFile: (fd) => posix.close(fd),
+    files: PLAIN_FILES,
     strerror,
   },
   hostname: os.hostname(),

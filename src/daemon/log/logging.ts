@@ -8,7 +8,7 @@ import { Level, LogSettingError, parseLevel } from './levels.ts';
 import { formatOutputs, parseOutputs, sameOutput } from './output-spec.ts';
 import type { OutputNoun } from './output-spec.ts';
 import { openOutput } from './outputs.ts';
-import type { LogOutput, OutputHost } from './outputs.ts';
+import type { LogOutput, OutputFiles, OutputHost } from './outputs.ts';
 import { visibleText } from './record.ts';
 import type { Caller, LogRecord } from './record.ts';
 
@@ -65,9 +65,9 @@ export class Logging {
     this.currentOutputs = [openOutput({ level: Level.DEBUG, destination: 'stderr', name: '' }, options.host)];
   }
 
-  /** Has the files of outputs closed in another way. */
-  closeFilesBy(closeFile: (fd: number) => void): void {
-    this.options.host.closeFile = closeFile;
+  /** Has the files of outputs opened and closed in another way. */
+  useFiles(files: OutputFiles): void {
+    this.options.host.files = files;
   }
 
   /** Moves the sockets of journald and syslog, for outputs opened from now on. */

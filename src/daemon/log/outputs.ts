@@ -1,8 +1,8 @@
 /** Opened outputs. Writing never throws and never waits: what cannot be written is lost, as in C. */
 
-import { openSync, writeSync } from 'node:fs';
+import { constants, writeSync } from 'node:fs';
 import os from 'node:os';
-import { toPath } from '../../posix/bytes.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
 import { journalDatagram, recordText, syslogDatagram, timestamp } from './record.ts';
@@ -20,9 +20,17 @@ export interface OutputHost {
   journalSocket: string;
   syslogSocket: string;
   sendDatagram: SendDatagram;
-  /** The daemon's keeps those that are held as resources. */
-  closeFile: (fd: number) => void;
+  /** How files are opened and closed. */
+  files: OutputFiles;
   strerror(errno: number): string;
+}
+
+export interface OutputFiles {
+  /** Whether it is held as a resource, so that nothing may be written into it. */
+  isHeld(path: ByteString): boolean;
+  /** Opens a file, made with mode 0600 if there is none: the descriptor, or a negative errno. */
+  open(path: ByteString, flags: number): number;
+  close(fd: number): void;
 }
 
 export interface LogOutput extends OutputSpec {
@@ -48,7 +56,7 @@ export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
         opened: false,
         write: lineWriter(fd, host.pid),
         close: () => {
-          host.closeFile(fd);
+          host.files.close(fd);
         },
       };
     }
@@ -67,14 +75,15 @@ export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
   }
 }
 
-function openFile(path: string, host: OutputHost): number {
-  try {
-    // Appended to, and the daemon's own: names of guests and their disks are in it.
-    return openSync(toPath(path), 'a', 0o600);
-  } catch (error) {
-    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? os.constants.errno.EIO);
-    throw new LogSettingError(`failed to open ${path}: ${host.strerror(errno)}`, errno);
-  }
+function openFile(path: ByteString, host: OutputHost): number {
+  const { files } = host;
+  const refuse = (errno: number, reason: string): LogSettingError =>
+    new LogSettingError(`failed to open ${path}: ${reason}`, errno);
+  if (files.isHeld(path)) throw refuse(os.constants.errno.EBUSY, 'it is locked, as a resource or by the daemon itself');
+  // Appended to, and the daemon's own: names of guests and their disks are in it.
+  const fd = files.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND);
+  if (fd < 0) throw refuse(-fd, host.strerror(-fd));
+  return fd;
 }
 
 function lineWriter(fd: number, pid: number): LogOutput['write'] {

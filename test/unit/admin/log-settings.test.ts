@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { LogSettings } from '../../../src/admin/log-settings.ts';
+import { PLAIN_FILES } from '../../../src/daemon/log/log.ts';
 import { Logging } from '../../../src/daemon/log/logging.ts';
 import { strerror } from '../../../src/posix/posix.ts';
 import { RpcError } from '../../../src/rpc/errors.ts';
@@ -17,7 +18,7 @@ describe('log settings of the admin program', () => {
       journalSocket: join(directory, 'journal'),
       syslogSocket: join(directory, 'log'),
       sendDatagram: () => 0,
-      closeFile: closeSync,
+      files: PLAIN_FILES,
       strerror,
     };
     return new LogSettings(new Logging({ host, hostname: 'h', uid: 0, now: () => new Date(0) }));

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { Logger } from '../../../src/daemon/log/log.ts';
+import { PLAIN_FILES } from '../../../src/daemon/log/log.ts';
 import { Logging } from '../../../src/daemon/log/logging.ts';
 import { LogSettingError } from '../../../src/daemon/log/levels.ts';
 import { setUpLogging } from '../../../src/daemon/log/setup.ts';
@@ -29,7 +30,7 @@ function setUp(largest = Infinity): { logging: Logging; sent: Datagram[] } {
         sent.push({ path, data: data.toString('latin1') });
         return 0;
       },
-      closeFile: closeSync,
+      files: PLAIN_FILES,
       strerror: (errno) => (errno === os.constants.errno.ENOENT ? 'No such file or directory' : `errno ${errno}`),
     },
     hostname: 'h',

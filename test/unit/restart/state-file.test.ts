@@ -14,7 +14,13 @@ import {
 import path from 'node:path';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
-import { readStateFile, removeStateFile, StateFileError, writeStateFile } from '../../../src/restart/state-file.ts';
+import {
+  publishStateFile,
+  readStateFile,
+  removeStateFile,
+  StateFileError,
+  writeStateFile,
+} from '../../../src/restart/state-file.ts';
 import { dialectOf } from '../../../src/rpc/dialect.ts';
 import { checkout } from '../../lab/root.ts';
 import { missingLab, skipIf } from '../../lab/requirements.ts';
@@ -48,14 +54,36 @@ describe('the state file', () => {
     assert.equal(readStateFile(file), null);
   });
 
-  it('stays locked when it is acquired while it is being written', () => {
+  it("is the daemon's own as long as it has its name", () => {
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
     const owner = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
-    function* pieces(): Generator<Buffer> {
-      yield bytes;
-      lockspaces.acquire(lockspaces.default, file, 0, owner);
-    }
-    writeStateFile(file, pieces());
+    const published = `${file}.published`;
+    const acquire = (): void => {
+      lockspaces.acquire(lockspaces.default, published, 0, owner);
+    };
+    writeStateFile(file, [bytes]);
+    publishStateFile(file, published);
+    assert.throws(acquire, /is locked: it is the daemon's own restart state$/);
+    removeStateFile(published);
+    // Most file systems give it the same inode number.
+    writeFileSync(published, bytes);
+    acquire();
+    assert.equal(lockOf(published), 'WRITE');
+    lockspaces.release(lockspaces.default, published, 5_000_001);
+  });
+
+  it('does not take the place of what is held as a resource', () => {
+    const lockspaces = new Lockspaces(dialectOf(12_008_000));
+    writeFileSync(file, '');
+    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
+    writeStateFile(`${file}.new`, [bytes]);
+    const why = /is held as a resource: it must be released first$/;
+    refused(() => {
+      writeStateFile(file, [bytes]);
+    }, why);
+    refused(() => {
+      publishStateFile(`${file}.new`, file);
+    }, why);
     assert.equal(lockOf(file), 'WRITE');
     lockspaces.release(lockspaces.default, file, 5_000_001);
   });

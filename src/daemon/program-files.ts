@@ -1,0 +1,42 @@
+/** The files that a program executed anew opens and closes by itself, whatever it then holds. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { bytesOf } from '../posix/bytes.ts';
+import { directoryOf, installRoot } from '../posix/root.ts';
+
+/** What the loader and the runtime read, and what is opened for a child to have no input. */
+const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openssl.cnf', '/etc/localtime', '/dev/null'];
+
+/** Of this very program and its runtime; there may be more names than files. */
+export function programFiles(): ByteString[] {
+  const dist = path.join(installRoot, 'dist');
+  const fsExt = directoryOf('fs-ext');
+  const ofFsExt = ['package.json', 'fs-ext.js', 'build/Release/fs_ext.node'];
+  const files = [
+    process.execPath,
+    ...process.argv.slice(1, 2),
+    path.join(installRoot, 'package.json'),
+    ...namesIn(dist).map((name) => path.join(dist, name)),
+    ...(fsExt === null ? [] : ofFsExt.map((name) => path.join(fsExt, name))),
+  ];
+  return [...new Set([...SYSTEM_FILES, ...files.map(bytesOf), ...mappedFiles()])];
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+/** The runtime's libraries above all. */
+function mappedFiles(): ByteString[] {
+  try {
+    const maps = readFileSync('/proc/self/maps', 'latin1');
+    return Array.from(maps.matchAll(/ (\/.*)$/gm), ([, file = '']) => file);
+  } catch {
+    return []; // no /proc, as in a bare chroot
+  }
+}

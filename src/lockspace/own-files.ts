@@ -1,0 +1,90 @@
+/**
+ * The daemon's own files, by device and inode: what it has open beside held resources, and what a program that is executed
+ * anew opens and closes before it holds anything (the runtime, its libraries, the program). Nobody gets a lock on one: the
+ * close would drop it, and into a log's file the daemon writes.
+ */
+import type { ByteString } from '../../xdr/codec.ts';
+import { type InodeNumber, lookedInode, lookedKey, posix } from '../posix/posix.ts';
+
+export interface OwnFile {
+  /** As it completes "the daemon's own". */
+  readonly purpose: string;
+  /** The daemon has a lock on it, which no descriptor's close may drop. */
+  readonly locked: boolean;
+  /** The name it was counted in by, if it is not open: it may be another file's by now. */
+  readonly path: ByteString | undefined;
+  /** Times that it was counted in and not out again. */
+  uses: number;
+}
+
+const own = new Map<number, Map<InodeNumber, OwnFile>>();
+
+/** The own file that was looked at last. */
+export function lookedOwn(): OwnFile | undefined {
+  const known = own.get(posix.looked[0] ?? 0)?.get(lookedInode());
+  return known?.path === undefined || isStill(known.path) ? known : undefined;
+}
+
+/** Whether the path names what was looked at last. If not, that has got the inode number of a file that is gone. */
+function isStill(path: ByteString): boolean {
+  const before = [...posix.looked];
+  const key = lookedKey();
+  const still = posix.statInode(path) === 0 && lookedKey() === key;
+  posix.looked.set(before);
+  if (!still) own.get(posix.looked[0] ?? 0)?.delete(lookedInode());
+  return still;
+}
+
+/** Counts in what was looked at last. */
+function countLooked(purpose: string, locked: boolean, path?: ByteString): void {
+  const known = lookedOwn();
+  if (known !== undefined) {
+    known.uses++;
+    return;
+  }
+  const device = posix.looked[0] ?? 0;
+  let files = own.get(device);
+  if (files === undefined) own.set(device, (files = new Map<InodeNumber, OwnFile>()));
+  files.set(lookedInode(), { purpose, locked, path, uses: 1 });
+}
+
+/** Counts out what was looked at last. */
+function discountLooked(): void {
+  const known = lookedOwn();
+  if (known !== undefined && --known.uses === 0) own.get(posix.looked[0] ?? 0)?.delete(lookedInode());
+}
+
+/** Counts in a file that is open. */
+export function protectOpen(fd: number, purpose: string, locked = false): void {
+  if (posix.fstatInode(fd) === 0) countLooked(purpose, locked);
+}
+
+/** Counts out a file that is open still. */
+export function unprotectOpen(fd: number): void {
+  if (posix.fstatInode(fd) === 0) discountLooked();
+}
+
+/** Files that need not be counted in before anybody asks for a file that is there already. */
+let later: (() => Iterable<readonly [ByteString, string]>) | undefined;
+
+/** Has files, each with its purpose, counted in once that is needed: no start need wait for them to be found. */
+export function protectLater(files: () => Iterable<readonly [ByteString, string]>): void {
+  later = files;
+}
+
+/** Counts in what {@link protectLater} has left. What was looked at last is something else after that. */
+export function protectNow(): void {
+  const files = later;
+  later = undefined;
+  for (const [path, purpose] of files?.() ?? []) protectPath(path, purpose);
+}
+
+/** Counts in what a path names at present, if anything. */
+export function protectPath(path: ByteString, purpose: string): void {
+  if (posix.statInode(path) === 0) countLooked(purpose, false, path);
+}
+
+/** Counts out what a path names at present. */
+export function unprotectPath(path: ByteString): void {
+  if (posix.statInode(path) === 0) discountLooked();
+}
