@@ -839,21 +839,9 @@ static uint32_t gather(void) {
     return used;
 }
 
-/* Hands the round to JavaScript, and with it whatever that has queued (microtasks, ticks). */
 static void deliver(uint32_t used) {
-    napi_handle_scope scope;
-    napi_value callback, global, argument, result;
-    napi_open_handle_scope(poller.env, &scope);
-    napi_get_reference_value(poller.env, poller.callback, &callback);
-    napi_get_global(poller.env, &global);
-    napi_create_uint32(poller.env, used, &argument);
-    if (napi_make_callback(poller.env, NULL, global, callback, 1, &argument, &result) ==
-        napi_pending_exception) {
-        napi_value exception;
-        napi_get_and_clear_last_exception(poller.env, &exception);
-        napi_fatal_exception(poller.env, exception);
-    }
-    napi_close_handle_scope(poller.env, scope);
+    int32_t count = (int32_t)used;
+    call_back(poller.env, poller.callback, 1, &count);
 }
 
 /*

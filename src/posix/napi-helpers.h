@@ -1,4 +1,4 @@
-/* What both native modules need of N-API: arguments in, numbers out. */
+/* What the native modules need of N-API: arguments in, numbers out. */
 #ifndef NAPI_HELPERS_H
 #define NAPI_HELPERS_H
 
@@ -23,6 +23,24 @@ static inline int32_t arg_int(napi_env env, napi_value value) {
     int32_t result = -1;
     napi_get_value_int32(env, value, &result);
     return result;
+}
+
+#define CALL_MOST 2
+
+/* Calls back into JavaScript with numbers, and runs whatever that has queued (microtasks, ticks). */
+static inline void call_back(napi_env env, napi_ref callback, size_t count, const int32_t *numbers) {
+    napi_handle_scope scope;
+    napi_value function, global, result, arguments[CALL_MOST];
+    napi_open_handle_scope(env, &scope);
+    napi_get_reference_value(env, callback, &function);
+    napi_get_global(env, &global);
+    for (size_t i = 0; i < count; i++) napi_create_int32(env, numbers[i], &arguments[i]);
+    if (napi_make_callback(env, NULL, global, function, count, arguments, &result) == napi_pending_exception) {
+        napi_value exception;
+        napi_get_and_clear_last_exception(env, &exception);
+        napi_fatal_exception(env, exception);
+    }
+    napi_close_handle_scope(env, scope);
 }
 
 #endif

@@ -273,20 +273,9 @@ struct watch {
 
 static void on_events(uv_poll_t *handle, int status, int events) {
     struct watch *watch = (struct watch *)handle;
-    napi_env env = watch->env;
-    napi_handle_scope scope;
-    napi_value callback, global, argument, result;
-    napi_open_handle_scope(env, &scope);
-    napi_get_reference_value(env, watch->callback, &callback);
-    napi_get_global(env, &global);
     /* An error is for the next read or write to meet. */
-    napi_create_int32(env, status < 0 ? UV_READABLE | UV_WRITABLE : events, &argument);
-    if (napi_make_callback(env, NULL, global, callback, 1, &argument, &result) == napi_pending_exception) {
-        napi_value exception;
-        napi_get_and_clear_last_exception(env, &exception);
-        napi_fatal_exception(env, exception);
-    }
-    napi_close_handle_scope(env, scope);
+    int32_t seen = status < 0 ? UV_READABLE | UV_WRITABLE : events;
+    call_back(watch->env, watch->callback, 1, &seen);
 }
 
 /* watch(fd, callback): something to be given to setEvents and unwatch. */
