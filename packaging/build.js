@@ -74,6 +74,8 @@ function assemble(parts) {
   for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
   for (const cache of parts.caches ?? []) put(cache, `${lib}/${cache}`);
   put(parts.addon, `${lib}/dist/posix.node`);
+  put(parts.launch, `${lib}/dist/launch`, 0o755);
+  put(parts.guard, `${lib}/dist/guard.so`);
   put(parts.relay, `${lib}/dist/relay.node`);
   // Of fs-ext what runs: the rest of it is how to build it.
   const fsExt = `${lib}/node_modules/fs-ext`;
@@ -121,7 +123,7 @@ function files() {
 
 /** The newest glibc that any of the binaries asks for. */
 function glibc() {
-  const binaries = files().filter((file) => file.endsWith('.node') || file.endsWith('/node'));
+  const binaries = files().filter((file) => /\.(node|so)$|\/node$/.test(file));
   let newest = [2, 17];
   for (const binary of binaries) {
     const table = execFileSync('objdump', ['-T', path.join(tree, binary)], { encoding: 'latin1', maxBuffer: 1 << 28 });

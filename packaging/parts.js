@@ -37,6 +37,8 @@ function native(root, work, arch) {
     node: strip('strip', path.join(runtime, 'bin/node'), path.join(work, 'node')),
     addon: strip('strip', path.join(root, 'dist/posix.node'), path.join(work, 'posix.node')),
     relay: strip('strip', path.join(root, 'dist/relay.node'), path.join(work, 'relay.node')),
+    launch: strip('strip', path.join(root, 'dist/launch'), path.join(work, 'launch')),
+    guard: strip('strip', path.join(root, 'dist/guard.so'), path.join(work, 'guard.so')),
     fsExt: strip(
       'strip',
       path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
@@ -78,14 +80,17 @@ function cross(root, work, arch) {
   }
   const headers = path.join(runtime, 'include/node');
   const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
-  const compiled = (name, source) => {
+  const compiled = (name, sources, options) => {
     const output = path.join(work, `${name}.full`);
-    const gcc = [...common, `-DNODE_GYP_MODULE_NAME=${name}`, path.join(root, source), '-o', output];
-    execFileSync(`${triplet}-gcc`, gcc, { stdio: 'inherit' });
+    const files = sources.map((source) => path.join(root, source));
+    execFileSync(`${triplet}-gcc`, [...options, ...files, '-o', output], { stdio: 'inherit' });
     return output;
   };
-  const addon = compiled('posix', 'src/posix/addon.c');
-  const relay = compiled('relay', 'src/trace/relay.c');
+  const module = (name, ...sources) => compiled(name, sources, [...common, `-DNODE_GYP_MODULE_NAME=${name}`]);
+  const addon = module('posix', 'src/posix/addon.c', 'src/posix/signals.c');
+  const relay = module('relay', 'src/trace/relay.c');
+  const launch = compiled('launch', ['src/posix/launch.c'], ['-O2', '-static']);
+  const guard = compiled('guard', ['src/posix/guard.c'], [...common, '-fvisibility=hidden']);
   const fsExt = path.join(work, 'fs_ext.full');
   const nan = [`-I${path.join(root, 'node_modules/nan')}`, '-std=gnu++20', '-DNODE_GYP_MODULE_NAME=fs_ext', '-w'];
   const source = path.join(root, 'node_modules/fs-ext/fs-ext.cc');
@@ -96,6 +101,8 @@ function cross(root, work, arch) {
     node: stripped(path.join(runtime, 'bin/node'), 'node'),
     addon: stripped(addon, 'posix.node'),
     relay: stripped(relay, 'relay.node'),
+    launch: stripped(launch, 'launch'),
+    guard: stripped(guard, 'guard.so'),
     fsExt: stripped(fsExt, 'fs_ext.node'),
   };
 }

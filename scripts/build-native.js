@@ -3,7 +3,16 @@
  * of the daemon, whatever Node.js runs npm. What is newer than its sources is left alone.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, copyFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
@@ -48,11 +57,9 @@ function build(directory, output, sources) {
 const posix = path.join(root, 'src', 'posix');
 const release = path.join(posix, 'build', 'Release');
 build(posix, path.join(release, 'relay.node'), [
-  path.join(posix, 'addon.c'),
-  path.join(posix, 'addon.h'),
-  path.join(posix, 'scan.c'),
-  path.join(posix, 'napi-helpers.h'),
-  path.join(posix, 'binding.gyp'),
+  ...readdirSync(posix)
+    .filter((file) => /\.(c|h|gyp)$/.test(file))
+    .map((file) => path.join(posix, file)),
   path.join(root, 'src', 'fuzz', 'client.c'),
   path.join(root, 'src', 'trace', 'relay.c'),
 ]);
@@ -60,9 +67,16 @@ build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsE
 
 const dist = path.join(root, 'dist');
 mkdirSync(dist, { recursive: true });
-for (const name of ['posix.node', 'client.node', 'relay.node']) {
+const products = {
+  launch: 'launch',
+  'guard.so': 'guard.node',
+  'posix.node': 'posix.node',
+  'client.node': 'client.node',
+  'relay.node': 'relay.node',
+};
+for (const [name, made] of Object.entries(products)) {
   const target = path.join(dist, name);
   // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
-  copyFileSync(path.join(release, name), `${target}.new`);
+  copyFileSync(path.join(release, made), `${target}.new`);
   renameSync(`${target}.new`, target);
 }

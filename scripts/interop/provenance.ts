@@ -79,6 +79,6 @@ export async function askerOf(column: Column): Promise<string> {
 
 /** Both sides of a cell, such that nothing can change in a cell while they stay the same. */
 export async function sidesOf(row: DaemonKind, column: Column): Promise<string[]> {
-  const own = row === 'ours' ? ` ${hashOf('dist/virtlockd.cjs', 'dist/posix.node')}` : '';
+  const own = row === 'ours' ? ` ${hashOf('dist/virtlockd.cjs', 'dist/posix.node', 'dist/guard.so')}` : '';
   return [(await daemonOf(row)) + own, `${await askerOf(column)} ${hashOf(...sources[partsOf(column).family])}`];
 }

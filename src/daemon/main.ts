@@ -6,9 +6,11 @@ import { closeOwn, inodeOf, isHeld, openOwn } from '../lockspace/files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
+import { installRoot } from '../posix/root.ts';
 import type { StateDocument } from '../restart/document.ts';
 import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
 import { readPredecessor } from '../restart/predecessor.ts';
+import { releaseSignals } from '../restart/signals.ts';
 import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
@@ -157,6 +159,8 @@ function becomeParent(options: RunOptions, environment: Readonly<Environment>, d
   const print = (text: ByteString): void => {
     process.stderr.write(text, 'latin1');
   };
+  // Whoever waits for the start may give up.
+  releaseSignals();
   void startDaemon({ words, environment, directory, argv0: program, print }).then((exitCode) => {
     process.exit(exitCode);
   });
@@ -195,9 +199,12 @@ function refuseHeldProgram(lockspaces: StateDocument['lockspaces']): void {
 /** Reads a state document as a successor would, and says what it thinks of it: see restart/successor.ts. */
 function checkState(file: ByteString): number {
   try {
+    if (!posix.isGuarded())
+      throw new Error('dist/guard.so was not loaded: any signal could end the program at its start');
     const { lockspaces } = parseDocument(parseJson(readFileSync(toPath(file))));
     refuseHeldProgram(lockspaces);
-    const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
+    const launch = path.join(installRoot, 'dist', 'launch');
+    const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     process.stdout.write(`${CHECK_BANNER}\n${formatCommand(command)}`);
     return EXIT.ok;
   } catch (error) {

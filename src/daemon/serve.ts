@@ -11,7 +11,7 @@ import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
 import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
-import { blockSignal } from '../restart/signals.ts';
+import { ignoreStrays, releaseSignals } from '../restart/signals.ts';
 import type { OwnState, StateDocument } from '../restart/document.ts';
 import type { Predecessor } from '../restart/predecessor.ts';
 import { ownProcess } from '../restart/provenance.ts';
@@ -161,8 +161,9 @@ export function serve(input: ServeInput): void {
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
   const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState);
-  // Blocked since before this program began: one that came meanwhile is delivered now.
-  blockSignal(false);
+  ignoreStrays();
+  // They have waited since before this program began.
+  releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
 }
 

@@ -25,8 +25,8 @@ export function environmentOf(decoded: Readonly<Environment>, directory: ByteStr
   if (entries.some((entry) => entry.join().includes(MANGLED))) {
     for (const entry of readStrings('/proc/self/environ').reverse()) {
       const name = entry.slice(0, entry.indexOf('='));
-      // Of two entries the first counts.
-      if (name !== '') environment[name] = entry.slice(name.length + 1);
+      // Of two entries the first counts. Some may have been taken out since.
+      if (Object.hasOwn(environment, name)) environment[name] = entry.slice(name.length + 1);
     }
   }
   for (const name of ['HOME', 'XDG_RUNTIME_DIR', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME']) {

@@ -12,7 +12,6 @@
 #include <link.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -313,7 +312,7 @@ static napi_value posix_file_type(napi_env env, napi_callback_info info) {
     return number(env, st.st_mode & S_IFMT);
 }
 
-/* ---- processes and signals ------------------------------------------------------------------------------------ */
+/* ---- processes ------------------------------------------------------------------------------------------------ */
 
 /* Newer than the headers this may be built with. A process's pidfd is readable once the process is gone. */
 #ifndef SO_PEERPIDFD
@@ -367,130 +366,6 @@ static napi_value posix_process_start(napi_env env, napi_callback_info info) {
     for (int i = 0; i < 20 && word != NULL; i++) word = strchr(word + 1, ' ');
     if (word == NULL) return number(env, -EPROTO);
     return number(env, strtoll(word + 1, NULL, 10));
-}
-
-static char **string_vector(napi_env env, napi_value array) {
-    uint32_t count = 0;
-    napi_get_array_length(env, array, &count);
-    char **vector = calloc(count + 1, sizeof(*vector));
-    if (vector == NULL) return NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        napi_value item;
-        size_t length = 0;
-        napi_get_element(env, array, i, &item);
-        napi_get_value_string_latin1(env, item, NULL, 0, &length);
-        vector[i] = malloc(length + 1);
-        if (vector[i] == NULL) abort();
-        napi_get_value_string_latin1(env, item, vector[i], length + 1, &length);
-    }
-    return vector;
-}
-
-static void free_vector(char **vector) {
-    for (char **item = vector; item != NULL && *item != NULL; item++) free(*item);
-    free(vector);
-}
-
-/*
- * Signals that end the daemon, while it executes another program. The runtime hears of a signal by a pipe of its own, which
- * exec would close with what is in it: so they are noted here, by whichever thread the kernel picks.
- */
-static const int end_signals[] = {SIGTERM, SIGINT, SIGQUIT};
-#define END_SIGNALS (sizeof(end_signals) / sizeof(end_signals[0]))
-static struct sigaction end_handlers[END_SIGNALS];
-static volatile sig_atomic_t end_came[END_SIGNALS];
-static bool ends_held;
-
-static void note_end(int signal) {
-    for (size_t i = 0; i < END_SIGNALS; i++) {
-        if (end_signals[i] == signal) end_came[i] = 1;
-    }
-}
-
-static void handle_ends(void (*handler)(int)) {
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    for (size_t i = 0; i < END_SIGNALS; i++) sigaction(end_signals[i], &action, NULL);
-}
-
-/* holdEnds(hold): see posix.ts. */
-static napi_value posix_hold_ends(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    bool hold = arg_bool(env, argv[0]);
-    if (hold == ends_held) return NULL;
-    ends_held = hold;
-    if (hold) {
-        for (size_t i = 0; i < END_SIGNALS; i++) {
-            end_came[i] = 0;
-            sigaction(end_signals[i], NULL, &end_handlers[i]);
-        }
-        handle_ends(note_end);
-        return NULL;
-    }
-    for (size_t i = 0; i < END_SIGNALS; i++) {
-        sigaction(end_signals[i], &end_handlers[i], NULL);
-        if (end_came[i]) kill(getpid(), end_signals[i]);
-    }
-    return NULL;
-}
-
-/* From here to exec, one that comes ends the process itself: its handlers would be forgotten. Whether one has come before. */
-static bool told_to_end(void) {
-    if (!ends_held) return false;
-    handle_ends(SIG_DFL);
-    for (size_t i = 0; i < END_SIGNALS; i++) {
-        if (end_came[i]) return true;
-    }
-    return false;
-}
-
-/*
- * execve(path, arguments, environment, ignored): with `ignored`, the new program starts with that signal ignored and not
- * blocked. A handler cannot survive exec, and a program that never unblocks the signal would never see it again.
- */
-static napi_value posix_execve(napi_env env, napi_callback_info info) {
-    ARGS(4);
-    char **path = string_vector(env, argv[0]);
-    char **arguments = string_vector(env, argv[1]);
-    char **environment = string_vector(env, argv[2]);
-    int ignored = arg_int(env, argv[3]);
-    int error = ENOMEM;
-
-    if (path != NULL && arguments != NULL && environment != NULL) {
-        struct sigaction ignore, handler;
-        sigset_t set, mask;
-        if (ignored != 0) {
-            memset(&ignore, 0, sizeof(ignore));
-            ignore.sa_handler = SIG_IGN;
-            sigaction(ignored, &ignore, &handler);
-            sigemptyset(&set);
-            sigaddset(&set, ignored);
-            sigprocmask(SIG_UNBLOCK, &set, &mask);
-        }
-        if (told_to_end()) {
-            error = EINTR;
-        } else {
-            execve(path[0], arguments, environment);
-            error = errno;
-        }
-        if (ends_held) handle_ends(note_end);
-        if (ignored != 0) {
-            sigaction(ignored, &handler, NULL);
-            sigprocmask(SIG_SETMASK, &mask, NULL);
-        }
-    }
-    free_vector(path);
-    free_vector(arguments);
-    free_vector(environment);
-    return number(env, -error);
-}
-
-static napi_value posix_block_signal(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, arg_int(env, argv[0]));
-    /* On Linux it is this thread's mask alone. */
-    return result_of(env, sigprocmask(arg_bool(env, argv[1]) ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL));
 }
 
 static napi_value posix_exit(napi_env env, napi_callback_info info) {
@@ -954,10 +829,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("processStart", posix_process_start),
         FUNCTION("makeDirectory", posix_mkdir),
         FUNCTION("fileType", posix_file_type),
-        FUNCTION("execve", posix_execve),
         FUNCTION("exit", posix_exit),
-        FUNCTION("holdEnds", posix_hold_ends),
-        FUNCTION("blockSignal", posix_block_signal),
         FUNCTION("isTerminal", posix_is_terminal),
         FUNCTION("setProcessName", posix_set_process_name),
         FUNCTION("trimMemory", posix_trim_memory),
@@ -980,6 +852,7 @@ static napi_value init(napi_env env, napi_value exports) {
     export_looked(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
+    define_signals(env, exports);
     return exports;
 }
 

@@ -5,5 +5,6 @@
 #include <node_api.h>
 
 void define_scan(napi_env env, napi_value exports);
+void define_signals(napi_env env, napi_value exports);
 
 #endif

@@ -3,7 +3,17 @@
     'cflags': ['-std=c11', '-O2', '-Wall', '-Wextra', '-Wno-unused-parameter'],
   },
   'targets': [
-    {'target_name': 'posix', 'sources': ['addon.c', 'scan.c']},
+    {'target_name': 'posix', 'sources': ['addon.c', 'scan.c', 'signals.c']},
+    # The daemon's runtime is started by one and has the other preloaded.
+    {
+      'target_name': 'launch',
+      'type': 'executable',
+      'product_extension': '',
+      'sources': ['launch.c'],
+      # Static where there is a libc for that: half a millisecond less at every start, and no newer libc is needed than here.
+      'ldflags': ['<!(echo "int main(void) { return 0; }" | cc -static -x c -o /dev/null - 2>&- && echo -static || echo -s)'],
+    },
+    {'target_name': 'guard', 'cflags': ['-fvisibility=hidden'], 'sources': ['guard.c']},
     # Not the daemon's: the client's side, for the fuzzer and the tests.
     {'target_name': 'client', 'sources': ['../fuzz/client.c']},
     # The trace tool's.

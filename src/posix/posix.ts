@@ -77,16 +77,23 @@ interface Addon {
   /** The file type bits (S_IFMT) of what `path` names. */
   fileType(path: ByteString): number;
   /**
-   * Replaces this process; the new program has the signal `ignored` (0: none) ignored and unblocked. Returns only on failure:
-   * -EINTR when SIGTERM, SIGINT or SIGQUIT has come since {@link Addon.holdEnds}.
+   * Replaces this process. A C daemon gets the signals as it has them after an exec of its own, and SIGUSR1 ignored; ours gets the
+   * mask as it is, and what waits. Returns only on failure: -EINTR when SIGTERM, SIGINT or SIGQUIT waits.
    */
-  execve(path: [ByteString], args: readonly ByteString[], environment: readonly ByteString[], ignored: number): number;
+  execve(path: [ByteString], args: readonly ByteString[], environment: readonly ByteString[], isC: boolean): number;
   /** Ends this process at once, as _exit: nothing that is still to be written or to be taken down is waited for. */
   exit(status: number): never;
-  /** From `true` on SIGTERM, SIGINT and SIGQUIT are noted only; with `false` those that came are delivered. */
-  holdEnds(hold: boolean): void;
-  /** Blocks or unblocks a signal in this thread; the mask survives exec. */
-  blockSignal(signal: number, block: boolean): number;
+  /** From now on signals wait: in this process, over exec, and in a program that launch.c has started. */
+  holdSignals(): void;
+  /** Delivers those that have waited. */
+  releaseSignals(): void;
+  /** Whether signals have waited while this program started: see guard.c. */
+  isGuarded(): boolean;
+  /**
+   * Has signals ignored that mean nothing to a daemon and would end it. `onStray` is told of the first of each kind, with the
+   * process that sent it (0: the kernel, or unknown).
+   */
+  ignoreStrays(onStray: (signal: number, sender: number) => void): number;
   /** Whether it is a terminal. Node.js has that too, behind a dozen modules that a start has no time for. */
   isTerminal(fd: number): boolean;
   /** Sets the name that ps and /proc/PID/comm show (at most 15 bytes). */

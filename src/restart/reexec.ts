@@ -6,9 +6,9 @@
  *     2  nobody is accepted any more. Between two rounds of the poller no request is in progress: what is left are
  *        messages half received and replies half sent, which travel in the document. A C daemon would lose those,
  *        so for that one they are awaited, up to a second, and so is the end of owners that are being killed.
- *     3  SIGUSR1 is blocked (the mask survives exec, and the successor unblocks it when it listens for it), the signals that
- *        end the daemon are kept in mind, the state is written if it changed, close-on-exec is cleared on what the document
- *        names, and the program is executed, unless the daemon was told to end meanwhile
+ *     3  all signals are held (the mask survives exec, and the successor releases them when it serves), the state is written if it
+ *        changed, close-on-exec is cleared on what the document names, and the program is executed, unless a signal waits that
+ *        ends the daemon
  *
  * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
  */
@@ -208,11 +208,9 @@ export class Reexec {
       const command = successor.kind === 'own' ? successor.command : ([] as const);
       const words = [...command, program, ...args];
       const [file = program] = words;
-      // A C daemon never unblocks it, and until it has its handler a SIGUSR1 would end it.
-      const ignored = successor.kind === 'own' ? 0 : SIGUSR1;
       const variables = Object.entries(this.options.environment());
       const environment = variables.map(([name, value]) => `${name}=${value ?? ''}`);
-      const status = posix.execve([file], words, environment, ignored);
+      const status = posix.execve([file], words, environment, successor.kind === 'c');
       if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.

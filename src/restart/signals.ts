@@ -1,25 +1,33 @@
 /**
- * Signals around exec. SIGUSR1 may not find a program that does not listen for it yet. Only this one can be kept away: when
- * Node.js starts, it unblocks all others. Those that end the daemon may not go with the program that has heard them.
+ * Signals around exec: what comes then waits. The mask outlives exec, and launch.c and guard.c keep it while the runtime
+ * starts, which would otherwise unblock everything before anybody listens.
  */
 import os from 'node:os';
+import { logger } from '../daemon/log/log.ts';
 import { posix } from '../posix/posix.ts';
+
+const log = logger('locking.lock_daemon');
 
 export const { SIGUSR1 } = os.constants.signals;
 
-/** Blocks it, or unblocks it: one that came meanwhile is then delivered. */
-export function blockSignal(block: boolean): void {
-  posix.blockSignal(SIGUSR1, block);
-}
-
-/** Keeps SIGUSR1 waiting, and those that end the daemon in mind: exec will not happen once one of these has come. */
+/** Keeps all signals waiting. Exec will not happen while one of them waits that ends the daemon. */
 export function holdSignals(): void {
-  blockSignal(true);
-  posix.holdEnds(true);
+  posix.holdSignals();
 }
 
-/** Delivers what came since {@link holdSignals}. */
+/** Delivers what came since {@link holdSignals}, or since the program was started. */
 export function releaseSignals(): void {
-  posix.holdEnds(false);
-  blockSignal(false);
+  posix.releaseSignals();
+}
+
+/** Ignores what would end the daemon by mistake, and says so, once for each signal. */
+export function ignoreStrays(): void {
+  posix.ignoreStrays((signal, sender) => {
+    log.warn(`Ignoring ${signalName(signal)}${sender === 0 ? '' : ` from process ${sender}`}`);
+  });
+}
+
+function signalName(signal: number): string {
+  const named = Object.entries(os.constants.signals).find(([, number]) => number === signal);
+  return named?.[0] ?? `signal ${signal}`;
 }

@@ -42,7 +42,7 @@ export class Mutants {
     for (const part of ['bin', 'dist']) mkdirSync(join(root, part), { recursive: true });
     symlinkSync(join(checkout, 'node_modules'), join(root, 'node_modules'));
     copyFileSync(join(checkout, 'bin/virtlockd'), join(root, 'bin/virtlockd'));
-    for (const part of ['start.cjs', 'posix.node'])
+    for (const part of ['start.cjs', 'posix.node', 'launch', 'guard.so'])
       copyFileSync(join(checkout, 'dist', part), join(root, 'dist', part));
     const changed = new Set<string>();
     await esbuild.build({

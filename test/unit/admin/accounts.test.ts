@@ -25,7 +25,9 @@ describe('accounts', () => {
 
   it('are found without opening their file when it is held', () => {
     const file = '/etc/passwd';
-    const held = adoptFile(posix.openInode(file, 0), true);
+    const fd = posix.openInode(file, 0);
+    assert.equal(posix.lockNamed(fd, true, null), 0);
+    const held = adoptFile(fd, true);
     assert.ok(held !== null);
     assert.equal(userName(0), 'root');
     assert.equal(lockOf(file), 'READ');

@@ -51,7 +51,8 @@ describe('the proof of a successor', () => {
   it('accepts our own program, which reads the very document', async () => {
     const successor = await outcome(path.join(checkout, 'bin/virtlockd'));
     assert.ok(typeof successor === 'object' && successor.kind === 'own');
-    const [node, ...words] = successor.command;
+    const [launch, node = '', ...words] = successor.command;
+    assert.equal(launch, path.join(checkout, 'dist/launch'));
     assert.equal(path.basename(node), 'node');
     const flags = ['--disable-sigusr1', '--max-semi-space-size=2'];
     assert.deepEqual(words, [...flags, path.join(checkout, 'dist/start.cjs')]);

@@ -1,0 +1,46 @@
+/*
+ * launch [-SIGNAL...] PROGRAM ARGUMENT...: executes the daemon's runtime with all signals blocked, and guard.so, which lies beside
+ * this program, preloaded: that keeps them waiting until the daemon listens. Each SIGNAL, a number, is one that has come already.
+ *
+ * The library is named by a descriptor, because no path with a blank or a colon can be in LD_PRELOAD. Without the library the daemon
+ * runs all the same, and says so when it is to prove itself.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mask.h"
+
+static int open_beside(const char *name) {
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+    if (length < 0 || (size_t)length >= sizeof(path)) return -1;
+    path[length] = '\0';
+    char *file = strrchr(path, '/') + 1;
+    if ((size_t)(file - path) + strlen(name) >= sizeof(path)) return -1;
+    strcpy(file, name);
+    return open(path, O_RDONLY);
+}
+
+static void preload(int fd) {
+    const char *others = getenv("LD_PRELOAD");
+    char *list;
+    if (fd < 0) return;
+    if (asprintf(&list, "/proc/self/fd/%d%s%s", fd, others == NULL ? "" : ":", others == NULL ? "" : others) < 0) return;
+    setenv("LD_PRELOAD", list, 1);
+}
+
+int main(int count, char **arguments) {
+    (void)count;
+    change_mask(SIG_SETMASK, ALL_SIGNALS, NULL);
+    for (arguments++; *arguments != NULL && **arguments == '-'; arguments++) kill(getpid(), atoi(*arguments + 1));
+    if (*arguments == NULL) return 2;
+    preload(open_beside("guard.so"));
+    execv(*arguments, arguments);
+    perror(*arguments);
+    return 126;
+}
