@@ -66,6 +66,7 @@ function assemble(parts) {
   const scripts = [
     'start.cjs',
     'virtlockd.cjs',
+    'check-c-start.cjs',
     'start-lockctl.cjs',
     'virt-lockctl-who.cjs',
     'start-trace.cjs',

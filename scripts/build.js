@@ -97,6 +97,7 @@ const byReexecution = () => withDaemon(path.join(root, 'scripts/cache-daemon'), 
 
 await program('src/daemon/main.ts', 'virtlockd', byReexecution);
 writeStart('start.cjs', ['virtlockd']);
+await bundle('src/restart/check-c-start.ts', 'check-c-start.cjs');
 await withDaemon(path.join(root, 'bin/virtlockd'), async (sockets) => {
   const commandsOf = (...commands) => byCommands(...commands.map((command) => `--connect ${sockets} ${command}`));
   await program('src/lockctl/main-who.ts', 'virt-lockctl-who', commandsOf('who /'));

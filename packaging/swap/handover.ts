@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../../src/client/client.ts';
 import { ConnectionLost } from '../../src/client/errors.ts';
 import { EMPTY_STATE } from '../../src/restart/document.ts';
+import { lackOfDescriptors } from '../../src/swap/descriptors.ts';
 import { exchanged, Refused } from '../../src/swap/exchange.ts';
 import { failpoint } from '../../src/swap/failpoint.ts';
 import { image, leasesOf, listensAt, type LockDaemon, PROGRAM, sameFile, status } from '../../src/swap/processes.ts';
@@ -13,8 +14,8 @@ import { unregisteredClients, watchRefusals } from '../../src/swap/own-daemon.ts
 import { atQuietMoment, restoreLimits as restoreLimitsOf, Unsafe } from '../../src/swap/quiet.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
 
-/** How long the exchange itself may take: our daemon gives the proof of its successor 10 s. */
-const EXCHANGE_MS = 15_000;
+/** How long the exchange itself may take: our daemon gives the proof of its successor 10 s, and of its start 5 s. */
+const EXCHANGE_MS = 25_000;
 const EXCHANGE_LOOK_MS = 10;
 const NOTES = '/run';
 /** How long clients that have just connected may take to register, in milliseconds. */
@@ -79,6 +80,12 @@ function checkSpace(pid: number, clients: number): void {
   }
 }
 
+/** Our runtime aborts when it finds too few descriptors free, and C ends when it cannot write its state. @throws Unsafe */
+function checkDescriptors(pid: number): void {
+  const lack = lackOfDescriptors(pid);
+  if (lack !== undefined) throw new Unsafe(lack);
+}
+
 const PID_FILE = '/run/virtlockd.pid';
 
 function report(pid: number, before: readonly string[]): Report {
@@ -95,8 +102,11 @@ export async function swapC(daemon: LockDaemon, force: boolean): Promise<Report>
   checkProcess(daemon);
   const [socket, adminSocket] = ['/virtlockd-sock', '/virtlockd-admin-sock'].map((ending) => listensAt(pid, ending));
   if (socket === undefined || adminSocket === undefined) throw new Unsafe('it does not listen at two sockets');
+  // Now, as a daemon without a free one answers nobody, and again when nobody can come any more.
+  checkDescriptors(pid);
   return atQuietMoment({ pid, socket, adminSocket, notes: NOTES }, force, async (clients) => {
     checkSpace(pid, clients);
+    checkDescriptors(pid);
     failpoint('frozen');
     const locks = leasesOf(pid, PID_FILE);
     const before = image(pid);

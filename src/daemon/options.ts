@@ -99,6 +99,13 @@ export function parseOptions(args: readonly string[]): ParsedOptions {
   return { kind: 'run', options };
 }
 
+/** What the C daemon says to the first word that it does not know, or undefined: our own options are none of its. */
+export function mistakeForC(args: readonly string[]): string | undefined {
+  const specs = SPECS.filter(({ exact }) => exact !== true);
+  for (const found of getoptLong(specs, args)) if ('error' in found) return found.error;
+  return undefined;
+}
+
 /** strtol(3) in base ten with anything behind the digits allowed, as C calls it; no digits and a minus are refused. */
 function parseTimeout(text: string): number | undefined {
   const match = /^[ \t\n\v\f\r]*([+-]?)([0-9]+)/.exec(text);

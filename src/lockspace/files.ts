@@ -16,7 +16,6 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
 import { NumberTable } from '../memory/table.ts';
 import { lookedOwn, type OwnFile, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
-import { descriptorLimit } from '../posix/limits.ts';
 import {
   FileType,
   inodeKey,
@@ -65,7 +64,6 @@ export class HeldFile {
 
   addSpare(fd: number): void {
     this.spares = [...this.spares, fd];
-    spareCount++;
   }
 }
 
@@ -75,10 +73,6 @@ let spareCount = 0;
 export function spareTotal(): number {
   return spareCount;
 }
-
-/** So many are made at most, and no more than a quarter of all: the others are for clients and locks to come. */
-const SPARES_MOST = 4096;
-let sparesMost: number | undefined;
 
 /**
  * Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). `pid`: the process that
@@ -287,7 +281,6 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
   } else posix.close(file.fd);
   // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
   for (const spare of file.spares) posix.close(spare);
-  spareCount -= file.spares.length;
 }
 
 function forgetBlockDevice(file: HeldFile): void {
@@ -448,19 +441,37 @@ function deleteOnce(path: ByteString): number | null {
 }
 
 /**
- * The descriptor of the `use`th resource that holds the file, counted from 0. A state document gives each a descriptor of
- * its own: a C daemon that closed one number twice would hit whatever has it by then. Where there would be too many, one
- * number stands for several.
+ * The descriptor of the `use`th resource that holds the file, counted from 0: where there are spares, each resource has one of
+ * its own.
  */
 export function descriptorOfUse(file: HeldFile, use: number): number {
-  if (use === 0) return file.fd;
-  sparesMost ??= Math.min(SPARES_MOST, descriptorLimit() / 4);
-  while (file.spares.length < use && spareCount < sparesMost) {
-    const spare = posix.duplicate(file.fd);
-    if (spare < 0) return file.fd; // out of descriptors: one number for both is what there is
-    file.addSpare(spare);
-  }
-  return file.spares[use - 1] ?? file.fd;
+  return use === 0 ? file.fd : (file.spares[use - 1] ?? file.fd);
+}
+
+/** How many spares the file lacks, for each resource that holds it to have a descriptor of its own. */
+export function sparesLacking({ uses, spares }: HeldFile): number {
+  return Math.max(0, uses - 1 - spares.length);
+}
+
+/** Makes one more descriptor of the file. Returns it, or -errno. */
+export function makeSpare(file: HeldFile): number {
+  const fd = posix.duplicate(file.fd);
+  if (fd >= 0) file.addSpare(fd);
+  return fd;
+}
+
+/**
+ * Closes descriptors that {@link makeSpare} has made. The first close drops the lock, which belongs to the process: meanwhile
+ * one that belongs to the open file keeps everybody out. Where the kernel does not give that one, nothing is closed.
+ */
+export function closeSpares(file: HeldFile, made: ReadonlySet<number>): void {
+  if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
+  file.spares = file.spares.filter((fd) => !made.has(fd));
+  spareCount -= made.size;
+  for (const fd of made) posix.close(fd);
+  const status = posix.setlk(file.fd, LockType.READ, 0, 1);
+  if (status === 0) posix.setOfdLock(file.fd, LockType.UNLOCK, 0, 1);
+  else log.error(`A shared lock is kept as one of its open file alone: ${strerror(status)}`);
 }
 
 /** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */

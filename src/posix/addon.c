@@ -81,19 +81,30 @@ static napi_value result_of(napi_env env, int status) { return number(env, statu
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
-static int set_lock(int fd, short type, off_t start, off_t length) {
+static int set_lock_by(int command, int fd, short type, off_t start, off_t length) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     int status;
     do {
-        status = fcntl(fd, F_SETLK, &lock);
+        status = fcntl(fd, command, &lock);
     } while (status < 0 && errno == EINTR);
     return status;
+}
+
+static int set_lock(int fd, short type, off_t start, off_t length) {
+    return set_lock_by(F_SETLK, fd, type, start, length);
 }
 
 static napi_value posix_setlk(napi_env env, napi_callback_info info) {
     ARGS(4);
     return result_of(env, set_lock(arg_int(env, argv[0]), (short)arg_int(env, argv[1]), arg_long(env, argv[2]),
                                    arg_long(env, argv[3])));
+}
+
+/* setOfdLock(fd, type, start, length): see posix.ts. */
+static napi_value posix_set_ofd_lock(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    return result_of(env, set_lock_by(F_OFD_SETLK, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
+                                      arg_long(env, argv[2]), arg_long(env, argv[3])));
 }
 
 static napi_value posix_getlk(napi_env env, napi_callback_info info) {
@@ -813,6 +824,7 @@ static void skip_cancellation(void) {
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
         FUNCTION("setlk", posix_setlk),
+        FUNCTION("setOfdLock", posix_set_ofd_lock),
         FUNCTION("getlk", posix_getlk),
         FUNCTION("openInode", posix_open_inode),
         FUNCTION("lockNamed", posix_lock_named),

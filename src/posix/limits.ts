@@ -1,13 +1,27 @@
-/** What the kernel grants this process. */
+/** What the kernel grants a process. */
 import { readFileSync } from 'node:fs';
 
-/** RLIMIT_NOFILE's soft limit, which Node.js raises to the hard one when it starts. Infinity when it cannot be told. */
-export function descriptorLimit(): number {
+/** RLIMIT_NOFILE: descriptors have numbers below it. Node.js raises the soft one to the hard one when it starts. */
+export interface DescriptorLimits {
+  readonly soft: number;
+  readonly hard: number;
+}
+
+/** Both Infinity when they cannot be told. */
+export function descriptorLimits(pid: number | 'self'): DescriptorLimits {
+  const number = (text: string | undefined): number => {
+    const value = Number(text);
+    return Number.isNaN(value) ? Infinity : value;
+  };
   try {
-    const line = /^Max open files\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'latin1'));
-    const limit = Number(line?.[1]);
-    return Number.isNaN(limit) ? Infinity : limit;
+    const line = /^Max open files\s+(\S+)\s+(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'latin1'));
+    return { soft: number(line?.[1]), hard: number(line?.[2]) };
   } catch {
-    return Infinity; // no /proc, as in a bare chroot
+    return { soft: Infinity, hard: Infinity }; // no /proc, as in a bare chroot
   }
+}
+
+/** This process's own, as it is. */
+export function descriptorLimit(): number {
+  return descriptorLimits('self').soft;
 }

@@ -34,6 +34,8 @@ export const FileType = { DIRECTORY: 0o040000, BLOCK: 0o060000, REGULAR: 0o10000
 interface Addon {
   /** F_SETLK on `length` bytes from `start`, without waiting. */
   setlk(fd: number, type: LockType, start: number, length: number): number;
+  /** As {@link Addon.setlk}, by F_OFD_SETLK: the lock is the open file's, and lasts until the last descriptor of that is closed. */
+  setOfdLock(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
   /** What the last call that looks at a file found: device, inode in two halves, mode, a block device's number or 0, links. */

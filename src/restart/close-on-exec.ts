@@ -2,6 +2,11 @@
 import { requireFromRoot } from '../posix/root.ts';
 import { inSlices } from './slices.ts';
 
+/**
+ * Node.js marks these too: without them the next program logs nowhere, and a C one's sockets become its streams.
+ */
+export const STANDARD_STREAMS = [0, 1, 2];
+
 interface FsExt {
   fcntlSync(fd: number, command: 'getfd' | 'setfd', argument?: number): number;
   readonly constants: { readonly FD_CLOEXEC: number };

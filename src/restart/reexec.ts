@@ -17,10 +17,12 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
-import { posix, strerror } from '../posix/posix.ts';
+import { descriptorLimits } from '../posix/limits.ts';
+import { lookedKey, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
-import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices } from './close-on-exec.ts';
+import { CSuccessor } from './c-successor.ts';
+import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices, STANDARD_STREAMS } from './close-on-exec.ts';
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
@@ -34,7 +36,8 @@ import {
   writeStateFile,
   writeStateFileInSlices,
 } from './state-file.ts';
-import { documentForC, proveSuccessor, type Successor, UnfitSuccessor } from './successor.ts';
+import { countBelow, lackOfRoom, LAUNCHER_DESCRIPTORS, RUNTIME_DESCRIPTORS } from './room.ts';
+import { limitFor, proveSuccessor, type OwnSuccessor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -48,8 +51,6 @@ const SETTLE_LOOK_MS = 5;
 const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that messages under way may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
-
-const STANDARD_STREAMS = [0, 1, 2];
 
 export interface ReexecOptions {
   readonly daemon: Daemon;
@@ -110,44 +111,89 @@ export class Reexec {
   }
 
   private async attempt(): Promise<void> {
-    const { daemon, program, stateFile } = this.options;
-    const isEnding = (): boolean => this.options.isEnding();
+    const { daemon, program, args, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
     prepareCloseOnExec();
+    const own = this.options.ownState();
     const document: Buffer[] = [];
     this.pieces = new ResourcePieces(daemon);
-    const state = captureState(daemon, this.options.ownState(), this.pieces);
-    await inSlices(formatPieces(state), (piece) => document.push(piece));
+    await inSlices(formatPieces(captureState(daemon, own, this.pieces)), (piece) => document.push(piece));
     checkSize(document, daemon);
     await writeStateFileInSlices(candidate, document);
     try {
-      const successor = await proveSuccessor(program, candidate, document);
-      // Most of it now, while clients are served; what comes after this is closed on exec until its turn.
-      const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
-      await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
-      // A C daemon would not go on with it.
-      if (successor.kind === 'c') await daemon.ownerEnds.settled();
-      if (isEnding()) return;
-      daemon.suspend();
-      try {
-        if (successor.kind === 'c') await this.settle(successor);
-        if (!isEnding() && (await this.lastRequest(successor))) this.handOver(successor, candidate, document, clients);
-      } finally {
-        releaseSignals();
-        if (!isEnding()) {
-          daemon.resume();
-          await setCloseOnExecInSlices(STANDARD_STREAMS, true);
-          await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), true);
-        }
+      const found = await proveSuccessor(program, candidate, limitFor(document));
+      if (found.kind === 'own') this.refuseLackOfRoom();
+      const successor = found.kind === 'own' ? found : new CSuccessor(found.version, daemon);
+      if (successor instanceof CSuccessor) {
+        await successor.prove({ args, stateFile, document: candidate, pidFile: keyOf(own.pidFile) }, document, own);
       }
+      if (this.options.isEnding()) return;
+      await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
     } finally {
       removeStateFile(candidate);
     }
   }
 
+  /** @throws UnfitSuccessor when our runtime would not find as many free descriptors as it needs */
+  private refuseLackOfRoom(): void {
+    const { daemon } = this.options;
+    const { soft, hard } = descriptorLimits('self');
+    // Most often there is so much that they need not be counted.
+    if (soft - daemon.load > 2 * RUNTIME_DESCRIPTORS) return;
+    const kept = [...STANDARD_STREAMS, ...descriptorsOf(daemon, this.options.ownState())];
+    const refuseLackBelow = (what: string, limit: number, needed: number): void => {
+      const lack = lackOfRoom(what, { pid: process.pid, limit, used: countBelow(limit, kept), needed, hard });
+      if (lack !== undefined) throw new UnfitSuccessor(lack);
+    };
+    refuseLackBelow('the runtime', hard, RUNTIME_DESCRIPTORS);
+    refuseLackBelow("the runtime's start", soft, LAUNCHER_DESCRIPTORS);
+  }
+
+  /**
+   * Lets what the document names outlive exec while `exchange` runs, and no longer. Nothing is spawned meanwhile: that would have
+   * it all open. What comes during this is closed on exec until its turn.
+   *
+   * @param exchange is told of the clients whose sockets outlive exec
+   */
+  private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
+    const { daemon } = this.options;
+    const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
+    try {
+      // Most of it now, while clients are served.
+      await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
+      if (!this.options.isEnding()) await exchange(clients);
+    } finally {
+      if (!this.options.isEnding()) {
+        await setCloseOnExecInSlices(STANDARD_STREAMS, true);
+        await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), true);
+      }
+    }
+  }
+
+  /** Returns when the program was not executed, and service goes on. */
+  private async exchange(
+    successor: OwnSuccessor | CSuccessor,
+    candidate: string,
+    document: readonly Buffer[],
+    clients: ReadonlySet<Connection>,
+  ): Promise<void> {
+    const { daemon } = this.options;
+    daemon.suspend();
+    try {
+      if (successor instanceof CSuccessor) await this.settle(successor);
+      if (!this.options.isEnding() && (await this.lastRequest(successor))) {
+        this.handOver(successor, candidate, document, clients);
+      }
+    } finally {
+      if (successor instanceof CSuccessor) successor.undo();
+      releaseSignals();
+      if (!this.options.isEnding()) daemon.resume();
+    }
+  }
+
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
-  private async settle({ version }: Successor & { kind: 'c' }): Promise<void> {
+  private async settle({ version }: CSuccessor): Promise<void> {
     const { daemon } = this.options;
     const until = performance.now() + SETTLE_MS;
     while (daemon.backlogged() > 0 && performance.now() < until) {
@@ -163,11 +209,11 @@ export class Reexec {
    * is sent again, for the successor. A C daemon would not see it: it is proven anew, as it is when an owner has to be killed.
    * @returns whether to go on
    */
-  private async lastRequest(successor: Successor): Promise<boolean> {
+  private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
     holdSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
     if (this.options.isEnding()) return false;
-    if (successor.kind === 'own') {
+    if (!(successor instanceof CSuccessor)) {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;
     } else if (this.options.daemon.ownerEnds.awaited > 0) this.again = true;
@@ -180,43 +226,52 @@ export class Reexec {
    * @param cleared clients whose sockets outlive exec already
    */
   private handOver(
-    successor: Successor,
+    successor: OwnSuccessor | CSuccessor,
     candidate: string,
     proven: readonly Buffer[],
     cleared: ReadonlySet<Connection>,
   ): void {
-    const { daemon, program, args, stateFile } = this.options;
+    const { daemon, stateFile } = this.options;
     // Releases left for later would be unknown to the successor.
     daemon.ownerEnds.finish();
     daemon.flushEvents();
     const own = this.options.ownState();
-    const document = [...formatPieces(captureState(daemon, own, this.pieces))];
-    // Messages under way may have come since: the successor that has proven itself could not read that much.
-    checkSize(document, daemon);
-    if (successor.kind === 'c') {
+    if (successor instanceof CSuccessor) {
       // It may have changed since it was proven, which makes no difference to another of our kind.
-      writeStateFile(candidate, [documentForC(document, successor.version)]);
-    } else if (!areEqual(document, proven)) writeStateFile(candidate, document);
+      writeStateFile(candidate, [successor.lastDocument(own)]);
+    } else {
+      this.refuseLackOfRoom();
+      const document = [...formatPieces(captureState(daemon, own, this.pieces))];
+      // Messages under way may have come since: the successor that has proven itself could not read that much.
+      checkSize(document, daemon);
+      if (!areEqual(document, proven)) writeStateFile(candidate, document);
+    }
     publishStateFile(candidate, stateFile);
-
-    // Node marks the standard streams too: without them the successor logs nowhere, and a C one's sockets become its streams.
-    const descriptors = [...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)];
     try {
-      setCloseOnExec(descriptors, false);
-      if (successor.kind === 'c') setCloseOnExec(descriptorsOfOurs(own), true);
-      // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
-      const command = successor.kind === 'own' ? successor.command : ([] as const);
-      const words = [...command, program, ...args];
-      const [file = program] = words;
-      const variables = Object.entries(this.options.environment());
-      const environment = variables.map(([name, value]) => `${name}=${value ?? ''}`);
-      const status = posix.execve([file], words, environment, successor.kind === 'c');
-      if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
+      setCloseOnExec([...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)], false);
+      if (successor instanceof CSuccessor) setCloseOnExec(descriptorsOfOurs(own), true);
+      this.execute(successor);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
       removeStateFile(stateFile);
     }
   }
+
+  private execute(successor: OwnSuccessor | CSuccessor): void {
+    const { program, args } = this.options;
+    const isOwn = !(successor instanceof CSuccessor);
+    // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
+    const words = [...(isOwn ? successor.command : []), program, ...args];
+    const [file = program] = words;
+    const variables = Object.entries(this.options.environment());
+    const environment = variables.map(([name, value]) => `${name}=${value ?? ''}`);
+    const status = posix.execve([file], words, environment, !isOwn);
+    if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
+  }
+}
+
+function keyOf(fd: number | undefined): string | null {
+  return fd !== undefined && posix.fstatInode(fd) === 0 ? lookedKey() : null;
 }
 
 /**

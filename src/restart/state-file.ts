@@ -13,7 +13,7 @@ import {
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../daemon/log/log.ts';
 import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
-import { protectOpen, unprotectPath } from '../lockspace/own-files.ts';
+import { protectPath, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
 import { inSlices } from './slices.ts';
 
@@ -53,7 +53,8 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
     if (error instanceof StateFileError) throw error;
     throw new StateFileError(`cannot create ${path}: ${bytesOf((error as Error).message)}`);
   }
-  protectOpen(fd, PURPOSE);
+  // By its name: somebody else may remove it.
+  protectPath(path, PURPOSE);
   try {
     for (const piece of pieces) {
       for (let at = 0; at < piece.length;) at += writeSync(fd, piece, at);
@@ -87,6 +88,7 @@ export function publishStateFile(candidate: ByteString, path: ByteString): void 
   try {
     removeOwn(path);
     renameSync(toPath(candidate), toPath(path));
+    protectPath(path, PURPOSE);
   } catch (error) {
     throw error instanceof StateFileError ? error : new StateFileError(bytesOf((error as Error).message));
   }

@@ -1,23 +1,22 @@
 /**
  * Proves, before anything is given up, that the program at our path can go on where we stop. A child of it reads the very
- * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon, which is trusted with a
- * document that its version can read.
+ * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts.
  */
-import { isUtf8 } from 'node:buffer';
+import type { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import { bytesOf, commandOf } from '../posix/bytes.ts';
 import { parseVersion } from '../rpc/dialect.ts';
-import { asciiDocument, C_DOCUMENT_MAX } from './document.ts';
+
+/** Another program of our kind. */
+export interface OwnSuccessor {
+  readonly kind: 'own';
+  /** What the program's launcher executes: the runtime and its arguments, up to the path of the program. */
+  readonly command: readonly [ByteString, ...ByteString[]];
+}
 
 /** What the program at our path is. */
-export type Successor =
-  | {
-      readonly kind: 'own';
-      /** What the program's launcher executes: the runtime and its arguments, up to the path of the program. */
-      readonly command: readonly [ByteString, ...ByteString[]];
-    }
-  | { readonly kind: 'c'; readonly version: string };
+export type Successor = OwnSuccessor | { readonly kind: 'c'; readonly version: string };
 
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
@@ -25,8 +24,6 @@ export class UnfitSuccessor extends Error {}
 /** How long the child may take, in milliseconds, and how many bytes of the document give it another one: 16 MiB a second. */
 const LIMIT_MS = 10_000;
 const BYTES_A_MS = 16 * 1024;
-/** The oldest C daemon that is known to read a document with locks in it. */
-const FIRST_C_THAT_RESUMES = 9_000_000;
 /** How much of what it prints is looked at. */
 const OUTPUT_MAX = 64 * 1024;
 
@@ -35,14 +32,29 @@ export const CHECK_BANNER = 'virtlockd state document check 1';
 /** Exit status of `--check-state` for a document that cannot be read. */
 export const CHECK_FAILED = 3;
 
-interface Outcome {
+/** What became of a child. */
+export interface Outcome {
   readonly status: number | null;
-  readonly signal: string | null;
+  /** What it printed, as bytes. */
   readonly output: string;
+  /** How it ended, in words. */
+  readonly end: string;
 }
 
-/** Runs the program to its end. @throws UnfitSuccessor when it cannot be run or takes too long */
-async function run(program: ByteString, args: readonly ByteString[], limit: number): Promise<Outcome> {
+/**
+ * Runs a program to its end. One that is waited for in vain, as it hangs in the kernel, is left to itself. Descriptors that
+ * outlive exec would be open in it, too.
+ *
+ * @param limit how long it may take, in milliseconds
+ * @param answersAt where it prints: 1, or a descriptor beside the standard streams, which it has from us then
+ * @throws UnfitSuccessor when it cannot be run
+ */
+export async function runProgram(
+  program: ByteString,
+  args: readonly ByteString[],
+  limit: number,
+  answersAt: 1 | 3 = 1,
+): Promise<Outcome> {
   // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
   const { spawn } = process.getBuiltinModule('node:child_process');
   await turn();
@@ -50,65 +62,64 @@ async function run(program: ByteString, args: readonly ByteString[], limit: numb
   return new Promise((resolve, reject) => {
     const child = spawn(command.file, command.args, {
       // The daemon's own may have been deleted, which is no fault of the program.
-      cwd: '/',
-      stdio: ['ignore', 'pipe', 'ignore'],
-      timeout: limit,
-      killSignal: 'SIGKILL',
+      ...(answersAt === 1 ? { cwd: '/' } : {}),
+      stdio: answersAt === 1 ? ['ignore', 'pipe', 'ignore'] : ['inherit', 'inherit', 'inherit', 'pipe'],
     });
+    // There is none when no descriptor was free.
+    const answers = child.stdio[answersAt] as Readable | undefined;
     let output = '';
-    child.stdout.setEncoding('latin1');
-    child.stdout.on('data', (chunk: string) => {
+    const settle = (status: number | null, end: string): void => {
+      clearTimeout(timer);
+      setImmediate(() => {
+        answers?.destroy();
+        resolve({ status, output, end });
+      });
+    };
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      // Its end is not waited for: the kernel may not let go of it.
+      settle(null, `took longer than ${limit / 1000} s`);
+    }, limit);
+    answers?.setEncoding('latin1').on('data', (chunk: string) => {
       if (output.length < OUTPUT_MAX) output += chunk;
     });
     // Not `close`: something that the child left behind may hold the pipe open for ever.
     child.on('exit', (status, signal) => {
-      setImmediate(() => {
-        child.stdout.destroy();
-        resolve({ status, signal, output });
-      });
+      settle(status, signal === null ? `exited with ${status ?? 'no status'}` : `was ended by ${signal}`);
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
       reject(new UnfitSuccessor(`${program} cannot be executed: ${bytesOf(error.message)}`));
     });
   });
 }
 
-function limitFor(document: readonly Buffer[]): number {
+/** How long a child may take for a document. */
+export function limitFor(document: readonly Buffer[]): number {
   return LIMIT_MS + Math.floor(document.reduce((sum, { length }) => sum + length, 0) / BYTES_A_MS);
-}
-
-function describe({ status, signal }: Outcome): string {
-  if (signal === null) return `exited with ${status ?? 'no status'}`;
-  return signal === 'SIGKILL' ? `was killed, or took too long` : `was ended by ${signal}`;
 }
 
 /**
  * @param program the path that will be executed
- * @param stateFile a file that holds the pieces of `document`, for the child to read
+ * @param stateFile a file that holds the document, for the child to read
  * @param limit how long each child may take, in milliseconds
  * @throws UnfitSuccessor
  */
-export async function proveSuccessor(
-  program: ByteString,
-  stateFile: ByteString,
-  document: readonly Buffer[],
-  limit = limitFor(document),
-): Promise<Successor> {
-  const check = await run(program, ['--check-state', stateFile], limit);
+export async function proveSuccessor(program: ByteString, stateFile: ByteString, limit = LIMIT_MS): Promise<Successor> {
+  const check = await runProgram(program, ['--check-state', stateFile], limit);
   if (check.output.startsWith(CHECK_BANNER)) {
     const command = parseCommand(check.output.slice(CHECK_BANNER.length));
     if (check.status === 0 && command !== null) return { kind: 'own', command };
     const reason = check.output.slice(CHECK_BANNER.length).trim();
-    throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? describe(check) : reason}`);
+    throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? check.end : reason}`);
   }
   // A C daemon complains about an option that it does not know, and exits with 1.
-  const answer = check.status === 1 ? await run(program, ['--version'], limit) : check;
+  const answer = check.status === 1 ? await runProgram(program, ['--version'], limit) : check;
   const version = /^\S+ \(libvirt\) (\d+\.\d+\.\d+)\n$/.exec(answer.output)?.[1];
   if (answer.status !== 0 || version === undefined) {
-    throw new UnfitSuccessor(`${program} ${describe(answer)} and is no virtlockd`);
+    throw new UnfitSuccessor(`${program} ${answer.end} and is no virtlockd`);
   }
   if (parseVersion(version) === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
-  documentForC(document, version);
   return { kind: 'c', version };
 }
 
@@ -126,34 +137,4 @@ function parseCommand(text: ByteString): readonly [ByteString, ...ByteString[]] 
   } catch {
     return null;
   }
-}
-
-/**
- * The document as a C daemon of this version can read it, in ASCII alone.
- *
- * @throws UnfitSuccessor when it cannot, for it would exit with all locks lost
- */
-export function documentForC(pieces: readonly Buffer[], version: string): Buffer {
-  const checkSize = (bytes: number): void => {
-    if (bytes <= C_DOCUMENT_MAX) return;
-    throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
-  };
-  // Clients would wait while one that is much too large is put together and escaped, which only makes it larger.
-  checkSize(pieces.reduce((sum, { length }) => sum + length, 0));
-  const document = Buffer.concat(pieces);
-  // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
-  if (!isUtf8(document)) {
-    throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
-  }
-  // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
-  if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
-    throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
-  }
-  // It would exit. Quotes in names are escaped, so these are keys.
-  if (document.includes('"fd":-1,"lockHeld":')) {
-    throw new UnfitSuccessor(`a held resource has no descriptor, without which libvirt ${version} cannot take it over`);
-  }
-  const ascii = asciiDocument(document);
-  checkSize(ascii.length);
-  return ascii;
 }

@@ -1,6 +1,6 @@
 /** What virt-lockctl says, against what libvirt and the kernel know, with real guests. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -351,6 +351,22 @@ sys.stdin.read()`;
     assert.match(stderr, /nothing was changed/);
     await silent.must(lock.register({ pid: 5_000_000 }));
     silent.close();
+    await must('swap', '--to', programOf('ours'));
+  });
+
+  it('refuses to swap away from a C daemon that has too few descriptors free: it would end', async () => {
+    await must('swap', '--to', original);
+    const softLimit = (most: number): void => {
+      execFileSync('prlimit', ['--pid', String(daemon.pid), `--nofile=${most}:`]);
+    };
+    softLimit(12);
+    const { code, stdout } = await lockctl('swap', '--to', programOf('ours'));
+    assert.equal(code, 1);
+    assert.match(
+      stdout,
+      /FAIL as many descriptors .*: what the C daemon.* needs 8 free descriptors, and of 12 \d+ are/,
+    );
+    softLimit(1024);
     await must('swap', '--to', programOf('ours'));
   });
 

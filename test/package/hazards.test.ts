@@ -1,5 +1,6 @@
 /** When the package must not swap, or cannot: the daemon goes on as it was, and the operator is told. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LockRow } from '../lab/observe.ts';
@@ -34,7 +35,7 @@ describe('the package, where a swap cannot be', function () {
     await (scene as Scene | undefined)?.close();
   });
 
-  it('leaves a C daemon alone while a client has called nothing: it would exit', async () => {
+  it('leaves a C daemon alone while a client has called nothing, or descriptors are lacking: it would exit', async () => {
     // The C daemon forgets who has called when it is executed again; who was there before that had registered.
     await eventually('another second has begun', () => Math.floor(Date.now() / 1000) > Math.floor(started / 1000));
     await reexecute(scene.daemon);
@@ -46,6 +47,17 @@ describe('the package, where a swap cannot be', function () {
     assert.deepEqual(scene.locks(), held);
     assert.equal(await scene.maxClients(), 1024);
     silent.close();
+    const softLimit = (most: number): void => {
+      execFileSync('prlimit', ['--pid', String(scene.daemon.pid), `--nofile=${most}:`]);
+    };
+    softLimit(12);
+    assert.match(
+      await scene.must(swap, [], 75),
+      /is left as it is: what the C daemon.* needs 8 free descriptors, and of 12 \d+ are free: raise the limit/,
+    );
+    assert.equal(scene.runs(), 'c');
+    assert.deepEqual(scene.locks(), held);
+    softLimit(1024);
     assert.match(await scene.must(swap, []), /goes on in \/usr\/sbin\/virtlockd, 3 locks held/);
     assert.equal(scene.runs(), 'own');
     assert.deepEqual(scene.locks(), held);
@@ -90,6 +102,38 @@ describe('the package, where a swap cannot be', function () {
     await scene.must(swap, ['--back', '--force']);
     assert.equal((await silent.drain()).length, 0);
     assert.deepEqual(scene.locks(), held);
+  });
+
+  it("is not removed while libvirt's program would not start, and can be removed when it would", async () => {
+    const configuration = '/etc/libvirt/virtlockd.conf';
+    const pristine = readFileSync(scene.lab.outside(configuration), { flag: 'a+' });
+    const broken = {
+      'max_clients = "x"\n': /'max_clients' parameter: .*: correct the file/,
+      'log_outputs = "1:file:/none/log"\n': /failed to open \/none\/log: No such file or directory/,
+    };
+    for (const [text, reason] of Object.entries(broken)) {
+      scene.lab.write(configuration, text);
+      for (let attempts = 0; attempts < 2; attempts++) {
+        const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
+        assert.match(
+          said,
+          /goes on with the program that it had: .* refuses the new program: libvirt 9\.0\.0 would end/,
+        );
+        assert.match(said, reason);
+        assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
+        assert.equal(scene.runs(), 'own');
+        assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+        assert.deepEqual(scene.locks(), held);
+        await scene.assertServes();
+        const status = ['--show', '--showformat', '${db:Status-Status}', 'virtlockd-node'];
+        assert.equal(await scene.must('dpkg-query', status), 'installed');
+      }
+    }
+    // Such a mistake is nothing to our own program: an older one takes over from a newer one.
+    await scene.must('dpkg', ['--install', variant('0.0.9', scene.lab.directory, () => undefined)]);
+    assert.equal(scene.runs(), 'own');
+    assert.deepEqual(scene.locks(), held);
+    scene.lab.write(configuration, pristine);
   });
 
   it('is not removed while it holds what the C daemon cannot read', async () => {

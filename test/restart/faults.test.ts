@@ -1,34 +1,21 @@
 /** Whatever is wrong when SIGUSR1 comes: one error in the log, and service goes on with every lock and client. */
 import assert from 'node:assert/strict';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { Actor } from '../../src/conformance/exchange/actor.ts';
 import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually, programImage } from '../lab/process.ts';
+import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
 import { lockOn } from '../lab/observe.ts';
 import { autocreate, encode, lock, type Peer, shared } from '../lab/wire.ts';
+import { AtPath, C_PROGRAM, NOBODY, PROGRAM, STATE } from './at-path.ts';
 
-const PROGRAM = '/usr/sbin/virtlockd';
-const C_PROGRAM = '/usr/sbin/virtlockd.c';
-const STATE = '/run/virtlockd-restart-exec.json';
 /** So many locks with names so long that their document is beyond what C reads, on a machine with few descriptors too. */
 const LOCKS = 10_000;
-const NOBODY = 4_200_000;
 
 describe('faults at a re-execution', function () {
   this.timeout(60_000);
+  let at: AtPath;
   let daemon: LockDaemon;
   let holder: Peer;
   let name: string;
@@ -37,54 +24,18 @@ describe('faults at a re-execution', function () {
     skipIf(this, missingDaemon('ours'), missingDaemon('9.0.0'));
   });
 
-  async function begin(args: readonly string[] = []): Promise<void> {
-    daemon = await startDaemonAtPath(args);
-    name = `${daemon.lab.directory}/held`;
-    holder = await daemon.connect();
-    await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
-    await holder.must(lock.acquire('', name, autocreate));
-  }
-
-  async function startDaemonAtPath(args: readonly string[]): Promise<LockDaemon> {
-    const lab = await Lab.open('9.0.0');
-    renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
-    install(lab, programOf('ours'), PROGRAM);
-    return startDaemon('ours', { lab, program: PROGRAM, args });
+  async function begin(): Promise<void> {
+    at = await AtPath.open();
+    ({ daemon, holder, name } = at);
   }
 
   afterEach(async () => {
-    const running = daemon as LockDaemon | undefined;
-    if (running === undefined) return;
-    await running.stop();
-    await running.lab.close();
+    await (at as AtPath | undefined)?.close();
   });
 
-  const refusals = (): string[] => daemon.log.split('\n').filter((line) => line.includes('Unable to re-execute'));
-
-  /** Sends SIGUSR1 and waits for the refusal; everything must be as it was. */
-  async function refused(pattern: RegExp): Promise<void> {
-    const before = refusals().length;
-    const locks = daemon.locks();
-    const program = programImage(daemon.pid);
-    process.kill(daemon.pid, 'SIGUSR1');
-    await eventually('the refusal is logged', () => refusals().length > before, 20_000);
-    assert.equal(refusals().length, before + 1);
-    assert.match(refusals().at(-1) ?? '', pattern);
-    assert.equal(programImage(daemon.pid), program, 'the same program runs');
-    assert.deepEqual(daemon.locks(), locks);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
-    const newcomer = await daemon.connect();
-    await newcomer.must(lock.register({ pid: NOBODY + 1, name: 'newcomer' }));
-    newcomer.close();
-    for (const file of [STATE, `${STATE}.new`])
-      assert.ok(!existsSync(daemon.lab.outside(file)) || pattern.source.includes('remove it'));
-  }
-
-  /** Sends SIGUSR1 and waits for the new program, which must have the lock. */
-  async function executedAgain(): Promise<void> {
-    await reexecute(daemon);
-    assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
-  }
+  const refusals = (): string[] => at.refusals();
+  const refused = async (pattern: RegExp): Promise<void> => at.refused(pattern);
+  const executedAgain = async (): Promise<void> => at.executedAgain();
 
   /** Puts a script in the program's place. */
   function script(text: string, mode = 0o755): void {
@@ -123,7 +74,7 @@ describe('faults at a re-execution', function () {
     script('#!/nonexistent/interpreter\n');
     await refused(/cannot be executed/);
     script('#!/bin/sh\nsleep 0.2\nkill -9 $$\n');
-    await refused(/was killed/);
+    await refused(/was ended by SIGKILL/);
 
     install(daemon.lab, programOf('ours'), PROGRAM);
     await executedAgain();
@@ -135,7 +86,7 @@ describe('faults at a re-execution', function () {
     process.kill(daemon.pid, 'SIGUSR1');
     assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
-    assert.match(refusals()[0] ?? '', /took too long/);
+    assert.match(refusals()[0] ?? '', /took longer than/);
   });
 
   it('hears the next request after one that failed at the last step', async () => {

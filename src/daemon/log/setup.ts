@@ -19,13 +19,19 @@ export interface LogSetup {
   readonly logFile: string;
 }
 
+/** What is set up: the log, or what only looks whether it could be. */
+export type LogTarget = Pick<
+  Logging,
+  'defaultLevel' | 'defaultOutput' | 'setLevel' | 'setFilters' | 'setOutputs' | 'write'
+>;
+
 /**
  * Applies all of it, in the order in which C looks at it, as the first mistake is the one reported. To be used again
  * when the configuration is read again: then the caller keeps `logging.state` and applies it when this throws.
  *
  * @throws LogSettingError which C reports as `libvirt:  error : <text>` on standard error, exit 1
  */
-export function setUpLogging(logging: Logging, setup: LogSetup): void {
+export function setUpLogging(logging: LogTarget, setup: LogSetup): void {
   const { config, environment } = setup;
   logging.setLevel(config.logLevel ?? Level.WARNING);
   logging.setFilters(config.logFilters ?? '');

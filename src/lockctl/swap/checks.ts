@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSy
 import path from 'node:path';
 import { adminProgram } from '../../../xdr/programs/admin.ts';
 import { parseVersion } from '../../rpc/dialect.ts';
+import { lackOfDescriptors } from '../../swap/descriptors.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
 import { toBytes } from '../context.ts';
@@ -111,6 +112,11 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
         return version;
       }),
       await checkClients(daemon, pid),
+      attempt('as many descriptors are free as the new program needs', () => {
+        const lack = toC ? undefined : lackOfDescriptors(pid);
+        if (lack !== undefined) throw new Error(lack);
+        return '';
+      }),
     );
   } else if (toC) {
     const unregistered = await unregisteredClients(await daemon.adminClient());

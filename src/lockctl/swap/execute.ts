@@ -10,7 +10,7 @@ import { type Check, describeRunning, locksOf, type Running } from './checks.ts'
 import { isCompiled } from './program.ts';
 
 /** How long the new program may take to be executed and to answer, in milliseconds. */
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 25_000;
 const LOOK_MS = 10;
 
 /**

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { endAdoption } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { EMPTY_SERVER, EMPTY_STATE, type OwnState } from '../../../src/restart/document.ts';
 import { readPredecessor } from '../../../src/restart/predecessor.ts';
@@ -43,6 +44,7 @@ describe('whose state document it is', () => {
     };
     writeFileSync(stateFile, JSON.stringify(document), { mode: 0o700 });
     const predecessor = readPredecessor(stateFile, isActivated);
+    endAdoption();
     assert.ok(!existsSync(stateFile));
     return predecessor !== null;
   }

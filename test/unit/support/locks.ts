@@ -49,6 +49,41 @@ export class OtherProcess {
   }
 }
 
+/** Another process that tries to lock byte 0 of a file for writing, over and over, until it is ended. */
+export class Rival {
+  private readonly child: ChildProcess;
+  private said = '';
+
+  private constructor(child: ChildProcess) {
+    this.child = child;
+    child.stdout?.on('data', (data: Buffer) => (this.said += data.toString()));
+  }
+
+  static async at(file: string): Promise<Rival> {
+    const script =
+      'import fcntl,struct,sys,os,select\n' +
+      "fd=os.open(sys.argv[1],os.O_RDWR)\nlock=struct.pack('hhqqi4x',fcntl.F_WRLCK,0,0,1,0)\nfirst=True\n" +
+      'while not select.select([0],[],[],0)[0]:\n' +
+      ' for i in range(1000):\n' +
+      '  try:\n   fcntl.fcntl(fd,fcntl.F_SETLK,lock)\n   print("got it",flush=True)\n   sys.exit()\n' +
+      '  except OSError: pass\n' +
+      ' if first: print("never",flush=True)\n' +
+      ' first=False\n';
+    const child = spawn('python3', ['-c', script, file], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const rival = new Rival(child);
+    await once(child.stdout, 'data');
+    return rival;
+  }
+
+  /** `never`, or what it said besides. */
+  async end(): Promise<string> {
+    const closed = once(this.child, 'close');
+    this.child.stdin?.end();
+    await closed;
+    return this.said.trim();
+  }
+}
+
 /** A directory of the test's own. */
 export function temporaryDirectory(): { path: string; remove: () => void } {
   const directory = mkdtempSync(path.join(realpathSync(os.tmpdir()), 'virtlockd-unit-'));

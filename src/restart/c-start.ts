@@ -1,0 +1,182 @@
+/**
+ * What a C daemon does from its start until it serves, in its order, as far as it ends when that fails: only looked at, and
+ * nothing made or changed. It runs in a child, which has the daemon's user, environment, limits and working directory, and
+ * may wait for storage that hangs. Each of these ends was seen on 9.0.0, 11.3.0 and 12.8.0 (test/restart/c-start.test.ts).
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { type DaemonConfig, loadConfig } from '../daemon/config.ts';
+import { Level, LogSettingError, parseLevel } from '../daemon/log/levels.ts';
+import { parseFilters } from '../daemon/log/filters.ts';
+import { parseOutputs } from '../daemon/log/output-spec.ts';
+import { type LogTarget, setUpLogging } from '../daemon/log/setup.ts';
+import { mistakeForC, parseOptions, type RunOptions } from '../daemon/options.ts';
+import { isPrivileged, isWritable, pathsFor } from '../daemon/own-paths.ts';
+import type { DaemonPaths } from '../daemon/paths.ts';
+import { environmentOf, workingDirectory } from '../daemon/surroundings.ts';
+import type { Environment } from '../daemon/systemd.ts';
+import type { ByteString } from '../../xdr/codec.ts';
+import { inodeOf } from '../lockspace/files.ts';
+import { toPath } from '../posix/bytes.ts';
+import { parseDocument, parseJson } from './parse.ts';
+import { probeDirectory, probeFile } from './probe.ts';
+
+export interface CStart {
+  /** The words that it will be executed with. */
+  readonly args: readonly ByteString[];
+  /** Where its state will be. */
+  readonly stateFile: ByteString;
+  /** A file that holds it already. */
+  readonly document: ByteString;
+  /** The inode key of the pid file that is locked; null when there is none. */
+  readonly pidFile: string | null;
+}
+
+/** What it opens, and more that the daemon itself must look at. */
+export interface CStartOutlook {
+  /** Inode keys of its configuration and its log files. It closes them again, which drops the lock of one that is held. */
+  readonly opened: readonly string[];
+  /** How many of them stay open. */
+  readonly logFiles: number;
+  /** Seconds after which it ends when nobody is connected, whatever is locked; 0 never. */
+  readonly timeout: number;
+}
+
+/** A line of the child's answer: what it is about to look at; at the end what it found, or why the C daemon would end. */
+export type CStartAnswer =
+  { readonly begin: ByteString } | { readonly outlook: CStartOutlook } | { readonly failure: string };
+
+/** The child's descriptor for its answer: the standard streams are the daemon's, which may be named as log files. */
+export const ANSWERS = 3;
+
+/** It would end; `message` says why, and what to do. */
+export class CStartFailure extends Error {}
+
+/**
+ * @param begin told of each file that is to be opened next, so that whoever waits knows what for
+ * @throws CStartFailure
+ */
+export function foreseeCStart(start: CStart, begin: (what: ByteString) => void): CStartOutlook {
+  const options = optionsForC(start.args);
+  const environment = environmentOf(process.env, workingDirectory());
+  const paths = pathsFor(environment, undefined);
+  if (paths.state !== start.stateFile) {
+    throw new CStartFailure(`it looks for its state in ${paths.state}, and not in ${start.stateFile}`);
+  }
+  const log = new LogOutlook(begin);
+  const configFile = options.config ?? paths.config;
+  begin(configFile);
+  const config = foresee('correct the file', () => loadConfig(configFile, options.config !== undefined));
+  foresee('correct the setting, or make that possible', () => {
+    foreseeLog(options, environment, paths, config, log);
+  });
+  begin(paths.runDirectory);
+  foresee('make that possible', () => {
+    probeDirectory(paths.runDirectory);
+  });
+  foreseePidFile(options.pidFile ?? paths.pidFile, start.pidFile, begin);
+  foresee('this is a defect', () => parseDocument(parseJson(readFileSync(toPath(start.document)))));
+  const files = [configFile, ...log.files].map((file) => inodeOf(file));
+  return {
+    opened: files.filter((key) => key !== null),
+    logFiles: log.files.length,
+    timeout: options.timeout,
+  };
+}
+
+function optionsForC(args: readonly string[]): RunOptions {
+  const mistake = mistakeForC(args);
+  if (mistake !== undefined) {
+    throw new CStartFailure(
+      `of the words that this daemon was started with it says "${mistake}": only a restart without them leads to it`,
+    );
+  }
+  const parsed = parseOptions(args);
+  if (parsed.kind !== 'run')
+    throw new CStartFailure(`it does not serve with the words that this daemon was started with`);
+  return parsed.options;
+}
+
+/** @param remedy what to do when `step` fails in a way that the C daemon would fail, too */
+function foresee<T>(remedy: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new CStartFailure(`${error instanceof LogSettingError ? error.text : error.message}: ${remedy}`);
+  }
+}
+
+function foreseeLog(
+  options: RunOptions,
+  environment: Environment,
+  paths: DaemonPaths,
+  config: DaemonConfig,
+  log: LogOutlook,
+): void {
+  const journal = isWritable(paths.journal);
+  // A session's log directory is made before it is known whether anything goes there.
+  if (options.daemonize && !isPrivileged() && !journal) probeDirectory(path.dirname(paths.log));
+  setUpLogging(log, {
+    verbose: options.verbose,
+    config,
+    environment,
+    daemonized: options.daemonize,
+    journal,
+    stdinIsTerminal: false,
+    logFile: paths.log,
+  });
+}
+
+/** Takes log settings, and only looks whether they could be. */
+class LogOutlook implements LogTarget {
+  defaultLevel: Level = Level.WARNING;
+  defaultOutput = '';
+  readonly files: ByteString[] = [];
+  private readonly begin: (what: ByteString) => void;
+
+  constructor(begin: (what: ByteString) => void) {
+    this.begin = begin;
+  }
+
+  setLevel(level: number | string): void {
+    this.defaultLevel = parseLevel(String(level));
+  }
+
+  setFilters(text: string): void {
+    parseFilters(text);
+  }
+
+  setOutputs(text: string): void {
+    // C takes the root for a directory that was deleted.
+    const { outputs, error } = parseOutputs(
+      text === '' ? this.defaultOutput : text,
+      'log output',
+      workingDirectory() ?? '/',
+    );
+    for (const { destination, name } of outputs) {
+      if (destination !== 'file') continue;
+      this.begin(name);
+      probeFile(name, 0);
+      this.files.push(name);
+    }
+    if (error !== undefined) throw new LogSettingError(error);
+  }
+
+  write(): void {
+    // Mistakes are thrown besides.
+  }
+}
+
+/** @param locked the inode key of the one that this process has locked */
+function foreseePidFile(file: ByteString, locked: string | null, begin: (what: ByteString) => void): void {
+  if (file === '') return;
+  begin(file);
+  const there = inodeOf(file);
+  if (there !== null && there !== locked) {
+    throw new CStartFailure(`the pid file ${file} is not the one that this daemon has locked: move it away`);
+  }
+  foresee('make that possible', () => {
+    probeFile(file, 16);
+  });
+}

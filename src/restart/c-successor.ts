@@ -1,0 +1,286 @@
+/**
+ * What a C daemon does not survive between exec and its first answer, found out beforehand: it exits on it, and every lock is
+ * lost. All of it was seen on 9.0.0, 11.3.0 and 12.8.0 (docs/c-daemon.md). What it does with files is found out by a child:
+ * see c-start.ts.
+ */
+import { isUtf8 } from 'node:buffer';
+import { statSync } from 'node:fs';
+import path from 'node:path';
+import type { Daemon } from '../daemon/daemon.ts';
+import { closeSpares, type HeldFile, makeSpare, sparesLacking } from '../lockspace/files.ts';
+import { bytesOf } from '../posix/bytes.ts';
+import { descriptorLimits } from '../posix/limits.ts';
+import { installRoot } from '../posix/root.ts';
+import { strerror } from '../posix/posix.ts';
+import { parseVersion } from '../rpc/dialect.ts';
+import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start.ts';
+import { captureState, descriptorsOf } from './capture.ts';
+import { STANDARD_STREAMS } from './close-on-exec.ts';
+import { asciiDocument, C_DOCUMENT_MAX, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
+import { runProgram, UnfitSuccessor } from './successor.ts';
+
+/** The oldest C daemon that is known to read a document with locks in it. */
+const FIRST_C_THAT_RESUMES = 9_000_000;
+/** How long the child may take, in milliseconds. */
+const LIMIT_MS = 5000;
+
+/** A C daemon that is to be executed in this process. */
+export class CSuccessor {
+  readonly version: string;
+  private readonly daemon: Daemon;
+  private outlook: CStartOutlook = { opened: [], logFiles: 0, timeout: 0 };
+  private readonly spares = new MadeSpares();
+
+  constructor(version: string, daemon: Daemon) {
+    this.version = version;
+    this.daemon = daemon;
+  }
+
+  /**
+   * All that takes time, while clients are served.
+   *
+   * @param own what outlives exec beside what clients and resources have
+   * @throws UnfitSuccessor
+   */
+  async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
+    documentForC(document, this.version);
+    // A C daemon would not go on with it.
+    await this.daemon.ownerEnds.settled();
+    this.outlook = await proveCStart(start, this.version);
+    this.look(own, MadeSpares.lacking(this.daemon));
+  }
+
+  /**
+   * The document as it is just before exec, when nothing changes any more; {@link undo} when that does not come about.
+   *
+   * @throws UnfitSuccessor
+   */
+  lastDocument(own: OwnState): Buffer {
+    this.look(own, MadeSpares.lacking(this.daemon));
+    this.spares.make(this.daemon);
+    const state = captureState(this.daemon, own);
+    refuseSharedDescriptors(state, this.version);
+    return documentForC([...formatPieces(state)], this.version);
+  }
+
+  /** Closes what {@link lastDocument} has opened. */
+  undo(): void {
+    this.spares.takeBack();
+  }
+
+  /** @param more descriptors that are still to be made for it */
+  private look(own: OwnState, more: number): void {
+    const { daemon, outlook, version } = this;
+    refuseHeldFiles(daemon, outlook, version);
+    refuseTimeout(daemon, outlook, version);
+    refuseClients(daemon, version);
+    const { soft: limit, hard } = descriptorLimits('self');
+    const used = countBelow(limit, descriptorsOf(daemon, own)) + STANDARD_STREAMS.length;
+    const needed = C_DESCRIPTORS + outlook.logFiles + more;
+    const lack = lackOfRoom(`libvirt ${version}`, { pid: process.pid, limit, hard, used, needed });
+    if (lack !== undefined) throw new UnfitSuccessor(lack);
+  }
+}
+
+/**
+ * The document as a C daemon of this version can read it, in ASCII alone.
+ *
+ * @throws UnfitSuccessor when it cannot
+ */
+export function documentForC(pieces: readonly Buffer[], version: string): Buffer {
+  const checkSize = (bytes: number): void => {
+    if (bytes <= C_DOCUMENT_MAX) return;
+    throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
+  };
+  // Clients would wait while one that is much too large is put together and escaped, which only makes it larger.
+  checkSize(pieces.reduce((sum, { length }) => sum + length, 0));
+  const document = Buffer.concat(pieces);
+  // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
+  if (!isUtf8(document)) {
+    throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
+  }
+  // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
+  if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
+    throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
+  }
+  // It would exit. Quotes in names are escaped, so these are keys.
+  if (document.includes('"fd":-1,"lockHeld":')) {
+    throw new UnfitSuccessor(`a held resource has no descriptor, without which libvirt ${version} cannot take it over`);
+  }
+  const ascii = asciiDocument(document);
+  checkSize(ascii.length);
+  return ascii;
+}
+
+/**
+ * A C daemon closes the descriptor of each resource and client by its number: one that stood for two would then be a
+ * stranger's.
+ *
+ * @throws UnfitSuccessor
+ */
+function refuseSharedDescriptors({ lockServer, adminServer, lockspaces }: StateDocument, version: string): void {
+  const seen = new Map<number, string>();
+  const see = (fd: number, what: string): void => {
+    const other = seen.get(fd);
+    if (other !== undefined) {
+      throw new UnfitSuccessor(
+        `descriptor ${fd} stands for ${other} and for ${what}, and libvirt ${version} would close it twice`,
+      );
+    }
+    seen.set(fd, what);
+  };
+  for (const [name, server] of [
+    ['virtlockd', lockServer],
+    ['admin', adminServer],
+  ] as const) {
+    for (const { fd } of server?.services.flatMap(({ socks }) => socks) ?? []) see(fd, `a socket of server ${name}`);
+    for (const { id, sock } of server?.clients ?? []) see(sock.fd, `client ${id} of server ${name}`);
+  }
+  for (const { resources } of lockspaces) for (const { name, fd } of resources) see(fd, `resource '${name}'`);
+}
+
+/**
+ * Asks a child whether a C daemon would start.
+ *
+ * @throws UnfitSuccessor
+ */
+export async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
+  const script = path.join(installRoot, 'dist', 'check-c-start.cjs');
+  const child = await runProgram(
+    bytesOf(process.execPath),
+    [bytesOf(script), bytesOf(JSON.stringify(start))],
+    limit,
+    ANSWERS,
+  );
+  const answers = answersIn(child.output);
+  const last = answers.at(-1);
+  if (last === undefined)
+    throw new UnfitSuccessor(`cannot find out whether libvirt ${version} would start: ${child.end}`);
+  if ('outlook' in last) return last.outlook;
+  const failure =
+    'failure' in last ? last.failure : `it does not come back from ${last.begin} within ${limit / 1000} s`;
+  throw new UnfitSuccessor(`libvirt ${version} would end, and every lock be lost: ${failure}`);
+}
+
+function answersIn(output: string): CStartAnswer[] {
+  // Behind the last newline is what was cut off when it was ended.
+  const lines = Buffer.from(output, 'latin1').toString().split('\n').slice(0, -1);
+  try {
+    return lines.map((line) => JSON.parse(line) as CStartAnswer);
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * What it opens and closes again must not be held: the close would drop the lock, and log lines would be written into an image.
+ *
+ * @throws UnfitSuccessor
+ */
+function refuseHeldFiles({ lockspaces }: Daemon, { opened }: CStartOutlook, version: string): void {
+  const keys = new Set(opened);
+  for (const { path, file } of lockspaces.resources()) {
+    if (!keys.has(file.key)) continue;
+    throw new UnfitSuccessor(
+      `${path} is a held resource, and libvirt ${version} has it as its configuration or log file: name another one there`,
+    );
+  }
+}
+
+/**
+ * With -t it ends when nobody is connected, and forgets the locks of those that are not.
+ *
+ * @throws UnfitSuccessor
+ */
+function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOutlook, version: string): void {
+  if (timeout === 0) return;
+  const connected = new Set(
+    [...lockServer.clients.values()].flatMap(({ context: { owner, isOwnerItself } }) =>
+      owner !== null && isOwnerItself ? [owner.pid] : [],
+    ),
+  );
+  for (const { name, holds } of lockspaces.resources()) {
+    const absent = holds.find(({ owner }) => !connected.has(owner.pid));
+    if (absent === undefined) continue;
+    throw new UnfitSuccessor(
+      `with --timeout libvirt ${version} ends after ${timeout} s without a client, and loses '${name}', whose owner (pid ${absent.owner.pid}) is not connected`,
+    );
+  }
+}
+
+/**
+ * It looks for the process of each client in /proc, and exits when one is not there: it has ended and somebody else has kept its
+ * connection, or is in another pid namespace. To be called as late as can be.
+ *
+ * @throws UnfitSuccessor
+ */
+function refuseClients({ servers }: Daemon, version: string): void {
+  const user = process.geteuid?.();
+  for (const { name, clients } of servers) {
+    for (const { connection } of clients.values()) {
+      const {
+        id,
+        peer: { pid, uid },
+      } = connection;
+      if (uid === user && isThere(pid)) continue;
+      const reason =
+        uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
+      throw new UnfitSuccessor(
+        `client ${id} of server ${name} is one ${reason}, and libvirt ${version} exits when it takes such a one over: virt-admin client-disconnect ends it`,
+      );
+    }
+  }
+}
+
+function isThere(pid: number): boolean {
+  try {
+    return statSync(`/proc/${pid}/stat`, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** Descriptors that were made so that each resource has one of its own. */
+class MadeSpares {
+  private readonly byFile = new Map<HeldFile, Set<number>>();
+
+  /** How many more are needed. */
+  static lacking({ lockspaces }: Daemon): number {
+    let lacking = 0;
+    for (const file of sharedFiles(lockspaces)) lacking += sparesLacking(file);
+    return lacking;
+  }
+
+  /** @throws UnfitSuccessor; those that were made are to be taken back then, too */
+  make({ lockspaces }: Daemon): void {
+    for (const file of sharedFiles(lockspaces)) {
+      for (let lacking = sparesLacking(file); lacking > 0; lacking--) {
+        const fd = makeSpare(file);
+        if (fd < 0)
+          throw new UnfitSuccessor(`not every resource can be given a descriptor of its own: ${strerror(fd)}`);
+        this.of(file).add(fd);
+      }
+    }
+  }
+
+  takeBack(): void {
+    for (const [file, made] of this.byFile) closeSpares(file, made);
+    this.byFile.clear();
+  }
+
+  private of(file: HeldFile): Set<number> {
+    const known = this.byFile.get(file) ?? new Set();
+    this.byFile.set(file, known);
+    return known;
+  }
+}
+
+function* sharedFiles(lockspaces: Daemon['lockspaces']): Generator<HeldFile> {
+  const seen = new Set<HeldFile>();
+  for (const { file } of lockspaces.resources()) {
+    if (file.uses < 2 || seen.has(file)) continue;
+    seen.add(file);
+    yield file;
+  }
+}
