@@ -12,7 +12,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { builtParts } from './parts.js';
+import { writeBuild } from '../scripts/build-id.js';
+import { builtParts, runtimeOf } from './parts.js';
 
 const root = path.resolve(import.meta.dirname, '..');
 const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
@@ -82,6 +83,8 @@ function assemble(parts) {
   const fsExt = `${lib}/node_modules/fs-ext`;
   for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
   put(parts.fsExt, `${fsExt}/build/Release/fs_ext.node`);
+  // Stripped, the native modules are no longer those of the checkout.
+  writeBuild(path.join(tree, lib), runtimeOf(root, arch));
   for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {
     put(`packaging/systemd/${unit}`, `${lib}/systemd/${unit}`);
   }

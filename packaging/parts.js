@@ -49,14 +49,15 @@ function native(root, work, arch) {
 }
 
 /** The runtime's npm package for another architecture, unpacked below build/. */
-function fetchRuntime(root, name) {
+function fetchRuntime(root, arch) {
+  const name = `node-linux-${NPM_ARCH[arch]}`;
   const installed = path.join(root, 'node_modules', name);
   if (fs.existsSync(installed)) return installed;
-  const { optionalDependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  const target = path.join(root, 'build', `${name}-${optionalDependencies[name]}`);
+  const { version } = runtimeOf(root, arch);
+  const target = path.join(root, 'build', `${name}-${version}`);
   if (!fs.existsSync(path.join(target, 'bin/node'))) {
     fs.mkdirSync(target, { recursive: true });
-    const packed = ['pack', '--silent', '--pack-destination', target, `${name}@${optionalDependencies[name]}`];
+    const packed = ['pack', '--silent', '--pack-destination', target, `${name}@${version}`];
     const archive = execFileSync('npm', packed, { encoding: 'utf8' }).trim();
     execFileSync('tar', ['-xzf', path.join(target, archive), '-C', target, '--strip-components=1']);
     fs.rmSync(path.join(target, archive));
@@ -74,7 +75,7 @@ function cross(root, work, arch) {
   }
   let runtime;
   try {
-    runtime = fetchRuntime(root, `node-linux-${NPM_ARCH[arch]}`);
+    runtime = fetchRuntime(root, arch);
   } catch (error) {
     return `its Node.js cannot be had: ${error.message}`;
   }
@@ -111,4 +112,10 @@ function cross(root, work, arch) {
 export async function builtParts(root, work, arch) {
   await bundleSwap(root);
   return NPM_ARCH[arch] === process.arch ? native(root, work, arch) : cross(root, work, arch);
+}
+
+/** The Node.js of the package. */
+export function runtimeOf(root, arch) {
+  const { optionalDependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  return { version: optionalDependencies[`node-linux-${NPM_ARCH[arch]}`], arch: NPM_ARCH[arch] };
 }

@@ -15,12 +15,12 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { writeBuild } from './build-id.js';
+import { runtime } from './runtime.js';
 
 const root = path.resolve(import.meta.dirname, '..');
 const require = createRequire(import.meta.url);
 
-const runtime = path.dirname(require.resolve(`node-linux-${process.arch}/package.json`));
-const version = JSON.parse(readFileSync(path.join(runtime, 'package.json'), 'utf8')).version;
 const fsExt = path.dirname(require.resolve('fs-ext/package.json'));
 
 /** Runs the node-gyp that npm carries in `directory`. */
@@ -32,7 +32,7 @@ function gyp(directory) {
   }
   try {
     // By the environment: a nodedir in the user's own npm settings would win over an option.
-    const env = { ...process.env, npm_config_nodedir: runtime };
+    const env = { ...process.env, npm_config_nodedir: runtime.directory };
     execFileSync(process.execPath, [nodeGyp, 'rebuild'], { cwd: directory, env, stdio: 'pipe' });
   } catch (error) {
     process.stderr.write(`${error.stdout ?? ''}${error.stderr ?? ''}\n`);
@@ -46,7 +46,7 @@ function gyp(directory) {
 /** Builds `directory` unless `output` was made from the present `sources` for the present runtime. */
 function build(directory, output, sources) {
   const stamp = path.join(directory, 'build', 'made-for');
-  const wanted = `node ${version} ${process.arch}`;
+  const wanted = `node ${runtime.version} ${runtime.arch}`;
   const made = existsSync(stamp) && existsSync(output) ? readFileSync(stamp, 'utf8') : '';
   const fresh = made === wanted && sources.every((source) => statSync(source).mtimeMs <= statSync(stamp).mtimeMs);
   if (fresh) return;
@@ -80,3 +80,5 @@ for (const [name, made] of Object.entries(products)) {
   copyFileSync(path.join(release, made), `${target}.new`);
   renameSync(`${target}.new`, target);
 }
+// Of what was installed from npm only this is built here.
+writeBuild(root, runtime);

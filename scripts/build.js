@@ -12,6 +12,8 @@ import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as esbuild from 'esbuild';
 import { buildClient } from './build-client.js';
+import { writeBuild } from './build-id.js';
+import { runtime } from './runtime.js';
 import { warmUpDaemon } from './warm-up-daemon.js';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -108,3 +110,4 @@ await program('src/trace/main.ts', 'virtlockd-trace', byCommands('--strace /dev/
 writeStart('start-trace.cjs', ['virtlockd-trace']);
 await bundle('src/conformance/main.ts', 'virtlockd-conformance.cjs');
 await buildClient();
+writeBuild(root, runtime);

@@ -1,17 +1,15 @@
 /** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
-import { closeOwn, inodeOf, isHeld, openOwn } from '../lockspace/files.ts';
-import { bytesOf, toPath } from '../posix/bytes.ts';
+import { closeOwn, isHeld, openOwn } from '../lockspace/files.ts';
+import { toPath } from '../posix/bytes.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { posix } from '../posix/posix.ts';
-import { installRoot } from '../posix/root.ts';
-import type { StateDocument } from '../restart/document.ts';
-import { DocumentError, parseDocument, parseJson } from '../restart/parse.ts';
+import { whatWasLoaded } from '../restart/build.ts';
+import { checkState } from '../restart/check.ts';
 import { readPredecessor } from '../restart/predecessor.ts';
 import { releaseSignals } from '../restart/signals.ts';
-import { CHECK_BANNER, CHECK_FAILED, formatCommand } from '../restart/successor.ts';
 import { dialectOf, parseVersion } from '../rpc/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
 import { absoluteArguments, startDaemon, takeStartReport } from './daemonize.ts';
@@ -22,7 +20,6 @@ import { setUpLogging } from './log/setup.ts';
 import { parseOptions, type RunOptions, usageText, versionText } from './options.ts';
 import { isPrivileged, isWritable, pathsFor } from './own-paths.ts';
 import { makeRunDirectory } from './run-directory.ts';
-import { programFiles } from './program-files.ts';
 import { serve } from './serve.ts';
 import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
 import { loadOwnConfig } from './reload.ts';
@@ -116,6 +113,7 @@ function run(options: RunOptions): void {
       setUpLog(config);
       makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
     });
+    for (const complaint of whatWasLoaded()?.complaints ?? []) log.error(`Damaged installation: ${complaint}`);
     if (options.daemonize && report === undefined && predecessor === null) {
       becomeParent(options, environment, directory);
       return;
@@ -182,37 +180,6 @@ function explain(error: unknown): number {
     return error.exitCode;
   }
   throw error;
-}
-
-/** @throws DocumentError if this program would open and close, before it holds anything, a file that is a held resource */
-function refuseHeldProgram(lockspaces: StateDocument['lockspaces']): void {
-  const own = new Map(programFiles().map((file) => [inodeOf(file), file]));
-  for (const { resources } of lockspaces) {
-    for (const { 'x-inode': inode = '' } of resources) {
-      const file = own.get(inode);
-      if (file !== undefined)
-        throw new DocumentError(`${file} is held as a resource, and opening it would drop the lock`);
-    }
-  }
-}
-
-/** Reads a state document as a successor would, and says what it thinks of it: see restart/successor.ts. */
-function checkState(file: ByteString): number {
-  try {
-    if (!posix.isGuarded())
-      throw new Error('dist/guard.so was not loaded: any signal could end the program at its start');
-    const { lockspaces } = parseDocument(parseJson(readFileSync(toPath(file))));
-    refuseHeldProgram(lockspaces);
-    const launch = path.join(installRoot, 'dist', 'launch');
-    const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
-    process.stdout.write(`${CHECK_BANNER}\n${formatCommand(command)}`);
-    return EXIT.ok;
-  } catch (error) {
-    const reason = bytesOf(error instanceof Error ? error.message : String(error));
-    const text = `${CHECK_BANNER}\n${error instanceof DocumentError ? `${file}: ` : ''}${reason}\n`;
-    process.stdout.write(text, 'latin1');
-    return CHECK_FAILED;
-  }
 }
 
 main();

@@ -9,16 +9,16 @@ import { LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { parseVersion } from '../rpc/dialect.ts';
 import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
-import { adoptState } from '../restart/adopt.ts';
 import { setCloseOnExec } from '../restart/close-on-exec.ts';
 import { ignoreStrays, releaseSignals } from '../restart/signals.ts';
-import type { OwnState, StateDocument } from '../restart/document.ts';
+import type { OwnState } from '../restart/document.ts';
 import type { Predecessor } from '../restart/predecessor.ts';
 import { ownProcess } from '../restart/provenance.ts';
 import { Reexec } from '../restart/reexec.ts';
+import { restoreDaemon } from '../restart/restore.ts';
 import { settle } from '../restart/settle.ts';
 import type { DaemonConfig } from './config.ts';
-import { Daemon, type DaemonSettings, type ServerShape } from './daemon.ts';
+import { Daemon, type DaemonSettings } from './daemon.ts';
 import { EXIT, StartupError } from './exit.ts';
 import { LogSettingError } from './log/levels.ts';
 import { logger, logging } from './log/log.ts';
@@ -179,16 +179,7 @@ function restoreLog(settings: LogSettings, state: LogState): void {
 
 function resume(settings: DaemonSettings, predecessor: Predecessor, paths: DaemonPaths): Daemon {
   const { document, late } = predecessor;
-  const shape = (server: StateDocument['lockServer']): ServerShape => ({
-    maxClients: server.max_clients,
-    maxAnonymousClients: server.max_anonymous_clients,
-    nextClientId: server.next_client_id,
-  });
-  const daemon = new Daemon(settings, {
-    lock: shape(document.lockServer),
-    ...(document.adminServer === null ? {} : { admin: shape(document.adminServer) }),
-  });
-  adoptState(daemon, predecessor);
+  const daemon = restoreDaemon(settings, predecessor);
   endAdoption();
   if (late !== null && document.own?.epoll !== undefined) {
     poller.inherit(document.own.epoll, (fd) => {

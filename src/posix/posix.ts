@@ -31,7 +31,7 @@ export const WATCHED = -1;
 /** Types of files, as {@link Addon.fileType} returns them, and what masks them out of a mode (S_IF* of sys/stat.h). */
 export const FileType = { DIRECTORY: 0o040000, BLOCK: 0o060000, REGULAR: 0o100000, MASK: 0o170000 } as const;
 
-interface Addon {
+export interface Addon {
   /** F_SETLK on `length` bytes from `start`, without waiting. */
   setlk(fd: number, type: LockType, start: number, length: number): number;
   /** As {@link Addon.setlk}, by F_OFD_SETLK: the lock is the open file's, and lasts until the last descriptor of that is closed. */
@@ -185,7 +185,20 @@ function loadAddon(): Addon {
   return module.exports as Addon;
 }
 
-export const posix: Addon = loadAddon();
+export let posix: Addon = loadAddon();
+
+/** From now on there are only these functions: any other throws an error. Returns the whole addon. */
+export function restrictPosix(allowed: Partial<Addon>): Addon {
+  const whole = posix;
+  const get = (_: object, name: string): unknown =>
+    name in allowed ? allowed[name as keyof Addon] : (): never => refuseCall(name);
+  posix = new Proxy<object>({}, { get }) as Addon;
+  return whole;
+}
+
+function refuseCall(name: string): never {
+  throw new Error(`${name} may not be called here`);
+}
 
 /**
  * The message of strerror(3) in the C locale, which error replies repeat. Node.js has texts of its own for some; these

@@ -20,6 +20,7 @@ import { logger } from '../daemon/log/log.ts';
 import { descriptorLimits } from '../posix/limits.ts';
 import { lookedKey, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
+import { findChanged } from './build.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
 import { CSuccessor } from './c-successor.ts';
 import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices, STANDARD_STREAMS } from './close-on-exec.ts';
@@ -27,6 +28,7 @@ import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
+import { findLoss } from './losses.ts';
 import { inSlices } from './slices.ts';
 import {
   publishStateFile,
@@ -114,7 +116,6 @@ export class Reexec {
     const { daemon, program, args, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
-    prepareCloseOnExec();
     const own = this.options.ownState();
     const document: Buffer[] = [];
     this.pieces = new ResourcePieces(daemon);
@@ -123,16 +124,28 @@ export class Reexec {
     await writeStateFileInSlices(candidate, document);
     try {
       const found = await proveSuccessor(program, candidate, limitFor(document));
-      if (found.kind === 'own') this.refuseLackOfRoom();
+      if (found.kind === 'own') {
+        this.refuseLackOfRoom();
+        await this.refuseLoss(found);
+      }
       const successor = found.kind === 'own' ? found : new CSuccessor(found.version, daemon);
       if (successor instanceof CSuccessor) {
         await successor.prove({ args, stateFile, document: candidate, pidFile: keyOf(own.pidFile) }, document, own);
       }
       if (this.options.isEnding()) return;
+      // Not before: it is loaded into this process, and only now is known to be what it should be.
+      prepareCloseOnExec();
       await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
     } finally {
       removeStateFile(candidate);
     }
+  }
+
+  /** @throws UnfitSuccessor when it would take something for lost that is held, or somebody for gone who is connected */
+  private async refuseLoss({ report }: OwnSuccessor): Promise<void> {
+    const { daemon, program } = this.options;
+    const loss = await findLoss(daemon, report?.losses ?? []);
+    if (loss !== undefined) throw new UnfitSuccessor(`${program} ${loss}`);
   }
 
   /** @throws UnfitSuccessor when our runtime would not find as many free descriptors as it needs */
@@ -245,6 +258,7 @@ export class Reexec {
       // Messages under way may have come since: the successor that has proven itself could not read that much.
       checkSize(document, daemon);
       if (!areEqual(document, proven)) writeStateFile(candidate, document);
+      refuseChanged(successor);
     }
     publishStateFile(candidate, stateFile);
     try {
@@ -299,6 +313,12 @@ function areEqual(one: readonly Buffer[], other: readonly Buffer[]): boolean {
   return (
     one.length === other.length && one.every((piece, index) => piece === other[index] || other[index]?.equals(piece))
   );
+}
+
+/** An upgrade may have begun since it was proven. @throws UnfitSuccessor */
+function refuseChanged({ report }: OwnSuccessor): void {
+  const changed = findChanged(report?.identities ?? {});
+  if (changed !== undefined) throw new UnfitSuccessor(`${changed} has changed since it was proven`);
 }
 
 class ExecError extends Error {}

@@ -7,13 +7,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import { bytesOf, commandOf } from '../posix/bytes.ts';
 import { parseVersion } from '../rpc/dialect.ts';
+import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answer.ts';
 
 /** Another program of our kind. */
-export interface OwnSuccessor {
-  readonly kind: 'own';
-  /** What the program's launcher executes: the runtime and its arguments, up to the path of the program. */
-  readonly command: readonly [ByteString, ...ByteString[]];
-}
+export type OwnSuccessor = { readonly kind: 'own' } & Answer;
 
 /** What the program at our path is. */
 export type Successor = OwnSuccessor | { readonly kind: 'c'; readonly version: string };
@@ -21,16 +18,14 @@ export type Successor = OwnSuccessor | { readonly kind: 'c'; readonly version: s
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
 
-/** How long the child may take, in milliseconds, and how many bytes of the document give it another one: 16 MiB a second. */
+/**
+ * How long the child may take, in milliseconds, and how many bytes of the document give it another one: a hundred thousand locks
+ * take seconds on a busy machine.
+ */
 const LIMIT_MS = 10_000;
-const BYTES_A_MS = 16 * 1024;
+const BYTES_A_MS = 1000;
 /** How much of what it prints is looked at. */
 const OUTPUT_MAX = 64 * 1024;
-
-/** First line of what `--check-state` prints, whether the document is good or bad; nothing else prints it by chance. */
-export const CHECK_BANNER = 'virtlockd state document check 1';
-/** Exit status of `--check-state` for a document that cannot be read. */
-export const CHECK_FAILED = 3;
 
 /** What became of a child. */
 export interface Outcome {
@@ -64,6 +59,7 @@ export async function runProgram(
       // The daemon's own may have been deleted, which is no fault of the program.
       ...(answersAt === 1 ? { cwd: '/' } : {}),
       stdio: answersAt === 1 ? ['ignore', 'pipe', 'ignore'] : ['inherit', 'inherit', 'inherit', 'pipe'],
+      env: { ...process.env, [REPORT_VARIABLE]: '1' },
     });
     // There is none when no descriptor was free.
     const answers = child.stdio[answersAt] as Readable | undefined;
@@ -108,10 +104,10 @@ export function limitFor(document: readonly Buffer[]): number {
 export async function proveSuccessor(program: ByteString, stateFile: ByteString, limit = LIMIT_MS): Promise<Successor> {
   const check = await runProgram(program, ['--check-state', stateFile], limit);
   if (check.output.startsWith(CHECK_BANNER)) {
-    const command = parseCommand(check.output.slice(CHECK_BANNER.length));
-    if (check.status === 0 && command !== null) return { kind: 'own', command };
+    const answer = parseAnswer(check.output.slice(CHECK_BANNER.length));
+    if (check.status === 0 && answer !== null) return { kind: 'own', ...answer };
     const reason = check.output.slice(CHECK_BANNER.length).trim();
-    throw new UnfitSuccessor(`${program} cannot read the state: ${reason === '' ? check.end : reason}`);
+    throw new UnfitSuccessor(`${program} cannot go on: ${reason === '' ? check.end : reason}`);
   }
   // A C daemon complains about an option that it does not know, and exits with 1.
   const answer = check.status === 1 ? await runProgram(program, ['--version'], limit) : check;
@@ -121,20 +117,4 @@ export async function proveSuccessor(program: ByteString, stateFile: ByteString,
   }
   if (parseVersion(version) === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
   return { kind: 'c', version };
-}
-
-/** What `--check-state` prints for a good document, behind its banner. */
-export function formatCommand(command: readonly string[]): string {
-  return `${JSON.stringify(command)}\n`;
-}
-
-function parseCommand(text: ByteString): readonly [ByteString, ...ByteString[]] | null {
-  try {
-    const words = JSON.parse(text) as unknown;
-    if (!Array.isArray(words) || !words.every((word) => typeof word === 'string')) return null;
-    const [first, ...rest] = words;
-    return first === undefined ? null : [first, ...rest];
-  } catch {
-    return null;
-  }
 }

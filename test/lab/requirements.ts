@@ -66,6 +66,11 @@ export function missingFuse(): string | undefined {
   return onPath('python3') ? undefined : 'python3 is not installed';
 }
 
+/** Why no system calls can be watched, or undefined. */
+export function missingStrace(): string | undefined {
+  return onPath('strace') ? undefined : 'strace is not installed (package strace)';
+}
+
 /** Why libvirtd and QEMU guests cannot be run in a lab of that generation, or undefined. */
 export function missingGuests(generation: Generation = '9.0.0'): string | undefined {
   const programs = {

@@ -10,7 +10,7 @@ import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import { makeImage } from '../lab/guest.ts';
 import { Libvirtd } from '../lab/libvirtd.ts';
 import { eventually } from '../lab/process.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
+import { missingDaemon, missingGuests, missingStrace, skipIf } from '../lab/requirements.ts';
 import { encode, lock } from '../lab/wire.ts';
 import { type Line, messagesIn, missingTrace, program, Tracer } from './tracer.ts';
 
@@ -46,9 +46,6 @@ async function strace(pid: number, file: string, ...options: readonly string[]):
     await ended;
   };
 }
-
-const missingStrace = (): string | undefined =>
-  existsSync('/usr/bin/strace') ? undefined : 'strace is not installed (package strace)';
 
 describe('virtlockd-trace reads what strace saw', function () {
   this.timeout(120_000);

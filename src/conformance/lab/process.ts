@@ -68,9 +68,17 @@ export function programImage(pid: number): string {
   return readFileSync(`/proc/${pid}/auxv`, 'latin1');
 }
 
+/** SIGUSR1 in the masks of /proc/PID/status. */
+const USER_SIGNAL = 1n << 9n;
+
+function catchesUserSignal(pid: number): boolean {
+  const mask = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  return (BigInt(`0x${mask ?? '0'}`) & USER_SIGNAL) !== 0n;
+}
+
 /**
- * Sends SIGUSR1 and waits until the process has executed its program file anew. What is asked before that, C may leave
- * unanswered.
+ * Sends SIGUSR1 and waits until the process has executed its program file anew, and would do so again: a launcher may come in
+ * between. What is asked before that, C may leave unanswered.
  * @param alive a probe that throws when waiting longer cannot help
  * @throws Error when that does not come within `limit` ms, or the process is gone
  */
@@ -79,7 +87,7 @@ export async function executeAgain(pid: number, limit = 10_000, alive: () => voi
   process.kill(pid, 'SIGUSR1');
   const changed = (): boolean => {
     alive();
-    return programImage(pid) !== before;
+    return programImage(pid) !== before && catchesUserSignal(pid);
   };
   await eventually('the process has executed its program again', changed, limit);
 }

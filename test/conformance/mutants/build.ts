@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { assert } from '@hapi/hoek';
 import * as esbuild from 'esbuild';
+import { writeBuild } from '../../../scripts/build-id.js';
 import { checkout } from '../../lab/root.ts';
 import type { Edit, Mutant } from './mutant.ts';
 
@@ -72,6 +73,7 @@ export class Mutants {
     const missed = edits.filter(({ file }) => !changed.has(file));
     assert(missed.length === 0, `${name}: not part of the daemon: ${missed.map(({ file }) => file).join(', ')}`);
     assert(existsSync(join(root, 'dist/virtlockd.cjs')), `${name}: nothing was built`);
+    writeBuild(root, { version: process.versions.node, arch: process.arch });
     return join(root, 'bin/virtlockd');
   }
 }

@@ -60,14 +60,14 @@ describe('the proof of a successor', () => {
 
   it('refuses our own program when it cannot read the document, and says why', async () => {
     writeFileSync(state, '{"magic":"1"}');
-    assert.match(said(await outcome(path.join(checkout, 'bin/virtlockd'))), /cannot read the state: .*missing/);
+    assert.match(said(await outcome(path.join(checkout, 'bin/virtlockd'))), /cannot go on: .*missing/);
   });
 
   it('hears what a program of our kind says', async () => {
     assert.deepEqual(await prove(own('["/bin/node","start"]\\n', 0)), { kind: 'own', command: ['/bin/node', 'start'] });
-    assert.equal(await prove(own('', 0)), 'PROGRAM cannot read the state: exited with 0');
-    assert.equal(await prove(own('a reason\\n', 3)), 'PROGRAM cannot read the state: a reason');
-    assert.equal(await prove(own('', 3)), 'PROGRAM cannot read the state: exited with 3');
+    assert.equal(await prove(own('', 0)), 'PROGRAM cannot go on: exited with 0');
+    assert.equal(await prove(own('a reason\\n', 3)), 'PROGRAM cannot go on: a reason');
+    assert.equal(await prove(own('', 3)), 'PROGRAM cannot go on: exited with 3');
   });
 
   it('knows a C daemon by its version', async () => {

@@ -1,0 +1,12 @@
+/** The pinned Node.js, which is the runtime of all that is built, whatever Node.js runs npm. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+const manifest = createRequire(import.meta.url).resolve(`node-linux-${process.arch}/package.json`);
+
+export const runtime = {
+  directory: path.dirname(manifest),
+  version: JSON.parse(readFileSync(manifest, 'utf8')).version,
+  arch: process.arch,
+};

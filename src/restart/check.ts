@@ -1,0 +1,65 @@
+/** `--check-state`: the part of a proof that the successor does, in a child of the daemon. See successor.ts. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { DEFAULT_CONFIG } from '../daemon/config.ts';
+import { EXIT } from '../daemon/exit.ts';
+import { programFiles } from '../daemon/program-files.ts';
+import { inodeOf } from '../lockspace/files.ts';
+import { bytesOf, toPath } from '../posix/bytes.ts';
+import { posix } from '../posix/posix.ts';
+import { installRoot } from '../posix/root.ts';
+import { parseVersion } from '../rpc/dialect.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from './answer.ts';
+import { whatWasLoaded } from './build.ts';
+import { prepareCloseOnExec } from './close-on-exec.ts';
+import type { StateDocument } from './document.ts';
+import { DocumentError, parseDocument, parseJson, parseProvenJson } from './parse.ts';
+import { type Loss, rehearse } from './rehearse.ts';
+
+/** Says what it thinks of a state document, and of itself. Returns the exit status. */
+export function checkState(file: ByteString): number {
+  try {
+    if (!posix.isGuarded())
+      throw new Error('dist/guard.so was not loaded: any signal could end the program at its start');
+    const loaded = whatWasLoaded();
+    const [complaint] = loaded?.complaints ?? [];
+    if (complaint !== undefined) throw new Error(complaint);
+    prepareCloseOnExec();
+    const losses = rehearseFile(file);
+    const launch = path.join(installRoot, 'dist', 'launch');
+    const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
+    // A daemon of before there were builds takes what it does not know for a part of the command.
+    const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses } : undefined;
+    process.stdout.write(`${CHECK_BANNER}\n${formatAnswer(command, report)}`);
+    return EXIT.ok;
+  } catch (error) {
+    const reason = bytesOf(error instanceof Error ? error.message : String(error));
+    const text = `${CHECK_BANNER}\n${error instanceof DocumentError ? `${file}: ` : ''}${reason}\n`;
+    process.stdout.write(text, 'latin1');
+    return CHECK_FAILED;
+  }
+}
+
+function rehearseFile(file: ByteString): Loss[] {
+  const bytes = readFileSync(toPath(file));
+  const document = parseDocument(parseJson(bytes));
+  refuseHeldProgram(document.lockspaces);
+  // Only of its own daemon: another process may have got the number of the one that wrote it.
+  if (document.magic !== String(process.ppid)) return [];
+  // Read as the successor reads it, and compared with what was read thoroughly.
+  const taken = parseDocument(parseProvenJson(bytes));
+  return rehearse(document, taken, process.ppid, parseVersion(DEFAULT_CONFIG.libvirtVersion) ?? 0);
+}
+
+/** @throws DocumentError if this program would open and close, before it holds anything, a file that is a held resource */
+function refuseHeldProgram(lockspaces: StateDocument['lockspaces']): void {
+  const own = new Map(programFiles().map((file) => [inodeOf(file), file]));
+  for (const { resources } of lockspaces) {
+    for (const { 'x-inode': inode = '' } of resources) {
+      const file = own.get(inode);
+      if (file !== undefined)
+        throw new DocumentError(`${file} is held as a resource, and opening it would drop the lock`);
+    }
+  }
+}
