@@ -52,9 +52,10 @@ export class PidFile {
 
   /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
   static adopt(path: ByteString, fd: number, host: PidFileHost): PidFile | null {
-    return path !== '' && isNamed(fd, path) && host.lock(fd, 0, 1) === 0
-      ? new PidFile(path, fd)
-      : PidFile.acquire(path, host);
+    if (path === '' || !isNamed(fd, path)) return PidFile.acquire(path, host);
+    // It is locked since before the restart, or is again now: an error of the file system tells nothing else.
+    host.lock(fd, 0, 1);
+    return new PidFile(path, fd);
   }
 
   /** Removes the file, if it is still ours, and with it the lock. */

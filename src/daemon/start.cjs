@@ -67,10 +67,25 @@ function cacheOf(name, script) {
   }
 }
 
+const TRIES = 100;
+const AGAIN_MS = 20;
+
+/** What cannot be read for the moment is read again: a daemon that has executed this script holds locks, and dies without it. */
+function readInTheEnd(filename) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return readFileSync(filename);
+    } catch (error) {
+      if (tries === TRIES) throw error;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, AGAIN_MS);
+  }
+}
+
 /** Runs a bundle, and returns what it exports. */
 function run(name) {
   const filename = `${__dirname}/${name}.cjs`;
-  const source = readFileSync(filename);
+  const source = readInTheEnd(filename);
   const cachedData = cacheOf(name, source);
   const wrapped = `(function (exports, require, module, __filename, __dirname, loaded) {${source.toString()}\n})`;
   const script = new vm.Script(wrapped, { filename, cachedData });

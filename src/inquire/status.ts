@@ -1,4 +1,5 @@
 /** How the daemon is, in numbers, and what an operator should be warned of. */
+import { insist } from '../posix/insist.ts';
 import { readFileSync, statSync } from 'node:fs';
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
@@ -67,7 +68,7 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
     subscribers: subscriptions.count,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
-    residentMemory: process.memoryUsage.rss(),
+    residentMemory: insist(() => process.memoryUsage.rss()),
     warnings: [],
   };
   const warnings = [

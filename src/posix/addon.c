@@ -521,6 +521,18 @@ static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
 }
 
 /*
+ * getsockopt of a number or a struct, asked again when memory is short: an answer that is missing would tell that there is no
+ * connection, or that its peer is nobody.
+ */
+static int ask_socket(int fd, int option, void *value, socklen_t size) {
+    for (int tries = 1;; tries++) {
+        socklen_t used = size;
+        int status = getsockopt(fd, SOL_SOCKET, option, value, &used);
+        if (status == 0 || errno == EBADF || errno == ENOTSOCK || errno == ENOPROTOOPT || tries == 3) return status;
+    }
+}
+
+/*
  * inspectSocket(fd, peer): 0 no stream socket, 1 a connected one, 2 a listening one, -errno not open; then peer is filled
  * with pid, uid and gid of the process that connected.
  */
@@ -530,15 +542,12 @@ static napi_value posix_inspect_socket(napi_env env, napi_callback_info info) {
     int32_t *words;
     struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
     int type = 0, listening = 0;
-    socklen_t size = sizeof(int);
     napi_get_typedarray_info(env, argv[1], NULL, NULL, (void **)&words, NULL, NULL);
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0) return number(env, errno == ENOTSOCK ? 0 : -errno);
+    if (ask_socket(fd, SO_TYPE, &type, sizeof(type)) < 0) return number(env, errno == ENOTSOCK ? 0 : -errno);
     if (type != SOCK_STREAM) return number(env, 0);
-    size = sizeof(int);
-    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
+    if (ask_socket(fd, SO_ACCEPTCONN, &listening, sizeof(listening)) < 0) return number(env, -errno);
     if (listening) return number(env, 2);
-    size = sizeof(peer);
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    if (ask_socket(fd, SO_PEERCRED, &peer, sizeof(peer)) < 0) return number(env, -errno);
     words[0] = peer.pid;
     words[1] = (int32_t)peer.uid;
     words[2] = (int32_t)peer.gid;
@@ -671,8 +680,7 @@ static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
             break;
         }
         struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
-        socklen_t size = sizeof(peer);
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+        ask_socket(fd, SO_PEERCRED, &peer, sizeof(peer));
         (*budget)--;
         record(used++, RECORD_ACCEPT, listener, fd, peer.pid, (int32_t)peer.uid, (int32_t)peer.gid);
     }
@@ -786,12 +794,14 @@ static napi_value poller_start(napi_env env, napi_callback_info info) {
     napi_get_typedarray_info(env, argv[3], NULL, NULL, (void **)&poller.budgets, NULL, NULL);
     poller.record_limit = (uint32_t)(words / RECORD_WORDS);
 
-    poller.epoll = arg_int(env, argv[4]);
-    if (poller.epoll < 0) poller.epoll = epoll_create1(EPOLL_CLOEXEC);
+    int inherited = arg_int(env, argv[4]);
+    poller.epoll = inherited < 0 ? epoll_create1(EPOLL_CLOEXEC) : inherited;
     if (poller.epoll < 0) return number(env, -errno);
     napi_get_uv_event_loop(env, &loop);
     int status = uv_poll_init(loop, &poller.handle, poller.epoll);
     if (status == 0) status = uv_poll_start(&poller.handle, UV_READABLE, on_ready);
+    /* It may be tried again. */
+    if (status < 0 && inherited < 0) close(poller.epoll);
     return number(env, status < 0 ? status : poller.epoll);
 }
 

@@ -5,6 +5,7 @@
 import os from 'node:os';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
+import { insist } from './insist.ts';
 import { installRoot } from './root.ts';
 
 const { errno } = os.constants;
@@ -181,7 +182,9 @@ export const ResourcePlace = {
 /** By dlopen itself: finding a module by its name takes a millisecond of every start. */
 function loadAddon(): Addon {
   const module = { exports: {} };
-  process.dlopen(module, path.join(installRoot, 'dist', 'posix.node'));
+  insist(() => {
+    process.dlopen(module, path.join(installRoot, 'dist', 'posix.node'));
+  });
   return module.exports as Addon;
 }
 

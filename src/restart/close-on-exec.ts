@@ -7,6 +7,10 @@ import { inSlices } from './slices.ts';
  */
 export const STANDARD_STREAMS = [0, 1, 2];
 
+/** Until it is tried again, in milliseconds: doubled every time. */
+const AGAIN_MS = 1000;
+const AGAIN_MOST_MS = 600_000;
+
 interface FsExt {
   fcntlSync(fd: number, command: 'getfd' | 'setfd', argument?: number): number;
   readonly constants: { readonly FD_CLOEXEC: number };
@@ -15,13 +19,21 @@ interface FsExt {
 /** Of fs-ext only this is sound: its lock covers the whole file. Loaded when first needed, which is at a restart. */
 let fsExt: FsExt | undefined;
 
-/** Loads what {@link setCloseOnExec} needs: beforehand, where every millisecond after is waited for. */
-export function prepareCloseOnExec(): FsExt {
+/** Counts restarts: what an earlier one has left to be done must not close what the next one is to hand over. */
+let turn = 0;
+
+/** Before a restart: loads what {@link setCloseOnExec} needs, where every millisecond after is waited for. */
+export function prepareCloseOnExec(): void {
+  turn++;
+  loadFsExt();
+}
+
+function loadFsExt(): FsExt {
   return (fsExt ??= requireFromRoot('fs-ext') as FsExt);
 }
 
 export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boolean): void {
-  const fsExt = prepareCloseOnExec();
+  const fsExt = loadFsExt();
   const flags = closeOnExec ? fsExt.constants.FD_CLOEXEC : 0;
   for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
 }
@@ -35,4 +47,33 @@ export async function setCloseOnExecInSlices(descriptors: Iterable<number>, clos
       if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
     }
   });
+}
+
+/**
+ * As {@link setCloseOnExecInSlices}, and again later for as long as that fails: with every file of fs-ext there is, or with memory
+ * for it, it works in the end.
+ *
+ * @param failed is told why, the first time
+ */
+export async function closeOnExecInTheEnd(
+  descriptors: () => Iterable<number>,
+  failed: (reason: string) => void,
+  delay = AGAIN_MS,
+  mine = turn,
+): Promise<void> {
+  try {
+    // Another restart sees to it itself.
+    await setCloseOnExecInSlices(whileTurn(mine, descriptors()), true);
+  } catch (error) {
+    if (delay === AGAIN_MS) failed((error as Error).message);
+    const next = Math.min(delay * 2, AGAIN_MOST_MS);
+    setTimeout(() => void closeOnExecInTheEnd(descriptors, failed, next, mine), delay).unref();
+  }
+}
+
+function* whileTurn(mine: number, descriptors: Iterable<number>): Generator<number> {
+  for (const fd of descriptors) {
+    if (turn !== mine) return;
+    yield fd;
+  }
 }

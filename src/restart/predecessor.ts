@@ -3,6 +3,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { EXIT, StartupError } from '../daemon/exit.ts';
 import { logger } from '../daemon/log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
+import { insist } from '../posix/insist.ts';
 import { lookedKey, posix } from '../posix/posix.ts';
 import { poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
@@ -21,6 +22,14 @@ export interface Predecessor {
   readonly late: Map<number, unknown> | null;
 }
 
+/** Without the state every lock is lost. */
+function readInTheEnd(stateFile: ByteString): Buffer | null {
+  return insist(
+    () => readStateFile(stateFile),
+    (error) => !(error instanceof StateFileError) || error.isPassing,
+  );
+}
+
 /**
  * Null when there is none, as at a fresh start.
  *
@@ -31,7 +40,7 @@ export function readPredecessor(stateFile: ByteString, isActivated: boolean): Pr
   let bytes: Buffer | null;
   let json: unknown;
   try {
-    bytes = readStateFile(stateFile);
+    bytes = readInTheEnd(stateFile);
     if (bytes === null) return null;
     removeStateFile(stateFile);
     json = parseProvenJson(bytes);

@@ -3,9 +3,12 @@
  * container every daemon has the same pid, and a document may outlive the process that wrote it. The owners that a strange one
  * names are strangers, none of whom may be ended.
  */
+import os from 'node:os';
 import { FileType, lookedKey, posix, SocketKind } from '../posix/posix.ts';
 import { bootId, startTimeOf } from '../proc/processes.ts';
 import type { ProcessState, ServerState, StateDocument } from './document.ts';
+
+const { EBADF, ENOTSOCK } = os.constants.errno;
 
 /** What is written into a document, for {@link isOfThisProcess}. Undefined where /proc does not tell. */
 export function ownProcess(): ProcessState | undefined {
@@ -23,10 +26,17 @@ export function strangenessOf(document: StateDocument, late: Iterable<number>, i
   const written = document.own?.process;
   const present = written === undefined ? undefined : ownProcess();
   if (written !== undefined && present !== undefined) {
-    return written.start === present.start && written.boot === present.boot ? null : 'an earlier process had this pid';
+    const isOther =
+      written.start !== present.start || (isBoth(written.boot, present.boot) && written.boot !== present.boot);
+    if (isOther) return 'an earlier process had this pid';
+    if (isBoth(written.boot, present.boot)) return null;
   }
   if (isActivated) return 'this process has just been started by systemd';
   return strangeDescriptor(document, late);
+}
+
+function isBoth(one: string, other: string): boolean {
+  return one !== '' && other !== '';
 }
 
 /**
@@ -57,17 +67,25 @@ function notConnected(fd: number): string {
   return `descriptor ${fd} is no connection`;
 }
 
+/** What the kernel cannot tell for want of memory speaks against nothing. */
+function isUnknown(status: number): boolean {
+  return status < 0 && status !== -EBADF && status !== -ENOTSOCK;
+}
+
 function isListener(fd: number): boolean {
-  return posix.inspectSocket(fd, peer) === SocketKind.LISTENING && posix.socketPath(fd) !== null;
+  const kind = posix.inspectSocket(fd, peer);
+  return isUnknown(kind) || (kind === SocketKind.LISTENING && posix.socketPath(fd) !== null);
 }
 
 function isConnection(fd: number): boolean {
-  return posix.inspectSocket(fd, peer) === SocketKind.CONNECTED;
+  const kind = posix.inspectSocket(fd, peer);
+  return isUnknown(kind) || kind === SocketKind.CONNECTED;
 }
 
 /** @param key of the inode that the document says it is; a C daemon writes none */
 function isFile(fd: number, key: string | undefined): boolean {
-  if (posix.fstatInode(fd) !== 0) return false;
+  const status = posix.fstatInode(fd);
+  if (status !== 0) return isUnknown(status);
   const type = (posix.looked[3] ?? 0) & FileType.MASK;
   return (type === FileType.REGULAR || type === FileType.BLOCK) && (key === undefined || lookedKey() === key);
 }

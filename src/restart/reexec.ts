@@ -23,7 +23,13 @@ import type { Connection } from '../rpc/connection.ts';
 import { findChanged } from './build.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
 import { CSuccessor } from './c-successor.ts';
-import { prepareCloseOnExec, setCloseOnExec, setCloseOnExecInSlices, STANDARD_STREAMS } from './close-on-exec.ts';
+import {
+  closeOnExecInTheEnd,
+  prepareCloseOnExec,
+  setCloseOnExec,
+  setCloseOnExecInSlices,
+  STANDARD_STREAMS,
+} from './close-on-exec.ts';
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
@@ -93,7 +99,11 @@ export class Reexec {
       try {
         await this.attempt();
       } catch (error) {
-        const known = error instanceof UnfitSuccessor || error instanceof StateFileError || error instanceof ExecError;
+        const known =
+          error instanceof UnfitSuccessor ||
+          error instanceof StateFileError ||
+          error instanceof ExecError ||
+          isSystemError(error);
         const reason =
           error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
         log.error(`Unable to re-execute, service goes on: ${reason}`);
@@ -177,10 +187,7 @@ export class Reexec {
       await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
       if (!this.options.isEnding()) await exchange(clients);
     } finally {
-      if (!this.options.isEnding()) {
-        await setCloseOnExecInSlices(STANDARD_STREAMS, true);
-        await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), true);
-      }
+      if (!this.options.isEnding()) await this.closeOnExecAgain();
     }
   }
 
@@ -203,6 +210,16 @@ export class Reexec {
       releaseSignals();
       if (!this.options.isEnding()) daemon.resume();
     }
+  }
+
+  private async closeOnExecAgain(): Promise<void> {
+    const { daemon } = this.options;
+    await closeOnExecInTheEnd(
+      () => [...STANDARD_STREAMS, ...descriptorsOf(daemon, this.options.ownState())],
+      (reason) => {
+        log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
+      },
+    );
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
@@ -322,3 +339,8 @@ function refuseChanged({ report }: OwnSuccessor): void {
 }
 
 class ExecError extends Error {}
+
+/** A call failed, which is no defect: where that was needs not be told. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).errno === 'number';
+}

@@ -5,7 +5,7 @@ import { logger } from '../daemon/log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { poller } from '../rpc/poller.ts';
 import { descriptorsOf } from './capture.ts';
-import { setCloseOnExecInSlices } from './close-on-exec.ts';
+import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import type { OwnState } from './document.ts';
 import { inSlices } from './slices.ts';
@@ -25,10 +25,15 @@ export async function settle(daemon: Daemon, ownState: () => OwnState): Promise<
     while (daemon.lockServer.takeLate(SLICE));
     poller.endInheritance();
     await adoptLocks(daemon);
-    await setCloseOnExecInSlices(descriptorsOf(daemon, ownState()), true);
   } catch (error) {
-    log.error(`Descriptors stay open in what is spawned: ${(error as Error).message}`);
+    log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }
+  await closeOnExecInTheEnd(
+    () => descriptorsOf(daemon, ownState()),
+    (reason) => {
+      log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
+    },
+  );
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();

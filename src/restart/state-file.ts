@@ -26,7 +26,15 @@ const MODE = 0o700;
 const PURPOSE = 'restart state';
 
 /** The file cannot be written or must not be trusted; `message` says why. */
-export class StateFileError extends Error {}
+export class StateFileError extends Error {
+  /** It may be otherwise in a moment. */
+  readonly isPassing: boolean;
+
+  constructor(message: string, isPassing = false) {
+    super(message);
+    this.isPassing = isPassing;
+  }
+}
 
 /**
  * Writes the document to a new file. What an earlier daemon of this user left there is replaced; anything else (a
@@ -127,9 +135,8 @@ export function readStateFile(path: ByteString): Buffer | null {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return null;
     if (error instanceof StateFileError) throw error;
-    throw new StateFileError(
-      code === 'ELOOP' ? `${path} is a symbolic link` : `cannot open ${path}: ${bytesOf(message)}`,
-    );
+    if (code === 'ELOOP') throw new StateFileError(`${path} is a symbolic link`);
+    throw new StateFileError(`cannot open ${path}: ${bytesOf(message)}`, true);
   }
   try {
     const { uid } = fstatSync(fd);

@@ -2,6 +2,7 @@
  * Proves, before anything is given up, that the program at our path can go on where we stop. A child of it reads the very
  * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts.
  */
+import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
@@ -55,12 +56,20 @@ export async function runProgram(
   await turn();
   const command = commandOf([program, ...args]);
   return new Promise((resolve, reject) => {
-    const child = spawn(command.file, command.args, {
-      // The daemon's own may have been deleted, which is no fault of the program.
-      ...(answersAt === 1 ? { cwd: '/' } : {}),
-      stdio: answersAt === 1 ? ['ignore', 'pipe', 'ignore'] : ['inherit', 'inherit', 'inherit', 'pipe'],
-      env: { ...process.env, [REPORT_VARIABLE]: '1' },
-    });
+    const cannot = (error: unknown): UnfitSuccessor =>
+      new UnfitSuccessor(`${program} cannot be executed: ${bytesOf((error as Error).message)}`);
+    let child: ChildProcess;
+    try {
+      child = spawn(command.file, command.args, {
+        // The daemon's own may have been deleted, which is no fault of the program.
+        ...(answersAt === 1 ? { cwd: '/' } : {}),
+        stdio: answersAt === 1 ? ['ignore', 'pipe', 'ignore'] : ['inherit', 'inherit', 'inherit', 'pipe'],
+        env: { ...process.env, [REPORT_VARIABLE]: '1' },
+      });
+    } catch (error) {
+      reject(cannot(error));
+      return;
+    }
     // There is none when no descriptor was free.
     const answers = child.stdio[answersAt] as Readable | undefined;
     let output = '';
@@ -85,7 +94,7 @@ export async function runProgram(
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
-      reject(new UnfitSuccessor(`${program} cannot be executed: ${bytesOf(error.message)}`));
+      reject(cannot(error));
     });
   });
 }

@@ -13,7 +13,7 @@ import { poller, type Pollable } from './poller.ts';
 import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN, ENOBUFS, ENOMEM } = os.constants.errno;
 
 /** Offset of the message's type word, and of the descriptor count of a CALL_WITH_FDS. */
 const TYPE_OFFSET = 16;
@@ -50,6 +50,11 @@ export interface Backlog {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** Whether a call is to be tried again. A lack of memory tells nothing of the peer: its connection is as sound as before. */
+function isPassing(status: number): boolean {
+  return status === -EAGAIN || status === -ENOBUFS || status === -ENOMEM;
+}
 
 // Shared by all connections, which are served one at a time.
 const reader = new XdrReader(NO_BYTES);
@@ -99,7 +104,7 @@ export class Connection implements Pollable, Sender {
 
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void {
     if (length > 0) this.receive(input, offset, offset + length, descriptors);
-    else {
+    else if (!isPassing(length)) {
       if (length < 0) log.debug(() => `reading from client ${this.id}: ${strerror(length)}`);
       this.close();
     }
@@ -317,7 +322,7 @@ export class Connection implements Pollable, Sender {
 
   onUnsent(bytes: Buffer, sent: number): void {
     if (!this.isOpen) return;
-    if (sent < 0 && sent !== -EAGAIN) {
+    if (sent < 0 && !isPassing(sent)) {
       log.debug(() => `writing to client ${this.id}: ${strerror(sent)}`);
       this.close();
       return;

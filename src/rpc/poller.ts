@@ -3,14 +3,21 @@
  * the next event is looked at, so that between two rounds nothing is in progress; the restart relies on it.
  */
 import { readlinkSync } from 'node:fs';
-import { Epoll, PollRecord, posix, WATCHED } from '../posix/posix.ts';
+import os from 'node:os';
+import { logger } from '../daemon/log/log.ts';
+import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { outbox } from './outbox.ts';
+
+const log = logger('rpc.netserver');
 
 /** Bytes that one round may receive in all; a connection gets at most 16 KiB of them. */
 const INPUT_SIZE = 1024 * 1024;
 const RECORDS = 512;
 const LISTENERS = 16;
 const BUDGET_MOST = 0x7fffffff;
+/** After which time the kernel is asked again for what it had no memory for, in milliseconds. */
+const RETRY_MS = 20;
+const { ENOMEM, ENOSPC } = os.constants.errno;
 /** For how long connections that send request upon request are served while others wait, in milliseconds. */
 const TURN_MS = 5;
 
@@ -43,10 +50,16 @@ const watchedListeners = new Set<number>();
 let events = 0;
 /** The epoll descriptor; -1 until something is to be polled. */
 let epoll = -1;
+/** What the program before this one left in its place, or -1. */
+let inherited = -1;
+/** It has been said that polling cannot begin. */
+let isSaid = false;
 /** Takes up the connection behind a descriptor that was watched before this program was executed. */
 let onInherited: ((fd: number) => void) | null = null;
 /** When the present round, or a postponed connection's turn, has lasted so long that others must not wait for more of it. */
 let deadline = Infinity;
+/** What is to be done once polling has begun, or to be tried again, by descriptor: the kernel had no memory for it. */
+const unset = new Map<number, () => void>();
 /** Connections that wait for another turn. */
 const postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
@@ -125,15 +138,54 @@ function connectionAt(fd: number): Pollable | undefined {
   return connections[fd];
 }
 
-function start(inherited: number): void {
-  epoll = posix.pollerStart(onRound, records, input, budgets, inherited);
-  if (epoll < 0) throw new Error(`cannot start polling: errno ${-epoll}`);
+/** What the kernel has no room or memory for yet is asked for again: what nobody polls is never heard. */
+function begin(): void {
+  if (epoll >= 0) return;
+  const status = posix.pollerStart(onRound, records, input, budgets, inherited);
+  if (status >= 0) {
+    epoll = status;
+    setAgain();
+    return;
+  }
+  if (!isSaid) log.error(`Cannot poll connections yet, and try again: ${strerror(status)}`);
+  isSaid = true;
+  setTimeout(begin, RETRY_MS);
 }
 
 function set(operation: number, fd: number, events: number, listener: number): void {
-  if (epoll < 0) start(-1);
-  const status = posix.pollerSet(operation, fd, events, listener);
-  if (status < 0) throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-status}`);
+  // What was not added yet can only be added.
+  const isMissing = unset.delete(fd);
+  const wanted = isMissing && operation === Epoll.MODIFY ? Epoll.ADD : operation;
+  if (epoll < 0) {
+    // Not before it is known whether the program before this one has left an epoll.
+    setLater(wanted, fd, events, listener);
+    setImmediate(begin);
+    return;
+  }
+  const status = posix.pollerSet(wanted, fd, events, listener);
+  if (status === -ENOMEM || status === -ENOSPC) {
+    setLater(wanted, fd, events, listener);
+    setTimeout(setAgain, RETRY_MS);
+  } else if (status < 0 && !(isMissing && operation === Epoll.DELETE)) {
+    throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-status}`);
+  }
+}
+
+function setLater(operation: number, fd: number, events: number, listener: number): void {
+  if (operation === Epoll.DELETE) return;
+  unset.set(fd, () => {
+    set(operation, fd, events, listener);
+  });
+}
+
+function setAgain(): void {
+  for (const again of [...unset.values()]) again();
+}
+
+/** Takes a descriptor from the poller, which need not be there. */
+function forget(fd: number): void {
+  unset.delete(fd);
+  posix.pollerSet(Epoll.DELETE, fd, 0, 0);
 }
 
 export const poller = {
@@ -143,7 +195,7 @@ export const poller = {
   },
   /** The epoll descriptor, which a re-execution may hand over with all that hangs on it. -1 when there is none yet. */
   get descriptor(): number {
-    return epoll;
+    return epoll < 0 ? inherited : epoll;
   },
   /** Whether the descriptor is an epoll's that {@link inherit} can go on with. */
   isEpoll(fd: number): boolean {
@@ -158,12 +210,13 @@ export const poller = {
    * called first, which may add it.
    */
   inherit(fd: number, take: (fd: number) => void): void {
-    start(fd);
+    inherited = fd;
     onInherited = take;
+    begin();
   },
   /** Leaves what is not to be added alone. */
   disown(fd: number): void {
-    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
+    forget(fd);
   },
   /** All inherited connections were added, or will never be. */
   endInheritance(): void {
@@ -192,7 +245,7 @@ export const poller = {
   },
   unwatch(fd: number): void {
     watchers.delete(fd);
-    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
+    forget(fd);
   },
   /** Whether a round has taken so long that the rest of it should be postponed. */
   get isOverdue(): boolean {
@@ -207,7 +260,7 @@ export const poller = {
   remove(fd: number): void {
     connections[fd] = undefined;
     // Not there when it was postponed.
-    posix.pollerSet(Epoll.DELETE, fd, 0, 0);
+    forget(fd);
   },
   /** Registers a listening socket, not yet watched. */
   addListener(fd: number, acceptor: Acceptor): void {

@@ -28,7 +28,8 @@ const executable = (path: string): boolean => {
   }
 };
 
-const onPath = (name: string): boolean =>
+/** Whether there is such a program. */
+export const onPath = (name: string): boolean =>
   ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'].some((d) =>
     executable(join(d, name)),
   );

@@ -61,6 +61,12 @@ describe('whose state document it is', () => {
     assert.ok(!isBelieved({ own: { process: { start, boot: '3f1f4a3c-0000-4000-8000-000000000000' } } }));
   });
 
+  it('goes by what is open when it cannot find out which boot this is', () => {
+    const { start } = present();
+    assert.ok(isBelieved({ own: { process: { start, boot: '' } } }));
+    assert.ok(!isBelieved({ own: { process: { start: start - 1, boot: '' } } }));
+  });
+
   for (const [writer, own] of [
     ['a C daemon', undefined],
     ['an older release', {}],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import os from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { client } from '../../../src/fuzz/client.ts';
@@ -457,4 +458,15 @@ describe('a connection', () => {
       other.dispose();
     }
   });
+
+  for (const error of [os.constants.errno.ENOBUFS, os.constants.errno.ENOMEM]) {
+    it(`outlives a lack of memory in reading and sending (errno ${error})`, async () => {
+      link.connection.onRead(Buffer.alloc(0), 0, -error, false);
+      link.connection.onUnsent(message(1), -error);
+      await until('the reply is there', () => link.take().bytes.equals(message(1)));
+      link.send(message(2));
+      await until('the next is served', () => link.served.length === 1);
+      assert.equal(link.ended, false);
+    });
+  }
 });
