@@ -1,8 +1,9 @@
 /** The benchmark's own C programs: compiled on first use, and the load generator as an object to ask. */
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { compile } from '../test/lab/compile.ts';
 import { checkout } from '../test/lab/root.ts';
 
 const sources = join(checkout, 'bench/native');
@@ -20,15 +21,11 @@ export const toolPath = (tool: Tool): string => join(build, tool);
 
 /** Compiles what is missing or older than its sources. @throws Error with the compiler's words when it fails. */
 export function compileTools(): void {
-  mkdirSync(build, { recursive: true });
-  const newest = Math.max(...readdirSync(sources).map((name) => statSync(join(sources, name)).mtimeMs));
   for (const [tool, files] of Object.entries(programs)) {
-    const output = join(build, tool);
-    if (existsSync(output) && statSync(output).mtimeMs > newest) continue;
-    const flags = ['-std=gnu17', '-O2', '-Wall', '-Wextra', '-Wconversion', '-Werror'];
-    execFileSync(process.env.CC ?? 'cc', [...flags, '-o', output, ...files.map((file) => join(sources, file))], {
-      stdio: 'inherit',
-    });
+    compile(
+      join(build, tool),
+      files.map((file) => join(sources, file)),
+    );
   }
 }
 

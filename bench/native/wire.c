@@ -90,15 +90,22 @@ void check_reply(const uint8_t *reply, enum procedure procedure, uint32_t serial
     }
 }
 
-int dial(const char *socket_path) {
+int try_dial(const char *socket_path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(socket_path) >= sizeof address.sun_path) fail("socket path too long: %s", socket_path);
     strcpy(address.sun_path, socket_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) fail("socket: %s", strerror(errno));
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        fail("connect to %s: %s", socket_path, strerror(errno));
-    }
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int dial(const char *socket_path) {
+    int fd = try_dial(socket_path);
+    if (fd < 0) fail("connect to %s: %s", socket_path, strerror(errno));
     return fd;
 }
 

@@ -9,7 +9,7 @@
 #define SERIAL_OFFSET 20
 #define REQUEST_SIZE 1024
 
-enum procedure { REGISTER = 1, ACQUIRE = 6, RELEASE = 7, CREATE_LOCKSPACE = 8 };
+enum procedure { REGISTER = 1, CREATE = 4, DELETE = 5, ACQUIRE = 6, RELEASE = 7, CREATE_LOCKSPACE = 8 };
 enum { SHARED = 1, AUTOCREATE = 2 };
 
 struct request {
@@ -23,12 +23,14 @@ void put32(uint8_t *to, uint32_t value);
 
 struct request register_request(uint32_t pid);
 struct request lockspace_request(const char *path);
-/* ACQUIRE or RELEASE. */
+/* CREATE, DELETE, ACQUIRE or RELEASE. */
 struct request resource_request(enum procedure procedure, const char *path, const char *name, uint32_t flags);
 
 /* Ends the program with a message unless these 28 bytes are the successful reply to that procedure and serial. */
 void check_reply(const uint8_t *reply, enum procedure procedure, uint32_t serial);
 
+/* A connected socket, or -1 and errno. */
+int try_dial(const char *socket_path);
 /* A connected socket; ends the program when that fails. */
 int dial(const char *socket_path);
 
