@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { readFileSync, renameSync, symlinkSync } from 'node:fs';
 import { Daemon } from '../../src/conformance/lab/daemon.ts';
-import { type Finished, type Running, executeAgain } from './process.ts';
+import { type Finished, GivenUp, type Running, executeAgain } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';
 import { lock } from './wire.ts';
@@ -89,7 +89,9 @@ export async function startDaemon(kind: DaemonKind, options: DaemonOptions = {})
 /** As executeAgain, and waits until the new program answers. @throws Error with the log. */
 export async function reexecute(daemon: LockDaemon, limit = 10_000): Promise<void> {
   try {
-    await executeAgain(daemon.pid, limit);
+    await executeAgain(daemon.pid, limit, () => {
+      if (daemon.finished !== undefined) throw new GivenUp('it has ended');
+    });
     const peer = await daemon.connect();
     // Unregistered: an error, but an answer, and it comes from the new program.
     await peer.ask(lock.release('', 'none'));
