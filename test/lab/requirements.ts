@@ -64,7 +64,13 @@ export function missingDaemon(kind: DaemonKind): string | undefined {
 export function missingFuse(): string | undefined {
   if (process.geteuid?.() !== 0) return 'not root';
   if (!existsSync('/dev/fuse')) return 'the kernel has no FUSE';
-  return onPath('python3') ? undefined : 'python3 is not installed';
+  return onPath('python3') ? undefined : 'python3 is not installed (package python3)';
+}
+
+/** Why the tests' C programs cannot be compiled, or undefined. */
+export function missingCompiler(): string | undefined {
+  const compiler = process.env.CC ?? 'cc';
+  return executable(compiler) || onPath(compiler) ? undefined : `${compiler} is not installed (package gcc)`;
 }
 
 /** Why no system calls can be watched, or undefined. */

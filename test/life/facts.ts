@@ -1,0 +1,31 @@
+/** What was seen of one owner's end. Times are CLOCK_MONOTONIC in ns. */
+import type { Line } from './children.ts';
+import type { EndPlan } from './plan.ts';
+import type { LastWrite } from './storage.ts';
+
+/** What native/rivals.c prints. */
+export interface RivalLine extends Line {
+  readonly is: 'asking' | 'answer' | 'served' | 'forgotten' | 'closed' | 'gone' | 'done';
+  /** Its index in the plan. */
+  readonly rival?: number;
+  /** When the call was sent that is answered at `at`. */
+  readonly sent?: number;
+  /** libvirt's error code; 0: success. */
+  readonly code?: number;
+  /** Whether the owner was gone when the answer came. */
+  readonly gone?: boolean;
+  /** Who had written to the disk last when it was granted, and when. */
+  readonly by?: 'writer' | 'rival';
+  readonly wrote?: number;
+}
+
+export interface EndFacts {
+  readonly plan: EndPlan;
+  /** Right before the end of the owner's connection, or the daemon's; undefined when only its death could end it. */
+  readonly began: number | undefined;
+  readonly lines: readonly RivalLine[];
+  /** Of each disk, when all was over. */
+  readonly last: readonly LastWrite[];
+  /** What went wrong beside the answers. */
+  readonly problems: readonly string[];
+}
