@@ -66,9 +66,9 @@ export const adminMutants: readonly Mutant[] = [
 export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets a lock',
-    capture,
-    'resourceStates(resources.values(), uses)',
-    'resourceStates([...resources.values()].slice(1), uses)',
+    'src/restart/resource-pieces.ts',
+    'known.length === 0 ? lockspace.resources.values()',
+    'known.length === 0 ? [...lockspace.resources.values()].slice(1)',
     ['restart/an-exclusive-lock-stays', 'restart/five-hundred-locks-stay'],
   ),
   mutant(
@@ -109,15 +109,15 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets that locks are shared',
     capture,
-    'lockHeld: true,\n    flags,',
-    'lockHeld: true,\n    flags: flags & 2,',
+    'lockHeld: file.locked,\n    flags,',
+    'lockHeld: file.locked,\n    flags: flags & 2,',
     ['restart/a-shared-lock-stays-shared'],
   ),
   mutant(
     'a restart forgets that files are its own',
     capture,
-    'lockHeld: true,\n    flags,',
-    'lockHeld: true,\n    flags: flags & 1,',
+    'lockHeld: file.locked,\n    flags,',
+    'lockHeld: file.locked,\n    flags: flags & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
   ),
   mutant(
@@ -158,9 +158,13 @@ export const daemonMutants: readonly Mutant[] = [
     'const status = 0;',
     ['command-line/another-runs'],
   ),
-  mutant('the pid file stays', 'src/daemon/pidfile.ts', 'if (isNamed(this.fd, this.path)) unlinkSync(this.path);', '', [
-    'command-line/nothing',
-  ]),
+  mutant(
+    'the pid file stays',
+    'src/daemon/pidfile.ts',
+    'if (isNamed(this.fd, this.path)) unlinkSync(toPath(this.path));',
+    '',
+    ['command-line/nothing'],
+  ),
   mutant('the sockets stay', 'src/daemon/daemon.ts', 'if (unlink && path !== null) posix.unlink(path);', '', [
     'command-line/nothing',
   ]),
@@ -176,8 +180,8 @@ export const daemonMutants: readonly Mutant[] = [
   mutant(
     '--help goes to standard output',
     'src/daemon/main.ts',
-    'process.stderr.write(usageText(program, isPrivileged()));\n      process.exit(EXIT.ok);',
-    'process.stdout.write(usageText(program, isPrivileged()));\n      process.exit(EXIT.ok);',
+    "process.stderr.write(usageText(program, isPrivileged()), 'latin1');\n      process.exit(EXIT.ok);",
+    "process.stdout.write(usageText(program, isPrivileged()), 'latin1');\n      process.exit(EXIT.ok);",
     ['command-line/option-help'],
   ),
   mutant(

@@ -3,7 +3,7 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const files = 'src/lockspace/files.ts';
 const lockspaces = 'src/lockspace/lockspaces.ts';
-const remembered = 'const file = new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice);';
+const remembered = 'return register(new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice));';
 const lockType = 'shared ? LockType.READ : LockType.WRITE';
 
 export const lockMutants: readonly Mutant[] = [
@@ -62,9 +62,9 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'an autocreated file can be read by all',
     files,
-    'if (fd >= 0) return remember(fd, shared);',
+    'if (fd >= 0) return admit(fd, shared);',
     `if (fd >= 0) process.getBuiltinModule('node:fs').fchmodSync(fd, 0o644);
-    if (fd >= 0) return remember(fd, shared);`,
+    if (fd >= 0) return admit(fd, shared);`,
     ['lockspace/acquire-autocreate-release-nothing'],
   ),
   mutant(
