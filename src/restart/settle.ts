@@ -16,8 +16,8 @@ const log = logger('locking.lock_daemon');
 const SLICE = 64;
 
 /**
- * Takes over the clients that have not called and the locks that nobody asked for, marks all that was taken over to be closed on exec again (nothing may be
- * spawned before), and looks whether every lock is there and every locked file at its path. Does not throw.
+ * Takes over the clients that have not called and the locks that nobody asked for. Marks all that was taken over to be closed on exec
+ * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path. Does not throw.
  */
 export async function settle(daemon: Daemon, ownState: () => OwnState): Promise<void> {
   try {
