@@ -38,7 +38,7 @@ export class PidFile {
         throw new StartupError(EXIT.pidFile, `Failed to acquire pid file '${path}': ${host.strerror(-status)}`);
       }
       // Its last holder may have removed it between our opening and our locking: then what we locked is nobody's.
-      if (!isNamed(fd, path)) {
+      if (isNamed(fd, path) === false) {
         closeSync(fd);
         continue;
       }
@@ -52,7 +52,7 @@ export class PidFile {
 
   /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
   static adopt(path: ByteString, fd: number, host: PidFileHost): PidFile | null {
-    if (path === '' || !isNamed(fd, path)) return PidFile.acquire(path, host);
+    if (path === '' || isNamed(fd, path) === false) return PidFile.acquire(path, host);
     // It is locked since before the restart, or is again now: an error of the file system tells nothing else.
     host.lock(fd, 0, 1);
     return new PidFile(path, fd);
@@ -61,7 +61,7 @@ export class PidFile {
   /** Removes the file, if it is still ours, and with it the lock. */
   remove(): void {
     try {
-      if (isNamed(this.fd, this.path)) unlinkSync(toPath(this.path));
+      if (isNamed(this.fd, this.path) === true) unlinkSync(toPath(this.path));
     } catch {
       // Its directory may be gone, or not ours any more.
     }
@@ -79,13 +79,13 @@ export function isPidFileOf(fd: number, pid: number): boolean {
   }
 }
 
-/** Whether the path still names what is open. */
-function isNamed(fd: number, path: ByteString): boolean {
+/** Whether the path still names what is open; undefined when that cannot be found out. */
+function isNamed(fd: number, path: ByteString): boolean | undefined {
   try {
-    const [open, named] = [fstatSync(fd), statSync(toPath(path))];
-    return open.dev === named.dev && open.ino === named.ino;
-  } catch {
-    return false;
+    const [open, named] = [fstatSync(fd), statSync(toPath(path), { throwIfNoEntry: false })];
+    return open.dev === named?.dev && open.ino === named.ino;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOTDIR' ? false : undefined;
   }
 }
 

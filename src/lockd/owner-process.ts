@@ -5,7 +5,7 @@
 import os from 'node:os';
 import type { ProcessHost } from './process-host.ts';
 
-const { EAGAIN, EMFILE, ENFILE, ENOMEM, ESRCH } = os.constants.errno;
+const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = os.constants.errno;
 
 /** What tells which process an owner is. With nothing of it, the owner is only known to be gone when nobody has its pid. */
 export interface Evidence {
@@ -41,18 +41,18 @@ export function findProcess(pid: number, evidence: Evidence, host: ProcessHost):
     const found = host.peerPidfd(socket);
     if (found >= 0) return { kind: mayEnd ? 'process' : 'number', pidfd: found };
     if (found === -ESRCH) return GONE;
-    if (isShortage(found)) return { kind: 'unknown', errno: -found };
+    if (mayPass(found)) return { kind: 'unknown', errno: -found };
   }
   const found = findByPid(pid, evidence.startTime, host);
   return found.kind === 'process' && !mayEnd ? { ...found, kind: 'number' } : found;
 }
 
 /**
- * Whether a call that names a process may succeed later. Other failures last: ENOPROTOOPT before Linux 6.5, and EINVAL up to 6.8
- * or so for the peer of a connection that is gone and reaped.
+ * Whether the kernel may name the peer of a connection another time. It never will before Linux 6.5 (ENOPROTOOPT), up to 6.8 or so
+ * when the peer is gone and reaped (EINVAL), and when there was none (ENODATA).
  */
-export function isShortage(status: number): boolean {
-  return status === -EMFILE || status === -ENFILE || status === -ENOMEM;
+export function mayPass(status: number): boolean {
+  return status !== -ENOPROTOOPT && status !== -EINVAL && status !== -ENODATA;
 }
 
 function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {

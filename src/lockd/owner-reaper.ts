@@ -10,7 +10,7 @@ import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import type { LockClient } from './client.ts';
 import { OwnerEnd, type OwnerEndState } from './owner-end.ts';
-import { type Evidence, isShortage } from './owner-process.ts';
+import { type Evidence, mayPass } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
 
 const log = logger('locking.lock_daemon');
@@ -179,7 +179,7 @@ export class OwnerReaper {
     if (pidfd >= 0) return { pidfd, isProcess: true };
     // Whoever has its pid now is somebody else.
     if (pidfd === -ESRCH) return { startTime: NO_PROCESS };
-    if (!isShortage(pidfd)) return this.evidenceOfAge(pid);
+    if (!mayPass(pidfd)) return this.evidenceOfAge(pid);
     log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
     return null;
   }

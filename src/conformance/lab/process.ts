@@ -1,6 +1,6 @@
 /** A process a test started: its output, its end, and bounded waiting. */
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 
 export interface Finished {
@@ -71,7 +71,9 @@ export function programImage(pid: number): string {
 /** SIGUSR1 in the masks of /proc/PID/status. */
 const USER_SIGNAL = 1n << 9n;
 
-function catchesUserSignal(pid: number): boolean {
+/** Whether it is a daemon that listens for SIGUSR1, and not a launcher on the way to one: a shell may listen as well. */
+function heedsUserSignal(pid: number): boolean {
+  if (/\/(?:ba|da)?sh$/.test(readlinkSync(`/proc/${pid}/exe`))) return false;
   const mask = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
   return (BigInt(`0x${mask ?? '0'}`) & USER_SIGNAL) !== 0n;
 }
@@ -87,7 +89,7 @@ export async function executeAgain(pid: number, limit = 10_000, alive: () => voi
   process.kill(pid, 'SIGUSR1');
   const changed = (): boolean => {
     alive();
-    return programImage(pid) !== before && catchesUserSignal(pid);
+    return programImage(pid) !== before && heedsUserSignal(pid);
   };
   await eventually('the process has executed its program again', changed, limit);
 }

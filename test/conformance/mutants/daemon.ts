@@ -161,7 +161,7 @@ export const daemonMutants: readonly Mutant[] = [
   mutant(
     'the pid file stays',
     'src/daemon/pidfile.ts',
-    'if (isNamed(this.fd, this.path)) unlinkSync(toPath(this.path));',
+    'if (isNamed(this.fd, this.path) === true) unlinkSync(toPath(this.path));',
     '',
     ['command-line/nothing'],
   ),
