@@ -8,7 +8,7 @@ const vm = require('node:vm');
 
 module.exports = function load(dist, name) {
   const filename = `${dist}/${name}.cjs`;
-  const wrapped = `(function (exports, require, module, __filename, __dirname, loaded) {${readFileSync(filename, 'utf8')}\n})`;
+  const wrapped = `(function (exports, require, module, __filename, __dirname, LOADED) {${readFileSync(filename, 'utf8')}\n})`;
   const script = new vm.Script(wrapped, { filename });
   process.on('exit', () => {
     writeFileSync(`${dist}/${name}.cache.new`, script.createCachedData());

@@ -87,7 +87,8 @@ function run(name) {
   const filename = `${__dirname}/${name}.cjs`;
   const source = readInTheEnd(filename);
   const cachedData = cacheOf(name, source);
-  const wrapped = `(function (exports, require, module, __filename, __dirname, loaded) {${source.toString()}\n})`;
+  // A name that no variable of a bundle has: one declared there would be this one.
+  const wrapped = `(function (exports, require, module, __filename, __dirname, LOADED) {${source.toString()}\n})`;
   const script = new vm.Script(wrapped, { filename, cachedData });
   if (script.cachedDataRejected === true) complain(`Node.js ${process.version} does not take dist/${name}.cache`);
   const bundle = { exports: {} };

@@ -1,6 +1,6 @@
 {
   'target_defaults': {
-    'cflags': ['-std=c11', '-O2', '-Wall', '-Wextra', '-Wno-unused-parameter'],
+    'cflags': ['-std=c11', '-O2', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Werror=implicit-function-declaration'],
   },
   'targets': [
     {'target_name': 'posix', 'sources': ['addon.c', 'scan.c', 'signals.c']},

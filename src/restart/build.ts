@@ -14,7 +14,7 @@ export interface Loaded {
 export type Identities = Readonly<Record<string, string>>;
 
 /** Given by the start script; null while the build makes the code cache, and lacking in one of a build without ids. */
-declare const loaded: Loaded | null | undefined;
+declare const LOADED: Loaded | null | undefined;
 
 const STRANGE: Loaded = {
   id: null,
@@ -24,7 +24,7 @@ const STRANGE: Loaded = {
 
 /** Null when the build has no id yet. */
 export function whatWasLoaded(): Loaded | null {
-  return typeof loaded === 'undefined' ? STRANGE : loaded;
+  return typeof LOADED === 'undefined' ? STRANGE : LOADED;
 }
 
 /** The first file that is not what it was, or undefined. */

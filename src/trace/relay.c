@@ -20,28 +20,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "../posix/napi-helpers.h"
+
 /* The most that the kernel carries in one message (SCM_MAX_FD). */
 #define DESCRIPTORS_MOST 253
 #define GROUPS_MOST 65536
 
-#define ARGS(count)                                                                                                    \
-    napi_value argv[count];                                                                                            \
-    size_t argc = count;                                                                                               \
-    napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
-
-static napi_value number(napi_env env, int64_t value) {
-    napi_value result;
-    napi_create_int64(env, value, &result);
-    return result;
-}
-
 static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
-
-static int32_t arg_int(napi_env env, napi_value value) {
-    int32_t result = -1;
-    napi_get_value_int32(env, value, &result);
-    return result;
-}
 
 static int32_t *arg_words(napi_env env, napi_value value) {
     int32_t *words = NULL;
@@ -323,7 +308,6 @@ static napi_value relay_unwatch(napi_env env, napi_callback_info info) {
 
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
-#define FUNCTION(name, function) {name, NULL, function, NULL, NULL, NULL, napi_default, NULL}
         FUNCTION("listen", relay_listen),         FUNCTION("isListening", relay_is_listening),
         FUNCTION("accept", relay_accept),         FUNCTION("peerOf", relay_peer_of),
         FUNCTION("connectAs", relay_connect_as),  FUNCTION("receive", relay_receive),
