@@ -8,7 +8,7 @@ import { directoryOf, installRoot } from '../posix/root.ts';
 /** What the loader and the runtime read, and what is opened for a child to have no input. */
 const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openssl.cnf', '/etc/localtime', '/dev/null'];
 
-/** Of this very program and its runtime; there may be more names than files. */
+/** Of this very program and its runtime; there may be more names than files. @throws Error when they cannot be told at present */
 export function programFiles(): ByteString[] {
   const dist = path.join(installRoot, 'dist');
   const fsExt = directoryOf('fs-ext');
@@ -26,8 +26,8 @@ export function programFiles(): ByteString[] {
 function namesIn(directory: string): string[] {
   try {
     return readdirSync(directory);
-  } catch {
-    return [];
+  } catch (error) {
+    return noneIfMissing(error);
   }
 }
 
@@ -36,7 +36,12 @@ function mappedFiles(): ByteString[] {
   try {
     const maps = readFileSync('/proc/self/maps', 'latin1');
     return Array.from(maps.matchAll(/ (\/.*)$/gm), ([, file = '']) => file);
-  } catch {
-    return []; // no /proc, as in a bare chroot
+  } catch (error) {
+    return noneIfMissing(error); // no /proc, as in a bare chroot
   }
+}
+
+function noneIfMissing(error: unknown): [] {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+  throw error;
 }

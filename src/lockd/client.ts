@@ -12,6 +12,8 @@ export class LockClient {
   restricted = false;
   /** The peer is in the daemon's pid namespace: only then the pids that it names mean anything here. Undefined until asked. */
   isLocal: boolean | undefined;
+  /** When the peer started that is the owner itself, if that is known: its connection may outlive it in a child. */
+  peerStart: number | undefined;
 
   constructor(connection: Connection) {
     this.connection = connection;
@@ -30,10 +32,13 @@ export class LockClient {
   }
 
   /** Takes the details that the peer registered. */
-  register(owner: OwnerIdentity, processes: Pick<ProcessHost, 'isLocal'>): void {
+  register(owner: OwnerIdentity, processes: Pick<ProcessHost, 'isLocal' | 'startTime'>): void {
     this.owner = owner;
+    const { pid, startTime } = this.connection.peer;
     // While it waits for the answer it is there to be asked about; at its end it may be gone.
-    if (owner.pid === this.connection.peer.pid) this.locate(processes);
+    if (owner.pid !== pid) return;
+    this.locate(processes);
+    this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
   }
 
   /** The owner for whom it acquires, with what tells its process from a later one of the same pid. */

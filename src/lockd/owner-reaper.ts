@@ -74,10 +74,13 @@ export class OwnerReaper {
 
   /** The connection of `client` is gone, but for its socket. */
   clientClosed(client: LockClient): void {
-    const { owner, connection } = client;
+    const { owner, connection, peerStart } = client;
     // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
     if (owner === null || !client.isOwnerItself) return;
-    const holds = this.liveHoldsOf(owner.pid);
+    // Of a later process that has its pid, nothing is known by this.
+    const holds = this.liveHoldsOf(owner.pid).filter(
+      ({ owner: { startTime } }) => startTime === undefined || peerStart === undefined || startTime === peerStart,
+    );
     if (holds.length === 0) return;
     log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${holds.length} locks held`);
     const { startTime } = connection.peer;

@@ -63,15 +63,21 @@ export class HeldFile {
   }
 
   addSpare(fd: number): void {
+    noteFileChange();
     this.spares = [...this.spares, fd];
   }
 }
 
-/** Spare descriptors of all held files. */
-let spareCount = 0;
+/** How often a held file's descriptors, or what is known of its lock, have changed. */
+let changeCount = 0;
 
-export function spareTotal(): number {
-  return spareCount;
+export function fileChanges(): number {
+  return changeCount;
+}
+
+/** A held file's descriptors, or what is known of its lock, change. */
+export function noteFileChange(): void {
+  changeCount++;
 }
 
 /**
@@ -366,6 +372,7 @@ export function reopen(file: HeldFile, path: ByteString): number {
     closeUnlessHeld(fd);
     return -ESTALE;
   }
+  noteFileChange();
   file.fd = fd;
   return 0;
 }
@@ -467,7 +474,7 @@ export function makeSpare(file: HeldFile): number {
 export function closeSpares(file: HeldFile, made: ReadonlySet<number>): void {
   if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
   file.spares = file.spares.filter((fd) => !made.has(fd));
-  spareCount -= made.size;
+  noteFileChange();
   for (const fd of made) posix.close(fd);
   const status = posix.setlk(file.fd, LockType.READ, 0, 1);
   if (status === 0) posix.setOfdLock(file.fd, LockType.UNLOCK, 0, 1);

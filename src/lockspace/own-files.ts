@@ -3,8 +3,11 @@
  * anew opens and closes before it holds anything (the runtime, its libraries, the program). Nobody gets a lock on one: the
  * close would drop it, and into a log's file the daemon writes.
  */
+import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { type InodeNumber, lookedInode, lookedKey, posix } from '../posix/posix.ts';
+
+const { ENOENT, ENOTDIR } = os.constants.errno;
 
 export interface OwnFile {
   /** As it completes "the daemon's own". */
@@ -29,7 +32,9 @@ export function lookedOwn(): OwnFile | undefined {
 function isStill(path: ByteString): boolean {
   const before = [...posix.looked];
   const key = lookedKey();
-  const still = posix.statInode(path) === 0 && lookedKey() === key;
+  const status = posix.statInode(path);
+  // An error that does not say that the path names nothing leaves the file what it was.
+  const still = status === 0 ? lookedKey() === key : status !== -ENOENT && status !== -ENOTDIR;
   posix.looked.set(before);
   if (!still) own.get(posix.looked[0] ?? 0)?.delete(lookedInode());
   return still;
@@ -74,9 +79,15 @@ export function protectLater(files: () => Iterable<readonly [ByteString, string]
 
 /** Counts in what {@link protectLater} has left. What was looked at last is something else after that. */
 export function protectNow(): void {
-  const files = later;
+  if (later === undefined) return;
+  let files: (readonly [ByteString, string])[];
+  try {
+    files = [...later()];
+  } catch {
+    return; // for a lack of descriptors, which passes
+  }
   later = undefined;
-  for (const [path, purpose] of files?.() ?? []) protectPath(path, purpose);
+  for (const [path, purpose] of files) protectPath(path, purpose);
 }
 
 /** Counts in what a path names at present, if anything. */

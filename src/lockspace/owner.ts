@@ -26,6 +26,8 @@ export interface HoldEnd {
   readonly id: number;
   /** Callers wait for it, as C has everybody wait: until the process is gone, for 3 s at most. */
   readonly isAwaited: boolean;
+  /** The process is gone; what it held is released in a moment, if it is not yet. */
+  readonly isGone: boolean;
   /** Calls `done` once, when it is not awaited any more and, if the process is gone, what it held is released. Returns what forgets that. */
   wait(done: () => void): () => void;
 }

@@ -30,7 +30,13 @@ export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, NONE: 0, IN: 1, OUT: 4 } as
 export const WATCHED = -1;
 
 /** Types of files, as {@link Addon.fileType} returns them, and what masks them out of a mode (S_IF* of sys/stat.h). */
-export const FileType = { DIRECTORY: 0o040000, BLOCK: 0o060000, REGULAR: 0o100000, MASK: 0o170000 } as const;
+export const FileType = {
+  CHARACTER: 0o020000,
+  DIRECTORY: 0o040000,
+  BLOCK: 0o060000,
+  REGULAR: 0o100000,
+  MASK: 0o170000,
+} as const;
 
 export interface Addon {
   /** F_SETLK on `length` bytes from `start`, without waiting. */

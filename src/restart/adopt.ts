@@ -215,8 +215,16 @@ class Resources implements Rest {
   }
 
   private adopt(lockspace: Lockspace, state: ResourceState): void {
-    const { name, path, flags } = state;
-    this.daemon.lockspaces.restoreResource(lockspace, name, path, flags, this.fileOf(state), this.holdsOf(state));
+    const { name, path, flags, 'x-inode': key } = state;
+    let file: HeldFile;
+    try {
+      file = this.fileOf(state);
+    } catch (error) {
+      // A defect, for which neither this resource nor those behind it may be given away.
+      log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
+      file = adoptWithout((flags & AcquireFlag.SHARED) !== 0, key);
+    }
+    this.daemon.lockspaces.restoreResource(lockspace, name, path, flags, file, this.holdsOf(state));
   }
 
   private holdsOf({ owners, 'x-holds': states }: ResourceState): Hold[] {

@@ -11,7 +11,7 @@
 import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
-import { type HeldFile, lockAgain, reopen } from '../lockspace/files.ts';
+import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { strerror } from '../posix/posix.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
@@ -120,10 +120,12 @@ export class Confirmation {
         this.lose(file, finding.pid);
         break;
       case 'taken':
+        noteFileChange();
         file.locked = true;
         log.warn(`The lock of resource '${name}' had been lost and was taken again`);
         break;
       case 'held':
+        if (!file.locked) noteFileChange();
         file.locked = true;
         if (wasUnknown) log.info(`The lock of resource '${name}' is confirmed by now`);
         break;
@@ -173,6 +175,7 @@ export class Confirmation {
   private lose(file: HeldFile, pid: number): void {
     const holders = [...this.daemon.lockspaces.resources()].filter((resource) => resource.file === file);
     let lost = holders;
+    noteFileChange();
     file.locked = false;
     // C grants an exclusive lock beside shared ones when the names differ. The shared one may be there still.
     if (!file.shared && holders.some(isShared)) {

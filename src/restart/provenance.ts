@@ -53,7 +53,8 @@ function strangeDescriptor(document: StateDocument, late: Iterable<number>): str
   for (const fd of late) if (!isConnection(fd)) return notConnected(fd);
   for (const { resources } of document.lockspaces) {
     for (const { fd, name, 'x-inode': key } of resources) {
-      if (!isFile(fd, key)) return `descriptor ${fd} is not the file of resource '${name}'`;
+      // One of -1 was lost before, which says nothing either.
+      if (fd >= 0 && !isFile(fd, key)) return `descriptor ${fd} is not the file of resource '${name}'`;
     }
   }
   return null;
@@ -87,7 +88,10 @@ function isFile(fd: number, key: string | undefined): boolean {
   const status = posix.fstatInode(fd);
   if (status !== 0) return isUnknown(status);
   const type = (posix.looked[3] ?? 0) & FileType.MASK;
-  return (type === FileType.REGULAR || type === FileType.BLOCK) && (key === undefined || lookedKey() === key);
+  return LOCKABLE.includes(type) && (key === undefined || lookedKey() === key);
 }
 
 const peer = new Int32Array(3);
+
+/** Of a resource. What the runtime itself has open is nothing of these, but for standard streams, which no document names. */
+const LOCKABLE: readonly number[] = [FileType.REGULAR, FileType.BLOCK, FileType.CHARACTER];

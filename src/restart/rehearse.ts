@@ -3,7 +3,7 @@
  * Nothing is touched: the child has inherited no descriptor, and only looks at those of its parent through /proc. The addon is
  * cut down to what looks, so that whatever else is called by an adoption fails the proof instead of being done.
  */
-import { constants } from 'node:fs';
+import { constants, readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
@@ -12,9 +12,11 @@ import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../rpc/dialect.ts';
 import type { StateDocument } from './document.ts';
+import { descriptorInfo } from '../proc/locks.ts';
+import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './restore.ts';
 
-const { EBADF, ENOENT, ENOTSOCK } = os.constants.errno;
+const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
 
 /** A held resource of the document that the successor would not hold. */
 export interface LostResource {
@@ -96,8 +98,11 @@ class Look {
   private readonly listeners: ReadonlySet<number>;
   private readonly whole = posix;
   private readonly isPossible: boolean;
+  private readonly mounts = new Mounts();
+  private readonly pid: number;
 
   constructor(pid: number, listeners: ReadonlySet<number>) {
+    this.pid = pid;
     this.directory = `/proc/${pid}/fd`;
     this.listeners = listeners;
     const { whole } = this;
@@ -107,15 +112,39 @@ class Look {
       statInode: (path) => whole.statInode(path),
       fileType: (path) => whole.fileType(path),
       exit: (status) => whole.exit(status),
-      fstatInode: (fd) => this.at(fd),
+      fstatInode: (fd) => this.fileAt(fd),
       inspectSocket: (fd, peer) => this.socketKind(fd, peer),
       // The rest is what adoption does to what it takes over. That is left as it is.
       socketPath: () => null,
       setNonblocking: () => 0,
       listenAgain: () => 0,
       lockNamed: () => 0,
+      // Before Linux 5.11, the successor opens what has lost its descriptor again: see confirm.ts.
+      openInode: () => -EIO,
       scanResources: (bytes, at, end, places) => whole.scanResources(bytes, at, end, places),
     };
+  }
+
+  /**
+   * Adoption asks nothing of the file system of what it has open itself. By a path, that would be asked, and may not answer: so
+   * where it is not local, no more is found out than whether there is something. That stays what is on record.
+   */
+  private fileAt(fd: number): number {
+    let mayHang: boolean;
+    try {
+      const { mount } = descriptorInfo(this.pid, fd);
+      // A link as `socket:[1]` leads to nothing that has a path.
+      mayHang = !isLocalType(this.mounts.typeOf(mount)) && readlinkSync(`${this.directory}/${fd}`).startsWith('/');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' && this.isPossible) return -EBADF;
+      return this.notLooked(fd);
+    }
+    return mayHang ? this.notLooked(fd) : this.at(fd);
+  }
+
+  private notLooked(fd: number): number {
+    this.unknown.add(fd);
+    return -EIO;
   }
 
   private at(fd: number): number {

@@ -3,7 +3,7 @@
  * wait. There may be a hundred thousand: so the second time only those are described anew that have changed meanwhile.
  */
 import type { Daemon } from '../daemon/daemon.ts';
-import { spareTotal } from '../lockspace/files.ts';
+import { fileChanges } from '../lockspace/files.ts';
 import type { Lockspace, Resource } from '../lockspace/lockspaces.ts';
 
 /** How many resources are described in one piece. */
@@ -19,12 +19,14 @@ export class ResourcePieces {
   /** What has changed since the first description began. */
   private readonly changed: ReadonlySet<Resource>;
   private pieces = new Map<Lockspace, readonly Piece[]>();
-  /** What else the descriptions depend on. */
-  private surroundings = '';
+  /** What else the descriptions depend on, as it was before the first of them. */
+  private readonly surroundings: string;
 
   constructor(daemon: Daemon) {
     this.daemon = daemon;
     this.changed = daemon.lockspaces.noteChanges();
+    // Not later: the first description takes so long that an end may begin meanwhile.
+    this.surroundings = this.look();
   }
 
   /** No changes need be noted any more. */
@@ -58,14 +60,16 @@ export class ResourcePieces {
     }
     if (group.length > 0) yield make(group).text;
     this.pieces.set(lockspace, pieces);
-    this.surroundings = this.look();
   }
 
   private *changedIn(lockspace: Lockspace): Generator<Resource> {
     for (const resource of this.changed) if (resource.lockspace === lockspace && isHeld(resource)) yield resource;
   }
 
-  /** Not when an owner's end has begun meanwhile, nor when other names of a file may have other descriptors by now. */
+  /**
+   * Not when an owner's end has begun meanwhile, nor when files have other descriptors, or may have for other names, or
+   * other locks by now.
+   */
   private isUsable(): boolean {
     if (this.surroundings !== this.look()) return false;
     for (const { file } of this.changed) if (file.uses > 1 || file.spares.length > 0) return false;
@@ -73,7 +77,7 @@ export class ResourcePieces {
   }
 
   private look(): string {
-    return `${spareTotal()} ${this.daemon.ownerEnds.unfinished.map(({ id }) => id).join()}`;
+    return `${fileChanges()} ${this.daemon.ownerEnds.unfinished.map(({ id }) => id).join()}`;
   }
 }
 

@@ -3,8 +3,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../daemon/log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
+import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { poller } from '../rpc/poller.ts';
 import { descriptorsOf } from './capture.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import type { OwnState } from './document.ts';
@@ -53,10 +55,18 @@ async function adoptLocks({ lockspaces }: Daemon): Promise<void> {
   log.info(`Resumed with ${lockspaces.count} locks`);
 }
 
-/** Elsewhere than on local file systems nobody may answer. */
+/** Elsewhere than on local file systems nobody may answer; also of a local file, when its path leads through such a one. */
 async function lookAtPaths({ lockspaces }: Daemon, confirmation: Confirmation): Promise<void> {
+  const mounts = new Mounts();
+  // Most are in the directory of the one before.
+  let known = { directory: '', isLocal: false };
+  const leadsThere = (path: ByteString): boolean => {
+    const directory = path.slice(0, path.lastIndexOf('/') + 1);
+    if (directory !== known.directory) known = { directory, isLocal: isLocalType(mounts.typeAt(directory)) };
+    return known.isLocal;
+  };
   await inSlices(lockspaces.resources(), ({ name, path, file }) => {
-    if (confirmation.isLocal(file) && inodeOf(path) !== file.key)
+    if (confirmation.isLocal(file) && leadsThere(path) && inodeOf(path) !== file.key)
       log.warn(`${path} is not the file any more that is held as resource '${name}'`);
   });
 }

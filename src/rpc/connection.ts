@@ -122,6 +122,8 @@ export class Connection implements Pollable, Sender {
       poller.awaitEnd(this.fd);
       return;
     }
+    // Its call was woken in this very round: its turn goes on from there.
+    if (this.postponed) return;
     poller.awaitReadable(this.fd);
     // What came before the peer stopped reading is served before anything new is read.
     this.serveHeld();

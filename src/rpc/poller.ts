@@ -60,6 +60,8 @@ let onInherited: ((fd: number) => void) | null = null;
 let deadline = Infinity;
 /** What is to be done once polling has begun, or to be tried again, by descriptor: the kernel had no memory for it. */
 const unset = new Map<number, () => void>();
+/** It will be tried again: by one timer, however much of it there is. */
+let isRetryDue = false;
 /** Connections that wait for another turn. */
 const postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
@@ -149,7 +151,7 @@ function begin(): void {
   }
   if (!isSaid) log.error(`Cannot poll connections yet, and try again: ${strerror(status)}`);
   isSaid = true;
-  setTimeout(begin, RETRY_MS);
+  retryLater();
 }
 
 function set(operation: number, fd: number, events: number, listener: number): void {
@@ -165,7 +167,7 @@ function set(operation: number, fd: number, events: number, listener: number): v
   const status = posix.pollerSet(wanted, fd, events, listener);
   if (status === -ENOMEM || status === -ENOSPC) {
     setLater(wanted, fd, events, listener);
-    setTimeout(setAgain, RETRY_MS);
+    retryLater();
   } else if (status < 0 && !(isMissing && operation === Epoll.DELETE)) {
     throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-status}`);
   }
@@ -176,6 +178,16 @@ function setLater(operation: number, fd: number, events: number, listener: numbe
   unset.set(fd, () => {
     set(operation, fd, events, listener);
   });
+}
+
+function retryLater(): void {
+  if (isRetryDue) return;
+  isRetryDue = true;
+  setTimeout(() => {
+    isRetryDue = false;
+    if (epoll < 0) begin();
+    else setAgain();
+  }, RETRY_MS);
 }
 
 function setAgain(): void {

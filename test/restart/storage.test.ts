@@ -22,15 +22,19 @@ describe('re-execution with locks on another storage', function () {
     daemon = await startDaemon('ours');
     mount = join(daemon.lab.directory, 'storage');
     mkdirSync(mount);
+    await mountOver(...options);
+    holder = await daemon.connect();
+    await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
+    await holder.must(lock.acquire('', `${mount}/disk`));
+  }
+
+  async function mountOver(...options: string[]): Promise<void> {
     const script = join(import.meta.dirname, '../lab/fuse.py');
     storage = daemon.lab.spawn('/usr/bin/python3', [script, mount, ...options]);
     await eventually('it is mounted', () => {
       if (storage.finished !== undefined) throw new Error(storage.output);
       return storage.output.includes('mounted');
     });
-    holder = await daemon.connect();
-    await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
-    await holder.must(lock.acquire('', `${mount}/disk`));
   }
 
   beforeEach(function () {
@@ -83,5 +87,19 @@ describe('re-execution with locks on another storage', function () {
       await assertHeld();
     }
     assert.doesNotMatch(daemon.log, /confirm|lost/);
+  });
+
+  it('looks at no path that leads through a storage, although the file is a local one', async () => {
+    daemon = await startDaemon('ours');
+    mount = join(daemon.lab.directory, 'storage');
+    mkdirSync(mount);
+    holder = await daemon.connect();
+    await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
+    await holder.must(lock.acquire('', `${mount}/disk`, autocreate));
+    await mountOver();
+    tell('hang', 'lookup');
+    // The second comes when all that the first has left is done.
+    for (let i = 0; i < 2; i++) await reexecute(daemon);
+    await assertHeld();
   });
 });

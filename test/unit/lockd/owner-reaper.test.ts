@@ -87,6 +87,39 @@ describe('the end of owners', () => {
     assert.equal(reaper.count, 0);
   });
 
+  it('has those wait who ask for what is left to be released of an owner that is gone', async () => {
+    world.begin(300);
+    const names = Array.from({ length: 2000 }, (_, index) => `n${index}`);
+    for (const name of names) acquire(name, 300);
+    reaper.clientClosed(clientOf(300));
+    world.end(300);
+    const last = held().at(-1) ?? '';
+    assert.notEqual(last, '', 'all fitted into one slice');
+    const ask = (): string =>
+      outcome(() => {
+        acquire(last, 400);
+      });
+    assert.equal(ask(), 'wait');
+    while (reaper.count > 0) await turn();
+    assert.equal(ask(), 'done');
+  });
+
+  it('leaves alone what a later process of the pid holds, when a child of the former one lets go of its connection', () => {
+    for (const gonePeer of [0, -3, -22]) {
+      world.gonePeer = gonePeer;
+      world.begin(300, 600);
+      const former = clientOf(300);
+      world.end(300);
+      world.begin(300, 900);
+      acquire('a', 300, AUTOCREATE, 900);
+      reaper.clientClosed(former);
+      world.pass(5000);
+      assert.deepEqual([held(), world.signals], [['a'], []]);
+      lockspaces.release(files, 'a', 300);
+      world.end(300);
+    }
+  });
+
   it('sends SIGKILL after 1.6 s', () => {
     world.begin(300);
     acquire('a', 300);

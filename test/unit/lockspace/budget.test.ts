@@ -119,7 +119,7 @@ describe('lockspaces within a budget', () => {
   });
 
   it('take off what ends, however it ends', () => {
-    const end: HoldEnd = { id: 1, isAwaited: false, wait: () => () => undefined };
+    const end: HoldEnd = { id: 1, isAwaited: false, isGone: false, wait: () => () => undefined };
     const hold = acquire('a', owner(1));
     acquire('a', owner(1));
     acquire('a', owner(2), 2);

@@ -725,7 +725,7 @@ describe('lockspaces', () => {
       [...lockspaces.heldBy(100)].map(({ name }) => name),
       ['a', 'b'],
     );
-    const end = { id: 1, isAwaited: false, wait: () => () => undefined };
+    const end = { id: 1, isAwaited: false, isGone: false, wait: () => () => undefined };
     for (const resource of [...lockspaces.heldBy(100)]) {
       for (const held of resource.holds) if (held.owner.pid === 100) held.end = end;
       lockspaces.releaseEnded(resource, end);

@@ -67,6 +67,11 @@ describe('whose state document it is', () => {
     assert.ok(!isBelieved({ own: { process: { start: start - 1, boot: '' } } }));
   });
 
+  it('loses nothing for one resource without a descriptor', () => {
+    const { start } = present();
+    assert.ok(isBelieved({ own: { process: { start, boot: '' } }, resource: { fd: -1 } }));
+  });
+
   for (const [writer, own] of [
     ['a C daemon', undefined],
     ['an older release', {}],
@@ -76,12 +81,15 @@ describe('whose state document it is', () => {
     it(`believes the document of ${writer} when all it names is open`, () => {
       assert.ok(isBelieved(with_));
       assert.ok(isBelieved({ ...with_, socket: { fd: -1 } }), 'a socket that it had closed');
+      const device = openSync('/dev/null', 'r+');
+      assert.ok(isBelieved({ ...with_, resource: { fd: device } }), 'a device that is no disk');
+      closeSync(device);
     });
 
     it(`does not believe the document of ${writer} when a descriptor is something else`, () => {
       const closed = posix.duplicate(file);
       closeSync(closed);
-      for (const fd of [closed, listener, openSync('/', 'r'), openSync('/dev/null', 'r')]) {
+      for (const fd of [closed, listener, openSync('/', 'r')]) {
         assert.ok(!isBelieved({ ...with_, resource: { fd } }), `resource at ${fd}`);
         if (fd !== closed && fd !== listener) closeSync(fd);
       }

@@ -3,6 +3,8 @@ import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { closeUnlessHeld } from '../../../src/lockspace/files.ts';
+import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
 import { formatPieces } from '../../../src/restart/document.ts';
 import { parseJson } from '../../../src/restart/parse.ts';
@@ -101,5 +103,42 @@ describe('the text of resources for a restart', () => {
     daemon.ownerEnds.end(OWNER);
     assert.match(Buffer.concat(write()).toString('latin1'), /"ending":1/);
     world.end(OWNER);
+  });
+
+  it('is made anew when a file has one more descriptor', () => {
+    const fd = posix.openInode(at('held 5'), 2);
+    closeUnlessHeld(fd);
+    assert.ok(Buffer.concat(write()).includes(`"x-spares":[${fd}]`));
+    writeAgain();
+  });
+
+  it('is made anew when the end of an owner began while the first was written', () => {
+    acquire('ending', 0 | AUTOCREATE, OWNER);
+    const others = new ResourcePieces(daemon);
+    // As in slices: other things happen behind any piece.
+    let began = false;
+    for (const piece of formatPieces(captureState(daemon, own, others))) {
+      if (began || !piece.includes('/ending"')) continue;
+      daemon.ownerEnds.end(OWNER);
+      began = true;
+    }
+    assert.ok(began);
+    const second = Buffer.concat([...formatPieces(captureState(daemon, own, others))]);
+    assert.ok(second.includes('"ending":1'));
+    others.end();
+    world.end(OWNER);
+  });
+
+  it('is made anew when a descriptor was made while the first was written', () => {
+    const others = new ResourcePieces(daemon);
+    let fd = -1;
+    for (const piece of formatPieces(captureState(daemon, own, others))) {
+      if (fd >= 0 || !piece.includes('/held 5"')) continue;
+      fd = posix.openInode(at('held 5'), 2);
+      closeUnlessHeld(fd);
+    }
+    const second = Buffer.concat([...formatPieces(captureState(daemon, own, others))]);
+    assert.ok(second.includes(`"x-spares":[${fd}]`));
+    others.end();
   });
 });
