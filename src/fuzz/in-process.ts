@@ -116,6 +116,13 @@ class InProcessLink implements Link {
   }
 }
 
+/** Whether a timer has fired before the next call would depend on the machine, and with it what the same seed does. */
+function stopTimers(): void {
+  const stopped = setTimeout(() => undefined, 0);
+  clearTimeout(stopped);
+  globalThis.setTimeout = (() => stopped) as unknown as typeof setTimeout;
+}
+
 export class InProcess implements Target {
   readonly name = 'in-process';
   readonly base: string;
@@ -143,6 +150,7 @@ export class InProcess implements Target {
     process.chdir(base);
     logging.defaultOutput = LOGGED;
     this.settings.setOutputs(NO_OUTPUTS);
+    stopTimers();
     this.daemon = this.make();
   }
 
