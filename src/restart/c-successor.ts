@@ -211,7 +211,7 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
 
 /**
  * It looks for the process of each client in /proc, and exits when one is not there: it has ended and somebody else has kept its
- * connection, or is in another pid namespace. To be called as late as can be.
+ * connection, or is not to be seen from here. To be called as late as can be.
  *
  * @throws UnfitSuccessor
  */
@@ -223,7 +223,8 @@ function refuseClients({ servers }: Daemon, version: string): void {
         id,
         peer: { pid, uid },
       } = connection;
-      if (uid === user && isThere(pid)) continue;
+      // One in another pid namespace has the number 0 here: C does not look for that.
+      if (uid === user && (pid === 0 || isThere(pid))) continue;
       const reason =
         uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
       throw new UnfitSuccessor(
