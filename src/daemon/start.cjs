@@ -99,19 +99,25 @@ function run(name) {
 /** In a proof of the daemon: is everything of one build? What each file was before it was looked at, the bundle reports. */
 function proveBuild() {
   const parts = Object.keys(build?.parts ?? {});
-  for (const file of [process.execPath, process.argv[1]]) identify(file);
+  for (const file of [process.execPath, process.argv[1]]) tryToRead(file, () => identify(file));
   for (const part of parts) {
-    try {
+    tryToRead(part, () => {
       identify(`${root}/${part}`);
       isOfBuild(part, readFileSync(`${root}/${part}`));
-    } catch (error) {
-      complain(`${part} of build ${loaded.id} cannot be read: ${error.message}`);
-    }
+    });
   }
   if (loaded.complaints.length === 0) return;
   // Nothing that is in doubt is run.
   writeSync(1, `virtlockd state document check 1\n${loaded.complaints.slice(0, 3).join('; ')}\n`);
   process.exit(3);
+}
+
+function tryToRead(part, read) {
+  try {
+    read();
+  } catch (error) {
+    complain(`${part} of build ${loaded.id} cannot be read: ${error.message}`);
+  }
 }
 
 /** Differs for a file that has been replaced or written to. */
@@ -122,5 +128,8 @@ function identify(file) {
 
 if (process.argv[3] === '--check-state') proveBuild();
 // The daemon cannot do without it; the others need it seldom.
-else if (names[0] === 'virtlockd') isOfBuild('dist/posix.node', readFileSync(`${__dirname}/posix.node`));
+else if (names[0] === 'virtlockd') {
+  const part = 'dist/posix.node';
+  tryToRead(part, () => isOfBuild(part, readInTheEnd(`${root}/${part}`)));
+}
 names.some((name) => run(name).isForMe);
