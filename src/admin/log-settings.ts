@@ -1,8 +1,8 @@
 /** The daemon's log as the admin program shows and changes it: its refusals become errors that clients get. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { LogSettingError } from '../daemon/log/levels.ts';
-import type { Logging, LogState } from '../daemon/log/logging.ts';
+import { LogSettingError } from '../log/levels.ts';
+import type { Logging, LogState } from '../log/logging.ts';
 import { RpcError } from '../rpc/errors.ts';
 import type { AdminLogging } from './host.ts';
 

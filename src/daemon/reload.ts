@@ -6,8 +6,8 @@ import { protectPath } from '../lockspace/own-files.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Daemon } from './daemon.ts';
-import { LogSettingError } from './log/levels.ts';
-import { logger, logging } from './log/log.ts';
+import { LogSettingError } from '../log/levels.ts';
+import { logger, logging } from '../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 

@@ -6,7 +6,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { toPath } from '../posix/bytes.ts';
 import { strerror } from '../posix/posix.ts';
 import { EXIT, StartupError } from './exit.ts';
-import { logger } from './log/log.ts';
+import { logger } from '../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 

@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../admin/log-settings.ts';
-import { logging } from '../daemon/log/log.ts';
+import { logging } from '../log/log.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { posix } from '../posix/posix.ts';

@@ -5,7 +5,7 @@
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ChangeType } from '../../xdr/programs/inquire.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import type { InquiryState } from '../restart/document.ts';

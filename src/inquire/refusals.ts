@@ -5,7 +5,7 @@ import { list, u32 } from '../../xdr/schema.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
-import { printableBytes } from './printable.ts';
+import { printableBytes } from '../log/printable.ts';
 
 /** Refusals remembered, and the most bytes of each of their names: 3 MiB at worst. */
 const REMEMBERED = 256;

@@ -14,7 +14,7 @@ import {
 import type { Client } from '../client/client.ts';
 import { CallTimeout, ConnectionLost, RemoteFailure } from '../client/errors.ts';
 import { CommandError, Exit } from './exit.ts';
-import { printable } from '../inquire/printable.ts';
+import { printable } from '../log/printable.ts';
 import type { Target } from './target.ts';
 
 /** Fits every lock. */

@@ -13,7 +13,7 @@ import {
   type OwnerInfo,
   type RefusalInfo,
 } from '../../xdr/programs/inquire.ts';
-import { printable } from '../inquire/printable.ts';
+import { printable } from '../log/printable.ts';
 import { exitProcess } from '../posix/exit.ts';
 import { isPipe } from '../posix/pipe.ts';
 import { posix } from '../posix/posix.ts';

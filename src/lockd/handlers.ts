@@ -5,7 +5,7 @@ import type { lockProcedures } from '../../xdr/programs/lock.ts';
 import { LimitError } from '../lockspace/budget.ts';
 import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
 import type { OwnerIdentity } from '../lockspace/owner.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import type { Dialect } from '../rpc/dialect.ts';
 import { RpcError } from '../rpc/errors.ts';
 import type { LockClient } from './client.ts';

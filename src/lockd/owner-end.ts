@@ -3,7 +3,7 @@
  * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
  * what the owner holds, for as long as they would with C.
  */
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import { type Evidence, findProcess } from './owner-process.ts';

@@ -4,7 +4,7 @@
  * nobody else waits longer than one of them.
  */
 import os from 'node:os';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';

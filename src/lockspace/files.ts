@@ -13,7 +13,7 @@
 import { constants } from 'node:fs';
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { NumberTable } from '../memory/table.ts';
 import { lookedOwn, type OwnFile, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {

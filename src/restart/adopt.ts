@@ -4,7 +4,7 @@
  */
 import type { Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../daemon/sockets.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { adoptFile, adoptWithout, type HeldFile, inodeOf, keepSpare, useAlso } from '../lockspace/files.ts';
 import type { Lockspace, Rest } from '../lockspace/lockspaces.ts';
 import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';

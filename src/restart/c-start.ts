@@ -6,10 +6,10 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { type DaemonConfig, loadConfig } from '../daemon/config.ts';
-import { Level, LogSettingError, parseLevel } from '../daemon/log/levels.ts';
-import { parseFilters } from '../daemon/log/filters.ts';
-import { parseOutputs } from '../daemon/log/output-spec.ts';
-import { type LogTarget, setUpLogging } from '../daemon/log/setup.ts';
+import { Level, LogSettingError, parseLevel } from '../log/levels.ts';
+import { parseFilters } from '../log/filters.ts';
+import { parseOutputs } from '../log/output-spec.ts';
+import { type LogTarget, setUpLogging } from '../log/setup.ts';
 import { mistakeForC, parseOptions, type RunOptions } from '../daemon/options.ts';
 import { isPrivileged, isWritable, pathsFor } from '../daemon/own-paths.ts';
 import type { DaemonPaths } from '../daemon/paths.ts';

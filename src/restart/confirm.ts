@@ -10,7 +10,7 @@
  */
 import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { strerror } from '../posix/posix.ts';

@@ -1,7 +1,7 @@
 /** What the program that this process was before left to this one. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { EXIT, StartupError } from '../daemon/exit.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
 import { insist } from '../posix/insist.ts';
 import { lookedKey, posix } from '../posix/posix.ts';

@@ -16,7 +16,7 @@ import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../posix/limits.ts';
 import { lookedKey, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';

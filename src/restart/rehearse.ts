@@ -7,7 +7,7 @@ import { constants, readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
-import { logging } from '../daemon/log/log.ts';
+import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../rpc/dialect.ts';

@@ -1,7 +1,7 @@
 /** What a re-execution leaves for later, so that the requests which have waited for it are served first. */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Daemon } from '../daemon/daemon.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { poller } from '../rpc/poller.ts';

@@ -3,7 +3,7 @@
  * starts, which would otherwise unblock everything before anybody listens.
  */
 import os from 'node:os';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { posix } from '../posix/posix.ts';
 
 const log = logger('locking.lock_daemon');

@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
 import { protectPath, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';

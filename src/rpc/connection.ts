@@ -6,7 +6,7 @@
 import os from 'node:os';
 import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { outbox, type Sender } from './outbox.ts';
 import { poller, type Pollable } from './poller.ts';

@@ -15,7 +15,7 @@ import {
 } from '../../xdr/frame.ts';
 import type { Handlers, Procedure, Program } from '../../xdr/program.ts';
 import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../../xdr/programs/keepalive.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import type { Dialect, VersionNumber } from './dialect.ts';
 import { checkFlags, dispatchError, RpcError } from './errors.ts';
 import { Waiting } from './waiting.ts';

@@ -4,7 +4,7 @@
  */
 import { readlinkSync } from 'node:fs';
 import os from 'node:os';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { outbox } from './outbox.ts';
 

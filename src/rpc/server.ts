@@ -4,7 +4,7 @@
  */
 import { assert } from '@hapi/hoek';
 import type { XdrReader, XdrWriter } from '../../xdr/codec.ts';
-import { logger } from '../daemon/log/log.ts';
+import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { Connection, type ConnectionHost, type Peer } from './connection.ts';
 import { dispatch, type Service, type Speech } from './dispatch.ts';

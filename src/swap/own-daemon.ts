@@ -2,7 +2,7 @@
 import { type ClientInfo, inquireProgram } from '../../xdr/programs/inquire.ts';
 import type { Client } from '../client/client.ts';
 import { RemoteFailure } from '../client/errors.ts';
-import { printable } from '../inquire/printable.ts';
+import { printable } from '../log/printable.ts';
 
 /** Its name in the counters, and what the warning begins with that says why (src/inquire). */
 const COUNTER = 'restartsRefused';

@@ -1,7 +1,7 @@
 /** Reads XDR data by its description into plain values, and tells how far it came. */
 import { type ByteString, XdrError, type XdrReader } from '../../xdr/codec.ts';
 import type { Shape } from '../../xdr/schema.ts';
-import { printable } from '../inquire/printable.ts';
+import { printable } from '../log/printable.ts';
 
 /** Data as JSON has it. Strings are printable: bytes that are not stand as escapes. */
 export type Plain = null | boolean | number | string | Plain[] | { [name: string]: Plain };

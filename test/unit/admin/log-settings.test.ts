@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { LogSettings } from '../../../src/admin/log-settings.ts';
-import { PLAIN_FILES } from '../../../src/daemon/log/log.ts';
-import { Logging } from '../../../src/daemon/log/logging.ts';
+import { PLAIN_FILES } from '../../../src/log/log.ts';
+import { Logging } from '../../../src/log/logging.ts';
 import { strerror } from '../../../src/posix/posix.ts';
 import { RpcError } from '../../../src/rpc/errors.ts';
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { formatFilters, levelFor, parseFilters } from '../../../src/daemon/log/filters.ts';
-import { matchesGlob } from '../../../src/daemon/log/glob.ts';
-import { LogSettingError, parseLevel } from '../../../src/daemon/log/levels.ts';
-import { defaultOutputs, formatOutputs, parseOutputs } from '../../../src/daemon/log/output-spec.ts';
+import { formatFilters, levelFor, parseFilters } from '../../../src/log/filters.ts';
+import { matchesGlob } from '../../../src/log/glob.ts';
+import { LogSettingError, parseLevel } from '../../../src/log/levels.ts';
+import { defaultOutputs, formatOutputs, parseOutputs } from '../../../src/log/output-spec.ts';
 import recorded from '../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
 /** The one string setting of a recorded configuration text, if that is what it is. */

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { Logger } from '../../../src/daemon/log/log.ts';
-import { PLAIN_FILES } from '../../../src/daemon/log/log.ts';
-import { Logging } from '../../../src/daemon/log/logging.ts';
-import { LogSettingError } from '../../../src/daemon/log/levels.ts';
-import { setUpLogging } from '../../../src/daemon/log/setup.ts';
-import type { LogSetup } from '../../../src/daemon/log/setup.ts';
+import { Logger } from '../../../src/log/log.ts';
+import { PLAIN_FILES } from '../../../src/log/log.ts';
+import { Logging } from '../../../src/log/logging.ts';
+import { LogSettingError } from '../../../src/log/levels.ts';
+import { setUpLogging } from '../../../src/log/setup.ts';
+import type { LogSetup } from '../../../src/log/setup.ts';
 
 const time = new Date(Date.UTC(2026, 10, 2, 14, 51, 6, 101));
 const opening = ['info : libvirt version: 12.8.0', 'info : hostname: h, uid: 7'];

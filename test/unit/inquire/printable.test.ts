@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { printable, printableBytes } from '../../../src/inquire/printable.ts';
+import { printable, printableBytes } from '../../../src/log/printable.ts';
 
 const bytes = (text: string): string => Buffer.from(text, 'utf8').toString('latin1');
 

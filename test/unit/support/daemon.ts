@@ -2,7 +2,7 @@
 import { LogSettings } from '../../../src/admin/log-settings.ts';
 import { Daemon } from '../../../src/daemon/daemon.ts';
 import type { ProcessHost } from '../../../src/lockd/process-host.ts';
-import { logging } from '../../../src/daemon/log/log.ts';
+import { logging } from '../../../src/log/log.ts';
 
 export function makeDaemon(processes?: ProcessHost): Daemon {
   return new Daemon({

@@ -1,6 +1,6 @@
 /** What this process logs while a test runs. */
 import { readFileSync } from 'node:fs';
-import { logging } from '../../../src/daemon/log/log.ts';
+import { logging } from '../../../src/log/log.ts';
 
 export class LogRecorder {
   private readonly file: string;

@@ -1,6 +1,6 @@
 /** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
 
-import type { ByteString } from '../../../xdr/codec.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 import { callerOf } from './caller.ts';
 import { formatFilters, levelFor, parseFilters } from './filters.ts';
 import type { LogFilter } from './filters.ts';

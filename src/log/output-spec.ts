@@ -1,7 +1,7 @@
 /** Outputs as text: what goes where, from which level on. Pure; outputs.ts opens them. */
 
 import { resolve } from 'node:path';
-import type { ByteString } from '../../../xdr/codec.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 import { tokens } from './filters.ts';
 import { levelOf, parsePriority } from './levels.ts';
 import type { Level } from './levels.ts';

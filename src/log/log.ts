@@ -9,7 +9,7 @@
  */
 
 import os from 'node:os';
-import { posix, strerror } from '../../posix/posix.ts';
+import { posix, strerror } from '../posix/posix.ts';
 import { callerOf } from './caller.ts';
 import { Level } from './levels.ts';
 import { Logging } from './logging.ts';

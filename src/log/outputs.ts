@@ -2,7 +2,7 @@
 
 import { constants, writeSync } from 'node:fs';
 import os from 'node:os';
-import type { ByteString } from '../../../xdr/codec.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
 import { journalDatagram, recordText, syslogDatagram, timestamp } from './record.ts';
