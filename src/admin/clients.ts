@@ -3,7 +3,7 @@ import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import { ADMIN_LIST_MAX, adminProcedures, type ClientRef } from '../../xdr/programs/admin.ts';
 import { posix } from '../posix/posix.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 import { groupName, userName } from './accounts.ts';
 import type { AdminClient, AdminContext, AdminServer } from './host.ts';
 import { byAdmin, checkLateFlags, findClient, findServer } from './lookup.ts';

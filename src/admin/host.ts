@@ -3,7 +3,7 @@
  * shapes only, so that they can be tested without a socket.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import type { Dialect, VersionNumber } from '../rpc/dialect.ts';
+import type { Dialect, VersionNumber } from '../libvirt/dialect.ts';
 
 /** A connection, as the admin program sees it. */
 export interface AdminClient {

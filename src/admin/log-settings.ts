@@ -3,7 +3,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { LogSettingError } from '../log/levels.ts';
 import type { Logging, LogState } from '../log/logging.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 import type { AdminLogging } from './host.ts';
 
 export class LogSettings implements AdminLogging {

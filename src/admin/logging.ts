@@ -1,7 +1,7 @@
 /** The procedures about logging. */
 import type { Handlers } from '../../xdr/program.ts';
 import type { adminProcedures } from '../../xdr/programs/admin.ts';
-import { UndescribedError } from '../rpc/errors.ts';
+import { UndescribedError } from '../libvirt/errors.ts';
 import type { AdminContext } from './host.ts';
 
 export const loggingHandlers: Pick<

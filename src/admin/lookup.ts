@@ -2,7 +2,7 @@
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { FlagRule } from '../../xdr/program.ts';
-import { checkFlags, RpcError } from '../rpc/errors.ts';
+import { checkFlags, RpcError } from '../libvirt/errors.ts';
 import type { AdminClient, AdminHost, AdminServer } from './host.ts';
 
 /** Who reports that something was not found, and in which words: C has two places that look. */

@@ -2,8 +2,8 @@
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { ParameterType, type TypedParameter } from '../../xdr/programs/admin.ts';
-import type { Dialect } from '../rpc/dialect.ts';
-import { RpcError } from '../rpc/errors.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
+import { RpcError } from '../libvirt/errors.ts';
 
 /** The most bytes in a parameter's name: C keeps it in 80, the closing NUL included. */
 export const FIELD_MAX = 79;

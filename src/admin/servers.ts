@@ -2,7 +2,7 @@
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import { adminProcedures } from '../../xdr/programs/admin.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 import type { AdminContext } from './host.ts';
 import { byAdmin, checkLateFlags, findServer } from './lookup.ts';
 import { checkFieldLengths, invalid, readUnsigned, uint } from './parameters.ts';

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
+import { DEFAULT_VERSION } from '../libvirt/dialect.ts';
 import { toPath } from '../posix/bytes.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
@@ -27,7 +28,7 @@ export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
   logOutputs: undefined,
   maxClients: 1024,
   adminMaxClients: 5000,
-  libvirtVersion: '12.8.0',
+  libvirtVersion: DEFAULT_VERSION,
 };
 
 /**

@@ -18,7 +18,7 @@ import { logger } from '../log/log.ts';
 import { descriptorLimit } from '../posix/limits.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
-import { dialectOf, type VersionNumber } from '../rpc/dialect.ts';
+import { dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
 import { bindService, type Speech } from '../rpc/dispatch.ts';
 import { Server } from '../rpc/server.ts';
 

@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs';
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { toPath } from '../posix/bytes.ts';
-import { type DaemonPaths, daemonPaths } from './paths.ts';
+import { type DaemonPaths, daemonPaths } from '../libvirt/paths.ts';
 import type { Environment } from './systemd.ts';
 
 export function isPrivileged(): boolean {

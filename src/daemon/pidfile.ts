@@ -4,7 +4,7 @@ import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unli
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { toPath } from '../posix/bytes.ts';
-import { EXIT, StartupError } from './exit.ts';
+import { EXIT, StartupError } from '../libvirt/exit.ts';
 
 export interface PidFileHost {
   readonly pid: number;

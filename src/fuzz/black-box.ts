@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type LockDaemon, programOf, startDaemon } from '../../test/lab/daemon.ts';
 import type { DaemonKind } from '../../test/lab/requirements.ts';
-import { parseVersion } from '../rpc/dialect.ts';
+import { parseVersion } from '../libvirt/dialect.ts';
 import { image } from '../swap/processes.ts';
 import { SocketLink } from './link.ts';
 import type { Beginning, Model } from './model.ts';

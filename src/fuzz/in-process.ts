@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../admin/log-settings.ts';
+import { DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
 import { logging } from '../log/log.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
@@ -37,7 +38,6 @@ const NO_PROCESSES: ProcessHost = {
 const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
 const NOBODY = { virtlockd: [], admin: [] } as const;
-const VERSION = 12_008_000;
 const CLIENTS_MOST = 1000;
 /** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
 const FRESH_EVERY = 1024;
@@ -132,7 +132,7 @@ export class InProcess implements Target {
   readonly known = NO_KNOWN;
   readonly isSpoilt = false;
   readonly beginning: Beginning = {
-    version: VERSION,
+    version: DEFAULT_VERSION_NUMBER,
     inquires: true,
     noticesAtOnce: true,
     maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
@@ -156,7 +156,7 @@ export class InProcess implements Target {
 
   private make(): Daemon {
     const daemon = new Daemon({
-      version: VERSION,
+      version: DEFAULT_VERSION_NUMBER,
       maxClients: CLIENTS_MOST,
       adminMaxClients: CLIENTS_MOST,
       timeout: 0,

@@ -2,7 +2,7 @@
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { Connection } from '../rpc/connection.ts';
-import type { VersionNumber } from '../rpc/dialect.ts';
+import type { VersionNumber } from '../libvirt/dialect.ts';
 import type { Server } from '../rpc/server.ts';
 
 /** What is told of a server. */

@@ -6,7 +6,7 @@
 import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { PAGE_MAX } from '../../xdr/programs/inquire.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 
 /** How long a page may take to make, in milliseconds, and about how many bytes it may have. */
 const PAGE_MS = 2;

@@ -7,7 +7,7 @@ import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/
 import { type Change, changesEvent, CHANGES_MAX, ChangeType, inquireProgram } from '../../xdr/programs/inquire.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 
 /** How long changes are gathered, in milliseconds, and how often somebody who missed some is looked at again. */
 const GATHER_MS = 20;

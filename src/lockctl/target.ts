@@ -1,7 +1,7 @@
 /** Which daemon is meant: the system's, this user's, or one whose socket is named. */
 import os from 'node:os';
 import path from 'node:path';
-import { daemonPaths } from '../daemon/paths.ts';
+import { daemonPaths } from '../libvirt/paths.ts';
 import { CommandError, Exit } from './exit.ts';
 
 export interface Target {

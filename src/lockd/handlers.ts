@@ -6,8 +6,8 @@ import { LimitError } from '../lockspace/budget.ts';
 import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
 import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../log/log.ts';
-import type { Dialect } from '../rpc/dialect.ts';
-import { RpcError } from '../rpc/errors.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
+import { RpcError } from '../libvirt/errors.ts';
 import type { LockClient } from './client.ts';
 import type { ProcessHost } from './process-host.ts';
 

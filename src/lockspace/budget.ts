@@ -11,7 +11,7 @@
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../libvirt/errors.ts';
 
 /** A hold and its resource without their names: 540 bytes of the document, more of the heap. */
 const HOLD_COST = 1280;

@@ -14,7 +14,7 @@ import { constants } from 'node:fs';
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
-import { NumberTable } from '../memory/table.ts';
+import { NumberTable } from './table.ts';
 import { lookedOwn, type OwnFile, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
   FileType,

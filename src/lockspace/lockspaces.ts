@@ -8,9 +8,9 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { FileType, posix } from '../posix/posix.ts';
-import { NumberTable, TextTable } from '../memory/table.ts';
-import type { Dialect } from '../rpc/dialect.ts';
-import { RpcError, systemError } from '../rpc/errors.ts';
+import { NumberTable, TextTable } from './table.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
+import { RpcError, systemError } from '../libvirt/errors.ts';
 import { Waiting } from '../rpc/waiting.ts';
 import { type Account, Budget, holdCost, LimitError } from './budget.ts';
 import {

@@ -1,6 +1,7 @@
 /** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
 
 import type { ByteString } from '../../xdr/codec.ts';
+import { DEFAULT_VERSION, DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
 import { callerOf } from './caller.ts';
 import { formatFilters, levelFor, parseFilters } from './filters.ts';
 import type { LogFilter } from './filters.ts';
@@ -45,7 +46,7 @@ export interface LoggingOptions {
 
 export class Logging {
   /** As reported in the opening lines; `number` decides how they look. */
-  version = { text: '12.8.0', number: 12_008_000 };
+  version = { text: DEFAULT_VERSION, number: DEFAULT_VERSION_NUMBER };
   /** How errors call an output: the dialect's. */
   outputNoun: OutputNoun = 'log output';
   /** What relative paths of outputs are relative to, if that is known; -d changes the working directory. */

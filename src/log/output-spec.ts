@@ -21,7 +21,7 @@ export interface ParsedOutputs {
   readonly error?: string;
 }
 
-/** How the versions of libvirt call an output in their errors (rpc/dialect.ts). */
+/** How the versions of libvirt call an output in their errors (libvirt/dialect.ts). */
 export type OutputNoun = 'output' | 'log output';
 
 const HAS_NAME: Readonly<Record<Destination, boolean>> = { stderr: false, file: true, syslog: true, journald: false };

@@ -3,7 +3,7 @@
  * the socket or the file that the document says it is. Locks are not asked for again, which could wait or fail: see confirm.ts.
  */
 import type { Daemon } from '../daemon/daemon.ts';
-import { BACKLOG } from '../daemon/sockets.ts';
+import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
 import { adoptFile, adoptWithout, type HeldFile, inodeOf, keepSpare, useAlso } from '../lockspace/files.ts';
 import type { Lockspace, Rest } from '../lockspace/lockspaces.ts';

@@ -12,7 +12,7 @@ import { parseOutputs } from '../log/output-spec.ts';
 import { type LogTarget, setUpLogging } from '../log/setup.ts';
 import { mistakeForC, parseOptions, type RunOptions } from '../daemon/options.ts';
 import { isPrivileged, isWritable, pathsFor } from '../daemon/own-paths.ts';
-import type { DaemonPaths } from '../daemon/paths.ts';
+import type { DaemonPaths } from '../libvirt/paths.ts';
 import { environmentOf, workingDirectory } from '../daemon/surroundings.ts';
 import type { Environment } from '../daemon/systemd.ts';
 import type { ByteString } from '../../xdr/codec.ts';

@@ -12,7 +12,7 @@ import { bytesOf } from '../posix/bytes.ts';
 import { descriptorLimits } from '../posix/limits.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
-import { parseVersion } from '../rpc/dialect.ts';
+import { parseVersion } from '../libvirt/dialect.ts';
 import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';

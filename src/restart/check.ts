@@ -2,14 +2,13 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
-import { DEFAULT_CONFIG } from '../daemon/config.ts';
-import { EXIT } from '../daemon/exit.ts';
+import { EXIT } from '../libvirt/exit.ts';
 import { programFiles } from '../daemon/program-files.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
 import { posix } from '../posix/posix.ts';
 import { installRoot } from '../posix/root.ts';
-import { parseVersion } from '../rpc/dialect.ts';
+import { DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
 import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from './answer.ts';
 import { whatWasLoaded } from './build.ts';
 import { prepareCloseOnExec } from './close-on-exec.ts';
@@ -49,7 +48,7 @@ function rehearseFile(file: ByteString): Loss[] {
   if (document.magic !== String(process.ppid)) return [];
   // Read as the successor reads it, and compared with what was read thoroughly.
   const taken = parseDocument(parseProvenJson(bytes));
-  return rehearse(document, taken, process.ppid, parseVersion(DEFAULT_CONFIG.libvirtVersion) ?? 0);
+  return rehearse(document, taken, process.ppid, DEFAULT_VERSION_NUMBER);
 }
 
 /** @throws DocumentError if this program would open and close, before it holds anything, a file that is a held resource */

@@ -1,6 +1,6 @@
 /** What the program that this process was before left to this one. */
 import type { ByteString } from '../../xdr/codec.ts';
-import { EXIT, StartupError } from '../daemon/exit.ts';
+import { EXIT, StartupError } from '../libvirt/exit.ts';
 import { logger } from '../log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
 import { insist } from '../posix/insist.ts';

@@ -10,7 +10,7 @@ import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
-import type { VersionNumber } from '../rpc/dialect.ts';
+import type { VersionNumber } from '../libvirt/dialect.ts';
 import type { StateDocument } from './document.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import { bytesOf, commandOf } from '../posix/bytes.ts';
-import { parseVersion } from '../rpc/dialect.ts';
+import { parseVersion } from '../libvirt/dialect.ts';
 import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answer.ts';
 
 /** Another program of our kind. */

@@ -16,8 +16,8 @@ import {
 import type { Handlers, Procedure, Program } from '../../xdr/program.ts';
 import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../../xdr/programs/keepalive.ts';
 import { logger } from '../log/log.ts';
-import type { Dialect, VersionNumber } from './dialect.ts';
-import { checkFlags, dispatchError, RpcError } from './errors.ts';
+import type { Dialect, VersionNumber } from '../libvirt/dialect.ts';
+import { checkFlags, dispatchError, RpcError } from '../libvirt/errors.ts';
 import { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverprogram');

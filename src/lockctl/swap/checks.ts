@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { adminProgram } from '../../../xdr/programs/admin.ts';
-import { parseVersion } from '../../rpc/dialect.ts';
+import { parseVersion } from '../../libvirt/dialect.ts';
 import { lackOfDescriptors } from '../../swap/descriptors.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';

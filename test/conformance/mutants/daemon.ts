@@ -168,13 +168,13 @@ export const daemonMutants: readonly Mutant[] = [
   mutant('the sockets stay', 'src/daemon/daemon.ts', 'if (unlink && path !== null) posix.unlink(path);', '', [
     'command-line/nothing',
   ]),
-  mutant('the sockets are open to all', 'src/daemon/sockets.ts', 'process.umask(0o077)', 'process.umask(0)', [
+  mutant('the sockets are open to all', 'src/rpc/listen.ts', 'process.umask(0o077)', 'process.umask(0)', [
     'command-line/nothing',
   ]),
-  mutant('a bad run directory has another exit status', 'src/daemon/exit.ts', 'runDirectory: 2,', 'runDirectory: 3,', [
+  mutant('a bad run directory has another exit status', 'src/libvirt/exit.ts', 'runDirectory: 2,', 'runDirectory: 3,', [
     'command-line/the-run-directory-is-a-file',
   ]),
-  mutant('a mistaken option has exit status 2', 'src/daemon/exit.ts', 'options: 1,', 'options: 2,', [
+  mutant('a mistaken option has exit status 2', 'src/libvirt/exit.ts', 'options: 1,', 'options: 2,', [
     'command-line/letter-x',
   ]),
   mutant(

@@ -3,7 +3,7 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const dispatch = 'src/rpc/dispatch.ts';
 const server = 'src/rpc/server.ts';
-const errors = 'src/rpc/errors.ts';
+const errors = 'src/libvirt/errors.ts';
 const frame = 'xdr/frame.ts';
 
 export const wireMutants: readonly Mutant[] = [

@@ -5,8 +5,8 @@ import type { adminProcedures, TypedParameter } from '../../../xdr/programs/admi
 import { adminHandlers } from '../../../src/admin/handlers.ts';
 import type { AdminClient, AdminContext, AdminHost, AdminServer, ClientLimits } from '../../../src/admin/host.ts';
 import { int, text, uint } from '../../../src/admin/parameters.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 
 type Procedures = typeof adminProcedures;
 

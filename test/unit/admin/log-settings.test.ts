@@ -6,7 +6,7 @@ import { LogSettings } from '../../../src/admin/log-settings.ts';
 import { PLAIN_FILES } from '../../../src/log/log.ts';
 import { Logging } from '../../../src/log/logging.ts';
 import { strerror } from '../../../src/posix/posix.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 
 describe('log settings of the admin program', () => {
   let directory: string;

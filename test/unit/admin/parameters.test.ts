@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { ErrorCode } from '../../../xdr/error.ts';
 import { ParameterType, type TypedParameter } from '../../../xdr/programs/admin.ts';
 import { checkFieldLengths, int, readUnsigned, text, uint } from '../../../src/admin/parameters.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 
 const known = ['minWorkers', 'maxWorkers', 'prioWorkers'] as const;
 

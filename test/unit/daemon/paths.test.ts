@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { daemonPaths } from '../../../src/daemon/paths.ts';
+import { daemonPaths } from '../../../src/libvirt/paths.ts';
 
 const homeDirectory = '/home/u';
 

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { matchingLocks } from '../../../src/inquire/locks.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SHARED_AUTOCREATE = 3;

@@ -3,8 +3,8 @@ import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
 import { HeldFile } from '../../../src/lockspace/files.ts';
 import { type Lockspace, type Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';
-import { TextTable } from '../../../src/memory/table.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { TextTable } from '../../../src/lockspace/table.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
 import { HolderKind } from '../../../xdr/programs/inquire.ts';
 

@@ -3,8 +3,8 @@ import path from 'node:path';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import type { HoldEnd } from '../../../src/lockspace/owner.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const STEPS = 3000;

@@ -4,8 +4,8 @@ import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
 import { useAlso } from '../../../src/lockspace/files.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { type Hold, type HoldEnd, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const MIB = 1024 * 1024;

@@ -30,8 +30,8 @@ import {
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 import { allLocks } from '../../lab/observe.ts';
 import { missingFuse, skipIf } from '../../lab/requirements.ts';
 import { lockOf, OtherProcess, Rival, temporaryDirectory } from '../support/locks.ts';

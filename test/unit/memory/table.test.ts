@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { NumberTable, type Table, TextTable } from '../../../src/memory/table.ts';
+import { NumberTable, type Table, TextTable } from '../../../src/lockspace/table.ts';
 
 interface Counted {
   readonly number: number;

@@ -21,7 +21,7 @@ import {
   StateFileError,
   writeStateFile,
 } from '../../../src/restart/state-file.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { checkout } from '../../lab/root.ts';
 import { missingLab, skipIf } from '../../lab/requirements.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';

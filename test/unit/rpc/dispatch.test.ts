@@ -3,9 +3,9 @@ import { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
 import { ErrorDomain } from '../../../xdr/error.ts';
 import { procedure, type Program } from '../../../xdr/program.ts';
 import { string, struct, u32 } from '../../../xdr/schema.ts';
-import { dialectOf } from '../../../src/rpc/dialect.ts';
+import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { bindService, dispatch } from '../../../src/rpc/dispatch.ts';
-import { RpcError } from '../../../src/rpc/errors.ts';
+import { RpcError } from '../../../src/libvirt/errors.ts';
 import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../lab/wire.ts';
 
 const procedures = {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { DEFAULT_VERSION, dialectOf, parseVersion } from '../../../src/rpc/dialect.ts';
-import { RpcError, systemError, UnsupportedFlagsError } from '../../../src/rpc/errors.ts';
+import { DEFAULT_VERSION, dialectOf, parseVersion } from '../../../src/libvirt/dialect.ts';
+import { RpcError, systemError, UnsupportedFlagsError } from '../../../src/libvirt/errors.ts';
 
 const dialect = (version: string): ReturnType<typeof dialectOf> => dialectOf(parseVersion(version) ?? -1);
 

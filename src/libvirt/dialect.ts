@@ -62,6 +62,7 @@ const DIALECTS: readonly Dialect[] = [V12, V11, V9, V7];
 
 /** The version that the daemon claims unless its configuration says otherwise. */
 export const DEFAULT_VERSION = '12.8.0';
+export const DEFAULT_VERSION_NUMBER: VersionNumber = 12_008_000;
 
 /** Reads `X.Y.Z` (each part at most three digits). Returns null for anything else. */
 export function parseVersion(text: string): VersionNumber | null {

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { posix, strerror } from '../posix/posix.ts';
-import type { Listener } from '../rpc/server.ts';
+import type { Listener } from './server.ts';
 
 const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = os.constants.errno;
 
