@@ -1,6 +1,6 @@
 /**
  * dist/build.json: what belongs together. Its `id` stands for one build, and `parts` names every file of that by its path below
- * the installation's root, with its length and CRC-32. A start compares what it is about to use (src/daemon/start.cjs), and the
+ * the installation's root, with its length and CRC-32. A start compares what it is about to use (src/programs/start.cjs), and the
  * proof of a successor all of it (src/restart/build.ts). What this is for is damage, and an upgrade that is half done: whoever can forge a part
  * can forge this file, too. A CRC-32 finds every flipped bit, and Node.js has one that it need not load anything for.
  */

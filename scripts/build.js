@@ -38,7 +38,7 @@ async function bundle(entry, output) {
 
 /** Writes the script that starts a program: it runs these bundles one after the other until one is done. */
 function writeStart(name, bundles) {
-  const source = readFileSync(path.join(root, 'src', 'daemon', 'start.cjs'), 'utf8');
+  const source = readFileSync(path.join(root, 'src/programs/start.cjs'), 'utf8');
   writeFileSync(path.join(dist, name), source.replace("['virtlockd']", JSON.stringify(bundles)));
 }
 
@@ -97,9 +97,9 @@ async function withDaemon(file, work) {
 /** Executes the daemon anew under its clients: what the new program has compiled is what every re-execution needs. */
 const byReexecution = () => withDaemon(path.join(root, 'scripts/cache-daemon'), warmUpDaemon);
 
-await program('src/daemon/main.ts', 'virtlockd', byReexecution);
+await program('src/programs/virtlockd/main.ts', 'virtlockd', byReexecution);
 writeStart('start.cjs', ['virtlockd']);
-await bundle('src/restart/check-c-start.ts', 'check-c-start.cjs');
+await bundle('src/programs/virtlockd/check-c-start.ts', 'check-c-start.cjs');
 await withDaemon(path.join(root, 'bin/virtlockd'), async (sockets) => {
   const commandsOf = (...commands) => byCommands(...commands.map((command) => `--connect ${sockets} ${command}`));
   await program('src/lockctl/main-who.ts', 'virt-lockctl-who', commandsOf('who /'));

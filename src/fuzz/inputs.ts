@@ -6,7 +6,7 @@ import type { Procedure } from '../../xdr/program.ts';
 import { adminProcedures } from '../../xdr/programs/admin.ts';
 import { lockProcedures } from '../../xdr/programs/lock.ts';
 import type { Xdr } from '../../xdr/schema.ts';
-import { ConfigError, parseConfig } from '../daemon/config.ts';
+import { ConfigError, parseConfig } from '../programs/virtlockd/config.ts';
 import { formatFilters, levelFor, parseFilters } from '../log/filters.ts';
 import { LogSettingError } from '../log/levels.ts';
 import { parseOutputs } from '../log/output-spec.ts';

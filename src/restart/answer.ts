@@ -3,7 +3,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import type { Identities } from './build.ts';
 import type { Loss } from './rehearse.ts';
 
-/** First line, whether the document is good or bad; nothing else prints it by chance. Also in daemon/start.cjs. */
+/** First line, whether the document is good or bad; nothing else prints it by chance. Also in programs/start.cjs. */
 export const CHECK_BANNER = 'virtlockd state document check 1';
 /** Exit status for a document that cannot be read. */
 export const CHECK_FAILED = 3;

@@ -1,4 +1,4 @@
-/** What the start script says of the build that it started: see daemon/start.cjs and scripts/build-id.js. */
+/** What the start script says of the build that it started: see programs/start.cjs and scripts/build-id.js. */
 import { statSync } from 'node:fs';
 
 export interface Loaded {

@@ -1,7 +1,7 @@
 /**
  * What a C daemon does not survive between exec and its first answer, found out beforehand: it exits on it, and every lock is
  * lost. All of it was seen on 9.0.0, 11.3.0 and 12.8.0 (docs/c-daemon.md). What it does with files is found out by a child:
- * see c-start.ts.
+ * see programs/virtlockd/c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { descriptorLimits } from '../posix/limits.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
-import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start.ts';
+import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
 import { asciiDocument, C_DOCUMENT_MAX, formatPieces, type OwnState, type StateDocument } from './document.ts';

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { CStart, CStartAnswer } from '../../src/restart/c-start.ts';
+import type { CStart, CStartAnswer } from '../../src/restart/c-start-answer.ts';
 import { EMPTY_STATE } from '../../src/restart/document.ts';
 import { programOf, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';

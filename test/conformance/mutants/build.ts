@@ -47,7 +47,7 @@ export class Mutants {
       copyFileSync(join(checkout, 'dist', part), join(root, 'dist', part));
     const changed = new Set<string>();
     await esbuild.build({
-      entryPoints: [join(checkout, 'src/daemon/main.ts')],
+      entryPoints: [join(checkout, 'src/programs/virtlockd/main.ts')],
       outfile: join(root, 'dist/virtlockd.cjs'),
       bundle: true,
       platform: 'node',

@@ -153,14 +153,14 @@ export const restartMutants: readonly Mutant[] = [
 export const daemonMutants: readonly Mutant[] = [
   mutant(
     'the pid file is not locked',
-    'src/daemon/pidfile.ts',
+    'src/programs/virtlockd/pidfile.ts',
     'const status = host.lock(fd, 0, 1);',
     'const status = 0;',
     ['command-line/another-runs'],
   ),
   mutant(
     'the pid file stays',
-    'src/daemon/pidfile.ts',
+    'src/programs/virtlockd/pidfile.ts',
     'if (isNamed(this.fd, this.path) === true) unlinkSync(toPath(this.path));',
     '',
     ['command-line/nothing'],
@@ -179,7 +179,7 @@ export const daemonMutants: readonly Mutant[] = [
   ]),
   mutant(
     '--help goes to standard output',
-    'src/daemon/main.ts',
+    'src/programs/virtlockd/main.ts',
     "process.stderr.write(usageText(program, isPrivileged()), 'latin1');\n      process.exit(EXIT.ok);",
     "process.stdout.write(usageText(program, isPrivileged()), 'latin1');\n      process.exit(EXIT.ok);",
     ['command-line/option-help'],

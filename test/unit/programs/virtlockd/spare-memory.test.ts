@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { steps, watch } from '../../../src/daemon/spare-memory.ts';
+import { steps, watch } from '../../../../src/programs/virtlockd/spare-memory.ts';
 
 describe('spare memory', () => {
   const now = { load: 0, gone: 0, events: 0 };

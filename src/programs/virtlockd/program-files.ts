@@ -1,9 +1,9 @@
 /** The files that a program executed anew opens and closes by itself, whatever it then holds. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { ByteString } from '../../xdr/codec.ts';
-import { bytesOf } from '../posix/bytes.ts';
-import { directoryOf, installRoot } from '../posix/root.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { bytesOf } from '../../posix/bytes.ts';
+import { directoryOf, installRoot } from '../../posix/root.ts';
 
 /** What the loader and the runtime read, and what is opened for a child to have no input. */
 const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openssl.cnf', '/etc/localtime', '/dev/null'];

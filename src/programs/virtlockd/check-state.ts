@@ -1,20 +1,20 @@
 /** `--check-state`: the part of a proof that the successor does, in a child of the daemon. See successor.ts. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { ByteString } from '../../xdr/codec.ts';
-import { EXIT } from '../libvirt/exit.ts';
-import { programFiles } from '../daemon/program-files.ts';
-import { inodeOf } from '../lockspace/files.ts';
-import { bytesOf, toPath } from '../posix/bytes.ts';
-import { posix } from '../posix/posix.ts';
-import { installRoot } from '../posix/root.ts';
-import { DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
-import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from './answer.ts';
-import { whatWasLoaded } from './build.ts';
-import { prepareCloseOnExec } from './close-on-exec.ts';
-import type { StateDocument } from './document.ts';
-import { DocumentError, parseDocument, parseJson, parseProvenJson } from './parse.ts';
-import { type Loss, rehearse } from './rehearse.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { EXIT } from '../../libvirt/exit.ts';
+import { programFiles } from './program-files.ts';
+import { inodeOf } from '../../lockspace/files.ts';
+import { bytesOf, toPath } from '../../posix/bytes.ts';
+import { posix } from '../../posix/posix.ts';
+import { installRoot } from '../../posix/root.ts';
+import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answer.ts';
+import { whatWasLoaded } from '../../restart/build.ts';
+import { prepareCloseOnExec } from '../../restart/close-on-exec.ts';
+import type { StateDocument } from '../../restart/document.ts';
+import { DocumentError, parseDocument, parseJson, parseProvenJson } from '../../restart/parse.ts';
+import { type Loss, rehearse } from '../../restart/rehearse.ts';
 
 /** Says what it thinks of a state document, and of itself. Returns the exit status. */
 export function checkState(file: ByteString): number {

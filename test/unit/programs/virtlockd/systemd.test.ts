@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { Notifier, sortActivation, takeListenDescriptors } from '../../../src/daemon/systemd.ts';
-import type { Environment } from '../../../src/daemon/systemd.ts';
+import { Notifier, sortActivation, takeListenDescriptors } from '../../../../src/programs/virtlockd/systemd.ts';
+import type { Environment } from '../../../../src/programs/virtlockd/systemd.ts';
 
 describe('socket activation', () => {
   const passed = (change: Environment): unknown => {

@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, realpathSync, rmdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { absolutePath, environmentOf } from '../../../src/daemon/surroundings.ts';
-import { bytesOf, commandOf } from '../../../src/posix/bytes.ts';
+import { absolutePath, environmentOf } from '../../../../src/programs/virtlockd/surroundings.ts';
+import { bytesOf, commandOf } from '../../../../src/posix/bytes.ts';
 
-const module = path.join(import.meta.dirname, '../../../src/daemon/surroundings.ts');
+const module = path.join(import.meta.dirname, '../../../../src/programs/virtlockd/surroundings.ts');
 const japanese = bytesOf('日本');
 
 describe('surroundings', () => {

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DEFAULT_CONFIG, parseConfig } from '../../../src/daemon/config.ts';
-import { usageText } from '../../../src/daemon/options.ts';
-import { complete } from '../../lab/completion.ts';
-import { skipIf } from '../../lab/requirements.ts';
+import { DEFAULT_CONFIG, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
+import { usageText } from '../../../../src/programs/virtlockd/options.ts';
+import { complete } from '../../../lab/completion.ts';
+import { skipIf } from '../../../lab/requirements.ts';
 
-const docs = join(import.meta.dirname, '../../../docs');
+const docs = join(import.meta.dirname, '../../../../docs');
 const read = (name: string): string => readFileSync(join(docs, name), 'utf8');
 const isInstalled = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 

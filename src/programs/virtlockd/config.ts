@@ -1,9 +1,9 @@
 /** virtlockd.conf: its settings, their defaults, and the loader. */
 
 import { readFileSync } from 'node:fs';
-import type { ByteString } from '../../xdr/codec.ts';
-import { DEFAULT_VERSION } from '../libvirt/dialect.ts';
-import { toPath } from '../posix/bytes.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { DEFAULT_VERSION } from '../../libvirt/dialect.ts';
+import { toPath } from '../../posix/bytes.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
 

@@ -5,49 +5,22 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { type DaemonConfig, loadConfig } from '../daemon/config.ts';
-import { Level, LogSettingError, parseLevel } from '../log/levels.ts';
-import { parseFilters } from '../log/filters.ts';
-import { parseOutputs } from '../log/output-spec.ts';
-import { type LogTarget, setUpLogging } from '../log/setup.ts';
-import { mistakeForC, parseOptions, type RunOptions } from '../daemon/options.ts';
-import { isPrivileged, isWritable, pathsFor } from '../daemon/own-paths.ts';
-import type { DaemonPaths } from '../libvirt/paths.ts';
-import { environmentOf, workingDirectory } from '../daemon/surroundings.ts';
-import type { Environment } from '../daemon/systemd.ts';
-import type { ByteString } from '../../xdr/codec.ts';
-import { inodeOf } from '../lockspace/files.ts';
-import { toPath } from '../posix/bytes.ts';
-import { parseDocument, parseJson } from './parse.ts';
+import { type DaemonConfig, loadConfig } from './config.ts';
+import { Level, LogSettingError, parseLevel } from '../../log/levels.ts';
+import { parseFilters } from '../../log/filters.ts';
+import { parseOutputs } from '../../log/output-spec.ts';
+import { type LogTarget, setUpLogging } from '../../log/setup.ts';
+import { mistakeForC, parseOptions, type RunOptions } from './options.ts';
+import { isPrivileged, isWritable, pathsFor } from './own-paths.ts';
+import type { DaemonPaths } from '../../libvirt/paths.ts';
+import { environmentOf, workingDirectory } from './surroundings.ts';
+import type { Environment } from './systemd.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { inodeOf } from '../../lockspace/files.ts';
+import { toPath } from '../../posix/bytes.ts';
+import type { CStart, CStartOutlook } from '../../restart/c-start-answer.ts';
+import { parseDocument, parseJson } from '../../restart/parse.ts';
 import { probeDirectory, probeFile } from './probe.ts';
-
-export interface CStart {
-  /** The words that it will be executed with. */
-  readonly args: readonly ByteString[];
-  /** Where its state will be. */
-  readonly stateFile: ByteString;
-  /** A file that holds it already. */
-  readonly document: ByteString;
-  /** The inode key of the pid file that is locked; null when there is none. */
-  readonly pidFile: string | null;
-}
-
-/** What it opens, and more that the daemon itself must look at. */
-export interface CStartOutlook {
-  /** Inode keys of its configuration and its log files. It closes them again, which drops the lock of one that is held. */
-  readonly opened: readonly string[];
-  /** How many of them stay open. */
-  readonly logFiles: number;
-  /** Seconds after which it ends when nobody is connected, whatever is locked; 0 never. */
-  readonly timeout: number;
-}
-
-/** A line of the child's answer: what it is about to look at; at the end what it found, or why the C daemon would end. */
-export type CStartAnswer =
-  { readonly begin: ByteString } | { readonly outlook: CStartOutlook } | { readonly failure: string };
-
-/** The child's descriptor for its answer: the standard streams are the daemon's, which may be named as log files. */
-export const ANSWERS = 3;
 
 /** It would end; `message` says why, and what to do. */
 export class CStartFailure extends Error {}

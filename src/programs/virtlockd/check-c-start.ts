@@ -1,6 +1,7 @@
 /** The child that looks whether a C daemon would start: see c-start.ts. It is told what with in JSON, and answers in lines of it. */
 import { writeSync } from 'node:fs';
-import { ANSWERS, type CStart, type CStartAnswer, CStartFailure, foreseeCStart } from './c-start.ts';
+import { ANSWERS, type CStart, type CStartAnswer } from '../../restart/c-start-answer.ts';
+import { CStartFailure, foreseeCStart } from './c-start.ts';
 
 function say(answer: CStartAnswer): void {
   writeSync(ANSWERS, `${JSON.stringify(answer)}\n`);

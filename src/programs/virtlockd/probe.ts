@@ -11,9 +11,9 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
-import type { ByteString } from '../../xdr/codec.ts';
-import { toPath } from '../posix/bytes.ts';
-import { strerror } from '../posix/posix.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { toPath } from '../../posix/bytes.ts';
+import { strerror } from '../../posix/posix.ts';
 
 /** It could not; `message` says why. */
 export class ProbeError extends Error {}

@@ -2,11 +2,11 @@
 
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
-import type { ByteString } from '../../xdr/codec.ts';
-import { toPath } from '../posix/bytes.ts';
-import { strerror } from '../posix/posix.ts';
-import { EXIT, StartupError } from '../libvirt/exit.ts';
-import { logger } from '../log/log.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { toPath } from '../../posix/bytes.ts';
+import { strerror } from '../../posix/posix.ts';
+import { EXIT, StartupError } from '../../libvirt/exit.ts';
+import { logger } from '../../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { absoluteArguments, startDaemon, takeStartReport } from '../../../src/daemon/daemonize.ts';
-import { parseOptions } from '../../../src/daemon/options.ts';
+import { absoluteArguments, startDaemon, takeStartReport } from '../../../../src/programs/virtlockd/daemonize.ts';
+import { parseOptions } from '../../../../src/programs/virtlockd/options.ts';
 
 describe('-d', () => {
   let directory = '';

@@ -1,9 +1,9 @@
 /** Where a daemon in this process keeps things: by its user, its environment and its home. */
 import { accessSync, constants } from 'node:fs';
 import os from 'node:os';
-import type { ByteString } from '../../xdr/codec.ts';
-import { toPath } from '../posix/bytes.ts';
-import { type DaemonPaths, daemonPaths } from '../libvirt/paths.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { toPath } from '../../posix/bytes.ts';
+import { type DaemonPaths, daemonPaths } from '../../libvirt/paths.ts';
 import type { Environment } from './systemd.ts';
 
 export function isPrivileged(): boolean {

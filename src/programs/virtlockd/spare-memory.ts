@@ -3,7 +3,7 @@
  * only a little, malloc keeps what was freed, and what the start and the compilers used of the runtime's own program stays
  * mapped.
  */
-import { posix } from '../posix/posix.ts';
+import { posix } from '../../posix/posix.ts';
 
 /** Between two looks, in milliseconds. */
 const LOOK_EVERY_MS = 2500;

@@ -5,9 +5,9 @@
  */
 
 import { closeSync, writeSync } from 'node:fs';
-import type { ByteString } from '../../xdr/codec.ts';
-import { commandOf } from '../posix/bytes.ts';
-import { EXIT, exitText } from '../libvirt/exit.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { commandOf } from '../../posix/bytes.ts';
+import { EXIT, exitText } from '../../libvirt/exit.ts';
 import type { RunOptions } from './options.ts';
 import { absolutePath } from './surroundings.ts';
 import type { Environment } from './systemd.ts';

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { ConfigError, DEFAULT_CONFIG, loadConfig, parseConfig } from '../../../src/daemon/config.ts';
-import { parseConfigEntries } from '../../../src/daemon/config-grammar.ts';
-import recorded from '../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
+import { ConfigError, DEFAULT_CONFIG, loadConfig, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
+import { parseConfigEntries } from '../../../../src/programs/virtlockd/config-grammar.ts';
+import recorded from '../../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
 /** The complaint about a text, or null. */
 function complaint(text: string): string | null {

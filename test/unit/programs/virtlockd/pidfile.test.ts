@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { isPidFileOf, PidFile } from '../../../src/daemon/pidfile.ts';
-import type { PidFileHost } from '../../../src/daemon/pidfile.ts';
-import { strerror } from '../../../src/posix/posix.ts';
+import { isPidFileOf, PidFile } from '../../../../src/programs/virtlockd/pidfile.ts';
+import type { PidFileHost } from '../../../../src/programs/virtlockd/pidfile.ts';
+import { strerror } from '../../../../src/posix/posix.ts';
 
 describe('pid file', () => {
   let directory = '';

@@ -1,8 +1,8 @@
 /** What the process was started with, as bytes: see posix/bytes.ts. Node.js puts U+FFFD for what is no UTF-8. */
 import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
-import type { ByteString } from '../../xdr/codec.ts';
-import { bytesOf } from '../posix/bytes.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { bytesOf } from '../../posix/bytes.ts';
 import type { Environment } from './systemd.ts';
 
 const MANGLED = '\ufffd';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { parseOptions, usageText, versionText } from '../../../src/daemon/options.ts';
-import type { RunOptions } from '../../../src/daemon/options.ts';
+import { parseOptions, usageText, versionText } from '../../../../src/programs/virtlockd/options.ts';
+import type { RunOptions } from '../../../../src/programs/virtlockd/options.ts';
 
 const defaults: RunOptions = {
   daemonize: false,

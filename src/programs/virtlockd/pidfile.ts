@@ -2,9 +2,9 @@
 
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import os from 'node:os';
-import type { ByteString } from '../../xdr/codec.ts';
-import { toPath } from '../posix/bytes.ts';
-import { EXIT, StartupError } from '../libvirt/exit.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { toPath } from '../../posix/bytes.ts';
+import { EXIT, StartupError } from '../../libvirt/exit.ts';
 
 export interface PidFileHost {
   readonly pid: number;

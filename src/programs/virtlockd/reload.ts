@@ -1,13 +1,13 @@
 /** SIGHUP: the configuration's log settings and limits are taken up again. (It kills the C daemon.) */
 
-import type { ByteString } from '../../xdr/codec.ts';
-import { isHeld } from '../lockspace/files.ts';
-import { protectPath } from '../lockspace/own-files.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { isHeld } from '../../lockspace/files.ts';
+import { protectPath } from '../../lockspace/own-files.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import type { DaemonConfig } from './config.ts';
-import type { Daemon } from './daemon.ts';
-import { LogSettingError } from '../log/levels.ts';
-import { logger, logging } from '../log/log.ts';
+import type { Daemon } from '../../daemon/daemon.ts';
+import { LogSettingError } from '../../log/levels.ts';
+import { logger, logging } from '../../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 
