@@ -13,13 +13,13 @@ function exists(program) {
 
 async function bundleSwap(root) {
   await esbuild.build({
-    entryPoints: [path.join(root, 'packaging/swap/main.ts')],
+    entryPoints: [path.join(root, 'src/programs/swap/main.ts')],
     outfile: path.join(root, 'dist/swap.cjs'),
     bundle: true,
     platform: 'node',
     format: 'cjs',
     target: 'node24',
-    define: { 'import.meta.dirname': '__dirname' },
+    define: { 'import.meta.dirname': '__dirname', BUNDLED: 'true' },
     legalComments: 'none',
     logLevel: 'warning',
   });
@@ -65,6 +65,14 @@ function fetchRuntime(root, arch) {
   return target;
 }
 
+/** As src/posix/binding.gyp has them: all but those of programs of their own. */
+function addonSources(root) {
+  return fs
+    .readdirSync(path.join(root, 'src/posix'))
+    .filter((file) => file.endsWith('.c') && file !== 'launch.c' && file !== 'guard.c')
+    .map((file) => `src/posix/${file}`);
+}
+
 /** The parts for another architecture, by Debian's cross compilers; a string says what is missing. */
 function cross(root, work, arch) {
   const triplet = CROSS[arch];
@@ -88,8 +96,8 @@ function cross(root, work, arch) {
     return output;
   };
   const module = (name, ...sources) => compiled(name, sources, [...common, `-DNODE_GYP_MODULE_NAME=${name}`]);
-  const addon = module('posix', 'src/posix/addon.c', 'src/posix/signals.c');
-  const relay = module('relay', 'src/trace/relay.c');
+  const addon = module('posix', ...addonSources(root));
+  const relay = module('relay', 'src/programs/trace/relay.c');
   const launch = compiled('launch', ['src/posix/launch.c'], ['-O2', '-static']);
   const guard = compiled('guard', ['src/posix/guard.c'], [...common, '-fvisibility=hidden']);
   const fsExt = path.join(work, 'fs_ext.full');

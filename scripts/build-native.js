@@ -54,31 +54,35 @@ function build(directory, output, sources) {
   writeFileSync(stamp, wanted);
 }
 
-const posix = path.join(root, 'src', 'posix');
-const release = path.join(posix, 'build', 'Release');
-build(posix, path.join(release, 'relay.node'), [
-  ...readdirSync(posix)
+/** What each room builds of its C sources, by the name that it has in dist. */
+const rooms = {
+  'src/posix': { launch: 'launch', 'guard.so': 'guard.node', 'posix.node': 'posix.node' },
+  'src/programs/fuzz': { 'client.node': 'client.node' },
+  'src/programs/trace': { 'relay.node': 'relay.node' },
+};
+
+function sourcesIn(directory) {
+  return readdirSync(directory)
     .filter((file) => /\.(c|h|gyp)$/.test(file))
-    .map((file) => path.join(posix, file)),
-  path.join(root, 'src', 'fuzz', 'client.c'),
-  path.join(root, 'src', 'trace', 'relay.c'),
-]);
+    .map((file) => path.join(directory, file));
+}
+
 build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsExt, 'fs-ext.cc')]);
 
 const dist = path.join(root, 'dist');
 mkdirSync(dist, { recursive: true });
-const products = {
-  launch: 'launch',
-  'guard.so': 'guard.node',
-  'posix.node': 'posix.node',
-  'client.node': 'client.node',
-  'relay.node': 'relay.node',
-};
-for (const [name, made] of Object.entries(products)) {
-  const target = path.join(dist, name);
-  // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
-  copyFileSync(path.join(release, made), `${target}.new`);
-  renameSync(`${target}.new`, target);
+for (const [room, products] of Object.entries(rooms)) {
+  const directory = path.join(root, room);
+  const made = (file) => path.join(directory, 'build', 'Release', file);
+  // All of them include headers of src/posix.
+  const sources = new Set([...sourcesIn(directory), ...sourcesIn(path.join(root, 'src/posix'))]);
+  build(directory, made(Object.values(products).at(-1)), [...sources]);
+  for (const [name, file] of Object.entries(products)) {
+    const target = path.join(dist, name);
+    // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
+    copyFileSync(made(file), `${target}.new`);
+    renameSync(`${target}.new`, target);
+  }
 }
 // Of what was installed from npm only this is built here.
 writeBuild(root, runtime);

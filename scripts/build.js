@@ -102,12 +102,12 @@ writeStart('start.cjs', ['virtlockd']);
 await bundle('src/programs/virtlockd/check-c-start.ts', 'check-c-start.cjs');
 await withDaemon(path.join(root, 'bin/virtlockd'), async (sockets) => {
   const commandsOf = (...commands) => byCommands(...commands.map((command) => `--connect ${sockets} ${command}`));
-  await program('src/lockctl/main-who.ts', 'virt-lockctl-who', commandsOf('who /'));
-  await program('src/lockctl/main.ts', 'virt-lockctl', commandsOf('list --json', 'status'));
+  await program('src/programs/lockctl/main-who.ts', 'virt-lockctl-who', commandsOf('who /'));
+  await program('src/programs/lockctl/main.ts', 'virt-lockctl', commandsOf('list --json', 'status'));
 });
 writeStart('start-lockctl.cjs', ['virt-lockctl-who', 'virt-lockctl']);
-await program('src/trace/main.ts', 'virtlockd-trace', byCommands('--strace /dev/null'));
+await program('src/programs/trace/main.ts', 'virtlockd-trace', byCommands('--strace /dev/null'));
 writeStart('start-trace.cjs', ['virtlockd-trace']);
-await bundle('src/conformance/main.ts', 'virtlockd-conformance.cjs');
+await bundle('src/programs/conformance/main.ts', 'virtlockd-conformance.cjs');
 await buildClient();
 writeBuild(root, runtime);

@@ -5,10 +5,14 @@
  *   npm run fixtures:cli [VERSION...]
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { Generation } from '../src/conformance/generation.ts';
-import { cliCases } from '../src/conformance/groups/command-line/cases.ts';
-import { type CliRecording, cliRecordingPath, readOutcomes } from '../src/conformance/groups/command-line/recording.ts';
-import { Starter } from '../src/conformance/groups/command-line/starter.ts';
+import type { Generation } from '../src/programs/conformance/generation.ts';
+import { cliCases } from '../src/programs/conformance/groups/command-line/cases.ts';
+import {
+  type CliRecording,
+  cliRecordingPath,
+  readOutcomes,
+} from '../src/programs/conformance/groups/command-line/recording.ts';
+import { Starter } from '../src/programs/conformance/groups/command-line/starter.ts';
 import { Lab } from '../test/lab/root.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 

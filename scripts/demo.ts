@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Client } from '../src/client/client.ts';
-import { executeAgain } from '../src/conformance/lab/process.ts';
+import { executeAgain } from '../src/lab/process.ts';
 import { lockProgram } from '../xdr/programs/lock.ts';
 
 const [, script = '', role, ...words] = process.argv;

@@ -10,8 +10,13 @@ import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
 import { Lab } from '../test/lab/root.ts';
-import { exchanges } from '../src/conformance/exchanges.ts';
-import { type Recording, readTranscripts, recordingPath, rightPath } from '../src/conformance/exchange/recording.ts';
+import { exchanges } from '../src/programs/conformance/exchanges.ts';
+import {
+  type Recording,
+  readTranscripts,
+  recordingPath,
+  rightPath,
+} from '../src/programs/conformance/exchange/recording.ts';
 import { openTarget } from '../test/wire/target.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 

@@ -7,13 +7,13 @@
  * NAME is a part of a mutant's name. One line of JSON a mutant goes to standard output. Needs root and a build.
  */
 import { parseArgs } from 'node:util';
-import type { Result } from '../src/conformance/check.ts';
-import { checks } from '../src/conformance/checks.ts';
-import { BlackBox, type Installation } from '../src/fuzz/black-box.ts';
-import { Trial } from '../src/fuzz/fuzz-calls.ts';
-import { Generator } from '../src/fuzz/generate.ts';
-import { Random } from '../src/fuzz/random.ts';
-import type { Sequence } from '../src/fuzz/steps.ts';
+import type { Result } from '../src/programs/conformance/check.ts';
+import { checks } from '../src/programs/conformance/checks.ts';
+import { BlackBox, type Installation } from '../src/programs/fuzz/black-box.ts';
+import { Trial } from '../src/programs/fuzz/fuzz-calls.ts';
+import { Generator } from '../src/programs/fuzz/generate.ts';
+import { Random } from '../src/programs/fuzz/random.ts';
+import type { Sequence } from '../src/programs/fuzz/steps.ts';
 import { makeChecks } from '../test/conformance/daemons.ts';
 import { Mutants } from '../test/conformance/mutants/build.ts';
 import { mutants } from '../test/conformance/mutants/index.ts';

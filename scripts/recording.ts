@@ -1,7 +1,7 @@
 /** What the scripts share that record C daemons: which versions, and where their programs come from. */
 import { writeFileSync } from 'node:fs';
-import { recorded } from '../src/conformance/exchange/recording.ts';
-import type { Generation } from '../src/conformance/generation.ts';
+import { recorded } from '../src/programs/conformance/exchange/recording.ts';
+import type { Generation } from '../src/programs/conformance/generation.ts';
 import { missingDaemon } from '../test/lab/requirements.ts';
 import type { Lab } from '../test/lab/root.ts';
 

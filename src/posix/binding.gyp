@@ -14,9 +14,5 @@
       'ldflags': ['<!(echo "int main(void) { return 0; }" | cc -static -x c -o /dev/null - 2>&- && echo -static || echo -s)'],
     },
     {'target_name': 'guard', 'cflags': ['-fvisibility=hidden'], 'sources': ['guard.c']},
-    # Not the daemon's: the client's side, for the fuzzer and the tests.
-    {'target_name': 'client', 'sources': ['../fuzz/client.c']},
-    # The trace tool's.
-    {'target_name': 'relay', 'sources': ['../trace/relay.c']},
   ],
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { groups, slug } from '../../src/conformance/check.ts';
-import { checks } from '../../src/conformance/checks.ts';
-import { readTranscripts } from '../../src/conformance/exchange/recording.ts';
-import { exchanges } from '../../src/conformance/exchanges.ts';
-import { generationNamed, generationOf, generations } from '../../src/conformance/generation.ts';
-import { Judge } from '../../src/conformance/judge.ts';
+import { groups, slug } from '../../src/programs/conformance/check.ts';
+import { checks } from '../../src/programs/conformance/checks.ts';
+import { readTranscripts } from '../../src/programs/conformance/exchange/recording.ts';
+import { exchanges } from '../../src/programs/conformance/exchanges.ts';
+import { generationNamed, generationOf, generations } from '../../src/programs/conformance/generation.ts';
+import { Judge } from '../../src/programs/conformance/judge.ts';
 
 describe('the checks', () => {
   it('are many, of every group', () => {

@@ -1,9 +1,9 @@
 /** Makes checks of a program of this checkout, or of a mutant of it. */
-import type { Check, Result } from '../../src/conformance/check.ts';
-import { checks } from '../../src/conformance/checks.ts';
-import { makeRoot, PrivateRoot } from '../../src/conformance/lab/private-root.ts';
-import { run } from '../../src/conformance/run.ts';
-import { StartedSubject, type Subject } from '../../src/conformance/subject.ts';
+import type { Check, Result } from '../../src/programs/conformance/check.ts';
+import { checks } from '../../src/programs/conformance/checks.ts';
+import { makeRoot, PrivateRoot } from '../../src/lab/private-root.ts';
+import { run } from '../../src/programs/conformance/run.ts';
+import { StartedSubject, type Subject } from '../../src/programs/conformance/subject.ts';
 import { ownDirectories } from '../lab/root.ts';
 
 /** The checks with these names. @throws Error when one does not exist */

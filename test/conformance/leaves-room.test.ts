@@ -1,8 +1,8 @@
 /** Checks are made one after the other at one place: none may leave there what keeps the next one's daemon from starting. */
 import assert from 'node:assert/strict';
-import type { Check } from '../../src/conformance/check.ts';
-import { cliCases } from '../../src/conformance/groups/command-line/cases.ts';
-import { cliChecks } from '../../src/conformance/groups/command-line/index.ts';
+import type { Check } from '../../src/programs/conformance/check.ts';
+import { cliCases } from '../../src/programs/conformance/groups/command-line/cases.ts';
+import { cliChecks } from '../../src/programs/conformance/groups/command-line/index.ts';
 import { programOf } from '../lab/daemon.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { checksNamed, makeChecks } from './daemons.ts';

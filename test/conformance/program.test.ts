@@ -5,10 +5,10 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import type { Result } from '../../src/conformance/check.ts';
-import { checks } from '../../src/conformance/checks.ts';
-import { usage } from '../../src/conformance/options.ts';
-import type { Totals } from '../../src/conformance/report/report.ts';
+import type { Result } from '../../src/programs/conformance/check.ts';
+import { checks } from '../../src/programs/conformance/checks.ts';
+import { usage } from '../../src/programs/conformance/options.ts';
+import type { Totals } from '../../src/programs/conformance/report/report.ts';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { checkout, Lab } from '../lab/root.ts';

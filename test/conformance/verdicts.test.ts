@@ -1,10 +1,10 @@
 /** Every check, of this project's daemon in every dialect and of the C daemon. */
 import assert from 'node:assert/strict';
-import type { Check, Result } from '../../src/conformance/check.ts';
-import { checks } from '../../src/conformance/checks.ts';
-import { readRecording } from '../../src/conformance/exchange/recording.ts';
-import type { Generation } from '../../src/conformance/generation.ts';
-import { run } from '../../src/conformance/run.ts';
+import type { Check, Result } from '../../src/programs/conformance/check.ts';
+import { checks } from '../../src/programs/conformance/checks.ts';
+import { readRecording } from '../../src/programs/conformance/exchange/recording.ts';
+import type { Generation } from '../../src/programs/conformance/generation.ts';
+import { run } from '../../src/programs/conformance/run.ts';
 import { type DaemonKind, generations, missingDaemon, skipIf } from '../lab/requirements.ts';
 import { openTarget } from '../wire/target.ts';
 

@@ -4,7 +4,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type { Summary } from '../../src/fuzz/report.ts';
+import type { Summary } from '../../src/programs/fuzz/report.ts';
 import { checkout } from '../lab/root.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Browser, type Page, chromium } from 'playwright-core';
-import { judge } from '../../scripts/interop/judgement.ts';
-import { Results } from '../../scripts/interop/matrix.ts';
-import type { Check } from '../../scripts/interop/model.ts';
-import { page as makePage } from '../../scripts/interop/page.ts';
+import { judge } from '../../src/programs/interop/judgement.ts';
+import { Results } from '../../src/programs/interop/matrix.ts';
+import type { Check } from '../../src/programs/interop/model.ts';
+import { page as makePage } from '../../src/programs/interop/page.ts';
 import { Running } from '../lab/process.ts';
 import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
 import { checkout } from '../lab/root.ts';
@@ -20,7 +20,9 @@ const missingBrowser = existsSync(browserProgram) ? undefined : `no ${browserPro
 
 async function interop(...args: readonly string[]): ReturnType<Running['stop']> {
   const program = join(checkout, 'scripts/node');
-  const child = spawn(program, [join(checkout, 'scripts/interop.ts'), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(program, [join(checkout, 'src/programs/interop/main.ts'), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   return new Running(child, 'interop').exited;
 }
 

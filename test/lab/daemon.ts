@@ -1,7 +1,7 @@
 /** Lock daemons under test: the C one of any generation or this project's, each in a lab of its own. */
 import { join } from 'node:path';
 import { readFileSync, renameSync, symlinkSync } from 'node:fs';
-import { Daemon } from '../../src/conformance/lab/daemon.ts';
+import { Daemon } from '../../src/lab/daemon.ts';
 import { type Finished, GivenUp, type Running, executeAgain } from './process.ts';
 import { Lab, type SpawnOptions, checkout, ordinaryUser } from './root.ts';
 import type { DaemonKind } from './requirements.ts';

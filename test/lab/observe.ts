@@ -1,1 +1,1 @@
-export * from '../../src/conformance/lab/observe.ts';
+export * from '../../src/lab/observe.ts';

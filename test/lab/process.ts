@@ -1,1 +1,1 @@
-export * from '../../src/conformance/lab/process.ts';
+export * from '../../src/lab/process.ts';

@@ -2,10 +2,10 @@
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Generation } from '../../src/conformance/generation.ts';
+import type { Generation } from '../../src/programs/conformance/generation.ts';
 
 /** A libvirt release the tests can run: 9.0.0 is the machine's own, the others live in trees built by scripts/lab.sh. */
-export { type Generation, generations } from '../../src/conformance/generation.ts';
+export { type Generation, generations } from '../../src/programs/conformance/generation.ts';
 
 /** A lock daemon: this project's, or the C one of that release. */
 export type DaemonKind = 'ours' | Generation;

@@ -2,11 +2,11 @@
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Holder, makeRoot, PrivateRoot } from '../../src/conformance/lab/private-root.ts';
+import { type Holder, makeRoot, PrivateRoot } from '../../src/lab/private-root.ts';
 import { type Generation, treeOf } from './requirements.ts';
 
-export { ordinaryUser } from '../../src/conformance/lab/private-root.ts';
-export type { SpawnOptions } from '../../src/conformance/lab/place.ts';
+export { ordinaryUser } from '../../src/lab/private-root.ts';
+export type { SpawnOptions } from '../../src/lab/place.ts';
 
 /** The checkout's directory; visible at the same path in every lab. */
 export const checkout = realpathSync(join(dirname(fileURLToPath(import.meta.url)), '../..'));

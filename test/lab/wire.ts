@@ -1,1 +1,1 @@
-export * from '../../src/conformance/lab/wire.ts';
+export * from '../../src/lab/wire.ts';

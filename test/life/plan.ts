@@ -1,5 +1,5 @@
 /** What is to happen: seeded rounds, in each of which several owners end at once. The same seed makes the same plan. */
-import { Random } from '../../src/fuzz/random.ts';
+import { Random } from '../../src/programs/fuzz/random.ts';
 
 /** How the owner's end begins. The last two: the daemon itself ends, the owner with or without a connection of its own. */
 export const causes = [

@@ -1,12 +1,12 @@
 /**
- * The model of src/fuzz/model.ts and a real daemon, side by side, through any calls, file changes and re-executions that
+ * The model of src/programs/fuzz/model.ts and a real daemon, side by side, through any calls, file changes and re-executions that
  * fast-check thinks of. A failure is shrunk to the fewest steps.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { BlackBox } from '../../src/fuzz/black-box.ts';
-import { Run } from '../../src/fuzz/execute.ts';
-import type { CallName, Step } from '../../src/fuzz/steps.ts';
+import { BlackBox } from '../../src/programs/fuzz/black-box.ts';
+import { Run } from '../../src/programs/fuzz/execute.ts';
+import type { CallName, Step } from '../../src/programs/fuzz/steps.ts';
 import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
 
 /** No process has one of these pids, so nobody is killed. */

@@ -1,7 +1,7 @@
 /** While an owner may write, nobody gets its disk: not by waiting, not by a restart, not when the daemon itself ends. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { Actor } from '../../src/conformance/exchange/actor.ts';
+import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
 import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';
 import { eventually } from '../lab/process.ts';

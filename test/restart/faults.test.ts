@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, chownSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
-import { Actor } from '../../src/conformance/exchange/actor.ts';
+import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
 import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';

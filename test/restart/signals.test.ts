@@ -19,7 +19,7 @@ import { open } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Actor } from '../../src/conformance/exchange/actor.ts';
+import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
 import { CHECK_FAILED } from '../../src/restart/answer.ts';
 import { type DaemonOptions, type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { buildProgram } from '../../src/trace/program.ts';
+import { buildProgram } from '../../src/programs/trace/program.ts';
 import { complete } from '../lab/completion.ts';
 
 describe("virtlockd-trace's documents", () => {

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { AdminClient, LockClient } from '../../src/client/index.ts';
-import { client } from '../../src/fuzz/client.ts';
+import { client } from '../../src/programs/fuzz/client.ts';
 import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';
 import { eventually } from '../lab/process.ts';

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
-import type { Side, TraceEvent } from '../../src/trace/events.ts';
-import { NOBODY } from '../../src/trace/peers.ts';
-import { Proxy } from '../../src/trace/proxy.ts';
-import { Decoder } from '../../src/trace/tap.ts';
+import type { Side, TraceEvent } from '../../src/programs/trace/events.ts';
+import { NOBODY } from '../../src/programs/trace/peers.ts';
+import { Proxy } from '../../src/programs/trace/proxy.ts';
+import { Decoder } from '../../src/programs/trace/tap.ts';
 import { encode, lock } from '../lab/wire.ts';
 
 const time = { micros: 0, isAbsolute: true };

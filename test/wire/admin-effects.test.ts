@@ -6,7 +6,7 @@ import { eventually, type Running } from '../lab/process.ts';
 import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
 import { checkout } from '../lab/root.ts';
 import { autocreate, encode, lock, type Message, type Peer } from '../lab/wire.ts';
-import { admin, clientIds, readSetting, readUnsigned } from '../../src/conformance/lab/admin-calls.ts';
+import { admin, clientIds, readSetting, readUnsigned } from '../../src/lab/admin-calls.ts';
 
 const resource = '/run/disk.img';
 

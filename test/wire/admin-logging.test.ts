@@ -6,7 +6,7 @@ import { eventually, type Running } from '../lab/process.ts';
 import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
 import { Lab } from '../lab/root.ts';
 import type { Message, Peer } from '../lab/wire.ts';
-import { admin, readSetting } from '../../src/conformance/lab/admin-calls.ts';
+import { admin, readSetting } from '../../src/lab/admin-calls.ts';
 
 /** Receives datagrams at the path in its argument, and prints each in hex. Perl, because Node.js has no such sockets. */
 const receiver = `

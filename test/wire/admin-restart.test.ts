@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { reexecute, startDaemon } from '../lab/daemon.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { lock, type Message, type Peer } from '../lab/wire.ts';
-import { admin, clientIds, readSetting, readUnsigned } from '../../src/conformance/lab/admin-calls.ts';
+import { admin, clientIds, readSetting, readUnsigned } from '../../src/lab/admin-calls.ts';
 
 async function reply(peer: Peer, request: Parameters<Peer['call']>[0]): Promise<Message> {
   const message = await peer.call(request);

@@ -1,7 +1,7 @@
 /** Both daemons started in every way: exit codes, what they print, what they log and leave behind are the same. */
 import assert from 'node:assert/strict';
-import { cliCases } from '../../src/conformance/groups/command-line/cases.ts';
-import { Starter } from '../../src/conformance/groups/command-line/starter.ts';
+import { cliCases } from '../../src/programs/conformance/groups/command-line/cases.ts';
+import { Starter } from '../../src/programs/conformance/groups/command-line/starter.ts';
 import { programOf } from '../lab/daemon.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
 import { Lab } from '../lab/root.ts';

@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { admin } from '../../src/conformance/lab/admin-calls.ts';
+import { admin } from '../../src/lab/admin-calls.ts';
 import { install, type LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
 import { lockOn } from '../lab/observe.ts';
 import { eventually, executeAgain } from '../lab/process.ts';

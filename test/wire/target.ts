@@ -1,5 +1,5 @@
 /** The daemon of one kind that a list of exchanges is played to. */
-import { StartedSubject } from '../../src/conformance/subject.ts';
+import { StartedSubject } from '../../src/programs/conformance/subject.ts';
 import { programOf } from '../lab/daemon.ts';
 import type { DaemonKind, Generation } from '../lab/requirements.ts';
 import { Lab } from '../lab/root.ts';

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { inquireCall } from '../../../src/conformance/groups/inquire/inquirer.ts';
+import { inquireCall } from '../../../src/programs/conformance/groups/inquire/inquirer.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { inquireProcedures } from '../../../xdr/programs/inquire.ts';
 import { XdrReader } from '../../../xdr/codec.ts';

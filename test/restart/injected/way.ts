@@ -1,5 +1,5 @@
 /** The way of a restart: which calls are made, and which of them are to fail how. */
-import { Random } from '../../../src/fuzz/random.ts';
+import { Random } from '../../../src/programs/fuzz/random.ts';
 import { failuresOf } from './errors.ts';
 import type { Injection } from './tracer.ts';
 

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import os from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { client } from '../../../src/fuzz/client.ts';
+import { client } from '../../../src/programs/fuzz/client.ts';
 import { Connection } from '../../../src/rpc/connection.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
 import { encode, u32 } from '../../lab/wire.ts';

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
-import { client } from '../../../src/fuzz/client.ts';
+import { client } from '../../../src/programs/fuzz/client.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { Connection, type ConnectionHost } from '../../../src/rpc/connection.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';

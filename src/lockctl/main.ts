@@ -1,8 +1,0 @@
-/** virt-lockctl: who holds this disk, and how the lock daemon is. */
-import { posix } from '../posix/posix.ts';
-import { ownArguments } from './arguments.ts';
-import { runCommand } from './command-line.ts';
-import { finish } from './finish.ts';
-
-posix.setProcessName('virt-lockctl');
-void finish(runCommand(ownArguments()));

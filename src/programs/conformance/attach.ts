@@ -1,0 +1,113 @@
+/** A daemon that somebody else runs: reached by its sockets, never stopped. */
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { Skipped } from './check.ts';
+import { play, type Playable } from './exchange/play.ts';
+import type { Exchange } from './exchange/script.ts';
+import type { Daemon } from '../../lab/daemon.ts';
+import type { Attached } from './options.ts';
+import type { Subject } from './subject.ts';
+
+/** The listening sockets of a network namespace, as `/proc/net/unix` has them: path and inode. */
+function listeners(table: string): (readonly [path: string, inode: string])[] {
+  return readFileSync(table, 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .flatMap(([, , , , , , inode, path]) =>
+      inode === undefined || path === undefined ? [] : [[path, inode] as const],
+    );
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const a = statSync(one, { throwIfNoEntry: false });
+  const b = statSync(other, { throwIfNoEntry: false });
+  return a !== undefined && b?.ino === a.ino && b.dev === a.dev;
+}
+
+/**
+ * The process that serves a socket, or undefined when that cannot be seen. A service manager may hold the socket too, so
+ * process 1 counts last. A process in another root has bound another path: it is asked what is there.
+ */
+function serverOf(socket: string): number | undefined {
+  const within = /^\/proc\/(\d+)\/root\//.exec(socket)?.[1];
+  const pids = readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0)
+    .sort((a, b) => b - a);
+  try {
+    const name = basename(socket);
+    const rows = listeners(within === undefined ? '/proc/net/unix' : `/proc/${within}/net/unix`);
+    const candidates = rows.filter(([path]) => basename(path) === name);
+    return pids.find((pid) => {
+      try {
+        const links = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+        return candidates.some(
+          ([path, inode]) => links.includes(`socket:[${inode}]`) && isSameFile(`/proc/${pid}/root${path}`, socket),
+        );
+      } catch {
+        // Gone meanwhile, or not ours to look at.
+        return false;
+      }
+    });
+  } catch {
+    return undefined;
+  }
+}
+
+export class AttachedSubject implements Subject {
+  readonly foreign = 'would leave something behind in a daemon that is not ours';
+  readonly program = undefined;
+  readonly place = undefined;
+  readonly #daemon: Playable;
+  readonly #directory: string;
+  #count = 0;
+
+  get blind(): boolean {
+    return this.#daemon.pid === undefined;
+  }
+
+  constructor({ socket, adminSocket }: Attached, parent = tmpdir()) {
+    const never = new Promise<never>(() => undefined);
+    this.#daemon = { pid: serverOf(socket), socket, adminSocket, finished: undefined, exited: never };
+    this.#directory = mkdtempSync(join(realpathSync(parent), 'virtlockd-conformance-'));
+    chmodSync(this.#directory, 0o755);
+  }
+
+  daemon(): Promise<Playable> {
+    return Promise.resolve(this.#daemon);
+  }
+
+  start(): Promise<Daemon> {
+    return Promise.reject(new Skipped('needs a daemon of its own'));
+  }
+
+  newDirectory(): string {
+    const dir = join(this.#directory, `e${++this.#count}`);
+    mkdirSync(dir, { mode: 0o755 });
+    return dir;
+  }
+
+  async play(exchange: Exchange, signal?: AbortSignal): Promise<string[]> {
+    return play(this.#daemon, exchange, this.newDirectory(), signal);
+  }
+
+  kill(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    rmSync(this.#directory, { recursive: true, force: true });
+    return Promise.resolve();
+  }
+}

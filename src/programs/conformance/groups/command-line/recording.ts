@@ -1,0 +1,27 @@
+/** What the C daemons did when they were started in every way, fixtures/cli/VERSION.json. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { installRoot } from '../../../../posix/root.ts';
+import type { Generation } from '../../generation.ts';
+
+export interface CliRecording {
+  readonly provenance: { readonly libvirt: Generation; readonly package: string; readonly command: string };
+  /** Cases that are not listed here went as with this version. */
+  readonly like?: Generation;
+  /** By the name of the case. */
+  readonly outcomes: Readonly<Record<string, readonly string[]>>;
+}
+
+export function cliRecordingPath(version: Generation): string {
+  return join(installRoot, 'fixtures/cli', `${version}.json`);
+}
+
+/** What was seen of that version by the name of the case; nothing where it was not recorded. */
+export function readOutcomes(version: Generation): Map<string, readonly string[]> {
+  const path = cliRecordingPath(version);
+  if (!existsSync(path)) return new Map();
+  const { like, outcomes } = JSON.parse(readFileSync(path, 'utf8')) as CliRecording;
+  const all = like === undefined ? new Map<string, readonly string[]>() : readOutcomes(like);
+  for (const [name, lines] of Object.entries(outcomes)) all.set(name, lines);
+  return all;
+}

@@ -1,0 +1,188 @@
+/** Starts a daemon in every way of the cases, and looks at what comes of it. */
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+} from 'node:fs';
+import os from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import type { Place } from '../../../../lab/place.ts';
+import { ordinaryUser } from '../../../../lab/private-root.ts';
+import { eventually, type Running } from '../../../../lab/process.ts';
+import type { CliCase } from './cases.ts';
+
+/** The path by which it is started, for it names itself in what it prints. */
+const PROGRAM = '/usr/sbin/virtlockd';
+
+/** Text without what is truly variable, or says more than C says. */
+function masked(text: string): string {
+  return text
+    .replace(/^Options of this implementation:\n(?: .*\n)*\n/gm, '')
+    .replace(/\(libvirt\) \d+\.\d+\.\d+/g, '(libvirt) VERSION')
+    .replace(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: /gm, 'LINE: ')
+    .replace(/^LINE: (?:info|debug) : .*\n/gm, '')
+    .replace(/^(LINE: \w+ : )[^ ]+:\d+ : /gm, '$1');
+}
+
+/** The lines of a text, each with what it is of. */
+function lines(what: string, text: string): string[] {
+  if (text === '') return [];
+  return text
+    .replace(/\n$/, '')
+    .split('\n')
+    .map((line) => `${what}: ${line}`);
+}
+
+/** The inodes of the sockets that a process has open. */
+function socketsOf(pid: number): Set<string> {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(inode);
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  return inodes;
+}
+
+/** Whether a process has a handler for SIGTERM. */
+function catchesTerm(pid: number): boolean {
+  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
+  return (BigInt(`0x${caught}`) & (1n << BigInt(os.constants.signals.SIGTERM - 1))) !== 0n;
+}
+
+/** Nothing else may run at the place: what is below /run is removed between cases. */
+export class Starter {
+  readonly #place: Place;
+  readonly #configuration: string;
+
+  /** @param configuration the text of the daemon's own configuration file */
+  constructor(place: Place, program: string, configuration: string) {
+    this.#place = place;
+    this.#configuration = configuration;
+    if (resolve(program) === PROGRAM) return;
+    const path = place.outside(PROGRAM);
+    mkdirSync(dirname(path), { recursive: true });
+    symlinkSync(resolve(program), `${path}.new`);
+    renameSync(`${path}.new`, path);
+  }
+
+  /** Starts it in that way. Returns what was seen: exit codes, what it printed and logged, the files while it served and at the end. */
+  async run(one: CliCase): Promise<string[]> {
+    const place = this.#place;
+    await this.#clear();
+    place.write('/etc/libvirt/virtlockd.conf', this.#configuration);
+    if (one.config !== undefined) place.write('/run/test.conf', Buffer.from(one.config, 'latin1'));
+    if (one.prepare !== undefined) await this.#shell(one.prepare);
+    const other = one.second === true ? await this.#serving(this.#start({ ...one, args: [] })) : undefined;
+    try {
+      return await this.#observe(one);
+    } finally {
+      await other?.stop();
+      // Other checks follow at this place, and a daemon of theirs must be able to start.
+      if (one.prepare !== undefined) await this.#clear();
+    }
+  }
+
+  async #clear(): Promise<void> {
+    await this.#shell(
+      // Not beyond the root's own file system: directories of the outside may be mounted anywhere in it.
+      'rm -rf --one-file-system /run/* /run/.[a-z]*; mkdir -p /run/labuser/runtime /var/log/libvirt; rm -f /var/log/libvirt/*',
+    );
+    await this.#shell('chown -R 47110:47110 /run/labuser; chmod 700 /run/labuser/runtime');
+  }
+
+  #start(one: CliCase): Running {
+    return this.#place.spawn(
+      one.program ?? PROGRAM,
+      [...one.args, ...(one.config === undefined ? [] : ['-f', '/run/test.conf'])],
+      { ordinary: one.ordinary === true, ...(one.env === undefined ? {} : { env: one.env }) },
+    );
+  }
+
+  async #observe(one: CliCase): Promise<string[]> {
+    const running = this.#start(one);
+    const seen: string[] = [];
+    const daemonizes = one.args.some((word) => /^-[vd]*d/.test(word));
+    const endsByItself = daemonizes || one.args.some((word) => word === '1' || word === '--t=1');
+    await (endsByItself ? running.exited : this.#serving(running));
+    const pid = daemonizes && running.finished?.code === 0 && one.second !== true ? this.#daemonPid() : undefined;
+    if (running.finished === undefined) {
+      seen.push('serves', ...this.#files('file'));
+      const { code, signal } = await running.stop();
+      seen.push(`SIGTERM: ${signal ?? `exit ${code ?? '?'}`}`);
+    } else seen.push(`exit ${running.finished.code ?? running.finished.signal ?? '?'}`);
+    if (pid !== undefined) {
+      seen.push(...this.#files('file'));
+      process.kill(pid);
+      await eventually('the daemon ends', () => !existsSync(`/proc/${pid}`));
+    }
+    // C's child tells its parent that it failed, and cleans up after that.
+    if (daemonizes)
+      await eventually('the pid file is gone', () => one.second === true || this.#pidFile() === undefined);
+    const { stdout, stderr } = await running.exited;
+    seen.push(...lines('stdout', masked(stdout)), ...lines('stderr', masked(stderr)));
+    const log = this.#place.outside('/var/log/libvirt/virtlockd.log');
+    if (existsSync(log)) seen.push(...lines('log', masked(readFileSync(log, 'latin1'))));
+    seen.push(...this.#files('left'));
+    return seen;
+  }
+
+  /** Waits until that process serves or has ended. */
+  async #serving(running: Running): Promise<Running> {
+    const sockets = ['/run/libvirt', join(ordinaryUser.runtime, 'libvirt'), join(ordinaryUser.home, '.cache/libvirt')];
+    await eventually('the daemon serves or ends', () => {
+      if (running.finished !== undefined) return true;
+      // C listens a moment before it would hear that it is to end.
+      if (!catchesTerm(running.pid)) return false;
+      const listening = readFileSync(`/proc/${running.pid}/net/unix`, 'latin1');
+      const inodes = socketsOf(running.pid);
+      return listening
+        .split('\n')
+        .map((line) => line.trim().split(/\s+/))
+        .some(([, , , flags, , , inode = '', path = '']) => {
+          const isOurs = sockets.some((directory) => path === `${directory}/virtlockd-admin-sock`);
+          return flags === '00010000' && isOurs && inodes.has(inode);
+        });
+    });
+    return running;
+  }
+
+  /** The pid that a daemonized one wrote down. */
+  #daemonPid(): number | undefined {
+    const file = this.#pidFile();
+    return file === undefined ? undefined : Number(readFileSync(file, 'latin1'));
+  }
+
+  #pidFile(): string | undefined {
+    const files = ['/run/virtlockd.pid', '/run/other.pid', join(ordinaryUser.runtime, 'libvirt/virtlockd.pid')];
+    return files.map((path) => this.#place.outside(path)).find((path) => existsSync(path));
+  }
+
+  /** Type, mode and path of all below /run. */
+  #files(what: string): string[] {
+    const walk = (directory: string): string[] =>
+      readdirSync(this.#place.outside(directory), { withFileTypes: true }).flatMap((entry) => {
+        const path = `${directory}/${entry.name}`;
+        return [path, ...(entry.isDirectory() ? walk(path) : [])];
+      });
+    return (
+      walk('/run')
+        // What umount leaves there is its own.
+        .filter((path) => path !== '/run/mount')
+        .map((path) => `${what}: ${lstatSync(this.#place.outside(path)).mode.toString(8)} ${path}`)
+        .sort()
+    );
+  }
+
+  async #shell(script: string): Promise<void> {
+    await this.#place.run('/bin/sh', ['-c', script]);
+  }
+}

@@ -1,0 +1,92 @@
+/** Subscriptions to changes, and what outlives SIGUSR1. */
+import assert from 'node:assert/strict';
+import { ChangeType } from '../../../../../xdr/programs/inquire.ts';
+import type { WrittenCheck } from '../../check.ts';
+import { executeAgain } from '../../../../lab/process.ts';
+import { lock } from '../../../../lab/wire.ts';
+import { inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
+
+/** Sends SIGUSR1 and waits until the program has been executed anew. */
+async function restart({ bench, daemon: { pid } }: Scene): Promise<void> {
+  bench.note('SIGUSR1');
+  await executeAgain(pid);
+}
+
+export const eventChecks: readonly WrittenCheck[] = [
+  inquireCheck(
+    'a subscriber is told of every change',
+    'acquired, refused and released locks, clients that come and go.',
+    async (scene) => {
+      const watcher = await scene.another();
+      await watcher.ask('subscribe', { flags: 0 });
+      const disk = scene.file('disk');
+      const owner = await scene.owner({ pid: NOBODY + 1, name: 'guest' });
+      assert.equal((await watcher.change(ChangeType.CONNECTED)).value.pid, process.pid);
+      await owner.must(lock.acquire('', disk));
+      const { value: acquired } = await watcher.change(ChangeType.ACQUIRED);
+      assert.deepEqual([acquired.lock.path, only(acquired.lock.holds).owner.name], [disk, 'guest']);
+      await owner.ask(lock.acquire('', disk));
+      assert.equal((await watcher.change(ChangeType.REFUSED)).value.name, disk);
+      await owner.must(lock.release('', disk));
+      assert.equal((await watcher.change(ChangeType.RELEASED)).value.lock.path, disk);
+      owner.close();
+      await watcher.change(ChangeType.DISCONNECTED);
+    },
+  ),
+  inquireCheck('who has unsubscribed is told nothing', 'no event comes behind the reply.', async (scene) => {
+    const watcher = await scene.another();
+    await watcher.ask('subscribe', { flags: 0 });
+    await watcher.ask('unsubscribe', { flags: 0 });
+    await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
+    // Longer than changes are gathered: a second call's reply would come behind an event.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal((await watcher.ask('status', { flags: 0 })).subscribers, 0);
+  }),
+  inquireCheck('who has not subscribed is told nothing', 'events are for those who asked.', async (scene) => {
+    await (await scene.another()).ask('subscribe', { flags: 0 });
+    await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal((await scene.inquirer.ask('status', { flags: 0 })).subscribers, 1);
+  }),
+  inquireCheck(
+    'a subscription outlives SIGUSR1',
+    'the subscriber is told that the daemon resumed, and goes on to be told of changes.',
+    async (scene) => {
+      const watcher = await scene.another();
+      const owner = await scene.owner();
+      await watcher.ask('subscribe', { flags: 0 });
+      await restart(scene);
+      await watcher.change(ChangeType.RESUMED);
+      await owner.must(lock.acquire('', scene.file('disk')));
+      await watcher.change(ChangeType.ACQUIRED);
+    },
+  ),
+  inquireCheck(
+    'what is known of a lock outlives SIGUSR1',
+    'owner, time and connection are told as before.',
+    async (scene) => {
+      const owner = await scene.owner({ pid: NOBODY + 1, name: 'guest', id: 12 });
+      await owner.must(lock.acquire('', scene.file('disk')));
+      const before = only(await scene.inquirer.locks());
+      await restart(scene);
+      const after = only(await scene.inquirer.locks());
+      assert.deepEqual(after.holds, before.holds);
+      assert.equal((await scene.inquirer.ask('status', { flags: 0 })).restarts, 1);
+    },
+  ),
+  inquireCheck(
+    'refusals and counters outlive SIGUSR1',
+    'a restart forgets nothing that was remembered.',
+    async (scene) => {
+      const disk = scene.file('disk');
+      const owner = await scene.owner();
+      await owner.must(lock.acquire('', disk));
+      await owner.ask(lock.acquire('', disk));
+      await restart(scene);
+      const { refusals } = await scene.inquirer.ask('refusals', { after: 0, flags: 0 });
+      assert.equal(only(refusals).name, disk);
+      const { counters } = await scene.inquirer.ask('counters', { flags: 0 });
+      assert.equal(counters.find(({ name }) => name === 'acquired')?.value, 1);
+    },
+  ),
+];

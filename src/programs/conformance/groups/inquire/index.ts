@@ -1,0 +1,111 @@
+/** The group inquire: an extension of this project, and what daemons without it answer. */
+import assert from 'node:assert/strict';
+import { chmodSync } from 'node:fs';
+import { join } from 'node:path';
+import type { WrittenCheck } from '../../check.ts';
+import { encode, lock } from '../../../../lab/wire.ts';
+import { otherUserHears } from '../wire/peers.ts';
+import { eventChecks } from './events.ts';
+import { all, inquireCall, inquireCheck, isUnknownProgram, rawCall } from './inquirer.ts';
+import { listChecks } from './lists.ts';
+
+const status = inquireCall('status', { flags: 0 });
+
+const callChecks: readonly WrittenCheck[] = [
+  {
+    name: 'inquire/a-daemon-that-does-not-know-the-program-says-so',
+    group: 'inquire',
+    promise: 'Extension: a daemon answers its calls, or says in its usual words that it cannot find the program.',
+    harmless: true,
+    run: async (bench) => {
+      const error = await (await bench.connectAdmin()).ask(status);
+      if (error !== undefined) assert.ok(isUnknownProgram(error), `${error.code} ${error.message ?? ''}`);
+    },
+  },
+  {
+    name: 'inquire/the-lock-socket-does-not-know-the-program',
+    group: 'inquire',
+    promise: 'Extension: the lock socket speaks exactly what libvirt speaks, and nothing of this.',
+    harmless: true,
+    run: async (bench) => {
+      const error = await (await bench.connect()).ask(status);
+      assert.ok(error !== undefined && isUnknownProgram(error), error?.message ?? 'it answers');
+    },
+  },
+  {
+    name: 'inquire/another-user-learns-nothing',
+    group: 'inquire',
+    promise: "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
+    rootOnly: 'takes a second user',
+    run: async (bench) => {
+      const daemon = await bench.start();
+      chmodSync(daemon.adminSocket, 0o777);
+      const path = join(bench.place.sockets, 'virtlockd-admin-sock');
+      assert.equal(await otherUserHears(bench.place, path, encode(status)), 'closed');
+    },
+  },
+  inquireCheck(
+    'flags that are not known are refused',
+    'flags beyond those described are an error.',
+    async ({ inquirer }) => {
+      for (const [name, flags] of [
+        ['status', 1],
+        ['counters', 0x8000_0000],
+        ['subscribe', 4],
+      ] as const) {
+        const error = await inquirer.peer.ask(inquireCall(name, { flags }));
+        assert.equal(error?.code, 8, name);
+        assert.match(error.message ?? '', /^unsupported flags \(0x[0-9a-f]+\) in function inquire/);
+      }
+      const filter = { filter: all, cursor: 0n, limit: 0, flags: 2 };
+      assert.equal((await inquirer.peer.ask(inquireCall('locks', filter)))?.code, 8);
+    },
+  ),
+  inquireCheck('procedures that are not known are refused', 'as those of any program.', async ({ inquirer }) => {
+    for (const procedure of [0, 9, 100, -1]) {
+      const error = await inquirer.peer.ask(rawCall(procedure));
+      assert.deepEqual([error?.code, error?.message], [39, `unknown procedure: ${procedure}`]);
+    }
+  }),
+  inquireCheck(
+    'arguments that cannot be read are refused',
+    'such a call is an error, and the connection goes on.',
+    async ({ inquirer }) => {
+      const whole = inquireCall('locks', { filter: { ...all, owner: 'x' }, cursor: 0n, limit: 0, flags: 0 }).payload;
+      const long = Buffer.from(whole);
+      // The length of the owner's name: the filter's five absent fields and its own mark stand before it.
+      long.writeUInt32BE(0xffff_fff0, 24);
+      for (const payload of [Buffer.alloc(0), whole.subarray(0, whole.length - 4), long, Buffer.alloc(3)]) {
+        const error = await inquirer.peer.ask(rawCall(1, payload));
+        assert.deepEqual([error?.code, error?.message], [39, 'Unable to decode message payload']);
+      }
+      await inquirer.ask('status', { flags: 0 });
+    },
+  ),
+  inquireCheck('the status tells of the process', 'pid, number of restarts, and what it holds.', async (scene) => {
+    const owner = await scene.owner();
+    await owner.must(lock.acquire('', scene.file('disk')));
+    await owner.must(lock.createLockspace(join(scene.dir, 'space')));
+    const { pid, restarts, locks, lockspaces, owners, lockServer } = await scene.inquirer.ask('status', { flags: 0 });
+    assert.deepEqual([pid, restarts, locks, owners], [scene.daemon.pid, 0, 1, 1]);
+    assert.ok(lockspaces >= 1 && lockServer.clients >= 1 && lockServer.maxClients > 0 && !lockServer.isFull);
+  }),
+  inquireCheck('what happens is counted', 'acquired and released locks, and refusals.', async (scene) => {
+    const counted = async (): Promise<Map<string, number>> => {
+      const { counters } = await scene.inquirer.ask('counters', { flags: 0 });
+      return new Map(counters.map(({ name, value }) => [name, value]));
+    };
+    const before = await counted();
+    const owner = await scene.owner();
+    const disk = scene.file('disk');
+    await owner.must(lock.acquire('', disk));
+    await owner.ask(lock.acquire('', disk));
+    await owner.must(lock.release('', disk));
+    const after = await counted();
+    for (const name of ['acquired', 'released', 'refusedHeld', 'connected']) {
+      assert.equal((after.get(name) ?? 0) - (before.get(name) ?? 0), 1, name);
+    }
+  }),
+];
+
+export const inquireChecks: readonly WrittenCheck[] = [...callChecks, ...listChecks, ...eventChecks];

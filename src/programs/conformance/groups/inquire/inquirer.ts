@@ -1,0 +1,154 @@
+/**
+ * A daemon of its own that is asked who holds what. The inquire program is an extension of this project: a daemon without
+ * it must answer as it does for any program that it does not know.
+ */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { XdrReader, XdrWriter } from '../../../../../xdr/codec.ts';
+import type { ArgsOf, Procedure, ResultOf } from '../../../../../xdr/program.ts';
+import {
+  type Change,
+  changesEvent,
+  inquireProcedures,
+  inquireProgram,
+  type LockFilter,
+  type LockInfo,
+} from '../../../../../xdr/programs/inquire.ts';
+import type { Bench, NotedPeer } from '../../bench.ts';
+import { Skipped, slug, type WrittenCheck } from '../../check.ts';
+import type { Daemon } from '../../../../lab/daemon.ts';
+import { type Call, decodeError, lock, type Message, type Owner, type WireError } from '../../../../lab/wire.ts';
+
+type Procedures = typeof inquireProcedures;
+type Name = keyof Procedures;
+
+/** Above every pid that there can be. */
+export const NOBODY = 5_000_000;
+export const all: LockFilter = { lockspace: null, resource: null, path: null, pid: null, uuid: null, owner: null };
+
+export function inquireCall<N extends Name>(name: N, args: ArgsOf<Procedures[N]>): Call {
+  const writer = new XdrWriter();
+  const { number, args: type } = inquireProcedures[name] as Procedure<unknown, unknown>;
+  type.write(writer, args);
+  return { program: inquireProgram.number, procedure: number, payload: Buffer.from(writer.bytes()) };
+}
+
+/** A call of the program with any procedure and payload. */
+export const rawCall = (procedure: number, payload: Buffer = Buffer.alloc(0)): Call => ({
+  program: inquireProgram.number,
+  procedure,
+  payload,
+});
+
+/** Whether an error says that the daemon does not know the program, in the words it has for any. */
+export function isUnknownProgram({ code, domain, message }: WireError): boolean {
+  return code === 39 && domain === 7 && message === `Cannot find program ${inquireProgram.number} version 1`;
+}
+
+/** What a connection to the admin socket asks. */
+export class Inquirer {
+  readonly peer: NotedPeer;
+
+  constructor(peer: NotedPeer) {
+    this.peer = peer;
+  }
+
+  /** Results change from run to run, so that they are not noted. @throws Error with the daemon's message */
+  async ask<N extends Name>(name: N, args: ArgsOf<Procedures[N]>): Promise<ResultOf<Procedures[N]>> {
+    const { payload, status } = await this.peer.peer.call(inquireCall(name, args));
+    if (status !== 0) throw new Error(`the daemon refused: ${decodeError(payload).message ?? 'no message'}`);
+    const { result } = inquireProcedures[name] as Procedure<unknown, ResultOf<Procedures[N]>>;
+    return result.read(new XdrReader(payload));
+  }
+
+  /** The locks that a filter means. `flags` as of LOCKS; `limit` entries a page. */
+  async locks(filter: Partial<LockFilter> = {}, { flags = 0, limit = 0 } = {}): Promise<LockInfo[]> {
+    const found: LockInfo[] = [];
+    let cursor = 0n;
+    do {
+      const page = await this.ask('locks', { filter: { ...all, ...filter }, cursor, limit, flags });
+      if (limit > 0) assert.ok(page.locks.length <= limit, 'a page is longer than was asked for');
+      found.push(...page.locks);
+      cursor = page.next;
+    } while (cursor !== 0n);
+    return found;
+  }
+
+  /** The next event's changes. */
+  async changes(): Promise<Change[]> {
+    const message: Message | undefined = await this.peer.peer.receive();
+    assert.ok(message !== undefined, 'the connection ended');
+    const { program, procedure, type, serial, status, payload } = message;
+    assert.deepEqual([program, procedure, type, serial, status], [inquireProgram.number, changesEvent.number, 2, 0, 0]);
+    return changesEvent.payload.read(new XdrReader(payload)).changes;
+  }
+
+  /** The first change of that type that comes. */
+  async change<T extends Change['type']>(type: T): Promise<Change & { readonly type: T }> {
+    for (;;) {
+      const found = (await this.changes()).find((one): one is Change & { readonly type: T } => one.type === type);
+      if (found !== undefined) return found;
+    }
+  }
+}
+
+export class Scene {
+  readonly bench: Bench;
+  readonly daemon: Daemon;
+  readonly dir: string;
+  readonly inquirer: Inquirer;
+
+  private constructor(bench: Bench, daemon: Daemon, inquirer: Inquirer) {
+    this.bench = bench;
+    this.daemon = daemon;
+    this.inquirer = inquirer;
+    this.dir = bench.directory();
+  }
+
+  /** @throws Skipped when the daemon does not know the program, and says so as it should */
+  static async open(bench: Bench): Promise<Scene> {
+    const daemon = await bench.start();
+    const inquirer = new Inquirer(await bench.connectAdmin());
+    const error = await inquirer.peer.ask(inquireCall('counters', { flags: 0 }));
+    if (error !== undefined && isUnknownProgram(error))
+      throw new Skipped('an extension that this daemon does not have');
+    assert.equal(error, undefined);
+    return new Scene(bench, daemon, inquirer);
+  }
+
+  /** A connection that has registered an owner, of which there is no process. */
+  async owner(owner: Partial<Owner> = {}): Promise<NotedPeer> {
+    const peer = await this.bench.connect(this.daemon.socket);
+    await peer.must(lock.register({ pid: NOBODY, ...owner }));
+    return peer;
+  }
+
+  /** Another connection that asks. */
+  async another(): Promise<Inquirer> {
+    return new Inquirer(await this.bench.connectAdmin());
+  }
+
+  file(name: string): string {
+    const path = join(this.dir, name);
+    writeFileSync(path, '');
+    return path;
+  }
+}
+
+/** The only element. */
+export function only<T>(list: readonly T[]): T {
+  const [one] = list;
+  assert.ok(one !== undefined && list.length === 1, `${list.length} instead of one`);
+  return one;
+}
+
+/** A check of the extension; skipped for a daemon without it. */
+export function inquireCheck(title: string, promise: string, body: (scene: Scene) => Promise<void>): WrittenCheck {
+  return {
+    name: `inquire/${slug(title)}`,
+    group: 'inquire',
+    promise: `Extension: ${promise}`,
+    run: async (bench) => body(await Scene.open(bench)),
+  };
+}

@@ -1,0 +1,24 @@
+/** virtlockd-fuzz: looks for inputs that a lock daemon, or a part of it, takes badly. */
+import { exitProcess } from '../../posix/exit.ts';
+import { parseOptions, usage, UsageError } from './options.ts';
+
+const EXIT = { clean: 0, found: 1, usage: 2, unable: 3 } as const;
+
+/** A run throws as many errors as it makes calls; where each came from is of no interest. */
+Error.stackTraceLimit = 0;
+
+try {
+  const options = parseOptions(process.argv.slice(2));
+  if (options === 'help') {
+    process.stdout.write(usage);
+    exitProcess(EXIT.clean);
+  }
+  // Before the daemon's code is loaded, which it changes; it takes a second.
+  if (options.isGuided) await import('./instrument.ts');
+  const { run } = await import('./run.ts');
+  exitProcess((await run(options)) > 0 ? EXIT.found : EXIT.clean);
+} catch (error) {
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`virtlockd-fuzz: ${message}\n${error instanceof UsageError ? usage : ''}`);
+  exitProcess(error instanceof UsageError ? EXIT.usage : EXIT.unable);
+}

@@ -1,0 +1,138 @@
+/** The fuzzer's command line. */
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import type { ProgramName } from './steps.ts';
+import { type DaemonKind, generations } from '../../../test/lab/requirements.ts';
+
+const TARGETS = ['calls', 'daemon', 'codec', 'config', 'filters', 'outputs', 'document', 'replay'] as const;
+
+export interface FuzzOptions {
+  readonly target: (typeof TARGETS)[number];
+  /** Coverage guides it: it runs this daemon's code in this process. */
+  readonly isGuided: boolean;
+  readonly seed: number;
+  /** Whether so many runs in so many seconds are enough. */
+  enough(runs: number, seconds: number): boolean;
+  readonly corpus: string | undefined;
+  readonly findings: string | undefined;
+  readonly json: string | undefined;
+  readonly quiet: boolean;
+  readonly daemon: DaemonKind;
+  readonly against: DaemonKind | undefined;
+  /** SIGUSR1 between calls. */
+  readonly restarts: boolean;
+  /** Two names for one file. */
+  readonly aliases: boolean;
+  /** Whose calls are made. */
+  readonly programs: readonly ProgramName[];
+  /** Files to replay, when that is asked for. */
+  readonly files: readonly string[];
+}
+
+export const usage = `Usage: virtlockd-fuzz [options] TARGET
+       virtlockd-fuzz [options] replay FILE...
+
+Targets:
+  calls      sequences of calls against the daemon's code in this process (the default)
+  daemon     the same against a real daemon, in a mount namespace of its own (needs root)
+  codec, config, filters, outputs, document
+             bytes against a parser
+
+Options:
+  --daemon KIND     for 'daemon' and 'replay': ours (default), 7.0.0, 9.0.0, 11.3.0, 12.8.0
+  --against KIND    give both daemons the same sequences and compare their answers
+  --no-restarts     never send SIGUSR1
+  --no-aliases      never give a file a second name: C grants both, and differs from then on
+  --programs LIST   whose calls are made beside the lock program's: of 'lock,admin,inquire' by default those that
+                    the daemons have
+  --seed N          default 1: the same seed makes the same inputs
+  --time S          stop after S seconds (default 60, or none with --runs)
+  --runs N          stop after N inputs or calls
+  --corpus DIR      keep inputs that reach new code there, and begin with those
+  --findings DIR    write findings there (default fuzz-findings)
+  --json FILE       write the summary there instead of to standard output
+  --quiet           show nothing while running
+
+Exit status: 0 nothing found, 1 something found, 2 usage, 3 cannot run.
+`;
+
+export class UsageError extends Error {}
+
+function count(text: string | undefined, what: string): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new UsageError(`${what} wants a number, not '${text}'`);
+  return value;
+}
+
+function kind(text: string): DaemonKind {
+  const found = (['ours', ...generations] as const).find((one) => one === text);
+  if (found === undefined) throw new UsageError(`no daemon '${text}'`);
+  return found;
+}
+
+/** Those that are asked for, else all that the daemons have: the inquire program is this implementation's own. */
+function programsOf(text: string | undefined, daemons: readonly (DaemonKind | undefined)[]): readonly ProgramName[] {
+  const known: readonly ProgramName[] = daemons.every((one) => one === undefined || one === 'ours')
+    ? ['lock', 'admin', 'inquire']
+    : ['lock', 'admin'];
+  if (text === undefined) return known;
+  return text.split(',').map((word) => {
+    const found = (['lock', 'admin', 'inquire'] as const).find((one) => one === word);
+    if (found === undefined) throw new UsageError(`no program '${word}'`);
+    return found;
+  });
+}
+
+/** @throws UsageError */
+export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        daemon: { type: 'string', default: 'ours' },
+        against: { type: 'string' },
+        'no-restarts': { type: 'boolean', default: false },
+        'no-aliases': { type: 'boolean', default: false },
+        programs: { type: 'string' },
+        seed: { type: 'string' },
+        time: { type: 'string' },
+        runs: { type: 'string' },
+        corpus: { type: 'string' },
+        findings: { type: 'string', default: 'fuzz-findings' },
+        json: { type: 'string' },
+        quiet: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return 'help';
+  const [name = 'calls', ...files] = positionals;
+  const target = TARGETS.find((one) => one === name);
+  if (target === undefined) throw new UsageError(`no target '${name}'`);
+  const runs = count(values.runs, '--runs');
+  const time = count(values.time, '--time') ?? (runs === undefined ? 60 : undefined);
+  const daemon = kind(values.daemon);
+  const against = values.against === undefined ? undefined : kind(values.against);
+  return {
+    target,
+    isGuided: target !== 'daemon' && target !== 'replay',
+    seed: count(values.seed, '--seed') ?? 1,
+    enough: (done, seconds) => done >= (runs ?? Infinity) || seconds >= (time ?? Infinity),
+    corpus: values.corpus === undefined ? undefined : path.resolve(values.corpus),
+    findings: path.resolve(values.findings),
+    json: values.json === undefined ? undefined : path.resolve(values.json),
+    quiet: values.quiet,
+    daemon,
+    against,
+    programs: programsOf(values.programs, [daemon, against]),
+    restarts: !values['no-restarts'],
+    aliases: !values['no-aliases'],
+    files: files.map((file) => path.resolve(file)),
+  };
+}

@@ -1,0 +1,93 @@
+/** A cell of the virt-admin columns: a session of virt-admin, compared with what it is told by the C daemon of its own release. */
+import { type LockDaemon, startDaemon } from '../../../test/lab/daemon.ts';
+import { type DaemonKind, type Generation, missingDaemon } from '../../../test/lab/requirements.ts';
+import { Lab } from '../../../test/lab/root.ts';
+import { lock } from '../../../test/lab/wire.ts';
+import { type Outcome, commands, missingVirtAdmin, session, typed, virtAdmin } from '../../../test/wire/virt-admin.ts';
+import type { Check } from './model.ts';
+import { reach, speakingAs } from './scene.ts';
+
+/** Every command's outcome, and the last one's: how virt-admin was answered, and how the daemon was then ended. */
+interface Session {
+  readonly outcomes: readonly Outcome[];
+  readonly end: string;
+}
+
+async function play(kind: DaemonKind, generation: Generation): Promise<Session> {
+  const home = await Lab.open(kind === 'ours' ? '9.0.0' : kind);
+  const lab = await Lab.open(generation);
+  let daemon: LockDaemon | undefined;
+  try {
+    daemon = await startDaemon(kind, { lab: home, configuration: speakingAs(generation) });
+    reach(daemon, lab);
+    const outcomes = (await session(daemon, lab)).map((outcome) =>
+      ownVersion(outcome, kind === 'ours' ? generation : kind),
+    );
+    return { outcomes, end: await shutdown(daemon, lab) };
+  } finally {
+    await daemon?.stop();
+    await lab.close();
+    await home.close();
+  }
+}
+
+/** Every daemon tells its own version: that is no difference, another would be. */
+const ownVersion = (outcome: Outcome, version: Generation): Outcome => ({
+  ...outcome,
+  stdout: outcome.stdout.replaceAll(`daemon: ${version}\n`, 'daemon: <its own version>\n'),
+});
+
+/** virt-admin before 11.2 knows no daemon-shutdown, and the daemon goes on; a daemon before that does not know the call. */
+async function shutdown(daemon: LockDaemon, lab: Lab): Promise<string> {
+  const { code, stdout, stderr } = await virtAdmin(lab, ['daemon-shutdown']);
+  const goesOn = await answers(daemon);
+  const finished = goesOn ? undefined : await daemon.process.exited;
+  const state = finished === undefined ? 'goes on' : `ended with ${finished.code ?? finished.signal ?? 'nothing'}`;
+  return `exit status ${code ?? 'none'}\n${stdout}${stderr}the daemon ${state}`;
+}
+
+async function answers(daemon: LockDaemon): Promise<boolean> {
+  try {
+    const peer = await daemon.connect();
+    await peer.ask(lock.release('', 'none'));
+    peer.close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const show = ({ code, stdout, stderr }: Outcome): string =>
+  `exit status ${code ?? 'none'}\n${stdout}${stderr}`.trimEnd();
+
+const references = new Map<Generation, Promise<Session>>();
+
+/** What the C daemon of virt-admin's own release answers; played once. */
+async function reference(generation: Generation): Promise<Session> {
+  const known = references.get(generation) ?? play(generation, generation);
+  references.set(generation, known);
+  return known;
+}
+
+/** @throws Error when a daemon or virt-admin cannot be run. */
+export async function adminCell(kind: DaemonKind, generation: Generation): Promise<Check[]> {
+  const missing = missingDaemon(kind) ?? missingDaemon(generation) ?? missingVirtAdmin(generation);
+  if (missing !== undefined) throw new Error(missing);
+  const wanted = await reference(generation);
+  const seen = await play(kind, generation);
+  const promise = `virt-admin ${generation} prints what the C daemon ${generation} makes it print, with the same exit status.`;
+  const compare = (name: string, expected: string, actual: string): Check =>
+    expected === actual
+      ? { name, promise, verdict: 'pass' }
+      : { name, promise, verdict: 'fail', expected: expected.split('\n'), seen: actual.split('\n') };
+  const numbers = new Map<string, number>();
+  const checks = commands.map((command, index) => {
+    const [expected, actual] = [wanted.outcomes[index], seen.outcomes[index]];
+    // The same command comes again after others that change what it shows.
+    const number = (numbers.get(typed(command)) ?? 0) + 1;
+    numbers.set(typed(command), number);
+    const name = typed(command) + (number === 1 ? '' : ` (${number})`);
+    return compare(name, expected === undefined ? '' : show(expected), actual === undefined ? '' : show(actual));
+  });
+  return [...checks, compare('daemon-shutdown', wanted.end, seen.end)];
+}

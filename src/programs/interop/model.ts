@@ -1,0 +1,58 @@
+/** The matrix as data: its rows (lock daemons), its columns (what is asked of them), and what came out in each cell. */
+import { groups } from '../conformance/check.ts';
+import { type DaemonKind, type Generation, generations } from '../../../test/lab/requirements.ts';
+
+export const rows: readonly DaemonKind[] = [...generations, 'ours'];
+
+/** The columns by what they are made with. */
+export const families = {
+  conformance: groups,
+  libvirtd: generations.map((generation) => `libvirtd-${generation}` as const),
+  'virt-admin': generations.map((generation) => `virt-admin-${generation}` as const),
+} as const;
+
+export type Family = keyof typeof families;
+export type Column = (typeof families)[Family][number];
+
+export const columns: readonly Column[] = Object.values(families).flat();
+
+/** A column's family, and the release on the other side of the socket where there is one. */
+export function partsOf(column: Column): { family: Family; generation?: Generation } {
+  for (const family of ['libvirtd', 'virt-admin'] as const) {
+    const generation = generations.find((name) => column === `${family}-${name}`);
+    if (generation !== undefined) return { family, generation };
+  }
+  return { family: 'conformance' };
+}
+
+/** What a reader calls the daemon of a row. */
+export const rowTitle = (row: DaemonKind): string => (row === 'ours' ? 'this daemon' : `C ${row}`);
+
+/** What a reader calls a column. */
+export const columnTitle = (column: Column): string => column.replace(/^(libvirtd|virt-admin)-/, '$1 ');
+
+export interface Check {
+  /** Stable. */
+  readonly name: string;
+  /** One sentence: what the interface promises. */
+  readonly promise: string;
+  readonly verdict: 'pass' | 'fail' | 'skip';
+  /** What should have been seen and what was, decoded, in lines; of failures only. */
+  readonly expected?: readonly string[];
+  readonly seen?: readonly string[];
+  /** Why it failed or was not made, in words. */
+  readonly detail?: string;
+  /** The defect that the conformance suite knows to explain it. */
+  readonly known?: string;
+}
+
+export interface Cell {
+  readonly row: DaemonKind;
+  readonly column: Column;
+  /** What both sides are: a cell is run again when that has changed. */
+  readonly sides: readonly string[];
+  readonly checks: readonly Check[];
+  /** What kept it from being run to its end. Such a cell has no colour. */
+  readonly broken?: string;
+  readonly seconds: number;
+}

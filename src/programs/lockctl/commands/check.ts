@@ -1,0 +1,145 @@
+/**
+ * `check`: every lock against the kernel. That the daemon says it holds a lock is one thing; whether the kernel thinks so,
+ * on the file that is at the path, for an owner that lives, is what keeps two guests off one disk.
+ */
+import type { Command } from 'commander';
+import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
+import { FileState, type LockInfo } from '../../../../xdr/programs/inquire.ts';
+import type { Context } from '../context.ts';
+import type { Daemon } from '../daemon.ts';
+import { Exit } from '../exit.ts';
+import { fileId } from '../kernel/holders.ts';
+import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
+import { json, name, nameJson, owner, print, style } from '../output.ts';
+
+/** Something that is not as it should be. An error: two guests may write to one disk. */
+export interface Finding {
+  readonly severity: 'error' | 'warning';
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface Report {
+  readonly locks: number;
+  readonly findings: readonly Finding[];
+}
+
+export function addCheck(program: Command, context: Context): void {
+  program
+    .command('check')
+    .description('verify every lock against the kernel, without opening any file')
+    .option('--json', 'as JSON')
+    .option('-q, --quiet', 'print findings only')
+    .addHelpText('after', '\nExit status 1: there are findings. For monitoring.')
+    .action(async (options: { json?: true; quiet?: true }) => {
+      const report = await checkLocks(context.daemon());
+      const errors = report.findings.filter(({ severity }) => severity === 'error').length;
+      if (options.json === true) {
+        const findings = report.findings.map(({ severity, path, text }) => ({
+          severity,
+          ...nameJson('path', path),
+          text,
+        }));
+        print(json({ ...report, findings }, 2));
+      } else {
+        for (const { severity, path, text } of report.findings) {
+          print(`${style(severity === 'error' ? 'red' : 'yellow', severity)}: ${name(path)}: ${text}`);
+        }
+        if (options.quiet !== true || report.findings.length > 0) {
+          print(
+            report.findings.length === 0
+              ? style('green', `All ${report.locks} locks are as the daemon says.`)
+              : `${report.locks} locks, ${errors} errors, ${report.findings.length - errors} warnings.`,
+          );
+        }
+      }
+      if (report.findings.length > 0) process.exitCode = Exit.NO;
+    });
+}
+
+export async function checkLocks(daemon: Daemon): Promise<Report> {
+  const { pid } = await daemon.status();
+  // The table before the list: a lock that comes in between is looked at once more by itself.
+  const table = new KernelTable(readLocks(), pid);
+  const findings: Finding[] = [];
+  const alive = new Map<number, boolean>();
+  let suspects: LockInfo[] = [];
+  let locks = 0;
+  for await (const page of daemon.lockPages({}, true)) {
+    for (const lock of page) {
+      if (lock.firstHold === 0) {
+        locks++;
+        if (!table.has(lock)) suspects.push(lock);
+      }
+      findings.push(...fileFindings(lock), ...ownerFindings(lock, alive));
+    }
+  }
+  suspects = suspects.filter((lock) => !descriptorHas(pid, lock));
+  // What was released while this looked is no finding.
+  for (const lock of suspects) {
+    const [now] = await daemon.locks({ lockspace: lock.lockspace, resource: lock.name });
+    if (now?.descriptor !== lock.descriptor || now.inode !== lock.inode || descriptorHas(pid, now)) continue;
+    const kind = (lock.flags & AcquireFlag.SHARED) === 0 ? 'write' : 'read';
+    findings.push({ severity: 'error', path: lock.path, text: `the kernel knows of no ${kind} lock by the daemon` });
+  }
+  return { locks, findings };
+}
+
+/** The daemon's own rows of the kernel's table. */
+class KernelTable {
+  private readonly rows = new Map<bigint, KernelLock[]>();
+
+  constructor(rows: readonly KernelLock[], pid: number) {
+    for (const row of rows) {
+      if (row.pid !== pid || row.kind !== 'POSIX' || !coversFirstByte(row)) continue;
+      const others = this.rows.get(row.inode);
+      if (others === undefined) this.rows.set(row.inode, [row]);
+      else others.push(row);
+    }
+  }
+
+  has(lock: LockInfo): boolean {
+    return this.rows.get(lock.inode)?.some((row) => isOnFile(row, lock) && row.access === accessOf(lock)) ?? false;
+  }
+}
+
+function accessOf({ flags }: LockInfo): 'READ' | 'WRITE' {
+  return (flags & AcquireFlag.SHARED) === 0 ? 'WRITE' : 'READ';
+}
+
+function descriptorHas(pid: number, lock: LockInfo): boolean {
+  return descriptorLocks(pid, lock.descriptor).some(
+    (row) => row.kind === 'POSIX' && coversFirstByte(row) && row.inode === lock.inode && row.access === accessOf(lock),
+  );
+}
+
+const FILES: Readonly<Record<number, Pick<Finding, 'severity' | 'text'>>> = {
+  [FileState.REPLACED]: {
+    severity: 'error',
+    text: 'another file is at this path now, which the lock on the old one does not guard',
+  },
+  [FileState.GONE]: { severity: 'warning', text: 'the file is gone from this path; its lock guards nothing new there' },
+  [FileState.UNREADABLE]: { severity: 'warning', text: 'what is at this path cannot be told' },
+  [FileState.BROKEN]: { severity: 'error', text: 'the descriptor of the lock is not the file that was locked' },
+};
+
+function fileFindings({ file, path, firstHold }: LockInfo): Finding[] {
+  const found = FILES[file];
+  return found === undefined || firstHold > 0 ? [] : [{ ...found, path }];
+}
+
+/** Owners whose process is gone, while their lock stays: somebody acquired it for them and never released it. */
+function ownerFindings({ holds, path }: LockInfo, alive: Map<number, boolean>): Finding[] {
+  const findings: Finding[] = [];
+  for (const { owner: who } of holds) {
+    let lives = alive.get(who.pid);
+    if (lives === undefined) {
+      lives = fileId(`/proc/${who.pid}`) !== null;
+      alive.set(who.pid, lives);
+    }
+    if (!lives) {
+      findings.push({ severity: 'warning', path, text: `its owner ${owner(who)} is no process of this host any more` });
+    }
+  }
+  return findings;
+}

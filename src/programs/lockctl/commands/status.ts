@@ -1,0 +1,71 @@
+/** `status`: how the daemon is, on one screen. */
+import type { Command } from 'commander';
+import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
+import type { Context } from '../context.ts';
+import { formatVersion } from '../daemon.ts';
+import { decode, duration, json, name, nameJson, print, style } from '../output.ts';
+
+export function addStatus(program: Command, context: Context): void {
+  program
+    .command('status')
+    .description('tell version, uptime, limits against use, restarts and warnings')
+    .option('--json', 'as JSON')
+    .action(async (options: { json?: true }) => {
+      const daemon = context.daemon();
+      const [status, counters] = [await daemon.status(), await daemon.counters()];
+      if (options.json === true) print(json({ ...statusJson(status), counters: Object.fromEntries(counters) }, 2));
+      else for (const line of describe(status, counters)) print(line);
+    });
+}
+
+function statusJson(status: StatusInfo): Record<string, unknown> {
+  const { libvirtVersion, started, executed, residentMemory, program, warnings, ...rest } = status;
+  return {
+    ...rest,
+    libvirtVersion: formatVersion(libvirtVersion),
+    ...nameJson('program', program),
+    started: new Date(started).toISOString(),
+    executed: new Date(executed).toISOString(),
+    residentMemory,
+    warnings: warnings.map(decode),
+  };
+}
+
+function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): string[] {
+  const now = Date.now();
+  const { lockServer, adminServer, descriptorLimit } = status;
+  const count = (key: string): number => counters.get(key) ?? 0;
+  const rows: [string, string][] = [
+    ['version', `${status.implementation}, speaks as libvirt ${formatVersion(status.libvirtVersion)}`],
+    ['process', `pid ${status.pid}, ${Math.round(status.residentMemory / 1024 / 1024)} MiB resident`],
+    ['program', name(status.program)],
+    ['up', `${duration(now - status.started)}, since ${new Date(status.started).toISOString()}`],
+    ['restarts', `${status.restarts}, this program for ${duration(now - status.executed)}`],
+    ['locks', `${status.locks} in ${status.lockspaces} lockspaces, of ${status.owners} owners`],
+    [
+      'clients',
+      `${lockServer.clients} of ${lockServer.maxClients}, admin ${adminServer.clients} of ${adminServer.maxClients}`,
+    ],
+    ['descriptors', `${status.descriptors} of ${descriptorLimit === 0 ? 'any number' : descriptorLimit}`],
+    ...memoryRow(counters),
+    [
+      'since then',
+      `${count('acquired')} acquired, ${count('released')} released, ${count('refusedHeld') + count('refusedOtherwise')} refused`,
+    ],
+  ];
+  return [
+    ...rows.map(([label, value]) => `${style('bold', label.padEnd(12))} ${value}`),
+    ...status.warnings.map((warning) => style('yellow', `warning: ${name(warning)}`)),
+  ];
+}
+
+/** None of a daemon whose release does not tell. */
+function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
+  const [used, most] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
+  if (used === undefined || most === undefined) return [];
+  return [['lock memory', `${mebibytes(used)} of ${mebibytes(most)} MiB`]];
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 1024 / 1024);
+}

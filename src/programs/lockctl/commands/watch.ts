@@ -1,0 +1,152 @@
+/** `watch`: changes as they happen. */
+import type { Command } from 'commander';
+import {
+  type Change,
+  changesEvent,
+  ChangeType,
+  inquireProgram,
+  type StatusInfo,
+} from '../../../../xdr/programs/inquire.ts';
+import { ConnectionLost } from '../../../client/errors.ts';
+import type { Context } from '../context.ts';
+import type { Daemon } from '../daemon.ts';
+import { CommandError, Exit } from '../exit.ts';
+import { cause, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
+
+/** How often the daemon is asked whether it is still the one that sends events, in milliseconds. */
+const HEARTBEAT_MS = 5000;
+
+export function addWatch(program: Command, context: Context): void {
+  program
+    .command('watch')
+    .description('print locks, refusals and connections as they come and go, until interrupted')
+    .option('--json', 'one JSON object a line')
+    .option('--no-clients', 'leave out connections')
+    .action(async (options: { json?: true; clients: boolean }) => {
+      for await (const changes of followChanges(context.daemon(), context.untilInterrupted())) {
+        for (const change of changes) {
+          const isClient = change.type === ChangeType.CONNECTED || change.type === ChangeType.DISCONNECTED;
+          if (isClient && !options.clients) continue;
+          print(options.json === true ? json(changeJson(change)) : describe(change));
+        }
+      }
+    });
+}
+
+/** Changes from now on. Ends when `signal` aborts. @throws CommandError when the daemon ends, or is exchanged for a C one */
+export async function* followChanges(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
+  const stop = (): void => {
+    daemon.close();
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    yield* changesOf(daemon, signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** Changes until the connection is lost. @throws CommandError unless the signal has aborted */
+async function* changesOf(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
+  const client = await daemon.adminClient();
+  const { number, payload } = changesEvent;
+  const events = client.events(inquireProgram, number, payload);
+  const subscribe = async (): Promise<void> => client.call(inquireProgram, 'subscribe', { flags: 0 });
+  let begun: StatusInfo;
+  try {
+    begun = await client.call(inquireProgram, 'status', { flags: 0 });
+    await subscribe();
+  } catch (error) {
+    throw await daemon.explain(error);
+  }
+  let failure: unknown;
+  const heartbeat = setInterval(() => {
+    // After a swap the C daemon keeps the connection, and sends nothing; nor does this one after a swap back, unless asked.
+    subscribe().catch((error: unknown) => {
+      failure ??= error;
+      client.close();
+    });
+  }, HEARTBEAT_MS);
+  try {
+    for await (const { changes } of events) yield changes;
+  } finally {
+    clearInterval(heartbeat);
+  }
+  if (signal.aborted) return;
+  if (failure !== undefined && !(failure instanceof ConnectionLost)) throw await daemon.explain(failure);
+  throw whyLost(daemon.target.name, begun, await daemon.status());
+}
+
+/** Re-executions keep connections, so one that is lost has an end of the daemon behind it, or somebody who closed it. */
+function whyLost(daemon: string, begun: StatusInfo, now: StatusInfo): CommandError {
+  if (begun.pid === now.pid && begun.started === now.started) {
+    return new CommandError(Exit.NO, `the daemon (${daemon}, pid ${now.pid}) goes on, but closed this connection.`);
+  }
+  return new CommandError(
+    Exit.DOWN,
+    `the daemon (${daemon}, pid ${begun.pid}) ended; the one that answers now, pid ${now.pid} since ${time(now.started)}, is another one.`,
+  );
+}
+
+function describe(change: Change): string {
+  switch (change.type) {
+    case ChangeType.ACQUIRED:
+    case ChangeType.RELEASED: {
+      const { time: when, lock } = change.value;
+      const [hold] = lock.holds;
+      const acquired = change.type === ChangeType.ACQUIRED;
+      const verb = style(acquired ? 'green' : 'cyan', acquired ? 'acquired' : 'released');
+      return `${time(when)} ${verb} ${name(lock.path)} ${mode(lock)} ${hold === undefined ? '' : owner(hold.owner)}`;
+    }
+    case ChangeType.REFUSED: {
+      const { time: when, path, owner: who } = change.value;
+      return `${time(when)} ${style('red', 'refused')}  ${name(path)} ${mode(change.value)} ${owner(who)}: ${cause(change.value)}`;
+    }
+    case ChangeType.CONNECTED:
+    case ChangeType.DISCONNECTED: {
+      const { time: when, client, pid } = change.value;
+      const verb = change.type === ChangeType.CONNECTED ? 'connected' : 'disconnected';
+      return `${time(when)} ${style('dim', verb)} client ${client}, pid ${pid}`;
+    }
+    case ChangeType.MISSED:
+      return style('yellow', `${change.value} changes were missed: this end is too slow`);
+    case ChangeType.RESUMED:
+      return style('yellow', `${time(change.value)} the daemon executed its program anew`);
+  }
+}
+
+function changeJson(change: Change): Record<string, unknown> {
+  switch (change.type) {
+    case ChangeType.ACQUIRED:
+    case ChangeType.RELEASED: {
+      const { time: when, lock } = change.value;
+      return {
+        change: change.type === ChangeType.ACQUIRED ? 'acquired' : 'released',
+        time: new Date(when).toISOString(),
+        ...nameJson('lockspace', lock.lockspace),
+        ...nameJson('name', lock.name),
+        ...nameJson('path', lock.path),
+        mode: mode(lock),
+        owners: lock.holds.map(holdJson),
+      };
+    }
+    case ChangeType.REFUSED:
+      return { change: 'refused', ...refusalJson(change.value) };
+    case ChangeType.CONNECTED:
+    case ChangeType.DISCONNECTED: {
+      const { time: when, client, pid } = change.value;
+      return {
+        change: change.type === ChangeType.CONNECTED ? 'connected' : 'disconnected',
+        time: new Date(when).toISOString(),
+        client,
+        pid,
+      };
+    }
+    case ChangeType.MISSED:
+      return { change: 'missed', count: change.value };
+    case ChangeType.RESUMED:
+      return { change: 'resumed', time: new Date(change.value).toISOString() };
+  }
+}

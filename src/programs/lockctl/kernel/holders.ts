@@ -1,0 +1,121 @@
+/**
+ * Who has a file locked that the daemon does not hold. The file is opened for reading here, in this process, and closed
+ * again: that is harmless, as POSIX locks are the business of the process that has them, and this one has none.
+ */
+import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import type { ByteString } from '../../../../xdr/codec.ts';
+import { LockType, posix } from '../../../posix/posix.ts';
+import { guessOwner } from '../../../inquire/owners.ts';
+import { toPath } from '../context.ts';
+import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
+
+export interface FileId {
+  readonly device: number;
+  readonly inode: bigint;
+}
+
+/** A process with a lock on the first byte. */
+export interface Outsider {
+  readonly pid: number;
+  readonly kind: 'POSIX' | 'OFD';
+  readonly access: string;
+  /** Its program's name, and the guest's if it is a QEMU; empty when unknown. */
+  readonly program: string;
+  readonly guest: string;
+}
+
+/** What stands in the way of a lock on the first byte. */
+export interface Obstacle {
+  /** Null: nothing. `pid` is -1 where the kernel does not say who. */
+  readonly lock: { readonly pid: number; readonly access: 'READ' | 'WRITE' } | null;
+  /** Why the kernel could not be asked: the system's code. */
+  readonly failure: string | null;
+}
+
+/** Asks with F_GETLK what an exclusive (or shared) lock on byte 0 would run into. */
+export function findObstacle(path: ByteString, shared: boolean): Obstacle {
+  let fd: number;
+  try {
+    // Reading is enough to ask, and closing a block device that was open for writing would wake udev.
+    fd = openSync(toPath(path), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (error) {
+    return { lock: null, failure: (error as NodeJS.ErrnoException).code ?? String(error) };
+  }
+  try {
+    const out = new Int32Array(2);
+    const status = posix.getlk(fd, shared ? LockType.READ : LockType.WRITE, 0, 1, out);
+    if (status < 0) return { lock: null, failure: `errno ${-status}` };
+    const [type, pid = -1] = out;
+    if (type === LockType.UNLOCK) return { lock: null, failure: null };
+    return { lock: { pid: pid > 0 ? pid : -1, access: type === LockType.READ ? 'READ' : 'WRITE' }, failure: null };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export function fileId(path: ByteString): FileId | null {
+  try {
+    const { dev, ino } = statSync(toPath(path), { bigint: true });
+    return { device: Number(dev), inode: ino };
+  } catch {
+    return null;
+  }
+}
+
+/** Every process of this host that has locked the file's first byte; with those of OFD locks as far as /proc lets look. */
+export function findOutsiders(file: FileId): Outsider[] {
+  const rows = readLocks().filter((row) => row.inode === file.inode && coversFirstByte(row));
+  const found: Outsider[] = [];
+  for (const row of rows) {
+    if (row.kind === 'POSIX') {
+      // Inodes of other file systems have the same numbers; and some file systems have two device numbers.
+      if (isOnFile(row, file) || openedBy(row.pid, file).length > 0) found.push(outsider(row.pid, 'POSIX', row));
+    } else if (row.kind === 'OFDLCK') {
+      for (const pid of openersWithLock(file)) found.push(outsider(pid, 'OFD', row));
+    }
+  }
+  const seen = new Set<string>();
+  return found.filter(({ pid, kind }) => !seen.has(`${pid} ${kind}`) && seen.add(`${pid} ${kind}`));
+}
+
+function outsider(pid: number, kind: Outsider['kind'], { access }: KernelLock): Outsider {
+  return { pid, kind, access, ...describeProcess(pid) };
+}
+
+export function describeProcess(pid: number): { program: string; guest: string } {
+  try {
+    const program = readFileSync(`/proc/${pid}/comm`, 'latin1').trimEnd();
+    const { name: guest } = guessOwner(pid, readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
+    return { program, guest };
+  } catch {
+    return { program: '', guest: '' };
+  }
+}
+
+/** Processes with an open descriptor of the file whose fdinfo shows an OFD lock on its first byte. */
+function openersWithLock(file: FileId): number[] {
+  const isLocked = (pid: number) => (descriptor: number) =>
+    descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
+  return list('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => openedBy(pid, file).some(isLocked(pid)));
+}
+
+/** A process's descriptors of the file. */
+function openedBy(pid: number, file: FileId): number[] {
+  const isOpen = (descriptor: string): boolean => {
+    const opened = fileId(`/proc/${pid}/fd/${descriptor}`);
+    return opened?.inode === file.inode && opened.device === file.device;
+  };
+  return list(`/proc/${pid}/fd`).filter(isOpen).map(Number);
+}
+
+/** A directory of /proc, empty when it is gone or another user's. */
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,311 @@
+/** What commands print: tables for people, JSON for programs, colour only on terminals. */
+import { writeSync } from 'node:fs';
+import { styleText } from 'node:util';
+import type { ByteString } from '../../../xdr/codec.ts';
+import { AcquireFlag } from '../../../xdr/programs/lock.ts';
+import {
+  FileState,
+  HolderKind,
+  type HolderInfo,
+  type HoldInfo,
+  Identity,
+  type LockInfo,
+  type OwnerInfo,
+  type RefusalInfo,
+} from '../../../xdr/programs/inquire.ts';
+import { printable } from '../../log/printable.ts';
+import { exitProcess } from '../../posix/exit.ts';
+import { isPipe } from '../../posix/pipe.ts';
+import { posix } from '../../posix/posix.ts';
+import { CommandError, Exit } from './exit.ts';
+
+type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
+
+const STDOUT = 1;
+const STDERR = 2;
+
+/** Colours text for standard output, unless that is no terminal or the environment does not want it. */
+export function style(format: Style, text: string): string {
+  // Looked at here first: Node.js's stream of a pipe takes a millisecond to load.
+  if (process.env.FORCE_COLOR === undefined && !posix.isTerminal(STDOUT)) return text;
+  // styleText looks at the stream, NO_COLOR and FORCE_COLOR itself.
+  return styleText(format, text, { stream: process.stdout });
+}
+
+/** Between two attempts to write to somebody who reads slowly, in milliseconds. */
+const RETRY_MS = 1;
+
+/** Prints a line, or several; all is written when this returns. @throws CommandError when it cannot be */
+export function print(text: string): void {
+  printText(`${text}\n`);
+}
+
+/** The same without the end of the line. */
+export function printText(text: string): void {
+  try {
+    writeAll(STDOUT, text);
+  } catch (error) {
+    throw explainWrite(error);
+  }
+}
+
+/** Tells standard error what is wrong. That nobody can read it there changes nothing. */
+export function complain(text: string): void {
+  printError(`virt-lockctl: ${text}\n`);
+}
+
+export function printError(text: string): void {
+  try {
+    writeAll(STDERR, text);
+  } catch {
+    // It is full, or its reader has gone.
+  }
+}
+
+/**
+ * Prints without waiting for the reader of a pipe: what that one has not taken waits in memory. For lists, which the daemon
+ * forgets when they are not asked on, however long somebody looks at their beginning.
+ */
+export class Printer {
+  // Files take what comes at once, and Node.js's stream of one loses what did not fit on a full disk.
+  private readonly isPipe = isPipe(STDOUT);
+
+  constructor() {
+    // Ends the process when its reader has seen enough; everything else done() tells.
+    if (this.isPipe) process.stdout.on('error', explainWrite);
+  }
+
+  /** @throws CommandError when it cannot be written, where that is known at once */
+  print(text: string): void {
+    if (this.isPipe) process.stdout.write(text);
+    else printText(text);
+  }
+
+  /** Waits until all is written. @throws CommandError when it cannot be */
+  async done(): Promise<void> {
+    if (!this.isPipe) return;
+    await new Promise<void>((resolve, reject) => {
+      process.stdout.write('', (error) => {
+        if (error) reject(explainWrite(error));
+        else resolve();
+      });
+    });
+  }
+}
+
+function explainWrite(error: unknown): CommandError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  // A reader that has seen enough (head, less) is no error.
+  if (code === 'EPIPE') exitProcess(Exit.OK);
+  return new CommandError(Exit.NO, `cannot write to standard output: ${message}`);
+}
+
+function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text, 'utf8');
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      // Somebody made it non-blocking, and the reader is slow.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    }
+  }
+}
+
+/** Rows in columns, headings above. Nothing but blanks between them, so that other programs can cut them apart. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = headings.map((heading, column) =>
+    rows.reduce((width, row) => Math.max(width, widthOf(row[column] ?? '')), heading.length),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => (column === cells.length - 1 ? cell : pad(cell, widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd();
+  return [style('bold', line(headings)), ...rows.map(line)].join('\n');
+}
+
+function pad(cell: string, width: number): string {
+  return cell + ' '.repeat(Math.max(0, width - widthOf(cell)));
+}
+
+/** Columns that a terminal uses: two for the wide characters of East Asia and for pictures, none for combining ones. */
+function widthOf(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
+  let width = 0;
+  for (const character of text.replaceAll(/\x1b\[\d+m/g, '')) {
+    if (/\p{M}/u.test(character)) continue;
+    width += /[ᄀ-ᅟ⺀-〾ぁ-㏿㐀-䶿一-鿿ꀀ-꓏가-힣豈-﫿︰-﹯＀-｠￠-￦]|\p{Emoji_Presentation}/u.test(character) ? 2 : 1;
+  }
+  return width;
+}
+
+/** A name to look at. */
+export function name(bytes: ByteString): string {
+  return printable(bytes);
+}
+
+/** Milliseconds since 1970 as ISO time in UTC, or `-` when unknown. */
+export function time(milliseconds: number): string {
+  return milliseconds === 0 ? 'unknown' : new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z');
+}
+
+/** How long ago, in the largest unit that fits. */
+export function age(milliseconds: number, now = Date.now()): string {
+  if (milliseconds === 0) return 'unknown';
+  return duration(now - milliseconds);
+}
+
+export function duration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  if (seconds < 120) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 120) return `${minutes}min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours}h` : `${Math.floor(hours / 24)}d`;
+}
+
+export function mode({ flags }: { readonly flags: number }): string {
+  return (flags & AcquireFlag.SHARED) === 0 ? 'exclusive' : 'shared';
+}
+
+const FILE_STATES: Readonly<Record<number, string>> = {
+  [FileState.NOT_LOOKED]: '',
+  [FileState.SAME]: 'same',
+  [FileState.REPLACED]: 'replaced',
+  [FileState.GONE]: 'gone',
+  [FileState.UNREADABLE]: 'unreadable',
+  [FileState.BROKEN]: 'broken',
+};
+
+export function fileState(state: number): string {
+  return FILE_STATES[state] ?? `state ${state}`;
+}
+
+const IDENTITIES: Readonly<Record<number, string>> = {
+  [Identity.REGISTERED]: 'registered',
+  [Identity.GUESSED]: 'from its command line',
+  [Identity.UNKNOWN]: 'unknown',
+};
+
+export function identity(value: number): string {
+  return IDENTITIES[value] ?? 'unknown';
+}
+
+/** `web (pid 4557)`, with a question mark where it is known from the process only. */
+export function owner({ pid, name: vm, identity: known }: OwnerInfo): string {
+  if (vm === '') return `unknown (pid ${pid})`;
+  return `${name(vm)}${known === Identity.GUESSED ? '?' : ''} (pid ${pid})`;
+}
+
+export function holder({ kind, owner: who, owners }: HolderInfo): string {
+  if (kind === HolderKind.ELSEWHERE) return 'another host, or a process with an OFD lock';
+  if (kind === HolderKind.PROCESS) return `another process: ${owner(who)}`;
+  return `${owner(who)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;
+}
+
+/** Why an acquire was refused. */
+export function cause({ holder: by, reason }: Pick<RefusalInfo, 'holder' | 'reason'>): string {
+  return by === null ? name(reason) : `held by ${holder(by)}`;
+}
+
+type Json = Record<string, unknown>;
+
+/** Adds a name to an object: as text and, where it is no valid UTF-8, its bytes in hexadecimal as well. */
+function addName(to: Json, key: string, bytes: ByteString): void {
+  const text = decode(bytes);
+  to[key] = text;
+  if (text === bytes) return;
+  const buffer = Buffer.from(bytes, 'latin1');
+  if (!Buffer.from(text, 'utf8').equals(buffer)) to[`${key}Bytes`] = buffer.toString('hex');
+}
+
+/** Bytes as text. In JSON that is what a sentence is, which no program takes for a name. */
+export function decode(bytes: ByteString): string {
+  return ASCII.test(bytes) ? bytes : Buffer.from(bytes, 'latin1').toString('utf8');
+}
+
+/** The same as an object of its own, to be spread into another. */
+export function nameJson(key: string, bytes: ByteString): Json {
+  const object: Json = {};
+  addName(object, key, bytes);
+  return object;
+}
+
+const ASCII = /^[ -~]*$/;
+
+function addOwner(to: Json, { pid, id, name: vm, uuid, identity: source }: OwnerInfo): Json {
+  to.pid = pid;
+  if (source === Identity.UNKNOWN) to.name = to.uuid = to.id = null;
+  else {
+    addName(to, 'name', vm);
+    to.uuid = uuid;
+    to.id = id === 0 ? null : id;
+  }
+  to.identity = source === Identity.REGISTERED ? 'registered' : source === Identity.GUESSED ? 'process' : 'unknown';
+  return to;
+}
+
+export function ownerJson(owner: OwnerInfo): Json {
+  return addOwner({}, owner);
+}
+
+/** What the daemon does not know is null in JSON. */
+export function holdJson({ owner: who, since, client }: HoldInfo): Json {
+  const hold = addOwner({}, who);
+  hold.since = since === 0 ? null : new Date(since).toISOString();
+  hold.client = client === 0 ? null : client;
+  return hold;
+}
+
+export function lockJson(lock: LockInfo): Json {
+  const object: Json = {};
+  addName(object, 'lockspace', lock.lockspace);
+  addName(object, 'name', lock.name);
+  addName(object, 'path', lock.path);
+  object.mode = mode(lock);
+  object.autocreate = (lock.flags & AcquireFlag.AUTOCREATE) !== 0;
+  object.device = lock.device;
+  // Inodes of some file systems are larger than a number of JSON's readers.
+  object.inode = lock.inode <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(lock.inode) : String(lock.inode);
+  if (lock.file !== FileState.NOT_LOOKED) object.file = fileState(lock.file);
+  if (lock.holds.length !== lock.holdCount) {
+    object.firstOwner = lock.firstHold;
+    object.ownerCount = lock.holdCount;
+  }
+  object.owners = lock.holds.map(holdJson);
+  return object;
+}
+
+export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
+  const object: Json = { sequence: refusal.sequence, time: new Date(refusal.time).toISOString() };
+  addName(object, 'lockspace', refusal.lockspace);
+  addName(object, 'name', refusal.name);
+  addName(object, 'path', refusal.path);
+  object.mode = mode(refusal);
+  object.code = refusal.code;
+  addName(object, 'reason', refusal.reason);
+  object.owner = ownerJson(refusal.owner);
+  object.client = refusal.client === 0 ? null : refusal.client;
+  object.holder =
+    who === null
+      ? null
+      : addOwner({ kind: ['owner', 'process', 'elsewhere'][who.kind] ?? 'elsewhere', owners: who.owners }, who.owner);
+  return object;
+}
+
+const PLAIN = /^[ -~\n]*$/;
+/** C1 controls, and what Unicode calls formats, tags and separators of lines. Other controls JSON escapes itself. */
+const UNSAFE = /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}\u{e0000}-\u{e007f}]/gu;
+
+/** JSON that can be looked at: what could mislead a terminal is escaped beyond what JSON itself demands. */
+export function json(value: unknown, indent?: number): string {
+  const text = JSON.stringify(value, null, indent);
+  // Most is plain, and the first use of the other expression takes milliseconds.
+  return PLAIN.test(text) ? text : text.replaceAll(UNSAFE, escapeUnits);
+}
+
+function escapeUnits(character: string): string {
+  return character.replaceAll(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
