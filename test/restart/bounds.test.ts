@@ -7,7 +7,7 @@ import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
 import { type LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
 import { eventually } from '../lab/process.ts';
 import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
+import { Lab } from '../lab/root.ts';
 import { type Call, decodeError, encode, lock, type Peer, shared, u32, type WireError } from '../lab/wire.ts';
 
 /** The heap of the daemon under test, in MiB. */
@@ -19,9 +19,9 @@ const BATCH = 100;
 /** The launcher with a smaller heap, which the daemon finds again at every restart. */
 function installSmall(lab: Lab): void {
   const script = readFileSync(programOf('ours'), 'utf8')
-    .replace('root=${file%/*}/..', `root=${checkout}`)
+    .replace('file=$0', `file=${programOf('ours')}`)
     .replace('--disable-sigusr1', `--disable-sigusr1 --max-old-space-size=${HEAP}`);
-  assert.ok(script.includes(`=${HEAP} `) && script.includes(`root=${checkout}`));
+  assert.ok(script.includes(`=${HEAP} `) && script.includes(`file=${programOf('ours')}`));
   lab.write(SMALL, script, 0o755);
 }
 
