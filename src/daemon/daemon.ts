@@ -15,7 +15,7 @@ import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger } from '../log/log.ts';
-import { descriptorLimit } from '../posix/limits.ts';
+import { descriptorLimit } from '../proc/limits.ts';
 import { posix } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { dialectOf, type VersionNumber } from '../libvirt/dialect.ts';

@@ -1,12 +1,13 @@
 /** How the daemon is, in numbers, and what an operator should be warned of. */
 import { insist } from '../posix/insist.ts';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
 import type { Inquiry } from './inquiry.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
+import { ownDescriptorCount } from '../proc/descriptors.ts';
 
 /** The part of a limit from which on it is warned of. */
 const NEARLY = 0.9;
@@ -29,10 +30,10 @@ function implementationName(): string {
   return implementation;
 }
 
-/** The size of this directory is the number of descriptors, since Linux 6.2; before it is 0, and they are counted up. */
+/** Where the kernel does not tell it, they are counted up. */
 function openDescriptors(atLeast: number): number {
   try {
-    return statSync('/proc/self/fd').size || atLeast;
+    return ownDescriptorCount() || atLeast;
   } catch {
     return atLeast;
   }

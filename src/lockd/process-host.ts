@@ -1,7 +1,8 @@
 /** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
 import os from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
-import { isLocalProcess, startTimeOf } from '../proc/processes.ts';
+import { isLocalProcess } from '../proc/processes.ts';
+import { startTimeOf } from '../proc/start-time.ts';
 import { posix } from '../posix/posix.ts';
 import { poller } from '../rpc/poller.ts';
 

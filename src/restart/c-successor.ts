@@ -4,12 +4,12 @@
  * see programs/virtlockd/c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
-import { statSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
 import { closeSpares, type HeldFile, makeSpare, sparesLacking } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
-import { descriptorLimits } from '../posix/limits.ts';
+import { descriptorLimits } from '../proc/limits.ts';
+import { isThere } from '../proc/processes.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
@@ -225,21 +225,13 @@ function refuseClients({ servers }: Daemon, version: string): void {
         peer: { pid, uid },
       } = connection;
       // One in another pid namespace has the number 0 here: C does not look for that.
-      if (uid === user && (pid === 0 || isThere(pid))) continue;
+      if (uid === user && (pid === 0 || isThere(pid) === true)) continue;
       const reason =
         uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
       throw new UnfitSuccessor(
         `client ${id} of server ${name} is one ${reason}, and libvirt ${version} exits when it takes such a one over: virt-admin client-disconnect ends it`,
       );
     }
-  }
-}
-
-function isThere(pid: number): boolean {
-  try {
-    return statSync(`/proc/${pid}/stat`, { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return false;
   }
 }
 

@@ -5,7 +5,8 @@
  */
 import os from 'node:os';
 import { FileType, lookedKey, posix, SocketKind } from '../posix/posix.ts';
-import { bootId, startTimeOf } from '../proc/processes.ts';
+import { bootId } from '../proc/kernel.ts';
+import { startTimeOf } from '../proc/start-time.ts';
 import type { ProcessState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;

@@ -17,7 +17,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
-import { descriptorLimits } from '../posix/limits.ts';
+import { descriptorLimits } from '../proc/limits.ts';
 import { lookedKey, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { findChanged } from './build.ts';

@@ -12,6 +12,7 @@ import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
 import type { StateDocument } from './document.ts';
+import { descriptorDirectory } from '../proc/descriptors.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './restore.ts';
@@ -103,7 +104,7 @@ class Look {
 
   constructor(pid: number, listeners: ReadonlySet<number>) {
     this.pid = pid;
-    this.directory = `/proc/${pid}/fd`;
+    this.directory = descriptorDirectory(pid);
     this.listeners = listeners;
     const { whole } = this;
     this.isPossible = whole.fileType(this.directory) >= 0;

@@ -2,7 +2,7 @@
  * The daemon in this very process: its servers, dispatch and lockspaces, fed with bytes as the poller would, without
  * its event loop. Replies leave through a socket pair.
  */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../../admin/log-settings.ts';
@@ -11,6 +11,7 @@ import { logging } from '../../log/log.ts';
 import { Daemon } from '../../daemon/daemon.ts';
 import { type ProcessHost, realHost } from '../../lockd/process-host.ts';
 import { posix } from '../../posix/posix.ts';
+import { openDescriptors } from '../../proc/descriptors.ts';
 import type { Connection } from '../../rpc/connection.ts';
 import { outbox } from '../../rpc/outbox.ts';
 import { captureState, descriptorsOf } from '../../restart/capture.ts';
@@ -221,7 +222,7 @@ export class InProcess implements Target {
   }
 
   descriptors(): number {
-    return readdirSync('/proc/self/fd').length;
+    return openDescriptors('self').length;
   }
 
   memory(): number {

@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { closeUnlessHeld, findHeld, isHeld } from '../../../src/lockspace/files.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { startTimeOf } from '../../../src/proc/processes.ts';
+import { startTimeOf } from '../../../src/proc/start-time.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { Confirmation } from '../../../src/restart/confirm.ts';
