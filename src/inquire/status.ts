@@ -2,7 +2,7 @@
 import { insist } from '../posix/insist.ts';
 import { readFileSync, statSync } from 'node:fs';
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
-import type { InquireHost } from './host.ts';
+import type { InquireHost, ServerView } from './host.ts';
 import type { Inquiry } from './inquiry.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
@@ -41,18 +41,13 @@ function openDescriptors(atLeast: number): number {
   }
 }
 
-export function describeStatus(host: InquireHost, { subscriptions, refusedRestart }: Inquiry): StatusInfo {
-  const { lockspaces, life } = host;
-  const [lockServer, adminServer] = host.servers.map(({ clients, maxClients, isFull }) => ({
-    clients: clients.size,
-    maxClients,
-    isFull,
-  }));
-  if (lockServer === undefined || adminServer === undefined) throw new Error('a daemon without servers');
+export function describeStatus(host: InquireHost): StatusInfo {
+  const { lockspaces, life, inquiry, ownerReaper } = host;
+  const [lockServer, adminServer] = [describeServer(host.servers[0]), describeServer(host.servers[1])];
   const locks = lockspaces.count;
   const clients = lockServer.clients + adminServer.clients;
   const status: StatusInfo = {
-    libvirtVersion: host.version,
+    libvirtVersion: host.dialect.version,
     implementation: implementationName(),
     pid: process.pid,
     program: life.program,
@@ -64,8 +59,8 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
     lockspaces: 1 + lockspaces.byPath.size,
     locks,
     owners: lockspaces.ownerCount,
-    killing: host.killing(),
-    subscribers: subscriptions.count,
+    killing: ownerReaper.count,
+    subscribers: inquiry.subscriptions.count,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
     residentMemory: insist(() => process.memoryUsage.rss()),
@@ -74,14 +69,19 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
   const warnings = [
     ...warningsOf(status),
     ...memoryWarning(lockspaces.memory),
-    ...host.unkillable().slice(0, UNKILLABLE_MOST),
-    ...refusedText(refusedRestart),
+    ...ownerReaper.overdue.slice(0, UNKILLABLE_MAX).map(({ text }) => text.slice(0, WARNING_MAX)),
+    ...refusedText(inquiry.refusedRestart),
   ];
   return { ...status, warnings };
 }
 
-/** So many owners that could not be ended are named. */
-const UNKILLABLE_MOST = 32;
+function describeServer({ clientCount, maxClients, isFull }: ServerView<unknown>): StatusInfo['lockServer'] {
+  return { clients: clientCount, maxClients, isFull };
+}
+
+/** So many owners that could not be ended are named, each in a warning of so many bytes at most. */
+const UNKILLABLE_MAX = 32;
+const WARNING_MAX = 1000;
 /** The most bytes of a reason that are told. */
 const REASON_MAX = 800;
 

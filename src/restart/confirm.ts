@@ -192,7 +192,7 @@ export class Confirmation {
         log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
       }
     }
-    for (const owner of owners) this.daemon.ownerEnds.end(owner);
+    for (const owner of owners) this.daemon.ownerReaper.end(owner);
   }
 }
 

@@ -181,7 +181,7 @@ export class Reexec {
    */
   private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
     const { daemon } = this.options;
-    const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
+    const clients = new Set<Connection>(daemon.lockServer.adoptAll().values());
     try {
       // Most of it now, while clients are served.
       await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
@@ -246,7 +246,7 @@ export class Reexec {
     if (!(successor instanceof CSuccessor)) {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;
-    } else if (this.options.daemon.ownerEnds.awaited > 0) this.again = true;
+    } else if (this.options.daemon.ownerReaper.awaited > 0) this.again = true;
     return !this.again;
   }
 
@@ -263,7 +263,7 @@ export class Reexec {
   ): void {
     const { daemon, stateFile } = this.options;
     // Releases left for later would be unknown to the successor.
-    daemon.ownerEnds.finish();
+    daemon.ownerReaper.finish();
     daemon.flushEvents();
     const own = this.options.ownState();
     if (successor instanceof CSuccessor) {

@@ -11,6 +11,7 @@ import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
+import { Poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
@@ -65,9 +66,10 @@ function* lostClients({ lockServer, adminServer }: StateDocument, daemon: Daemon
     ['virtlockd', lockServer, daemon.lockServer],
     ['admin', adminServer, daemon.adminServer],
   ] as const;
-  for (const [server, state, { clients }] of servers) {
+  for (const [server, state, restored] of servers) {
+    const adopted = restored.adoptAll();
     for (const { id, sock } of state?.clients ?? []) {
-      if (!clients.has(id)) yield { kind: 'client', server, id, fd: sock.fd };
+      if (!adopted.has(id)) yield { kind: 'client', server, id, fd: sock.fd };
     }
   }
 }
@@ -166,6 +168,7 @@ class Look {
 
 function settingsOf(version: VersionNumber): DaemonSettings {
   return {
+    poller: new Poller(),
     version,
     maxClients: 0,
     adminMaxClients: 0,
@@ -173,8 +176,7 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     processes: NOBODY,
-    onTimeout: () => undefined,
-    onShutdown: () => undefined,
+    onEnd: () => undefined,
   };
 }
 

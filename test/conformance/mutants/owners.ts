@@ -6,7 +6,7 @@ const end = 'src/lockd/owner-end.ts';
 const ends = 'src/lockd/owner-reaper.ts';
 
 export const ownerMutants: readonly Mutant[] = [
-  mutant('a restricted client may register', handlers, 'uuid } }) {\n      refuseRestricted(client);', 'uuid } }) {', [
+  mutant('a restricted client may register', handlers, 'uuid } }) {\n    refuseRestricted(client);', 'uuid } }) {', [
     'lockd/register-on-a-restricted-connection',
   ]),
   mutant('a restricted client may call', handlers, 'OwnerIdentity {\n  refuseRestricted(client);', 'OwnerIdentity {', [
@@ -15,8 +15,8 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'a restricted client may create lockspaces',
     handlers,
-    'createLockspace(client, { path }) {\n      refuseRestricted(client);',
-    'createLockspace(_client, { path }) {',
+    'createLockspace(client, { path }) {\n    refuseRestricted(client);',
+    'createLockspace(client, { path }) {',
     ['lockd/create-lockspace-on-a-restricted-connection'],
   ),
   mutant('RESTRICT restricts nothing', handlers, 'client.restricted = true;', '', ['lockd/restrict-twice']),
@@ -33,7 +33,7 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'who has not registered may acquire',
     handlers,
-    'const owner = client.identify(registeredOwner(client), processes);',
+    'const owner = client.identify(registeredOwner(client));',
     "const owner = client.owner ?? { pid: client.connection.peer.pid, id: 1, name: '', uuid: '' };",
     ['lockd/acquire-resource-before-registering'],
   ),
@@ -55,7 +55,7 @@ export const ownerMutants: readonly Mutant[] = [
     'NEW of a lockspace that exists succeeds',
     handlers,
     'if (lockspaces.find(path) !== undefined) {',
-    'if (lockspaces.find(path) !== undefined) return undefined;\n      if (path === null) {',
+    'if (lockspaces.find(path) !== undefined) return undefined;\n    if (path === null) {',
     ['lockspace/new-a-new-directory'],
   ),
   mutant(

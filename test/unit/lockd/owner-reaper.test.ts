@@ -48,8 +48,8 @@ describe('the end of owners', () => {
   const clientOf = (pid: number, registered = pid): LockClient => {
     const fd = world.socketOf(pid);
     const connection = { fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
-    const client = new LockClient(connection);
-    client.register(owner(registered), world);
+    const client = new LockClient(connection, { lockspaces, dialect: dialectOf(12_008_000), processes: world });
+    client.register(owner(registered));
     return client;
   };
   const held = (): string[] => [...files.resources.values()].map(({ name }) => name).sort();

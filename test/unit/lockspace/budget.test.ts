@@ -52,7 +52,7 @@ describe('the cost of holds', () => {
     budget.admit(1_000_000, undefined, undefined);
     budget.count(1_000_000);
     budget.admitLockspace('/some/where');
-    budget.admitName('', 'x'.repeat(10_000));
+    budget.replaceName('', 'x'.repeat(10_000));
   });
 });
 

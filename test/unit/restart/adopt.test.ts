@@ -33,7 +33,7 @@ describe('taking over locks', () => {
   afterEach(async () => {
     for (const resource of [...daemon.lockspaces.resources()]) daemon.lockspaces.endResource(resource);
     guest.kill();
-    await daemon.ownerEnds.settled();
+    await daemon.ownerReaper.settled();
     directory.remove();
   });
 
@@ -89,7 +89,7 @@ describe('taking over locks', () => {
       const other = await OtherProcess.lock(at('lost'), 'WRITE');
       await adopt(...order.map((name) => ourResource(name, open(name))));
       await assertEnded();
-      await until('all is released', () => daemon.ownerEnds.count === 0);
+      await until('all is released', () => daemon.ownerReaper.count === 0);
       assert.deepEqual(held(), []);
       assert.equal(lockOf(at('kept')), undefined);
       await other.end();
@@ -103,7 +103,7 @@ describe('taking over locks', () => {
       assert.equal(lockOf(at('kept')), 'WRITE');
       assert.equal(guest.signalCode, null);
       guest.kill();
-      await until('nobody has its pid', () => daemon.ownerEnds.count === 0);
+      await until('nobody has its pid', () => daemon.ownerReaper.count === 0);
       assert.deepEqual(held(), []);
       await other.end();
     });

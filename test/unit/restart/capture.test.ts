@@ -49,11 +49,11 @@ describe('the capture of the state', () => {
   const sorted = (descriptors: Iterable<number>): number[] => [...descriptors].sort((a, b) => a - b);
 
   it('tells of subscriptions as they are, however often it is asked', () => {
-    const { connection } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
+    const { context } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
     const captured = (): (boolean | undefined)[] =>
       [...(captureState(daemon, own).adminServer?.clients ?? [])].map((client) => client['x-subscribed']);
     for (const subscribed of [false, true, false]) {
-      connection.subscribed = subscribed;
+      context.subscribed = subscribed;
       for (let i = 0; i < 2; i++) assert.deepEqual(captured(), [subscribed ? true : undefined]);
     }
   });
@@ -69,7 +69,7 @@ describe('the capture of the state', () => {
 
   it('names the descriptors that outlive exec: none of clients that are left out', () => {
     const peer = { pid: 1, uid: 0, gid: 0 };
-    const { connection } = daemon.lockServer.adopt(2013, 1, peer, 0);
+    const connection = daemon.lockServer.adopt(2013, 1, peer, 0);
     daemon.lockServer.adopt(2015, 2, peer, 0);
     assert.deepEqual(sorted(descriptorsOf(daemon, own, new Set([connection]))), [2003, 2004, 2015, 2020, 2021]);
   });

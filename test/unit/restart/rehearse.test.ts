@@ -175,7 +175,7 @@ describe('what a rehearsal missed', () => {
       (await findLoss(daemon, [{ kind: 'resource', fd, key, since }])) ?? '',
       /would lose the lock of .*disk/,
     );
-    const { connection } = daemon.lockServer.adopt(fd, 3, { pid: 0, uid: 0, gid: 0 }, 0);
+    const connection = daemon.lockServer.adopt(fd, 3, { pid: 0, uid: 0, gid: 0 }, 0);
     assert.equal(connection.fd, fd);
     const loss = await findLoss(daemon, [{ kind: 'client', server: 'virtlockd', id: 3, fd }]);
     assert.equal(loss, 'would lose client 3 of server virtlockd');

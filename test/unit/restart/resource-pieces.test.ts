@@ -100,7 +100,7 @@ describe('the text of resources for a restart', () => {
   it('is made anew when the end of an owner has begun', () => {
     acquire('ending', 0 | AUTOCREATE, OWNER);
     write();
-    daemon.ownerEnds.end(OWNER);
+    daemon.ownerReaper.end(OWNER);
     assert.match(Buffer.concat(write()).toString('latin1'), /"ending":1/);
     world.end(OWNER);
   });
@@ -119,7 +119,7 @@ describe('the text of resources for a restart', () => {
     let began = false;
     for (const piece of formatPieces(captureState(daemon, own, others))) {
       if (began || !piece.includes('/ending"')) continue;
-      daemon.ownerEnds.end(OWNER);
+      daemon.ownerReaper.end(OWNER);
       began = true;
     }
     assert.ok(began);
