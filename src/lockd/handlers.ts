@@ -8,30 +8,31 @@ import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../log/log.ts';
 import { RpcError } from '../libvirt/errors.ts';
 import type { LockClient } from './client.ts';
+import { modeOf } from './mode.ts';
 
 const log = logger('locking.lock_daemon_dispatch');
 
-function failure(code: ErrorCode, detail: string): RpcError {
+function toError(code: ErrorCode, detail: string): RpcError {
   return new RpcError(code, ErrorDomain.RPC, detail);
 }
 
-function refuseRestricted(client: LockClient): void {
+function assertUnrestricted(client: LockClient): void {
   if (client.restricted) {
-    throw failure(ErrorCode.OPERATION_DENIED, 'lock manager connection has been restricted');
+    throw toError(ErrorCode.OPERATION_DENIED, 'lock manager connection has been restricted');
   }
 }
 
 /** The owner that the client registered; an id of 0 counts as none. */
 function registeredOwner(client: LockClient): OwnerIdentity {
-  refuseRestricted(client);
+  assertUnrestricted(client);
   if (client.owner === null) {
-    throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+    throw toError(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
   }
   return client.owner;
 }
 
 function unknownLockspace(path: string): RpcError {
-  return failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+  return toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
 }
 
 function knownLockspace({ host: { lockspaces } }: LockClient, path: string): Lockspace {
@@ -49,8 +50,8 @@ export function formatUuid(bytes: Buffer): string {
 
 export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
   register(client, { owner: { pid, id, name, uuid } }) {
-    refuseRestricted(client);
-    if (id === 0) throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+    assertUnrestricted(client);
+    if (id === 0) throw toError(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
     client.register({ pid, id, name, uuid: formatUuid(uuid) });
     return undefined;
   },
@@ -64,9 +65,9 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
   newLockspace(client, { path }) {
     registeredOwner(client);
     const { lockspaces } = client.host;
-    if (path === '') throw failure(ErrorCode.OPERATION_INVALID, 'the default lockspace already exists');
+    if (path === '') throw toError(ErrorCode.OPERATION_INVALID, 'the default lockspace already exists');
     if (lockspaces.find(path) !== undefined) {
-      throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
+      throw toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
     }
     try {
       lockspaces.create(path);
@@ -94,11 +95,12 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
     const { lockspaces } = client.host;
     const owner = client.identify(registeredOwner(client));
     const hold = { owner, since: Date.now(), client: client.connection.id };
+    const mode = modeOf(flags);
     const lockspace = lockspaces.find(path);
     if (lockspace === undefined) {
-      throw lockspaces.refuse({ directory: path }, name, flags, hold, unknownLockspace(path));
+      throw lockspaces.reportRefusal({ directory: path }, name, mode, hold, unknownLockspace(path));
     }
-    lockspaces.acquire(lockspace, name, flags, hold);
+    lockspaces.acquire(lockspace, name, mode, hold);
     return undefined;
   },
 
@@ -109,11 +111,11 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
   },
 
   createLockspace(client, { path }) {
-    refuseRestricted(client);
+    assertUnrestricted(client);
     const { lockspaces, dialect } = client.host;
     if (lockspaces.find(path) === undefined) lockspaces.create(path);
     else if (dialect.createLockspaceOnce) {
-      throw failure(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
+      throw toError(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
     }
     return undefined;
   },

@@ -11,11 +11,11 @@ import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import type { LockClient } from '../lockd/client.ts';
+import { modeOf } from '../lockd/mode.ts';
 import type { OwnerEndState } from '../lockd/owner-end.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
 import type { ByteString } from '../../xdr/codec.ts';
-import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { Confirmation, execDropsLocks } from './confirm.ts';
 import type { ClientState, HoldState, ResourceState, ServerState, StateDocument } from './document.ts';
 import { LateClients } from './late-clients.ts';
@@ -184,7 +184,7 @@ class Resources implements Rest {
     this.daemon = daemon;
     this.owners = owners;
     const lists = Array.from(document.lockspaces, ({ directory, resources }, index) => ({
-      lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
+      lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.add(directory),
       resources,
     }));
     this.parts = this.adoptAll(lists, document.own?.ending ?? []);
@@ -226,9 +226,9 @@ class Resources implements Rest {
     } catch (error) {
       // A defect, for which neither this resource nor those behind it may be given away.
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
-      file = adoptWithout((flags & AcquireFlag.SHARED) !== 0, key);
+      file = adoptWithout(modeOf(flags).shared, key);
     }
-    this.daemon.lockspaces.restoreResource(lockspace, name, path, flags, file, this.holdsOf(state));
+    this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state));
   }
 
   private holdsOf({ owners, 'x-holds': states }: ResourceState): Hold[] {
@@ -261,7 +261,7 @@ class Resources implements Rest {
 
   private fileOf(state: ResourceState): HeldFile {
     const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
-    const shared = (flags & AcquireFlag.SHARED) !== 0;
+    const { shared } = modeOf(flags);
     const looked = this.files.get(fd);
     let file: HeldFile | null;
     if (looked !== undefined && looked.key === key) file = useAlso(looked.file, shared);

@@ -1,6 +1,7 @@
 /** Describes the running daemon as a state document. */
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import type { LockClient } from '../lockd/client.ts';
+import { flagsOf } from '../lockd/mode.ts';
 import { descriptorOfUse, type HeldFile } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NIL_UUID } from '../lockspace/owner.ts';
@@ -122,7 +123,7 @@ function holdState({ owner: { id, name, uuid, startTime, isForeign }, since, cli
 }
 
 /** @param uses how many resources that hold the file have been described already; counted up */
-function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
+function resourceState({ name, path, file, mode, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
   const use = uses.get(file) ?? 0;
   if (file.uses > 1) uses.set(file, use + 1);
   return {
@@ -130,7 +131,7 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
     path,
     fd: descriptorOfUse(file, use),
     lockHeld: file.locked,
-    flags,
+    flags: flagsOf(mode),
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,

@@ -18,7 +18,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../posix/limits.ts';
-import { lookedKey, posix, strerror } from '../posix/posix.ts';
+import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { findChanged } from './build.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
@@ -302,7 +302,7 @@ export class Reexec {
 }
 
 function keyOf(fd: number | undefined): string | null {
-  return fd !== undefined && posix.fstatInode(fd) === 0 ? lookedKey() : null;
+  return fd !== undefined && posix.fstatInode(fd) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**

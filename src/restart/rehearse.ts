@@ -9,7 +9,7 @@ import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
-import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
+import { type Addon, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
 import { Poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
@@ -110,7 +110,7 @@ class Look {
     const { whole } = this;
     this.isPossible = whole.fileType(this.directory) >= 0;
     this.functions = {
-      looked: whole.looked,
+      statFields: whole.statFields,
       statInode: (path) => whole.statInode(path),
       fileType: (path) => whole.fileType(path),
       exit: (status) => whole.exit(status),
@@ -160,7 +160,7 @@ class Look {
   private socketKind(fd: number, peer: Int32Array): number {
     const status = this.at(fd);
     if (status < 0) return status;
-    if (((this.whole.looked[3] ?? 0) & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
+    if ((lastStat().mode & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
     peer.set([0, process.geteuid?.() ?? 0, process.getegid?.() ?? 0]);
     return this.listeners.has(fd) ? SocketKind.LISTENING : SocketKind.CONNECTED;
   }

@@ -5,7 +5,7 @@ import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
-import { LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
+import { lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
@@ -227,7 +227,7 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
 /** Of files: what is written to standard error is the log. */
 function protectStreams(): void {
   for (const fd of STANDARD_STREAMS) {
-    if (posix.fstatInode(fd) === 0 && ((posix.looked[3] ?? 0) & constants.S_IFMT) === constants.S_IFREG) {
+    if (posix.fstatInode(fd) === 0 && (lastStat().mode & constants.S_IFMT) === constants.S_IFREG) {
       protectOpen(fd, 'standard stream');
     }
   }

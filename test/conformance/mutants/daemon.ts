@@ -104,15 +104,15 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets that locks are shared',
     capture,
-    'lockHeld: file.locked,\n    flags,',
-    'lockHeld: file.locked,\n    flags: flags & 2,',
+    'lockHeld: file.locked,\n    flags: flagsOf(mode),',
+    'lockHeld: file.locked,\n    flags: flagsOf(mode) & 2,',
     ['restart/a-shared-lock-stays-shared'],
   ),
   mutant(
     'a restart forgets that files are its own',
     capture,
-    'lockHeld: file.locked,\n    flags,',
-    'lockHeld: file.locked,\n    flags: flags & 1,',
+    'lockHeld: file.locked,\n    flags: flagsOf(mode),',
+    'lockHeld: file.locked,\n    flags: flagsOf(mode) & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
   ),
   mutant(

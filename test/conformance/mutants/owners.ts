@@ -6,16 +6,20 @@ const end = 'src/lockd/owner-end.ts';
 const ends = 'src/lockd/owner-reaper.ts';
 
 export const ownerMutants: readonly Mutant[] = [
-  mutant('a restricted client may register', handlers, 'uuid } }) {\n    refuseRestricted(client);', 'uuid } }) {', [
+  mutant('a restricted client may register', handlers, 'uuid } }) {\n    assertUnrestricted(client);', 'uuid } }) {', [
     'lockd/register-on-a-restricted-connection',
   ]),
-  mutant('a restricted client may call', handlers, 'OwnerIdentity {\n  refuseRestricted(client);', 'OwnerIdentity {', [
-    'lockd/acquire-resource-on-a-restricted-connection',
-  ]),
+  mutant(
+    'a restricted client may call',
+    handlers,
+    'OwnerIdentity {\n  assertUnrestricted(client);',
+    'OwnerIdentity {',
+    ['lockd/acquire-resource-on-a-restricted-connection'],
+  ),
   mutant(
     'a restricted client may create lockspaces',
     handlers,
-    'createLockspace(client, { path }) {\n    refuseRestricted(client);',
+    'createLockspace(client, { path }) {\n    assertUnrestricted(client);',
     'createLockspace(client, { path }) {',
     ['lockd/create-lockspace-on-a-restricted-connection'],
   ),
@@ -40,8 +44,8 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'an unknown lockspace has another code',
     handlers,
-    'return failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);',
-    'return failure(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} does not exist`);',
+    'return toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);',
+    'return toError(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} does not exist`);',
     ['lockspace/resources-of-lockspaces-that-are-not-known'],
   ),
   mutant(

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockd/mode.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -40,7 +41,7 @@ describe('the capture of the state', () => {
       assert.ok(adopted !== null);
       const { lockspaces } = daemon;
       const holds = [{ owner: unknownOwner(5_000_001), since: 0, client: 0 }];
-      lockspaces.restoreResource(lockspaces.default, each, file, SHARED, adopted, holds);
+      lockspaces.restoreResource(lockspaces.default, each, file, modeOf(SHARED), adopted, holds);
       keepSpare(adopted, spare);
     }
     return [fd, spare];
