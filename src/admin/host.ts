@@ -59,8 +59,8 @@ export interface AdminHost {
   readonly logging: AdminLogging;
   /** Ends the daemon after so many seconds without client and lock; 0 keeps it. */
   setTimeout(seconds: number): void;
-  /** Ends the daemon once the present call returns. `preserve`: what it holds is to be kept for its successor. */
-  shutdown(preserve: boolean): void;
+  /** Ends the daemon once the present call returns. */
+  shutdown(): void;
 }
 
 /** What a handler is given: who calls, and the daemon. */

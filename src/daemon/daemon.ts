@@ -47,8 +47,8 @@ export interface DaemonSettings {
   readonly processes?: ProcessHost;
   /** Called once when the daemon is to end of its own accord. */
   onTimeout(): void;
-  /** The admin program asked for the end. `preserve`: what is held is to be kept for a successor. */
-  onShutdown(preserve: boolean): void;
+  /** The admin program asked for the end. */
+  onShutdown(): void;
 }
 
 /** A client of the admin server, as both of its programs see it. */
@@ -164,8 +164,8 @@ export class Daemon {
       setTimeout: (seconds) => {
         this.setTimeout(seconds);
       },
-      shutdown: (preserve) => {
-        settings.onShutdown(preserve);
+      shutdown: () => {
+        settings.onShutdown();
       },
     };
   }

@@ -31,8 +31,8 @@ class FakeHost implements AdminHost {
     this.calls.push(`timeout ${seconds}`);
   }
 
-  shutdown(preserve: boolean): void {
-    this.calls.push(`shutdown ${preserve}`);
+  shutdown(): void {
+    this.calls.push('shutdown');
   }
 }
 
@@ -281,7 +281,7 @@ describe('the handlers of the admin program', () => {
     call('open', { flags: 0 });
     call('setTimeout', { seconds: 30, flags: 0 });
     call('shutdown', { flags: 1 });
-    assert.deepEqual(host.calls, ['timeout 30', 'shutdown true']);
+    assert.deepEqual(host.calls, ['timeout 30', 'shutdown']);
     assert.equal(host.servers[1]?.clients.size, 0);
   });
 });
