@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -822,15 +821,6 @@ static napi_value poller_set(napi_env env, napi_callback_info info) {
 
 /* ---- module --------------------------------------------------------------------------------------------------- */
 
-/*
- * Nobody cancels a thread of this process. Of one that may be cancelled at any time, libc knows that already when it makes a
- * system call, and leaves out two locked instructions: 1 % of an ACQUIRE.
- */
-static void skip_cancellation(void) {
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
-}
-
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
         FUNCTION("setlk", posix_setlk),
@@ -870,7 +860,6 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
-    skip_cancellation();
     export_stat_fields(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
