@@ -3,8 +3,8 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { compile } from '../test/lab/compile.ts';
-import { checkout } from '../test/lab/root.ts';
+import { compile } from '../src/lab/compile.ts';
+import { checkout } from '../src/lab/trees.ts';
 
 const sources = join(checkout, 'bench/native');
 const build = join(checkout, 'dist/bench');

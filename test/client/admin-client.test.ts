@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { AdminClient, ConnectionLost, ErrorCode, LockClient, RemoteFailure } from '../../src/client/index.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 
 const { NO_SERVER, NO_CLIENT, INVALID_ARG, INTERNAL_ERROR, RPC } = ErrorCode;
 

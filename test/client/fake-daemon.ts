@@ -1,7 +1,7 @@
 /** A lock daemon that grants or refuses as it is told, and keeps every byte it is sent: an ear for what clients say. */
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import { decode, encode, type Message, text, u32 } from '../lab/wire.ts';
+import { decode, encode, type Message, text, u32 } from '../../src/lab/wire.ts';
 
 /** An error reply's payload, as the C daemon makes it. */
 export function refusal(code: number, message: string): Buffer {

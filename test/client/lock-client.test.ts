@@ -12,9 +12,11 @@ import {
   ProtocolError,
   RemoteFailure,
 } from '../../src/client/index.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 import { FakeDaemon } from './fake-daemon.ts';
 
 const owner = { uuid: '6a6e3c0a-7a43-4f22-9f0e-0242ac120002', name: 'gäst', id: 1, pid: 5_000_000 };

@@ -8,12 +8,15 @@ import {
   LeaseRequired,
   RemoteFailure,
 } from '../../src/client/index.ts';
-import { type Disk, type Lease, makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { eventually } from '../lab/process.ts';
-import { generations, missingGuests, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import { decode } from '../lab/wire.ts';
+import { type Disk, type Lease, makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { generations } from '../../src/lab/generation.ts';
+import { missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import { decode } from '../../src/lab/wire.ts';
 import { FakeDaemon, refusal } from './fake-daemon.ts';
 
 const RESOURCE_BUSY = 87;
@@ -45,7 +48,7 @@ for (const generation of generations) {
     let libvirtd: Libvirtd;
 
     const open = async (options: { fileLockspace?: string } = {}): Promise<void> => {
-      lab = await Lab.open(generation);
+      lab = await openLab(generation);
       lab.write('/run/libvirt/mark', '');
       ear = await FakeDaemon.listen(lab.outside('/run/libvirt/virtlockd-sock'));
       libvirtd = new Libvirtd(lab, options.fileLockspace === undefined ? {} : { fileLockspace: options.fileLockspace });

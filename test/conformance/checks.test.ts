@@ -3,7 +3,7 @@ import { groups, slug } from '../../src/programs/conformance/check.ts';
 import { checks } from '../../src/programs/conformance/checks.ts';
 import { readTranscripts } from '../../src/programs/conformance/exchange/recording.ts';
 import { exchanges } from '../../src/programs/conformance/exchanges.ts';
-import { generationNamed, generationOf, generations } from '../../src/programs/conformance/generation.ts';
+import { generationNamed, generationOf, generations } from '../../src/lab/generation.ts';
 import { Judge } from '../../src/programs/conformance/judge.ts';
 
 describe('the checks', () => {

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import type { Check } from '../../src/programs/conformance/check.ts';
 import { cliCases } from '../../src/programs/conformance/groups/command-line/cases.ts';
 import { cliChecks } from '../../src/programs/conformance/groups/command-line/index.ts';
-import { programOf } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { programOf } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 import { checksNamed, makeChecks } from './daemons.ts';
 
 describe('a check of the start in odd circumstances', function () {

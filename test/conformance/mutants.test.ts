@@ -1,7 +1,8 @@
 /** Every mutant is caught by the checks that fit its fault, and the daemon without a fault passes the same checks. */
 import assert from 'node:assert/strict';
-import { programOf } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { programOf } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 import { checksNamed, makeChecks } from './daemons.ts';
 import { Mutants } from './mutants/build.ts';
 import { mutants } from './mutants/index.ts';

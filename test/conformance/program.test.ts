@@ -9,9 +9,10 @@ import type { Result } from '../../src/programs/conformance/check.ts';
 import { checks } from '../../src/programs/conformance/checks.ts';
 import { usage } from '../../src/programs/conformance/options.ts';
 import type { Totals } from '../../src/programs/conformance/report/report.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
 
 const program = join(checkout, 'bin/virtlockd-conformance');
 const ours = join(checkout, 'bin/virtlockd');
@@ -274,7 +275,7 @@ describe('virtlockd-conformance', function () {
 
   it('checks the session daemon of an ordinary user', async function () {
     skipIf(this, missingDaemon('ours'));
-    const lab = await Lab.open();
+    const lab = await openLab();
     try {
       const { code, stdout, stderr } = await lab.run(program, [...some, '--', ours], { ordinary: true });
       assert.equal(code, 0, stdout + stderr);

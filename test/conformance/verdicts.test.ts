@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import type { Check, Result } from '../../src/programs/conformance/check.ts';
 import { checks } from '../../src/programs/conformance/checks.ts';
 import { readRecording } from '../../src/programs/conformance/exchange/recording.ts';
-import type { Generation } from '../../src/programs/conformance/generation.ts';
+import { type Generation, type DaemonKind, generations } from '../../src/lab/generation.ts';
 import { run } from '../../src/programs/conformance/run.ts';
-import { type DaemonKind, generations, missingDaemon, skipIf } from '../lab/requirements.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 import { openTarget } from '../wire/target.ts';
 
 /** How many daemons run at a time. */

@@ -2,14 +2,15 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { indirectName, makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import { autocreate, lock } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { indirectName, makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import { autocreate, lock } from '../../src/lab/wire.ts';
 import { libvirtGeneration, underTest } from './under-test.ts';
 
 describe(`an indirect lockspace two hosts share, lock daemon: ${underTest}`, function () {
@@ -24,8 +25,8 @@ describe(`an indirect lockspace two hosts share, lock daemon: ${underTest}`, fun
     storage = mkdtempSync(join(realpathSync(tmpdir()), 'virtlockd-storage-'));
     mkdirSync(join(storage, 'locks'), { mode: 0o700 });
     const [one, two] = await Promise.all([
-      Lab.open(libvirtGeneration, [storage]),
-      Lab.open(libvirtGeneration, [storage]),
+      openLab(libvirtGeneration, [storage]),
+      openLab(libvirtGeneration, [storage]),
     ]);
     here = await startDaemon(underTest, { lab: one });
     there = await startDaemon(underTest, { lab: two });

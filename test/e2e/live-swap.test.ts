@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon } from '../lab/daemon.ts';
-import { makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { lockOn } from '../lab/observe.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
+import { startDaemon } from '../../src/lab/start.ts';
+import { makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 describe('docs/operations/live-swap.md', function () {
   this.timeout(120_000);

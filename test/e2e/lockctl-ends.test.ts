@@ -4,11 +4,12 @@ import { once } from 'node:events';
 import { mkdtempSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
-import { encode, u32 } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { encode, u32 } from '../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 const unsubscribe = encode({ program: 0x696e7175, procedure: 8, serial: 0x7fffffff, payload: u32(0) });

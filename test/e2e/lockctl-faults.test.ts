@@ -9,10 +9,11 @@ import type { Readable } from 'node:stream';
 import { XdrWriter } from '../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
 import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
-import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Finished, type Running } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Finished, type Running } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 
@@ -117,7 +118,7 @@ describe('virt-lockctl', function () {
 
   it('finishes an exchange of the daemon all the same', async () => {
     const at = '/usr/sbin/virtlockd-here';
-    const lab = await Lab.open('9.0.0');
+    const lab = await openLab();
     install(lab, programOf('ours'), at);
     const exchanged = await startDaemon('ours', { lab, program: at });
     try {

@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LockType, posix } from '../../src/posix/posix.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import type { Finished } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
-import { lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import type { Finished } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { lock, type Peer } from '../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 

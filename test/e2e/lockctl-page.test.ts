@@ -4,11 +4,12 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
-import { lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { lock, type Peer } from '../../src/lab/wire.ts';
 
 const browserProgram = '/usr/bin/chromium';
 const program = join(checkout, 'bin/virt-lockctl');

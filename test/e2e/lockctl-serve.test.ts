@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { eventually, type Running } from '../lab/process.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 

@@ -4,14 +4,16 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
-import { indirectName, makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { type LockRow, lockOn } from '../lab/observe.ts';
-import { eventually, type Finished } from '../lab/process.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
-import { lock } from '../lab/wire.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../../src/lab/start.ts';
+import { indirectName, makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { type LockRow, lockOn } from '../../src/lab/observe.ts';
+import { eventually, type Finished } from '../../src/lab/process.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { lock } from '../../src/lab/wire.ts';
 import { underTest } from './under-test.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
@@ -68,7 +70,7 @@ describe('virt-lockctl with guests', function () {
       missingDaemon('9.0.0'),
       missingGuests('9.0.0'),
     );
-    lab = await Lab.open('9.0.0');
+    lab = await openLab();
     renameSync(lab.outside(path), lab.outside(original));
     install(lab, programOf('ours'), path);
     daemon = await startDaemon('ours', { lab, program: path });

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { install, programOf } from '../lab/daemon.ts';
-import { makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually, executeAgain } from '../lab/process.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { Lab, ordinaryUser } from '../lab/root.ts';
+import { install, programOf } from '../../src/lab/start.ts';
+import { makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually, executeAgain } from '../../src/lab/process.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { type Lab, ordinaryUser } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
 import { libvirtGeneration, underTest } from './under-test.ts';
 
 describe(`session mode, lock daemon: ${underTest}`, function () {
@@ -18,7 +20,7 @@ describe(`session mode, lock daemon: ${underTest}`, function () {
 
   beforeEach(async function () {
     skipIf(this, missingDaemon(underTest), missingGuests(libvirtGeneration));
-    lab = await Lab.open(libvirtGeneration);
+    lab = await openLab(libvirtGeneration);
     image = makeImage(lab.directory, 'session.img');
   });
 

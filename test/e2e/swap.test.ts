@@ -3,16 +3,19 @@
  * one, to itself ten times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { indirectName, makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { type LockRow, lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { type Generation, generations, missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import { type Peer, lock, shared } from '../lab/wire.ts';
+import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { indirectName, makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { type LockRow, lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { type Generation, generations } from '../../src/lab/generation.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import { type Peer, lock, shared } from '../../src/lab/wire.ts';
 import { underTest } from './under-test.ts';
 
 const path = '/usr/sbin/virtlockd';
@@ -72,7 +75,7 @@ function describeSwaps(generation: Generation): void {
     before(async function () {
       skipIf(this, missingDaemon(generation), missingDaemon(underTest), missingGuests(generation));
       if (generation === '7.0.0') skipIf(this, underTest === 'ours' ? undefined : 'C 7.0.0 does not survive SIGUSR1');
-      lab = await Lab.open(generation);
+      lab = await openLab(generation);
       renameSync(lab.outside(path), lab.outside(original));
       install(lab, program(first), path);
       daemon = await startDaemon(first === 'C' ? generation : underTest, { lab, program: path });
@@ -164,8 +167,9 @@ function describeSwaps(generation: Generation): void {
 
         install(lab, program(step), path);
         await reexecute(daemon);
-        const runsNode = daemon.commandLine().some((word) => word.endsWith('/node'));
-        assert.equal(runsNode, step === 'ours' && underTest === 'ours', daemon.commandLine().join(' '));
+        const words = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').split('\0');
+        const runsNode = words.some((word) => word.endsWith('/node'));
+        assert.equal(runsNode, step === 'ours' && underTest === 'ours', words.join(' '));
 
         for (const file of files) assert.equal(lockOn(daemon.pid, file), 'WRITE 0 0');
         await libvirtd.must('destroy', destroyed);

@@ -5,8 +5,9 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Summary } from '../../src/programs/fuzz/report.ts';
-import { checkout } from '../lab/root.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 
 const fixtures = path.join(checkout, 'fixtures/fuzz');
 const files = readdirSync(fixtures).sort();

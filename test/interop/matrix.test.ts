@@ -10,10 +10,11 @@ import { judge } from '../../src/programs/interop/judgement.ts';
 import { Results } from '../../src/programs/interop/matrix.ts';
 import type { Check } from '../../src/programs/interop/model.ts';
 import { page as makePage } from '../../src/programs/interop/page.ts';
-import { Running } from '../lab/process.ts';
-import { missingDaemon, missingGuests, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
-import { missingVirtAdmin } from '../wire/virt-admin.ts';
+import { Running } from '../../src/lab/process.ts';
+import { missingDaemon, missingGuests } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { missingVirtAdmin } from '../../src/programs/interop/virt-admin.ts';
 
 const browserProgram = '/usr/bin/chromium';
 const missingBrowser = existsSync(browserProgram) ? undefined : `no ${browserProgram} (package chromium)`;

@@ -3,8 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { compile } from '../lab/compile.ts';
-import { checkout } from '../lab/root.ts';
+import { compile } from '../../src/lab/compile.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 const programs = {
   writer: ['test/life/native/writer.c', 'bench/native/wire.c'],

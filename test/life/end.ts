@@ -2,9 +2,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { existsSync } from 'node:fs';
 import { AdminClient } from '../../src/client/admin-client.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { lock } from '../lab/wire.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { lock } from '../../src/lab/wire.ts';
 import { Child, type Line, now, PATIENCE } from './children.ts';
 import type { EndFacts, RivalLine } from './facts.ts';
 import type { Hosts } from './hosts.ts';

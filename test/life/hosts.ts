@@ -1,10 +1,11 @@
 /** Two hosts with the same storage, each with a lock daemon: the owner's own, and another. */
 import { openSync, closeSync, readSync, realpathSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { install, type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { missingDaemon } from '../lab/requirements.ts';
-import { Lab, checkout } from '../lab/root.ts';
-import { lock } from '../lab/wire.ts';
+import { install, type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import { lock } from '../../src/lab/wire.ts';
 import { compilePrograms } from './children.ts';
 import type { Host } from './plan.ts';
 import { Storage } from './storage.ts';
@@ -63,9 +64,9 @@ export class Hosts {
     const labs: Lab[] = [];
     try {
       const share = [...partsOf(subject), ...storage.shares];
-      const own = await Lab.open('9.0.0', share);
+      const own = await openLab('ours', share);
       labs.push(own);
-      const other = await Lab.open('9.0.0', share);
+      const other = await openLab('ours', share);
       labs.push(other);
       const hosts = new Hosts(subject, storage, own, other);
       await hosts.start('own');

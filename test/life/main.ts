@@ -1,7 +1,7 @@
 /** `npm run life`: see options.ts. */
 import { writeFileSync } from 'node:fs';
 import { spread, shortSpread } from '../../bench/report.ts';
-import { missingCompiler, missingFuse, missingLab } from '../lab/requirements.ts';
+import { missingCompiler, missingFuse, missingLab } from '../../src/lab/requirements.ts';
 import { subjectAt } from './hosts.ts';
 import { type Options, parseOptions, usage, UsageError } from './options.ts';
 import { type Located, type Report, run } from './run.ts';

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { autocreate, shared } from '../lab/wire.ts';
+import { autocreate, shared } from '../../src/lab/wire.ts';
 import { Child, type Line } from './children.ts';
 import type { Alias, EndPlan } from './plan.ts';
 

@@ -7,7 +7,9 @@ import fc from 'fast-check';
 import { BlackBox } from '../../src/programs/fuzz/black-box.ts';
 import { Run } from '../../src/programs/fuzz/execute.ts';
 import type { CallName, Step } from '../../src/programs/fuzz/steps.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 
 /** No process has one of these pids, so nobody is killed. */
 const pid = fc.constantFrom(5_000_001, 5_000_002);

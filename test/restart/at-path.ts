@@ -1,10 +1,18 @@
 /** Our daemon at the path of libvirt's, which lies beside it, in a root of its own; with a lock that no restart may lose. */
 import assert from 'node:assert/strict';
 import { existsSync, renameSync } from 'node:fs';
-import { type DaemonOptions, install, type LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually, programImage } from '../lab/process.ts';
-import { Lab } from '../lab/root.ts';
-import { autocreate, lock, type Peer } from '../lab/wire.ts';
+import {
+  type DaemonOptions,
+  install,
+  type LockDaemon,
+  programOf,
+  reexecute,
+  startDaemon,
+} from '../../src/lab/start.ts';
+import { eventually, programImage } from '../../src/lab/process.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import { autocreate, lock, type Peer } from '../../src/lab/wire.ts';
 
 export const PROGRAM = '/usr/sbin/virtlockd';
 export const C_PROGRAM = '/usr/sbin/virtlockd.c';
@@ -29,7 +37,7 @@ export class AtPath {
     options: Omit<DaemonOptions, 'lab' | 'program'> = {},
     prepare: (lab: Lab) => unknown = () => undefined,
   ): Promise<AtPath> {
-    const lab = await Lab.open('9.0.0');
+    const lab = await openLab();
     try {
       renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
       install(lab, programOf('ours'), PROGRAM);

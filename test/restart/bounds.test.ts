@@ -4,11 +4,13 @@ import { linkSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../../src/client/client.ts';
 import { inquireProgram, type LockInfo } from '../../xdr/programs/inquire.ts';
-import { type LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
-import { type Call, decodeError, encode, lock, type Peer, shared, u32, type WireError } from '../lab/wire.ts';
+import { type LockDaemon, programOf, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { type Call, decodeError, encode, lock, type Peer, shared, u32, type WireError } from '../../src/lab/wire.ts';
 
 /** The heap of the daemon under test, in MiB. */
 const HEAP = 32;
@@ -33,7 +35,7 @@ describe('a greedy client', function () {
 
   beforeEach(async function () {
     skipIf(this, missingDaemon('ours'));
-    lab = await Lab.open('9.0.0');
+    lab = await openLab();
     installSmall(lab);
     daemon = await startDaemon('ours', { lab, program: SMALL });
     disk = join(lab.directory, 'disk');

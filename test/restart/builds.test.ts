@@ -4,11 +4,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon } from '../lab/daemon.ts';
-import { bitsOf, flipped, FS_EXT, Installation } from '../lab/installation.ts';
-import { eventually, programImage } from '../lab/process.ts';
-import { missingDaemon, missingStrace, skipIf } from '../lab/requirements.ts';
-import { autocreate, lock, shared } from '../lab/wire.ts';
+import { startDaemon } from '../../src/lab/start.ts';
+import { bitsOf, flipped, FS_EXT, Installation } from '../support/installation.ts';
+import { eventually, programImage } from '../../src/lab/process.ts';
+import { missingDaemon, missingStrace } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, lock, shared } from '../../src/lab/wire.ts';
 import { temporaryDirectory } from '../unit/support/locks.ts';
 import { AtPath, NOBODY, PROGRAM } from './at-path.ts';
 

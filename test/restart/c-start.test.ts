@@ -7,10 +7,13 @@ import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { CStart, CStartAnswer } from '../../src/restart/c-start-answer.ts';
 import { EMPTY_STATE } from '../../src/restart/document.ts';
-import { programOf, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { type Generation, generations, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab, ordinaryUser } from '../lab/root.ts';
+import { programOf, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { type Generation, generations } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import { type Lab, ordinaryUser } from '../../src/lab/root.ts';
 
 const CONFIGURATION = '/etc/libvirt/virtlockd.conf';
 const SESSION_CONFIGURATION = join(ordinaryUser.home, '.config/libvirt/virtlockd.conf');
@@ -220,7 +223,7 @@ describe('what is foreseen of the start of a C daemon', function () {
 
 async function judge(generation: Generation, situation: Situation): Promise<void> {
   const { name, reason } = situation;
-  const lab = await Lab.open(generation);
+  const lab = await openLab(generation);
   try {
     await prepare(lab, situation);
     const before = tree(lab);
@@ -229,7 +232,7 @@ async function judge(generation: Generation, situation: Situation): Promise<void
     const failure = 'failure' in answer ? answer.failure : undefined;
     if (reason === undefined) assert.equal(failure, undefined, name);
     else assert.match(failure ?? 'it serves', reason, name);
-    assert.equal(await serves(lab, situation), reason === undefined, name);
+    assert.equal(await serves(lab, generation, situation), reason === undefined, name);
   } finally {
     await lab.close();
   }
@@ -255,9 +258,11 @@ async function foreseen(lab: Lab, { args = [], env = {}, ordinary }: Situation):
 }
 
 /** Whether the C daemon does. */
-async function serves(lab: Lab, { args = [], env = {}, ordinary: user, waits }: Situation): Promise<boolean> {
-  const { generation } = lab;
-  const ordinary = user === true;
+async function serves(
+  lab: Lab,
+  generation: Generation,
+  { args = [], env = {}, ordinary, waits }: Situation,
+): Promise<boolean> {
   if (args.includes('-d')) return (await lab.run(programOf(generation), args, { env, ordinary })).code === 0;
   if (waits === true) {
     const { pid } = lab.spawn(programOf(generation), args, { env, ordinary });
@@ -267,7 +272,7 @@ async function serves(lab: Lab, { args = [], env = {}, ordinary: user, waits }: 
     return false;
   }
   try {
-    await startDaemon(generation, { lab, args, env, ...(ordinary ? { ordinary } : {}) });
+    await startDaemon(generation, { lab, args, env, ordinary });
     return true;
   } catch (error) {
     assert.match((error as Error).message, /ended with [1-9]/);

@@ -6,11 +6,13 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { reexecute, startDaemon } from '../lab/daemon.ts';
-import { allLocks, lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { generations, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, encode, lock, shared } from '../lab/wire.ts';
+import { reexecute, startDaemon } from '../../src/lab/start.ts';
+import { allLocks, lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { generations } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, encode, lock, shared } from '../../src/lab/wire.ts';
 import { AtPath, C_PROGRAM, NOBODY, PROGRAM } from './at-path.ts';
 
 const CONFIGURATION = '/etc/libvirt/virtlockd.conf';

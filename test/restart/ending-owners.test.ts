@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
-import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, encode, lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, encode, lock, type Peer } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000;
 

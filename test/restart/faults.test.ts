@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { chmodSync, chownSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
-import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { lockOn } from '../lab/observe.ts';
-import { autocreate, encode, lock, type Peer, shared } from '../lab/wire.ts';
+import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { autocreate, encode, lock, type Peer, shared } from '../../src/lab/wire.ts';
 import { AtPath, C_PROGRAM, NOBODY, PROGRAM, STATE } from './at-path.ts';
 
 /** So many locks with names so long that their document is beyond what C reads, on a machine with few descriptors too. */

@@ -1,9 +1,10 @@
 /** Clients that have nothing to say when the daemon executes itself again: they are taken over when they call. */
 import assert from 'node:assert/strict';
-import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually, executeAgain } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { adminProgram, autocreate, lock, type Peer, text, u32 } from '../lab/wire.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually, executeAgain } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { adminProgram, autocreate, lock, type Peer, text, u32 } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000; // above every pid there can be: its end kills nobody
 const CLIENTS = 300;

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually, executeAgain } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, encode, lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually, executeAgain } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, encode, lock, type Peer } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000; // above every pid there can be: its end kills nobody
 

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, lock } from '../lab/wire.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, lock } from '../../src/lab/wire.ts';
 import { AtPath, NOBODY } from './at-path.ts';
 
 function openBy({ pid }: LockDaemon): number {

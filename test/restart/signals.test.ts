@@ -21,12 +21,20 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
 import { CHECK_FAILED } from '../../src/restart/answer.ts';
-import { type DaemonOptions, type LockDaemon, install, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually, programImage } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
-import { autocreate, encode, lock, type Peer } from '../lab/wire.ts';
+import {
+  type DaemonOptions,
+  type LockDaemon,
+  install,
+  programOf,
+  reexecute,
+  startDaemon,
+} from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually, programImage } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import { autocreate, encode, lock, type Peer } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000;
 const PROGRAM = '/usr/sbin/virtlockd';
@@ -69,7 +77,7 @@ describe('signals', function () {
   });
 
   async function begin(options: Pick<DaemonOptions, 'env' | 'args'> = {}): Promise<void> {
-    const lab = await Lab.open('9.0.0');
+    const lab = await openLab();
     install(lab, programOf('ours'), PROGRAM);
     daemon = await startDaemon('ours', { lab, program: PROGRAM, ...options });
     disk = `${daemon.lab.directory}/disk`;

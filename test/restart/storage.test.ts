@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { mkdirSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { missingDaemon, missingFuse, skipIf } from '../lab/requirements.ts';
-import { autocreate, lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import { missingDaemon, missingFuse } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, lock, type Peer } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000; // above every pid there can be: its end kills nobody
 const { ENOLCK, EIO, ESTALE, ETIMEDOUT } = os.constants.errno;
@@ -29,7 +30,7 @@ describe('re-execution with locks on another storage', function () {
   }
 
   async function mountOver(...options: string[]): Promise<void> {
-    const script = join(import.meta.dirname, '../lab/fuse.py');
+    const script = join(import.meta.dirname, '../../src/lab/fuse.py');
     storage = daemon.lab.spawn('/usr/bin/python3', [script, mount, ...options]);
     await eventually('it is mounted', () => {
       if (storage.finished !== undefined) throw new Error(storage.output);

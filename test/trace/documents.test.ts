@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { buildProgram } from '../../src/programs/trace/program.ts';
-import { complete } from '../lab/completion.ts';
+import { complete } from '../support/completion.ts';
 
 describe("virtlockd-trace's documents", () => {
   const manual = readFileSync(path.resolve(import.meta.dirname, '../../docs/man/virtlockd-trace.1'), 'utf8');

@@ -6,12 +6,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LockClient } from '../../src/client/index.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, missingGuests, missingStrace, skipIf } from '../lab/requirements.ts';
-import { encode, lock } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon, missingGuests, missingStrace } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { encode, lock } from '../../src/lab/wire.ts';
 import { type Line, messagesIn, missingTrace, program, Tracer } from './tracer.ts';
 
 /** Decodes a file. @throws Error when virtlockd-trace does not end as expected */

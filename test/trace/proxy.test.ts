@@ -13,12 +13,14 @@ import {
 import { join } from 'node:path';
 import { AdminClient, LockClient } from '../../src/client/index.ts';
 import { client } from '../../src/programs/fuzz/client.ts';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { ordinaryUser } from '../lab/root.ts';
-import { encode, lock, Peer, text, u32 } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { ordinaryUser } from '../../src/lab/root.ts';
+import { encode, lock, Peer, text, u32 } from '../../src/lab/wire.ts';
 import { type Line, messagesIn, missingTrace, program, Tracer } from './tracer.ts';
 
 for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {

@@ -10,7 +10,7 @@ import type { Side, TraceEvent } from '../../src/programs/trace/events.ts';
 import { NOBODY } from '../../src/programs/trace/peers.ts';
 import { Proxy } from '../../src/programs/trace/proxy.ts';
 import { Decoder } from '../../src/programs/trace/tap.ts';
-import { encode, lock } from '../lab/wire.ts';
+import { encode, lock } from '../../src/lab/wire.ts';
 
 const time = { micros: 0, isAbsolute: true };
 

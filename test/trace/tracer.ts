@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { eventually, GivenUp } from '../lab/process.ts';
-import { checkout } from '../lab/root.ts';
+import { eventually, GivenUp } from '../../src/lab/process.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 export const program = join(checkout, 'bin/virtlockd-trace');
 

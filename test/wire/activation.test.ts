@@ -5,8 +5,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { programOf } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
+import { programOf } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 
 describe('socket activation', () => {
   it('serves on the sockets it was passed, by name, says so after every start, and leaves them', async function () {

@@ -1,11 +1,13 @@
 /** What changes by the admin program: clients that leave, and limits that hold. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout } from '../lab/root.ts';
-import { autocreate, encode, lock, type Message, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { autocreate, encode, lock, type Message, type Peer } from '../../src/lab/wire.ts';
 import { admin, clientIds, readSetting, readUnsigned } from '../../src/lab/admin-calls.ts';
 
 const resource = '/run/disk.img';
@@ -13,7 +15,7 @@ const resource = '/run/disk.img';
 /** A process that registers itself, acquires the resource, says so, and lives on. */
 async function startHolder(daemon: LockDaemon): Promise<Running> {
   const program = `
-    const { Peer, lock } = await import(${JSON.stringify(join(checkout, 'test/lab/wire.ts'))});
+    const { Peer, lock } = await import(${JSON.stringify(join(checkout, 'src/lab/wire.ts'))});
     const peer = await Peer.connect('/run/libvirt/virtlockd-sock');
     await peer.must(lock.register({ pid: process.pid }));
     await peer.must(lock.acquire('', ${JSON.stringify(resource)}, ${autocreate}));

@@ -1,11 +1,14 @@
 /** Log lines arrive where the admin program sends them, in the form in which the C daemon writes them. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, renameSync, statSync } from 'node:fs';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import type { Message, Peer } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import type { Message, Peer } from '../../src/lab/wire.ts';
 import { admin, readSetting } from '../../src/lab/admin-calls.ts';
 
 /** Receives datagrams at the path in its argument, and prints each in hex. Perl, because Node.js has no such sockets. */
@@ -139,7 +142,7 @@ describe('log outputs set by the admin program', function () {
   before(async function () {
     skipIf(this, missingDaemon('9.0.0'), missingDaemon('ours'));
     for (const kind of ['9.0.0', 'ours'] as const satisfies DaemonKind[]) {
-      const lab = await Lab.open();
+      const lab = await openLab();
       labs.push(lab);
       // A /dev of its own: /dev/log is the machine's otherwise.
       const devices =

@@ -1,9 +1,10 @@
 /** What the admin program changed outlives the program that was told. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { reexecute, startDaemon } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { lock, type Message, type Peer } from '../lab/wire.ts';
+import { reexecute, startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { lock, type Message, type Peer } from '../../src/lab/wire.ts';
 import { admin, clientIds, readSetting, readUnsigned } from '../../src/lab/admin-calls.ts';
 
 async function reply(peer: Peer, request: Parameters<Peer['call']>[0]): Promise<Message> {

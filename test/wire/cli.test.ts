@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { cliCases } from '../../src/programs/conformance/groups/command-line/cases.ts';
 import { Starter } from '../../src/programs/conformance/groups/command-line/starter.ts';
-import { programOf } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
+import { programOf } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
 
 describe('the command line of both daemons', () => {
   const kinds = ['9.0.0', 'ours'] as const;
@@ -14,7 +16,7 @@ describe('the command line of both daemons', () => {
   before(async function () {
     skipIf(this, missingDaemon('9.0.0'), missingDaemon('ours'));
     for (const kind of kinds) {
-      const lab = await Lab.open('9.0.0');
+      const lab = await openLab();
       labs.push(lab);
       starters = [...starters, new Starter(lab, programOf(kind), 'libvirt_version = "9.0.0"\n')];
     }

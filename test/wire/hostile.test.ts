@@ -5,10 +5,11 @@ import { once } from 'node:events';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { autocreate, decodeError, encode, keepaliveProgram, lock, type Peer, text, u32 } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { autocreate, decodeError, encode, keepaliveProgram, lock, type Peer, text, u32 } from '../../src/lab/wire.ts';
 
 const ping = { program: keepaliveProgram, procedure: 1, type: 2 };
 const NOBODY = 4_200_000;

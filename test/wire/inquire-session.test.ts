@@ -1,9 +1,11 @@
 /** An ordinary user's session daemon, asked by that user and by root. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { startDaemon } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, ordinaryUser } from '../lab/root.ts';
+import { startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { ordinaryUser } from '../../src/lab/root.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 

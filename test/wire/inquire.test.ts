@@ -20,10 +20,11 @@ import {
   type RefusalInfo,
 } from '../../xdr/programs/inquire.ts';
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import { type LockDaemon, reexecute, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { decodeError, encode, lock, type Peer, shared, text, u32 } from '../lab/wire.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { decodeError, encode, lock, type Peer, shared, text, u32 } from '../../src/lab/wire.ts';
 
 const every: LockFilter = { lockspace: null, resource: null, path: null, pid: null, uuid: null, owner: null };
 

@@ -4,11 +4,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
-import { eventually, type Finished } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
-import { autocreate, type Bytes, lock, shared } from '../lab/wire.ts';
+import { install, type LockDaemon, programOf, startDaemon } from '../../src/lab/start.ts';
+import { eventually, type Finished } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { autocreate, type Bytes, lock, shared } from '../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
 /** Not what it looks like on a terminal. */
@@ -73,7 +75,7 @@ sys.stdin.read()`;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
-    lab = await Lab.open('9.0.0');
+    lab = await openLab();
     install(lab, programOf('ours'), daemonProgram);
     daemon = await startDaemon('ours', { lab, program: daemonProgram });
     directory = join(daemon.lab.directory, 'files');

@@ -1,9 +1,12 @@
 /** Directories of lockspaces that cannot be made: what is answered, and what stays behind, as with the C daemon. */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { startDaemon } from '../lab/daemon.ts';
-import { type DaemonKind, missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, ordinaryUser } from '../lab/root.ts';
+import { startDaemon } from '../../src/lab/start.ts';
+import type { DaemonKind } from '../../src/lab/generation.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { ordinaryUser } from '../../src/lab/root.ts';
 
 /** Longer than a path may be, and a component longer than a name may be. */
 const DEEP = '/a'.repeat(3000);

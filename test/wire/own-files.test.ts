@@ -15,12 +15,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { admin } from '../../src/lab/admin-calls.ts';
-import { install, type LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually, executeAgain } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
-import { autocreate, type Call, lock, type Peer, shared } from '../lab/wire.ts';
+import { install, type LockDaemon, programOf, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually, executeAgain } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { checkout, openLab } from '../../src/lab/trees.ts';
+import { autocreate, type Call, lock, type Peer, shared } from '../../src/lab/wire.ts';
 
 const CONFIGURATION = '/etc/libvirt/virtlockd.conf';
 const PID_FILE = '/run/virtlockd.pid';
@@ -224,7 +225,7 @@ describe('a configured output of the log that became a held image', () => {
   it('stays locked over restarts while somebody waits for it, and nothing is written into it', async function () {
     skipIf(this, missingDaemon('ours'));
     this.timeout(30_000);
-    const lab = await Lab.open();
+    const lab = await openLab();
     const file = join(lab.directory, 'image');
     daemon = await startDaemon('ours', { lab, configuration: `log_outputs = "1:file:${file}"\n` });
     const operator = await daemon.connectAdmin();
@@ -255,7 +256,7 @@ describe('an output of the log that a C daemon has let somebody lock', () => {
   it('is not written by the daemon that takes over, which keeps the lock', async function () {
     skipIf(this, missingDaemon('ours'), missingDaemon('9.0.0'));
     this.timeout(30_000);
-    const lab = await Lab.open();
+    const lab = await openLab();
     const file = join(lab.directory, 'image');
     const program = '/run/swapped/virtlockd';
     lab.write('/run/swapped/none', '');

@@ -1,10 +1,11 @@
 /** SIGHUP: the configuration is taken up while running, or not at all. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { lock } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { lock } from '../../src/lab/wire.ts';
 
 const FILE = '/etc/libvirt/virtlockd.conf';
 

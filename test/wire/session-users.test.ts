@@ -1,10 +1,12 @@
 /** Session daemons of several users side by side: each has its own paths, and serves its own user only. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { programOf } from '../lab/daemon.ts';
-import { eventually, type Running } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
+import { programOf } from '../../src/lab/start.ts';
+import { eventually, type Running } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
 
 const USERS = [47_111, 47_112] as const;
 
@@ -32,7 +34,7 @@ describe('session daemons of two users', function () {
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
-    lab = await Lab.open('9.0.0');
+    lab = await openLab();
   });
 
   after(async () => {

@@ -3,11 +3,14 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bytesOf, commandOf, toPath } from '../../src/posix/bytes.ts';
-import { LockDaemon, programOf, reexecute, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually, executeAgain } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab, ordinaryUser } from '../lab/root.ts';
+import { Daemon } from '../../src/lab/daemon.ts';
+import { programOf, reexecute, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually, executeAgain } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { type Lab, ordinaryUser } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
 
 /** Registers for an owner that is no process, calls one procedure on a resource, and tells the statuses of both replies. */
 const CLIENT = `
@@ -31,7 +34,7 @@ describe('the surroundings of a daemon', function () {
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
-    lab = await Lab.open();
+    lab = await openLab();
   });
 
   afterEach(async () => {
@@ -116,7 +119,7 @@ describe('the surroundings of a daemon', function () {
     const words = [script, directory, programOf('ours'), '--config', 'settings', '--pid-file', 'pid'];
     const running = lab.spawn('/bin/sh', ['-c', ...words], { output: join(lab.directory, 'log') });
     daemons.push(running.pid);
-    const daemon = new LockDaemon('ours', lab, running, '/run/libvirt', false);
+    const daemon = new Daemon(running, lab);
     await daemon.accepts('virtlockd');
     rmSync(directory, { recursive: true });
     for (let i = 0; i < 2; i++) await reexecute(daemon);

@@ -1,9 +1,18 @@
 /** The real virt-admin against the C daemon and this one: what it prints must be the same. */
 import assert from 'node:assert/strict';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import { type Outcome, commands, missingVirtAdmin, session, typed, virtAdmin } from './virt-admin.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import {
+  type Outcome,
+  commands,
+  missingVirtAdmin,
+  session,
+  typed,
+  virtAdmin,
+} from '../../src/programs/interop/virt-admin.ts';
 
 for (const [generation, configuration] of [
   ['9.0.0', 'libvirt_version = "9.0.0"\n'],
@@ -19,7 +28,7 @@ for (const [generation, configuration] of [
     before(async function () {
       skipIf(this, missingDaemon(generation), missingDaemon('ours'), missingVirtAdmin(generation));
       for (const kind of [generation, 'ours'] as const) {
-        const lab = await Lab.open(generation);
+        const lab = await openLab(generation);
         labs.push(lab);
         daemons.push(await startDaemon(kind, kind === 'ours' ? { lab, configuration } : { lab }));
       }

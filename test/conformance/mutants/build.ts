@@ -5,7 +5,7 @@ import { join, relative } from 'node:path';
 import { assert } from '@hapi/hoek';
 import * as esbuild from 'esbuild';
 import { writeBuild } from '../../../scripts/build-id.js';
-import { checkout } from '../../lab/root.ts';
+import { checkout } from '../../../src/lab/trees.ts';
 import type { Edit, Mutant } from './mutant.ts';
 
 /** The source with the edits made. @throws Error when a text to be replaced is not there exactly once */

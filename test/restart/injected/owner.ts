@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type Call, decode, decodeError, encode, type WireError } from '../../lab/wire.ts';
+import { type Call, decode, decodeError, encode, type WireError } from '../../../src/lab/wire.ts';
 
 const script = join(import.meta.dirname, 'owner.py');
 

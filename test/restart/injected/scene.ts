@@ -22,10 +22,12 @@ import { inquireCall } from '../../../src/programs/conformance/groups/inquire/in
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { inquireProcedures } from '../../../xdr/programs/inquire.ts';
 import { XdrReader } from '../../../xdr/codec.ts';
-import { LockDaemon, programOf, startDaemon } from '../../lab/daemon.ts';
-import { eventually, programImage } from '../../lab/process.ts';
-import { checkout, Lab } from '../../lab/root.ts';
-import { autocreate, type Call, encode, lock, type Message, Peer, shared } from '../../lab/wire.ts';
+import { Daemon } from '../../../src/lab/daemon.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../src/lab/start.ts';
+import { eventually, programImage } from '../../../src/lab/process.ts';
+import { checkout, openLab } from '../../../src/lab/trees.ts';
+import type { Lab } from '../../../src/lab/root.ts';
+import { autocreate, type Call, encode, lock, type Message, Peer, shared } from '../../../src/lab/wire.ts';
 import { OwnerProcess } from './owner.ts';
 import { buildTracer, type Injection, Tracer } from './tracer.ts';
 
@@ -227,20 +229,15 @@ export class Scene {
     const program = options.program ?? programOf('ours');
     const root = dirname(dirname(program));
     const visible = [directory, ...(root === checkout ? [] : [root])];
-    const labs = [await Lab.open('9.0.0', visible), await Lab.open('9.0.0', visible)] as const;
+    const labs = [await openLab('ours', visible), await openLab('ours', visible)] as const;
     const [lab, rivalLab] = labs;
     const rival = await startDaemon('ours', { lab: rivalLab });
-    lab.write(
-      '/etc/libvirt/virtlockd.conf',
-      'max_clients = 100\nlog_outputs = "2:stderr 3:file:/var/log/libvirt/lockd.log"\n',
-    );
     const built = buildTracer(lab.directory);
-    const running = lab.spawn(built, ['exec', program], {
-      output: join(lab.directory, 'virtlockd.log'),
+    const daemon = Daemon.launch(lab, [built, 'exec', program], {
+      configuration: 'max_clients = 100\nlog_outputs = "2:stderr 3:file:/var/log/libvirt/lockd.log"\n',
       env: { NOTIFY_SOCKET: '/run/nobody-listens' },
     });
-    const daemon = new LockDaemon('ours', lab, running, '/run/libvirt', false);
-    const tracer = await Tracer.attach(built, running.pid, '/CHECKOUT/dist/start.cjs', {
+    const tracer = await Tracer.attach(built, daemon.pid, '/CHECKOUT/dist/start.cjs', {
       [`${lab.directory}/.root/root`]: '',
       [lab.directory]: '/LAB',
       [directory]: '/SHARED',

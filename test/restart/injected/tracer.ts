@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { eventually } from '../../lab/process.ts';
-import { onPath } from '../../lab/requirements.ts';
+import { eventually } from '../../../src/lab/process.ts';
+import { onPath } from '../../../src/lab/requirements.ts';
 
 export type ErrorName = keyof typeof constants.errno;
 

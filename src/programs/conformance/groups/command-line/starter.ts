@@ -12,7 +12,7 @@ import {
 import os from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Place } from '../../../../lab/place.ts';
-import { ordinaryUser } from '../../../../lab/private-root.ts';
+import { ordinaryUser } from '../../../../lab/root.ts';
 import { eventually, type Running } from '../../../../lab/process.ts';
 import type { CliCase } from './cases.ts';
 
@@ -103,7 +103,7 @@ export class Starter {
     return this.#place.spawn(
       one.program ?? PROGRAM,
       [...one.args, ...(one.config === undefined ? [] : ['-f', '/run/test.conf'])],
-      { ordinary: one.ordinary === true, ...(one.env === undefined ? {} : { env: one.env }) },
+      { ordinary: one.ordinary, env: one.env },
     );
   }
 

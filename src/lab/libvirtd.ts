@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type GuestDescription, guestXml } from './guest.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
-import { type Lab, type SpawnOptions, ordinaryUser } from './root.ts';
+import { type Lab, ordinaryUser } from './root.ts';
 
 export interface LibvirtdOptions {
   /** An indirect lockspace for disks: `file_lockspace_dir` of qemu-lockd.conf. */
@@ -59,12 +59,8 @@ export class Libvirtd {
         join(ordinaryUser.home, '.config'),
       ]);
     }
-    const options: SpawnOptions = {
-      output: join(this.lab.directory, 'libvirtd.log'),
-      ordinary,
-      ...(this.#options.env === undefined ? {} : { env: this.#options.env }),
-    };
-    const libvirtd = this.lab.spawn('/usr/sbin/libvirtd', [], options);
+    const output = join(this.lab.directory, 'libvirtd.log');
+    const libvirtd = this.lab.spawn('/usr/sbin/libvirtd', [], { output, ordinary, env: this.#options.env });
     this.#process = libvirtd;
     await eventually(
       'libvirtd answers',

@@ -1,23 +1,8 @@
-/** What a test needs of the machine, and the reason to skip it where that is not there. */
+/** What daemons, guests and other tools need of the machine: each function tells what is missing. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import type { Generation } from '../../src/programs/conformance/generation.ts';
-
-/** A libvirt release the tests can run: 9.0.0 is the machine's own, the others live in trees built by scripts/lab.sh. */
-export { type Generation, generations } from '../../src/programs/conformance/generation.ts';
-
-/** A lock daemon: this project's, or the C one of that release. */
-export type DaemonKind = 'ours' | Generation;
-
-const trees = process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab';
-const suites = { '7.0.0': 'bullseye', '11.3.0': 'trixie', '12.8.0': 'sid' } as const;
-const checkout = join(dirname(fileURLToPath(import.meta.url)), '../..');
-
-/** The directory that is that generation's root. */
-export function treeOf(generation: Generation): string {
-  return generation === '9.0.0' ? '/' : join(trees, suites[generation]);
-}
+import { join } from 'node:path';
+import type { DaemonKind, Generation } from './generation.ts';
+import { checkout, suites, treeOf } from './trees.ts';
 
 const executable = (path: string): boolean => {
   try {
@@ -44,8 +29,9 @@ export function missingLab(generation: Generation = '9.0.0'): string | undefined
     return 'the kernel has no overlay file system';
   }
   const tree = treeOf(generation);
-  if (generation !== '9.0.0' && !existsSync(join(tree, '.virtlockd-lab'))) {
-    return `no libvirt ${generation}: ${tree} is not built (scripts/lab.sh ${suites[generation]})`;
+  const suite = suites[generation];
+  if (suite !== undefined && !existsSync(join(tree, '.virtlockd-lab'))) {
+    return `no libvirt ${generation}: ${tree} is not built (scripts/lab.sh ${suite})`;
   }
   return undefined;
 }
@@ -89,12 +75,4 @@ export function missingGuests(generation: Generation = '9.0.0'): string | undefi
     if (!executable(join(treeOf(generation), path))) return `no /${path} for libvirt ${generation} (package ${name})`;
   }
   return missingLab(generation);
-}
-
-/** The first reason that applies, or undefined: `before(function () { skipIf(this, missingDaemon('9.0.0'), …) })`. */
-export function skipIf(context: Mocha.Context, ...reasons: readonly (string | undefined)[]): void {
-  const reason = reasons.find((r) => r !== undefined);
-  if (reason === undefined) return;
-  if (context.test !== undefined) context.test.title += ` [skipped: ${reason}]`;
-  context.skip();
 }

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { LockDaemon } from '../lab/daemon.ts';
-import { type Generation, treeOf } from '../lab/requirements.ts';
-import type { Lab } from '../lab/root.ts';
-import { lock } from '../lab/wire.ts';
+import type { LockDaemon } from '../../lab/start.ts';
+import type { Generation } from '../../lab/generation.ts';
+import { treeOf } from '../../lab/trees.ts';
+import type { Lab } from '../../lab/root.ts';
+import { lock } from '../../lab/wire.ts';
 
 /** An argument `{…}` stands for the id of one of the connections that the test holds open. */
 export const commands: readonly string[][] = [

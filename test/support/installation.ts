@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeBuild } from '../../scripts/build-id.js';
-import { checkout } from './root.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 const NODE = `node_modules/node-linux-${process.arch === 'arm64' ? 'arm64' : 'x64'}`;
 

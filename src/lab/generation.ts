@@ -2,6 +2,9 @@
 export type Generation = '7.0.0' | '9.0.0' | '11.3.0' | '12.8.0';
 export const generations: readonly Generation[] = ['7.0.0', '9.0.0', '11.3.0', '12.8.0'];
 
+/** A lock daemon: this project's, or the C one of that release. */
+export type DaemonKind = 'ours' | Generation;
+
 /** The version as libvirt counts it: major * 1000000 + minor * 1000 + micro. */
 function numberOf(version: string): number {
   const [major = 0, minor = 0, micro = 0] = version.split('.').map(Number);

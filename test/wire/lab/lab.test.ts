@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon } from './daemon.ts';
-import { allLocks, lockOn, snapshot } from './observe.ts';
-import { generations, missingDaemon, skipIf } from './requirements.ts';
-import { autocreate, decodeError, lock } from './wire.ts';
+import { startDaemon } from '../../../src/lab/start.ts';
+import { allLocks, lockOn, snapshot } from '../../../src/lab/observe.ts';
+import { generations } from '../../../src/lab/generation.ts';
+import { missingDaemon } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
+import { autocreate, decodeError, lock } from '../../../src/lab/wire.ts';
 
 describe('the laboratory', () => {
   for (const generation of generations) {
