@@ -53,6 +53,10 @@ export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<t
       subscriptions.remove(connection);
       return undefined;
     },
+
+    refusedRestart() {
+      return { refused: inquiry.refusedRestart };
+    },
   };
 }
 

@@ -4,7 +4,7 @@
  * release pay for no more than a counter.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import { ChangeType } from '../../xdr/programs/inquire.ts';
+import { ChangeType, type RefusedRestart } from '../../xdr/programs/inquire.ts';
 import { logger } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
@@ -22,11 +22,8 @@ type Counters = Record<
   number
 >;
 
-export interface RefusedRestart {
-  /** Milliseconds since 1970. */
-  readonly time: number;
-  readonly reason: ByteString;
-}
+/** The most bytes of the reason for a refused re-execution that are kept. */
+const REASON_MAX = 800;
 
 export class Inquiry implements LockObserver {
   readonly pages = new Pages();
@@ -74,7 +71,7 @@ export class Inquiry implements LockObserver {
   /** The daemon goes on with the program that it has. */
   restartRefused(reason: ByteString): void {
     this.ownCounters.restartsRefused++;
-    this.lastRefusedRestart = { time: Date.now(), reason };
+    this.lastRefusedRestart = { time: Date.now(), reason: reason.slice(0, REASON_MAX) };
   }
 
   private recall(): void {

@@ -1,16 +1,13 @@
 /** How the daemon is, in numbers, and what an operator should be warned of. */
 import { insist } from '../posix/insist.ts';
 import { readFileSync, statSync } from 'node:fs';
-import type { StatusInfo } from '../../xdr/programs/inquire.ts';
+import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
 import type { InquireHost } from './host.ts';
 import type { Inquiry } from './inquiry.ts';
+import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
 
-/** A C daemon reads no larger state document; what a lock and a client take in ours, about. */
-const C_DOCUMENT_MAX = 10 * 1024 * 1024;
-const LOCK_BYTES = 330;
-const CLIENT_BYTES = 420;
 /** The part of a limit from which on it is warned of. */
 const NEARLY = 0.9;
 
@@ -82,13 +79,11 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
 
 /** So many owners that could not be ended are named. */
 const UNKILLABLE_MOST = 32;
-/** The most bytes of a reason that are told. */
-const REASON_MAX = 800;
 
-function refusedText(refused: Inquiry['refusedRestart']): string[] {
+function refusedText(refused: RefusedRestart | null): string[] {
   if (refused === null) return [];
   const time = new Date(refused.time).toISOString().replace(/\.\d+Z$/, 'Z');
-  return [`the re-execution of ${time} was refused: ${refused.reason.slice(0, REASON_MAX)}`];
+  return [`the re-execution of ${time} was refused: ${refused.reason}`];
 }
 
 function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): string[] {
@@ -97,7 +92,7 @@ function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): str
 
 /** One line for everything that calls for the operator. */
 export function warningsOf(status: StatusInfo): string[] {
-  const { lockServer, adminServer, descriptors, descriptorLimit, locks, killing } = status;
+  const { lockServer, adminServer, descriptors, descriptorLimit, killing } = status;
   const warnings: string[] = [];
   for (const [name, { clients, maxClients, isFull }] of Object.entries({ virtlockd: lockServer, admin: adminServer })) {
     if (isFull) warnings.push(`server ${name} takes no more clients (${clients} of ${maxClients}): newcomers wait`);
@@ -108,11 +103,8 @@ export function warningsOf(status: StatusInfo): string[] {
   if (descriptorLimit > 0 && descriptors >= descriptorLimit * NEARLY) {
     warnings.push(`${descriptors} of ${descriptorLimit} descriptors are open: every lock and every client takes one`);
   }
-  const document = locks * LOCK_BYTES + (lockServer.clients + adminServer.clients) * CLIENT_BYTES;
-  if (document > C_DOCUMENT_MAX * NEARLY) {
-    const size = Math.round(document / 1024 / 1024);
-    warnings.push(`the state takes about ${size} MiB and a C daemon reads 10: there is no live swap back to it`);
-  }
+  const tooLarge = tooLargeForC(status);
+  if (tooLarge !== undefined) warnings.push(tooLarge);
   if (killing > 0)
     warnings.push(`${killing} owners are being ended; their locks are held until their processes are gone`);
   return warnings;

@@ -217,17 +217,13 @@ function shareOpen(file: HeldFile, fd: number, shared: boolean): HeldFile | Lock
   return share(file, shared);
 }
 
-/** By device: whether a file there that has a name has a link. */
-const linkCounters = new Map<number, boolean>();
-
 /**
  * Whether the file system at `path` counts links, so that a file without one is gone whatever a cache says. Asked of a file made
- * for that; where none can be made, it counts. What was looked at last stays so.
+ * for that, and every time, as another file system may have the device's number by now; where none can be made, it counts. What was
+ * looked at last stays so.
  */
 function countsLinks(path: ByteString): boolean {
   const device = posix.looked[0] ?? 0;
-  const known = linkCounters.get(device);
-  if (known !== undefined) return known;
   const before = [...posix.looked];
   const probe = `${path}.${process.pid}`;
   const fd = posix.openInode(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
@@ -235,7 +231,6 @@ function countsLinks(path: ByteString): boolean {
   if (fd >= 0) {
     posix.close(fd);
     posix.unlink(probe);
-    linkCounters.set(device, counts);
   }
   posix.looked.set(before);
   return counts;

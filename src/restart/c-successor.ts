@@ -13,10 +13,11 @@ import { descriptorLimits } from '../posix/limits.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
+import { MAX_FILE } from '../libvirt/limits.ts';
 import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
 import { captureState, descriptorsOf } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
-import { asciiDocument, C_DOCUMENT_MAX, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, formatPieces, type OwnState, type StateDocument } from './document.ts';
 import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
 import { runProgram, UnfitSuccessor } from './successor.ts';
 
@@ -90,8 +91,8 @@ export class CSuccessor {
  */
 export function documentForC(pieces: readonly Buffer[], version: string): Buffer {
   const checkSize = (bytes: number): void => {
-    if (bytes <= C_DOCUMENT_MAX) return;
-    throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${C_DOCUMENT_MAX}`);
+    if (bytes <= MAX_FILE) return;
+    throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${MAX_FILE}`);
   };
   // Clients would wait while one that is much too large is put together and escaped, which only makes it larger.
   checkSize(pieces.reduce((sum, { length }) => sum + length, 0));

@@ -191,9 +191,6 @@ export interface StateDocument {
   readonly own: OwnState | null;
 }
 
-/** The largest document that a C daemon reads; given a larger one it exits. */
-export const C_DOCUMENT_MAX = 10 * 1024 * 1024;
-
 /** The largest document that this implementation reads: the runtime has no longer string. */
 export const DOCUMENT_MAX = constants.MAX_STRING_LENGTH;
 

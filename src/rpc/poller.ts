@@ -5,6 +5,7 @@
 import { readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { logger } from '../log/log.ts';
+import { insist } from '../posix/insist.ts';
 import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { outbox } from './outbox.ts';
 
@@ -212,7 +213,11 @@ export const poller = {
   /** Whether the descriptor is an epoll's that {@link inherit} can go on with. */
   isEpoll(fd: number): boolean {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventpoll]';
+      const link = insist(
+        () => readlinkSync(`/proc/self/fd/${fd}`),
+        (error) => (error as NodeJS.ErrnoException).code !== 'ENOENT',
+      );
+      return link === 'anon_inode:[eventpoll]';
     } catch {
       return false;
     }

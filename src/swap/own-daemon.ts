@@ -4,12 +4,11 @@ import type { Client } from '../client/client.ts';
 import { RemoteFailure } from '../client/errors.ts';
 import { printable } from '../log/printable.ts';
 
-/** Its name in the counters, and what the warning begins with that says why (src/inquire). */
+/** Its name in the counters. */
 const COUNTER = 'restartsRefused';
-const WARNING = /^the re-execution of .* was refused: /;
 
 /** Clients of the lock server that have not registered: a C daemon takes them over, and then cannot execute itself again. */
-export async function unregisteredClients(admin: Client): Promise<ClientInfo[]> {
+export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<ClientInfo[]> {
   const found: ClientInfo[] = [];
   try {
     let cursor = 0n;
@@ -28,7 +27,7 @@ export async function unregisteredClients(admin: Client): Promise<ClientInfo[]> 
  * Asks the daemon over and over, one call at a time and each time the result is called, whether it has refused to execute
  * its program since. The result's result is why, once it has.
  */
-export async function watchRefusals(admin: Client): Promise<() => string | undefined> {
+export async function watchRefusals(admin: Pick<Client, 'call'>): Promise<() => string | undefined> {
   const count = async (): Promise<number> => {
     const { counters } = await admin.call(inquireProgram, 'counters', { flags: 0 });
     return counters.find(({ name }) => name === COUNTER)?.value ?? 0;
@@ -39,9 +38,7 @@ export async function watchRefusals(admin: Client): Promise<() => string | undef
   });
   const look = async (): Promise<void> => {
     if ((await count()) <= before) return;
-    const { warnings } = await admin.call(inquireProgram, 'status', { flags: 0 });
-    const said = warnings.find((warning) => WARNING.test(warning))?.replace(WARNING, '');
-    reason = said === undefined ? 'it does not say why' : printable(said);
+    reason = await reasonOf(admin);
   };
   let reason: string | undefined;
   let looking = before === Infinity;
@@ -56,4 +53,15 @@ export async function watchRefusals(admin: Client): Promise<() => string | undef
     }
     return reason;
   };
+}
+
+/** Why the daemon refused the last time. A release before this procedure only counts refusals. */
+async function reasonOf(admin: Pick<Client, 'call'>): Promise<string> {
+  try {
+    const { refused } = await admin.call(inquireProgram, 'refusedRestart', { flags: 0 });
+    if (refused !== null) return printable(refused.reason);
+  } catch (error) {
+    if (!(error instanceof RemoteFailure)) throw error;
+  }
+  return 'it does not say why';
 }

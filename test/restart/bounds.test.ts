@@ -21,9 +21,9 @@ const BATCH = 100;
 /** The launcher with a smaller heap, which the daemon finds again at every restart. */
 function installSmall(lab: Lab): void {
   const script = readFileSync(programOf('ours'), 'utf8')
-    .replace('root=${file%/*}/..', `root=${checkout}`)
+    .replace('file=$0', `file=${programOf('ours')}`)
     .replace('--disable-sigusr1', `--disable-sigusr1 --max-old-space-size=${HEAP}`);
-  assert.ok(script.includes(`=${HEAP} `) && script.includes(`root=${checkout}`));
+  assert.ok(script.includes(`=${HEAP} `) && script.includes(`file=${programOf('ours')}`));
   lab.write(SMALL, script, 0o755);
 }
 

@@ -117,6 +117,8 @@ describe('a file that the daemon itself opens, as a resource', () => {
   for (const [what, path] of [
     ['configuration', CONFIGURATION],
     ['program', join(checkout, 'dist/virtlockd.cjs')],
+    ['program', join(checkout, 'bin/virtlockd')],
+    ['program', join(checkout, 'bin/launcher.sh')],
     ['program', join(checkout, 'package.json')],
     ['program', '/etc/ld.so.cache'],
     ['program', realpathSync('/lib/x86_64-linux-gnu/libc.so.6')],

@@ -197,6 +197,10 @@ export const statusInfo = struct('status_info', {
 });
 export type StatusInfo = ValueOf<typeof statusInfo>;
 
+/** A re-execution that was asked for and did not come about. `time`: milliseconds since 1970. */
+export const refusedRestart = struct('refused_restart', { time: u53, reason: string(1024) });
+export type RefusedRestart = ValueOf<typeof refusedRestart>;
+
 /** A hold that came or went: the lock with this one hold. */
 const holdChange = struct('hold_change', { time: u53, lock: lockInfo });
 /** A client of the lock server that came or went. */
@@ -275,6 +279,12 @@ export const inquireProcedures = {
     doc: 'Ends the events.',
     args: struct('unsubscribe_args', { flags }),
     flags: { ...noFlags, reportedAs: 'inquireUnsubscribe' },
+  }),
+  refusedRestart: procedure(9, {
+    doc: 'Tells why the last re-execution was refused, if one was since the daemon executed its present program.',
+    args: struct('refused_restart_args', { flags }),
+    result: struct('refused_restart_result', { refused: optional(refusedRestart) }),
+    flags: { ...noFlags, reportedAs: 'inquireRefusedRestart' },
   }),
 } as const;
 

@@ -4,7 +4,7 @@ import { type Changes, checkFlags, type Connection, RPC, type ServerState } from
 import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
-export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 8 };
+export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 9 };
 const STRING_MOST = 65_536;
 const PAGE_MOST = 500;
 const CHANGES_EVENT = 100;
@@ -242,9 +242,19 @@ export function inquire(connection: Connection, procedure: number, words: Words,
           return null;
         },
       };
-    default:
+    case 8:
       connection.subscription = null;
       return {};
+    default:
+      return {
+        check: (payload) => {
+          payload.optional(() => {
+            payload.count();
+            payload.text(1024);
+          });
+          return null;
+        },
+      };
   }
 }
 

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { DEFAULT_VERSION } from '../../libvirt/dialect.ts';
+import { MAX_FILE } from '../../libvirt/limits.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
@@ -69,13 +70,10 @@ export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
   }
 }
 
-/** C reads at most this much, and calls more an overflow. */
-const LARGEST_FILE = 10 * 1024 * 1024;
-
 function readConfigFile(file: ByteString, required: boolean): Buffer | undefined {
   try {
     const bytes = readFileSync(toPath(file));
-    if (bytes.length > LARGEST_FILE) {
+    if (bytes.length > MAX_FILE) {
       throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
     }
     return bytes;

@@ -17,6 +17,15 @@ import { describe as inWords, injectionsOn, sampleOf, wayOf } from './way.ts';
 const SAMPLE = 16;
 const SEED = 7;
 
+/** What was found by all of them, one of each kind. */
+const ONCE_FOUND: readonly (readonly [key: string, error: string])[] = [
+  ['old pipe2 -', 'ENFILE'],
+  ['old socketpair:1 -', 'EACCES'],
+  ['new readlink /proc/self/fd/#', 'EACCES'],
+  ['new openat /CHECKOUT/node_modules/fs-ext/package.json', 'ENOENT'],
+  ['new statx /run/virtlockd.pid', 'ENOENT'],
+];
+
 /** Daemons that cannot bear an error which the real one bears, and errors that show it. */
 const BROKEN: readonly {
   readonly name: string;
@@ -110,6 +119,27 @@ describe('a restart with an error', function () {
       const found = campaign.findings.map(({ injection, problems }) => [inWords(injection), ...problems]);
       assert.deepEqual(found, []);
       assert.ok(campaign.counts.missed < SAMPLE / 2, 'most of the calls were met');
+    } finally {
+      await campaign.close();
+    }
+  });
+
+  it('costs nothing where it once did', async () => {
+    const campaign = new Campaign({ ending: false });
+    try {
+      const wanted = (await all(campaign)).filter(({ key, error }) =>
+        ONCE_FOUND.some((found) => found[0] === key && found[1] === error),
+      );
+      for (const [key] of ONCE_FOUND)
+        assert.ok(
+          wanted.some((injection) => injection.key === key),
+          key,
+        );
+      for (const injection of wanted) await campaign.try(injection);
+      assert.deepEqual(
+        campaign.findings.map(({ injection, problems }) => [inWords(injection), ...problems]),
+        [],
+      );
     } finally {
       await campaign.close();
     }

@@ -12,6 +12,7 @@ import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
 import { temporaryDirectory } from '../support/locks.ts';
+import { LogRecorder } from '../support/log.ts';
 import { World } from '../support/processes.ts';
 
 const SHARED = 1;
@@ -306,6 +307,23 @@ describe('the end of owners', () => {
       world.end(300);
       reaper.clientClosed(client);
       assert.deepEqual(held(), []);
+    }
+  });
+
+  it('says nothing of a peer that is gone and not yet known to be', () => {
+    world.begin(300);
+    acquire('a', 300);
+    const client = clientOf(300);
+    world.end(300);
+    const { path: directory, remove } = temporaryDirectory();
+    const recorder = new LogRecorder(path.join(directory, 'log'));
+    try {
+      reaper.clientClosed(client);
+      world.pass(0);
+      assert.deepEqual([held(), recorder.lines], [[], []]);
+    } finally {
+      recorder.stop();
+      remove();
     }
   });
 

@@ -364,6 +364,48 @@ describe('lockspaces', () => {
     });
   });
 
+  describe('a lease without a link', () => {
+    let server: OneNumber;
+
+    before(function () {
+      skipIf(this, missingFuse());
+    });
+    afterEach(async () => {
+      for (const { resources } of lockspaces) {
+        for (const resource of [...resources.values()]) lockspaces.endResource(resource);
+      }
+      await server.end();
+    });
+
+    async function begin(how: 'unlinks' | 'no-links'): Promise<string> {
+      server = await OneNumber.mount(how);
+      files = lockspaces.create(server.path);
+      const file = path.join(server.path, 'a');
+      writeFileSync(file, '');
+      return file;
+    }
+
+    it('is made anew where its name is cached, and another host unlinks it between open and lock', async () => {
+      const file = await begin('unlinks');
+      const { ino } = statSync(file);
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      const locked = allLocks()
+        .filter(({ pid }) => pid === process.pid)
+        .map(({ inode }) => inode);
+      assert.ok(!locked.includes(ino), 'the file without a link is locked');
+      assert.equal(statSync(file).ino, files.resources.get('a')?.file.inode);
+      assert.ok(locked.includes(statSync(file).ino));
+    });
+
+    it('is locked where the file system counts none', async () => {
+      const file = await begin('no-links');
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(release('a'), 'done');
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      assert.equal(lockOf(file), 'WRITE');
+    });
+  });
+
   describe('files of one number, as a file server shows them that gives numbers out again', () => {
     let server: OneNumber;
 

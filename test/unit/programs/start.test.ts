@@ -139,13 +139,14 @@ describe('the start script', function () {
       'node_modules/fs-ext/fs-ext.js': broken,
       'dist/virtlockd.cjs': broken,
       'bin/virtlockd': Buffer.concat([installed.read('bin/virtlockd'), Buffer.from('\n')]),
+      'bin/launcher.sh': Buffer.concat([installed.read('bin/launcher.sh'), Buffer.from('\n')]),
       'dist/virt-lockctl.cjs': broken,
     };
     for (const [part, bytes] of Object.entries(parts)) {
       installed.replace(part, bytes);
       assertRefused(new RegExp(`\\n${part.replaceAll('.', '\\.')} is not of build`));
       rmSync(installed.path(part));
-      if (part !== 'bin/virtlockd')
+      if (!part.startsWith('bin/'))
         assertRefused(new RegExp(`\\n${part.replaceAll('.', '\\.')} of build \\S+ cannot be read`));
       installed.repair(part);
     }

@@ -2,7 +2,9 @@
 import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { adminProgram } from '../../../../xdr/programs/admin.ts';
+import { tooLargeForC } from '../../../inquire/state-size.ts';
 import { parseVersion } from '../../../libvirt/dialect.ts';
+import { MAX_FILE } from '../../../libvirt/limits.ts';
 import { lackOfDescriptors } from '../../../swap/descriptors.ts';
 import { unregisteredClients } from '../../../swap/own-daemon.ts';
 import { OLDEST_C, silentClients } from '../../../swap/quiet.ts';
@@ -29,8 +31,6 @@ export interface Running {
   readonly program: string;
 }
 
-/** The largest state document that C reads, and what must be free to write one. */
-const DOCUMENT_MAX = 10 * 1024 * 1024;
 const PROVE_MS = 10_000;
 /** @throws CommandError when nobody answers, or it cannot be told which process it is */
 export async function describeRunning(daemon: Daemon): Promise<Running> {
@@ -95,7 +95,7 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
     await proveProgram(target),
     attempt('the run directory has room for the state', () => {
       const { bavail, bsize } = statfsSync(runDirectory);
-      if (bavail * bsize < DOCUMENT_MAX) throw new Error(`only ${bavail * bsize} bytes are free in ${runDirectory}`);
+      if (bavail * bsize < MAX_FILE) throw new Error(`only ${bavail * bsize} bytes are free in ${runDirectory}`);
       return `${Math.floor((bavail * bsize) / 1024 / 1024)} MiB free in ${runDirectory}`;
     }),
     attempt('no state of an earlier restart is left', () => {
@@ -125,8 +125,7 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
       what: 'every client has registered, so that the C daemon can hand over again',
       detail: unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', '),
     });
-    const { warnings } = await daemon.status();
-    const tooLarge = warnings.find((warning) => warning.includes('no live swap back'));
+    const tooLarge = tooLargeForC(await daemon.status());
     checks.push({
       ok: tooLarge === undefined,
       what: 'the state is small enough for a C daemon',
