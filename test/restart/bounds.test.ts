@@ -8,7 +8,7 @@ import { type LockDaemon, programOf, reexecute, startDaemon } from '../../src/la
 import { eventually } from '../../src/lab/process.ts';
 import { missingDaemon } from '../../src/lab/requirements.ts';
 import { skipIf } from '../support/skip.ts';
-import { checkout, openLab } from '../../src/lab/trees.ts';
+import { openLab } from '../../src/lab/trees.ts';
 import type { Lab } from '../../src/lab/root.ts';
 import { type Call, decodeError, encode, lock, type Peer, shared, u32, type WireError } from '../../src/lab/wire.ts';
 

@@ -6,12 +6,13 @@ import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Actor } from '../../src/programs/conformance/exchange/actor.ts';
-import { type LockDaemon, programOf, startDaemon } from '../lab/daemon.ts';
-import { lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { missingDaemon, skipIf } from '../lab/requirements.ts';
-import { Lab } from '../lab/root.ts';
-import { autocreate, encode, lock, type Peer } from '../lab/wire.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../src/lab/start.ts';
+import { lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { missingDaemon } from '../../src/lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
+import { openLab } from '../../src/lab/trees.ts';
+import { autocreate, encode, lock, type Peer } from '../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000;
 
@@ -94,7 +95,7 @@ describe('the process of an owner', function () {
   });
 
   it('is none when the pid is 0 on both sides: what one connection acquired ends by release, and what others did', async () => {
-    const lab = await Lab.open('9.0.0');
+    const lab = await openLab();
     writeFileSync(
       lab.outside('/run/inner'),
       `#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc ${programOf('ours')}\n`,
