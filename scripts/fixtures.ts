@@ -18,7 +18,7 @@ import {
   recordingPath,
   rightPath,
 } from '../src/programs/conformance/exchange/recording.ts';
-import { openTarget } from '../test/wire/target.ts';
+import { openTarget } from '../test/wire/programs/conformance/target.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<Recording> {
