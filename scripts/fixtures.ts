@@ -8,8 +8,9 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
-import { Lab } from '../test/lab/root.ts';
+import { type Generation, generations } from '../src/lab/generation.ts';
+import { missingDaemon } from '../src/lab/requirements.ts';
+import { openLab } from '../src/lab/trees.ts';
 import { exchanges } from '../src/programs/conformance/exchanges.ts';
 import {
   type Recording,
@@ -17,7 +18,7 @@ import {
   recordingPath,
   rightPath,
 } from '../src/programs/conformance/exchange/recording.ts';
-import { openTarget } from '../test/wire/target.ts';
+import { openTarget } from '../test/wire/programs/conformance/target.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<Recording> {
@@ -32,7 +33,7 @@ async function record(version: Generation, like: Generation | undefined): Promis
   } finally {
     await target.close();
   }
-  const lab = await Lab.open(version);
+  const lab = await openLab(version);
   const provenance = { libvirt: version, package: await packageOf(lab), command: 'npm run fixtures' };
   await lab.close();
   return { provenance, ...(like === undefined ? {} : { like }), exchanges: transcripts };

@@ -1,6 +1,6 @@
 /** docs/interop.md: the matrix as tables. */
 import { format } from 'prettier';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import type { Judgement, JudgedCell } from './judgement.ts';
 import { type Column, columnTitle, families, rowTitle, rows } from './model.ts';
 import { askerOf, daemonOf } from './provenance.ts';

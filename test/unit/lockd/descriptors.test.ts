@@ -5,7 +5,7 @@ import { modeOf } from '../../../src/lockd/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
-import { encode } from '../../lab/wire.ts';
+import { encode } from '../../../src/lab/wire.ts';
 import { Link, until } from '../support/link.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
 

@@ -33,8 +33,9 @@ import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { allLocks } from '../../lab/observe.ts';
-import { missingFuse, skipIf } from '../../lab/requirements.ts';
+import { allLocks } from '../../../src/lab/observe.ts';
+import { missingFuse } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
 import { lockOf, OtherProcess, Rival, temporaryDirectory } from '../support/locks.ts';
 import { OneNumber } from '../support/one-number.ts';
 

@@ -15,7 +15,7 @@ import {
 import { findLoss } from '../../../src/restart/losses.ts';
 import { proveSuccessor } from '../../../src/restart/successor.ts';
 import type { Loss } from '../../../src/restart/rehearse.ts';
-import { checkout } from '../../lab/root.ts';
+import { checkout } from '../../../src/lab/trees.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
 import { modeOf } from '../../../src/lockd/mode.ts';

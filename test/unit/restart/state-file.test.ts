@@ -23,8 +23,9 @@ import {
   writeStateFile,
 } from '../../../src/restart/state-file.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
-import { checkout } from '../../lab/root.ts';
-import { missingLab, skipIf } from '../../lab/requirements.ts';
+import { checkout } from '../../../src/lab/trees.ts';
+import { missingLab } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
 
 describe('the state file', () => {

@@ -6,7 +6,7 @@ import { string, struct, u32 } from '../../../xdr/schema.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { bindProgram, Dispatcher } from '../../../src/rpc/dispatch.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../lab/wire.ts';
+import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../../src/lab/wire.ts';
 
 const procedures = {
   echo: procedure(1, { doc: '', args: struct('a', { text: string(16) }), result: string(8) }),
