@@ -8,11 +8,11 @@ import { ChangeType } from '../../xdr/programs/inquire.ts';
 import { logger } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import type { InquiryState } from '../restart/document.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { describeChange } from './locks.ts';
 import { Pages } from './pages.ts';
 import { refusalText, Refusals } from './refusals.ts';
+import type { InquiryState } from './state.ts';
 import { Subscriptions } from './subscriptions.ts';
 
 const log = logger('locking.lock_daemon');

@@ -6,7 +6,7 @@
 import os from 'node:os';
 import { FileType, lookedKey, posix, SocketKind } from '../posix/posix.ts';
 import { bootId, startTimeOf } from '../proc/processes.ts';
-import type { ProcessState, ServerState, StateDocument } from './document.ts';
+import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;
 
@@ -60,7 +60,7 @@ function strangeDescriptor(document: StateDocument, late: Iterable<number>): str
   return null;
 }
 
-function serversOf({ lockServer, adminServer }: StateDocument): ServerState[] {
+function serversOf({ lockServer, adminServer }: StateDocument): ServerState<LockClientState | AdminClientState>[] {
   return adminServer === null ? [lockServer] : [lockServer, adminServer];
 }
 

@@ -2,6 +2,8 @@
 import { type Mutant, mutant } from './mutant.ts';
 
 const capture = 'src/restart/capture.ts';
+const rpcState = 'src/rpc/state.ts';
+const lockspaceState = 'src/lockspace/state.ts';
 const adopt = 'src/restart/adopt.ts';
 const clients = 'src/admin/clients.ts';
 
@@ -74,19 +76,21 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets clients that have not registered',
     capture,
-    'for (const { connection, context } of server.clients.values()) {',
+    'for (const { connection, context } of server.clients.values()) yield describe(connection, context);',
     `for (const { connection, context } of server.clients.values()) {
-    if (context instanceof LockClient && context.owner === null) continue;`,
+          const one = describe(connection, context);
+          if ((one as { privateData?: { ownerId: number } | null }).privateData?.ownerId !== 0) yield one;
+        }`,
     ['restart/a-client-that-has-not-registered-stays'],
   ),
   mutant(
     'a restart forgets how far ids were counted',
-    capture,
+    rpcState,
     'next_client_id: server.nextClientId,',
     'next_client_id: 1,',
     ['restart/ids-go-on-to-be-counted'],
   ),
-  mutant('a restart forgets set limits', capture, 'max_clients: server.maxClients,', 'max_clients: 1024,', [
+  mutant('a restart forgets set limits', rpcState, 'max_clients: server.maxClients,', 'max_clients: 1024,', [
     'restart/set-limits-stay',
   ]),
   mutant(
@@ -98,24 +102,28 @@ export const restartMutants: readonly Mutant[] = [
   ),
   mutant(
     'a restart forgets half of a message',
-    capture,
-    "'x-received': received.toString('base64'),",
-    "'x-received': '',",
+    rpcState,
+    "'x-received': hasBacklog ? received.toString('base64') : undefined,",
+    "'x-received': undefined,",
     ['restart/half-a-message-completes'],
   ),
-  mutant('a restart forgets replies under way', capture, "'x-unsent': unsent.toString('base64'),", "'x-unsent': '',", [
-    'restart/replies-that-wait-to-be-taken-arrive',
-  ]),
+  mutant(
+    'a restart forgets replies under way',
+    rpcState,
+    "'x-unsent': hasBacklog ? unsent.toString('base64') : undefined,",
+    "'x-unsent': undefined,",
+    ['restart/replies-that-wait-to-be-taken-arrive'],
+  ),
   mutant(
     'a restart forgets that locks are shared',
-    capture,
+    lockspaceState,
     'lockHeld: file.locked,\n    flags,',
     'lockHeld: file.locked,\n    flags: flags & 2,',
     ['restart/a-shared-lock-stays-shared'],
   ),
   mutant(
     'a restart forgets that files are its own',
-    capture,
+    lockspaceState,
     'lockHeld: file.locked,\n    flags,',
     'lockHeld: file.locked,\n    flags: flags & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
@@ -129,7 +137,7 @@ export const restartMutants: readonly Mutant[] = [
   ),
   mutant(
     'a restart forgets the second hold',
-    capture,
+    lockspaceState,
     'owners: holds.map(({ owner }) => owner.pid),',
     'owners: holds.slice(0, 1).map(({ owner }) => owner.pid),',
     ['restart/every-owner-of-a-shared-resource-stays'],
