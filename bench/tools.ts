@@ -2,9 +2,9 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { compile } from '../src/lab/compile.ts';
+import { checkout } from '../src/lab/trees.ts';
 import { descriptorLimits } from '../src/proc/limits.ts';
-import { compile } from '../test/lab/compile.ts';
-import { checkout } from '../test/lab/root.ts';
 
 const sources = join(checkout, 'bench/native');
 const build = join(checkout, 'dist/bench');

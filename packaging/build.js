@@ -57,6 +57,7 @@ const md5 = (content) => createHash('md5').update(content).digest('hex');
 
 function assemble(parts) {
   put(parts.node, `${lib}/bin/node`, 0o755);
+  put('bin/launcher.sh', `${lib}/bin/launcher.sh`);
   put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
   for (const tool of ['virt-lockctl', 'virtlockd-trace']) {
     put(`bin/${tool}`, `${lib}/bin/${tool}`, 0o755);

@@ -33,7 +33,9 @@ function partsOf(root) {
     .map(({ name }) => `dist/${name}`);
   const fsExt = fsExtBelow(root);
   const ofFsExt = ['package.json', 'fs-ext.js', 'build/Release/fs_ext.node'].map((file) => path.join(fsExt, file));
-  return [...dist, 'bin/virtlockd', ...ofFsExt].filter((part) => existsSync(path.join(root, part))).sort();
+  return [...dist, 'bin/virtlockd', 'bin/launcher.sh', ...ofFsExt]
+    .filter((part) => existsSync(path.join(root, part)))
+    .sort();
 }
 
 /** Where fs-ext is, seen from the root. Links stay as they are: the copy of an installation may have others. */

@@ -2,8 +2,7 @@
 import { insist } from '../posix/insist.ts';
 import { readFileSync } from 'node:fs';
 import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
-import type { InquireHost } from './host.ts';
-import type { Inquiry } from './inquiry.ts';
+import type { InquireHost, ServerView } from './host.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
@@ -39,18 +38,13 @@ function openDescriptors(atLeast: number): number {
   }
 }
 
-export function describeStatus(host: InquireHost, { subscriptions, refusedRestart }: Inquiry): StatusInfo {
-  const { lockspaces, life } = host;
-  const [lockServer, adminServer] = host.servers.map(({ clients, maxClients, isFull }) => ({
-    clients: clients.size,
-    maxClients,
-    isFull,
-  }));
-  if (lockServer === undefined || adminServer === undefined) throw new Error('a daemon without servers');
+export function describeStatus(host: InquireHost): StatusInfo {
+  const { lockspaces, life, inquiry, ownerReaper } = host;
+  const [lockServer, adminServer] = [describeServer(host.servers[0]), describeServer(host.servers[1])];
   const locks = lockspaces.count;
   const clients = lockServer.clients + adminServer.clients;
   const status: StatusInfo = {
-    libvirtVersion: host.version,
+    libvirtVersion: host.dialect.version,
     implementation: implementationName(),
     pid: process.pid,
     program: life.program,
@@ -62,8 +56,8 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
     lockspaces: 1 + lockspaces.byPath.size,
     locks,
     owners: lockspaces.ownerCount,
-    killing: host.killing(),
-    subscribers: subscriptions.count,
+    killing: ownerReaper.count,
+    subscribers: inquiry.subscriptions.count,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
     residentMemory: insist(() => process.memoryUsage.rss()),
@@ -72,14 +66,19 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
   const warnings = [
     ...warningsOf(status),
     ...memoryWarning(lockspaces.memory),
-    ...host.unkillable().slice(0, UNKILLABLE_MOST),
-    ...refusedText(refusedRestart),
+    ...ownerReaper.overdue.slice(0, UNKILLABLE_MAX).map(({ text }) => text.slice(0, WARNING_MAX)),
+    ...refusedText(inquiry.refusedRestart),
   ];
   return { ...status, warnings };
 }
 
-/** So many owners that could not be ended are named. */
-const UNKILLABLE_MOST = 32;
+function describeServer({ clientCount, maxClients, isFull }: ServerView<unknown>): StatusInfo['lockServer'] {
+  return { clients: clientCount, maxClients, isFull };
+}
+
+/** So many owners that could not be ended are named, each in a warning of so many bytes at most. */
+const UNKILLABLE_MAX = 32;
+const WARNING_MAX = 1000;
 
 function refusedText(refused: RefusedRestart | null): string[] {
   if (refused === null) return [];

@@ -3,6 +3,7 @@
  * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
  * what the owner holds, for as long as they would with C.
  */
+import os from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
@@ -10,6 +11,8 @@ import { type Evidence, findProcess } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
 
 const log = logger('locking.lock_daemon');
+
+const { ESRCH } = os.constants.errno;
 
 /** Between two looks at what is due, in milliseconds. */
 const LOOK_EVERY_MS = 200;
@@ -165,7 +168,8 @@ export class OwnerEnd implements HoldEnd {
     const { pidfd } = this.evidence;
     if (pidfd === undefined) return false;
     const status = this.host.signal(pidfd, signal);
-    if (status < 0) this.logFailure(`Unable to send ${signal} to owner ${this.pid}: ${strerror(status)}`);
+    if (status < 0 && status !== -ESRCH)
+      this.logFailure(`Unable to send ${signal} to owner ${this.pid}: ${strerror(status)}`);
     return status >= 0;
   }
 

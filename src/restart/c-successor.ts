@@ -47,7 +47,7 @@ export class CSuccessor {
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
     // A C daemon would not go on with it.
-    await this.daemon.ownerEnds.settled();
+    await this.daemon.ownerReaper.settled();
     this.outlook = await proveCStart(start, this.version);
     this.look(own, MadeSpares.lacking(this.daemon));
   }
@@ -197,7 +197,7 @@ function refuseHeldFiles({ lockspaces }: Daemon, { opened }: CStartOutlook, vers
 function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOutlook, version: string): void {
   if (timeout === 0) return;
   const connected = new Set(
-    [...lockServer.clients.values()].flatMap(({ context: { owner, isOwnerItself } }) =>
+    [...lockServer.adoptAll().values()].flatMap(({ context: { owner, isOwnerItself } }) =>
       owner !== null && isOwnerItself ? [owner.pid] : [],
     ),
   );
@@ -218,12 +218,10 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
  */
 function refuseClients({ servers }: Daemon, version: string): void {
   const user = process.geteuid?.();
-  for (const { name, clients } of servers) {
-    for (const { connection } of clients.values()) {
-      const {
-        id,
-        peer: { pid, uid },
-      } = connection;
+  for (const server of servers) {
+    const { name } = server;
+    for (const { id, peer } of server.adoptAll().values()) {
+      const { pid, uid } = peer;
       // One in another pid namespace has the number 0 here: C does not look for that.
       if (uid === user && (pid === 0 || isThere(pid) === true)) continue;
       const reason =

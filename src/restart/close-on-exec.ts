@@ -29,7 +29,7 @@ export function prepareCloseOnExec(): void {
 }
 
 function loadFsExt(): FsExt {
-  return (fsExt ??= requireFromRoot('fs-ext') as FsExt);
+  return (fsExt ??= requireFromRoot('fs-ext/fs-ext.js') as FsExt);
 }
 
 export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boolean): void {

@@ -70,8 +70,9 @@ export async function runProgram(
       reject(cannot(error));
       return;
     }
-    // There is none when no descriptor was free.
-    const answers = child.stdio[answersAt] as Readable | undefined;
+    // Without a free descriptor the child has no streams at all, whatever its type says, and an `error` follows.
+    const streams = child.stdio as (typeof child)['stdio'] | undefined;
+    const answers = streams?.[answersAt] as Readable | undefined;
     let output = '';
     const settle = (status: number | null, end: string): void => {
       clearTimeout(timer);
@@ -85,9 +86,15 @@ export async function runProgram(
       // Its end is not waited for: the kernel may not let go of it.
       settle(null, `took longer than ${limit / 1000} s`);
     }, limit);
-    answers?.setEncoding('latin1').on('data', (chunk: string) => {
-      if (output.length < OUTPUT_MAX) output += chunk;
-    });
+    answers
+      ?.setEncoding('latin1')
+      .on('data', (chunk: string) => {
+        if (output.length < OUTPUT_MAX) output += chunk;
+      })
+      .on('error', (error) => {
+        child.kill('SIGKILL');
+        settle(null, `gave an answer that cannot be read: ${error.message}`);
+      });
     // Not `close`: something that the child left behind may hold the pipe open for ever.
     child.on('exit', (status, signal) => {
       settle(status, signal === null ? `exited with ${status ?? 'no status'}` : `was ended by ${signal}`);

@@ -2,7 +2,7 @@
 import { Skipped } from './check.ts';
 import { masked, renderMessage, type Variable } from './exchange/transcript.ts';
 import type { Playable } from './exchange/play.ts';
-import type { Generation } from './generation.ts';
+import type { Generation } from '../../lab/generation.ts';
 import type { Daemon, StartOptions } from '../../lab/daemon.ts';
 import type { Place } from '../../lab/place.ts';
 import { type Call, decodeError, Peer, type WireError, type Message } from '../../lab/wire.ts';
@@ -120,11 +120,6 @@ export class Bench {
   /** Writes a line into the report. What varies from run to run should be left out. */
   note(line: string): void {
     this.notes.push(masked(line, this.#variable));
-  }
-
-  /** A pid that notes call by a name instead. */
-  name(pid: number, name: string): void {
-    (this.#variable.actors as Map<string, number>).set(name, pid);
   }
 
   render(message: Message): string {

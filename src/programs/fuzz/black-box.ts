@@ -3,8 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type LockDaemon, programOf, startDaemon } from '../../../test/lab/daemon.ts';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../lab/start.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
+import { openLab } from '../../lab/trees.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { openDescriptors } from '../../proc/descriptors.ts';
 import { imageOf, residentMemoryOf, statOf } from '../../proc/processes.ts';
@@ -114,8 +115,7 @@ export class BlackBox implements Target {
     this.work = work;
     // Its working directory is where a run's files are.
     const script = 'cd "$1" && exec "$2"';
-    const { Lab } = await import('../../../test/lab/root.ts');
-    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind, [
+    const lab = await openLab(this.kind, [
       work,
       ...(this.installation === undefined ? [] : [this.installation.directory]),
     ]);

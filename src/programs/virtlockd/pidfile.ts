@@ -52,7 +52,13 @@ export class PidFile {
 
   /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
   static adopt(path: ByteString, fd: number, host: PidFileHost): PidFile | null {
-    if (path === '' || isNamed(fd, path) === false) return PidFile.acquire(path, host);
+    if (path === '') return null;
+    if (isNamed(fd, path) === false) {
+      const acquired = PidFile.acquire(path, host);
+      if (acquired === null || !isSameFile(acquired.fd, fd)) return acquired;
+      // It has come back meanwhile. One of the two must be closed, which drops the lock: it is taken once more.
+      closeSync(acquired.fd);
+    }
     // It is locked since before the restart, or is again now: an error of the file system tells nothing else.
     host.lock(fd, 0, 1);
     return new PidFile(path, fd);
@@ -87,6 +93,11 @@ function isNamed(fd: number, path: ByteString): boolean | undefined {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOTDIR' ? false : undefined;
   }
+}
+
+function isSameFile(one: number, other: number): boolean {
+  const [first, second] = [fstatSync(one), fstatSync(other)];
+  return first.dev === second.dev && first.ino === second.ino;
 }
 
 /** Runs a step and words its failure. */

@@ -11,22 +11,21 @@ const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openss
 
 /** Of this very program and its runtime; there may be more names than files. @throws Error when they cannot be told at present */
 export function programFiles(): ByteString[] {
-  const dist = path.join(installRoot, 'dist');
   const fsExt = directoryOf('fs-ext');
   const ofFsExt = ['package.json', 'fs-ext.js', 'build/Release/fs_ext.node'];
   const files = [
     process.execPath,
     ...process.argv.slice(1, 2),
     path.join(installRoot, 'package.json'),
-    ...namesIn(dist).map((name) => path.join(dist, name)),
+    ...['bin', 'dist'].flatMap((part) => filesIn(path.join(installRoot, part))),
     ...(fsExt === null ? [] : ofFsExt.map((name) => path.join(fsExt, name))),
   ];
   return [...new Set([...SYSTEM_FILES, ...files.map(bytesOf), ...mappedFiles()])];
 }
 
-function namesIn(directory: string): string[] {
+function filesIn(directory: string): string[] {
   try {
-    return readdirSync(directory);
+    return readdirSync(directory).map((name) => path.join(directory, name));
   } catch (error) {
     return noneIfMissing(error);
   }

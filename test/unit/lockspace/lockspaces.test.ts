@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockd/mode.ts';
 import {
   adoptFile,
   closeSpares,
@@ -32,8 +33,9 @@ import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { allLocks } from '../../lab/observe.ts';
-import { missingFuse, skipIf } from '../../lab/requirements.ts';
+import { allLocks } from '../../../src/lab/observe.ts';
+import { missingFuse } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
 import { lockOf, OtherProcess, Rival, temporaryDirectory } from '../support/locks.ts';
 import { OneNumber } from '../support/one-number.ts';
 
@@ -62,7 +64,7 @@ describe('lockspaces', () => {
   const at = (name: string): string => path.join(directory.path, name);
   const acquire = (name: string, flags: number, pid = 100): string =>
     refusal(() => {
-      lockspaces.acquire(files, name, flags, hold(pid));
+      lockspaces.acquire(files, name, modeOf(flags), hold(pid));
     });
   const release = (name: string, pid = 100): string =>
     refusal(() => {
@@ -322,14 +324,14 @@ describe('lockspaces', () => {
       assert.equal(acquire('a', 0), 'done');
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(spelled, 'a', 0, hold(200));
+          lockspaces.acquire(spelled, 'a', modeOf(0), hold(200));
         }),
         busy('a'),
       );
       const byPath = `${directory.path}/../${path.basename(directory.path)}/./a`;
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(lockspaces.default, byPath, 0, hold(200));
+          lockspaces.acquire(lockspaces.default, byPath, modeOf(0), hold(200));
         }),
         busy(byPath),
       );
@@ -344,7 +346,7 @@ describe('lockspaces', () => {
       const name = `/proc/self/fd/${fd}`;
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(lockspaces.default, name, 0, hold(200));
+          lockspaces.acquire(lockspaces.default, name, modeOf(0), hold(200));
         }),
         busy(name),
       );
@@ -360,6 +362,48 @@ describe('lockspaces', () => {
       assert.equal(acquire('./a', 0), 'done');
       assert.equal(lockOf(at('a')), 'WRITE');
       assert.equal(lockOf(at('old')), 'WRITE');
+    });
+  });
+
+  describe('a lease without a link', () => {
+    let server: OneNumber;
+
+    before(function () {
+      skipIf(this, missingFuse());
+    });
+    afterEach(async () => {
+      for (const { resources } of lockspaces) {
+        for (const resource of [...resources.values()]) lockspaces.endResource(resource);
+      }
+      await server.end();
+    });
+
+    async function begin(how: 'unlinks' | 'no-links'): Promise<string> {
+      server = await OneNumber.mount(how);
+      files = lockspaces.create(server.path);
+      const file = path.join(server.path, 'a');
+      writeFileSync(file, '');
+      return file;
+    }
+
+    it('is made anew where its name is cached, and another host unlinks it between open and lock', async () => {
+      const file = await begin('unlinks');
+      const { ino } = statSync(file);
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      const locked = allLocks()
+        .filter(({ pid }) => pid === process.pid)
+        .map(({ inode }) => inode);
+      assert.ok(!locked.includes(ino), 'the file without a link is locked');
+      assert.equal(statSync(file).ino, files.resources.get('a')?.file.inode);
+      assert.ok(locked.includes(statSync(file).ino));
+    });
+
+    it('is locked where the file system counts none', async () => {
+      const file = await begin('no-links');
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(release('a'), 'done');
+      assert.equal(acquire('a', AUTOCREATE), 'done');
+      assert.equal(lockOf(file), 'WRITE');
     });
   });
 

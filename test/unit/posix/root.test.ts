@@ -19,7 +19,7 @@ describe('a package that was installed for this one', () => {
   /** What is loaded by that name. */
   function loaded(): string {
     const script = `const { requireFromRoot } = await import(${JSON.stringify(pathToFileURL(source).href)});
-      try { console.log(requireFromRoot('fs-ext')); } catch (error) { console.log(error.message); }`;
+      try { console.log(requireFromRoot('fs-ext/index.js')); } catch (error) { console.log(error.message); }`;
     return execFileSync(process.execPath, ['--input-type=module', '-e', script], {
       encoding: 'utf8',
       env: { HOME: path.join(top, 'home'), NODE_PATH: path.join(top, 'planted') },
@@ -38,7 +38,7 @@ describe('a package that was installed for this one', () => {
     for (const planted of ['home/.node_modules', 'home/.node_libraries', 'planted', 'node_modules/node_modules']) {
       put(path.join(top, planted));
     }
-    assert.equal(loaded(), `fs-ext is not installed below ${root}`);
+    assert.equal(loaded(), `fs-ext/index.js is not installed below ${root}`);
     for (const place of [path.join(top, 'node_modules'), path.join(root, 'node_modules')]) {
       put(place);
       assert.equal(loaded(), path.join(place, 'fs-ext'));

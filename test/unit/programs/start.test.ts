@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { bitsOf, flipped, FS_EXT, Installation } from '../../lab/installation.ts';
+import { bitsOf, flipped, FS_EXT, Installation } from '../../support/installation.ts';
 import { EMPTY_STATE } from '../../../src/restart/document.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
@@ -139,13 +139,14 @@ describe('the start script', function () {
       'node_modules/fs-ext/fs-ext.js': broken,
       'dist/virtlockd.cjs': broken,
       'bin/virtlockd': Buffer.concat([installed.read('bin/virtlockd'), Buffer.from('\n')]),
+      'bin/launcher.sh': Buffer.concat([installed.read('bin/launcher.sh'), Buffer.from('\n')]),
       'dist/virt-lockctl.cjs': broken,
     };
     for (const [part, bytes] of Object.entries(parts)) {
       installed.replace(part, bytes);
       assertRefused(new RegExp(`\\n${part.replaceAll('.', '\\.')} is not of build`));
       rmSync(installed.path(part));
-      if (part !== 'bin/virtlockd')
+      if (!part.startsWith('bin/'))
         assertRefused(new RegExp(`\\n${part.replaceAll('.', '\\.')} of build \\S+ cannot be read`));
       installed.repair(part);
     }

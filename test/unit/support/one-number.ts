@@ -16,10 +16,11 @@ export class OneNumber {
     this.remove = remove;
   }
 
-  static async mount(): Promise<OneNumber> {
+  /** @param otherwise the file system is another one: see one-number.py */
+  static async mount(...otherwise: ['unlinks' | 'no-links'] | []): Promise<OneNumber> {
     const directory = temporaryDirectory();
     const script = path.join(import.meta.dirname, 'one-number.py');
-    const server = spawn('python3', [script, directory.path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const server = spawn('python3', [script, directory.path, ...otherwise], { stdio: ['ignore', 'pipe', 'inherit'] });
     await once(server.stdout, 'data');
     return new OneNumber(server, directory);
   }

@@ -2,7 +2,7 @@
 import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, symlinkSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Place } from '../../../../lab/place.ts';
-import { ordinaryUser } from '../../../../lab/private-root.ts';
+import { ordinaryUser } from '../../../../lab/root.ts';
 import { eventually, type Running } from '../../../../lab/process.ts';
 import { catchesSignal, isThere } from '../../../../proc/processes.ts';
 import { listensAt } from '../../../../proc/sockets.ts';
@@ -75,7 +75,7 @@ export class Starter {
     return this.#place.spawn(
       one.program ?? PROGRAM,
       [...one.args, ...(one.config === undefined ? [] : ['-f', '/run/test.conf'])],
-      { ordinary: one.ordinary === true, ...(one.env === undefined ? {} : { env: one.env }) },
+      { ordinary: one.ordinary, env: one.env },
     );
   }
 

