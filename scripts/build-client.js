@@ -1,9 +1,20 @@
 /**
- * Builds the client library into dist/client: one ES module, one CommonJS module, and the declarations of both. Declarations
- * take seconds to make, so those that are newer than all sources stay.
+ * Builds the client library into dist/client: one ES module, one CommonJS module, and the declarations of both. The folder is
+ * the package virtlockd-client, too, which needs nothing else. Declarations take seconds to make, so those that are newer than
+ * all sources stay.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 
@@ -47,6 +58,20 @@ function buildTypes() {
   renameSync(fresh, types);
 }
 
+/** Version and licence are those of the whole. */
+function writePackage() {
+  const { version, license } = readJson('package.json');
+  const { name, ...rest } = readJson('src/client/package.json');
+  const manifest = { name, version, license, ...rest };
+  writeFileSync(path.join(output, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  copyFileSync(path.join(root, 'LICENSE'), path.join(output, 'LICENSE'));
+  copyFileSync(path.join(root, 'docs/client.md'), path.join(output, 'README.md'));
+}
+
+function readJson(file) {
+  return JSON.parse(readFileSync(path.join(root, file), 'utf8'));
+}
+
 export async function buildClient() {
   mkdirSync(output, { recursive: true });
   const common = { entryPoints: [entry], bundle: true, platform: 'node', target: 'node20', logLevel: 'warning' };
@@ -55,4 +80,5 @@ export async function buildClient() {
     esbuild.build({ ...common, format: 'cjs', outfile: path.join(output, 'index.cjs') }),
   ]);
   if (!areTypesCurrent()) buildTypes();
+  writePackage();
 }

@@ -162,12 +162,6 @@ export function list<T>(of: Xdr<T>, limit: number): Xdr<T[]> {
   };
 }
 
-/** The description of one struct field after another, by name. */
-export type Fields = Record<string, Xdr<never>>;
-
-/** The values of a struct's fields. */
-export type StructOf<F> = { [K in keyof F]: ValueOf<F[K]> };
-
 /** A struct: its fields in the order in which they are given. */
 export function struct<F extends object>(name: string, fields: { [K in keyof F]: Xdr<F[K]> }): Xdr<F> {
   const names = Object.keys(fields) as (keyof F & string)[];

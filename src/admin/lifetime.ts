@@ -1,6 +1,6 @@
 /** The procedures about the session, and about the life of the daemon. */
 import type { Handlers } from '../../xdr/program.ts';
-import { type adminProcedures, ShutdownFlag } from '../../xdr/programs/admin.ts';
+import type { adminProcedures } from '../../xdr/programs/admin.ts';
 import type { AdminContext } from './host.ts';
 
 export const lifetimeHandlers: Pick<
@@ -16,8 +16,8 @@ export const lifetimeHandlers: Pick<
     return undefined;
   },
 
-  getLibVersion({ host: { version } }) {
-    return { version: BigInt(version) };
+  getLibVersion({ host: { dialect } }) {
+    return { version: BigInt(dialect.version) };
   },
 
   setTimeout({ host }, { seconds }) {
@@ -25,10 +25,11 @@ export const lifetimeHandlers: Pick<
     return undefined;
   },
 
-  shutdown({ connection, host }, { flags }) {
+  // With ShutdownFlag.PRESERVE likewise, as the C daemon does.
+  shutdown({ connection, host }) {
     // C leaves its event loop before the reply is sent, so a caller only ever sees the connection end.
     connection.close();
-    host.shutdown((flags & ShutdownFlag.PRESERVE) !== 0);
+    host.requestEnd();
     return undefined;
   },
 };

@@ -1,7 +1,7 @@
 /**
  * Lists in pages. A page is cut by what it holds and by the time it takes, so that a client that lists 100 000 locks costs
  * the others a few milliseconds at a time. Between two pages the list is an iterator over the live tables, which go on
- * changing under it: what JavaScript's maps promise then is that an entry which stays is met exactly once.
+ * changing under it: an entry that stays is met exactly once (lockspace/table.ts).
  */
 import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
@@ -15,7 +15,7 @@ const PAGE_BYTES = 256 * 1024;
 const LOOK_EVERY = 16;
 /** Lists that a connection may have under way; the one begun first is forgotten for another. */
 const CURSORS_MAX = 4;
-/** A list that nobody asks on is forgotten, for an iterator keeps every former table of its map alive. */
+/** A list that nobody asks on is forgotten: its iterator keeps the tables alive that it began with. */
 const CURSOR_LIFE_MS = 10_000;
 
 /** One step of a list: an entry and about how many bytes it takes, or null for a step that found none. */

@@ -37,10 +37,6 @@ export class Libvirtd {
     return this.#process.pid;
   }
 
-  get log(): string {
-    return this.#process?.output ?? '';
-  }
-
   /** Writes the configuration, starts libvirtd and waits until virsh reaches it. @throws Error with its log. */
   async start(): Promise<void> {
     const ordinary = this.#options.ordinary === true;

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -152,29 +151,29 @@ static int file_of(int fd, struct file *file) {
 }
 
 /*
- * The export `looked`: what the last call that looks at a file found. Of one array's memory the address is known; to ask it of
+ * The export `statFields`: what the last call that stats a file found. Of one array's memory the address is known; to ask it of
  * an argument takes 1 % of an ACQUIRE.
  */
-#define LOOKED_WORDS 6
-static double *looked;
+#define STAT_FIELDS 6
+static double *stat_fields;
 
 static void put_inode(const struct file *st) {
-    looked[0] = (double)st->st_dev;
+    stat_fields[0] = (double)st->st_dev;
     /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
-    looked[1] = (double)(st->st_ino >> 32);
-    looked[2] = (double)(st->st_ino & 0xffffffffU);
-    looked[3] = st->st_mode;
-    looked[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
-    looked[5] = st->st_nlink;
+    stat_fields[1] = (double)(st->st_ino >> 32);
+    stat_fields[2] = (double)(st->st_ino & 0xffffffffU);
+    stat_fields[3] = st->st_mode;
+    stat_fields[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
+    stat_fields[5] = st->st_nlink;
 }
 
-static void export_looked(napi_env env, napi_value exports) {
+static void export_stat_fields(napi_env env, napi_value exports) {
     napi_value buffer, array;
     napi_ref keep;
-    napi_create_arraybuffer(env, LOOKED_WORDS * sizeof(*looked), (void **)&looked, &buffer);
-    napi_create_typedarray(env, napi_float64_array, LOOKED_WORDS, buffer, 0, &array);
+    napi_create_arraybuffer(env, STAT_FIELDS * sizeof(*stat_fields), (void **)&stat_fields, &buffer);
+    napi_create_typedarray(env, napi_float64_array, STAT_FIELDS, buffer, 0, &array);
     napi_create_reference(env, array, 1, &keep);
-    napi_set_named_property(env, exports, "looked", array);
+    napi_set_named_property(env, exports, "statFields", array);
 }
 
 static int open_inode(const char *path, int flags, struct file *st) {
@@ -822,15 +821,6 @@ static napi_value poller_set(napi_env env, napi_callback_info info) {
 
 /* ---- module --------------------------------------------------------------------------------------------------- */
 
-/*
- * Nobody cancels a thread of this process. Of one that may be cancelled at any time, libc knows that already when it makes a
- * system call, and leaves out two locked instructions: 1 % of an ACQUIRE.
- */
-static void skip_cancellation(void) {
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
-}
-
 static napi_value init(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
         FUNCTION("setlk", posix_setlk),
@@ -870,8 +860,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
-    skip_cancellation();
-    export_looked(env, exports);
+    export_stat_fields(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
     define_signals(env, exports);

@@ -4,12 +4,12 @@
  * see programs/virtlockd/c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
-import { statSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
 import { closeSpares, type HeldFile, makeSpare, sparesLacking } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
-import { descriptorLimits } from '../posix/limits.ts';
+import { descriptorLimits } from '../proc/limits.ts';
+import { isThere } from '../proc/processes.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
@@ -47,7 +47,7 @@ export class CSuccessor {
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
     // A C daemon would not go on with it.
-    await this.daemon.ownerEnds.settled();
+    await this.daemon.ownerReaper.settled();
     this.outlook = await proveCStart(start, this.version);
     this.look(own, MadeSpares.lacking(this.daemon));
   }
@@ -197,7 +197,7 @@ function refuseHeldFiles({ lockspaces }: Daemon, { opened }: CStartOutlook, vers
 function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOutlook, version: string): void {
   if (timeout === 0) return;
   const connected = new Set(
-    [...lockServer.clients.values()].flatMap(({ context: { owner, isOwnerItself } }) =>
+    [...lockServer.adoptAll().values()].flatMap(({ context: { owner, isOwnerItself } }) =>
       owner !== null && isOwnerItself ? [owner.pid] : [],
     ),
   );
@@ -218,28 +218,18 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
  */
 function refuseClients({ servers }: Daemon, version: string): void {
   const user = process.geteuid?.();
-  for (const { name, clients } of servers) {
-    for (const { connection } of clients.values()) {
-      const {
-        id,
-        peer: { pid, uid },
-      } = connection;
+  for (const server of servers) {
+    const { name } = server;
+    for (const { id, peer } of server.adoptAll().values()) {
+      const { pid, uid } = peer;
       // One in another pid namespace has the number 0 here: C does not look for that.
-      if (uid === user && (pid === 0 || isThere(pid))) continue;
+      if (uid === user && (pid === 0 || isThere(pid) === true)) continue;
       const reason =
         uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
       throw new UnfitSuccessor(
         `client ${id} of server ${name} is one ${reason}, and libvirt ${version} exits when it takes such a one over: virt-admin client-disconnect ends it`,
       );
     }
-  }
-}
-
-function isThere(pid: number): boolean {
-  try {
-    return statSync(`/proc/${pid}/stat`, { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 /** Describes the running daemon as a state document. */
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
-import { LockClient } from '../lockd/client.ts';
+import type { LockClient } from '../lockd/client.ts';
+import { flagsOf } from '../lockd/mode.ts';
 import { descriptorOfUse, type HeldFile } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NIL_UUID } from '../lockspace/owner.ts';
@@ -35,10 +36,7 @@ function ownerState({ owner, restricted }: LockClient): OwnerState {
   };
 }
 
-/**
- * What was captured of clients whose state has not changed since: the second capture of a restart is waited for. Few subscribe
- * to events, and those are described each time.
- */
+/** What was captured of clients whose state has not changed since: the second capture of a restart is waited for. */
 const captured = new WeakMap<
   Connection,
   {
@@ -49,11 +47,21 @@ const captured = new WeakMap<
   }
 >();
 
+function lockClientState(connection: Connection<LockClient>): ClientState {
+  return clientState(connection, connection.context);
+}
+
+function adminClientState(connection: Connection<AdminPeer>): ClientState {
+  const { subscribed, missed } = connection.context;
+  const state = clientState(connection, null);
+  return subscribed ? { ...state, 'x-subscribed': true, 'x-missed': missed } : state;
+}
+
 function clientState(connection: Connection, client: LockClient | null): ClientState {
   const { received, unsent } = connection.backlog;
   const { owner = null, restricted = false, isLocal } = client ?? {};
   const before = captured.get(connection);
-  const idle = received.length + unsent.length === 0 && !connection.subscribed;
+  const idle = received.length + unsent.length === 0;
   const isKnown = before?.owner === owner && before.restricted === restricted && before.isLocal === isLocal;
   if (idle && isKnown) return before.state;
   const state = describeClient(connection, client);
@@ -83,13 +91,12 @@ function describeClient(connection: Connection, client: LockClient | null): Clie
           'x-unsent': unsent.toString('base64'),
           ...(closing === true ? { 'x-closing': true } : {}),
         }),
-    ...(connection.subscribed ? { 'x-subscribed': true, 'x-missed': connection.missed } : {}),
     ...(isLocal === undefined ? {} : { 'x-local': isLocal }),
     ...(connection.peer.startTime === undefined ? {} : { 'x-start': connection.peer.startTime }),
   };
 }
 
-function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerState {
+function serverState<C>(server: Server<C>, describe: (connection: Connection<C>) => ClientState): ServerState {
   return {
     ...EMPTY_SERVER,
     priority_workers: server.priorityWorkers,
@@ -104,9 +111,7 @@ function serverState(server: Server<LockClient> | Server<AdminPeer>): ServerStat
     })),
     clients: {
       *[Symbol.iterator](): Generator<ClientState> {
-        for (const { connection, context } of server.clients.values()) {
-          yield clientState(connection, context instanceof LockClient ? context : null);
-        }
+        for (const connection of server.adoptAll().values()) yield describe(connection);
       },
     },
   };
@@ -118,7 +123,7 @@ function holdState({ owner: { id, name, uuid, startTime, isForeign }, since, cli
 }
 
 /** @param uses how many resources that hold the file have been described already; counted up */
-function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
+function resourceState({ name, path, file, mode, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
   const use = uses.get(file) ?? 0;
   if (file.uses > 1) uses.set(file, use + 1);
   return {
@@ -126,7 +131,7 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
     path,
     fd: descriptorOfUse(file, use),
     lockHeld: file.locked,
-    flags,
+    flags: flagsOf(mode),
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,
@@ -144,8 +149,8 @@ function resourceState({ name, path, file, flags, holds }: Resource, uses: Map<H
 export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePieces): StateDocument {
   return {
     magic: String(process.pid),
-    lockServer: serverState(daemon.lockServer),
-    adminServer: serverState(daemon.adminServer),
+    lockServer: serverState(daemon.lockServer, lockClientState),
+    adminServer: serverState(daemon.adminServer, adminClientState),
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
         const uses = new Map<HeldFile, number>();
@@ -179,9 +184,9 @@ export function* descriptorsOf(
   own: OwnState,
   except: ReadonlySet<Connection> = new Set(),
 ): Generator<number> {
-  for (const { listeners, clients } of servers) {
-    for (const { fd } of listeners) yield fd;
-    for (const { connection } of clients.values()) if (!except.has(connection)) yield connection.fd;
+  for (const server of servers) {
+    for (const { fd } of server.listeners) yield fd;
+    for (const connection of server.adoptAll().values()) if (!except.has(connection)) yield connection.fd;
   }
   const shared = new Set<HeldFile>();
   for (const { file } of lockspaces.resources()) {

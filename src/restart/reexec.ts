@@ -17,8 +17,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
-import { descriptorLimits } from '../posix/limits.ts';
-import { lookedKey, posix, strerror } from '../posix/posix.ts';
+import { descriptorLimits } from '../proc/limits.ts';
+import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { findChanged } from './build.ts';
 import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
@@ -181,7 +181,7 @@ export class Reexec {
    */
   private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
     const { daemon } = this.options;
-    const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
+    const clients = new Set<Connection>(daemon.lockServer.adoptAll().values());
     try {
       // Most of it now, while clients are served.
       await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
@@ -246,7 +246,7 @@ export class Reexec {
     if (!(successor instanceof CSuccessor)) {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;
-    } else if (this.options.daemon.ownerEnds.awaited > 0) this.again = true;
+    } else if (this.options.daemon.ownerReaper.awaited > 0) this.again = true;
     return !this.again;
   }
 
@@ -263,7 +263,7 @@ export class Reexec {
   ): void {
     const { daemon, stateFile } = this.options;
     // Releases left for later would be unknown to the successor.
-    daemon.ownerEnds.finish();
+    daemon.ownerReaper.finish();
     daemon.flushEvents();
     const own = this.options.ownState();
     if (successor instanceof CSuccessor) {
@@ -302,7 +302,7 @@ export class Reexec {
 }
 
 function keyOf(fd: number | undefined): string | null {
-  return fd !== undefined && posix.fstatInode(fd) === 0 ? lookedKey() : null;
+  return fd !== undefined && posix.fstatInode(fd) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**

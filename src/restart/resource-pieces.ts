@@ -77,7 +77,7 @@ export class ResourcePieces {
   }
 
   private look(): string {
-    return `${fileChanges()} ${this.daemon.ownerEnds.unfinished.map(({ id }) => id).join()}`;
+    return `${fileChanges()} ${this.daemon.ownerReaper.unfinished.map(({ id }) => id).join()}`;
   }
 }
 

@@ -22,10 +22,6 @@ export class Installation {
     for (const part of [...parts, 'dist/build.json']) cpSync(join(checkout, part), join(root, part));
   }
 
-  get program(): string {
-    return join(this.root, 'bin/virtlockd');
-  }
-
   path(part: string): string {
     return join(this.root, part);
   }

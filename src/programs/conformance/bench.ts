@@ -122,11 +122,6 @@ export class Bench {
     this.notes.push(masked(line, this.#variable));
   }
 
-  /** A pid that notes call by a name instead. */
-  name(pid: number, name: string): void {
-    (this.#variable.actors as Map<string, number>).set(name, pid);
-  }
-
   render(message: Message): string {
     return renderMessage(message, this.#variable);
   }

@@ -1,5 +1,5 @@
 /** What an exchange should look like with a daemon of some generation. */
-import { type Recording, readRecording, readRight, readTranscripts } from './exchange/recording.ts';
+import { type Recording, readRight, readTranscripts } from './exchange/recording.ts';
 import type { Exchange } from './exchange/script.ts';
 import type { Generation } from '../../lab/generation.ts';
 
@@ -32,5 +32,3 @@ export class Judge {
     return this.#recorded.get(exchange.name);
   }
 }
-
-export const recordedProvenance = (generation: Generation): string => readRecording(generation).provenance.package;

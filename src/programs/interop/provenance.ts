@@ -50,7 +50,7 @@ function hashOf(...paths: readonly string[]): string {
 
 /** What the checks of a column are made of. */
 const sources: Readonly<Record<Family, readonly string[]>> = {
-  conformance: ['src/conformance', 'fixtures/exchanges'],
+  conformance: ['src/programs/conformance', 'fixtures/exchanges'],
   libvirtd: ['guests.ts', 'guest-checks.ts', 'scene.ts'].map((name) => `src/programs/interop/${name}`),
   'virt-admin': ['src/programs/interop/admin.ts', 'src/programs/interop/virt-admin.ts'],
 };

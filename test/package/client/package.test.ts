@@ -1,7 +1,16 @@
-/** The client library as its users get it: packed, installed elsewhere, compiled against, run. */
+/** The client library as its users get it, by itself or with the whole: packed, installed elsewhere, compiled against, run. */
 import assert from 'node:assert/strict';
 import { type ExecFileSyncOptions, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LockDaemon, startDaemon } from '../../../src/lab/start.ts';
@@ -33,15 +42,15 @@ const programs = [
   prints: [...prints.matchAll(/`([^`]*)`/g)].map(([, line = '']) => line),
 }));
 
-/** Uses every name the package exports, and some in ways that must not compile. */
-const consumer = `
+/** Uses every name that the module exports, and some in ways that must not compile. */
+const consumer = (module: string): string => `
 import {
   ADMIN_SOCKET, AdminClient, type AcquireOptions, type CallOptions, CallTimeout, type ClientIdentity, type ClientLimits,
   type ClientLimitsChange, type ConnectedClient, ConnectionLost, DEFAULT_LOCKSPACE, type DiskOptions, diskResourceName,
   ErrorCode, ErrorDomain, type LeaseDetails, LeaseRequired, type LibraryVersion, LOCK_SOCKET, LockClient, LockDriver,
   type LockDriverOptions, LockManager, type LogSetting, type Name, type OwnerDetails, type Parameters, type ParameterValue,
   ProtocolError, type RemoteDetails, RemoteFailure, type ThreadPool, type ThreadPoolChange,
-} from 'virtlockd/client';
+} from '${module}';
 
 const owner: OwnerDetails = { uuid: new Uint8Array(16).fill(1), name: 'vm', id: 1, pid: 5_000_000 };
 const acquire: AcquireOptions = { autocreate: true, timeout: 5_000 };
@@ -83,96 +92,155 @@ const printed = "true true resource busy: Lockspace resource 'key' is locked\nnu
 
 describe('the client library, packed', function () {
   this.timeout(120_000);
-  let directory: string;
-  let tarball: string;
-  let daemon: LockDaemon | undefined;
-
-  const compile = (project: string): string => run(node, [tool('typescript/bin/tsc'), '-p', project], project);
-
-  /** Runs a program inside the daemon's lab, where its sockets have the paths that the library expects. */
-  const runInLab = async (file: string): Promise<string> => {
-    assert.ok(daemon !== undefined);
-    const { code, stdout, stderr } = await daemon.lab.run(node, [file]);
-    assert.equal(code, 0, stdout + stderr);
-    assert.equal(stderr, '');
-    return stdout;
-  };
+  let daemon: LockDaemon;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'));
     daemon = await startDaemon('ours');
-    ({ directory } = daemon.lab);
-    directory = mkdtempSync(join(directory, 'consumer-'));
-    // The scripts of a package under test would build in the checkout that is being tested.
-    const packing = ['pack', '--ignore-scripts', '--json', '--pack-destination', directory];
-    const [packed] = JSON.parse(run('npm', packing, checkout)) as { filename: string }[];
-    tarball = join(directory, packed?.filename ?? '');
-    const manifest = { name: 'consumer', version: '1.0.0', private: true, type: 'module' };
-    writeFileSync(join(directory, 'package.json'), JSON.stringify(manifest));
-    run(
-      'npm',
-      ['install', '--ignore-scripts', '--omit=optional', '--prefer-offline', '--no-audit', '--no-fund', tarball],
-      directory,
-    );
-    symlinkSync(tool('@types'), join(directory, 'node_modules/@types'));
-    const compilerOptions = {
-      ...{ target: 'es2022', lib: ['es2022'], module: 'nodenext', types: ['node'], strict: true, outDir: 'out' },
-      ...{ exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: false },
-      ...{ rootDir: '.', isolatedModules: true, noPropertyAccessFromIndexSignature: true },
-    };
-    writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.ts', '*.cts'] }));
-    writeFileSync(join(directory, 'esm.ts'), consumer);
-    writeFileSync(join(directory, 'commonjs.cts'), consumer);
-    for (const [index, { source }] of programs.entries()) writeFileSync(join(directory, `guide-${index}.ts`), source);
   });
 
   after(async () => {
-    await daemon?.stop();
+    await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  it('compiles in strict mode, with the declarations checked, too', () => {
-    assert.equal(compile(directory), '');
-  });
+  /** Runs a program inside the daemon's lab, where its sockets have the paths that the library expects. */
+  async function runInLab(file: string): Promise<string> {
+    const { code, stdout, stderr } = await daemon.lab.run(node, [file]);
+    assert.equal(code, 0, stdout + stderr);
+    assert.equal(stderr, '');
+    return stdout;
+  }
 
-  it('runs as an ES module and as a CommonJS module', async () => {
-    assert.equal(await runInLab(join(directory, 'out/esm.js')), printed);
-    assert.equal(await runInLab(join(directory, 'out/commonjs.cjs')), printed);
-  });
+  /** A package in an empty project of its own, with a program for each kind of module that uses what `module` exports. */
+  class Project {
+    readonly directory: string;
+    readonly tarball: string;
 
-  it('has commands that find the Node.js that npm puts beside it', () => {
-    const runtime = `node-linux-${process.arch}`;
-    symlinkSync(tool(runtime), join(directory, 'node_modules', runtime));
-    for (const command of ['virtlockd', 'virt-lockctl', 'virtlockd-trace', 'virtlockd-conformance']) {
-      assert.match(run(join(directory, 'node_modules/.bin', command), ['--version'], directory), /\d+\.\d+\.\d+/);
+    /** @param folder what is packed */
+    constructor(folder: string, module: string, ...options: readonly string[]) {
+      this.directory = mkdtempSync(join(daemon.lab.directory, 'consumer-'));
+      // The scripts of a package under test would build in the checkout that is being tested.
+      const packing = ['pack', folder, '--ignore-scripts', '--json', '--pack-destination', this.directory];
+      const [packed] = JSON.parse(run('npm', packing, checkout)) as { filename: string }[];
+      this.tarball = this.path(packed?.filename ?? '');
+      this.write('package.json', JSON.stringify({ name: 'consumer', version: '1.0.0', private: true, type: 'module' }));
+      run('npm', ['install', '--no-audit', '--no-fund', ...options, this.tarball], this.directory);
+      this.write('esm.ts', consumer(module));
+      this.write('commonjs.cts', consumer(module));
     }
-  });
 
-  it('has a guide of at least four programs', () => {
-    assert.equal(programs.length, [...guide.matchAll(/^```ts$/gm)].length);
-    assert.ok(programs.length >= 4);
-  });
+    path(name: string): string {
+      return join(this.directory, name);
+    }
 
-  for (const [index, { title, prints }] of programs.entries()) {
-    it(`does what the guide says: ${title}`, async () => {
-      assert.deepEqual((await runInLab(join(directory, `out/guide-${index}.js`))).split('\n').slice(0, -1), prints);
+    write(name: string, text: string): void {
+      writeFileSync(this.path(name), text);
+    }
+
+    compile(): void {
+      symlinkSync(tool('@types'), this.path('node_modules/@types'));
+      const compilerOptions = {
+        ...{ target: 'es2022', lib: ['es2022'], module: 'nodenext', types: ['node'], strict: true, outDir: 'out' },
+        ...{ exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: false },
+        ...{ rootDir: '.', isolatedModules: true, noPropertyAccessFromIndexSignature: true },
+      };
+      this.write('tsconfig.json', JSON.stringify({ compilerOptions, include: ['*.ts', '*.cts'] }));
+      assert.equal(run(node, [tool('typescript/bin/tsc'), '-p', this.directory], this.directory), '');
+    }
+  }
+
+  /** What holds for both packages. */
+  function itServes(project: () => Project): void {
+    it('compiles in strict mode, with the declarations checked, too', () => {
+      project().compile();
+    });
+
+    it('runs as an ES module and as a CommonJS module', async () => {
+      assert.equal(await runInLab(project().path('out/esm.js')), printed);
+      assert.equal(await runInLab(project().path('out/commonjs.cjs')), printed);
+    });
+
+    it('pleases publint', () => {
+      const { tarball, directory } = project();
+      assert.match(run(node, [tool('publint/src/cli.js'), tarball, '--strict'], directory), /All good!/);
+    });
+
+    it('pleases attw', () => {
+      // node10 is left out: it knows no exports, and no Node.js that this package runs on is so old.
+      const { tarball, directory } = project();
+      const args = [tool('@arethetypeswrong/cli/dist/index.js'), tarball, '--profile', 'node16', '--format', 'json'];
+      const { analysis } = JSON.parse(run(node, args, directory)) as {
+        analysis: { problems: { resolutionKind?: string }[] };
+      };
+      assert.deepEqual(
+        analysis.problems.filter(({ resolutionKind }) => resolutionKind !== 'node10'),
+        [],
+      );
     });
   }
 
-  it('pleases publint', () => {
-    const said = run(node, [tool('publint/src/cli.js'), tarball, '--strict'], directory);
-    assert.match(said, /All good!/);
+  describe('by itself', () => {
+    let project: Project;
+
+    before(() => {
+      // All that npm may run or fetch, it may: there is nothing.
+      project = new Project('./dist/client', 'virtlockd-client', '--ignore-scripts=false', '--offline');
+      for (const [index, { source }] of programs.entries()) project.write(`guide-${index}.ts`, source);
+    });
+
+    it('brings no other package, no program, no script and nothing native', () => {
+      const installed = readdirSync(project.path('node_modules'), { recursive: true, encoding: 'utf8' });
+      assert.deepEqual(
+        readdirSync(project.path('node_modules')).filter((name) => name !== '.package-lock.json'),
+        ['virtlockd-client'],
+      );
+      assert.deepEqual(
+        installed.filter((file) => /\.(node|gyp|c|cc|h|so)$/.test(file)),
+        [],
+      );
+      const manifest = JSON.parse(
+        readFileSync(project.path('node_modules/virtlockd-client/package.json'), 'utf8'),
+      ) as object;
+      const { version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string };
+      assert.equal((manifest as { version?: string }).version, version);
+      assert.deepEqual(
+        Object.keys(manifest).filter((key) => /^(bin|scripts|gypfile|.*dependencies)$/i.test(key)),
+        [],
+      );
+    });
+
+    itServes(() => project);
+
+    it('has a guide of at least four programs', () => {
+      assert.equal(programs.length, [...guide.matchAll(/^```ts$/gm)].length);
+      assert.ok(programs.length >= 4);
+    });
+
+    for (const [index, { title, prints }] of programs.entries()) {
+      it(`does what the guide says: ${title}`, async () => {
+        assert.deepEqual((await runInLab(project.path(`out/guide-${index}.js`))).split('\n').slice(0, -1), prints);
+      });
+    }
   });
 
-  it('pleases attw', () => {
-    // node10 is left out: it knows no exports, and no Node.js that this package runs on is so old.
-    const args = [tool('@arethetypeswrong/cli/dist/index.js'), tarball, '--profile', 'node16', '--format', 'json'];
-    const { analysis } = JSON.parse(run(node, args, directory)) as {
-      analysis: { problems: { resolutionKind?: string }[] };
-    };
-    assert.deepEqual(
-      analysis.problems.filter(({ resolutionKind }) => resolutionKind !== 'node10'),
-      [],
-    );
+  describe('with the whole', () => {
+    let project: Project;
+
+    before(() => {
+      const options = ['--ignore-scripts', '--omit=optional', '--prefer-offline'];
+      project = new Project('.', 'virtlockd/client', ...options);
+    });
+
+    itServes(() => project);
+
+    it('has commands that find the Node.js that npm puts beside it', () => {
+      const runtime = `node-linux-${process.arch}`;
+      symlinkSync(tool(runtime), project.path(`node_modules/${runtime}`));
+      for (const command of ['virtlockd', 'virt-lockctl', 'virtlockd-trace', 'virtlockd-conformance']) {
+        const said = run(project.path(`node_modules/.bin/${command}`), ['--version'], project.directory);
+        assert.match(said, /\d+\.\d+\.\d+/);
+      }
+    });
   });
 
   it('has API pages without a warning', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockd/mode.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -40,7 +41,7 @@ describe('the capture of the state', () => {
       assert.ok(adopted !== null);
       const { lockspaces } = daemon;
       const holds = [{ owner: unknownOwner(5_000_001), since: 0, client: 0 }];
-      lockspaces.restoreResource(lockspaces.default, each, file, SHARED, adopted, holds);
+      lockspaces.restoreResource(lockspaces.default, each, file, modeOf(SHARED), adopted, holds);
       keepSpare(adopted, spare);
     }
     return [fd, spare];
@@ -49,11 +50,11 @@ describe('the capture of the state', () => {
   const sorted = (descriptors: Iterable<number>): number[] => [...descriptors].sort((a, b) => a - b);
 
   it('tells of subscriptions as they are, however often it is asked', () => {
-    const { connection } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
+    const { context } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
     const captured = (): (boolean | undefined)[] =>
       [...(captureState(daemon, own).adminServer?.clients ?? [])].map((client) => client['x-subscribed']);
     for (const subscribed of [false, true, false]) {
-      connection.subscribed = subscribed;
+      context.subscribed = subscribed;
       for (let i = 0; i < 2; i++) assert.deepEqual(captured(), [subscribed ? true : undefined]);
     }
   });
@@ -69,7 +70,7 @@ describe('the capture of the state', () => {
 
   it('names the descriptors that outlive exec: none of clients that are left out', () => {
     const peer = { pid: 1, uid: 0, gid: 0 };
-    const { connection } = daemon.lockServer.adopt(2013, 1, peer, 0);
+    const connection = daemon.lockServer.adopt(2013, 1, peer, 0);
     daemon.lockServer.adopt(2015, 2, peer, 0);
     assert.deepEqual(sorted(descriptorsOf(daemon, own, new Set([connection]))), [2003, 2004, 2015, 2020, 2021]);
   });

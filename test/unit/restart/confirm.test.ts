@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockd/mode.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { LockType, posix } from '../../../src/posix/posix.ts';
+import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
 import { Confirmation, execDropsLocks } from '../../../src/restart/confirm.ts';
@@ -73,8 +74,7 @@ describe('whether locks that were taken over are there', () => {
 
   function keyOf(name: string): string {
     posix.statInode(at(name));
-    const [device, high, low] = posix.looked;
-    return `${device ?? 0}:${high === 0 ? '' : (high ?? '')}:${low ?? 0}`;
+    return inodeKey(lastStat());
   }
 
   function adopt(...resources: ResourceState[]): void {
@@ -95,7 +95,7 @@ describe('whether locks that were taken over are there', () => {
 
   function acquire(name: string, flags = 0): void {
     const hold = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
-    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), flags, hold);
+    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), modeOf(flags), hold);
   }
 
   it('says nothing of one that the kernel has on record, by whichever descriptor', async () => {

@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockd/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import {
@@ -60,7 +61,7 @@ describe('the state file', () => {
     const owner = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
     const published = `${file}.published`;
     const acquire = (): void => {
-      lockspaces.acquire(lockspaces.default, published, 0, owner);
+      lockspaces.acquire(lockspaces.default, published, modeOf(0), owner);
     };
     writeStateFile(file, [bytes]);
     publishStateFile(file, published);
@@ -76,7 +77,7 @@ describe('the state file', () => {
   it('does not take the place of what is held as a resource', () => {
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
     writeFileSync(file, '');
-    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
+    lockspaces.acquire(lockspaces.default, file, modeOf(0), { owner: unknownOwner(5_000_001), since: 0, client: 0 });
     writeStateFile(`${file}.new`, [bytes]);
     const why = /is held as a resource: it must be released first$/;
     refused(() => {
@@ -134,7 +135,7 @@ describe('the state file', () => {
   it('is never opened for reading while it is a held resource', () => {
     writeFileSync(file, bytes);
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
-    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(1), since: 0, client: 0 });
+    lockspaces.acquire(lockspaces.default, file, modeOf(0), { owner: unknownOwner(1), since: 0, client: 0 });
     refused(() => readStateFile(file), /held resource/);
     assert.equal(lockOf(file), 'WRITE');
     for (const resource of lockspaces.default.resources.values()) lockspaces.endResource(resource);

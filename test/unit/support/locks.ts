@@ -43,7 +43,7 @@ export class OtherProcess {
   }
 
   async end(): Promise<void> {
-    const gone = once(this.child, 'exit');
+    const gone = once(this.child, 'close');
     this.child.stdin?.end();
     await gone;
   }

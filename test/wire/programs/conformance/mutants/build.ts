@@ -17,6 +17,8 @@ export function edited(source: string, edits: readonly Edit[]): string {
   }, source);
 }
 
+const PARTS = ['start.cjs', 'posix.node', 'launch', 'guard.so'].map((name) => `dist/${name}`);
+
 /** Where mutants are installed, for one run: a mutant asked for twice is built once. */
 export class Mutants {
   readonly directory: string;
@@ -42,9 +44,8 @@ export class Mutants {
     const root = join(this.directory, name.replaceAll(/[^a-z0-9]+/gi, '-'));
     for (const part of ['bin', 'dist']) mkdirSync(join(root, part), { recursive: true });
     symlinkSync(join(checkout, 'node_modules'), join(root, 'node_modules'));
-    copyFileSync(join(checkout, 'bin/virtlockd'), join(root, 'bin/virtlockd'));
-    for (const part of ['start.cjs', 'posix.node', 'launch', 'guard.so'])
-      copyFileSync(join(checkout, 'dist', part), join(root, 'dist', part));
+    for (const part of ['bin/virtlockd', 'bin/launcher.sh', ...PARTS])
+      copyFileSync(join(checkout, part), join(root, part));
     const changed = new Set<string>();
     await esbuild.build({
       entryPoints: [join(checkout, 'src/programs/virtlockd/main.ts')],

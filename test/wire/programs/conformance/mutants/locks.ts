@@ -3,36 +3,36 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const files = 'src/lockspace/files.ts';
 const lockspaces = 'src/lockspace/lockspaces.ts';
-const remembered = 'return register(new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice));';
+const registered = 'return register(new HeldFile(fd, device, inode, shared, blockDevice));';
 const lockType = 'shared ? LockType.READ : LockType.WRITE';
 
 export const lockMutants: readonly Mutant[] = [
   mutant(
     'the lock reaches to the end of the file',
     files,
-    remembered,
-    `posix.setlk(fd, ${lockType}, 0, 0); ${remembered}`,
+    registered,
+    `posix.setlk(fd, ${lockType}, 0, 0); ${registered}`,
     ['lockspace/acquire-release-a-file', 'lockspace/acquire-autocreate-release-nothing'],
   ),
   mutant(
     'the lock covers byte 1',
     files,
-    remembered,
-    `posix.setlk(fd, LockType.UNLOCK, 0, 1); posix.setlk(fd, ${lockType}, 1, 1); ${remembered}`,
+    registered,
+    `posix.setlk(fd, LockType.UNLOCK, 0, 1); posix.setlk(fd, ${lockType}, 1, 1); ${registered}`,
     ['lockspace/acquire-release-a-file', 'lockspace/another-process-has-locked-all-from-byte-1'],
   ),
   mutant(
     'a shared lock is taken exclusively',
     files,
-    remembered,
-    `posix.setlk(fd, LockType.WRITE, 0, 1); ${remembered}`,
+    registered,
+    `posix.setlk(fd, LockType.WRITE, 0, 1); ${registered}`,
     ['lockspace/acquire-shared-release-a-file'],
   ),
   mutant(
     'an exclusive lock is taken shared',
     files,
-    remembered,
-    `posix.setlk(fd, LockType.READ, 0, 1); ${remembered}`,
+    registered,
+    `posix.setlk(fd, LockType.READ, 0, 1); ${registered}`,
     ['lockspace/acquire-release-a-file'],
   ),
   mutant(
@@ -48,8 +48,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a file that was there is removed at the release',
     lockspaces,
-    'const unlink = (flags & AcquireFlag.AUTOCREATE) !== 0;',
-    'const unlink = flags >= 0;',
+    'const unlink = mode.autocreate;',
+    'const unlink = mode !== null;',
     ['lockspace/acquire-release-a-file'],
   ),
   mutant(
@@ -62,9 +62,9 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'an autocreated file can be read by all',
     files,
-    'if (fd >= 0) return admit(fd, shared);',
+    'if (fd >= 0) return admit(fd, lastStat(), shared);',
     `if (fd >= 0) process.getBuiltinModule('node:fs').fchmodSync(fd, 0o644);
-    if (fd >= 0) return admit(fd, shared);`,
+    if (fd >= 0) return admit(fd, lastStat(), shared);`,
     ['lockspace/acquire-autocreate-release-nothing'],
   ),
   mutant(
@@ -85,24 +85,22 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a missing file is made without AUTOCREATE',
     lockspaces,
-    `const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
-    const file`,
-    `const create = true;
-    const file`,
+    'lockFile(lockspace.directory, name, mode.shared, mode.autocreate)',
+    'lockFile(lockspace.directory, name, mode.shared, true)',
     ['lockspace/acquire-release-nothing'],
   ),
   mutant(
     'a shared acquire joins an exclusive hold',
     lockspaces,
-    '(present.flags & flags & AcquireFlag.SHARED) === 0',
-    '(flags & AcquireFlag.SHARED) === 0',
+    'if (!present.mode.shared || !mode.shared ||',
+    'if (!mode.shared ||',
     ['ownership/held-with-0-wanted-by-another-with-all-flags'],
   ),
   mutant(
     'an exclusive acquire joins a shared hold',
     lockspaces,
-    '(present.flags & flags & AcquireFlag.SHARED) === 0',
-    '(present.flags & AcquireFlag.SHARED) === 0',
+    'if (!present.mode.shared || !mode.shared ||',
+    'if (!present.mode.shared ||',
     ['ownership/held-with-shared-wanted-by-another-with-all-flags'],
   ),
   mutant(

@@ -6,17 +6,21 @@ const end = 'src/lockd/owner-end.ts';
 const ends = 'src/lockd/owner-reaper.ts';
 
 export const ownerMutants: readonly Mutant[] = [
-  mutant('a restricted client may register', handlers, 'uuid } }) {\n      refuseRestricted(client);', 'uuid } }) {', [
+  mutant('a restricted client may register', handlers, 'uuid } }) {\n    assertUnrestricted(client);', 'uuid } }) {', [
     'lockd/register-on-a-restricted-connection',
   ]),
-  mutant('a restricted client may call', handlers, 'OwnerIdentity {\n  refuseRestricted(client);', 'OwnerIdentity {', [
-    'lockd/acquire-resource-on-a-restricted-connection',
-  ]),
+  mutant(
+    'a restricted client may call',
+    handlers,
+    'OwnerIdentity {\n  assertUnrestricted(client);',
+    'OwnerIdentity {',
+    ['lockd/acquire-resource-on-a-restricted-connection'],
+  ),
   mutant(
     'a restricted client may create lockspaces',
     handlers,
-    'createLockspace(client, { path }) {\n      refuseRestricted(client);',
-    'createLockspace(_client, { path }) {',
+    'createLockspace(client, { path }) {\n    assertUnrestricted(client);',
+    'createLockspace(client, { path }) {',
     ['lockd/create-lockspace-on-a-restricted-connection'],
   ),
   mutant('RESTRICT restricts nothing', handlers, 'client.restricted = true;', '', ['lockd/restrict-twice']),
@@ -33,15 +37,15 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'who has not registered may acquire',
     handlers,
-    'const owner = client.identify(registeredOwner(client), processes);',
+    'const owner = client.identify(registeredOwner(client));',
     "const owner = client.owner ?? { pid: client.connection.peer.pid, id: 1, name: '', uuid: '' };",
     ['lockd/acquire-resource-before-registering'],
   ),
   mutant(
     'an unknown lockspace has another code',
     handlers,
-    'return failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);',
-    'return failure(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} does not exist`);',
+    'return toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);',
+    'return toError(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} does not exist`);',
     ['lockspace/resources-of-lockspaces-that-are-not-known'],
   ),
   mutant(
@@ -55,7 +59,7 @@ export const ownerMutants: readonly Mutant[] = [
     'NEW of a lockspace that exists succeeds',
     handlers,
     'if (lockspaces.find(path) !== undefined) {',
-    'if (lockspaces.find(path) !== undefined) return undefined;\n      if (path === null) {',
+    'if (lockspaces.find(path) !== undefined) return undefined;\n    if (path === null) {',
     ['lockspace/new-a-new-directory'],
   ),
   mutant(

@@ -11,14 +11,14 @@ export const wireMutants: readonly Mutant[] = [
     'a reply has the next serial',
     dispatch,
     'const { procedure: number, serial } = header;',
-    'const { procedure: number } = header;\n  const serial = header.serial + 1;',
+    'const { procedure: number } = header;\n    const serial = header.serial + 1;',
     ['wire/serials-are-echoed'],
   ),
   mutant(
     'an error has serial 0',
     dispatch,
-    'const { program, version, procedure, serial } = header;',
-    'const { program, version, procedure } = header;\n  const serial = 0;',
+    'const { program, version, procedure, serial } = this.header;',
+    'const { program, version, procedure } = this.header;\n    const serial = 0;',
     ['wire/an-unknown-program', 'wire/procedure-9'],
   ),
   mutant(
@@ -31,8 +31,8 @@ export const wireMutants: readonly Mutant[] = [
   mutant(
     'replies come in reverse',
     'src/rpc/outbox.ts',
-    'const sent = count;',
-    `const sent = count;
+    'if (count === 0) return;',
+    `if (count === 0) return;
     for (let i = 0; i < count * SendRange.WORDS; i += SendRange.WORDS) {
       const [start, end] = [ranges[i + 1] ?? 0, ranges[i + 2] ?? 0];
       const all: Buffer[] = [];
@@ -53,7 +53,7 @@ export const wireMutants: readonly Mutant[] = [
   mutant(
     'flags are not checked',
     dispatch,
-    'checkFlags(service.domain, procedure.flags, (args as { flags: number }).flags);',
+    'checkFlags(program.domain, procedure.flags, (args as { flags: number }).flags);',
     '',
     ['lockd/flags-register-does-not-know-before-registering'],
   ),

@@ -1,5 +1,6 @@
 /** What the kernel grants a process. */
 import { readFileSync } from 'node:fs';
+import type { Process } from './processes.ts';
 
 /** RLIMIT_NOFILE: descriptors have numbers below it. Node.js raises the soft one to the hard one when it starts. */
 export interface DescriptorLimits {
@@ -8,7 +9,7 @@ export interface DescriptorLimits {
 }
 
 /** Both Infinity when they cannot be told. */
-export function descriptorLimits(pid: number | 'self'): DescriptorLimits {
+export function descriptorLimits(pid: Process): DescriptorLimits {
   const number = (text: string | undefined): number => {
     const value = Number(text);
     return Number.isNaN(value) ? Infinity : value;
