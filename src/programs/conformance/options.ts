@@ -1,7 +1,7 @@
 /** The command line of virtlockd-conformance. */
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseCommandLine, UsageError } from '../../lab/command-line.ts';
 
 /** A daemon to start: its command, and the root it is found in. */
 export interface Started {
@@ -67,8 +67,6 @@ What comes out:
 Exit status: 0 all checks pass or were skipped, 1 some failed, 2 usage, 3 they could not be made.
 `;
 
-export class UsageError extends Error {}
-
 const settings = {
   attach: { type: 'string' },
   'admin-socket': { type: 'string' },
@@ -93,12 +91,12 @@ const settings = {
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
-  let values, tokens;
-  try {
-    ({ values, tokens } = parseArgs({ args: [...args], options: settings, allowPositionals: true, tokens: true }));
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+  const { values, tokens } = parseCommandLine({
+    args: [...args],
+    options: settings,
+    allowPositionals: true,
+    tokens: true,
+  });
   const end = tokens.find(({ kind }) => kind === 'option-terminator')?.index ?? args.length;
   const stray = tokens.find(({ kind, index }) => kind === 'positional' && index < end);
   if (stray !== undefined) throw new UsageError(`'${args[stray.index] ?? ''}': the daemon's command comes behind --`);

@@ -1,6 +1,7 @@
 /** virtlockd-fuzz: looks for inputs that a lock daemon, or a part of it, takes badly. */
 import { exitProcess } from '../../posix/exit.ts';
-import { parseOptions, usage, UsageError } from './options.ts';
+import { UsageError } from '../../lab/command-line.ts';
+import { parseOptions, usage } from './options.ts';
 
 const EXIT = { clean: 0, found: 1, usage: 2, unable: 3 } as const;
 

@@ -1,6 +1,6 @@
 /** The fuzzer's command line. */
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseCommandLine, UsageError, wholeNumber } from '../../lab/command-line.ts';
 import type { ProgramName } from './steps.ts';
 import { type DaemonKind, generations } from '../../lab/generation.ts';
 
@@ -56,14 +56,8 @@ Options:
 Exit status: 0 nothing found, 1 something found, 2 usage, 3 cannot run.
 `;
 
-export class UsageError extends Error {}
-
-function count(text: string | undefined, what: string): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new UsageError(`${what} wants a number, not '${text}'`);
-  return value;
-}
+const count = (option: string, text: string | undefined): number | undefined =>
+  text === undefined ? undefined : wholeNumber(option, text);
 
 function kind(text: string): DaemonKind {
   const found = (['ours', ...generations] as const).find((one) => one === text);
@@ -86,43 +80,37 @@ function programsOf(text: string | undefined, daemons: readonly (DaemonKind | un
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        daemon: { type: 'string', default: 'ours' },
-        against: { type: 'string' },
-        'no-restarts': { type: 'boolean', default: false },
-        'no-aliases': { type: 'boolean', default: false },
-        programs: { type: 'string' },
-        seed: { type: 'string' },
-        time: { type: 'string' },
-        runs: { type: 'string' },
-        corpus: { type: 'string' },
-        findings: { type: 'string', default: 'fuzz-findings' },
-        json: { type: 'string' },
-        quiet: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-  const { values, positionals } = parsed;
+  const { values, positionals } = parseCommandLine({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      daemon: { type: 'string', default: 'ours' },
+      against: { type: 'string' },
+      'no-restarts': { type: 'boolean', default: false },
+      'no-aliases': { type: 'boolean', default: false },
+      programs: { type: 'string' },
+      seed: { type: 'string' },
+      time: { type: 'string' },
+      runs: { type: 'string' },
+      corpus: { type: 'string' },
+      findings: { type: 'string', default: 'fuzz-findings' },
+      json: { type: 'string' },
+      quiet: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
   if (values.help) return 'help';
   const [name = 'calls', ...files] = positionals;
   const target = TARGETS.find((one) => one === name);
   if (target === undefined) throw new UsageError(`no target '${name}'`);
-  const runs = count(values.runs, '--runs');
-  const time = count(values.time, '--time') ?? (runs === undefined ? 60 : undefined);
+  const runs = count('runs', values.runs);
+  const time = count('time', values.time) ?? (runs === undefined ? 60 : undefined);
   const daemon = kind(values.daemon);
   const against = values.against === undefined ? undefined : kind(values.against);
   return {
     target,
     isGuided: target !== 'daemon' && target !== 'replay',
-    seed: count(values.seed, '--seed') ?? 1,
+    seed: count('seed', values.seed) ?? 1,
     enough: (done, seconds) => done >= (runs ?? Infinity) || seconds >= (time ?? Infinity),
     corpus: values.corpus === undefined ? undefined : path.resolve(values.corpus),
     findings: path.resolve(values.findings),

@@ -6,7 +6,8 @@ import { type CallFinding, fuzzCalls, Trial } from './fuzz-calls.ts';
 import { fuzzInputs, type InputFinding } from './fuzz-inputs.ts';
 import { InProcess } from './in-process.ts';
 import { inputTargets, tryInputTimed } from './inputs.ts';
-import { type FuzzOptions, UsageError } from './options.ts';
+import { UsageError } from '../../lab/command-line.ts';
+import type { FuzzOptions } from './options.ts';
 import type { Report } from './report.ts';
 
 function trialOf(options: FuzzOptions, daemon = options.daemon): Trial {

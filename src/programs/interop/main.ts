@@ -11,7 +11,8 @@ import { exitStatus, judge } from './judgement.ts';
 import { markdown } from './markdown.ts';
 import { Results, runMatrix } from './matrix.ts';
 import { type Cell, type Column, columnTitle, rowTitle } from './model.ts';
-import { type Options, UsageError, parseOptions, usage } from './options.ts';
+import { UsageError } from '../../lab/command-line.ts';
+import { type Options, parseOptions, usage } from './options.ts';
 import { page } from './page.ts';
 
 const titleOf = (row: DaemonKind, column: Column): string => `${rowTitle(row)} × ${columnTitle(column)}`;

@@ -1,5 +1,5 @@
 /** The command line of `npm run interop`. */
-import { parseArgs } from 'node:util';
+import { parseCommandLine, UsageError, wholeNumber } from '../../lab/command-line.ts';
 import type { DaemonKind } from '../../lab/generation.ts';
 import { type Column, columns, partsOf, rows } from './model.ts';
 
@@ -39,8 +39,6 @@ root; the releases that are not installed are taken from the trees that scripts/
 Exit status: 0 every failure is explained and none is this daemon's, 1 not so, 2 usage, 3 some cells could not be run.
 `;
 
-export class UsageError extends Error {}
-
 const settings = {
   rows: { type: 'string' },
   columns: { type: 'string' },
@@ -53,12 +51,6 @@ const settings = {
   'cell-limit': { type: 'string', default: '900' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
-
-function number(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${option}: '${text}' is no positive number`);
-  return value;
-}
 
 function chosen<T extends string>(
   option: string,
@@ -75,12 +67,7 @@ function chosen<T extends string>(
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: settings }));
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+  const { values } = parseCommandLine({ args: [...args], options: settings });
   const wantedRows = chosen('rows', values.rows, rows, (row, word) => row === word);
   const fits = (column: Column, word: string): boolean => column === word || partsOf(column).family === word;
   const wantedColumns = chosen('columns', values.columns, columns, fits);
@@ -92,9 +79,9 @@ export function parseOptions(args: readonly string[]): Options {
     html: values.html,
     markdown: values.markdown ?? (whole ? 'docs/interop.md' : undefined),
     fresh: values.fresh,
-    jobs: number('jobs', values.jobs),
-    limit: number('limit', values.limit),
-    cellLimit: number('cell-limit', values['cell-limit']),
+    jobs: wholeNumber('jobs', values.jobs, 1),
+    limit: wholeNumber('limit', values.limit, 1),
+    cellLimit: wholeNumber('cell-limit', values['cell-limit'], 1),
     help: values.help,
   };
 }

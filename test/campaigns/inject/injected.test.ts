@@ -9,7 +9,8 @@ import { skipIf } from '../../support/skip.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { Campaign, isAtBoot } from './campaign.ts';
 import { failuresOf } from './errors.ts';
-import { parseOptions, usage, UsageError } from './options.ts';
+import { UsageError } from '../../../src/lab/command-line.ts';
+import { parseOptions, usage } from './options.ts';
 import { type Injection, missingTracer } from './tracer.ts';
 import { describe as inWords, injectionsOn, sampleOf, wayOf } from './way.ts';
 

@@ -1,6 +1,7 @@
 /** npm run inject: restarts of a real daemon, one system call failing in each. */
 import { Campaign, type Counts, type Finding, isAtBoot } from './campaign.ts';
-import { type Options, parseOptions, usage, UsageError } from './options.ts';
+import { UsageError } from '../../../src/lab/command-line.ts';
+import { type Options, parseOptions, usage } from './options.ts';
 import { asJson, inWords, type Result } from './report.ts';
 import type { Injection } from './tracer.ts';
 import { describe, injectionsOn, sampleOf, type Way } from './way.ts';

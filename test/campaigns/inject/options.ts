@@ -1,6 +1,6 @@
 /** The options of npm run inject. */
 import { constants } from 'node:os';
-import { parseArgs } from 'node:util';
+import { parseCommandLine, UsageError, wholeNumber } from '../../../src/lab/command-line.ts';
 import type { ErrorName } from './tracer.ts';
 
 export const usage = `Usage: npm run inject -- [OPTION]...
@@ -29,8 +29,6 @@ must go on. Which calls there are is seen in restarts without an error first. Ne
 A key is \`ROLE NAME TARGET\`; see tracer.c. Each finding ends with the line that runs it again. Exit status: 0 nothing was
 found, 1 something was, 2 usage, 3 cannot run.
 `;
-
-export class UsageError extends Error {}
 
 export interface Options {
   readonly only: string;
@@ -68,32 +66,20 @@ const DESCRIPTION = {
   help: { type: 'boolean', default: false },
 } as const;
 
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], allowNegative: true, options: DESCRIPTION }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-function number(text: string, name: string, least = 0): number {
-  if (!/^[0-9]+$/.test(text) || Number(text) < least) throw new UsageError(`--${name} wants a number, not '${text}'`);
-  return Number(text);
-}
-
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options | 'help' {
-  const { errno, nth, sample, ending, help, seed, jobs, ...rest } = parse(args);
+  const { values } = parseCommandLine({ args: [...args], allowNegative: true, options: DESCRIPTION });
+  const { errno, nth, sample, ending, help, seed, jobs, ...rest } = values;
   if (help) return 'help';
   const error = Object.keys(constants.errno).find((name): name is ErrorName => name === errno);
   if (errno !== undefined && error === undefined) throw new UsageError(`no error '${errno}'`);
   return {
     ...rest,
     error,
-    nth: nth === undefined ? undefined : number(nth, 'nth', 1),
+    nth: nth === undefined ? undefined : wholeNumber('nth', nth, 1),
     scenes: ending === undefined ? [false, true] : [ending],
-    seed: number(seed, 'seed'),
-    sample: sample === undefined ? Infinity : number(sample, 'sample', 1),
-    jobs: number(jobs, 'jobs', 1),
+    seed: wholeNumber('seed', seed),
+    sample: sample === undefined ? Infinity : wholeNumber('sample', sample, 1),
+    jobs: wholeNumber('jobs', jobs, 1),
   };
 }

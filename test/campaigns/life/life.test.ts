@@ -10,7 +10,8 @@ import { checkout } from '../../../src/lab/trees.ts';
 import type { EndFacts, RivalLine } from './facts.ts';
 import { subjectAt } from './hosts.ts';
 import { isWrongGrant, judge } from './judge.ts';
-import { parseOptions, UsageError } from './options.ts';
+import { UsageError } from '../../../src/lab/command-line.ts';
+import { parseOptions } from './options.ts';
 import { type EndPlan, nameOf, roundOf, ways, waysNamed } from './plan.ts';
 import { run } from './run.ts';
 

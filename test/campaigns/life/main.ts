@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { spread, shortSpread } from '../../../bench/report.ts';
 import { missingCompiler, missingFuse, missingLab } from '../../../src/lab/requirements.ts';
 import { subjectAt } from './hosts.ts';
-import { type Options, parseOptions, usage, UsageError } from './options.ts';
+import { UsageError } from '../../../src/lab/command-line.ts';
+import { type Options, parseOptions, usage } from './options.ts';
 import { type Located, type Report, run } from './run.ts';
 
 /** Of so many ends the findings of a kind are printed; the JSON has all. */

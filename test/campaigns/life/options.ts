@@ -1,5 +1,5 @@
 /** The command line of `npm run life`. */
-import { parseArgs } from 'node:util';
+import { parseCommandLine, UsageError, wholeNumber } from '../../../src/lab/command-line.ts';
 import { behaviours, causes, type Way, waysNamed } from './plan.ts';
 
 export interface Options {
@@ -34,8 +34,6 @@ SIGTERM ends it after the present round, and it tells what it has.
 Exit status: 0 nothing was wrong, 1 something was, 2 usage, 3 it could not be played.
 `;
 
-export class UsageError extends Error {}
-
 const settings = {
   ends: { type: 'string', default: '1000' },
   seed: { type: 'string', default: '1' },
@@ -46,14 +44,6 @@ const settings = {
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
-function number(option: string, text: string, least: number): number {
-  const value = Number(text);
-  if (text === '' || !Number.isSafeInteger(value) || value < least) {
-    throw new UsageError(`--${option}: '${text}' is no number from ${least} on`);
-  }
-  return value;
-}
-
 function waysIn(list: string): Way[] {
   const words = list.split(',').filter((word) => word !== '');
   const unknown = words.find((word) => waysNamed([word]).length === 0);
@@ -63,16 +53,11 @@ function waysIn(list: string): Way[] {
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: settings }));
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+  const { values } = parseCommandLine({ args: [...args], options: settings });
   return {
-    ends: number('ends', values.ends, 1),
-    seed: number('seed', values.seed, 0),
-    from: number('from', values.from, 0),
+    ends: wholeNumber('ends', values.ends, 1),
+    seed: wholeNumber('seed', values.seed, 0),
+    from: wholeNumber('from', values.from, 0),
     daemon: values.daemon,
     ways: waysIn(values.ways),
     json: values.json,

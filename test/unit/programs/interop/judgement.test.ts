@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { exitStatus, judge } from '../../../../src/programs/interop/judgement.ts';
 import type { Cell, Check, Column } from '../../../../src/programs/interop/model.ts';
-import { UsageError, parseOptions } from '../../../../src/programs/interop/options.ts';
+import { UsageError } from '../../../../src/lab/command-line.ts';
+import { parseOptions } from '../../../../src/programs/interop/options.ts';
 import type { DaemonKind } from '../../../../src/lab/generation.ts';
 
 const passes: Check = { name: 'wire/good', promise: 'It is good.', verdict: 'pass' };
