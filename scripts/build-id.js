@@ -14,8 +14,8 @@ import { crc32 } from 'node:zlib';
 const OTHERS = new Set(['build.json', 'swap.cjs']);
 
 /**
- * @param root the installation's root: a checkout, or the package's directory
- * @param runtime the version of the Node.js that will run it, and the name that has for the architecture
+ * @param {string} root the installation's root: a checkout, or the package's directory
+ * @param {{ version: string, arch: string }} runtime the Node.js that will run it, and the name that has for the architecture
  */
 export function writeBuild(root, { version, arch }) {
   const parts = Object.fromEntries(partsOf(root).map((part) => [part, digest(readFileSync(path.join(root, part)))]));
@@ -26,7 +26,10 @@ export function writeBuild(root, { version, arch }) {
   renameSync(`${file}.new`, file);
 }
 
-/** What dist/ holds by now, what starts it, and what of fs-ext runs. */
+/**
+ * What dist/ holds by now, what starts it, and what of fs-ext runs.
+ * @param {string} root
+ */
 function partsOf(root) {
   const dist = readdirSync(path.join(root, 'dist'), { withFileTypes: true })
     .filter((entry) => entry.isFile() && !OTHERS.has(entry.name) && !entry.name.endsWith('.new'))
@@ -38,7 +41,10 @@ function partsOf(root) {
     .sort();
 }
 
-/** Where fs-ext is, seen from the root. Links stay as they are: the copy of an installation may have others. */
+/**
+ * Where fs-ext is, seen from the root. Links stay as they are: the copy of an installation may have others.
+ * @param {string} root
+ */
 function fsExtBelow(root) {
   const usual = 'node_modules/fs-ext';
   if (existsSync(path.join(root, usual))) return usual;
@@ -47,6 +53,7 @@ function fsExtBelow(root) {
   return path.relative(root, path.dirname(manifest));
 }
 
+/** @param {Buffer} bytes */
 function digest(bytes) {
   return `${bytes.length}:${crc32(bytes).toString(16)}`;
 }

@@ -23,7 +23,10 @@ const require = createRequire(import.meta.url);
 
 const fsExt = path.dirname(require.resolve('fs-ext/package.json'));
 
-/** Runs the node-gyp that npm carries in `directory`. */
+/**
+ * Runs the node-gyp that npm carries.
+ * @param {string} directory
+ */
 function gyp(directory) {
   const nodeGyp = process.env.npm_config_node_gyp;
   if (nodeGyp === undefined) {
@@ -35,7 +38,8 @@ function gyp(directory) {
     const env = { ...process.env, npm_config_nodedir: runtime.directory };
     execFileSync(process.execPath, [nodeGyp, 'rebuild'], { cwd: directory, env, stdio: 'pipe' });
   } catch (error) {
-    process.stderr.write(`${error.stdout ?? ''}${error.stderr ?? ''}\n`);
+    const { stdout, stderr } = /** @type {{ stdout?: Buffer, stderr?: Buffer }} */ (error);
+    process.stderr.write(`${stdout?.toString() ?? ''}${stderr?.toString() ?? ''}\n`);
     console.error(
       `build-native: building ${path.relative(root, directory)} failed: a C++ compiler, make and python3 are needed`,
     );
@@ -43,7 +47,12 @@ function gyp(directory) {
   }
 }
 
-/** Builds `directory` unless `output` was made from the present `sources` for the present runtime. */
+/**
+ * Builds `directory` unless `output` was made from the present `sources` for the present runtime.
+ * @param {string} directory
+ * @param {string} output
+ * @param {readonly string[]} sources
+ */
 function build(directory, output, sources) {
   const stamp = path.join(directory, 'build', 'made-for');
   const wanted = `node ${runtime.version} ${runtime.arch}`;
@@ -61,6 +70,7 @@ const rooms = {
   'src/programs/trace': { 'relay.node': 'relay.node' },
 };
 
+/** @param {string} directory */
 function sourcesIn(directory) {
   return readdirSync(directory)
     .filter((file) => /\.(c|h|gyp)$/.test(file))
@@ -73,10 +83,10 @@ const dist = path.join(root, 'dist');
 mkdirSync(dist, { recursive: true });
 for (const [room, products] of Object.entries(rooms)) {
   const directory = path.join(root, room);
-  const made = (file) => path.join(directory, 'build', 'Release', file);
+  const made = (/** @type {string} */ file) => path.join(directory, 'build', 'Release', file);
   // All of them include headers of src/posix.
   const sources = new Set([...sourcesIn(directory), ...sourcesIn(path.join(root, 'src/posix'))]);
-  build(directory, made(Object.values(products).at(-1)), [...sources]);
+  build(directory, made(Object.values(products).at(-1) ?? ''), [...sources]);
   for (const [name, file] of Object.entries(products)) {
     const target = path.join(dist, name);
     // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.

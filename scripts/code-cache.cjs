@@ -1,11 +1,15 @@
-/**
- * Loads DIST/NAME.cjs as start.cjs does, and when the process ends writes down its code cache: what V8 has compiled of it by
- * then. Returns a function that runs the bundle.
- */
+/** Makes V8's code cache of a bundle. */
 'use strict';
 const { readFileSync, renameSync, writeFileSync } = require('node:fs');
 const vm = require('node:vm');
 
+/**
+ * Loads DIST/NAME.cjs as start.cjs does, and when the process ends writes down its code cache: what V8 has compiled of it by
+ * then. Returns a function that runs the bundle.
+ * @param {string} dist
+ * @param {string} name
+ * @returns {() => void}
+ */
 module.exports = function load(dist, name) {
   const filename = `${dist}/${name}.cjs`;
   const wrapped = `(function (exports, require, module, __filename, __dirname, LOADED) {${readFileSync(filename, 'utf8')}\n})`;
@@ -14,5 +18,9 @@ module.exports = function load(dist, name) {
     writeFileSync(`${dist}/${name}.cache.new`, script.createCachedData());
     renameSync(`${dist}/${name}.cache.new`, `${dist}/${name}.cache`);
   });
-  return () => script.runInThisContext()({}, require, module, filename, dist, null);
+  return () => {
+    /** @type {unknown} */
+    const run = script.runInThisContext();
+    /** @type {(...scope: unknown[]) => void} */ (run)({}, require, module, filename, dist, null);
+  };
 };

@@ -3,7 +3,7 @@
  * with blanks between them), so that what it needs has been compiled. Run by the pinned Node.js.
  */
 'use strict';
-const [node, , dist, name, ...commands] = process.argv;
+const [node = '', , dist = '', name = '', ...commands] = process.argv;
 const run = require('./code-cache.cjs')(dist, name);
 for (const command of commands) {
   process.argv = [node, `${dist}/start.cjs`, ...command.split(' ')];

@@ -5,8 +5,12 @@ import path from 'node:path';
 
 const manifest = createRequire(import.meta.url).resolve(`node-linux-${process.arch}/package.json`);
 
+/** @type {unknown} */
+const pinned = JSON.parse(readFileSync(manifest, 'utf8'));
+const { version } = /** @type {{ version: string }} */ (pinned);
+
 export const runtime = {
   directory: path.dirname(manifest),
-  version: JSON.parse(readFileSync(manifest, 'utf8')).version,
+  version,
   arch: process.arch,
 };

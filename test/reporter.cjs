@@ -2,13 +2,19 @@
 const { reporters, Runner } = require('mocha');
 
 module.exports = class Counting extends reporters.Spec {
+  /** @type {string[]} */
+  skipped = [];
+
+  /**
+   * @param {Mocha.Runner} runner
+   * @param {Mocha.MochaOptions} options
+   */
   constructor(runner, options) {
     super(runner, options);
-    const skipped = [];
-    runner.on(Runner.constants.EVENT_TEST_PENDING, (test) => skipped.push(test.fullTitle()));
-    this.skipped = skipped;
+    runner.on(Runner.constants.EVENT_TEST_PENDING, (test) => this.skipped.push(test.fullTitle()));
   }
 
+  /** @override */
   epilogue() {
     super.epilogue();
     const { passes, failures } = this.stats;

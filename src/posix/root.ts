@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 
-/** Defined by scripts/build.js inside bundles only. */
+/** Defined by scripts/bundle.ts inside bundles only. */
 declare const BUNDLED: true | undefined;
 
 export const installRoot = path.resolve(import.meta.dirname, typeof BUNDLED === 'undefined' ? '../..' : '..');

@@ -8,43 +8,64 @@
 const { readFileSync, statSync, writeSync } = require('node:fs');
 const vm = require('node:vm');
 
-// The build writes the names here. A bundle that has the command line for itself says so; those behind it stay unread.
-const names = ['virtlockd'];
-
-/** What is loaded, for the bundle: see restart/build.ts. */
+/**
+ * What is loaded, for the bundle: see restart/build.ts.
+ * @type {{ id: string | null, complaints: string[], identities: Record<string, string> }}
+ */
 const loaded = { id: null, complaints: [], identities: {} };
 const root = `${__dirname}/..`;
-const build = readBuild();
+/** The program's first bundle. */
+let program = '';
+/** @type {{ isForUs: boolean, parts: Record<string, string | undefined> } | null} */
+let build = null;
 
+const isDaemon = () => program === 'virtlockd';
+
+/** @param {string} text */
 function complain(text) {
   loaded.complaints.push(text);
   // The daemon has a log for it.
-  if (names[0] !== 'virtlockd') process.stderr.write(`${names[0]}: ${text}\n`);
+  if (!isDaemon()) process.stderr.write(`${program}: ${text}\n`);
 }
+
+/** @param {unknown} error */
+const messageOf = (error) => (error instanceof Error ? error.message : String(error));
 
 function readBuild() {
   try {
-    const { id, runtime, parts } = JSON.parse(readFileSync(`${__dirname}/build.json`, 'utf8'));
+    const made = /** @type {unknown} */ (JSON.parse(readFileSync(`${__dirname}/build.json`, 'utf8')));
+    const { id, runtime, parts } = /** @type {{ id: string, runtime: string, parts: Record<string, string> }} */ (made);
     const ours = `${process.version} ${process.arch}`;
     if (runtime !== ours) complain(`build ${id} is for Node.js ${runtime}, and this is ${ours}`);
     loaded.id = id;
     return { isForUs: runtime === ours, parts: { ...parts } };
   } catch (error) {
-    complain(`dist/build.json cannot be read: ${error.message}`);
+    complain(`dist/build.json cannot be read: ${messageOf(error)}`);
     return null;
   }
 }
 
-/** Node.js' own, which is there before any module is loaded: node:zlib takes as long to load as the rest of a start. */
+/**
+ * Node.js' own, which is there before any module is loaded: node:zlib takes as long to load as the rest of a start.
+ * @param {Buffer} bytes
+ * @returns {number}
+ */
 function crc32(bytes) {
   try {
-    return process.binding('zlib').crc32(bytes, 0);
+    const internals = /** @type {{ binding: (name: string) => Pick<import('node:zlib'), 'crc32'> }} */ (
+      /** @type {unknown} */ (process)
+    );
+    return internals.binding('zlib').crc32(bytes, 0);
   } catch {
     return require('node:zlib').crc32(bytes);
   }
 }
 
-/** Whether a file is the one that the build made. */
+/**
+ * Whether a file is the one that the build made.
+ * @param {string} part
+ * @param {Buffer} bytes
+ */
 function isOfBuild(part, bytes) {
   if (build === null) return false;
   if (build.parts[part] === `${bytes.length}:${crc32(bytes).toString(16)}`) return true;
@@ -52,9 +73,13 @@ function isOfBuild(part, bytes) {
   return false;
 }
 
-/** The code cache of a script, or undefined when there is none that can be trusted. */
+/**
+ * The code cache of a script, or undefined when there is none that can be trusted.
+ * @param {string} name
+ * @param {Buffer} script
+ */
 function cacheOf(name, script) {
-  if (!isOfBuild(`dist/${name}.cjs`, script) || !build.isForUs) return undefined;
+  if (!isOfBuild(`dist/${name}.cjs`, script) || build?.isForUs !== true) return undefined;
   const part = `dist/${name}.cache`;
   // Only the runtime itself can make one, so a package that another architecture has made has none.
   if (build.parts[part] === undefined) return undefined;
@@ -62,7 +87,7 @@ function cacheOf(name, script) {
     const cache = readFileSync(`${root}/${part}`);
     return isOfBuild(part, cache) ? cache : undefined;
   } catch (error) {
-    complain(`${part} cannot be read: ${error.message}`);
+    complain(`${part} cannot be read: ${messageOf(error)}`);
     return undefined;
   }
 }
@@ -70,7 +95,10 @@ function cacheOf(name, script) {
 const TRIES = 100;
 const AGAIN_MS = 20;
 
-/** What cannot be read for the moment is read again: a daemon that has executed this script holds locks, and dies without it. */
+/**
+ * What cannot be read for the moment is read again: a daemon that has executed this script holds locks, and dies without it.
+ * @param {string} filename
+ */
 function readInTheEnd(filename) {
   for (let tries = 1; ; tries++) {
     try {
@@ -82,7 +110,11 @@ function readInTheEnd(filename) {
   }
 }
 
-/** Runs a bundle, and returns what it exports. */
+/**
+ * Runs a bundle, and returns what it exports.
+ * @param {string} name
+ * @returns {{ isForMe?: boolean }}
+ */
 function run(name) {
   const filename = `${__dirname}/${name}.cjs`;
   const source = readInTheEnd(filename);
@@ -92,14 +124,28 @@ function run(name) {
   const script = new vm.Script(wrapped, { filename, cachedData });
   if (script.cachedDataRejected === true) complain(`Node.js ${process.version} does not take dist/${name}.cache`);
   const bundle = { exports: {} };
-  script.runInThisContext()(bundle.exports, require, bundle, filename, __dirname, loaded);
+  /** @type {unknown} */
+  const runBundle = script.runInThisContext();
+  /** @type {(...scope: unknown[]) => void} */ (runBundle)(
+    bundle.exports,
+    require,
+    bundle,
+    filename,
+    __dirname,
+    loaded,
+  );
   return bundle.exports;
 }
 
 /** In a proof of the daemon: is everything of one build? What each file was before it was looked at, the bundle reports. */
 function proveBuild() {
   const parts = Object.keys(build?.parts ?? {});
-  for (const file of [process.execPath, process.argv[1]]) tryToRead(file, () => identify(file));
+  const [, script = ''] = process.argv;
+  for (const file of [process.execPath, script]) {
+    tryToRead(file, () => {
+      identify(file);
+    });
+  }
   for (const part of parts) {
     tryToRead(part, () => {
       identify(`${root}/${part}`);
@@ -112,24 +158,39 @@ function proveBuild() {
   process.exit(3);
 }
 
+/**
+ * @param {string} part
+ * @param {() => void} read
+ */
 function tryToRead(part, read) {
   try {
     read();
   } catch (error) {
-    complain(`${part} of build ${loaded.id} cannot be read: ${error.message}`);
+    complain(`${part} of build ${loaded.id} cannot be read: ${messageOf(error)}`);
   }
 }
 
-/** Differs for a file that has been replaced or written to. */
+/**
+ * Differs for a file that has been replaced or written to.
+ * @param {string} file
+ */
 function identify(file) {
   const { dev, ino, size, mtimeNs, ctimeNs } = statSync(file, { bigint: true });
   loaded.identities[file] = [dev, ino, size, mtimeNs, ctimeNs].join(':');
 }
 
-if (process.argv[3] === '--check-state') proveBuild();
-// The daemon cannot do without it; the others need it seldom.
-else if (names[0] === 'virtlockd') {
-  const part = 'dist/posix.node';
-  tryToRead(part, () => isOfBuild(part, readInTheEnd(`${root}/${part}`)));
-}
-names.some((name) => run(name).isForMe);
+/**
+ * The build makes a script of this for each program.
+ * @param {readonly [string, ...string[]]} names bundles. One that has the command line for itself says so; those behind it stay unread.
+ */
+module.exports = function start(names) {
+  [program] = names;
+  build = readBuild();
+  if (process.argv[3] === '--check-state') proveBuild();
+  // The daemon cannot do without it; the others need it seldom.
+  else if (isDaemon()) {
+    const part = 'dist/posix.node';
+    tryToRead(part, () => isOfBuild(part, readInTheEnd(`${root}/${part}`)));
+  }
+  names.some((name) => run(name).isForMe);
+};

@@ -11,7 +11,7 @@ let built: string | undefined;
 /** Path of the package, compressed little, as only its contents matter here. Takes some seconds when first called. */
 export function packageFile(): string {
   if (built === undefined) {
-    const build = [join(checkout, 'packaging/build.js'), '--compression=gzip', '--level=1'];
+    const build = [join(checkout, 'packaging/build.ts'), '--compression=gzip', '--level=1'];
     const output = execFileSync(join(checkout, 'scripts/node'), build, { cwd: checkout, encoding: 'utf8' });
     built = /^(.*\.deb): /m.exec(output)?.[1];
     if (built === undefined) throw new Error(`no package was built: ${output}`);

@@ -1,27 +1,22 @@
 /** The matrix as one HTML page without anything from outside. Values are only ever set as text, never as markup. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { transformSync } from 'esbuild';
 import { decoded } from '../conformance/report/decode.ts';
 import { differences } from '../conformance/report/differences.ts';
 import type { Failure, Judgement, JudgedCell } from './judgement.ts';
 import { type Column, columnTitle, families, partsOf, rowTitle } from './model.ts';
+import type { Family, Line, PageData, ShownCell, ShownFailure } from './page/data.ts';
 
-const here = dirname(fileURLToPath(import.meta.url));
-
-/** A line as it was seen and, of a message, what it says in words. */
-type Line = readonly [text: string, meaning?: string];
-
-/** Lines of two sides beside each other: equal ones in one row, a changed block filled up with empty ones. */
-type SideBySide = readonly (readonly [expected: Line, seen: Line])[];
+const read = (name: string): string => readFileSync(join(import.meta.dirname, 'page', name), 'utf8');
 
 function line(text = ''): Line {
   const meaning = decoded(text);
   return meaning === undefined ? [text] : [text, meaning];
 }
 
-function sideBySide(expected: readonly string[], seen: readonly string[]): SideBySide {
+function sideBySide(expected: readonly string[], seen: readonly string[]): ShownFailure['lines'] {
   const pairs: [Line, Line][] = [];
   let gone: string[] = [];
   let come: string[] = [];
@@ -41,19 +36,18 @@ function sideBySide(expected: readonly string[], seen: readonly string[]): SideB
   return pairs;
 }
 
-const failureOf = ({ check, id }: Failure): object => {
+const failureOf = ({ check, id }: Failure): ShownFailure => {
   const { name, promise, detail, expected, seen } = check;
   const lines = expected === undefined ? undefined : sideBySide(expected, seen ?? []);
   return { name, promise, id, lines, detail: lines === undefined ? detail : undefined, seen: lines ? undefined : seen };
 };
 
-const cellOf = ({ row, column, cell, colour, passed, skipped, failures, ids }: JudgedCell): object => ({
+const cellOf = ({ row, column, cell, colour, passed, failures, ids }: JudgedCell): ShownCell => ({
   row,
   column,
   title: `${rowTitle(row)} × ${columnTitle(column)}`,
   colour,
   passed,
-  skipped,
   ids,
   broken: cell === undefined ? 'It was not run.' : cell.broken,
   sides: cell?.sides.map((side) => side.replace(/ [0-9a-f]{16}/g, '')) ?? [],
@@ -64,7 +58,7 @@ const cellOf = ({ row, column, cell, colour, passed, skipped, failures, ids }: J
 });
 
 /** The columns of a judgement, by family. */
-function headsOf(columns: readonly Column[]): object[] {
+function headsOf(columns: readonly Column[]): Family[] {
   return Object.keys(families)
     .map((name) => ({ name, columns: columns.filter((column) => partsOf(column).family === name) }))
     .filter((family) => family.columns.length > 0)
@@ -79,11 +73,12 @@ const hashed = (text: string): string => `'sha256-${createHash('sha256').update(
 export function page({ cells, reasons }: Judgement): string {
   const columns = [...new Set(cells.map(({ column }) => column))];
   const rows = [...new Set(cells.map(({ row }) => row))].map((row) => ({ row, title: rowTitle(row) }));
-  const data = { families: headsOf(columns), rows, reasons, cells: cells.map(cellOf) };
+  const data: PageData = { families: headsOf(columns), rows, reasons, cells: cells.map(cellOf) };
   // Nothing in the data may end the element it stands in.
   const json = JSON.stringify(data).replaceAll('<', '\\u003c');
-  const [style, script] = ['page.css', 'page.js'].map((name) => readFileSync(join(here, name), 'utf8'));
-  const policy = `default-src 'none'; style-src ${hashed(style ?? '')}; script-src ${hashed(script ?? '')}`;
+  const style = read('style.css');
+  const { code: script } = transformSync(read('script.ts'), { loader: 'ts', format: 'iife' });
+  const policy = `default-src 'none'; style-src ${hashed(style)}; script-src ${hashed(script)}`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -91,7 +86,7 @@ export function page({ cells, reasons }: Judgement): string {
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width">
 <title>virtlockd: which works with which</title>
-<style>${style ?? ''}</style>
+<style>${style}</style>
 </head>
 <body>
 <h1>Which lock daemon works with which libvirt</h1>
@@ -102,7 +97,7 @@ behind it.</p>
 <section id="behind" hidden></section>
 <section id="reasons"></section>
 <script type="application/json" id="data">${json}</script>
-<script>${script ?? ''}</script>
+<script>${script}</script>
 </body>
 </html>
 `;

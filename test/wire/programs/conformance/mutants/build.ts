@@ -5,6 +5,7 @@ import { join, relative } from 'node:path';
 import { assert } from '@hapi/hoek';
 import * as esbuild from 'esbuild';
 import { writeBuild } from '../../../../../scripts/build-id.js';
+import { bundling } from '../../../../../scripts/bundle.ts';
 import { checkout } from '../../../../../src/lab/trees.ts';
 import type { Edit, Mutant } from './mutant.ts';
 
@@ -48,14 +49,9 @@ export class Mutants {
       copyFileSync(join(checkout, part), join(root, part));
     const changed = new Set<string>();
     await esbuild.build({
+      ...bundling,
       entryPoints: [join(checkout, 'src/programs/virtlockd/main.ts')],
       outfile: join(root, 'dist/virtlockd.cjs'),
-      bundle: true,
-      platform: 'node',
-      format: 'cjs',
-      target: 'node24',
-      define: { 'import.meta.dirname': '__dirname', BUNDLED: 'true' },
-      external: ['fs-ext', '*.node'],
       logLevel: 'silent',
       plugins: [
         {

@@ -13,10 +13,10 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { writeBuild } from '../scripts/build-id.js';
-import { builtParts, runtimeOf } from './parts.js';
+import { builtParts, isArchitecture, type Parts } from './parts.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
 const { values: options } = parseArgs({
   options: {
     arch: { type: 'string', default: process.arch === 'arm64' ? 'arm64' : 'amd64' },
@@ -32,7 +32,7 @@ const tree = path.join(work, 'tree');
 const lib = 'usr/lib/virtlockd-node';
 
 /** Copies a file into the tree. */
-function put(from, to, mode = 0o644) {
+function put(from: string, to: string, mode = 0o644): void {
   const target = path.join(tree, to);
   fs.mkdirSync(path.dirname(target), { recursive: true });
   fs.copyFileSync(path.resolve(root, from), target);
@@ -40,22 +40,22 @@ function put(from, to, mode = 0o644) {
 }
 
 /** Writes a file into the tree; gzip without name and time, so that builds can be compared. */
-function write(to, content, mode = 0o644) {
+function write(to: string, content: string | Buffer, mode = 0o644): void {
   const target = path.join(tree, to);
   fs.mkdirSync(path.dirname(target), { recursive: true });
   fs.writeFileSync(target, to.endsWith('.gz') ? gzipSync(content, { level: 9 }) : content);
   fs.chmodSync(target, mode);
 }
 
-function link(to, from) {
+function link(to: string, from: string): void {
   fs.mkdirSync(path.dirname(path.join(tree, from)), { recursive: true });
   fs.symlinkSync(to, path.join(tree, from));
 }
 
-const read = (file) => fs.readFileSync(path.join(root, file), 'utf8');
-const md5 = (content) => createHash('md5').update(content).digest('hex');
+const read = (file: string): string => fs.readFileSync(path.join(root, file), 'utf8');
+const md5 = (content: string | Buffer): string => createHash('md5').update(content).digest('hex');
 
-function assemble(parts) {
+function assemble(parts: Parts): void {
   put(parts.node, `${lib}/bin/node`, 0o755);
   put('bin/launcher.sh', `${lib}/bin/launcher.sh`);
   put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
@@ -75,7 +75,7 @@ function assemble(parts) {
     'swap.cjs',
   ];
   for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
-  for (const cache of parts.caches ?? []) put(cache, `${lib}/${cache}`);
+  for (const cache of parts.caches) put(cache, `${lib}/${cache}`);
   put(parts.addon, `${lib}/dist/posix.node`);
   put(parts.launch, `${lib}/dist/launch`, 0o755);
   put(parts.guard, `${lib}/dist/guard.so`);
@@ -85,14 +85,14 @@ function assemble(parts) {
   for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
   put(parts.fsExt, `${fsExt}/build/Release/fs_ext.node`);
   // Stripped, the native modules are no longer those of the checkout.
-  writeBuild(path.join(tree, lib), runtimeOf(root, arch));
+  writeBuild(path.join(tree, lib), parts.runtime);
   for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {
     put(`packaging/systemd/${unit}`, `${lib}/systemd/${unit}`);
   }
   documents();
 }
 
-function documents() {
+function documents(): void {
   const doc = 'usr/share/doc/virtlockd-node';
   put('packaging/debian/copyright', `${doc}/copyright`);
   write(`${doc}/changelog.gz`, changelog());
@@ -108,7 +108,7 @@ function documents() {
   put('packaging/debian/lintian-overrides', 'usr/share/lintian/overrides/virtlockd-node');
 }
 
-function changelog() {
+function changelog(): string {
   const text = read('packaging/debian/changelog');
   if (options.version === packageJson.version && !text.startsWith(`virtlockd-node (${version}) `)) {
     throw new Error(`packaging/debian/changelog does not begin with version ${version}`);
@@ -117,7 +117,7 @@ function changelog() {
 }
 
 /** All regular files of the tree, relative to it, sorted. */
-function files() {
+function files(): string[] {
   return fs
     .readdirSync(tree, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -127,9 +127,9 @@ function files() {
 }
 
 /** The newest glibc that any of the binaries asks for. */
-function glibc() {
+function glibc(): string {
   const binaries = files().filter((file) => /\.(node|so)$|\/node$/.test(file));
-  let newest = [2, 17];
+  let newest: readonly [number, number] = [2, 17];
   for (const binary of binaries) {
     const table = execFileSync('objdump', ['-T', path.join(tree, binary)], { encoding: 'latin1', maxBuffer: 1 << 28 });
     for (const [, major, minor] of table.matchAll(/\(?GLIBC_(\d+)\.(\d+)/g)) {
@@ -139,7 +139,7 @@ function glibc() {
   return newest.join('.');
 }
 
-function control() {
+function control(): void {
   const list = files();
   const size = list.reduce((sum, file) => sum + Math.ceil(fs.statSync(path.join(tree, file)).size / 1024), 0);
   const text = read('packaging/control.in')
@@ -160,7 +160,7 @@ function control() {
 }
 
 /** The date of what is built, so that the same commit gives the same package. */
-function epoch() {
+function epoch(): string {
   try {
     return execFileSync('git', ['log', '-1', '--format=%ct'], { cwd: root, encoding: 'utf8' }).trim();
   } catch {
@@ -171,7 +171,7 @@ function epoch() {
 process.umask(0o022);
 fs.rmSync(work, { recursive: true, force: true });
 fs.mkdirSync(tree, { recursive: true });
-const parts = await builtParts(root, work, arch);
+const parts = isArchitecture(arch) ? await builtParts(root, work, arch) : 'there is no such Node.js runtime';
 if (typeof parts === 'string') {
   console.error(`package: no package for ${arch}: ${parts}`);
   process.exit(2);

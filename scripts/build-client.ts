@@ -23,13 +23,13 @@ const output = path.join(root, 'dist', 'client');
 const types = path.join(output, 'types');
 const entry = path.join(root, 'src', 'client', 'index.ts');
 
-function filesBelow(directory) {
+function filesBelow(directory: string): string[] {
   return readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter((found) => found.isFile())
     .map((found) => path.join(found.parentPath, found.name));
 }
 
-function areTypesCurrent() {
+function areTypesCurrent(): boolean {
   const declaration = path.join(types, 'src', 'client', 'index.d.ts');
   if (!existsSync(declaration)) return false;
   const made = statSync(declaration).mtimeMs;
@@ -40,7 +40,7 @@ function areTypesCurrent() {
 }
 
 /** One tree of declarations for both kinds of modules: those that CommonJS sees end in .d.cts, and so do their imports. */
-function buildTypes() {
+function buildTypes(): void {
   const fresh = `${types}.new`;
   rmSync(fresh, { recursive: true, force: true });
   const compiler = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
@@ -49,7 +49,7 @@ function buildTypes() {
   if (status !== 0) throw new Error(`no declarations of the client library:\n${stdout}`);
   for (const file of filesBelow(fresh)) {
     const text = readFileSync(file, 'utf8');
-    const importing = (extension) =>
+    const importing = (extension: string): string =>
       text.replaceAll(/(from '\.[^']*|import\("\.[^"]*)\.ts(?=['"])/g, `$1.${extension}`);
     writeFileSync(file.replace(/\.ts$/, '.cts'), importing('cjs'));
     writeFileSync(file, importing('js'));
@@ -59,7 +59,7 @@ function buildTypes() {
 }
 
 /** Version and licence are those of the whole. */
-function writePackage() {
+function writePackage(): void {
   const { version, license } = readJson('package.json');
   const { name, ...rest } = readJson('src/client/package.json');
   const manifest = { name, version, license, ...rest };
@@ -68,13 +68,19 @@ function writePackage() {
   copyFileSync(path.join(root, 'docs/client.md'), path.join(output, 'README.md'));
 }
 
-function readJson(file) {
-  return JSON.parse(readFileSync(path.join(root, file), 'utf8'));
+function readJson(file: string): Record<string, unknown> {
+  return JSON.parse(readFileSync(path.join(root, file), 'utf8')) as Record<string, unknown>;
 }
 
-export async function buildClient() {
+export async function buildClient(): Promise<void> {
   mkdirSync(output, { recursive: true });
-  const common = { entryPoints: [entry], bundle: true, platform: 'node', target: 'node20', logLevel: 'warning' };
+  const common = {
+    entryPoints: [entry],
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    logLevel: 'warning',
+  } satisfies esbuild.BuildOptions;
   await Promise.all([
     esbuild.build({ ...common, format: 'esm', outfile: path.join(output, 'index.js') }),
     esbuild.build({ ...common, format: 'cjs', outfile: path.join(output, 'index.cjs') }),

@@ -3,35 +3,45 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
+import { bundling } from '../scripts/bundle.ts';
 
 const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
 const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 
-function exists(program) {
+/** Debian's name of an architecture that there is a runtime for. */
+type Architecture = keyof typeof CROSS;
+
+export const isArchitecture = (name: string): name is Architecture => Object.hasOwn(CROSS, name);
+
+/** Paths below the root, or absolute. */
+export interface Parts {
+  readonly node: string;
+  readonly addon: string;
+  readonly relay: string;
+  readonly launch: string;
+  readonly guard: string;
+  readonly fsExt: string;
+  /** Only the runtime itself can make them: a package for another architecture has none, and starts a little slower. */
+  readonly caches: readonly string[];
+  readonly runtime: { readonly version: string; readonly arch: string };
+}
+
+function exists(program: string): boolean {
   return (process.env.PATH ?? '').split(':').some((directory) => fs.existsSync(path.join(directory, program)));
 }
 
-async function bundleSwap(root) {
-  await esbuild.build({
-    entryPoints: [path.join(root, 'src/programs/swap/main.ts')],
-    outfile: path.join(root, 'dist/swap.cjs'),
-    bundle: true,
-    platform: 'node',
-    format: 'cjs',
-    target: 'node24',
-    define: { 'import.meta.dirname': '__dirname', BUNDLED: 'true' },
-    legalComments: 'none',
-    logLevel: 'warning',
-  });
+async function bundleSwap(root: string): Promise<void> {
+  const entryPoints = [path.join(root, 'src/programs/swap/main.ts')];
+  await esbuild.build({ ...bundling, entryPoints, outfile: path.join(root, 'dist/swap.cjs') });
 }
 
-function strip(program, from, to) {
+function strip(program: string, from: string, to: string): string {
   execFileSync(program, ['--strip-unneeded', '-o', to, from]);
   return to;
 }
 
 /** The parts for this machine's own architecture, from what `npm run build` has made. */
-function native(root, work, arch) {
+function native(root: string, work: string, arch: Architecture): Parts {
   const runtime = path.join(root, `node_modules/node-linux-${NPM_ARCH[arch]}`);
   return {
     node: strip('strip', path.join(runtime, 'bin/node'), path.join(work, 'node')),
@@ -45,11 +55,12 @@ function native(root, work, arch) {
       path.join(work, 'fs_ext.node'),
     ),
     caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
+    runtime: runtimeOf(root, arch),
   };
 }
 
 /** The runtime's npm package for another architecture, unpacked below build/. */
-function fetchRuntime(root, arch) {
+function fetchRuntime(root: string, arch: Architecture): string {
   const name = `node-linux-${NPM_ARCH[arch]}`;
   const installed = path.join(root, 'node_modules', name);
   if (fs.existsSync(installed)) return installed;
@@ -66,7 +77,7 @@ function fetchRuntime(root, arch) {
 }
 
 /** As src/posix/binding.gyp has them: all but those of programs of their own. */
-function addonSources(root) {
+function addonSources(root: string): string[] {
   return fs
     .readdirSync(path.join(root, 'src/posix'))
     .filter((file) => file.endsWith('.c') && file !== 'launch.c' && file !== 'guard.c')
@@ -74,28 +85,28 @@ function addonSources(root) {
 }
 
 /** The parts for another architecture, by Debian's cross compilers; a string says what is missing. */
-function cross(root, work, arch) {
+function cross(root: string, work: string, arch: Architecture): Parts | string {
   const triplet = CROSS[arch];
-  if (triplet === undefined) return 'there is no such Node.js runtime';
   for (const tool of ['gcc', 'g++', 'strip']) {
     if (!exists(`${triplet}-${tool}`))
       return `${triplet}-${tool} is not installed (Debian's package g++-${triplet.replace('_', '-')})`;
   }
-  let runtime;
+  let runtime: string;
   try {
     runtime = fetchRuntime(root, arch);
   } catch (error) {
-    return `its Node.js cannot be had: ${error.message}`;
+    return `its Node.js cannot be had: ${error instanceof Error ? error.message : String(error)}`;
   }
   const headers = path.join(runtime, 'include/node');
   const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
-  const compiled = (name, sources, options) => {
+  const compiled = (name: string, sources: readonly string[], options: readonly string[]): string => {
     const output = path.join(work, `${name}.full`);
     const files = sources.map((source) => path.join(root, source));
     execFileSync(`${triplet}-gcc`, [...options, ...files, '-o', output], { stdio: 'inherit' });
     return output;
   };
-  const module = (name, ...sources) => compiled(name, sources, [...common, `-DNODE_GYP_MODULE_NAME=${name}`]);
+  const module = (name: string, ...sources: readonly string[]): string =>
+    compiled(name, sources, [...common, `-DNODE_GYP_MODULE_NAME=${name}`]);
   const addon = module('posix', ...addonSources(root));
   const relay = module('relay', 'src/programs/trace/relay.c');
   const launch = compiled('launch', ['src/posix/launch.c'], ['-O2', '-static']);
@@ -104,8 +115,7 @@ function cross(root, work, arch) {
   const nan = [`-I${path.join(root, 'node_modules/nan')}`, '-std=gnu++20', '-DNODE_GYP_MODULE_NAME=fs_ext', '-w'];
   const source = path.join(root, 'node_modules/fs-ext/fs-ext.cc');
   execFileSync(`${triplet}-g++`, [...common, ...nan, source, '-o', fsExt], { stdio: 'inherit' });
-  const stripped = (from, to) => strip(`${triplet}-strip`, from, path.join(work, to));
-  // Without a code cache, which only the runtime itself can make: it starts a little slower.
+  const stripped = (from: string, to: string): string => strip(`${triplet}-strip`, from, path.join(work, to));
   return {
     node: stripped(path.join(runtime, 'bin/node'), 'node'),
     addon: stripped(addon, 'posix.node'),
@@ -113,17 +123,24 @@ function cross(root, work, arch) {
     launch: stripped(launch, 'launch'),
     guard: stripped(guard, 'guard.so'),
     fsExt: stripped(fsExt, 'fs_ext.node'),
+    caches: [],
+    runtime: runtimeOf(root, arch),
   };
 }
 
 /** Paths of all parts, or a text that says why there are none. */
-export async function builtParts(root, work, arch) {
+export async function builtParts(root: string, work: string, arch: Architecture): Promise<Parts | string> {
   await bundleSwap(root);
   return NPM_ARCH[arch] === process.arch ? native(root, work, arch) : cross(root, work, arch);
 }
 
 /** The Node.js of the package. */
-export function runtimeOf(root, arch) {
-  const { optionalDependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  return { version: optionalDependencies[`node-linux-${NPM_ARCH[arch]}`], arch: NPM_ARCH[arch] };
+function runtimeOf(root: string, arch: Architecture): Parts['runtime'] {
+  const manifest = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+    optionalDependencies: Record<`node-linux-${string}`, string>;
+  };
+  const name = NPM_ARCH[arch];
+  const version = manifest.optionalDependencies[`node-linux-${name}`];
+  if (version === undefined) throw new Error(`package.json pins no Node.js for ${name}`);
+  return { version, arch: name };
 }

@@ -1,1 +1,0 @@
-export function writeBuild(root: string, runtime: { readonly version: string; readonly arch: string }): void;

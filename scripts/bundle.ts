@@ -1,0 +1,13 @@
+/** How programs of this project are bundled, for the Node.js that runs them. */
+import type { BuildOptions } from 'esbuild';
+
+export const bundling = {
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node24',
+  define: { 'import.meta.dirname': '__dirname', BUNDLED: 'true' },
+  external: ['fs-ext', '*.node'],
+  legalComments: 'none',
+  logLevel: 'warning',
+} satisfies BuildOptions;
