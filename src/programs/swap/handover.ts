@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../../client/client.ts';
 import { ConnectionLost } from '../../client/errors.ts';
-import { EMPTY_STATE } from '../../restart/document.ts';
+import { EMPTY_STATE } from '../../restart/empty-state.ts';
 import { lackOfDescriptors } from '../../swap/descriptors.ts';
 import { exchanged, Refused } from '../../swap/exchange.ts';
 import { failpoint } from '../../swap/failpoint.ts';
