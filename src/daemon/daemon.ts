@@ -5,7 +5,8 @@ import { adminProgram } from '../../xdr/programs/admin.ts';
 import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
 import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
-import type { AdminContext, AdminHost, AdminLogging } from '../admin/host.ts';
+import type { AdminContext, AdminHost } from '../admin/host.ts';
+import type { LogSettings } from '../admin/log-settings.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
 import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
@@ -38,7 +39,7 @@ export interface DaemonSettings {
   /** End after this many seconds with no client and no lock; 0 never. */
   readonly timeout: number;
   /** The log settings that the admin program shows and changes. */
-  readonly logging: AdminLogging;
+  readonly logging: LogSettings;
   /** What the process has been through, for who inquires. */
   readonly life: Life;
   /** Other processes, as the end of owners sees them; the real ones by default. */
@@ -65,7 +66,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
   readonly poller: Poller;
   readonly dialect: Dialect;
-  readonly logging: AdminLogging;
+  readonly logging: LogSettings;
   readonly life: Life;
   readonly processes: ProcessHost;
   readonly descriptorLimit = descriptorLimit();

@@ -2,7 +2,8 @@
 import { inquiry } from '../inquire/state.ts';
 import { ownerEnd } from '../lockd/state.ts';
 import { logState } from '../log/logging.ts';
-import { descriptor, list, type ObjectOf, optional, u32 } from '../state/state.ts';
+import { descriptor, list, type ObjectOf, optional, u32, type Whole } from '../state/state.ts';
+import type { Daemon } from './daemon.ts';
 
 export const daemonFields = {
   /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
@@ -17,3 +18,33 @@ export const daemonFields = {
 };
 
 export type DaemonState = ObjectOf<typeof daemonFields>;
+
+export function daemonState({ settings, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<DaemonState> {
+  return {
+    epoll: poller.descriptor < 0 ? undefined : poller.descriptor,
+    timeout: changedTimeout,
+    log: settings.logging.state,
+    inquiry: inquiry.state,
+    ending: ownerReaper.count === 0 ? undefined : ownerReaper.unfinished.map(({ state }) => state),
+  };
+}
+
+/** How each is taken up again; null where it has its place among the steps of taking over. */
+const restorers: { readonly [K in keyof DaemonState]-?: ((daemon: Daemon, state: DaemonState) => void) | null } = {
+  // Once the late clients are known, before the daemon listens.
+  epoll: null,
+  timeout: (daemon, { timeout }) => {
+    if (timeout !== undefined) daemon.setTimeout(timeout);
+  },
+  // Before anything else, so that all that is logged goes where it should.
+  log: null,
+  inquiry: (daemon, { inquiry }) => {
+    if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
+  },
+  // Behind the resources: each has holds.
+  ending: null,
+};
+
+export function restoreDaemonState(daemon: Daemon, state: DaemonState): void {
+  for (const restore of Object.values(restorers)) restore?.(daemon, state);
+}

@@ -10,14 +10,7 @@ import { daemonFields } from '../daemon/state.ts';
 import { subscriptionFields } from '../inquire/state.ts';
 import { localityFields, registration } from '../lockd/state.ts';
 import { resource, type ResourceState } from '../lockspace/state.ts';
-import {
-  complainOfConnection,
-  connectionFields,
-  EMPTY_HEAD,
-  peerFields,
-  server,
-  type ServerHead,
-} from '../rpc/state.ts';
+import { complainOfConnection, connectionFields, peerFields, server, type ServerHead } from '../rpc/state.ts';
 import {
   defaulted,
   descriptor,
@@ -48,17 +41,6 @@ export interface ServerState<C> extends ServerHead {
   /** Those of a running daemon are described as they are when their turn comes. */
   readonly clients: Iterable<C>;
 }
-
-/** A server that nobody has connected to. */
-export const EMPTY_SERVER = { ...EMPTY_HEAD, clients: [] } as const;
-
-/** A state that holds nothing, in the form of the document. */
-export const EMPTY_STATE = {
-  daemon: { servers: { admin: EMPTY_SERVER, virtlockd: EMPTY_SERVER } },
-  defaultLockspace: { resources: [] },
-  lockspaces: [],
-  magic: '1',
-} as const;
 
 /** As with clients, there may be very many resources. */
 export interface LockspaceState {

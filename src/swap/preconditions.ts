@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { openDescriptors } from '../proc/descriptors.ts';
 import { statusOf } from '../proc/processes.ts';
-import { EMPTY_STATE } from '../restart/document.ts';
+import { EMPTY_STATE } from '../restart/empty-state.ts';
 import { type LockDaemon, PROGRAM, resolveProgram, sameFile } from './daemons.ts';
 import { lackOfDescriptors } from './descriptors.ts';
 import { Refused, Unsafe } from './errors.ts';

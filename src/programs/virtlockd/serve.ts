@@ -19,6 +19,8 @@ import { restoreDaemon } from '../../restart/restore.ts';
 import { settle } from '../../restart/settle.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
+import { daemonState, restoreDaemonState } from '../../daemon/state.ts';
+import type { Whole } from '../../state/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
 import { LogSettingError } from '../../log/levels.ts';
 import { logger, logging } from '../../log/log.ts';
@@ -117,20 +119,15 @@ export function serve(input: ServeInput): void {
     throw error;
   }
   if (left?.pidFile !== undefined && left.pidFile !== pidFile?.fd) closeOldPidFile(left.pidFile);
-  if (left?.inquiry !== undefined) daemon.inquiry.restore(left.inquiry);
-  if (left?.timeout !== undefined) daemon.setTimeout(left.timeout);
+  if (left !== null) restoreDaemonState(daemon, left);
 
   const identity = ownProcess();
-  const ownState = (): OwnState => ({
+  const ownState = (): Whole<OwnState> => ({
     restarts,
     started,
-    ...(identity === undefined ? {} : { process: identity }),
-    ...(pidFile === null ? {} : { pidFile: pidFile.fd }),
-    ...(poller.descriptor < 0 ? {} : { epoll: poller.descriptor }),
-    ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
-    ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
-    inquiry: daemon.inquiry.state,
-    ...(daemon.ownerReaper.count === 0 ? {} : { ending: daemon.ownerReaper.unfinished.map(({ state }) => state) }),
+    process: identity,
+    pidFile: pidFile?.fd,
+    ...daemonState(daemon),
   });
   const reexec = new Reexec({
     daemon,

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { bitsOf, flipped, FS_EXT, Installation } from '../../support/installation.ts';
-import { EMPTY_STATE } from '../../../src/restart/document.ts';
+import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SCRIPT = 'dist/virtlockd.cjs';

@@ -12,7 +12,7 @@ import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { Confirmation } from '../../../src/restart/confirm.ts';
 import type { ResourceState } from '../../../src/lockspace/state.ts';
-import { EMPTY_STATE } from '../../../src/restart/document.ts';
+import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { until } from '../support/link.ts';

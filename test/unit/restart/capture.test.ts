@@ -5,6 +5,7 @@ import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { resource } from '../../../src/lockspace/state.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
 import { descriptorsOf, formatPieces, type OwnState } from '../../../src/restart/document.ts';
@@ -12,6 +13,7 @@ import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
+const HOLD_KEYS = ['id', 'name', 'uuid', 'since', 'client', 'start', 'foreign', 'ending'];
 const own = { restarts: 0, started: 0, pidFile: 2020, epoll: 2021 };
 
 describe('the capture of the state', () => {
@@ -65,6 +67,20 @@ describe('the capture of the state', () => {
     for (const subscribed of [false, true, false]) {
       context.subscribed = subscribed;
       for (let i = 0; i < 2; i++) assert.deepEqual(captured(), [subscribed ? true : undefined]);
+    }
+  });
+
+  it('writes resources with their keys in the order of the description', () => {
+    hold('a', 'one', 'two');
+    const [lockspace] = captureState(daemon, own).lockspaces;
+    for (const state of lockspace?.resources ?? []) {
+      const { shape } = resource;
+      assert.ok(shape.kind === 'object');
+      assert.deepEqual(
+        Object.keys(state),
+        shape.fields.map(({ key }) => key),
+      );
+      assert.deepEqual(Object.keys(state['x-holds']?.[0] ?? {}), HOLD_KEYS);
     }
   });
 

@@ -4,7 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { endAdoption } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';
-import { EMPTY_SERVER, EMPTY_STATE, type OwnState } from '../../../src/restart/document.ts';
+import type { OwnState } from '../../../src/restart/document.ts';
+import { EMPTY_SERVER, EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { readPredecessor } from '../../../src/restart/predecessor.ts';
 import { ownProcess } from '../../../src/restart/provenance.ts';
 

@@ -6,12 +6,8 @@ import path from 'node:path';
 import { once } from 'node:events';
 import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
 import type { ResourceState } from '../../../src/lockspace/state.ts';
-import {
-  EMPTY_SERVER,
-  formatDocument,
-  type LockClientState,
-  type StateDocument,
-} from '../../../src/restart/document.ts';
+import { formatDocument, type LockClientState, type StateDocument } from '../../../src/restart/document.ts';
+import { EMPTY_SERVER } from '../../../src/restart/empty-state.ts';
 import { findLoss } from '../../../src/restart/losses.ts';
 import { proveSuccessor } from '../../../src/restart/successor.ts';
 import type { Loss } from '../../../src/restart/rehearse.ts';
