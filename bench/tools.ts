@@ -2,9 +2,9 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { descriptorLimits } from '../src/proc/limits.ts';
 import { compile } from '../src/lab/compile.ts';
 import { checkout } from '../src/lab/trees.ts';
+import { descriptorLimits } from '../src/proc/limits.ts';
 
 const sources = join(checkout, 'bench/native');
 const build = join(checkout, 'dist/bench');

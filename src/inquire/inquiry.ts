@@ -8,12 +8,12 @@ import { ChangeType, type RefusedRestart } from '../../xdr/programs/inquire.ts';
 import { logger } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import type { InquiryState } from '../restart/document.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { InquireContext } from './host.ts';
 import { describeChange } from './locks.ts';
 import { Pages } from './pages.ts';
 import { refusalText, Refusals } from './refusals.ts';
+import type { InquiryState } from './state.ts';
 import { type Subscriber, Subscriptions } from './subscriptions.ts';
 
 const log = logger('locking.lock_daemon');

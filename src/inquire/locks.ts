@@ -9,7 +9,7 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
-import { flagsOf } from '../lockd/mode.ts';
+import { flagsOf } from '../lockspace/mode.ts';
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';

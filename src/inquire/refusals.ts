@@ -2,7 +2,7 @@
 import { type ByteString, XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import { HolderKind, Identity, type HolderInfo, refusalInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
 import { list, u32 } from '../../xdr/schema.ts';
-import { flagsOf } from '../lockd/mode.ts';
+import { flagsOf } from '../lockspace/mode.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';

@@ -1,4 +1,7 @@
-/** What can be seen of a daemon from outside: the kernel's lock table and file trees. */
+/**
+ * What can be seen of a daemon from outside: the kernel's lock table and file trees. The table is not read by src/proc, which
+ * the product trusts: this is the second opinion that its tests have.
+ */
 import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 

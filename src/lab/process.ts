@@ -1,7 +1,8 @@
 /** A process a test started: its output, its end, and bounded waiting. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { catchesSignal, imageOf, programOf } from '../proc/processes.ts';
 
 export interface Finished {
   /** Exit status, or null when a signal ended it. */
@@ -89,19 +90,16 @@ export class Running {
   }
 }
 
-/** Tells the program that a process executes from the next: the kernel puts another random address there at every exec. */
+/** See {@link imageOf}. @throws Error when it has ended */
 export function programImage(pid: number): string {
-  return readFileSync(`/proc/${pid}/auxv`, 'latin1');
+  const image = imageOf(pid);
+  if (image === undefined) throw new Error(`process ${pid} has ended`);
+  return image;
 }
-
-/** SIGUSR1 in the masks of /proc/PID/status. */
-const USER_SIGNAL = 1n << 9n;
 
 /** Whether it is a daemon that listens for SIGUSR1, and not a launcher on the way to one: a shell may listen as well. */
 function heedsUserSignal(pid: number): boolean {
-  if (/\/(?:ba|da)?sh$/.test(readlinkSync(`/proc/${pid}/exe`))) return false;
-  const mask = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
-  return (BigInt(`0x${mask ?? '0'}`) & USER_SIGNAL) !== 0n;
+  return !/\/(?:ba|da)?sh$/.test(programOf(pid)) && catchesSignal(pid, 'SIGUSR1');
 }
 
 /**

@@ -8,7 +8,7 @@ import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../log/log.ts';
 import { RpcError } from '../libvirt/errors.ts';
 import type { LockClient } from './client.ts';
-import { modeOf } from './mode.ts';
+import { modeOf } from '../lockspace/mode.ts';
 
 const log = logger('locking.lock_daemon_dispatch');
 

@@ -44,6 +44,30 @@ export function readLocks(): KernelLock[] {
   return parseLocks(readFileSync('/proc/locks', 'latin1'));
 }
 
+/** So often the table is read, when others lock and unlock all the time. */
+const READINGS = 20;
+
+/**
+ * The POSIX locks of a process, by texts that are equal for equal locks. A row counts once, and the table is read until two
+ * readings agree.
+ */
+export function posixLocksOf(pid: number): Map<string, KernelLock> {
+  const read = (): Map<string, KernelLock> =>
+    new Map(readLocks().flatMap((row) => (row.kind === 'POSIX' && row.pid === pid ? [[lockText(row), row]] : [])));
+  let rows = read();
+  for (let readings = 1; readings < READINGS; readings++) {
+    const again = read();
+    const agree = again.size === rows.size && [...again.keys()].every((row) => rows.has(row));
+    rows = again;
+    if (agree) break;
+  }
+  return rows;
+}
+
+function lockText({ access, major, minor, inode, start, end }: KernelLock): string {
+  return `${access} ${major}:${minor}:${inode} ${start}-${end ?? 'end'}`;
+}
+
 /** What /proc tells of an open file, without asking its file system. */
 export interface DescriptorInfo {
   /** Exact, unlike the table. */

@@ -78,6 +78,11 @@ export function statusOf(pid: Process, field: string): string | undefined {
   return new RegExp(`^${field}:[ \t]*(.*)$`, 'm').exec(textOf(pid, 'status'))?.[1];
 }
 
+/** Its control groups, a line each. */
+export function controlGroupsOf(pid: Process): string {
+  return textOf(pid, 'cgroup');
+}
+
 /** Whether it has a handler for a signal. */
 export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
   const caught = BigInt(`0x${statusOf(pid, 'SigCgt') ?? '0'}`);

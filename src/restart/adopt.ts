@@ -11,13 +11,15 @@ import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import type { LockClient } from '../lockd/client.ts';
-import { modeOf } from '../lockd/mode.ts';
-import type { OwnerEndState } from '../lockd/owner-end.ts';
+import { modeOf } from '../lockspace/mode.ts';
+import type { OwnerEndState } from '../lockd/state.ts';
+import type { HoldState, ResourceState } from '../lockspace/state.ts';
+import type { ConnectionState, ServerHead } from '../rpc/state.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { Confirmation, execDropsLocks } from './confirm.ts';
-import type { ClientState, HoldState, ResourceState, ServerState, StateDocument } from './document.ts';
+import type { AdminClientState, LockClientState, StateDocument } from './document.ts';
 import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
@@ -47,7 +49,7 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
 
 function adoptServer(
   server: Pick<Server<unknown>, 'name' | 'priorityWorkers' | 'addListener'>,
-  state: ServerState,
+  state: ServerHead,
 ): void {
   server.priorityWorkers = state.priority_workers;
   for (const { fd, unlinkUNIX } of state.services.flatMap(({ socks }) => socks)) {
@@ -65,7 +67,7 @@ function adoptServer(
 const inspected = new Int32Array(3);
 
 /** Null when there is no connection behind the descriptor. */
-function adoptClient<C>(server: Server<C>, client: ClientState): Connection<C> | null {
+function adoptClient<C>(server: Server<C>, client: ConnectionState): Connection<C> | null {
   const { fd } = client.sock;
   const kind = posix.inspectSocket(fd, inspected);
   if (kind !== SocketKind.CONNECTED) {
@@ -77,25 +79,31 @@ function adoptClient<C>(server: Server<C>, client: ClientState): Connection<C> |
   const { 'x-start': startTime } = client;
   const peer = { pid, uid: uid >>> 0, gid: gid >>> 0, ...(startTime === undefined ? {} : { startTime }) };
   const adopted = server.adopt(fd, client.id, peer, client.conn_time);
-  if (client['x-received'] !== undefined) {
+  const {
+    'x-received': received = '',
+    'x-skip': skip = 0,
+    'x-unsent': unsent = '',
+    'x-closing': closing = false,
+  } = client;
+  if (received !== '' || unsent !== '') {
     adopted.restore({
-      received: Buffer.from(client['x-received'], 'base64'),
-      skip: client['x-skip'] ?? 0,
-      unsent: Buffer.from(client['x-unsent'] ?? '', 'base64'),
-      closing: client['x-closing'] ?? false,
+      received: Buffer.from(received, 'base64'),
+      skip,
+      unsent: Buffer.from(unsent, 'base64'),
+      closing,
     });
   }
   return adopted;
 }
 
-function adoptAdminClient(server: Server<AdminPeer>, client: ClientState): void {
+function adoptAdminClient(server: Server<AdminPeer>, client: AdminClientState): void {
   const context = adoptClient(server, client)?.context;
   if (context === undefined) return;
   context.subscribed = client['x-subscribed'] ?? false;
   context.missed = client['x-missed'] ?? 0;
 }
 
-function adoptLockClient(daemon: Daemon, client: ClientState, owners: Owners): Connection | null {
+function adoptLockClient(daemon: Daemon, client: LockClientState, owners: Owners): Connection | null {
   const adopted = adoptClient(daemon.lockServer, client);
   if (adopted === null) return null;
   restoreOwner(adopted.context, client, owners);
@@ -119,9 +127,8 @@ function describeKind(kind: number): string {
   return kind < 0 ? strerror(kind) : 'it is something else';
 }
 
-function restoreOwner(context: LockClient, client: ClientState, owners: Owners): void {
+function restoreOwner(context: LockClient, client: LockClientState, owners: Owners): void {
   const { privateData } = client;
-  if (privateData === null) return;
   context.isLocal ??= client['x-local'];
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;

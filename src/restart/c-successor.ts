@@ -15,9 +15,9 @@ import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
 import { MAX_FILE } from '../libvirt/limits.ts';
 import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
-import { captureState, descriptorsOf } from './capture.ts';
+import { captureState } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
-import { asciiDocument, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, descriptorsOf, formatPieces, type OwnState, type StateDocument } from './document.ts';
 import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
 import { runProgram, UnfitSuccessor } from './successor.ts';
 
@@ -55,14 +55,15 @@ export class CSuccessor {
   /**
    * The document as it is just before exec, when nothing changes any more; {@link undo} when that does not come about.
    *
+   * @param descriptors gets those that it names
    * @throws UnfitSuccessor
    */
-  lastDocument(own: OwnState): Buffer {
+  lastDocument(own: OwnState, descriptors: Set<number>): Buffer {
     this.look(own, MadeSpares.lacking(this.daemon));
     this.spares.make(this.daemon);
     const state = captureState(this.daemon, own);
     refuseSharedDescriptors(state, this.version);
-    return documentForC([...formatPieces(state)], this.version);
+    return documentForC([...formatPieces(state, descriptors)], this.version);
   }
 
   /** Closes what {@link lastDocument} has opened. */
@@ -77,7 +78,8 @@ export class CSuccessor {
     refuseTimeout(daemon, outlook, version);
     refuseClients(daemon, version);
     const { soft: limit, hard } = descriptorLimits('self');
-    const used = countBelow(limit, descriptorsOf(daemon, own)) + STANDARD_STREAMS.length;
+    const kept = new Set([...STANDARD_STREAMS, ...descriptorsOf(captureState(daemon, own))]);
+    const used = countBelow(limit, kept);
     const needed = C_DESCRIPTORS + outlook.logFiles + more;
     const lack = lackOfRoom(`libvirt ${version}`, { pid: process.pid, limit, hard, used, needed });
     if (lack !== undefined) throw new UnfitSuccessor(lack);

@@ -7,7 +7,7 @@ import os from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
 import { bootId } from '../proc/kernel.ts';
 import { startTimeOf } from '../proc/start-time.ts';
-import type { ProcessState, ServerState, StateDocument } from './document.ts';
+import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;
 
@@ -61,7 +61,7 @@ function strangeDescriptor(document: StateDocument, late: Iterable<number>): str
   return null;
 }
 
-function serversOf({ lockServer, adminServer }: StateDocument): ServerState[] {
+function serversOf({ lockServer, adminServer }: StateDocument): ServerState<LockClientState | AdminClientState>[] {
   return adminServer === null ? [lockServer] : [lockServer, adminServer];
 }
 

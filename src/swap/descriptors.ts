@@ -1,5 +1,5 @@
 /** Whether a C daemon has as many free descriptors as our program needs to go on in its process: it does not count them. */
-import { readdirSync } from 'node:fs';
+import { openDescriptors } from '../proc/descriptors.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { countBelow, lackOfRoom, LAUNCHER_DESCRIPTORS, RUNTIME_DESCRIPTORS } from '../restart/room.ts';
 
@@ -22,7 +22,7 @@ export function lackOfDescriptors(pid: number): string | undefined {
 
 function openIn(pid: number): number[] | null {
   try {
-    return readdirSync(`/proc/${pid}/fd`).map(Number);
+    return openDescriptors(pid);
   } catch {
     return null;
   }

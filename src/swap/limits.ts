@@ -7,7 +7,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Client } from '../client/client.ts';
 import { ProtocolError } from '../client/errors.ts';
 import { adminProgram, ParameterType, type TypedParameter } from '../../xdr/programs/admin.ts';
-import { startTime } from './processes.ts';
+import { statOf } from '../proc/processes.ts';
 
 export interface Limits {
   readonly clients: number;
@@ -38,6 +38,10 @@ export async function setLimits(admin: Client, limits: Limits): Promise<void> {
 
 function noteFile(directory: string, pid: number): string {
   return `${directory}/virtlockd-swap-${pid}.json`;
+}
+
+function startTime(pid: number): string {
+  return String(statOf(pid).startTime);
 }
 
 /** The limits that an interrupted swap of this very process has left to be restored, in a directory that is the daemon's own. */

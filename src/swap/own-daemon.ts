@@ -1,8 +1,15 @@
 /** What our own daemon tells of itself while its program is exchanged. Where an older one does not, nothing is known. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { adminProgram } from '../../xdr/programs/admin.ts';
 import { type ClientInfo, inquireProgram } from '../../xdr/programs/inquire.ts';
 import type { Client } from '../client/client.ts';
 import { RemoteFailure } from '../client/errors.ts';
 import { printable } from '../log/printable.ts';
+import { Unsafe } from './errors.ts';
+
+/** How long clients that have just connected may take to register, in milliseconds. */
+const QUIET_MS = 5_000;
+const QUIET_LOOK_MS = 100;
 
 /** Its name in the counters. */
 const COUNTER = 'restartsRefused';
@@ -21,6 +28,32 @@ export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<
     if (!(error instanceof RemoteFailure)) throw error;
   }
   return found;
+}
+
+/**
+ * A client that has not registered would be taken over by libvirt's daemon, which can tell it from no other and does not
+ * survive its own next re-execution with it. Who has just connected is given time. @throws Unsafe
+ */
+export async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
+  const until = performance.now() + QUIET_MS;
+  for (;;) {
+    const [one] = await unregisteredClients(admin);
+    if (one === undefined) return;
+    if (force) {
+      const client = {
+        server: { name: 'virtlockd' },
+        id: BigInt(one.id),
+        timestamp: BigInt(one.connectedAt),
+        transport: 0,
+      };
+      await admin.call(adminProgram, 'closeClient', { client, flags: 0 });
+    } else if (performance.now() > until) {
+      throw new Unsafe(
+        `client ${one.id} (pid ${one.pid}) is connected and has not registered, and libvirt's lock daemon would not survive its next re-execution with it; virt-admin client-disconnect ends it, as --force does`,
+      );
+    }
+    await pause(QUIET_LOOK_MS);
+  }
 }
 
 /**

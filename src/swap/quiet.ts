@@ -8,10 +8,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { adminProgram, type ClientRef } from '../../xdr/programs/admin.ts';
 import { lockProgram } from '../../xdr/programs/lock.ts';
 import { Client } from '../client/client.ts';
-import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../client/errors.ts';
+import { RemoteFailure } from '../client/errors.ts';
+import { programOf } from '../proc/processes.ts';
+import { imageStart, socketsOfDaemon } from './daemons.ts';
+import { isCallError, Unsafe } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
-import { imageStart, programOf } from './processes.ts';
 
 /** How long to wait for the moment, in milliseconds. */
 const QUIET_MS = 10_000;
@@ -19,14 +21,6 @@ const LOOK_MS = 100;
 
 /** The oldest C daemon that hands over: 7.0.0 exits on SIGUSR1. What lies between is not known. */
 export const OLDEST_C = 9_000_000n;
-
-/** This is not the moment, or this daemon cannot be exchanged: nothing was changed. */
-export class Unsafe extends Error {}
-
-/** Whether an error came from a call to the daemon. */
-export function isCallError(error: unknown): error is Error {
-  return [RemoteFailure, ConnectionLost, CallTimeout, ProtocolError].some((kind) => error instanceof kind);
-}
 
 export interface CDaemon {
   readonly pid: number;
@@ -38,6 +32,15 @@ export interface CDaemon {
 
 /** libvirt's daemons connect for one request at a time: while such a connection is there, one is under way. */
 const LIBVIRT = /^(?:libvirtd|virt(?:qemu|lxc|xen|ch|bhyve|vz)d)$/;
+
+function isLibvirts(pid: number): boolean {
+  try {
+    return LIBVIRT.test(path.basename(programOf(pid)));
+  } catch {
+    // It has ended, or is in another pid namespace.
+    return false;
+  }
+}
 
 const lockServer = { server: { name: 'virtlockd' } };
 
@@ -80,7 +83,7 @@ async function obstacle(pid: number, admin: Client, force: boolean): Promise<str
   }
   for (const client of await clientsOf(admin)) {
     const peer = await peerOf(admin, client);
-    if (peer !== undefined && LIBVIRT.test(path.basename(programOf(peer) ?? ''))) {
+    if (peer !== undefined && isLibvirts(peer)) {
       return `process ${peer} of libvirt's has a request under way`;
     }
   }
@@ -148,9 +151,10 @@ async function thaw(notes: string, pid: number, admin: Client, limits: Limits): 
 }
 
 /** Gives a daemon back the limits that an interrupted swap has taken. */
-export async function restoreLimits({ pid, adminSocket, notes }: Omit<CDaemon, 'socket'>): Promise<void> {
+export async function restoreLimits(pid: number, notes: string): Promise<void> {
   const limits = notedLimits(notes, pid);
-  if (limits === undefined) return;
+  const { adminSocket } = socketsOfDaemon(pid);
+  if (limits === undefined || adminSocket === undefined) return;
   const admin = await Client.connect(adminSocket);
   await thaw(notes, pid, admin, limits);
   admin.close();

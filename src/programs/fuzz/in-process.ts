@@ -14,8 +14,8 @@ import { posix } from '../../posix/posix.ts';
 import { openDescriptors } from '../../proc/descriptors.ts';
 import type { Connection } from '../../rpc/connection.ts';
 import { Poller } from '../../rpc/poller.ts';
-import { captureState, descriptorsOf } from '../../restart/capture.ts';
-import { formatDocument, type StateDocument } from '../../restart/document.ts';
+import { captureState } from '../../restart/capture.ts';
+import { formatDocument, formatPieces, type StateDocument } from '../../restart/document.ts';
 import { parseDocument, parseJson } from '../../restart/parse.ts';
 import { client } from './client.ts';
 import type { Beginning, Model } from './model.ts';
@@ -211,11 +211,11 @@ export class InProcess implements Target {
   /** Here, the state as it would be handed over is written and read. */
   restart(): string | null {
     const own = { restarts: 1, started: 1 };
-    const bytes = formatDocument(captureState(this.daemon, own));
+    const left = new Set<number>();
+    const bytes = Buffer.concat([...formatPieces(captureState(this.daemon, own), left)]);
     const read = parseDocument(parseJson(bytes));
     if (!bytes.equals(formatDocument(read))) return 'the state document is not read as it was written';
     const named = namedDescriptors(read);
-    const left = new Set(descriptorsOf(this.daemon, own));
     // One that is closed on exec takes the locks with it that the process has on its file, another is leaked.
     return isDeepStrictEqual(named, left) ? null : 'not the descriptors that the state document names outlive exec';
   }

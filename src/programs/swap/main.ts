@@ -11,11 +11,15 @@
  * Exit status 0: done, or nothing to do. 1: a program is broken, or a daemon ended. 75: this is not the moment.
  */
 import { installRoot } from '../../posix/root.ts';
-import { end, proveProgram, reexecute, type Report, restoreLimits, swapC, whereItLogs } from './handover.ts';
-import { Lost, Refused } from '../../swap/exchange.ts';
-import { findDaemons, type LockDaemon, PROGRAM } from '../../swap/processes.ts';
-import { isCallError, Unsafe } from '../../swap/quiet.ts';
+import { controlGroupsOf } from '../../proc/processes.ts';
+import { findDaemons, type LockDaemon, PROGRAM, socketsOfDaemon } from '../../swap/daemons.ts';
+import { isCallError, Lost, Refused, Unsafe } from '../../swap/errors.ts';
+import { end, exchange, type Report } from '../../swap/exchange.ts';
+import { checkDescriptors, checkProcess, checkSpace, proveProgram } from '../../swap/preconditions.ts';
+import { restoreLimits } from '../../swap/quiet.ts';
 
+const NOTES = '/run';
+const PID_FILE = '/run/virtlockd.pid';
 const FAILED = 1;
 const NOT_NOW = 75;
 const USAGE = 64;
@@ -27,26 +31,49 @@ function say(text: string): void {
 }
 
 function describe({ kind, pid, uid }: LockDaemon): string {
-  return `${kind === 'c' ? "libvirt's virtlockd" : 'virtlockd'}, process ${pid}${uid === 0 ? '' : ` of user ${uid}`}`;
+  return `${kind === 'libvirt' ? "libvirt's virtlockd" : 'virtlockd'}, process ${pid}${uid === 0 ? '' : ` of user ${uid}`}`;
 }
 
-function done(daemon: LockDaemon, { locks, gone }: Report): void {
+function done(daemon: LockDaemon, { after, gone }: Report): void {
   const ended = gone.length === 0 ? '' : `; ${gone.length} were freed meanwhile`;
-  say(`${describe(daemon)}: goes on in ${PROGRAM}, ${locks} locks held${ended}`);
+  say(`${describe(daemon)}: goes on in ${PROGRAM}, ${after.length} locks held${ended}`);
 }
 
 /** Whether a daemon is none of this run's business. */
 function passedOver({ kind, uid }: LockDaemon, mode: Mode): boolean {
   // Session daemons of libvirt's stay what they are: they end by themselves soon after the last guest.
-  return kind === 'c' && (mode !== 'forth' || uid !== 0);
+  return kind === 'libvirt' && (mode !== 'forth' || uid !== 0);
 }
 
 async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<void> {
+  const { pid, kind } = daemon;
   if (mode === 'end') {
-    await end(daemon);
+    await end(pid, PID_FILE);
     say(`${describe(daemon)}: ended, it held no locks`);
-  } else
-    done(daemon, daemon.kind === 'c' ? await swapC(daemon, force) : await reexecute(daemon, mode === 'back', force));
+    return;
+  }
+  if (kind === 'libvirt') {
+    checkProcess(daemon);
+    // Now, as a daemon without a free one answers nobody, and again when nobody can come any more.
+    checkDescriptors(pid);
+  }
+  const check = (clients: number): void => {
+    checkSpace(pid, clients);
+    checkDescriptors(pid);
+  };
+  const sockets = socketsOfDaemon(pid);
+  const options = { notes: NOTES, pidFile: PID_FILE, force, registered: mode === 'back', check };
+  done(daemon, await exchange({ pid, kind, ...sockets, ...options }));
+}
+
+/** Where the daemon's own log, whose last words tell about a refusal, is to be found. */
+function whereItLogs(pid: number): string {
+  try {
+    if (controlGroupsOf(pid).includes('virtlockd.service')) return 'journalctl -u virtlockd.service';
+  } catch {
+    // It is gone.
+  }
+  return 'its log';
 }
 
 /** The exit status that an error means, which is reported. */
@@ -55,7 +82,7 @@ function failed(daemon: LockDaemon, error: unknown): number {
     say(`${describe(daemon)}: ${error.message}`);
     return FAILED;
   }
-  if (error instanceof Unsafe || (isCallError(error) && daemon.kind === 'c')) {
+  if (error instanceof Unsafe || (isCallError(error) && daemon.kind === 'libvirt')) {
     say(`${describe(daemon)}, is left as it is: ${error.message}`);
     return NOT_NOW;
   }
@@ -75,7 +102,7 @@ async function main(args: readonly string[]): Promise<number> {
   const mode: Mode = args.includes('--back') ? 'back' : args.includes('--end') ? 'end' : 'forth';
   const daemons = findDaemons(installRoot);
   let worst = 0;
-  for (const daemon of daemons) await restoreLimits(daemon).catch(() => undefined);
+  for (const { pid } of daemons) await restoreLimits(pid, NOTES).catch(() => undefined);
   const chosen = daemons.filter((daemon) => !passedOver(daemon, mode));
   if (chosen.length === 0) return 0;
   if (mode === 'forth') {

@@ -5,6 +5,7 @@ import type { ByteString } from '../../../xdr/codec.ts';
 import { DEFAULT_VERSION } from '../../libvirt/dialect.ts';
 import { MAX_FILE } from '../../libvirt/limits.ts';
 import { toPath } from '../../posix/bytes.ts';
+import { strerror } from '../../posix/posix.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
 
@@ -87,22 +88,8 @@ function readConfigFile(file: ByteString, required: boolean): Buffer | undefined
 }
 
 /** Node's own wording of the errors is not strerror's. */
-function reason({ code, message }: NodeJS.ErrnoException): string {
-  const texts: Readonly<Record<string, string>> = {
-    ENOENT: 'No such file or directory',
-    ENOTDIR: 'Not a directory',
-    EISDIR: 'Is a directory',
-    EACCES: 'Permission denied',
-    EPERM: 'Operation not permitted',
-    ELOOP: 'Too many levels of symbolic links',
-    ENAMETOOLONG: 'File name too long',
-    EMFILE: 'Too many open files',
-    ENFILE: 'Too many open files in system',
-    EIO: 'Input/output error',
-    ENXIO: 'No such device or address',
-    EINVAL: 'Invalid argument',
-  };
-  return texts[code ?? ''] ?? message;
+function reason({ errno, message }: NodeJS.ErrnoException): string {
+  return errno === undefined ? message : strerror(errno);
 }
 
 /** Takes settings of the right kind out of the entries, with C's words for the wrong ones. */

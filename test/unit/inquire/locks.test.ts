@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { matchingLocks } from '../../../src/inquire/locks.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { HeldFile } from '../../../src/lockspace/files.ts';
 import { type Lockspace, type Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';

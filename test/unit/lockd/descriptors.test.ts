@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import type { XdrWriter } from '../../../xdr/codec.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';

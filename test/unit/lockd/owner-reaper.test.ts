@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LockClient } from '../../../src/lockd/client.ts';
 import { OwnerReaper } from '../../../src/lockd/owner-reaper.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { NO_PROCESS, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
 import type { Connection } from '../../../src/rpc/connection.ts';

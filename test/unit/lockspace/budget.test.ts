@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
 import { useAlso } from '../../../src/lockspace/files.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';

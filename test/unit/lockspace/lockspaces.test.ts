@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import {
   adoptFile,
   closeSpares,

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
-import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
+import { captureState } from '../../../src/restart/capture.ts';
 import { Confirmation, execDropsLocks } from '../../../src/restart/confirm.ts';
-import { EMPTY_STATE, formatDocument, type ResourceState } from '../../../src/restart/document.ts';
+import type { ResourceState } from '../../../src/lockspace/state.ts';
+import { descriptorsOf, EMPTY_STATE, formatDocument } from '../../../src/restart/document.ts';
 import { parseDocument, parseJson } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { until } from '../support/link.ts';
@@ -264,7 +265,7 @@ describe('whether locks that were taken over are there', () => {
     assert.throws(() => {
       acquire('a', SHARED);
     }, /is locked/);
-    assert.deepEqual([...descriptorsOf(daemon, own)], []);
+    assert.deepEqual([...descriptorsOf(captureState(daemon, own))], []);
     const again = parseDocument(parseJson(formatDocument(captureState(daemon, own))));
     const [state] = [...([...again.lockspaces][0]?.resources ?? [])];
     assert.deepEqual([state?.fd, state?.lockHeld, state?.['x-inode']], [-1, false, resource['x-inode']]);

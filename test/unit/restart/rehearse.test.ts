@@ -5,11 +5,11 @@ import net from 'node:net';
 import path from 'node:path';
 import { once } from 'node:events';
 import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
+import type { ResourceState } from '../../../src/lockspace/state.ts';
 import {
-  type ClientState,
   EMPTY_SERVER,
   formatDocument,
-  type ResourceState,
+  type LockClientState,
   type StateDocument,
 } from '../../../src/restart/document.ts';
 import { findLoss } from '../../../src/restart/losses.ts';
@@ -18,7 +18,7 @@ import type { Loss } from '../../../src/restart/rehearse.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 
 /** No process has this number. */
 const NOBODY = 4_200_000;
@@ -58,7 +58,7 @@ describe('the rehearsal of taking over', () => {
     };
   }
 
-  function client(id: number, fd: number): ClientState {
+  function client(id: number, fd: number): LockClientState {
     return {
       id,
       auth: 0,
@@ -67,21 +67,20 @@ describe('the rehearsal of taking over', () => {
       nrequests_max: 1,
       conn_time: 0,
       sock: { fd, errfd: -1, pid: 0, isClient: true, unlinkUNIX: false },
-      privateData: null,
+      privateData: { restricted: false, ownerPid: 0, ownerId: 0, ownerName: '', ownerUUID: NIL },
     };
   }
 
   async function rehearse(
     resources: readonly ResourceState[],
-    clients: readonly ClientState[] = [],
+    clients: readonly LockClientState[] = [],
     ...listeners: readonly number[]
   ): Promise<readonly Loss[]> {
     const socks = listeners.map((fd) => ({ fd, errfd: -1, pid: 0, isClient: false, unlinkUNIX: false }));
     const services = [{ auth: 0, readonly: false, nrequests_client_max: 1, socks }];
-    const privateData = { restricted: false, ownerPid: 0, ownerId: 0, ownerName: '', ownerUUID: NIL };
     const document: StateDocument = {
       magic: String(process.pid),
-      lockServer: { ...EMPTY_SERVER, services, clients: clients.map((one) => ({ ...one, privateData })) },
+      lockServer: { ...EMPTY_SERVER, services, clients },
       adminServer: EMPTY_SERVER,
       lockspaces: [{ directory: '', resources }],
       own: null,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { closeUnlessHeld } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';

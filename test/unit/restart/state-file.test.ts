@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { modeOf } from '../../../src/lockd/mode.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import {

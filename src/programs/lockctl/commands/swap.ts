@@ -1,13 +1,23 @@
 /** `swap`: puts another lock daemon in place of the running one, live: same process, same locks, same connections. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import type { Command } from 'commander';
+import type { Kind } from '../../../swap/daemons.ts';
+import { Unsafe } from '../../../swap/errors.ts';
+import { exchange } from '../../../swap/exchange.ts';
+import { findProgram, install, kindOf } from '../../../swap/program.ts';
 import type { Context } from '../context.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { name, print, style } from '../output.ts';
-import { checksBefore, type Check, describeRunning, type Running } from '../swap/checks.ts';
-import { executeAgain } from '../swap/execute.ts';
-import { findProgram, install, type Installation } from '../swap/program.ts';
-import { toBytes } from '../context.ts';
+import { checksBefore, type Check, describeRunning, type Running } from '../swap-checks.ts';
+import { pause, toBytes } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
+
+/** What the kinds of daemons are called on the command line. */
+const WORDS: Readonly<Record<Kind, string>> = { own: 'node', libvirt: 'c' };
+/** How long the new program may take to answer, in milliseconds. */
+const ANSWER_MS = 25_000;
+const LOOK_MS = 10;
 
 interface Options {
   readonly to?: string;
@@ -34,7 +44,7 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
     .action(async (options: Options) => {
       const daemon = context.daemon();
       const running = await describeRunning(daemon);
-      const target = findProgram(options.to ?? (running.kind === 'c' ? 'node' : 'c'), running.program);
+      const target = findTarget(options.to ?? WORDS[running.kind === 'own' ? 'libvirt' : 'own'], running.program);
       print(`${style('bold', 'running')}  ${describe(running)}`);
       print(`${style('bold', 'to')}       ${name(toBytes(target))}`);
       const checks = await checksBefore(daemon, running, target);
@@ -51,12 +61,29 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
       }
       // From here to its end: an interrupt would leave the program at the path, and the daemon with the other.
       context.untilInterrupted();
-      await exchange(daemon, running, target, options.force === true);
+      await replace(daemon, running, target, options.force === true);
     });
 }
 
-async function exchange(daemon: Daemon, running: Running, target: string, force: boolean): Promise<void> {
-  const installation: Installation = install(target, running.program);
+/** @param wanted a kind, by its word, or a path @throws CommandError when there is no such program */
+function findTarget(wanted: string, running: string): string {
+  if (wanted === WORDS.own) return orFail(() => findProgram('own', running));
+  if (wanted === WORDS.libvirt) return orFail(() => findProgram('libvirt', running));
+  const absolute = path.resolve(wanted);
+  if (existsSync(absolute)) return absolute;
+  throw new CommandError(Exit.NO, `there is no program ${absolute}`);
+}
+
+function orFail<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof Unsafe ? new CommandError(Exit.NO, error.message) : error;
+  }
+}
+
+async function replace(daemon: Daemon, running: Running, target: string, force: boolean): Promise<void> {
+  const installation = orFail(() => install(target, running.program));
   let checks: Check[];
   try {
     checks = await executeAgain(daemon, running, target, force);
@@ -75,8 +102,43 @@ async function exchange(daemon: Daemon, running: Running, target: string, force:
   print(style('green', `Swapped: ${describe(await describeRunning(daemon))}`));
 }
 
+/** Makes the daemon execute what is at its path, and looks whether all is as it was. */
+async function executeAgain(daemon: Daemon, running: Running, target: string, force: boolean): Promise<Check[]> {
+  const { socket, adminSocket, pidFile } = daemon.target;
+  const { pid, kind } = running;
+  const notes = path.dirname(pidFile);
+  const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, notes, force });
+  const now = await answering(daemon);
+  return [
+    { ok: now.pid === pid, what: 'the same process goes on', detail: `pid ${now.pid}` },
+    {
+      ok: now.kind === kindOf(target),
+      what: 'it is the program that was wanted',
+      detail: `${WORDS[now.kind]}, ${now.version}`,
+    },
+    {
+      ok: gone.length === 0,
+      what: 'every lock is there',
+      detail: gone.length === 0 ? `${after.length} of ${before.length}` : `released or lost: ${gone.join('; ')}`,
+    },
+  ];
+}
+
+async function answering(daemon: Daemon): Promise<Running> {
+  const until = performance.now() + ANSWER_MS;
+  for (;;) {
+    try {
+      daemon.close();
+      return await describeRunning(daemon);
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await pause(LOOK_MS);
+    }
+  }
+}
+
 function describe({ kind, version, pid, program }: Running): string {
-  const what = kind === 'c' ? `libvirt's C virtlockd ${version}` : `virtlockd-node, as libvirt ${version}`;
+  const what = kind === 'libvirt' ? `libvirt's C virtlockd ${version}` : `virtlockd-node, as libvirt ${version}`;
   return `${what}, pid ${pid}, started as ${name(toBytes(program))}`;
 }
 

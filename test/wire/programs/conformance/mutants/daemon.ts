@@ -2,6 +2,8 @@
 import { type Mutant, mutant } from './mutant.ts';
 
 const capture = 'src/restart/capture.ts';
+const rpcState = 'src/rpc/state.ts';
+const lockspaceState = 'src/lockspace/state.ts';
 const adopt = 'src/restart/adopt.ts';
 const clients = 'src/admin/clients.ts';
 
@@ -71,17 +73,20 @@ export const restartMutants: readonly Mutant[] = [
     'a restart forgets clients that have not registered',
     capture,
     'for (const connection of server.adoptAll().values()) yield describe(connection);',
-    'for (const one of server.adoptAll().values()) if (describe(one).privateData?.ownerId !== 0) yield describe(one);',
+    `for (const connection of server.adoptAll().values()) {
+          const one = describe(connection);
+          if ((one as { privateData?: { ownerId: number } | null }).privateData?.ownerId !== 0) yield one;
+        }`,
     ['restart/a-client-that-has-not-registered-stays'],
   ),
   mutant(
     'a restart forgets how far ids were counted',
-    capture,
+    rpcState,
     'next_client_id: server.nextClientId,',
     'next_client_id: 1,',
     ['restart/ids-go-on-to-be-counted'],
   ),
-  mutant('a restart forgets set limits', capture, 'max_clients: server.maxClients,', 'max_clients: 1024,', [
+  mutant('a restart forgets set limits', rpcState, 'max_clients: server.maxClients,', 'max_clients: 1024,', [
     'restart/set-limits-stay',
   ]),
   mutant(
@@ -93,24 +98,28 @@ export const restartMutants: readonly Mutant[] = [
   ),
   mutant(
     'a restart forgets half of a message',
-    capture,
-    "'x-received': received.toString('base64'),",
-    "'x-received': '',",
+    rpcState,
+    "'x-received': hasBacklog ? received.toString('base64') : undefined,",
+    "'x-received': undefined,",
     ['restart/half-a-message-completes'],
   ),
-  mutant('a restart forgets replies under way', capture, "'x-unsent': unsent.toString('base64'),", "'x-unsent': '',", [
-    'restart/replies-that-wait-to-be-taken-arrive',
-  ]),
+  mutant(
+    'a restart forgets replies under way',
+    rpcState,
+    "'x-unsent': hasBacklog ? unsent.toString('base64') : undefined,",
+    "'x-unsent': undefined,",
+    ['restart/replies-that-wait-to-be-taken-arrive'],
+  ),
   mutant(
     'a restart forgets that locks are shared',
-    capture,
+    lockspaceState,
     'lockHeld: file.locked,\n    flags: flagsOf(mode),',
     'lockHeld: file.locked,\n    flags: flagsOf(mode) & 2,',
     ['restart/a-shared-lock-stays-shared'],
   ),
   mutant(
     'a restart forgets that files are its own',
-    capture,
+    lockspaceState,
     'lockHeld: file.locked,\n    flags: flagsOf(mode),',
     'lockHeld: file.locked,\n    flags: flagsOf(mode) & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
@@ -124,7 +133,7 @@ export const restartMutants: readonly Mutant[] = [
   ),
   mutant(
     'a restart forgets the second hold',
-    capture,
+    lockspaceState,
     'owners: holds.map(({ owner }) => owner.pid),',
     'owners: holds.slice(0, 1).map(({ owner }) => owner.pid),',
     ['restart/every-owner-of-a-shared-resource-stays'],

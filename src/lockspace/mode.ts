@@ -1,6 +1,6 @@
 /** The flags of ACQUIRE_RESOURCE, which the state document repeats, and what they mean to a lockspace. */
 import { AcquireFlag } from '../../xdr/programs/lock.ts';
-import type { LockMode } from '../lockspace/lockspaces.ts';
+import type { LockMode } from './lockspaces.ts';
 
 /** By the flags: one object for all resources that are acquired so, for there may be very many. */
 const MODES: readonly LockMode[] = Array.from({ length: 4 }, (_, flags) => ({

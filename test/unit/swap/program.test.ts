@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { CommandError } from '../../../../src/programs/lockctl/exit.ts';
-import { findProgram, install } from '../../../../src/programs/lockctl/swap/program.ts';
+import { Unsafe } from '../../../src/swap/errors.ts';
+import { findProgram, install, kindOf } from '../../../src/swap/program.ts';
 
 describe('putting a program at a path', () => {
   let directory: string;
@@ -30,7 +30,7 @@ describe('putting a program at a path', () => {
     const { ino } = statSync(at('virtlockd'));
     install(at('node'), at('virtlockd')).finish();
     assert.equal(readlinkSync(at('virtlockd')), at('node'));
-    const original = findProgram('c', at('virtlockd'));
+    const original = findProgram('libvirt', at('virtlockd'));
     assert.equal(original, at('virtlockd.before-swap'));
     install(original, at('virtlockd')).finish();
     assert.equal(statSync(at('virtlockd')).ino, ino);
@@ -48,19 +48,24 @@ describe('putting a program at a path', () => {
     assert.ok(existsSync(at('virtlockd.before-swap')));
   });
 
+  it('tells the kinds apart by what the file is', () => {
+    assert.equal(kindOf(at('virtlockd')), 'libvirt');
+    assert.equal(kindOf(at('node')), 'own');
+    assert.equal(kindOf(at('missing')), 'own');
+  });
+
   it('keeps a link to the C daemon as well', () => {
     writeFileSync(at('real'), '\x7fELF');
     rmSync(at('virtlockd'));
     symlinkSync(at('real'), at('virtlockd'));
     install(at('node'), at('virtlockd')).finish();
-    install(findProgram('c', at('virtlockd')), at('virtlockd')).finish();
+    install(findProgram('libvirt', at('virtlockd')), at('virtlockd')).finish();
     assert.equal(readlinkSync(at('virtlockd')), at('real'));
   });
 
   it('changes nothing where it would lose something', () => {
     writeFileSync(at('virtlockd.before-swap'), 'something else');
-    assert.throws(() => install(at('node'), at('virtlockd')), CommandError);
+    assert.throws(() => install(at('node'), at('virtlockd')), Unsafe);
     assert.deepEqual(readdirSync(directory).sort(), ['node', 'virtlockd', 'virtlockd.before-swap']);
-    assert.throws(() => findProgram(at('missing'), at('virtlockd')), /there is no program/);
   });
 });

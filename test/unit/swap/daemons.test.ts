@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { LockType, posix } from '../../../src/posix/posix.ts';
-import { leasesOf, locksOf } from '../../../src/swap/processes.ts';
+import { leasesOf, resolveProgram, socketsOfDaemon } from '../../../src/swap/daemons.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 describe('the leases of a process', () => {
@@ -36,11 +36,23 @@ describe('the leases of a process', () => {
   });
 
   it('are all its locks but the one on its pid file', () => {
-    assert.equal(inodes(locksOf(process.pid)).length, 2);
+    assert.equal(inodes(leasesOf(process.pid)).length, 2);
     assert.deepEqual(inodes(leasesOf(process.pid, pidFile)), [String(statSync(lease).ino)]);
   });
 
   it('are all its locks when there is no pid file', () => {
     assert.equal(inodes(leasesOf(process.pid, path.join(directory.path, 'missing'))).length, 2);
+  });
+});
+
+describe('what is known of a lock daemon by its process', () => {
+  it('is the program that it executes again, by path or as a command', () => {
+    assert.equal(resolveProgram(process.pid, './a/b'), path.resolve('a/b'));
+    assert.match(resolveProgram(process.pid, 'sh') ?? '', /^\/.*\/sh$/);
+    assert.equal(resolveProgram(process.pid, 'no-such-command'), undefined);
+  });
+
+  it('is where it listens', () => {
+    assert.deepEqual(socketsOfDaemon(process.pid), { socket: undefined, adminSocket: undefined });
   });
 });

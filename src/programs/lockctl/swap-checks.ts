@@ -1,19 +1,20 @@
 /** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
-import { accessSync, constants, existsSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
 import path from 'node:path';
-import { adminProgram } from '../../../../xdr/programs/admin.ts';
-import { tooLargeForC } from '../../../inquire/state-size.ts';
-import { parseVersion } from '../../../libvirt/dialect.ts';
-import { MAX_FILE } from '../../../libvirt/limits.ts';
-import { lackOfDescriptors } from '../../../swap/descriptors.ts';
-import { unregisteredClients } from '../../../swap/own-daemon.ts';
-import { OLDEST_C, silentClients } from '../../../swap/quiet.ts';
-import { toBytes } from '../context.ts';
-import { type Daemon, formatVersion } from '../daemon.ts';
-import { CommandError, Exit } from '../exit.ts';
-import { findObstacle } from '../kernel/holders.ts';
-import { type KernelLock, readLocks } from '../../../proc/locks.ts';
-import { isCompiled } from './program.ts';
+import { adminProgram } from '../../../xdr/programs/admin.ts';
+import { tooLargeForC } from '../../inquire/state-size.ts';
+import { parseVersion } from '../../libvirt/dialect.ts';
+import { MAX_FILE } from '../../libvirt/limits.ts';
+import { commandLineOf, programOf } from '../../proc/processes.ts';
+import { type Kind, leasesOf, resolveProgram } from '../../swap/daemons.ts';
+import { lackOfDescriptors } from '../../swap/descriptors.ts';
+import { unregisteredClients } from '../../swap/own-daemon.ts';
+import { kindOf } from '../../swap/program.ts';
+import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
+import { toBytes } from './context.ts';
+import { type Daemon, formatVersion } from './daemon.ts';
+import { CommandError, Exit } from './exit.ts';
+import { findObstacle } from './kernel/holders.ts';
 
 export interface Check {
   readonly ok: boolean;
@@ -23,7 +24,7 @@ export interface Check {
 
 /** The daemon that runs. */
 export interface Running {
-  readonly kind: 'c' | 'node';
+  readonly kind: Kind;
   /** The libvirt version that it reports. */
   readonly version: string;
   readonly pid: number;
@@ -37,10 +38,10 @@ export async function describeRunning(daemon: Daemon): Promise<Running> {
   const version = await libvirtVersion(daemon);
   if (await daemon.answersInquiries()) {
     const { pid, program } = await daemon.status();
-    return { kind: 'node', version, pid, program: Buffer.from(program, 'latin1').toString() };
+    return { kind: 'own', version, pid, program: Buffer.from(program, 'latin1').toString() };
   }
   const pid = pidOf(daemon.target.pidFile);
-  return { kind: 'c', version, pid, program: programOf(pid) };
+  return { kind: 'libvirt', version, pid, program: resolveProgram(pid, commandLineOf(pid)[0] ?? '') ?? programOf(pid) };
 }
 
 /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
@@ -62,26 +63,9 @@ function pidOf(file: string): number {
   throw new CommandError(Exit.NO, `cannot tell which process the daemon is: ${file} ${failure ?? 'is locked by none'}`);
 }
 
-/** The path by which a process was started, as far as it can be told: that is what C executes again. */
-function programOf(pid: number): string {
-  const [argv0 = ''] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  if (argv0.includes('/')) return path.resolve(readlinkSync(`/proc/${pid}/cwd`), argv0);
-  return readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
-}
-
-/** POSIX locks of a process, each row once, as text that can be compared. */
-export function locksOf(pid: number): Set<string> {
-  const rows = readLocks().filter((row) => row.pid === pid && row.kind === 'POSIX');
-  return new Set(rows.map(rowText));
-}
-
-function rowText({ access, major, minor, inode, start, end }: KernelLock): string {
-  return `${access} ${major}:${minor}:${inode} ${start}-${end ?? 'end'}`;
-}
-
 export async function checksBefore(daemon: Daemon, running: Running, target: string): Promise<Check[]> {
   const { pid, program, kind, version } = running;
-  const toC = isCompiled(target);
+  const toC = kindOf(target) === 'libvirt';
   const runDirectory = path.dirname(daemon.target.stateFile);
   const checks = [
     attempt('the process may be signalled', () => {
@@ -103,7 +87,7 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
       return '';
     }),
   ];
-  if (kind === 'c') {
+  if (kind === 'libvirt') {
     const number = parseVersion(version) ?? 0;
     checks.push(
       attempt('this version of the C daemon can hand over', () => {
@@ -132,8 +116,7 @@ export async function checksBefore(daemon: Daemon, running: Running, target: str
       detail: tooLarge ?? '',
     });
   }
-  const { size } = locksOf(pid);
-  checks.push({ ok: true, what: 'locks that the kernel knows of', detail: String(size) });
+  checks.push({ ok: true, what: 'locks that the kernel knows of', detail: String(leasesOf(pid).length) });
   return checks;
 }
 

@@ -14,39 +14,38 @@ import {
   unlinkSync,
 } from 'node:fs';
 import path from 'node:path';
-import { installRoot } from '../../../posix/root.ts';
-import { CommandError, Exit } from '../exit.ts';
+import { installRoot } from '../posix/root.ts';
+import { type Kind, PROGRAM } from './daemons.ts';
+import { Unsafe } from './errors.ts';
 
 /** What was at the path before the first swap. */
 const KEPT = '.before-swap';
 /** Where our package diverts libvirt's program to. */
 const DIVERTED = '/usr/sbin/virtlockd.libvirt';
-const USUAL = '/usr/sbin/virtlockd';
 
 /**
- * The program that is meant: `node`, `c`, or a path.
+ * The program of a kind.
  * @param running the path by which the running daemon was started
- * @throws CommandError when there is none
+ * @throws Unsafe when there is none
  */
-export function findProgram(wanted: string, running: string): string {
-  if (wanted === 'node') {
+export function findProgram(kind: Kind, running: string): string {
+  if (kind === 'own') {
     const own = path.join(installRoot, 'bin/virtlockd');
     if (existsSync(own)) return own;
-    throw new CommandError(Exit.NO, `there is no ${own}: name the program with --to PATH`);
+    throw new Unsafe(`there is no ${own}: name the program with --to PATH`);
   }
-  if (wanted === 'c') {
-    const candidates = [running + KEPT, DIVERTED, USUAL];
-    const found = candidates.find(isCompiled);
-    if (found !== undefined) return found;
-    throw new CommandError(Exit.NO, `libvirt's virtlockd is none of ${candidates.join(', ')}: name it with --to PATH`);
-  }
-  const absolute = path.resolve(wanted);
-  if (existsSync(absolute)) return absolute;
-  throw new CommandError(Exit.NO, `there is no program ${absolute}`);
+  const candidates = [running + KEPT, DIVERTED, PROGRAM];
+  const found = candidates.find(isCompiled);
+  if (found !== undefined) return found;
+  throw new Unsafe(`libvirt's virtlockd is none of ${candidates.join(', ')}: name it with --to PATH`);
 }
 
-/** Whether it is a compiled program, as the C daemon is: ours is a script. */
-export function isCompiled(program: string): boolean {
+/** Of which kind a program is: libvirt's is a compiled one, ours a script. */
+export function kindOf(program: string): Kind {
+  return isCompiled(program) ? 'libvirt' : 'own';
+}
+
+function isCompiled(program: string): boolean {
   try {
     const fd = openSync(program, 'r');
     try {
@@ -71,7 +70,7 @@ export interface Installation {
 /**
  * Puts a program at a path, in one step. What was there, if it was a file of its own, is kept beside it; putting that back
  * makes it the file at the path again.
- * @throws CommandError with nothing changed
+ * @throws Unsafe with nothing changed
  */
 export function install(target: string, at: string): Installation {
   const kept = at + KEPT;
@@ -106,7 +105,7 @@ export function install(target: string, at: string): Installation {
     };
   } catch (error) {
     rmSync(fresh, { force: true });
-    throw new CommandError(Exit.NO, `cannot put ${target} at ${at}: ${(error as Error).message}`);
+    throw new Unsafe(`cannot put ${target} at ${at}: ${(error as Error).message}`);
   }
 }
 

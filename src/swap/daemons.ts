@@ -1,0 +1,108 @@
+/** Which lock daemons run on this host, seen through /proc alone. */
+import { existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { descriptorPath, openedBy } from '../proc/descriptors.ts';
+import { posixLocksOf } from '../proc/locks.ts';
+import {
+  commandLineOf,
+  environmentOf,
+  processes,
+  programOf,
+  statusOf,
+  unlessGone,
+  workingDirectoryOf,
+} from '../proc/processes.ts';
+import { listensAt } from '../proc/sockets.ts';
+
+/** Where libvirt expects the lock daemon's program, and where ours is diverted to. */
+export const PROGRAM = '/usr/sbin/virtlockd';
+
+/** 'own': a program of this package. */
+export type Kind = 'own' | 'libvirt';
+
+export interface LockDaemon {
+  readonly pid: number;
+  readonly kind: Kind;
+  readonly uid: number;
+  /** The path by which it was started: what it executes again. */
+  readonly argv0: string;
+}
+
+/** Whether two paths name one file. */
+export function sameFile(one: string, other: string): boolean {
+  try {
+    const [a, b] = [one, other].map((file) => statSync(file, { bigint: true }));
+    return a?.dev === b?.dev && a?.ino === b?.ino;
+  } catch {
+    return false;
+  }
+}
+
+/** @throws Error when it has ended, or is another user's */
+function identify(pid: number, installRoot: string): LockDaemon | undefined {
+  const program = programOf(pid);
+  const args = commandLineOf(pid);
+  const uid = Number(statusOf(pid, 'Uid')?.split('\t')[1]);
+  // A program that dpkg has replaced is known by its old name, with or without a suffix of dpkg's.
+  if (program.startsWith(PROGRAM) && path.dirname(program) === path.dirname(PROGRAM)) {
+    return { pid, kind: 'libvirt', uid, argv0: args[0] ?? '' };
+  }
+  if (!program.startsWith(path.join(installRoot, 'bin/node'))) return undefined;
+  const script = args.findIndex((word) => word.endsWith('/dist/start.cjs'));
+  const argv0 = args[script + 1];
+  // A child that checks a state document, or prints a version, is no daemon.
+  if (script < 0 || argv0 === undefined || args.some((word) => word.startsWith('--check-state'))) return undefined;
+  return { pid, kind: 'own', uid, argv0 };
+}
+
+/** All lock daemons below our root directory, whoever's they are. In a container other files have the same names. */
+export function findDaemons(installRoot: string): LockDaemon[] {
+  return processes().flatMap((pid) => {
+    try {
+      const daemon = identify(pid, installRoot);
+      return daemon !== undefined && sameFile(`/proc/${pid}/root/usr`, '/usr') ? [daemon] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The file that C executes again: as a shell finds a command by that name, in the process's own directory and PATH. */
+export function resolveProgram(pid: number, argv0: string): string | undefined {
+  if (argv0.includes('/')) return path.resolve(workingDirectoryOf(pid), argv0);
+  const search =
+    environmentOf(pid)
+      .find((entry) => entry.startsWith('PATH='))
+      ?.slice('PATH='.length) ?? '';
+  const candidates = search.split(':').map((directory) => path.join(directory, argv0));
+  return candidates.find((candidate) => path.isAbsolute(candidate) && existsSync(`/proc/${pid}/root${candidate}`));
+}
+
+/** Where a lock daemon listens; undefined where it does not. */
+export function socketsOfDaemon(pid: number): { socket: string | undefined; adminSocket: string | undefined } {
+  const paths = listensAt(pid);
+  const at = (ending: string): string | undefined => paths.find((file) => file.endsWith(ending));
+  return { socket: at('/virtlockd-sock'), adminSocket: at('/virtlockd-admin-sock') };
+}
+
+/**
+ * The locks of a process, as texts that can be compared.
+ * @param pidFile whose lock does not count: a program that has just been executed may be about to take it
+ */
+export function leasesOf(pid: number, pidFile?: string): string[] {
+  const inode = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true })?.ino;
+  return [...posixLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
+}
+
+/**
+ * When the present image of a C daemon began, in seconds since 1970: it writes its pid file anew at every exec.
+ * 0 when it has none.
+ */
+export function imageStart(pid: number): number {
+  for (const [fd, name] of openedBy(pid)) {
+    if (!name.endsWith('.pid')) continue;
+    const file = unlessGone(() => statSync(descriptorPath(pid, fd)));
+    if (file !== undefined) return Math.floor(file.mtimeMs / 1000);
+  }
+  return 0;
+}
