@@ -8,6 +8,10 @@ import type { Lab } from './root.ts';
 import { checkout, openLab } from './trees.ts';
 import { lock } from './wire.ts';
 
+/** Where libvirt has its program, and where that lies once another has taken its place. */
+export const PROGRAM = '/usr/sbin/virtlockd';
+export const C_PROGRAM = `${PROGRAM}.c`;
+
 export type LockDaemon = Daemon<Lab>;
 
 export interface DaemonOptions extends StartOptions {
@@ -17,17 +21,23 @@ export interface DaemonOptions extends StartOptions {
 
 /** The file that starts that daemon, inside its lab. */
 export function programOf(kind: DaemonKind): string {
-  return kind === 'ours' ? join(checkout, 'bin/virtlockd') : '/usr/sbin/virtlockd';
+  return kind === 'ours' ? join(checkout, 'bin/virtlockd') : PROGRAM;
 }
 
 /**
  * Puts a program at a path inside a lab, as an upgrade or a swap does: in one step, under the old one's feet.
  * The path becomes a link, because bin/virtlockd finds its parts beside itself.
  */
-export function install(lab: Lab, program: string, at = '/usr/sbin/virtlockd'): void {
+export function install(lab: Lab, program: string, at = PROGRAM): void {
   const path = lab.outside(at);
   symlinkSync(program, `${path}.new`);
   renameSync(`${path}.new`, path);
+}
+
+/** Moves libvirt's program aside, and puts another in its place. */
+export function displace(lab: Lab, program: string): void {
+  renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
+  install(lab, program);
 }
 
 /** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends instead. */

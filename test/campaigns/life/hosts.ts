@@ -1,7 +1,15 @@
 /** Two hosts with the same storage, each with a lock daemon: the owner's own, and another. */
-import { openSync, closeSync, readSync, realpathSync, renameSync } from 'node:fs';
+import { openSync, closeSync, readSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { install, type LockDaemon, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import {
+  install,
+  type LockDaemon,
+  reexecute,
+  startDaemon,
+  displace,
+  PROGRAM,
+  C_PROGRAM,
+} from '../../../src/lab/start.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import type { Lab } from '../../../src/lab/root.ts';
 import { checkout, openLab } from '../../../src/lab/trees.ts';
@@ -36,10 +44,6 @@ function partsOf({ program, isC }: Subject): string[] {
   return [root, realpathSync(join(root, 'node_modules'))];
 }
 
-/** Where each host has its daemon, and the C daemon that was there. */
-const PATH = '/usr/sbin/virtlockd';
-const C_PATH = `${PATH}.c`;
-
 export class Hosts {
   readonly subject: Subject;
   readonly storage: Storage;
@@ -54,8 +58,8 @@ export class Hosts {
     this.storage = storage;
     this.#labs = { own, other };
     this.#canSwap = !subject.isC && missingDaemon('9.0.0') === undefined;
-    if (this.#canSwap) for (const lab of [own, other]) renameSync(lab.outside(PATH), lab.outside(C_PATH));
-    if (!subject.isC) for (const lab of [own, other]) install(lab, subject.program, PATH);
+    if (subject.isC) return;
+    for (const lab of [own, other]) (this.#canSwap ? displace : install)(lab, subject.program);
   }
 
   static async open(subject: Subject): Promise<Hosts> {
@@ -88,7 +92,10 @@ export class Hosts {
   /** A fresh daemon on that host. */
   async start(host: Host): Promise<void> {
     const { program, isC } = this.subject;
-    const daemon = await startDaemon(isC ? '9.0.0' : 'ours', { lab: this.#labs[host], program: isC ? program : PATH });
+    const daemon = await startDaemon(isC ? '9.0.0' : 'ours', {
+      lab: this.#labs[host],
+      program: isC ? program : PROGRAM,
+    });
     this.#daemons[host] = daemon;
     const peer = await daemon.connect();
     await peer.must(lock.createLockspace(this.storage.lockspace));
@@ -111,8 +118,8 @@ export class Hosts {
   /** How often the C daemon took over from that daemon: not at all where there is none. */
   async swapToCAndBack(host: Host): Promise<number> {
     if (!this.#canSwap) return 0;
-    for (const program of [C_PATH, this.subject.program]) {
-      install(this.#labs[host], program, PATH);
+    for (const program of [C_PROGRAM, this.subject.program]) {
+      install(this.#labs[host], program);
       await reexecute(this.daemon(host));
     }
     return 1;

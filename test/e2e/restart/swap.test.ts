@@ -3,9 +3,18 @@
  * one, to itself ten times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import {
+  type LockDaemon,
+  install,
+  programOf,
+  reexecute,
+  startDaemon,
+  displace,
+  PROGRAM,
+  C_PROGRAM,
+} from '../../../src/lab/start.ts';
 import { indirectName, makeImage } from '../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../../src/lab/observe.ts';
@@ -17,9 +26,6 @@ import type { Lab } from '../../../src/lab/root.ts';
 import { openLab } from '../../../src/lab/trees.ts';
 import { type Peer, lock, shared } from '../../../src/lab/wire.ts';
 import { underTest } from '../under-test.ts';
-
-const path = '/usr/sbin/virtlockd';
-const original = '/usr/sbin/virtlockd.c';
 
 /** A name that no daemon writes as it is: C 11.3.0 dies of such letters in the state, unless they are escaped. */
 const foreign = 'größe 磁盘 💾';
@@ -69,16 +75,15 @@ function describeSwaps(generation: Generation): void {
     let leases: string;
     let indirect: string;
     const [first, ...steps] = runs[generation];
-    const program = (step: Step): string => (step === 'C' || underTest !== 'ours' ? original : programOf('ours'));
+    const program = (step: Step): string => (step === 'C' || underTest !== 'ours' ? C_PROGRAM : programOf('ours'));
     const image = (name: string): string => join(lab.directory, `${name}.img`);
 
     before(async function () {
       skipIf(this, missingDaemon(generation), missingDaemon(underTest), missingGuests(generation));
       if (generation === '7.0.0') skipIf(this, underTest === 'ours' ? undefined : 'C 7.0.0 does not survive SIGUSR1');
       lab = await openLab(generation);
-      renameSync(lab.outside(path), lab.outside(original));
-      install(lab, program(first), path);
-      daemon = await startDaemon(first === 'C' ? generation : underTest, { lab, program: path });
+      displace(lab, program(first));
+      daemon = await startDaemon(first === 'C' ? generation : underTest, { lab, program: PROGRAM });
       leases = join(lab.directory, 'leases');
       indirect = join(lab.directory, 'indirect');
       mkdirSync(indirect, { mode: 0o700 });
@@ -165,7 +170,7 @@ function describeSwaps(generation: Generation): void {
         const [, killedPid] = await Promise.all([temporary(destroyed), temporary(killed)]);
         const files = [destroyed, killed].map((name) => join(indirect, indirectName(image(name))));
 
-        install(lab, program(step), path);
+        install(lab, program(step));
         await reexecute(daemon);
         const words = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').split('\0');
         const runsNode = words.some((word) => word.endsWith('/node'));
@@ -185,7 +190,7 @@ function describeSwaps(generation: Generation): void {
 
     if (generation === '7.0.0') {
       it('is not handed to the C daemon 7.0.0, which would crash on it', async () => {
-        install(lab, original, path);
+        install(lab, C_PROGRAM);
         process.kill(daemon.pid, 'SIGUSR1');
         await eventually('the refusal is logged', () => daemon.log.includes('libvirt 7.0.0 cannot take over locks'));
         await everythingStays();

@@ -1,6 +1,6 @@
 /** Our daemon at the path of libvirt's, which lies beside it, in a root of its own; with a lock that no restart may lose. */
 import assert from 'node:assert/strict';
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import {
   type DaemonOptions,
   install,
@@ -8,14 +8,14 @@ import {
   programOf,
   reexecute,
   startDaemon,
+  displace,
+  PROGRAM,
 } from '../../../src/lab/start.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import type { Lab } from '../../../src/lab/root.ts';
 import { openLab } from '../../../src/lab/trees.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
 
-export const PROGRAM = '/usr/sbin/virtlockd';
-export const C_PROGRAM = '/usr/sbin/virtlockd.c';
 export const STATE = '/run/virtlockd-restart-exec.json';
 /** No process has this number. */
 export const NOBODY = 4_200_000;
@@ -39,8 +39,7 @@ export class AtPath {
   ): Promise<AtPath> {
     const lab = await openLab();
     try {
-      renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
-      install(lab, programOf('ours'), PROGRAM);
+      displace(lab, programOf('ours'));
       await prepare(lab);
       const daemon = await startDaemon('ours', { ...options, lab, program: PROGRAM });
       const holder = await daemon.connect();
@@ -65,7 +64,7 @@ export class AtPath {
 
   /** Puts another program at the path. */
   install(program: string): void {
-    install(this.lab, program, PROGRAM);
+    install(this.lab, program);
   }
 
   /** What the log says about programs that were not executed. */

@@ -4,14 +4,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon } from '../../../src/lab/start.ts';
+import { startDaemon, PROGRAM } from '../../../src/lab/start.ts';
 import { bitsOf, flipped, FS_EXT, Installation } from '../../support/installation.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import { missingDaemon, missingStrace } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
 import { temporaryDirectory } from '../../unit/support/locks.ts';
-import { AtPath, NOBODY, PROGRAM } from './at-path.ts';
+import { AtPath, NOBODY } from './at-path.ts';
 
 const SCRIPT = 'dist/virtlockd.cjs';
 const CACHE = 'dist/virtlockd.cache';

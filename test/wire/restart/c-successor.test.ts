@@ -6,14 +6,14 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { reexecute, startDaemon } from '../../../src/lab/start.ts';
+import { reexecute, startDaemon, PROGRAM, C_PROGRAM } from '../../../src/lab/start.ts';
 import { allLocks, lockOn } from '../../../src/lab/observe.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { generations } from '../../../src/lab/generation.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 import { autocreate, encode, lock, shared } from '../../../src/lab/wire.ts';
-import { AtPath, C_PROGRAM, NOBODY, PROGRAM } from './at-path.ts';
+import { AtPath, NOBODY } from './at-path.ts';
 
 const CONFIGURATION = '/etc/libvirt/virtlockd.conf';
 

@@ -3,13 +3,21 @@ import assert from 'node:assert/strict';
 import { chmodSync, chownSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
-import { type LockDaemon, install, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import {
+  type LockDaemon,
+  install,
+  programOf,
+  reexecute,
+  startDaemon,
+  PROGRAM,
+  C_PROGRAM,
+} from '../../../src/lab/start.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 import { lockOn } from '../../../src/lab/observe.ts';
 import { autocreate, encode, lock, type Peer, shared } from '../../../src/lab/wire.ts';
-import { AtPath, C_PROGRAM, NOBODY, PROGRAM, STATE } from './at-path.ts';
+import { AtPath, NOBODY, STATE } from './at-path.ts';
 
 /** So many locks with names so long that their document is beyond what C reads, on a machine with few descriptors too. */
 const LOCKS = 10_000;
@@ -77,7 +85,7 @@ describe('faults at a re-execution', function () {
     script('#!/bin/sh\nsleep 0.2\nkill -9 $$\n');
     await refused(/was ended by SIGKILL/);
 
-    install(daemon.lab, programOf('ours'), PROGRAM);
+    install(daemon.lab, programOf('ours'));
     await executedAgain();
   });
 
@@ -97,7 +105,7 @@ describe('faults at a re-execution', function () {
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
     assert.match(refusals()[0] ?? '', /is no regular file/);
     rmdirSync(daemon.lab.outside(STATE));
-    install(daemon.lab, programOf('ours'), PROGRAM);
+    install(daemon.lab, programOf('ours'));
     await executedAgain();
   });
 
@@ -131,7 +139,7 @@ describe('faults at a re-execution', function () {
         await guest.send('own', encode({ ...lock.acquire('', disk, autocreate), serial: 2 }));
         await eventually('the lock is there', () => lockOn(daemon.pid, disk) !== undefined);
         await guest.close('own');
-        install(daemon.lab, successor, PROGRAM);
+        install(daemon.lab, successor);
         await reexecute(daemon);
         assert.equal(guest.gone, isDone);
         // Until then it may write.

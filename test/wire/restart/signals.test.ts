@@ -28,6 +28,7 @@ import {
   programOf,
   reexecute,
   startDaemon,
+  PROGRAM,
 } from '../../../src/lab/start.ts';
 import { lockOn } from '../../../src/lab/observe.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
@@ -37,7 +38,6 @@ import { checkout, openLab } from '../../../src/lab/trees.ts';
 import { autocreate, encode, lock, type Peer } from '../../../src/lab/wire.ts';
 
 const NOBODY = 4_200_000;
-const PROGRAM = '/usr/sbin/virtlockd';
 const { signals } = constants;
 
 /** Those that end the C daemon, and are no defect: what is sent by mistake. The numbers are real-time signals. */
@@ -78,7 +78,7 @@ describe('signals', function () {
 
   async function begin(options: Pick<DaemonOptions, 'env' | 'args'> = {}): Promise<void> {
     const lab = await openLab();
-    install(lab, programOf('ours'), PROGRAM);
+    install(lab, programOf('ours'));
     daemon = await startDaemon('ours', { lab, program: PROGRAM, ...options });
     disk = `${daemon.lab.directory}/disk`;
     holder = await daemon.connect();
@@ -200,7 +200,7 @@ describe('signals', function () {
       `#!/bin/sh\n{ cat /proc/self/status; tr '\\0' '\\n' </proc/self/environ; } >${seen}\nexit 7\n`,
     );
     chmodSync(script, 0o755);
-    install(daemon.lab, script, PROGRAM);
+    install(daemon.lab, script);
     process.kill(daemon.pid, 'SIGUSR1');
     await eventually('it is refused', () => daemon.log.includes('exited with 7'));
     const status = readFileSync(seen, 'latin1');
@@ -215,7 +215,7 @@ describe('signals', function () {
     const c = `${daemon.lab.directory}/c`;
     writeFileSync(c, readFileSync(programOf('9.0.0')));
     chmodSync(c, 0o755);
-    install(daemon.lab, c, PROGRAM);
+    install(daemon.lab, c);
     await reexecute(daemon);
     const started = await startDaemon('9.0.0');
     try {
@@ -224,7 +224,7 @@ describe('signals', function () {
       await started.stop();
     }
     assert.doesNotMatch(readFileSync(`/proc/${daemon.pid}/environ`, 'latin1'), /LD_PRELOAD/);
-    install(daemon.lab, programOf('ours'), PROGRAM);
+    install(daemon.lab, programOf('ours'));
     await reexecute(daemon);
     assert.deepEqual(masksOf(daemon.pid), ours);
     for (const signal of STRAYS) process.kill(daemon.pid, signal);

@@ -4,7 +4,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon, displace, PROGRAM, C_PROGRAM } from '../../../../src/lab/start.ts';
 import { indirectName, makeImage } from '../../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../../../src/lab/observe.ts';
@@ -17,8 +17,6 @@ import { lock } from '../../../../src/lab/wire.ts';
 import { underTest } from '../../under-test.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
-const path = '/usr/sbin/virtlockd';
-const original = '/usr/sbin/virtlockd.c';
 
 interface JsonOwner {
   pid: number;
@@ -71,9 +69,8 @@ describe('virt-lockctl with guests', function () {
       missingGuests('9.0.0'),
     );
     lab = await openLab();
-    renameSync(lab.outside(path), lab.outside(original));
-    install(lab, programOf('ours'), path);
-    daemon = await startDaemon('ours', { lab, program: path });
+    displace(lab, programOf('ours'));
+    daemon = await startDaemon('ours', { lab, program: PROGRAM });
     indirect = join(lab.directory, 'indirect');
     leases = join(lab.directory, 'leases');
     mkdirSync(indirect, { mode: 0o700 });
@@ -322,9 +319,9 @@ sys.stdin.read()`;
 
   it('swaps to the C daemon and back, live, and says what the C daemon cannot tell', async () => {
     const before = kernelLocks();
-    const dry = await must('swap', '--to', original, '--dry-run');
+    const dry = await must('swap', '--to', C_PROGRAM, '--dry-run');
     assert.match(dry, /Nothing was changed\.$/m);
-    assert.match(await must('swap', '--to', original), /^Swapped: libvirt's C virtlockd 9\.0\.0/m);
+    assert.match(await must('swap', '--to', C_PROGRAM), /^Swapped: libvirt's C virtlockd 9\.0\.0/m);
     assert.deepEqual(kernelLocks(), before);
     const list = await lockctl('list');
     assert.equal(list.code, 4);
@@ -345,7 +342,7 @@ sys.stdin.read()`;
   });
 
   it('refuses to swap a C daemon away while somebody is connected who has called nothing', async () => {
-    await must('swap', '--to', original);
+    await must('swap', '--to', C_PROGRAM);
     const silent = await daemon.connect();
     const { code, stdout, stderr } = await lockctl('swap', '--to', programOf('ours'));
     assert.equal(code, 1);
@@ -357,7 +354,7 @@ sys.stdin.read()`;
   });
 
   it('refuses to swap away from a C daemon that has too few descriptors free: it would end', async () => {
-    await must('swap', '--to', original);
+    await must('swap', '--to', C_PROGRAM);
     const softLimit = (most: number): void => {
       execFileSync('prlimit', ['--pid', String(daemon.pid), `--nofile=${most}:`]);
     };
@@ -374,7 +371,7 @@ sys.stdin.read()`;
 
   it('names who has not registered before it swaps to a C daemon, which could not tell', async () => {
     const silent = await daemon.connect();
-    const { code, stdout } = await lockctl('swap', '--to', original);
+    const { code, stdout } = await lockctl('swap', '--to', C_PROGRAM);
     assert.equal(code, 1);
     assert.match(
       stdout,
@@ -396,7 +393,7 @@ sys.stdin.read()`;
       stderr,
       /process \d+ refuses the new program: .* exited with 7 and is no virtlockd\n[^]*The former program is back/,
     );
-    assert.equal((await lab.run('readlink', [path])).stdout.trim(), programOf('ours'));
+    assert.equal((await lab.run('readlink', [PROGRAM])).stdout.trim(), programOf('ours'));
     assert.match(await must('status'), /^warning: the re-execution of .* was refused/m);
     assert.match(await must('metrics'), /^virtlockd_restarts_refused_total 1$/m);
     await must('check');
