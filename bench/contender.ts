@@ -1,10 +1,11 @@
 /** What is measured side by side: the C daemons, the floor server and this daemon, each in a lab of its own. */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Running, eventually } from '../test/lab/process.ts';
-import { Lab, checkout } from '../test/lab/root.ts';
-import { missingDaemon } from '../test/lab/requirements.ts';
-import { Peer } from '../test/lab/wire.ts';
+import { type Running, eventually } from '../src/lab/process.ts';
+import type { Lab } from '../src/lab/root.ts';
+import { checkout, openLab } from '../src/lab/trees.ts';
+import { missingDaemon } from '../src/lab/requirements.ts';
+import { Peer } from '../src/lab/wire.ts';
 import { Load, type Placement, descriptorLimit, toolPath } from './tools.ts';
 
 export const kinds = ['9.0.0', '12.8.0', 'floor', 'ours'] as const;
@@ -44,7 +45,7 @@ export class Contender {
 
   /** Starts it and waits until it accepts connections. */
   static async start(kind: Kind, files: Files): Promise<Contender> {
-    const lab = await Lab.open(kind === '12.8.0' ? kind : '9.0.0');
+    const lab = await openLab(kind === '12.8.0' ? kind : '9.0.0');
     const directory = mkdtempSync(files === 'memory' ? '/dev/shm/virtlockd-bench-' : join(lab.directory, 'locks-'));
     const limit = `--nofile=${descriptorLimit()}`;
     const output = join(lab.directory, 'virtlockd.log');

@@ -1,10 +1,10 @@
 /** The benchmark's own C programs: compiled on first use, and the load generator as an object to ask. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { compile } from '../test/lab/compile.ts';
-import { checkout } from '../test/lab/root.ts';
+import { compile } from '../src/lab/compile.ts';
+import { checkout } from '../src/lab/trees.ts';
+import { descriptorLimits } from '../src/proc/limits.ts';
 
 const sources = join(checkout, 'bench/native');
 const build = join(checkout, 'dist/bench');
@@ -31,8 +31,8 @@ export function compileTools(): void {
 
 /** How many descriptors a process may be allowed here. */
 export function descriptorLimit(): number {
-  const match = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'));
-  return Number(match?.[1] ?? 1024);
+  const { hard } = descriptorLimits('self');
+  return Number.isFinite(hard) ? hard : 1024;
 }
 
 /** On which processors the daemon's main thread and the load generator run: two different ones, the same, or any. */

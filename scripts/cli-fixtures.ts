@@ -5,7 +5,7 @@
  *   npm run fixtures:cli [VERSION...]
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { Generation } from '../src/programs/conformance/generation.ts';
+import type { Generation } from '../src/lab/generation.ts';
 import { cliCases } from '../src/programs/conformance/groups/command-line/cases.ts';
 import {
   type CliRecording,
@@ -13,11 +13,11 @@ import {
   readOutcomes,
 } from '../src/programs/conformance/groups/command-line/recording.ts';
 import { Starter } from '../src/programs/conformance/groups/command-line/starter.ts';
-import { Lab } from '../test/lab/root.ts';
+import { openLab } from '../src/lab/trees.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<CliRecording> {
-  const lab = await Lab.open(version);
+  const lab = await openLab(version);
   const before = like === undefined ? new Map<string, readonly string[]>() : readOutcomes(like);
   const outcomes: Record<string, readonly string[]> = {};
   try {

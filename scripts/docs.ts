@@ -1,8 +1,8 @@
 /**
- * Writes docs/wire.md from the descriptions in xdr/programs: `npm run docs`. A test compares the file with what this makes,
- * so that neither can change alone.
+ * Writes docs/wire.md from the descriptions in xdr/programs, and the list of rooms into docs/architecture.md: `npm run docs`. Tests
+ * compare the files with what this makes, so that neither can change alone.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DESCRIPTORS_MAX, MESSAGE_MAX, MESSAGE_MIN, MessageStatus, MessageType } from '../xdr/frame.ts';
 import type { AnyProcedure, Program } from '../xdr/program.ts';
@@ -11,6 +11,7 @@ import { inquireProgram } from '../xdr/programs/inquire.ts';
 import { KEEPALIVE_PROGRAM, KEEPALIVE_VERSION, KeepaliveProcedure } from '../xdr/programs/keepalive.ts';
 import { lockProgram } from '../xdr/programs/lock.ts';
 import type { Shape } from '../xdr/schema.ts';
+import { roomsText } from './rooms.ts';
 
 const PROGRAMS: readonly Program<object>[] = [lockProgram, adminProgram, inquireProgram];
 
@@ -166,6 +167,16 @@ export function wirePage(): string {
   ].join('\n');
 }
 
+/** The page about the architecture, with the list of rooms in place of the one that it has. */
+export function architecturePage(page: string): string {
+  const list = /^ {4}xdr\/(?:.*\n)(?: {4}.*\n)*/m;
+  if (!list.test(page)) throw new Error('docs/architecture.md has no list that begins with xdr/');
+  return page.replace(list, roomsText());
+}
+
 if (process.argv[1] === import.meta.filename) {
-  writeFileSync(path.resolve(import.meta.dirname, '..', 'docs', 'wire.md'), wirePage());
+  const docs = path.resolve(import.meta.dirname, '..', 'docs');
+  writeFileSync(path.join(docs, 'wire.md'), wirePage());
+  const architecture = path.join(docs, 'architecture.md');
+  writeFileSync(architecture, architecturePage(readFileSync(architecture, 'utf8')));
 }

@@ -1,15 +1,16 @@
 /**
- * Records what the C daemons answer to the exchanges of src/conformance: fixtures/exchanges/VERSION.json, for every version
- * that is installed here or has a tree (scripts/lab.sh). Recording the same daemon again gives the same bytes. `right` records
- * this project's daemon where it does otherwise than C on purpose: fixtures/exchanges/right.json.
+ * Records the answers of the C daemons to the exchanges of src/programs/conformance: fixtures/exchanges/VERSION.json, for
+ * every version that is installed here or has a tree (scripts/lab.sh). Recording the same daemon again gives the same bytes.
+ * `right` records this project's daemon where it differs from C on purpose: fixtures/exchanges/right.json.
  *
  *   npm run fixtures [VERSION | right]...
  */
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
-import { Lab } from '../test/lab/root.ts';
+import { type Generation, generations } from '../src/lab/generation.ts';
+import { missingDaemon } from '../src/lab/requirements.ts';
+import { openLab } from '../src/lab/trees.ts';
 import { exchanges } from '../src/programs/conformance/exchanges.ts';
 import {
   type Recording,
@@ -17,7 +18,7 @@ import {
   recordingPath,
   rightPath,
 } from '../src/programs/conformance/exchange/recording.ts';
-import { openTarget } from '../test/wire/target.ts';
+import { openTarget } from '../test/wire/programs/conformance/target.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<Recording> {
@@ -32,7 +33,7 @@ async function record(version: Generation, like: Generation | undefined): Promis
   } finally {
     await target.close();
   }
-  const lab = await Lab.open(version);
+  const lab = await openLab(version);
   const provenance = { libvirt: version, package: await packageOf(lab), command: 'npm run fixtures' };
   await lab.close();
   return { provenance, ...(like === undefined ? {} : { like }), exchanges: transcripts };

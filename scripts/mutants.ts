@@ -1,5 +1,5 @@
 /**
- * Breaks the daemon in every way of test/conformance/mutants and tells who notices.
+ * Breaks the daemon in every way of test/wire/programs/conformance/mutants and tells who notices.
  *
  *   npm run mutants [NAME...]                    all checks of virtlockd-conformance, and which of them fail
  *   npm run mutants -- --fuzz SECONDS [NAME...]  virtlockd-fuzz for so long each, and whether and when it finds something
@@ -14,10 +14,10 @@ import { Trial } from '../src/programs/fuzz/fuzz-calls.ts';
 import { Generator } from '../src/programs/fuzz/generate.ts';
 import { Random } from '../src/programs/fuzz/random.ts';
 import type { Sequence } from '../src/programs/fuzz/steps.ts';
-import { makeChecks } from '../test/conformance/daemons.ts';
-import { Mutants } from '../test/conformance/mutants/build.ts';
-import { mutants } from '../test/conformance/mutants/index.ts';
-import type { Mutant } from '../test/conformance/mutants/mutant.ts';
+import { makeChecks } from '../test/wire/programs/conformance/daemons.ts';
+import { Mutants } from '../test/wire/programs/conformance/mutants/build.ts';
+import { mutants } from '../test/wire/programs/conformance/mutants/index.ts';
+import type { Mutant } from '../test/wire/programs/conformance/mutants/mutant.ts';
 
 /** How long a mutant that does not answer is waited for, in ms. */
 const PATIENCE = 6000;
@@ -73,7 +73,7 @@ async function fuzz(installation: Installation, seconds: number): Promise<Find> 
 
 const usage = `Usage: npm run mutants -- [OPTION]... [NAME]...
 
-Breaks the daemon in every way of test/conformance/mutants and tells who notices; NAME is a part of a mutant's name.
+Breaks the daemon in every way of test/wire/programs/conformance/mutants and tells who notices; NAME is a part of a mutant's name.
 
   --fuzz SECONDS  give each to the fuzzer for so long, in place of all checks of virtlockd-conformance
   --jobs N        so many daemons at a time (2)

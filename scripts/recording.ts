@@ -1,9 +1,9 @@
 /** What the scripts share that record C daemons: which versions, and where their programs come from. */
 import { writeFileSync } from 'node:fs';
 import { recorded } from '../src/programs/conformance/exchange/recording.ts';
-import type { Generation } from '../src/programs/conformance/generation.ts';
-import { missingDaemon } from '../test/lab/requirements.ts';
-import type { Lab } from '../test/lab/root.ts';
+import type { Generation } from '../src/lab/generation.ts';
+import { missingDaemon } from '../src/lab/requirements.ts';
+import type { Lab } from '../src/lab/root.ts';
 
 /** The Debian package of the lab's lock daemon, with its version. */
 export async function packageOf(lab: Lab): Promise<string> {

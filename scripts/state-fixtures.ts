@@ -13,11 +13,12 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type LockDaemon, startDaemon } from '../test/lab/daemon.ts';
-import { eventually } from '../test/lab/process.ts';
-import { type Generation, generations, missingDaemon } from '../test/lab/requirements.ts';
-import { Lab } from '../test/lab/root.ts';
-import { autocreate, lock, type Peer, shared } from '../test/lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../src/lab/start.ts';
+import { eventually } from '../src/lab/process.ts';
+import { type Generation, generations } from '../src/lab/generation.ts';
+import { missingDaemon } from '../src/lab/requirements.ts';
+import { openLab } from '../src/lab/trees.ts';
+import { autocreate, lock, type Peer, shared } from '../src/lab/wire.ts';
 
 const PROGRAM = '/usr/sbin/virtlockd';
 const STATE = '/run/virtlockd-restart-exec.json';
@@ -61,7 +62,7 @@ async function load(daemon: LockDaemon, odd: readonly Buffer[]): Promise<Peer[]>
 }
 
 async function record(version: Generation): Promise<string> {
-  const lab = await Lab.open(version);
+  const lab = await openLab(version);
   const shim = path.join(lab.directory, 'fcntl.so');
   if (version === '7.0.0') {
     execFileSync('cc', ['-shared', '-fPIC', '-xc', '-', '-o', shim], { input: FORGIVING_FCNTL });

@@ -25,15 +25,13 @@ export const clientHandlers: Pick<
   listClients({ host }, { server: { name }, needResults, flags }) {
     const server = findServer(host, name);
     checkLateFlags(listClients, flags);
-    const { clients } = server;
-    if (needResults !== 0 && clients.size > ADMIN_LIST_MAX) {
-      const detail = `Too many clients '${clients.size}' for limit '${ADMIN_LIST_MAX}'`;
+    if (needResults === 0) return { clients: [], count: server.clientCount };
+    if (server.clientCount > ADMIN_LIST_MAX) {
+      const detail = `Too many clients '${server.clientCount}' for limit '${ADMIN_LIST_MAX}'`;
       throw new RpcError(ErrorCode.RPC, ErrorDomain.ADMIN, detail);
     }
-    return {
-      clients: needResults === 0 ? [] : [...clients.values()].map(({ connection }) => refer(server, connection)),
-      count: clients.size,
-    };
+    const clients = Array.from(server.adoptAll().values(), (client) => refer(server, client));
+    return { clients, count: clients.length };
   },
 
   lookupClient({ host }, { server: { name }, id, flags }) {

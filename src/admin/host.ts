@@ -3,7 +3,7 @@
  * shapes only, so that they can be tested without a socket.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import type { Dialect, VersionNumber } from '../libvirt/dialect.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
 
 /** A connection, as the admin program sees it. */
 export interface AdminClient {
@@ -14,7 +14,7 @@ export interface AdminClient {
   readonly connectedAt: number;
   readonly peer: { readonly pid: number; readonly uid: number; readonly gid: number };
   /** Whether it has made a call whose arguments could be decoded: C learns who a client is only then. */
-  isIdentified: boolean;
+  readonly isIdentified: boolean;
   /** Ends the connection at once, whatever waits to be sent. */
   close(): void;
   /** Ends the connection behind the reply to the present call. */
@@ -31,8 +31,9 @@ export interface ClientLimits {
 /** A server: a socket with its clients and their limits. */
 export interface AdminServer extends ClientLimits {
   readonly name: string;
-  /** By id, in the order in which they connected. */
-  readonly clients: ReadonlyMap<number, { readonly connection: AdminClient }>;
+  readonly clientCount: number;
+  /** All clients by id, in the order in which they connected. Those left by a restart are adopted first. */
+  adoptAll(): ReadonlyMap<number, AdminClient>;
   /** Workers reserved for urgent requests: kept and told as C does, but nothing is made of them. */
   priorityWorkers: number;
   /** Nobody is disconnected; accepting stops or goes on as the new limits want. */
@@ -53,14 +54,13 @@ export interface AdminLogging {
 
 /** The daemon, as the admin program sees it. */
 export interface AdminHost {
-  readonly version: VersionNumber;
   readonly dialect: Dialect;
   readonly servers: readonly AdminServer[];
   readonly logging: AdminLogging;
   /** Ends the daemon after so many seconds without client and lock; 0 keeps it. */
   setTimeout(seconds: number): void;
   /** Ends the daemon once the present call returns. */
-  shutdown(): void;
+  requestEnd(): void;
 }
 
 /** What a handler is given: who calls, and the daemon. */

@@ -16,8 +16,8 @@ export const lifetimeHandlers: Pick<
     return undefined;
   },
 
-  getLibVersion({ host: { version } }) {
-    return { version: BigInt(version) };
+  getLibVersion({ host: { dialect } }) {
+    return { version: BigInt(dialect.version) };
   },
 
   setTimeout({ host }, { seconds }) {
@@ -29,7 +29,7 @@ export const lifetimeHandlers: Pick<
   shutdown({ connection, host }) {
     // C leaves its event loop before the reply is sent, so a caller only ever sees the connection end.
     connection.close();
-    host.shutdown();
+    host.requestEnd();
     return undefined;
   },
 };

@@ -13,12 +13,12 @@ export const limitHandlers: Pick<
   'getClientLimits' | 'setClientLimits'
 > = {
   getClientLimits({ host }, { server: { name }, flags }) {
-    const { maxClients, maxAnonymousClients, clients } = findServer(host, name);
+    const { maxClients, maxAnonymousClients, clientCount } = findServer(host, name);
     checkLateFlags(getClientLimits, flags);
     return {
       params: [
         uint('nclients_max', maxClients),
-        uint('nclients', clients.size),
+        uint('nclients', clientCount),
         uint('nclients_unauth_max', maxAnonymousClients),
         uint('nclients_unauth', 0),
       ],

@@ -35,7 +35,7 @@ export function findServer(host: AdminHost, name: ByteString, finder = byDaemon)
 
 /** Throws an {@link RpcError} (code 96) when the server has no such client. */
 export function findClient(server: AdminServer, id: bigint, finder = byDaemon): AdminClient {
-  const client = id > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : server.clients.get(Number(id))?.connection;
+  const client = id > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : server.adoptAll().get(Number(id));
   if (client === undefined) throw new RpcError(ErrorCode.NO_CLIENT, finder.domain, finder.client(id));
   return client;
 }

@@ -7,19 +7,19 @@ import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost, AdminLogging } from '../admin/host.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
-import type { Life } from '../inquire/host.ts';
+import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
-import { LockClient } from '../lockd/client.ts';
+import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger } from '../log/log.ts';
-import { descriptorLimit } from '../posix/limits.ts';
+import { descriptorLimit } from '../proc/limits.ts';
 import { posix } from '../posix/posix.ts';
-import type { Connection } from '../rpc/connection.ts';
-import { dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
-import { bindService, type Speech } from '../rpc/dispatch.ts';
+import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
+import { bindProgram } from '../rpc/dispatch.ts';
+import type { Poller } from '../rpc/poller.ts';
 import { Server } from '../rpc/server.ts';
 
 const log = logger('locking.lock_daemon');
@@ -27,13 +27,11 @@ const log = logger('locking.lock_daemon');
 /** The largest arguments of the lock program: two strings, and the words around them. */
 const LOCK_RETAIN = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
 
-/** Bytes of a warning in the status. */
-const WARNING_MAX = 1000;
-
 /** The longest that a timer of Node.js can wait. */
 const LONGEST_TIMER_MS = 0x7fffffff;
 
 export interface DaemonSettings {
+  readonly poller: Poller;
   readonly version: VersionNumber;
   readonly maxClients: number;
   readonly adminMaxClients: number;
@@ -45,14 +43,12 @@ export interface DaemonSettings {
   readonly life: Life;
   /** Other processes, as the end of owners sees them; the real ones by default. */
   readonly processes?: ProcessHost;
-  /** Called once when the daemon is to end of its own accord. */
-  onTimeout(): void;
-  /** The admin program asked for the end. */
-  onShutdown(): void;
+  /** The daemon is to end, of its own accord or because the admin program asked for it. */
+  onEnd(): void;
 }
 
 /** A client of the admin server, as both of its programs see it. */
-export type AdminPeer = AdminContext & { readonly connection: Connection };
+export type AdminPeer = AdminContext & InquireContext;
 
 /** How a server is to be made: fresh from the configuration, or as a state document describes it. */
 export interface ServerShape {
@@ -61,13 +57,23 @@ export interface ServerShape {
   readonly nextClientId: number;
 }
 
-export class Daemon {
+function freshShape(maxClients: number): ServerShape {
+  return { maxClients, maxAnonymousClients: maxClients, nextClientId: 1 };
+}
+
+export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
-  readonly speech: Speech;
+  readonly poller: Poller;
+  readonly dialect: Dialect;
+  readonly logging: AdminLogging;
+  readonly life: Life;
+  readonly processes: ProcessHost;
+  readonly descriptorLimit = descriptorLimit();
   readonly lockspaces: Lockspaces;
-  readonly ownerEnds: OwnerReaper;
+  readonly ownerReaper: OwnerReaper;
   readonly lockServer: Server<LockClient>;
   readonly adminServer: Server<AdminPeer>;
+  readonly servers: readonly [Server<LockClient>, Server<AdminPeer>];
   readonly inquiry = new Inquiry();
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
@@ -76,115 +82,62 @@ export class Daemon {
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
+    const { poller, version, logging, life, timeout, processes = realHost(poller) } = settings;
     this.settings = settings;
-    this.timeout = settings.timeout;
-    const { version } = settings;
-    this.speech = { version, dialect: dialectOf(version) };
-    this.lockspaces = new Lockspaces(this.speech.dialect);
-    const processes = settings.processes ?? realHost;
-    this.ownerEnds = new OwnerReaper({
+    this.poller = poller;
+    this.dialect = dialectOf(version);
+    this.logging = logging;
+    this.life = life;
+    this.timeout = timeout;
+    this.processes = processes;
+    this.lockspaces = new Lockspaces(this.dialect);
+    this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
       socketOf: (pid) => this.socketOf(pid),
     });
-    const fresh = (maxClients: number): ServerShape => ({
-      maxClients,
-      maxAnonymousClients: maxClients,
-      nextClientId: 1,
-    });
-    const limit = descriptorLimit();
-    const common = { speech: this.speech, descriptorLimit: limit };
-    const changed = (): void => {
-      this.watchIdleness();
-    };
-
-    const host = this.adminHost();
-    const identify = ({ connection }: { readonly connection: { isIdentified: boolean } }): void => {
-      connection.isIdentified = true;
+    const common = {
+      poller,
+      dialect: this.dialect,
+      descriptorLimit: this.descriptorLimit,
+      changed: () => {
+        this.watchIdleness();
+      },
     };
 
     this.lockServer = new Server<LockClient>({
       ...common,
-      ...(shapes.lock ?? fresh(settings.maxClients)),
+      ...(shapes.lock ?? freshShape(settings.maxClients)),
       name: 'virtlockd',
-      services: [
-        bindService(
-          lockProgram,
-          ErrorDomain.RPC,
-          lockHandlers(this.lockspaces, this.speech.dialect, processes),
-          version,
-          identify,
-        ),
-      ],
+      programs: [bindProgram(lockProgram, ErrorDomain.RPC, lockHandlers, version)],
       retain: LOCK_RETAIN,
-      open: (connection) => new LockClient(connection),
+      open: (connection) => new LockClient(connection, this),
       ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
         this.inquiry.clientOpened(connection);
       },
       closed: (client) => {
         this.inquiry.clientClosed(client.connection);
-        this.lockspaces.budget.countName(client.ownerName, '');
-        this.ownerEnds.clientClosed(client);
+        this.lockspaces.budget.replaceName(client.ownerName, '');
+        this.ownerReaper.clientClosed(client);
       },
-      changed,
     });
     this.adminServer = new Server<AdminPeer>({
       ...common,
-      ...(shapes.admin ?? fresh(settings.adminMaxClients)),
+      ...(shapes.admin ?? freshShape(settings.adminMaxClients)),
       name: 'admin',
-      services: [
-        bindService(adminProgram, ErrorDomain.ADMIN, adminHandlers, version, identify),
-        bindService(inquireProgram, ErrorDomain.RPC, this.inquireHandlers(limit), version, identify),
+      programs: [
+        bindProgram(adminProgram, ErrorDomain.ADMIN, adminHandlers, version),
+        bindProgram(inquireProgram, ErrorDomain.RPC, inquireHandlers, version),
       ],
       // Its lists of strings may fill any message, and its clients are the daemon's own user.
       retain: MESSAGE_MAX,
-      open: (connection) => ({ connection, host }),
-      closed: ({ connection }) => {
-        this.inquiry.forget(connection);
+      open: (connection) => ({ connection, host: this, subscribed: false, missed: 0 }),
+      closed: (client) => {
+        this.inquiry.forget(client);
       },
-      changed,
     });
-  }
-
-  get servers(): readonly [Server<LockClient>, Server<AdminPeer>] {
-    return [this.lockServer, this.adminServer];
-  }
-
-  /** What the admin program's handlers see of the daemon. */
-  private adminHost(): AdminHost {
-    const { speech, settings } = this;
-    const servers = (): AdminHost['servers'] => this.servers;
-    return {
-      ...speech,
-      get servers() {
-        return servers();
-      },
-      logging: settings.logging,
-      setTimeout: (seconds) => {
-        this.setTimeout(seconds);
-      },
-      shutdown: () => {
-        settings.onShutdown();
-      },
-    };
-  }
-
-  private inquireHandlers(limit: number): ReturnType<typeof inquireHandlers> {
-    const { settings, lockspaces, ownerEnds } = this;
-    const servers = (): Daemon['servers'] => this.servers;
-    const host = {
-      version: settings.version,
-      lockspaces,
-      get servers() {
-        return servers();
-      },
-      life: settings.life,
-      descriptorLimit: limit,
-      killing: () => ownerEnds.count,
-      unkillable: () => ownerEnds.overdue.map(({ text }) => text.slice(0, WARNING_MAX)),
-    };
-    return inquireHandlers(host, this.inquiry);
+    this.servers = [this.lockServer, this.adminServer];
   }
 
   /** Sends what subscribers are still to be told, before the daemon executes its program anew. */
@@ -193,10 +146,8 @@ export class Daemon {
   }
 
   start(): void {
-    this.inquiry.watch(
-      this.lockspaces,
-      [...this.adminServer.clients.values()].map(({ connection }) => connection),
-    );
+    const clients = Array.from(this.adminServer.adoptAll().values(), ({ context }) => context);
+    this.inquiry.watch(this.lockspaces, clients);
     for (const server of this.servers) server.start();
     this.watchIdleness();
   }
@@ -231,11 +182,8 @@ export class Daemon {
 
   /** Of each client. */
   private *pending(): Generator<number> {
-    for (const { clients } of this.servers) {
-      for (const { connection } of clients.values()) {
-        const { received, unsent } = connection.backlog;
-        yield received.length + unsent.length;
-      }
+    for (const server of this.servers) {
+      for (const { backlog } of server.adoptAll().values()) yield backlog.received.length + backlog.unsent.length;
     }
   }
 
@@ -246,10 +194,14 @@ export class Daemon {
     this.watchIdleness();
   }
 
+  requestEnd(): void {
+    this.settings.onEnd();
+  }
+
   /** The socket of the connection of the process with this pid that is an owner, if it has one. */
   private socketOf(pid: number): number | undefined {
-    for (const { connection, context } of this.lockServer.clients.values()) {
-      if (context.isOwnerItself && context.owner?.pid === pid) return connection.fd;
+    for (const { fd, context } of this.lockServer.adoptAll().values()) {
+      if (context.isOwnerItself && context.owner?.pid === pid) return fd;
     }
     return undefined;
   }
@@ -268,11 +220,11 @@ export class Daemon {
         if (unlink && path !== null) posix.unlink(path);
         posix.close(fd);
       }
-      for (const { connection } of [...server.clients.values()]) connection.close();
+      for (const connection of [...server.adoptAll().values()]) connection.close();
     }
-    this.ownerEnds.endAll();
-    await this.ownerEnds.settled();
-    this.ownerEnds.finish();
+    this.ownerReaper.endAll();
+    await this.ownerReaper.settled();
+    this.ownerReaper.finish();
     for (const { resources } of this.lockspaces) {
       for (const resource of [...resources.values()]) this.giveUp(resource);
     }
@@ -298,7 +250,7 @@ export class Daemon {
     this.idleTimer = setTimeout(
       () => {
         if (left > LONGEST_TIMER_MS) this.awaitIdleEnd();
-        else if (this.isIdle) this.settings.onTimeout();
+        else if (this.isIdle) this.settings.onEnd();
         else this.watchIdleness();
       },
       Math.min(left, LONGEST_TIMER_MS),

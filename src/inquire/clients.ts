@@ -1,6 +1,5 @@
 /** Connections as the inquire program tells them. */
 import type { ClientInfo } from '../../xdr/programs/inquire.ts';
-import { LockClient } from '../lockd/client.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { InquireHost } from './host.ts';
 import { describeOwner } from './owners.ts';
@@ -10,26 +9,26 @@ import type { Step } from './pages.ts';
 const CLIENT_SIZE = 150;
 
 export function* describeClients({ servers, lockspaces }: InquireHost): Generator<Step<ClientInfo>> {
-  for (const server of servers) {
-    for (const { connection, context } of server.clients.values()) {
-      const client = context instanceof LockClient ? context : null;
-      const owner = client?.owner ?? null;
-      const entry: ClientInfo = {
-        ...describeConnection(server.name, connection),
-        restricted: client?.restricted ?? false,
-        owner: owner === null ? null : describeOwner(owner),
-        isOwner: client?.isOwnerItself ?? false,
-        locks: owner === null ? 0 : lockspaces.heldBy(owner.pid).size,
-      };
-      yield { entry, size: CLIENT_SIZE + (owner?.name.length ?? 0) };
-    }
+  const [lockServer, adminServer] = servers;
+  for (const connection of lockServer.adoptAll().values()) {
+    const { owner, restricted, isOwnerItself } = connection.context;
+    const entry: ClientInfo = {
+      ...describeConnection(lockServer.name, connection),
+      restricted,
+      owner: owner === null ? null : describeOwner(owner),
+      isOwner: isOwnerItself,
+      locks: owner === null ? 0 : lockspaces.heldBy(owner.pid).size,
+    };
+    yield { entry, size: CLIENT_SIZE + (owner?.name.length ?? 0) };
+  }
+  for (const connection of adminServer.adoptAll().values()) {
+    const { subscribed } = connection.context;
+    yield { entry: { ...describeConnection(adminServer.name, connection), subscribed }, size: CLIENT_SIZE };
   }
 }
 
-function describeConnection(
-  server: string,
-  { id, peer, connectedAt, backlog, subscribed }: Connection,
-): Omit<ClientInfo, 'restricted' | 'owner' | 'isOwner' | 'locks'> {
+/** A connection that is nothing else. */
+function describeConnection(server: string, { id, peer, connectedAt, backlog }: Connection): ClientInfo {
   return {
     server,
     id,
@@ -37,8 +36,12 @@ function describeConnection(
     uid: peer.uid >>> 0,
     gid: peer.gid >>> 0,
     connectedAt,
-    subscribed,
+    subscribed: false,
     received: backlog.received.length,
     unsent: backlog.unsent.length,
+    restricted: false,
+    owner: null,
+    isOwner: false,
+    locks: 0,
   };
 }

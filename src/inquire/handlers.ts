@@ -2,63 +2,61 @@
 import type { Handlers } from '../../xdr/program.ts';
 import { type inquireProcedures, LocksFlag } from '../../xdr/programs/inquire.ts';
 import { describeClients } from './clients.ts';
-import type { AdminClient, InquireHost } from './host.ts';
-import type { Inquiry } from './inquiry.ts';
+import type { InquireContext, InquireHost } from './host.ts';
 import { describeLockspaces, matchingLocks } from './locks.ts';
 import { describeStatus } from './status.ts';
 
-export function inquireHandlers(host: InquireHost, inquiry: Inquiry): Handlers<typeof inquireProcedures, AdminClient> {
-  const { pages, subscriptions } = inquiry;
-  return {
-    locks({ connection }, { filter, cursor, limit, flags }) {
-      const { entries, next } = pages.page(connection, 'locks', cursor, limit, () =>
-        matchingLocks(host.lockspaces, filter, (flags & LocksFlag.LOOK_AT_FILES) !== 0),
-      );
-      return { locks: entries, next };
-    },
+export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext> = {
+  locks({ connection, host: { lockspaces, inquiry } }, { filter, cursor, limit, flags }) {
+    const { entries, next } = inquiry.pages.page(connection, 'locks', cursor, limit, () =>
+      matchingLocks(lockspaces, filter, (flags & LocksFlag.LOOK_AT_FILES) !== 0),
+    );
+    return { locks: entries, next };
+  },
 
-    lockspaces({ connection }, { cursor, limit }) {
-      const { entries, next } = pages.page(connection, 'lockspaces', cursor, limit, () =>
-        describeLockspaces(host.lockspaces),
-      );
-      return { lockspaces: entries, next };
-    },
+  lockspaces({ connection, host: { lockspaces, inquiry } }, { cursor, limit }) {
+    const { entries, next } = inquiry.pages.page(connection, 'lockspaces', cursor, limit, () =>
+      describeLockspaces(lockspaces),
+    );
+    return { lockspaces: entries, next };
+  },
 
-    clients({ connection }, { cursor, limit }) {
-      const { entries, next } = pages.page(connection, 'clients', cursor, limit, () => describeClients(host));
-      return { clients: entries, next };
-    },
+  clients({ connection, host }, { cursor, limit }) {
+    const { entries, next } = host.inquiry.pages.page(connection, 'clients', cursor, limit, () =>
+      describeClients(host),
+    );
+    return { clients: entries, next };
+  },
 
-    refusals(_client, { after }) {
-      const found = inquiry.refusals.since(after);
-      const { entries, more } = cutBySize(found);
-      return { refusals: entries, more };
-    },
+  refusals({ host }, { after }) {
+    const found = host.inquiry.refusals.since(after);
+    const { entries, more } = cutBySize(found);
+    return { refusals: entries, more };
+  },
 
-    counters() {
-      const counters = Object.entries({ ...inquiry.counters, ...memoryOf(host) });
-      return { counters: counters.map(([name, value]) => ({ name, value })) };
-    },
+  counters({ host }) {
+    const counters = Object.entries({ ...host.inquiry.counters, ...memoryOf(host) });
+    return { counters: counters.map(([name, value]) => ({ name, value })) };
+  },
 
-    status() {
-      return describeStatus(host, inquiry);
-    },
+  status({ host }) {
+    return describeStatus(host);
+  },
 
-    subscribe({ connection }) {
-      subscriptions.add(connection);
-      return undefined;
-    },
+  subscribe(client) {
+    client.host.inquiry.subscriptions.add(client);
+    return undefined;
+  },
 
-    unsubscribe({ connection }) {
-      subscriptions.remove(connection);
-      return undefined;
-    },
+  unsubscribe(client) {
+    client.host.inquiry.subscriptions.remove(client);
+    return undefined;
+  },
 
-    refusedRestart() {
-      return { refused: inquiry.refusedRestart };
-    },
-  };
-}
+  refusedRestart({ host }) {
+    return { refused: host.inquiry.refusedRestart };
+  },
+};
 
 /** What the locks cost of the memory that they may take, in bytes: see lockspace/budget.ts. They may go down, too. */
 function memoryOf({ lockspaces: { memory } }: InquireHost): Record<string, number> {

@@ -1,14 +1,15 @@
 /** What the inquire program sees of the daemon. */
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
 import type { LockClient } from '../lockd/client.ts';
+import type { OwnerReaper } from '../lockd/owner-reaper.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
 import type { Connection } from '../rpc/connection.ts';
-import type { VersionNumber } from '../libvirt/dialect.ts';
 import type { Server } from '../rpc/server.ts';
+import type { Inquiry } from './inquiry.ts';
+import type { Subscriber } from './subscriptions.ts';
 
-/** What is told of a server. */
-export type ServerView<C> = Pick<Server<C>, 'name' | 'maxClients' | 'isFull'> & {
-  readonly clients: ReadonlyMap<number, { readonly connection: Connection; readonly context: C }>;
-};
+/** A server, as its status and its clients are described. */
+export type ServerView<C> = Pick<Server<C>, 'name' | 'maxClients' | 'isFull' | 'clientCount' | 'adoptAll'>;
 
 /** Of the process and its program. Times are milliseconds since 1970. */
 export interface Life {
@@ -22,19 +23,18 @@ export interface Life {
   readonly restarts: number;
 }
 
-/** A client of the admin server. */
-export interface AdminClient {
-  readonly connection: Connection;
-}
-
 export interface InquireHost {
-  readonly version: VersionNumber;
+  readonly dialect: Dialect;
   readonly lockspaces: Lockspaces;
-  readonly servers: readonly [ServerView<LockClient>, ServerView<AdminClient>];
+  readonly servers: readonly [ServerView<LockClient>, ServerView<Subscriber>];
   readonly life: Life;
   readonly descriptorLimit: number;
-  /** Owners that are being killed at present. */
-  killing(): number;
-  /** One line for each owner that could not be ended, and keeps its locks. */
-  unkillable(): string[];
+  readonly ownerReaper: Pick<OwnerReaper, 'count' | 'overdue'>;
+  readonly inquiry: Inquiry;
+}
+
+/** What a handler is given: who calls, what that has subscribed to, and the daemon. */
+export interface InquireContext extends Subscriber {
+  readonly connection: Connection;
+  readonly host: InquireHost;
 }

@@ -8,12 +8,13 @@ import { ChangeType, type RefusedRestart } from '../../xdr/programs/inquire.ts';
 import { logger } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import type { InquiryState } from '../restart/document.ts';
 import type { Connection } from '../rpc/connection.ts';
+import type { InquireContext } from './host.ts';
 import { describeChange } from './locks.ts';
 import { Pages } from './pages.ts';
 import { refusalText, Refusals } from './refusals.ts';
-import { Subscriptions } from './subscriptions.ts';
+import type { InquiryState } from './state.ts';
+import { type Subscriber, Subscriptions } from './subscriptions.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -90,10 +91,12 @@ export class Inquiry implements LockObserver {
   }
 
   /** Begins to watch: what was restored before counts as no change. */
-  watch(lockspaces: Lockspaces, resumed: Iterable<Connection>): void {
+  watch(lockspaces: Lockspaces, resumed: readonly Subscriber[]): void {
     lockspaces.observe(this);
-    const subscribers = [...resumed].filter(({ subscribed }) => subscribed);
-    this.subscriptions.resume(subscribers, Date.now());
+    this.subscriptions.resume(
+      resumed.filter(({ subscribed }) => subscribed),
+      Date.now(),
+    );
   }
 
   acquired(resource: Resource, hold: Hold): void {
@@ -125,10 +128,10 @@ export class Inquiry implements LockObserver {
     this.publishClient(ChangeType.DISCONNECTED, connection);
   }
 
-  /** A connection that may have asked for lists and events is gone. */
-  forget(connection: Connection): void {
-    this.pages.forget(connection);
-    this.subscriptions.remove(connection);
+  /** A client that may have asked for lists and events is gone. */
+  forget(client: InquireContext): void {
+    this.pages.forget(client.connection);
+    this.subscriptions.remove(client);
   }
 
   private publishHold(

@@ -9,10 +9,11 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
+import { flagsOf } from '../lockspace/mode.ts';
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import { FileType, lookedKey, posix } from '../posix/posix.ts';
+import { FileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
@@ -141,12 +142,12 @@ function hashOf(path: ByteString): string {
 }
 
 function lockEntry(resource: Resource, file: number, firstHold: number, holds: HoldInfo[]): LockInfo {
-  const { lockspace, name, path, flags } = resource;
+  const { lockspace, name, path, mode } = resource;
   return {
     lockspace: lockspace.directory,
     name,
     path,
-    flags,
+    flags: flagsOf(mode),
     descriptor: resource.file.fd,
     device: resource.file.device,
     inode: BigInt(resource.file.inode),
@@ -167,9 +168,9 @@ function describeHold({ owner, since, client }: Hold): HoldInfo {
 }
 
 function fileState({ path, file }: Resource): number {
-  if (posix.fstatInode(file.fd) !== 0 || lookedKey() !== file.key) return FileState.BROKEN;
+  if (posix.fstatInode(file.fd) !== 0 || inodeKey(lastStat()) !== file.key) return FileState.BROKEN;
   const status = posix.statInode(path);
-  if (status === 0) return lookedKey() === file.key ? FileState.SAME : FileState.REPLACED;
+  if (status === 0) return inodeKey(lastStat()) === file.key ? FileState.SAME : FileState.REPLACED;
   return status === -ENOENT || status === -ENOTDIR ? FileState.GONE : FileState.UNREADABLE;
 }
 

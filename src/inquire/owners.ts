@@ -2,22 +2,22 @@
  * What is known of an owner. One that registered with this daemon said all of it. Of one that a C daemon left, only the
  * pid is known; a QEMU's command line tells the guest's name and UUID.
  */
-import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { Identity, type OwnerInfo } from '../../xdr/programs/inquire.ts';
 import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
+import { commandLineOf } from '../proc/processes.ts';
 
 /** By identity object, which all holds of an owner share: a process is looked at once. */
 const guesses = new WeakMap<OwnerIdentity, OwnerInfo>();
 
-/** The bytes of a process's command line, or null when there is no such process. */
-export type ReadCommandLine = (pid: number) => ByteString | null;
+/** The words of a process's command line; none when it cannot be read. */
+export type ReadCommandLine = (pid: number) => readonly ByteString[];
 
-function fromProc(pid: number): ByteString | null {
+function fromProc(pid: number): readonly ByteString[] {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+    return commandLineOf(pid);
   } catch {
-    return null;
+    return [];
   }
 }
 
@@ -27,15 +27,14 @@ export function describeOwner(owner: OwnerIdentity, read: ReadCommandLine = from
   if (id !== 0) return { pid, id, name, uuid, identity: Identity.REGISTERED };
   const known = guesses.get(owner);
   if (known !== undefined) return known;
-  const guessed = guessOwner(pid, read(pid) ?? '');
+  const guessed = guessOwner(pid, read(pid));
   guesses.set(owner, guessed);
   return guessed;
 }
 
 /** What the command line of a guest's process tells about its owner. */
-export function guessOwner(pid: number, commandLine: ByteString): OwnerInfo {
+export function guessOwner(pid: number, words: readonly ByteString[]): OwnerInfo {
   const unknown = { pid, id: 0, name: '', uuid: NIL_UUID, identity: Identity.UNKNOWN };
-  const words = commandLine.split('\0');
   const program = words[0] ?? '';
   if (!/(?:^|\/)(?:qemu|kvm)[^/]*$/.test(program)) return unknown;
   const value = (option: string): string => {

@@ -2,6 +2,7 @@
 import { type ByteString, XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import { HolderKind, Identity, type HolderInfo, refusalInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
 import { list, u32 } from '../../xdr/schema.ts';
+import { flagsOf } from '../lockspace/mode.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
@@ -29,14 +30,14 @@ export class Refusals {
 
   /** Remembers a refusal of now (milliseconds since 1970), and returns what is remembered. */
   add(refusal: Refusal, now: number): RefusalInfo {
-    const { lockspace, name, path, flags, error, hold } = refusal;
+    const { lockspace, name, path, mode, error, hold } = refusal;
     const info: RefusalInfo = {
       sequence: this.count + 1,
       time: now,
       lockspace: cut(lockspace),
       name: cut(name),
       path: cut(path),
-      flags,
+      flags: flagsOf(mode),
       code: error.code,
       reason: cut(error.message),
       owner: describeCut(refusal.hold),

@@ -1,12 +1,12 @@
 /** How the daemon is, in numbers, and what an operator should be warned of. */
 import { insist } from '../posix/insist.ts';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
-import type { InquireHost } from './host.ts';
-import type { Inquiry } from './inquiry.ts';
+import type { InquireHost, ServerView } from './host.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
+import { ownDescriptorCount } from '../proc/descriptors.ts';
 
 /** The part of a limit from which on it is warned of. */
 const NEARLY = 0.9;
@@ -29,27 +29,22 @@ function implementationName(): string {
   return implementation;
 }
 
-/** The size of this directory is the number of descriptors, since Linux 6.2; before it is 0, and they are counted up. */
+/** Where the kernel does not tell it, they are counted up. */
 function openDescriptors(atLeast: number): number {
   try {
-    return statSync('/proc/self/fd').size || atLeast;
+    return ownDescriptorCount() || atLeast;
   } catch {
     return atLeast;
   }
 }
 
-export function describeStatus(host: InquireHost, { subscriptions, refusedRestart }: Inquiry): StatusInfo {
-  const { lockspaces, life } = host;
-  const [lockServer, adminServer] = host.servers.map(({ clients, maxClients, isFull }) => ({
-    clients: clients.size,
-    maxClients,
-    isFull,
-  }));
-  if (lockServer === undefined || adminServer === undefined) throw new Error('a daemon without servers');
+export function describeStatus(host: InquireHost): StatusInfo {
+  const { lockspaces, life, inquiry, ownerReaper } = host;
+  const [lockServer, adminServer] = [describeServer(host.servers[0]), describeServer(host.servers[1])];
   const locks = lockspaces.count;
   const clients = lockServer.clients + adminServer.clients;
   const status: StatusInfo = {
-    libvirtVersion: host.version,
+    libvirtVersion: host.dialect.version,
     implementation: implementationName(),
     pid: process.pid,
     program: life.program,
@@ -61,8 +56,8 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
     lockspaces: 1 + lockspaces.byPath.size,
     locks,
     owners: lockspaces.ownerCount,
-    killing: host.killing(),
-    subscribers: subscriptions.count,
+    killing: ownerReaper.count,
+    subscribers: inquiry.subscriptions.count,
     descriptors: openDescriptors(locks + clients + 32),
     descriptorLimit: Number.isFinite(host.descriptorLimit) ? host.descriptorLimit : 0,
     residentMemory: insist(() => process.memoryUsage.rss()),
@@ -71,14 +66,19 @@ export function describeStatus(host: InquireHost, { subscriptions, refusedRestar
   const warnings = [
     ...warningsOf(status),
     ...memoryWarning(lockspaces.memory),
-    ...host.unkillable().slice(0, UNKILLABLE_MOST),
-    ...refusedText(refusedRestart),
+    ...ownerReaper.overdue.slice(0, UNKILLABLE_MAX).map(({ text }) => text.slice(0, WARNING_MAX)),
+    ...refusedText(inquiry.refusedRestart),
   ];
   return { ...status, warnings };
 }
 
-/** So many owners that could not be ended are named. */
-const UNKILLABLE_MOST = 32;
+function describeServer({ clientCount, maxClients, isFull }: ServerView<unknown>): StatusInfo['lockServer'] {
+  return { clients: clientCount, maxClients, isFull };
+}
+
+/** So many owners that could not be ended are named, each in a warning of so many bytes at most. */
+const UNKILLABLE_MAX = 32;
+const WARNING_MAX = 1000;
 
 function refusedText(refused: RefusedRestart | null): string[] {
   if (refused === null) return [];

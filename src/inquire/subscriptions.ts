@@ -17,17 +17,18 @@ const GATHER_BYTES = 512 * 1024;
 /** Every one of them may have a message waiting. */
 const SUBSCRIBERS_MAX = 64;
 
-/** What sends events: a connection, or a test's stand-in for one. */
+/** A client of the inquire program. Both fields outlive a restart. */
 export interface Subscriber {
+  /** Sends its events. */
+  readonly connection: Pick<Connection, 'isOpen' | 'sendEvent'>;
+  /** Whether it gets events. */
   subscribed: boolean;
-  /** Changes that it could not be told of yet. */
+  /** How many events it has missed. */
   missed: number;
-  readonly isOpen: boolean;
-  sendEvent(bytes: Buffer): boolean;
 }
 
-export class Subscriptions<S extends Subscriber = Connection> {
-  private readonly subscribers = new Set<S>();
+export class Subscriptions {
+  private readonly subscribers = new Set<Subscriber>();
   private gathered: Change[] = [];
   private bytes = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -37,7 +38,7 @@ export class Subscriptions<S extends Subscriber = Connection> {
   }
 
   /** @throws RpcError when there are too many */
-  add(subscriber: S): void {
+  add(subscriber: Subscriber): void {
     if (this.subscribers.has(subscriber)) return;
     if (this.subscribers.size >= SUBSCRIBERS_MAX) {
       throw new RpcError(
@@ -53,13 +54,13 @@ export class Subscriptions<S extends Subscriber = Connection> {
     this.subscribers.add(subscriber);
   }
 
-  remove(subscriber: S): void {
+  remove(subscriber: Subscriber): void {
     subscriber.subscribed = false;
     this.subscribers.delete(subscriber);
   }
 
   /** Takes up those who had subscribed before a restart, with what they had missed by then, and tells them of it. */
-  resume(subscribers: Iterable<S>, now: number): void {
+  resume(subscribers: Iterable<Subscriber>, now: number): void {
     for (const subscriber of subscribers) this.subscribers.add(subscriber);
     if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: now }, 0);
   }
@@ -89,18 +90,18 @@ export class Subscriptions<S extends Subscriber = Connection> {
     let message: Buffer | undefined;
     let waiting = false;
     for (const subscriber of this.subscribers) {
-      if (!subscriber.isOpen) {
+      if (!subscriber.connection.isOpen) {
         this.subscribers.delete(subscriber);
         continue;
       }
       if (subscriber.missed > 0) {
         subscriber.missed += changes.length;
         const told: Change = { type: ChangeType.MISSED, value: subscriber.missed };
-        if (subscriber.sendEvent(encode([told]))) subscriber.missed = 0;
+        if (subscriber.connection.sendEvent(encode([told]))) subscriber.missed = 0;
         else waiting = true;
       } else if (changes.length > 0) {
         message ??= encode(changes);
-        if (!subscriber.sendEvent(message)) {
+        if (!subscriber.connection.sendEvent(message)) {
           subscriber.missed = changes.length;
           waiting = true;
         }

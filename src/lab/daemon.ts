@@ -1,21 +1,50 @@
 /** A lock daemon that was started to be looked at from outside. */
 import { join } from 'node:path';
 import { type LockRow, locksOf } from './observe.ts';
-import type { Place } from './place.ts';
+import type { Place, SpawnOptions } from './place.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
+import { ordinaryUser } from './root.ts';
 import { Peer } from './wire.ts';
 
-export class Daemon {
+export interface StartOptions extends Pick<SpawnOptions, 'env' | 'ordinary'> {
+  /** Text of virtlockd.conf; without it, what is there stays. */
+  readonly configuration?: string | undefined;
+  readonly args?: readonly string[];
+  /** The path to start the program by, in place of the command's own: it leads there too. SIGUSR1 executes it again. */
+  readonly program?: string | undefined;
+}
+
+export class Daemon<P extends Place = Place> {
   readonly process: Running;
+  readonly lab: P;
   /** Outside paths of the two sockets. Those of a private root lead through /proc, so they stay short enough for connect. */
   readonly socket: string;
   readonly adminSocket: string;
+  readonly #ownsLab: boolean;
 
-  /** @param directory the outside path of the directory that holds its sockets */
-  constructor(process: Running, directory: string) {
+  /** @param paths where its sockets appear */
+  constructor(process: Running, lab: P, paths: Pick<Place, 'sockets'> = lab, ownsLab = false) {
     this.process = process;
-    this.socket = join(directory, 'virtlockd-sock');
-    this.adminSocket = join(directory, 'virtlockd-admin-sock');
+    this.lab = lab;
+    this.socket = lab.outside(join(paths.sockets, 'virtlockd-sock'));
+    this.adminSocket = lab.outside(join(paths.sockets, 'virtlockd-admin-sock'));
+    this.#ownsLab = ownsLab;
+  }
+
+  /**
+   * Starts a daemon at a place, without waiting for it.
+   * @param ownsLab the place is closed when the daemon is stopped
+   */
+  static launch<P extends Place>(
+    lab: P,
+    [named = '', ...first]: readonly string[],
+    { program = named, args = [], configuration, env, ordinary = false }: StartOptions = {},
+    ownsLab = false,
+  ): Daemon<P> {
+    const paths = ordinary ? ordinaryUser : lab;
+    if (configuration !== undefined) lab.write(paths.configuration, configuration);
+    const output = join(lab.directory, 'virtlockd.log');
+    return new Daemon(lab.spawn(program, [...first, ...args], { output, env, ordinary }), lab, paths, ownsLab);
   }
 
   get pid(): number {
@@ -61,41 +90,16 @@ export class Daemon {
       });
     } catch (error) {
       await this.process.stop('SIGKILL');
-      throw new Error(`${(error as Error).message}\n${this.log}`, { cause: error });
+      const { log } = this;
+      await this.stop();
+      throw new Error(`${(error as Error).message}\n${log}`, { cause: error });
     }
   }
 
-  /** Ends the daemon and waits for that. */
+  /** Ends the daemon, waits for that, and closes the lab if it was made for it. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Finished> {
-    return this.process.stop(signal);
+    const finished = await this.process.stop(signal);
+    if (this.#ownsLab) await this.lab.close();
+    return finished;
   }
-}
-
-export interface StartOptions {
-  /** Text of virtlockd.conf; without it, what is there stays. */
-  readonly configuration?: string | undefined;
-  readonly args?: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-  /** The path to start the program by, in place of the command's own: it leads there too. */
-  readonly program?: string;
-}
-
-/** Starts a daemon at a place, without waiting for it. */
-export function launchDaemon(place: Place, command: readonly string[], options: StartOptions = {}): Daemon {
-  const [named = '', ...first] = command;
-  const { program = named } = options;
-  if (options.configuration !== undefined) place.write(place.configuration, options.configuration);
-  const output = join(place.directory, 'virtlockd.log');
-  const env = options.env === undefined ? {} : { env: options.env };
-  return new Daemon(
-    place.spawn(program, [...first, ...(options.args ?? [])], { output, ...env }),
-    place.outside(place.sockets),
-  );
-}
-
-/** Starts a daemon at a place and waits until it accepts. @throws Error with its log */
-export async function startDaemon(place: Place, command: readonly string[], options?: StartOptions): Promise<Daemon> {
-  const daemon = launchDaemon(place, command, options);
-  await daemon.accepts(command[0] ?? 'virtlockd');
-  return daemon;
 }

@@ -1,32 +1,58 @@
 /** Where a daemon under check lives: a private root, or for an ordinary user directories of a session's own. */
-import type { Finished, Running } from './process.ts';
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { Finished, Running, Streams } from './process.ts';
 
-export interface SpawnOptions {
+export interface SpawnOptions extends Streams {
   /** Added to a minimal environment (PATH, HOME, LC_ALL); nothing of this process's own environment gets in. */
-  env?: Readonly<Record<string, string>>;
+  env?: Readonly<Record<string, string>> | undefined;
   /** Run as the place's ordinary user; default is root. Only in a private root. */
-  ordinary?: boolean;
-  /** A file (outside path) that standard output and error are appended to; default: they are collected. */
-  output?: string;
-  /** Written to standard input, which then ends. Default: no input. */
-  input?: string;
+  ordinary?: boolean | undefined;
 }
 
-export interface Place {
+export const minimalEnvironment = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  LC_ALL: 'C',
+} as const;
+
+/** @param mode of the directory */
+export function makePlaceDirectory(mode: number): string {
+  const directory = mkdtempSync(join(realpathSync(tmpdir()), 'virtlockd-lab-'));
+  chmodSync(directory, mode);
+  return directory;
+}
+
+export function removePlaceDirectory(directory: string): void {
+  rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+}
+
+export abstract class Place {
   /** A directory for files; the same path inside and outside. */
-  readonly directory: string;
+  abstract readonly directory: string;
   /** The inside path of the daemon's configuration. */
-  readonly configuration: string;
+  abstract readonly configuration: string;
   /** The inside path of the directory where its sockets appear. */
-  readonly sockets: string;
+  abstract readonly sockets: string;
+
   /** The outside path of a path inside. */
-  outside(inside: string): string;
-  /** Writes a file inside, with its directory. */
-  write(inside: string, content: string | Uint8Array, mode?: number): void;
+  abstract outside(inside: string): string;
+
   /** Starts a program inside. The pid is the program's own. */
-  spawn(program: string, args?: readonly string[], options?: SpawnOptions): Running;
-  /** Runs a program inside to its end. */
-  run(program: string, args?: readonly string[], options?: SpawnOptions): Promise<Finished>;
+  abstract spawn(program: string, args?: readonly string[], options?: SpawnOptions): Running;
+
   /** Ends every process inside and removes the directory. */
-  close(): Promise<void>;
+  abstract close(): Promise<void>;
+
+  /** Writes a file inside, with its directory. */
+  write(inside: string, content: string | Uint8Array, mode = 0o644): void {
+    const path = this.outside(inside);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content, { mode });
+  }
+
+  /** Runs a program inside to its end. */
+  async run(program: string, args?: readonly string[], options?: SpawnOptions): Promise<Finished> {
+    return this.spawn(program, args, options).exited;
+  }
 }

@@ -1,6 +1,6 @@
 /** A process a test started: its output, its end, and bounded waiting. */
-import type { ChildProcess } from 'node:child_process';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 
 export interface Finished {
@@ -9,6 +9,13 @@ export interface Finished {
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
+}
+
+export interface Streams {
+  /** A file (outside path) that standard output and error are appended to; default: they are collected. */
+  output?: string | undefined;
+  /** Written to standard input, which then ends. Default: no input. */
+  input?: string | undefined;
 }
 
 export class Running {
@@ -34,6 +41,25 @@ export class Running {
         resolve(this.#finished);
       });
     });
+  }
+
+  /** @throws Error when the program could not be started at all. */
+  static start(
+    [program = '', ...args]: readonly string[],
+    surroundings: { readonly env: Readonly<Record<string, string>>; readonly cwd?: string },
+    { output, input }: Streams,
+  ): Running {
+    const sink = output === undefined ? 'pipe' : openSync(output, 'a', 0o644);
+    try {
+      const stdio = [input === undefined ? 'ignore' : 'pipe', sink, sink] as const;
+      const child = spawn(program, args, { ...surroundings, stdio: [...stdio] });
+      child.on('error', () => undefined);
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(input);
+      return new Running(child, [program, ...args].join(' '), output);
+    } finally {
+      if (typeof sink === 'number') closeSync(sink);
+    }
   }
 
   /** How it ended, or undefined while it runs. */

@@ -4,8 +4,8 @@
 export type VersionNumber = number;
 
 export interface Dialect {
-  /** The first version that speaks so. */
-  readonly since: VersionNumber;
+  /** The version that is claimed. */
+  readonly version: VersionNumber;
   /** How a prefixed error's format (str1) names its argument. */
   readonly detailFormat: '%s' | '%1$s';
   /** CREATE_LOCKSPACE on a lockspace that exists is an error. */
@@ -25,7 +25,10 @@ export interface Dialect {
   readonly logOutput: 'output' | 'log output';
 }
 
-const V7: Dialect = {
+/** By the first version that speaks so. */
+type KnownDialect = Omit<Dialect, 'version'> & { readonly since: VersionNumber };
+
+const V7: KnownDialect = {
   since: 0,
   detailFormat: '%s',
   createLockspaceOnce: true,
@@ -37,7 +40,7 @@ const V7: Dialect = {
   logOutput: 'output',
 };
 
-const V9: Dialect = {
+const V9: KnownDialect = {
   ...V7,
   since: 9_000_000,
   createLockspaceOnce: false,
@@ -48,7 +51,7 @@ const V9: Dialect = {
   logOutput: 'log output',
 };
 
-const V11: Dialect = {
+const V11: KnownDialect = {
   ...V9,
   since: 11_003_000,
   detailFormat: '%1$s',
@@ -56,9 +59,9 @@ const V11: Dialect = {
     'The overall maximum number of clients must not be less than the number of clients waiting for authentication',
 };
 
-const V12: Dialect = { ...V11, since: 12_008_000, wrongTypeSwapped: true };
+const V12: KnownDialect = { ...V11, since: 12_008_000, wrongTypeSwapped: true };
 
-const DIALECTS: readonly Dialect[] = [V12, V11, V9, V7];
+const DIALECTS: readonly KnownDialect[] = [V12, V11, V9, V7];
 
 /** The version that the daemon claims unless its configuration says otherwise. */
 export const DEFAULT_VERSION = '12.8.0';
@@ -74,5 +77,5 @@ export function parseVersion(text: string): VersionNumber | null {
 
 /** The dialect of a version: that of the newest known one which is not newer. */
 export function dialectOf(version: VersionNumber): Dialect {
-  return DIALECTS.find(({ since }) => since <= version) ?? V7;
+  return { ...(DIALECTS.find(({ since }) => since <= version) ?? V7), version };
 }

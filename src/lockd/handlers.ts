@@ -3,37 +3,42 @@ import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import type { lockProcedures } from '../../xdr/programs/lock.ts';
 import { LimitError } from '../lockspace/budget.ts';
-import type { Lockspace, Lockspaces } from '../lockspace/lockspaces.ts';
+import type { Lockspace } from '../lockspace/lockspaces.ts';
 import type { OwnerIdentity } from '../lockspace/owner.ts';
 import { logger } from '../log/log.ts';
-import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError } from '../libvirt/errors.ts';
 import type { LockClient } from './client.ts';
-import type { ProcessHost } from './process-host.ts';
+import { modeOf } from '../lockspace/mode.ts';
 
 const log = logger('locking.lock_daemon_dispatch');
 
-function failure(code: ErrorCode, detail: string): RpcError {
+function toError(code: ErrorCode, detail: string): RpcError {
   return new RpcError(code, ErrorDomain.RPC, detail);
 }
 
-function refuseRestricted(client: LockClient): void {
+function assertUnrestricted(client: LockClient): void {
   if (client.restricted) {
-    throw failure(ErrorCode.OPERATION_DENIED, 'lock manager connection has been restricted');
+    throw toError(ErrorCode.OPERATION_DENIED, 'lock manager connection has been restricted');
   }
 }
 
 /** The owner that the client registered; an id of 0 counts as none. */
 function registeredOwner(client: LockClient): OwnerIdentity {
-  refuseRestricted(client);
+  assertUnrestricted(client);
   if (client.owner === null) {
-    throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+    throw toError(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
   }
   return client.owner;
 }
 
 function unknownLockspace(path: string): RpcError {
-  return failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+  return toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} does not exist`);
+}
+
+function knownLockspace({ host: { lockspaces } }: LockClient, path: string): Lockspace {
+  const lockspace = lockspaces.find(path);
+  if (lockspace === undefined) throw unknownLockspace(path);
+  return lockspace;
 }
 
 /** The 36 characters of a UUID. */
@@ -43,85 +48,75 @@ export function formatUuid(bytes: Buffer): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-export function lockHandlers(
-  lockspaces: Lockspaces,
-  dialect: Dialect,
-  processes: Pick<ProcessHost, 'isLocal' | 'startTime'>,
-): Handlers<typeof lockProcedures, LockClient> {
-  const known = (path: string): Lockspace => {
+export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
+  register(client, { owner: { pid, id, name, uuid } }) {
+    assertUnrestricted(client);
+    if (id === 0) throw toError(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
+    client.register({ pid, id, name, uuid: formatUuid(uuid) });
+    return undefined;
+  },
+
+  restrict(client) {
+    registeredOwner(client);
+    client.restricted = true;
+    return undefined;
+  },
+
+  newLockspace(client, { path }) {
+    registeredOwner(client);
+    const { lockspaces } = client.host;
+    if (path === '') throw toError(ErrorCode.OPERATION_INVALID, 'the default lockspace already exists');
+    if (lockspaces.find(path) !== undefined) {
+      throw toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
+    }
+    try {
+      lockspaces.create(path);
+    } catch (error) {
+      // C answers success all the same, and does not know the lockspace afterwards.
+      if (!(error instanceof RpcError) || error instanceof LimitError) throw error;
+      log.warn(error.message);
+    }
+    return undefined;
+  },
+
+  createResource(client, { path, name }) {
+    registeredOwner(client);
+    client.host.lockspaces.createResource(knownLockspace(client, path), name);
+    return undefined;
+  },
+
+  deleteResource(client, { path, name }) {
+    registeredOwner(client);
+    client.host.lockspaces.deleteResource(knownLockspace(client, path), name);
+    return undefined;
+  },
+
+  acquireResource(client, { path, name, flags }) {
+    const { lockspaces } = client.host;
+    const owner = client.identify(registeredOwner(client));
+    const hold = { owner, since: Date.now(), client: client.connection.id };
+    const mode = modeOf(flags);
     const lockspace = lockspaces.find(path);
-    if (lockspace !== undefined) return lockspace;
-    throw unknownLockspace(path);
-  };
+    if (lockspace === undefined) {
+      throw lockspaces.reportRefusal({ directory: path }, name, mode, hold, unknownLockspace(path));
+    }
+    lockspaces.acquire(lockspace, name, mode, hold);
+    return undefined;
+  },
 
-  return {
-    register(client, { owner: { pid, id, name, uuid } }) {
-      refuseRestricted(client);
-      if (id === 0) throw failure(ErrorCode.OPERATION_INVALID, 'lock owner details have not been registered');
-      lockspaces.budget.admitName(client.ownerName, name);
-      lockspaces.budget.countName(client.ownerName, name);
-      client.register({ pid, id, name, uuid: formatUuid(uuid) }, processes);
-      return undefined;
-    },
+  releaseResource(client, { path, name }) {
+    const { pid } = registeredOwner(client);
+    client.host.lockspaces.release(knownLockspace(client, path), name, pid);
+    return undefined;
+  },
 
-    restrict(client) {
-      registeredOwner(client);
-      client.restricted = true;
-      return undefined;
-    },
-
-    newLockspace(client, { path }) {
-      registeredOwner(client);
-      if (path === '') throw failure(ErrorCode.OPERATION_INVALID, 'the default lockspace already exists');
-      if (lockspaces.find(path) !== undefined) {
-        throw failure(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
-      }
-      try {
-        lockspaces.create(path);
-      } catch (error) {
-        // C answers success all the same, and does not know the lockspace afterwards.
-        if (!(error instanceof RpcError) || error instanceof LimitError) throw error;
-        log.warn(error.message);
-      }
-      return undefined;
-    },
-
-    createResource(client, { path, name }) {
-      registeredOwner(client);
-      lockspaces.createResource(known(path), name);
-      return undefined;
-    },
-
-    deleteResource(client, { path, name }) {
-      registeredOwner(client);
-      lockspaces.deleteResource(known(path), name);
-      return undefined;
-    },
-
-    acquireResource(client, { path, name, flags }) {
-      const owner = client.identify(registeredOwner(client), processes);
-      const hold = { owner, since: Date.now(), client: client.connection.id };
-      const lockspace = lockspaces.find(path);
-      if (lockspace === undefined) {
-        throw lockspaces.refuse({ directory: path }, name, flags, hold, unknownLockspace(path));
-      }
-      lockspaces.acquire(lockspace, name, flags, hold);
-      return undefined;
-    },
-
-    releaseResource(client, { path, name }) {
-      const { pid } = registeredOwner(client);
-      lockspaces.release(known(path), name, pid);
-      return undefined;
-    },
-
-    createLockspace(client, { path }) {
-      refuseRestricted(client);
-      if (lockspaces.find(path) === undefined) lockspaces.create(path);
-      else if (dialect.createLockspaceOnce) {
-        throw failure(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
-      }
-      return undefined;
-    },
-  };
-}
+  createLockspace(client, { path }) {
+    assertUnrestricted(client);
+    const { lockspaces, dialect } = client.host;
+    if (lockspaces.find(path) === undefined) lockspaces.create(path);
+    else if (dialect.createLockspaceOnce) {
+      throw toError(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
+    }
+    return undefined;
+  },
+};

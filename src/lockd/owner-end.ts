@@ -7,8 +7,9 @@ import os from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
-import { type Evidence, findProcess } from './owner-process.ts';
+import { findProcess } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
+import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -22,18 +23,6 @@ const LOOK_SELDOM_MS = 5000;
 const KILL_AFTER_MS = 1600;
 /** For how long C serves nobody. */
 const AWAITED_MS = 3000;
-
-/** An end as a re-execution hands it over. Times are those of {@link ProcessHost.now}. */
-export interface OwnerEndState extends Evidence {
-  readonly id: number;
-  readonly pid: number;
-  readonly name: string;
-  readonly began: number;
-  readonly termSent?: number;
-  readonly killSent?: boolean;
-  /** The log says that the owner could not be ended. */
-  readonly reported?: boolean;
-}
 
 /** Who is told of what becomes of an end. */
 export interface EndObserver {

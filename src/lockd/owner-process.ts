@@ -4,20 +4,9 @@
  */
 import os from 'node:os';
 import type { ProcessHost } from './process-host.ts';
+import type { Evidence } from './state.ts';
 
 const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = os.constants.errno;
-
-/** What tells which process an owner is. With nothing of it, the owner is only known to be gone when nobody has its pid. */
-export interface Evidence {
-  /** The socket of its own connection, shut down. */
-  readonly socket?: number;
-  /** When its process started, in clock ticks since boot. */
-  readonly startTime?: number;
-  /** A pidfd, watched until it says that the process is gone. */
-  readonly pidfd?: number;
-  /** The pidfd is the owner's, and not only that of whoever had its pid when it was opened. */
-  readonly isProcess?: boolean;
-}
 
 /** `errno` is positive. */
 export type FoundProcess =

@@ -9,9 +9,10 @@ import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import type { LockClient } from './client.ts';
-import { OwnerEnd, type OwnerEndState } from './owner-end.ts';
-import { type Evidence, mayPass } from './owner-process.ts';
+import { OwnerEnd } from './owner-end.ts';
+import { mayPass } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
+import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 const { ESRCH } = os.constants.errno;

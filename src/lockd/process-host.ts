@@ -1,9 +1,10 @@
 /** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
 import os from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
-import { isLocalProcess, startTimeOf } from '../proc/processes.ts';
+import { isLocalProcess } from '../proc/processes.ts';
+import { startTimeOf } from '../proc/start-time.ts';
 import { posix } from '../posix/posix.ts';
-import { poller } from '../rpc/poller.ts';
+import type { Poller } from '../rpc/poller.ts';
 
 const { signals } = os.constants;
 
@@ -32,24 +33,27 @@ export interface ProcessHost {
   setTimeout(callback: () => void, milliseconds: number): unknown;
 }
 
-export const realHost: ProcessHost = {
-  ownPid: process.pid,
-  get ownStartTime() {
-    return startTimeOf(process.pid) ?? undefined;
-  },
-  tellsPeers: kernelIsAtLeast(6, 5),
-  peerPidfd: (socket) => posix.peerPidfd(socket),
-  openPidfd: (pid) => posix.pidfdOpen(pid),
-  startTime: startTimeOf,
-  isLocal: isLocalProcess,
-  signal: (pidfd, signal) => posix.pidfdSignal(pidfd, signals[signal]),
-  watch: (pidfd, onGone) => {
-    poller.watch(pidfd, onGone);
-  },
-  close: (fd) => {
-    poller.unwatch(fd);
-    posix.close(fd);
-  },
-  now: () => Number(process.hrtime.bigint() / 1_000_000n),
-  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
-};
+/** @param poller watches pidfds */
+export function realHost(poller: Poller): ProcessHost {
+  return {
+    ownPid: process.pid,
+    get ownStartTime() {
+      return startTimeOf(process.pid) ?? undefined;
+    },
+    tellsPeers: kernelIsAtLeast(6, 5),
+    peerPidfd: (socket) => posix.peerPidfd(socket),
+    openPidfd: (pid) => posix.pidfdOpen(pid),
+    startTime: startTimeOf,
+    isLocal: isLocalProcess,
+    signal: (pidfd, signal) => posix.pidfdSignal(pidfd, signals[signal]),
+    watch: (pidfd, onGone) => {
+      poller.watch(pidfd, onGone);
+    },
+    close: (fd) => {
+      poller.unwatch(fd);
+      posix.close(fd);
+    },
+    now: () => Number(process.hrtime.bigint() / 1_000_000n),
+    setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
+  };
+}

@@ -133,20 +133,22 @@ export class Budget {
   }
 
   /**
-   * A connection's registered owner is to have another name.
+   * A connection's registered owner gets another name; empty when there is none before.
    *
    * @throws LimitError when that is too much. A name of ordinary length never is, so that everybody can register and release
    */
-  admitName(before: ByteString, after: ByteString): void {
+  replaceName(before: ByteString, after: ByteString): void {
     const added = registeredCost(after) - registeredCost(before);
     const total = this.names + added;
-    if (added <= 0 || total <= REST_FREE || total <= this.limits.names) return;
-    throw new LimitError(ErrorDomain.RPC, 'long names of registered owners', this.limits.names);
+    if (added > 0 && total > REST_FREE && total > this.limits.names) {
+      throw new LimitError(ErrorDomain.RPC, 'long names of registered owners', this.limits.names);
+    }
+    this.names = total;
   }
 
-  /** Counts the name of a connection's registered owner in place of the one before; empty when there is none. */
-  countName(before: ByteString, after: ByteString): void {
-    this.names += registeredCost(after) - registeredCost(before);
+  /** Counts the name of a registered owner that was granted before a restart, whatever the limit. */
+  addName(name: ByteString): void {
+    this.names += registeredCost(name);
   }
 }
 

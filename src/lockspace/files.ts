@@ -15,16 +15,16 @@ import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { NumberTable } from './table.ts';
-import { lookedOwn, type OwnFile, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
+import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
   FileType,
   inodeKey,
   type InodeNumber,
+  lastStat,
   LockType,
-  lookedInode,
-  lookedKey,
   parseInodeKey,
   posix,
+  type Stat,
   strerror,
 } from '../posix/posix.ts';
 
@@ -59,7 +59,7 @@ export class HeldFile {
 
   /** Device and inode. */
   get key(): string {
-    return inodeKey(this.device, this.inode);
+    return inodeKey(this);
   }
 
   addSpare(fd: number): void {
@@ -92,7 +92,12 @@ export type LockFailure =
 /** How often a file that vanishes between open and lock is tried again. Only a hostile process gets this far. */
 const ATTEMPTS = 1000;
 
-/** By device and inode: numbers, where a string of both would take more memory than all else about a lock. */
+/**
+ * By device and inode. It is the module's, not a daemon's: the kernel's locks are the process's, so whatever in it opens or
+ * closes a file must know them all.
+ *
+ * Numbers, where a string of both would take more memory than all else about a lock.
+ */
 const held = new Map<number, NumberTable<HeldFile>>();
 /**
  * Held block devices by their number. One may have several nodes (/dev/mapper/x and /dev/dm-3, the /dev of a container), each
@@ -109,29 +114,15 @@ export function adoptFilesLater(adopt: (() => void) | null): void {
   adoptRest = adopt;
 }
 
-/** What was looked at last stays so. */
-function completeTables(): void {
-  if (adoptRest === null) return;
-  const before = [...posix.looked];
-  adoptRest();
-  posix.looked.set(before);
+function heldFile({ device, inode }: Stat): HeldFile | undefined {
+  adoptRest?.();
+  return held.get(device)?.get(inode);
 }
 
-/** The held file among those that was looked at last. */
-function lookedHeld(): HeldFile | undefined {
-  completeTables();
-  return held.get(posix.looked[0] ?? 0)?.get(lookedInode());
-}
-
-/** Whether the file is what was looked at last. */
-function isLooked({ device, inode }: HeldFile): boolean {
-  return posix.looked[0] === device && lookedInode() === inode;
-}
-
-/** A held block device that is the one that was looked at last, by whatever node, and keeps others from locking it. */
-function lookedRival(shared: boolean): HeldFile | undefined {
-  completeTables();
-  for (const file of heldBlockDevices.get(posix.looked[4] ?? 0) ?? []) if (!shared || !file.shared) return file;
+/** A held block device that is the same one, by whatever node, and keeps others from locking it. */
+function rivalOf({ blockDevice }: Stat, shared: boolean): HeldFile | undefined {
+  adoptRest?.();
+  for (const file of heldBlockDevices.get(blockDevice) ?? []) if (!shared || !file.shared) return file;
   return undefined;
 }
 
@@ -149,7 +140,7 @@ export function lockFile(
 ): HeldFile | LockFailure {
   if (create) {
     const fd = posix.createLocked(directory, name, shared);
-    if (fd >= 0) return admit(fd, shared);
+    if (fd >= 0) return admit(fd, lastStat(), shared);
     if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
   }
   const path = joinPath(directory, name);
@@ -160,41 +151,43 @@ export function lockFile(
   return { kind: 'lock', errno: EAGAIN };
 }
 
-/** As {@link lockFile}, for a file that was there. Null when it vanished meanwhile and is to be tried again. */
+/** As {@link lockFile}, for a file that was there. Null when it has vanished and is to be tried again. */
 function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
   protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
   if (posix.statInode(path) === 0) {
-    const known = lookedHeld();
+    const stat = lastStat();
+    const known = heldFile(stat);
     if (known !== undefined) return share(known, shared);
-    const own = lookedOwn();
-    if (own !== undefined) return { kind: 'own', file: own };
-    const rival = lookedRival(shared);
-    if (rival !== undefined) return { kind: 'busy', pid: 0, file: rival };
+    const failure = failureOf(stat, shared);
+    if (failure !== null) return failure;
   }
   const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0));
   if (fd < 0) return { kind: 'open', errno: -fd };
-  const known = lookedHeld();
+  const stat = lastStat();
+  const known = heldFile(stat);
   // The path was changed to name a held file between stat and open.
   if (known !== undefined) return shareOpen(known, fd, shared);
-  const own = lookedOwn();
-  if (own !== undefined) {
+  const failure = failureOf(stat, shared);
+  if (failure !== null) {
     closeUnlessHeld(fd);
-    return { kind: 'own', file: own };
-  }
-  const rival = lookedRival(shared);
-  if (rival !== undefined) {
-    posix.close(fd);
-    return { kind: 'busy', pid: 0, file: rival };
+    return failure;
   }
   const status = posix.lockNamed(fd, shared, create ? path : null);
-  // Remembered by what openInode found: locking looks at nothing.
-  if (status === 0 || (status === 2 && !countsLinks(path))) return remember(fd, shared);
+  if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared);
   const busy = status === -EAGAIN || status === -EACCES;
   const pid = busy ? holderOf(fd, shared) : 0;
   posix.close(fd);
   if (status > 0) return null;
   return busy ? { kind: 'busy', pid } : { kind: 'lock', errno: -status };
+}
+
+/** Why a file that is not held must not be locked, whatever the kernel says. */
+function failureOf(stat: Stat, shared: boolean): LockFailure | null {
+  const own = ownFileOf(stat);
+  if (own !== undefined) return { kind: 'own', file: own };
+  const rival = rivalOf(stat, shared);
+  return rival === undefined ? null : { kind: 'busy', pid: 0, file: rival };
 }
 
 /** The process whose lock is in the way, or -1: it is not known, or let go meanwhile. */
@@ -218,38 +211,34 @@ function shareOpen(file: HeldFile, fd: number, shared: boolean): HeldFile | Lock
 }
 
 /**
- * Whether the file system at `path` counts links, so that a file without one is gone whatever a cache says. Asked of a file made
- * for that, and every time, as another file system may have the device's number by now; where none can be made, it counts. What was
- * looked at last stays so.
+ * Whether the file system at `path`, on which the file is, counts links, so that a file without one is gone whatever a cache says.
+ * Asked of a file made for that, and every time: another file system may have the device's number by now. Where none can be made,
+ * it counts.
  */
-function countsLinks(path: ByteString): boolean {
-  const device = posix.looked[0] ?? 0;
-  const before = [...posix.looked];
+function countsLinks(path: ByteString, { device }: Stat): boolean {
   const probe = `${path}.${process.pid}`;
   const fd = posix.openInode(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
-  const counts = fd < 0 || posix.looked[0] !== device || posix.looked[5] !== 0;
-  if (fd >= 0) {
-    posix.close(fd);
-    posix.unlink(probe);
-  }
-  posix.looked.set(before);
+  if (fd < 0) return true;
+  const made = lastStat();
+  const counts = made.device !== device || made.links !== 0;
+  posix.close(fd);
+  posix.unlink(probe);
   return counts;
 }
 
 /**
- * Counts as held a file that was made just now, and was looked at last. It is new, but its inode number need not be: a file
- * server gives out again what it has freed, also while we hold the file that had it. Nobody can tell the two apart then, so
- * the new one counts as another name of that one.
+ * Registers a file that was made just now. It is new, but its inode number need not be: a file server gives out again what it has
+ * freed, also while we hold the file that had it. Nobody can tell the two apart then, so the new one counts as another name of
+ * that one.
  */
-function admit(fd: number, shared: boolean): HeldFile | LockFailure {
-  const known = lookedHeld();
-  return known === undefined ? remember(fd, shared) : shareOpen(known, fd, shared);
+function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure {
+  const known = heldFile(stat);
+  return known === undefined ? registerOpen(fd, stat, shared) : shareOpen(known, fd, shared);
 }
 
-/** Counts as held what was looked at last, and what is not held yet. */
-function remember(fd: number, shared: boolean): HeldFile {
-  const blockDevice = posix.looked[4] ?? 0;
-  return register(new HeldFile(fd, posix.looked[0] ?? 0, lookedInode(), shared, blockDevice));
+/** Registers a file that is not held yet as held through `fd`. */
+function registerOpen(fd: number, { device, inode, blockDevice }: Stat, shared: boolean): HeldFile {
+  return register(new HeldFile(fd, device, inode, shared, blockDevice));
 }
 
 function register(file: HeldFile): HeldFile {
@@ -298,13 +287,14 @@ function forgetBlockDevice(file: HeldFile): void {
  * @returns null when the descriptor is not open, or not of a file that could be it
  */
 export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile | null {
-  const status = look(fd);
-  if (status === -EBADF || (status === 0 && (key === undefined ? !isLockable() : lookedKey() !== key))) return null;
+  const stat = statOpen(fd);
+  if (stat === -EBADF) return null;
+  if (typeof stat !== 'number' && (key === undefined ? !isLockable(stat) : inodeKey(stat) !== key)) return null;
   // Any other error tells nothing of the file: then it is what is on record, or one that is like no other.
-  const { device, inode } = status === 0 ? lookedIdentity() : identityOf(key);
+  const { device, inode } = typeof stat === 'number' ? identityOf(key) : stat;
   const known = held.get(device)?.get(inode);
   if (known === undefined) {
-    return register(new HeldFile(fd, device, inode, shared, status === 0 ? posix.looked[4] : 0));
+    return register(new HeldFile(fd, device, inode, shared, typeof stat === 'number' ? 0 : stat.blockDevice));
   }
   keepSpare(known, fd);
   return useAlso(known, shared);
@@ -327,20 +317,11 @@ export function adoptWithout(shared: boolean, key?: string): HeldFile {
   return file;
 }
 
-interface Identity {
-  readonly device: number;
-  readonly inode: InodeNumber;
-}
-
-function lookedIdentity(): Identity {
-  return { device: posix.looked[0] ?? 0, inode: lookedInode() };
-}
-
 /** No file is on it. */
 const NO_DEVICE = 0;
 
 /** By the key; else one that no other file has. */
-function identityOf(key: string | undefined): Identity {
+function identityOf(key: string | undefined): Pick<Stat, 'device' | 'inode'> {
   const recorded = key === undefined ? null : parseInodeKey(key);
   if (recorded !== null) return recorded;
   let inode = 1;
@@ -360,10 +341,10 @@ export function reopen(file: HeldFile, path: ByteString): number {
   // Never what is held as another file: that descriptor could not be closed again.
   const status = posix.statInode(path);
   if (status !== 0) return status;
-  if (lookedHeld() !== file) return -ESTALE;
+  if (heldFile(lastStat()) !== file) return -ESTALE;
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NONBLOCK);
   if (fd < 0) return fd;
-  if (lookedHeld() !== file) {
+  if (heldFile(lastStat()) !== file) {
     closeUnlessHeld(fd);
     return -ESTALE;
   }
@@ -384,19 +365,20 @@ export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind
   return { kind: 'busy', pid: pid === process.pid ? -1 : pid };
 }
 
-/** Looks at what is open, again if the system has a fault for once. Returns 0 or -errno. */
-function look(fd: number): number {
+/** Stats what is open, again if the system has a fault for once. Returns what it found, or -errno. */
+function statOpen(fd: number): Stat | number {
   let status = 0;
   for (let attempt = 0; attempt < 3; attempt++) {
     status = posix.fstatInode(fd);
-    if (status === 0 || status === -EBADF) break;
+    if (status === 0) return lastStat();
+    if (status === -EBADF) break;
   }
   return status;
 }
 
-/** Whether what was looked at last can have been opened by its path: it is no socket, and no object without a type. */
-function isLockable(): boolean {
-  const type = (posix.looked[3] ?? 0) & constants.S_IFMT;
+/** Whether a file can have been opened by its path: it is no socket, and no object without a type. */
+function isLockable({ mode }: Stat): boolean {
+  const type = mode & constants.S_IFMT;
   return type !== 0 && type !== constants.S_IFSOCK;
 }
 
@@ -431,7 +413,8 @@ function deleteOnce(path: ByteString): number | null {
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   if (fd === -ELOOP) return posix.unlink(path);
   if (fd < 0) return fd;
-  if (isLookedHeld() || lookedOwn() !== undefined) {
+  const stat = lastStat();
+  if (isHeldFile(stat) || ownFileOf(stat) !== undefined) {
     closeUnlessHeld(fd);
     return -EAGAIN;
   }
@@ -479,9 +462,9 @@ export function closeSpares(file: HeldFile, made: ReadonlySet<number>): void {
 /** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */
 export function keepSpare(file: HeldFile, fd: number): boolean {
   if (fd === file.fd || file.spares.includes(fd)) return true;
-  const status = look(fd);
+  const stat = statOpen(fd);
   // In doubt it is one: it would not be carried over the next exec, which would close it.
-  const isOne = status === 0 ? isLooked(file) : status !== -EBADF;
+  const isOne = typeof stat === 'number' ? stat !== -EBADF : stat.device === file.device && stat.inode === file.inode;
   if (isOne) file.addSpare(fd);
   return isOne;
 }
@@ -507,9 +490,9 @@ export function endAdoption(): void {
   for (const fd of fds) closeUnlessHeld(fd);
 }
 
-/** Whether what was looked at last is held, taken over already or not. */
-function isLookedHeld(): boolean {
-  return lookedHeld() !== undefined || isAwaited(lookedKey());
+/** Whether it is held, taken over already or not. */
+function isHeldFile(stat: Stat): boolean {
+  return heldFile(stat) !== undefined || isAwaited(inodeKey(stat));
 }
 
 /**
@@ -518,10 +501,11 @@ function isLookedHeld(): boolean {
  */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);
-  const known = lookedHeld();
+  const stat = lastStat();
+  const known = heldFile(stat);
   if (known !== undefined) keepSpare(known, fd);
-  else if (isAwaited(lookedKey())) strays.push(fd);
-  else if (lookedOwn()?.locked !== true) return posix.close(fd);
+  else if (isAwaited(inodeKey(stat))) strays.push(fd);
+  else if (ownFileOf(stat)?.locked !== true) return posix.close(fd);
   return 0;
 }
 
@@ -531,7 +515,7 @@ export function openOwn(path: ByteString, flags: number, purpose: string): numbe
   const fd = posix.openInode(path, flags);
   if (fd < 0) return fd;
   // The path was changed to name a held file between stat and open.
-  if (isLookedHeld() || lookedOwn()?.locked === true) {
+  if (mustStayOpen(lastStat())) {
     closeUnlessHeld(fd);
     return -EBUSY;
   }
@@ -545,29 +529,35 @@ export function closeOwn(fd: number): void {
   closeUnlessHeld(fd);
 }
 
+/** Whether the close of a descriptor would drop a lock on the file, which is held or locked by the daemon itself. */
+function mustStayOpen(stat: Stat): boolean {
+  return isHeldFile(stat) || ownFileOf(stat)?.locked === true;
+}
+
 /** Whether `path` names a file that is held, or locked by the daemon itself, which therefore must not be opened. */
 export function isHeld(path: ByteString): boolean {
-  return posix.statInode(path) === 0 && (isLookedHeld() || lookedOwn()?.locked === true);
+  return posix.statInode(path) === 0 && mustStayOpen(lastStat());
 }
 
 /** What the path names at present, if that is one of the daemon's own files. */
 export function findOwn(path: ByteString): OwnFile | undefined {
   protectNow();
-  return posix.statInode(path) === 0 ? lookedOwn() : undefined;
+  return posix.statInode(path) === 0 ? ownFileOf(lastStat()) : undefined;
 }
 
 /** The held files that a path names at present: a block device may be held by several nodes. */
 export function findHeld(path: ByteString): HeldFile[] {
   if (posix.statInode(path) !== 0) return [];
-  const known = lookedHeld();
-  const files = new Set(heldBlockDevices.get(posix.looked[4] ?? 0));
+  const stat = lastStat();
+  const known = heldFile(stat);
+  const files = new Set(heldBlockDevices.get(stat.blockDevice));
   if (known !== undefined) files.add(known);
   return [...files];
 }
 
 /** The inode key of what a path names at present, or null. */
 export function inodeOf(path: ByteString): string | null {
-  return posix.statInode(path) === 0 ? lookedKey() : null;
+  return posix.statInode(path) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**

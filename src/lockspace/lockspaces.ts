@@ -6,7 +6,6 @@
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { FileType, posix } from '../posix/posix.ts';
 import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
@@ -31,12 +30,20 @@ import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owne
 
 const { EAGAIN } = os.constants.errno;
 
+/** How a resource is acquired. */
+export interface LockMode {
+  /** Others may hold it as well who share it. */
+  readonly shared: boolean;
+  /** The file is made if it is missing, and unlinked when nobody holds it any more. */
+  readonly autocreate: boolean;
+}
+
 /** A resource that is held. There may be a hundred thousand of them: one takes no more than it must. */
 export class Resource {
   readonly lockspace: Lockspace;
   readonly name: ByteString;
   /** Of the first acquire: they decide what happens to the file at the end. */
-  readonly flags: number;
+  readonly mode: LockMode;
   readonly file: HeldFile;
   /** One entry a hold, in the order of acquisition. */
   readonly holds: Hold[];
@@ -46,14 +53,14 @@ export class Resource {
   constructor(
     lockspace: Lockspace,
     name: ByteString,
-    flags: number,
+    mode: LockMode,
     file: HeldFile,
     holds: Hold[],
     elsewhere: ByteString | null = null,
   ) {
     this.lockspace = lockspace;
     this.name = name;
-    this.flags = flags;
+    this.mode = mode;
     this.file = file;
     this.holds = holds;
     this.elsewhere = elsewhere;
@@ -87,8 +94,8 @@ export class Resource {
 
   /** Gives up the file, which nobody holds any more. */
   releaseFile(): void {
-    const { lockspace, name, flags, file, elsewhere } = this;
-    const unlink = (flags & AcquireFlag.AUTOCREATE) !== 0;
+    const { lockspace, name, mode, file, elsewhere } = this;
+    const unlink = mode.autocreate;
     if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink);
     else releaseFile(file, '', elsewhere, unlink);
   }
@@ -114,7 +121,7 @@ export interface Refusal {
   readonly lockspace: ByteString;
   readonly name: ByteString;
   readonly path: ByteString;
-  readonly flags: number;
+  readonly mode: LockMode;
   /** The resource that is in the way; absent when it is another process or host, or nobody. */
   readonly heldBy: Resource | undefined;
   /** The process that is in the way; -1 when that is not known, 0 when there is none but ourselves. */
@@ -257,11 +264,11 @@ export class Lockspaces {
         `Lockspace location ${path} exists, but is not a directory`,
       );
     }
-    return this.restore(path);
+    return this.add(path);
   }
 
-  /** A lockspace as a state document knows it: its directory is not looked at. */
-  restore(path: ByteString): Lockspace {
+  /** Enters a lockspace, whatever is at its path. */
+  add(path: ByteString): Lockspace {
     const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
     this.budget.addLockspace(path);
@@ -295,22 +302,24 @@ export class Lockspaces {
   }
 
   /** @throws RpcError; Waiting, when what is in the way is held by owners that are being ended */
-  acquire(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
+  acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
-      if ((present.flags & flags & AcquireFlag.SHARED) === 0 || !present.file.locked) {
+      if (!present.mode.shared || !mode.shared || !present.file.locked) {
         awaitEnds([present]);
-        throw this.refuse(lockspace, name, flags, hold, busy(name), present);
+        throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
       }
-      this.admit(lockspace, name, flags, hold);
+      this.admit(lockspace, name, mode, hold);
       this.addHold(present, hold);
       return;
     }
-    this.admit(lockspace, name, flags, hold);
-    const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
-    const file = lockFile(lockspace.directory, name, (flags & AcquireFlag.SHARED) !== 0, create);
-    if (!(file instanceof HeldFile)) throw this.failure(lockspace, name, flags, file, hold);
-    const resource = new Resource(lockspace, name, flags, file, [hold]);
+    this.admit(lockspace, name, mode, hold);
+    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate);
+    if (!(file instanceof HeldFile)) {
+      const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
+      throw this.reportRefusal(lockspace, name, mode, hold, error, heldBy, pid);
+    }
+    const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
     this.indexHold(resource, hold);
   }
@@ -320,12 +329,12 @@ export class Lockspaces {
     lockspace: Lockspace,
     name: ByteString,
     path: ByteString,
-    flags: number,
+    mode: LockMode,
     file: HeldFile,
     holds: Hold[],
   ): void {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
-    const resource = new Resource(lockspace, name, flags, file, holds, elsewhere);
+    const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
     for (const hold of holds) this.indexOwner(resource, hold);
   }
@@ -336,13 +345,13 @@ export class Lockspaces {
   }
 
   /** @throws RpcError when the hold would cost more than there may be */
-  private admit(lockspace: Lockspace, name: ByteString, flags: number, hold: Hold): void {
+  private admit(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
     const { owner, client } = hold;
     const cost = holdCost(lockspace.directory, name, owner.name);
     try {
       this.budget.admit(cost, this.byOwner.get(owner.pid), this.byClient.get(client));
     } catch (error) {
-      throw error instanceof LimitError ? this.refuse(lockspace, name, flags, hold, error) : error;
+      throw error instanceof LimitError ? this.reportRefusal(lockspace, name, mode, hold, error) : error;
     }
   }
 
@@ -467,40 +476,44 @@ export class Lockspaces {
     throw busy(name);
   }
 
-  /** Tells the observer of a refused acquire, and returns the error. */
-  refuse(
-    lockspace: Pick<Lockspace, 'directory'>,
+  /** Reports a refused acquire to the observer, and returns the error. */
+  reportRefusal(
+    { directory }: Pick<Lockspace, 'directory'>,
     name: ByteString,
-    flags: number,
+    mode: LockMode,
     hold: Hold,
     error: RpcError,
     heldBy?: Resource,
     pid = 0,
   ): RpcError {
-    const path = heldBy?.path ?? joinPath(lockspace.directory, name);
-    this.observer?.refused({ lockspace: lockspace.directory, name, path, flags, heldBy, pid, error, hold });
+    const path = heldBy?.path ?? joinPath(directory, name);
+    this.observer?.refused({ lockspace: directory, name, path, mode, heldBy, pid, error, hold });
     return error;
   }
 
-  private failure(lockspace: Lockspace, name: ByteString, flags: number, failure: LockFailure, hold: Hold): RpcError {
+  /** The error of a file that could not be locked, and what is in the way. @throws Waiting */
+  private toError(
+    { directory }: Lockspace,
+    name: ByteString,
+    { autocreate }: LockMode,
+    failure: LockFailure,
+  ): { readonly error: RpcError; readonly heldBy?: Resource | undefined; readonly pid?: number } {
     switch (failure.kind) {
       case 'own':
-        return this.refuse(lockspace, name, flags, hold, ownFile(name, failure.file));
+        return { error: ownFile(name, failure.file) };
       case 'busy': {
         const inTheWay = failure.file === undefined ? [] : this.resourcesOf([failure.file]);
         awaitEnds(inTheWay);
-        return this.refuse(lockspace, name, flags, hold, busy(name), inTheWay[0], failure.pid);
+        return { error: busy(name), heldBy: inTheWay[0], pid: failure.pid };
       }
       case 'lock':
       case 'open': {
-        const create = (flags & AcquireFlag.AUTOCREATE) !== 0;
-        const path = joinPath(lockspace.directory, name);
+        const path = joinPath(directory, name);
         const detail =
           failure.kind === 'lock'
             ? `Unable to acquire lock on '${path}'`
-            : `Unable to open${create ? '/create' : ''} resource ${path}`;
-        const error = systemError(ErrorDomain.LOCKSPACE, failure.errno, detail);
-        return this.refuse(lockspace, name, flags, hold, error);
+            : `Unable to open${autocreate ? '/create' : ''} resource ${path}`;
+        return { error: systemError(ErrorDomain.LOCKSPACE, failure.errno, detail) };
       }
     }
   }

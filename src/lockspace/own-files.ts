@@ -5,7 +5,7 @@
  */
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
-import { type InodeNumber, lookedInode, lookedKey, posix } from '../posix/posix.ts';
+import { inodeKey, type InodeNumber, lastStat, posix, type Stat } from '../posix/posix.ts';
 
 const { ENOENT, ENOTDIR } = os.constants.errno;
 
@@ -22,51 +22,45 @@ export interface OwnFile {
 
 const own = new Map<number, Map<InodeNumber, OwnFile>>();
 
-/** The own file that was looked at last. */
-export function lookedOwn(): OwnFile | undefined {
-  const known = own.get(posix.looked[0] ?? 0)?.get(lookedInode());
-  return known?.path === undefined || isStill(known.path) ? known : undefined;
+/** The daemon's own file that has this device and inode. */
+export function ownFileOf(stat: Stat): OwnFile | undefined {
+  const known = own.get(stat.device)?.get(stat.inode);
+  return known?.path === undefined || isStill(known.path, stat) ? known : undefined;
 }
 
-/** Whether the path names what was looked at last. If not, that has got the inode number of a file that is gone. */
-function isStill(path: ByteString): boolean {
-  const before = [...posix.looked];
-  const key = lookedKey();
+/** Whether the path names that file. If not, what has its inode number now is another file. */
+function isStill(path: ByteString, stat: Stat): boolean {
   const status = posix.statInode(path);
   // An error that does not say that the path names nothing leaves the file what it was.
-  const still = status === 0 ? lookedKey() === key : status !== -ENOENT && status !== -ENOTDIR;
-  posix.looked.set(before);
-  if (!still) own.get(posix.looked[0] ?? 0)?.delete(lookedInode());
+  const still = status === 0 ? inodeKey(lastStat()) === inodeKey(stat) : status !== -ENOENT && status !== -ENOTDIR;
+  if (!still) own.get(stat.device)?.delete(stat.inode);
   return still;
 }
 
-/** Counts in what was looked at last. */
-function countLooked(purpose: string, locked: boolean, path?: ByteString): void {
-  const known = lookedOwn();
+function countIn(stat: Stat, purpose: string, locked: boolean, path?: ByteString): void {
+  const known = ownFileOf(stat);
   if (known !== undefined) {
     known.uses++;
     return;
   }
-  const device = posix.looked[0] ?? 0;
-  let files = own.get(device);
-  if (files === undefined) own.set(device, (files = new Map<InodeNumber, OwnFile>()));
-  files.set(lookedInode(), { purpose, locked, path, uses: 1 });
+  let files = own.get(stat.device);
+  if (files === undefined) own.set(stat.device, (files = new Map<InodeNumber, OwnFile>()));
+  files.set(stat.inode, { purpose, locked, path, uses: 1 });
 }
 
-/** Counts out what was looked at last. */
-function discountLooked(): void {
-  const known = lookedOwn();
-  if (known !== undefined && --known.uses === 0) own.get(posix.looked[0] ?? 0)?.delete(lookedInode());
+function countOut(stat: Stat): void {
+  const known = ownFileOf(stat);
+  if (known !== undefined && --known.uses === 0) own.get(stat.device)?.delete(stat.inode);
 }
 
 /** Counts in a file that is open. */
 export function protectOpen(fd: number, purpose: string, locked = false): void {
-  if (posix.fstatInode(fd) === 0) countLooked(purpose, locked);
+  if (posix.fstatInode(fd) === 0) countIn(lastStat(), purpose, locked);
 }
 
 /** Counts out a file that is open still. */
 export function unprotectOpen(fd: number): void {
-  if (posix.fstatInode(fd) === 0) discountLooked();
+  if (posix.fstatInode(fd) === 0) countOut(lastStat());
 }
 
 /** Files that need not be counted in before anybody asks for a file that is there already. */
@@ -77,7 +71,7 @@ export function protectLater(files: () => Iterable<readonly [ByteString, string]
   later = files;
 }
 
-/** Counts in what {@link protectLater} has left. What was looked at last is something else after that. */
+/** Counts in what {@link protectLater} has left. */
 export function protectNow(): void {
   if (later === undefined) return;
   let files: (readonly [ByteString, string])[];
@@ -92,10 +86,10 @@ export function protectNow(): void {
 
 /** Counts in what a path names at present, if anything. */
 export function protectPath(path: ByteString, purpose: string): void {
-  if (posix.statInode(path) === 0) countLooked(purpose, false, path);
+  if (posix.statInode(path) === 0) countIn(lastStat(), purpose, false, path);
 }
 
 /** Counts out what a path names at present. */
 export function unprotectPath(path: ByteString): void {
-  if (posix.statInode(path) === 0) discountLooked();
+  if (posix.statInode(path) === 0) countOut(lastStat());
 }

@@ -2,6 +2,7 @@
 
 import type { ByteString } from '../../xdr/codec.ts';
 import { DEFAULT_VERSION, DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
+import { integer, object, type StateOf, text } from '../state/state.ts';
 import { callerOf } from './caller.ts';
 import { formatFilters, levelFor, parseFilters } from './filters.ts';
 import type { LogFilter } from './filters.ts';
@@ -20,12 +21,8 @@ export interface SettingText {
 }
 
 /** The log's settings as text: for the restart, and to be applied at once. */
-export interface LogState {
-  /** 1 to 4. */
-  readonly level: number;
-  readonly filters: string;
-  readonly outputs: string;
-}
+export const logState = object({ level: integer(1, 4), filters: text, outputs: text });
+export type LogState = StateOf<typeof logState>;
 
 /** The libvirt version from which on the opening lines name the user. */
 const VERSION_WITH_UID = 12_008_000;

@@ -151,29 +151,29 @@ static int file_of(int fd, struct file *file) {
 }
 
 /*
- * The export `looked`: what the last call that looks at a file found. Of one array's memory the address is known; to ask it of
+ * The export `statFields`: what the last call that stats a file found. Of one array's memory the address is known; to ask it of
  * an argument takes 1 % of an ACQUIRE.
  */
-#define LOOKED_WORDS 6
-static double *looked;
+#define STAT_FIELDS 6
+static double *stat_fields;
 
 static void put_inode(const struct file *st) {
-    looked[0] = (double)st->st_dev;
+    stat_fields[0] = (double)st->st_dev;
     /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
-    looked[1] = (double)(st->st_ino >> 32);
-    looked[2] = (double)(st->st_ino & 0xffffffffU);
-    looked[3] = st->st_mode;
-    looked[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
-    looked[5] = st->st_nlink;
+    stat_fields[1] = (double)(st->st_ino >> 32);
+    stat_fields[2] = (double)(st->st_ino & 0xffffffffU);
+    stat_fields[3] = st->st_mode;
+    stat_fields[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
+    stat_fields[5] = st->st_nlink;
 }
 
-static void export_looked(napi_env env, napi_value exports) {
+static void export_stat_fields(napi_env env, napi_value exports) {
     napi_value buffer, array;
     napi_ref keep;
-    napi_create_arraybuffer(env, LOOKED_WORDS * sizeof(*looked), (void **)&looked, &buffer);
-    napi_create_typedarray(env, napi_float64_array, LOOKED_WORDS, buffer, 0, &array);
+    napi_create_arraybuffer(env, STAT_FIELDS * sizeof(*stat_fields), (void **)&stat_fields, &buffer);
+    napi_create_typedarray(env, napi_float64_array, STAT_FIELDS, buffer, 0, &array);
     napi_create_reference(env, array, 1, &keep);
-    napi_set_named_property(env, exports, "looked", array);
+    napi_set_named_property(env, exports, "statFields", array);
 }
 
 static int open_inode(const char *path, int flags, struct file *st) {
@@ -860,7 +860,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
-    export_looked(env, exports);
+    export_stat_fields(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
     define_signals(env, exports);

@@ -45,9 +45,9 @@ export interface Addon {
   setOfdLock(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
-  /** What the last call that looks at a file found: device, inode in two halves, mode, a block device's number or 0, links. */
-  readonly looked: Float64Array;
-  /** Opens a file with `flags` and looks at it. Returns the descriptor. */
+  /** What the last call that stats a file found: see {@link lastStat}. */
+  readonly statFields: Float64Array;
+  /** Opens a file with `flags` and stats it. Returns the descriptor. */
   openInode(path: ByteString, flags: number): number;
   /**
    * Locks byte 0 (read lock when `shared`). 0; 1 when `path`, if given, no longer names the file that is open; 2 when it does, but
@@ -55,7 +55,7 @@ export interface Addon {
    */
   lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
   /**
-   * Creates a file that was not there, locks it and looks at it. -EEXIST also when it was gone or locked by another process
+   * Creates a file that was not there, locks it and stats it. -EEXIST also when it was gone or locked by another process
    * the moment after, or has no link. Returns the descriptor. Its path is `directory`, a slash and `name`, or `name` if that is empty.
    */
   createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
@@ -64,9 +64,9 @@ export interface Addon {
    * and closes the descriptor.
    */
   unlinkClose(directory: ByteString, name: ByteString, fd: number): number;
-  /** Looks at what `path` names. */
+  /** Stats what `path` names. */
   statInode(path: ByteString): number;
-  /** Looks at what is open. */
+  /** Stats what is open. */
   fstatInode(fd: number): number;
   unlink(path: ByteString): number;
   close(fd: number): number;
@@ -270,10 +270,20 @@ export function strerror(error: number): string {
 /** An inode's number. Only NFS has such as a number of JavaScript cannot hold. */
 export type InodeNumber = number | bigint;
 
-/** The inode's number in what {@link Addon.looked} holds. */
-export function lookedInode(): InodeNumber {
-  const [, high = 0, low = 0] = posix.looked;
-  return inodeNumber(high, low);
+/** What is known of a file. */
+export interface Stat {
+  readonly device: number;
+  readonly inode: InodeNumber;
+  readonly mode: number;
+  /** The number of a block device; else 0. */
+  readonly blockDevice: number;
+  readonly links: number;
+}
+
+/** What the last call that stats a file found: to be read in the line behind that call. */
+export function lastStat(): Stat {
+  const [device = 0, high = 0, low = 0, mode = 0, blockDevice = 0, links = 0] = posix.statFields;
+  return { device, inode: inodeNumber(high, low), mode, blockDevice, links };
 }
 
 function inodeNumber(high: number, low: number): InodeNumber {
@@ -281,7 +291,7 @@ function inodeNumber(high: number, low: number): InodeNumber {
 }
 
 /** The inode key of a file: equal for equal files only. */
-export function inodeKey(device: number, inode: InodeNumber): string {
+export function inodeKey({ device, inode }: Pick<Stat, 'device' | 'inode'>): string {
   const high = typeof inode === 'number' ? Math.floor(inode / 0x1_0000_0000) : Number(inode >> 32n);
   const low = typeof inode === 'number' ? inode % 0x1_0000_0000 : Number(inode & 0xffff_ffffn);
   return `${device}:${high === 0 ? '' : high}:${low}`;
@@ -293,9 +303,4 @@ export function parseInodeKey(key: string): { device: number; inode: InodeNumber
   if (parts === null) return null;
   const [device, high, low] = parts.slice(1).map(Number);
   return { device: device ?? 0, inode: inodeNumber(high ?? 0, low ?? 0) };
-}
-
-/** The inode key of what was looked at last. */
-export function lookedKey(): string {
-  return inodeKey(posix.looked[0] ?? 0, lookedInode());
 }

@@ -1,7 +1,17 @@
 /** Which kernel this is. */
+import { readFileSync } from 'node:fs';
 import os from 'node:os';
 
 export function kernelIsAtLeast(wantedMajor: number, wantedMinor: number): boolean {
   const [major = 0, minor = 0] = os.release().split('.').map(Number);
   return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}
+
+/** The id of the host's present boot; empty where it is not readable. */
+export function bootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  } catch {
+    return '';
+  }
 }

@@ -1,5 +1,7 @@
 /** The kernel's own table of locks, /proc/locks, and what /proc tells of a single descriptor. */
 import { readFileSync } from 'node:fs';
+import type { FileId } from './descriptors.ts';
+import type { Process } from './processes.ts';
 
 /** A lock that is held. */
 export interface KernelLock {
@@ -51,7 +53,7 @@ export interface DescriptorInfo {
 }
 
 /** @throws Error when there is no such descriptor, or /proc cannot be read */
-export function descriptorInfo(process: number | 'self', descriptor: number): DescriptorInfo {
+export function descriptorInfo(process: Process, descriptor: number): DescriptorInfo {
   const text = readFileSync(`/proc/${process}/fdinfo/${descriptor}`, 'latin1');
   return { locks: parseLocks(text), mount: Number(/^mnt_id:\s*(\d+)$/m.exec(text)?.[1] ?? -1) };
 }
@@ -76,9 +78,13 @@ export function splitDevice(device: number): { major: number; minor: number } {
 }
 
 /** Whether the row's file is this one. On file systems of the kind above it may be although this says no. */
-export function isOnFile({ major, minor, inode }: KernelLock, file: { device: number; inode: bigint }): boolean {
-  if (inode !== file.inode) return false;
-  const device = splitDevice(file.device);
+export function isOnFile(lock: KernelLock, { device, inode }: FileId): boolean {
+  return lock.inode === inode && isOnDevice(lock, device);
+}
+
+/** Whether the row's file is on this file system. */
+export function isOnDevice({ major, minor }: KernelLock, number: number): boolean {
+  const device = splitDevice(number);
   return major === device.major && minor === device.minor;
 }
 

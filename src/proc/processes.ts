@@ -1,44 +1,134 @@
 /**
- * What the kernel tells of other processes. Every answer may be `undefined`: it could not be found out (no descriptor, no
- * permission, no /proc), which is not the same as "no".
+ * What the kernel tells of processes, as files below /proc/PID. Where nothing else is said these functions throw what reading
+ * throws. That a file cannot be read (no descriptor, no permission) does not say that its process is gone.
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import os from 'node:os';
-import { posix } from '../posix/posix.ts';
+import type { ByteString } from '../../xdr/codec.ts';
 
-const { ESRCH } = os.constants.errno;
-const PID_MAX = 0x7fffffff;
+export type Process = number | 'self';
 
-/**
- * When the process that has this pid now started, in clock ticks since the host's boot: with the pid it names a process for
- * good. Null when no process has the pid.
- */
-export function startTimeOf(pid: number): number | null | undefined {
-  if (pid > PID_MAX) return null;
-  const ticks = posix.processStart(pid);
-  if (ticks >= 0) return ticks;
-  // A /proc that is not mounted, or hides the processes of others, has no such directory either.
-  const pidfd = posix.pidfdOpen(pid);
-  if (pidfd >= 0) posix.close(pidfd);
-  return pidfd === -ESRCH ? null : undefined;
+/** Whether an error says that a process, or something of it, is there no more. */
+export function isGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH';
 }
 
-/** Whether the process that has this pid now is in the daemon's pid namespace, and not in one below it. */
-export function isLocalProcess(pid: number): boolean | undefined {
-  // A process has one number in each namespace from the reader's down to its own.
-  const numbers = /^NSpid:\s*(.+)$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1];
-  return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
-}
-
-/** The id of the host's present boot; empty where it is not readable. */
-export function bootId(): string {
-  return read('/proc/sys/kernel/random/boot_id')?.trim() ?? '';
-}
-
-function read(file: string): string | undefined {
+/** What reading gives, or undefined when there is nothing any more to be read. */
+export function unlessGone<T>(read: () => T): T | undefined {
   try {
-    return readFileSync(file, 'latin1');
+    return read();
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** All processes that are to be seen. */
+export function processes(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** Whether a process is there, be it one that has ended and was not waited for; undefined when it cannot be told. */
+export function isThere(pid: number): boolean | undefined {
+  try {
+    return unlessGone(() => statSync(`/proc/${pid}`)) !== undefined;
   } catch {
     return undefined;
   }
+}
+
+function textOf(pid: Process, file: string): ByteString {
+  return readFileSync(`/proc/${pid}/${file}`, 'latin1');
+}
+
+function stringsOf(pid: Process, file: string): ByteString[] {
+  return textOf(pid, file).split('\0').slice(0, -1);
+}
+
+/** The words of its command line; none of a kernel thread, and of a process that has ended. */
+export function commandLineOf(pid: Process): ByteString[] {
+  return stringsOf(pid, 'cmdline');
+}
+
+/** The entries, `NAME=value`, of the environment that it was executed with. */
+export function environmentOf(pid: Process): ByteString[] {
+  return stringsOf(pid, 'environ');
+}
+
+/** Where it is; a path that was deleted has words of the kernel's behind it. */
+export function workingDirectoryOf(pid: Process): ByteString {
+  return readlinkSync(`/proc/${pid}/cwd`, 'latin1');
+}
+
+/** Its name, as ps shows it. */
+export function nameOf(pid: Process): ByteString {
+  return textOf(pid, 'comm').replace(/\n$/, '');
+}
+
+/** The program that it runs, without what the kernel says about its having been replaced. */
+export function programOf(pid: Process): ByteString {
+  return readlinkSync(`/proc/${pid}/exe`, 'latin1').replace(/ \(deleted\)$/, '');
+}
+
+/** A line of its status. */
+export function statusOf(pid: Process, field: string): string | undefined {
+  return new RegExp(`^${field}:[ \t]*(.*)$`, 'm').exec(textOf(pid, 'status'))?.[1];
+}
+
+/** Whether it has a handler for a signal. */
+export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
+  const caught = BigInt(`0x${statusOf(pid, 'SigCgt') ?? '0'}`);
+  return ((caught >> BigInt(os.constants.signals[signal] - 1)) & 1n) !== 0n;
+}
+
+/** Whether the process that has this pid now is in our pid namespace, and not in one below it; undefined: it cannot be told. */
+export function isLocalProcess(pid: number): boolean | undefined {
+  try {
+    // A process has one number in each namespace from the reader's down to its own.
+    const numbers = statusOf(pid, 'NSpid');
+    return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Tells this image of a process from the next: the kernel gives every exec another random address here. Undefined when it has
+ * ended.
+ */
+export function imageOf(pid: number): string | undefined {
+  const image = unlessGone(() => textOf(pid, 'auxv'));
+  // A zombie's is empty.
+  return image === '' ? undefined : image;
+}
+
+export interface ProcessStat {
+  /** A letter: Z is a process that has ended and was not waited for. */
+  readonly state: string;
+  /** When it was started, in clock ticks since boot: with the pid, its identity, which exec does not change. */
+  readonly startTime: number;
+}
+
+export function parseStat(text: string): ProcessStat {
+  // The name is in parentheses, and may hold any byte.
+  const words = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return { state: words[0] ?? '', startTime: Number(words[19]) };
+}
+
+/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (start-time.ts). */
+export function statOf(pid: Process): ProcessStat {
+  return parseStat(textOf(pid, 'stat'));
+}
+
+/** How much memory it has, in bytes. */
+export function residentMemoryOf(pid: Process): number {
+  return parseInt(statusOf(pid, 'VmRSS') ?? '0', 10) * 1024;
+}
+
+/** The files that are mapped into it. */
+export function mappedFilesOf(pid: Process): ByteString[] {
+  return Array.from(textOf(pid, 'maps').matchAll(/ (\/.*)$/gm), ([, file = '']) => file);
 }

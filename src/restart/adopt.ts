@@ -2,7 +2,7 @@
  * Takes over what a state document describes. Nothing in it is believed before it was looked at: a descriptor must be
  * the socket or the file that the document says it is. Locks are not asked for again, which could wait or fail: see confirm.ts.
  */
-import type { Daemon } from '../daemon/daemon.ts';
+import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
 import { adoptFile, adoptWithout, type HeldFile, inodeOf, keepSpare, useAlso } from '../lockspace/files.ts';
@@ -11,14 +11,15 @@ import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import type { LockClient } from '../lockd/client.ts';
-import type { OwnerEndState } from '../lockd/owner-end.ts';
+import { modeOf } from '../lockspace/mode.ts';
+import type { OwnerEndState } from '../lockd/state.ts';
+import type { HoldState, ResourceState } from '../lockspace/state.ts';
+import type { ConnectionState, ServerHead } from '../rpc/state.ts';
 import type { Connection } from '../rpc/connection.ts';
-import { poller } from '../rpc/poller.ts';
 import type { Server } from '../rpc/server.ts';
 import type { ByteString } from '../../xdr/codec.ts';
-import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { Confirmation, execDropsLocks } from './confirm.ts';
-import type { ClientState, HoldState, ResourceState, ServerState, StateDocument } from './document.ts';
+import type { AdminClientState, LockClientState, StateDocument } from './document.ts';
 import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
@@ -38,7 +39,7 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
   }
   if (document.adminServer !== null) {
     adoptServer(daemon.adminServer, document.adminServer);
-    for (const client of document.adminServer.clients) adoptClient(daemon.adminServer, client);
+    for (const client of document.adminServer.clients) adoptAdminClient(daemon.adminServer, client);
   }
 
   daemon.lockspaces.adoptLater(new Resources(daemon, document, owners));
@@ -48,7 +49,7 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
 
 function adoptServer(
   server: Pick<Server<unknown>, 'name' | 'priorityWorkers' | 'addListener'>,
-  state: ServerState,
+  state: ServerHead,
 ): void {
   server.priorityWorkers = state.priority_workers;
   for (const { fd, unlinkUNIX } of state.services.flatMap(({ socks }) => socks)) {
@@ -66,7 +67,7 @@ function adoptServer(
 const inspected = new Int32Array(3);
 
 /** Null when there is no connection behind the descriptor. */
-function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Server<C>['adopt']> | null {
+function adoptClient<C>(server: Server<C>, client: ConnectionState): Connection<C> | null {
   const { fd } = client.sock;
   const kind = posix.inspectSocket(fd, inspected);
   if (kind !== SocketKind.CONNECTED) {
@@ -78,36 +79,47 @@ function adoptClient<C>(server: Server<C>, client: ClientState): ReturnType<Serv
   const { 'x-start': startTime } = client;
   const peer = { pid, uid: uid >>> 0, gid: gid >>> 0, ...(startTime === undefined ? {} : { startTime }) };
   const adopted = server.adopt(fd, client.id, peer, client.conn_time);
-  adopted.connection.subscribed = client['x-subscribed'] ?? false;
-  adopted.connection.missed = client['x-missed'] ?? 0;
-  if (client['x-received'] !== undefined) {
-    adopted.connection.restore({
-      received: Buffer.from(client['x-received'], 'base64'),
-      skip: client['x-skip'] ?? 0,
-      unsent: Buffer.from(client['x-unsent'] ?? '', 'base64'),
-      closing: client['x-closing'] ?? false,
+  const {
+    'x-received': received = '',
+    'x-skip': skip = 0,
+    'x-unsent': unsent = '',
+    'x-closing': closing = false,
+  } = client;
+  if (received !== '' || unsent !== '') {
+    adopted.restore({
+      received: Buffer.from(received, 'base64'),
+      skip,
+      unsent: Buffer.from(unsent, 'base64'),
+      closing,
     });
   }
   return adopted;
 }
 
-function adoptLockClient(daemon: Daemon, client: ClientState, owners: Owners): Connection | null {
+function adoptAdminClient(server: Server<AdminPeer>, client: AdminClientState): void {
+  const context = adoptClient(server, client)?.context;
+  if (context === undefined) return;
+  context.subscribed = client['x-subscribed'] ?? false;
+  context.missed = client['x-missed'] ?? 0;
+}
+
+function adoptLockClient(daemon: Daemon, client: LockClientState, owners: Owners): Connection | null {
   const adopted = adoptClient(daemon.lockServer, client);
   if (adopted === null) return null;
   restoreOwner(adopted.context, client, owners);
-  daemon.lockspaces.budget.countName('', adopted.context.ownerName);
-  return adopted.connection;
+  daemon.lockspaces.budget.addName(adopted.context.ownerName);
+  return adopted;
 }
 
 /** Called when the client has called, or when there is time: its socket is polled already. */
 function adoptLateClient(daemon: Daemon, state: unknown, fd: number, owners: Owners): void {
   try {
     const connection = adoptLockClient(daemon, parseLateClient(state), owners);
-    if (connection === null) poller.disown(fd);
+    if (connection === null) daemon.poller.disown(fd);
     else connection.start();
   } catch (error) {
     log.error(`The client at descriptor ${fd} is lost: ${(error as Error).message}`);
-    poller.disown(fd);
+    daemon.poller.disown(fd);
   }
 }
 
@@ -115,9 +127,8 @@ function describeKind(kind: number): string {
   return kind < 0 ? strerror(kind) : 'it is something else';
 }
 
-function restoreOwner(context: LockClient, client: ClientState, owners: Owners): void {
+function restoreOwner(context: LockClient, client: LockClientState, owners: Owners): void {
   const { privateData } = client;
-  if (privateData === null) return;
   context.isLocal ??= client['x-local'];
   context.restricted = privateData.restricted;
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
@@ -180,7 +191,7 @@ class Resources implements Rest {
     this.daemon = daemon;
     this.owners = owners;
     const lists = Array.from(document.lockspaces, ({ directory, resources }, index) => ({
-      lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.restore(directory),
+      lockspace: index === 0 ? daemon.lockspaces.default : daemon.lockspaces.add(directory),
       resources,
     }));
     this.parts = this.adoptAll(lists, document.own?.ending ?? []);
@@ -210,7 +221,7 @@ class Resources implements Rest {
       // The document was proven, or it would not be read late. What was read of it is held.
       log.error(`Locks are lost, for their description cannot be read: ${(error as Error).message}`);
     }
-    for (const end of ending) this.daemon.ownerEnds.resume(end, this.ending.get(end.id) ?? []);
+    for (const end of ending) this.daemon.ownerReaper.resume(end, this.ending.get(end.id) ?? []);
     return undefined;
   }
 
@@ -222,9 +233,9 @@ class Resources implements Rest {
     } catch (error) {
       // A defect, for which neither this resource nor those behind it may be given away.
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
-      file = adoptWithout((flags & AcquireFlag.SHARED) !== 0, key);
+      file = adoptWithout(modeOf(flags).shared, key);
     }
-    this.daemon.lockspaces.restoreResource(lockspace, name, path, flags, file, this.holdsOf(state));
+    this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state));
   }
 
   private holdsOf({ owners, 'x-holds': states }: ResourceState): Hold[] {
@@ -257,7 +268,7 @@ class Resources implements Rest {
 
   private fileOf(state: ResourceState): HeldFile {
     const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
-    const shared = (flags & AcquireFlag.SHARED) !== 0;
+    const { shared } = modeOf(flags);
     const looked = this.files.get(fd);
     let file: HeldFile | null;
     if (looked !== undefined && looked.key === key) file = useAlso(looked.file, shared);

@@ -4,20 +4,20 @@
  * see programs/virtlockd/c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
-import { statSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
 import { closeSpares, type HeldFile, makeSpare, sparesLacking } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
-import { descriptorLimits } from '../posix/limits.ts';
+import { descriptorLimits } from '../proc/limits.ts';
+import { isThere } from '../proc/processes.ts';
 import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
 import { MAX_FILE } from '../libvirt/limits.ts';
 import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
-import { captureState, descriptorsOf } from './capture.ts';
+import { captureState } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
-import { asciiDocument, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, descriptorsOf, formatPieces, type OwnState, type StateDocument } from './document.ts';
 import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
 import { runProgram, UnfitSuccessor } from './successor.ts';
 
@@ -47,7 +47,7 @@ export class CSuccessor {
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
     // A C daemon would not go on with it.
-    await this.daemon.ownerEnds.settled();
+    await this.daemon.ownerReaper.settled();
     this.outlook = await proveCStart(start, this.version);
     this.look(own, MadeSpares.lacking(this.daemon));
   }
@@ -55,14 +55,15 @@ export class CSuccessor {
   /**
    * The document as it is just before exec, when nothing changes any more; {@link undo} when that does not come about.
    *
+   * @param descriptors gets those that it names
    * @throws UnfitSuccessor
    */
-  lastDocument(own: OwnState): Buffer {
+  lastDocument(own: OwnState, descriptors: Set<number>): Buffer {
     this.look(own, MadeSpares.lacking(this.daemon));
     this.spares.make(this.daemon);
     const state = captureState(this.daemon, own);
     refuseSharedDescriptors(state, this.version);
-    return documentForC([...formatPieces(state)], this.version);
+    return documentForC([...formatPieces(state, descriptors)], this.version);
   }
 
   /** Closes what {@link lastDocument} has opened. */
@@ -77,7 +78,8 @@ export class CSuccessor {
     refuseTimeout(daemon, outlook, version);
     refuseClients(daemon, version);
     const { soft: limit, hard } = descriptorLimits('self');
-    const used = countBelow(limit, descriptorsOf(daemon, own)) + STANDARD_STREAMS.length;
+    const kept = new Set([...STANDARD_STREAMS, ...descriptorsOf(captureState(daemon, own))]);
+    const used = countBelow(limit, kept);
     const needed = C_DESCRIPTORS + outlook.logFiles + more;
     const lack = lackOfRoom(`libvirt ${version}`, { pid: process.pid, limit, hard, used, needed });
     if (lack !== undefined) throw new UnfitSuccessor(lack);
@@ -197,7 +199,7 @@ function refuseHeldFiles({ lockspaces }: Daemon, { opened }: CStartOutlook, vers
 function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOutlook, version: string): void {
   if (timeout === 0) return;
   const connected = new Set(
-    [...lockServer.clients.values()].flatMap(({ context: { owner, isOwnerItself } }) =>
+    [...lockServer.adoptAll().values()].flatMap(({ context: { owner, isOwnerItself } }) =>
       owner !== null && isOwnerItself ? [owner.pid] : [],
     ),
   );
@@ -218,28 +220,18 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
  */
 function refuseClients({ servers }: Daemon, version: string): void {
   const user = process.geteuid?.();
-  for (const { name, clients } of servers) {
-    for (const { connection } of clients.values()) {
-      const {
-        id,
-        peer: { pid, uid },
-      } = connection;
+  for (const server of servers) {
+    const { name } = server;
+    for (const { id, peer } of server.adoptAll().values()) {
+      const { pid, uid } = peer;
       // One in another pid namespace has the number 0 here: C does not look for that.
-      if (uid === user && (pid === 0 || isThere(pid))) continue;
+      if (uid === user && (pid === 0 || isThere(pid) === true)) continue;
       const reason =
         uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
       throw new UnfitSuccessor(
         `client ${id} of server ${name} is one ${reason}, and libvirt ${version} exits when it takes such a one over: virt-admin client-disconnect ends it`,
       );
     }
-  }
-}
-
-function isThere(pid: number): boolean {
-  try {
-    return statSync(`/proc/${pid}/stat`, { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return false;
   }
 }
 

@@ -16,7 +16,6 @@ import type { Resource } from '../lockspace/lockspaces.ts';
 import { strerror } from '../posix/posix.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
 import { isLocalType, mayKeepNoRecord, Mounts } from '../proc/mounts.ts';
-import { AcquireFlag } from '../../xdr/programs/lock.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -192,7 +191,7 @@ export class Confirmation {
         log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
       }
     }
-    for (const owner of owners) this.daemon.ownerEnds.end(owner);
+    for (const owner of owners) this.daemon.ownerReaper.end(owner);
   }
 }
 
@@ -201,8 +200,8 @@ function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? String(error);
 }
 
-function isShared({ flags }: Resource): boolean {
-  return (flags & AcquireFlag.SHARED) !== 0;
+function isShared({ mode }: Resource): boolean {
+  return mode.shared;
 }
 
 /** Whether what is on record for one of our descriptors, which lists no others, is the lock that we hold. */

@@ -6,89 +6,51 @@
  */
 import { constants, isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
-import type { OwnerEndState } from '../lockd/owner-end.ts';
+import { daemonFields } from '../daemon/state.ts';
+import { subscriptionFields } from '../inquire/state.ts';
+import { localityFields, registration } from '../lockd/state.ts';
+import { resource, type ResourceState } from '../lockspace/state.ts';
+import {
+  complainOfConnection,
+  connectionFields,
+  EMPTY_HEAD,
+  peerFields,
+  server,
+  type ServerHead,
+} from '../rpc/state.ts';
+import {
+  defaulted,
+  descriptor,
+  descriptorsIn,
+  type Kind,
+  nothing,
+  object,
+  optional,
+  type StateOf,
+  text,
+  whole,
+  write,
+} from '../state/state.ts';
 
-export interface SocketState {
-  readonly fd: number;
-  readonly errfd: number;
-  readonly pid: number;
-  readonly isClient: boolean;
-  readonly unlinkUNIX: boolean;
-}
+export const lockClient = object(
+  { ...connectionFields, ...localityFields, ...peerFields, privateData: registration },
+  complainOfConnection,
+);
+export type LockClientState = StateOf<typeof lockClient>;
 
-/** What a lock client registered. */
-export interface OwnerState {
-  readonly restricted: boolean;
-  readonly ownerPid: number;
-  /** 0: it has not registered. C cannot write such a client, but reads it. */
-  readonly ownerId: number;
-  readonly ownerName: ByteString;
-  readonly ownerUUID: string;
-}
+export const adminClient = object(
+  { ...connectionFields, ...subscriptionFields, ...peerFields, privateData: defaulted(nothing, () => null) },
+  complainOfConnection,
+);
+export type AdminClientState = StateOf<typeof adminClient>;
 
-export interface ClientState {
-  readonly id: number;
-  readonly auth: number;
-  readonly auth_pending: boolean;
-  readonly readonly: boolean;
-  readonly nrequests_max: number;
-  /** Seconds since 1970; 0 when unknown. */
-  readonly conn_time: number;
-  readonly sock: SocketState;
-  /** Null for a client of the admin server. */
-  readonly privateData: OwnerState | null;
-  /** Bytes received and not served, base64. */
-  readonly 'x-received'?: string;
-  /** Bytes of that message which are still to come, to be dropped. */
-  readonly 'x-skip'?: number;
-  /** Replies that the client has not taken, base64. */
-  readonly 'x-unsent'?: string;
-  /** It is disconnected once it has taken those. */
-  readonly 'x-closing'?: boolean;
-  /** It gets the inquire program's events. */
-  readonly 'x-subscribed'?: boolean;
-  /** How many of those it could not be told of. */
-  readonly 'x-missed'?: number;
-  /** Whether its peer is in the daemon's pid namespace. */
-  readonly 'x-local'?: boolean;
-  /** When its peer's process started, where the kernel does not tell later which process it was. */
-  readonly 'x-start'?: number;
-}
-
-export interface ServiceState {
-  readonly auth: number;
-  readonly readonly: boolean;
-  readonly nrequests_client_max: number;
-  readonly socks: readonly SocketState[];
-}
-
-export interface ServerState {
-  readonly min_workers: number;
-  readonly max_workers: number;
-  readonly priority_workers: number;
-  readonly max_clients: number;
-  readonly max_anonymous_clients: number;
-  readonly keepaliveInterval: number;
-  readonly keepaliveCount: number;
-  readonly next_client_id: number;
-  readonly services: readonly ServiceState[];
+export interface ServerState<C> extends ServerHead {
   /** Those of a running daemon are described as they are when their turn comes. */
-  readonly clients: Iterable<ClientState>;
+  readonly clients: Iterable<C>;
 }
 
-/** A server that nobody has connected to, as C writes it but for its limit, with the ids of clients still to come. */
-export const EMPTY_SERVER: ServerState = {
-  min_workers: 0,
-  max_workers: 0,
-  priority_workers: 0,
-  max_clients: 1024,
-  max_anonymous_clients: 1024,
-  keepaliveInterval: 0xffffffff,
-  keepaliveCount: 0,
-  next_client_id: 1,
-  services: [],
-  clients: [],
-};
+/** A server that nobody has connected to. */
+export const EMPTY_SERVER = { ...EMPTY_HEAD, clients: [] } as const;
 
 /** A state that holds nothing, in the form of the document. */
 export const EMPTY_STATE = {
@@ -98,94 +60,45 @@ export const EMPTY_STATE = {
   magic: '1',
 } as const;
 
-/** One hold, in the order of `owners`: what the pid alone does not tell. */
-export interface HoldState {
-  readonly id: number;
-  readonly name: ByteString;
-  readonly uuid: string;
-  /** Milliseconds since 1970. */
-  readonly since: number;
-  /** The connection it was acquired through. */
-  readonly client: number;
-  /** When the owner's process started: see OwnerIdentity. */
-  readonly start?: number | undefined;
-  /** The owner's pid is one of another namespace. */
-  readonly foreign?: boolean | undefined;
-  /** Its owner is being ended: the id of one of {@link OwnState.ending}. */
-  readonly ending?: number | undefined;
-}
-
-export interface ResourceState {
-  readonly name: ByteString;
-  readonly path: ByteString;
-  readonly fd: number;
-  readonly lockHeld: boolean;
-  readonly flags: number;
-  readonly owners: readonly number[];
-  readonly 'x-holds'?: readonly HoldState[];
-  /** Device and inode behind the descriptor. */
-  readonly 'x-inode'?: string;
-  /** Further descriptors of that inode, which must stay open as long: closing one would drop the lock. */
-  readonly 'x-spares'?: readonly number[];
-}
-
 /** As with clients, there may be very many resources. */
 export interface LockspaceState {
   readonly directory: ByteString;
   readonly resources: Iterable<ResourceState>;
-  /** The resources in writing, where they need not be put into words: each text of some, with a comma before it. */
-  readonly texts?: Iterable<Buffer>;
+  /**
+   * The resources in writing, where they need not be put into words: each text of some, with a comma before it. Their descriptors
+   * are added.
+   */
+  readonly texts?: (descriptors: Set<number>) => Iterable<Buffer>;
 }
 
 /** Which process it is, beyond its pid. */
-export interface ProcessState {
+const processIdentity = object({
   /** When it started, in clock ticks since boot. */
-  readonly start: number;
+  start: whole,
   /** The id of that boot; empty where it was not readable. */
-  readonly boot: string;
-}
+  boot: text,
+});
+export type ProcessState = StateOf<typeof processIdentity>;
 
 /** What only this implementation keeps. */
-export interface OwnState {
-  /** The process that wrote the document. */
-  readonly process?: ProcessState;
+export const ownState = object({
   /** How often the process has executed itself again. */
-  readonly restarts: number;
+  restarts: whole,
   /** When the process began to serve, milliseconds since 1970. */
-  readonly started: number;
+  started: whole,
+  /** The process that wrote the document. */
+  process: optional(processIdentity),
   /** Descriptor of the locked pid file, which so is never up for grabs. */
-  readonly pidFile?: number;
-  /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
-  readonly epoll?: number;
-  /** Seconds of idleness after which the daemon ends, if set at run time. */
-  readonly timeout?: number;
-  /** Log settings made at run time. */
-  readonly log?: LogState;
-  readonly inquiry?: InquiryState;
-  /** Owners that are being ended: their locks are held until their processes are gone. */
-  readonly ending?: readonly OwnerEndState[];
-}
-
-/** What the inquire program remembers. */
-export interface InquiryState {
-  readonly counters: Readonly<Record<string, number>>;
-  /** How many acquires were refused. */
-  readonly refused: number;
-  /** The last of those, base64; read by who knows the form, when somebody asks. */
-  readonly refusals: string;
-}
-
-export interface LogState {
-  readonly level: number;
-  readonly filters: ByteString;
-  readonly outputs: ByteString;
-}
+  pidFile: optional(descriptor),
+  ...daemonFields,
+});
+export type OwnState = StateOf<typeof ownState>;
 
 export interface StateDocument {
   readonly magic: string;
-  readonly lockServer: ServerState;
+  readonly lockServer: ServerState<LockClientState>;
   /** Absent from documents of libvirt 1.x. */
-  readonly adminServer: ServerState | null;
+  readonly adminServer: ServerState<AdminClientState> | null;
   /** The default one first, whose directory is empty. To be gone through in this order. */
   readonly lockspaces: Iterable<LockspaceState>;
   readonly own: OwnState | null;
@@ -199,41 +112,60 @@ export function formatDocument(document: StateDocument): Buffer {
   return Buffer.concat([...formatPieces(document)]);
 }
 
-/** As {@link formatDocument}, piece by piece: one of a hundred thousand locks takes long to put together. */
-export function* formatPieces(document: StateDocument): Generator<Buffer> {
-  for (const text of documentTexts(document)) yield typeof text === 'string' ? Buffer.from(text, 'latin1') : text;
+/**
+ * As {@link formatDocument}, piece by piece: one of a hundred thousand locks takes long to put together.
+ *
+ * @param descriptors gets all that are written: those that are to outlive exec
+ */
+export function* formatPieces(document: StateDocument, descriptors = new Set<number>()): Generator<Buffer> {
+  for (const text of documentTexts(document, descriptors)) {
+    yield typeof text === 'string' ? Buffer.from(text, 'latin1') : text;
+  }
+}
+
+/**
+ * The descriptors that a document names, some of them more than once. As lazily as the document is described: of one of a running
+ * daemon, those that it would name at this moment.
+ */
+export function* descriptorsOf({ lockServer, adminServer, lockspaces, own }: StateDocument): Generator<number> {
+  if (adminServer !== null) {
+    yield* descriptorsIn(server, adminServer);
+    for (const client of adminServer.clients) yield* descriptorsIn(adminClient, client);
+  }
+  yield* descriptorsIn(server, lockServer);
+  for (const client of lockServer.clients) yield* descriptorsIn(lockClient, client);
+  for (const { resources } of lockspaces) for (const state of resources) yield* descriptorsIn(resource, state);
+  if (own !== null) yield* descriptorsIn(ownState, own);
 }
 
 /** How many items of a list are written at once: fewer where they have more characters than that. */
 const ITEMS = 64;
 const CHARACTERS = 64 * 1024;
 
-function* documentTexts({
-  magic,
-  lockServer,
-  adminServer,
-  lockspaces,
-  own,
-}: StateDocument): Generator<string | Buffer> {
+function* documentTexts(
+  { magic, lockServer, adminServer, lockspaces, own }: StateDocument,
+  descriptors: Set<number>,
+): Generator<string | Buffer> {
   yield '{"daemon":{"servers":{';
   if (adminServer !== null) {
     yield '"admin":';
-    yield* serverTexts(adminServer);
+    yield* serverTexts(adminServer, adminClient, descriptors);
     yield ',';
   }
   yield '"virtlockd":';
-  yield* serverTexts(lockServer);
+  yield* serverTexts(lockServer, lockClient, descriptors);
   yield '}},"defaultLockspace":{';
   let index = 0;
   for (const { directory, resources, texts } of lockspaces) {
-    if (index > 0) yield `${index > 1 ? ',' : ''}{"directory":${JSON.stringify(directory)},`;
+    if (index > 0) yield `${index > 1 ? ',' : ''}{"directory":${text.format(directory)},`;
     yield '"resources":';
-    if (texts === undefined) yield* listTexts(resources, (resource) => JSON.stringify(resource));
-    else yield* joined(texts);
+    if (texts === undefined) yield* listTexts(resources, (state) => write(resource, state, descriptors));
+    else yield* joined(texts(descriptors));
     yield index > 0 ? '}' : '},"lockspaces":[';
     index++;
   }
-  yield `],"magic":${JSON.stringify(magic)}${own === null ? '' : `,"x-virtlockd":${JSON.stringify(own)}`}}`;
+  yield `],"magic":${text.format(magic)}`;
+  yield own === null ? '}' : `,"x-virtlockd":${write(ownState, own, descriptors)}}`;
 }
 
 function* joined(texts: Iterable<Buffer>): Generator<string | Buffer> {
@@ -264,9 +196,13 @@ function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generat
   yield `${texts.length > 0 ? comma : ''}${texts.join()}]`;
 }
 
-function* serverTexts({ clients, ...server }: ServerState): Generator<string> {
-  yield `${JSON.stringify(server).slice(0, -1)},"clients":`;
-  yield* listTexts(clients, clientText);
+function* serverTexts<C extends object>(
+  { clients, ...head }: ServerState<C>,
+  client: Kind<C>,
+  descriptors: Set<number>,
+): Generator<string> {
+  yield `${write(server, head, descriptors).slice(0, -1)},"clients":`;
+  yield* listTexts(clients, (state) => clientText(client, state, descriptors));
   yield '}';
 }
 
@@ -283,13 +219,13 @@ export function asciiDocument(document: Buffer): Buffer {
 }
 
 /** By the client's state, which is the same object as long as nothing about the client changes. */
-const clientTexts = new WeakMap<ClientState, string>();
+const clientTexts = new WeakMap<object, string>();
 
-function clientText(client: ClientState): string {
-  const known = clientTexts.get(client);
+function clientText<C extends object>(client: Kind<C>, state: C, descriptors: Set<number>): string {
+  client.collect?.(state, descriptors);
+  const known = clientTexts.get(state);
   if (known !== undefined) return known;
-  const { conn_time, privateData, ...rest } = client;
-  const text = JSON.stringify({ ...rest, ...(conn_time === 0 ? {} : { conn_time }), privateData: privateData ?? {} });
-  clientTexts.set(client, text);
+  const text = client.format(state);
+  clientTexts.set(state, text);
   return text;
 }

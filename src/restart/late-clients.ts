@@ -1,37 +1,37 @@
 /**
- * Clients of the program before this one that are taken over when they call, or when there is time: after a re-execution
+ * Clients of the program before this one that are adopted when they call, or when there is time: after a re-execution
  * every guest's management waits, and most of them have nothing to say. Their sockets hang on the inherited epoll already.
  */
 import type { LateClients as Late } from '../rpc/server.ts';
 
 export class LateClients implements Late {
   private readonly states: Map<number, unknown>;
-  private readonly adopt: (state: unknown, fd: number) => void;
+  private readonly adoptState: (state: unknown, fd: number) => void;
 
   /**
    * @param states by descriptor, as they stand in the document
-   * @param adopt reads such a state and takes the client over; does not throw
+   * @param adoptState reads such a state and adopts the client; does not throw
    */
-  constructor(states: Map<number, unknown>, adopt: (state: unknown, fd: number) => void) {
+  constructor(states: Map<number, unknown>, adoptState: (state: unknown, fd: number) => void) {
     this.states = states;
-    this.adopt = adopt;
+    this.adoptState = adoptState;
   }
 
   get size(): number {
     return this.states.size;
   }
 
-  takeOne(fd: number): void {
+  adoptAt(fd: number): void {
     const state = this.states.get(fd);
     if (state === undefined) return;
     this.states.delete(fd);
-    this.adopt(state, fd);
+    this.adoptState(state, fd);
   }
 
-  take(count: number): void {
+  adopt(count: number): void {
     for (const fd of this.states.keys()) {
       if (count-- <= 0) break;
-      this.takeOne(fd);
+      this.adoptAt(fd);
     }
   }
 }

@@ -22,8 +22,9 @@ export async function findLoss(daemon: Daemon, losses: readonly Loss[]): Promise
 }
 
 function isConnected(daemon: Daemon, { server, id, fd }: LostClient): boolean {
-  const { clients } = server === 'admin' ? daemon.adminServer : daemon.lockServer;
-  return clients.get(id)?.connection.fd === fd;
+  const { adminServer, lockServer } = daemon;
+  const clients = server === 'admin' ? adminServer.adoptAll() : lockServer.adoptAll();
+  return clients.get(id)?.fd === fd;
 }
 
 /** Whether it was held all the time since the document was written. */

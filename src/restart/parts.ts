@@ -5,7 +5,7 @@
  */
 import { posix, ResourcePlace } from '../posix/posix.ts';
 import type { ByteString } from '../../xdr/codec.ts';
-import type { HoldState, ResourceState } from './document.ts';
+import type { HoldState, ResourceState } from '../lockspace/state.ts';
 
 /** Quotes inside of strings are escaped: so none of these can be found inside of one. */
 const DEFAULT_LIST = ',"defaultLockspace":{"resources":[';

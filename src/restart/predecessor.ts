@@ -4,8 +4,8 @@ import { EXIT, StartupError } from '../libvirt/exit.ts';
 import { logger } from '../log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
 import { insist } from '../posix/insist.ts';
-import { lookedKey, posix } from '../posix/posix.ts';
-import { poller } from '../rpc/poller.ts';
+import { inodeKey, lastStat, posix } from '../posix/posix.ts';
+import { isEpoll } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
 import { epollOf, magicOf, parseDocument, parseProvenJson } from './parse.ts';
 import { strangenessOf } from './provenance.ts';
@@ -55,7 +55,7 @@ export function readPredecessor(stateFile: ByteString, isActivated: boolean): Pr
     return null;
   }
   const epoll = epollOf(json);
-  const late = epoll !== null && poller.isEpoll(epoll) ? new Map<number, unknown>() : null;
+  const late = epoll !== null && isEpoll(epoll) ? new Map<number, unknown>() : null;
   let document: StateDocument;
   try {
     document = parseDocument(json, late);
@@ -83,7 +83,7 @@ function heldIn({ lockspaces, own }: StateDocument, bytes: Buffer): (key: string
   for (const { resources } of lockspaces) {
     for (const { fd, 'x-inode': key } of resources) {
       if (key !== undefined) keys.add(key);
-      else if (posix.fstatInode(fd) === 0) keys.add(lookedKey());
+      else if (posix.fstatInode(fd) === 0) keys.add(inodeKey(lastStat()));
     }
   }
   return (key) => keys.has(key);

@@ -4,9 +4,10 @@
  * names are strangers, none of whom may be ended.
  */
 import os from 'node:os';
-import { FileType, lookedKey, posix, SocketKind } from '../posix/posix.ts';
-import { bootId, startTimeOf } from '../proc/processes.ts';
-import type { ProcessState, ServerState, StateDocument } from './document.ts';
+import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
+import { bootId } from '../proc/kernel.ts';
+import { startTimeOf } from '../proc/start-time.ts';
+import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;
 
@@ -60,7 +61,7 @@ function strangeDescriptor(document: StateDocument, late: Iterable<number>): str
   return null;
 }
 
-function serversOf({ lockServer, adminServer }: StateDocument): ServerState[] {
+function serversOf({ lockServer, adminServer }: StateDocument): ServerState<LockClientState | AdminClientState>[] {
   return adminServer === null ? [lockServer] : [lockServer, adminServer];
 }
 
@@ -87,8 +88,8 @@ function isConnection(fd: number): boolean {
 function isFile(fd: number, key: string | undefined): boolean {
   const status = posix.fstatInode(fd);
   if (status !== 0) return isUnknown(status);
-  const type = (posix.looked[3] ?? 0) & FileType.MASK;
-  return LOCKABLE.includes(type) && (key === undefined || lookedKey() === key);
+  const stat = lastStat();
+  return LOCKABLE.includes(stat.mode & FileType.MASK) && (key === undefined || inodeKey(stat) === key);
 }
 
 const peer = new Int32Array(3);

@@ -17,11 +17,12 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
-import { descriptorLimits } from '../posix/limits.ts';
-import { lookedKey, posix, strerror } from '../posix/posix.ts';
+import { descriptorLimits } from '../proc/limits.ts';
+import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { findChanged } from './build.ts';
-import { captureState, descriptorsOf, descriptorsOfOurs } from './capture.ts';
+import { descriptorsIn } from '../state/state.ts';
+import { captureState } from './capture.ts';
 import { CSuccessor } from './c-successor.ts';
 import {
   closeOnExecInTheEnd,
@@ -32,7 +33,7 @@ import {
 } from './close-on-exec.ts';
 import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
-import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
+import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
 import { findLoss } from './losses.ts';
 import { inSlices } from './slices.ts';
@@ -128,14 +129,15 @@ export class Reexec {
     refusePlanted(stateFile);
     const own = this.options.ownState();
     const document: Buffer[] = [];
+    const descriptors = new Set<number>();
     this.pieces = new ResourcePieces(daemon);
-    await inSlices(formatPieces(captureState(daemon, own, this.pieces)), (piece) => document.push(piece));
+    await inSlices(formatPieces(captureState(daemon, own, this.pieces), descriptors), (piece) => document.push(piece));
     checkSize(document, daemon);
     await writeStateFileInSlices(candidate, document);
     try {
       const found = await proveSuccessor(program, candidate, limitFor(document));
       if (found.kind === 'own') {
-        this.refuseLackOfRoom();
+        this.refuseLackOfRoom(descriptors);
         await this.refuseLoss(found);
       }
       const successor = found.kind === 'own' ? found : new CSuccessor(found.version, daemon);
@@ -158,13 +160,16 @@ export class Reexec {
     if (loss !== undefined) throw new UnfitSuccessor(`${program} ${loss}`);
   }
 
-  /** @throws UnfitSuccessor when our runtime would not find as many free descriptors as it needs */
-  private refuseLackOfRoom(): void {
+  /**
+   * @param descriptors that outlive exec
+   * @throws UnfitSuccessor when our runtime would not find as many free ones as it needs
+   */
+  private refuseLackOfRoom(descriptors: ReadonlySet<number>): void {
     const { daemon } = this.options;
     const { soft, hard } = descriptorLimits('self');
     // Most often there is so much that they need not be counted.
     if (soft - daemon.load > 2 * RUNTIME_DESCRIPTORS) return;
-    const kept = [...STANDARD_STREAMS, ...descriptorsOf(daemon, this.options.ownState())];
+    const kept = new Set([...STANDARD_STREAMS, ...descriptors]);
     const refuseLackBelow = (what: string, limit: number, needed: number): void => {
       const lack = lackOfRoom(what, { pid: process.pid, limit, used: countBelow(limit, kept), needed, hard });
       if (lack !== undefined) throw new UnfitSuccessor(lack);
@@ -181,10 +186,10 @@ export class Reexec {
    */
   private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
     const { daemon } = this.options;
-    const clients = new Set([...daemon.lockServer.clients.values()].map(({ connection }) => connection));
+    const clients = new Set<Connection>(daemon.lockServer.adoptAll().values());
     try {
       // Most of it now, while clients are served.
-      await setCloseOnExecInSlices(descriptorsOf(daemon, this.options.ownState()), false);
+      await setCloseOnExecInSlices(this.descriptors(), false);
       if (!this.options.isEnding()) await exchange(clients);
     } finally {
       if (!this.options.isEnding()) await this.closeOnExecAgain();
@@ -212,10 +217,14 @@ export class Reexec {
     }
   }
 
+  /** Those that a document names which is written now, each as it is when its turn comes. */
+  private descriptors(): Iterable<number> {
+    return descriptorsOf(captureState(this.options.daemon, this.options.ownState()));
+  }
+
   private async closeOnExecAgain(): Promise<void> {
-    const { daemon } = this.options;
     await closeOnExecInTheEnd(
-      () => [...STANDARD_STREAMS, ...descriptorsOf(daemon, this.options.ownState())],
+      () => [...STANDARD_STREAMS, ...this.descriptors()],
       (reason) => {
         log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
       },
@@ -246,7 +255,7 @@ export class Reexec {
     if (!(successor instanceof CSuccessor)) {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;
-    } else if (this.options.daemon.ownerEnds.awaited > 0) this.again = true;
+    } else if (this.options.daemon.ownerReaper.awaited > 0) this.again = true;
     return !this.again;
   }
 
@@ -263,15 +272,16 @@ export class Reexec {
   ): void {
     const { daemon, stateFile } = this.options;
     // Releases left for later would be unknown to the successor.
-    daemon.ownerEnds.finish();
+    daemon.ownerReaper.finish();
     daemon.flushEvents();
     const own = this.options.ownState();
+    const descriptors = new Set(STANDARD_STREAMS);
     if (successor instanceof CSuccessor) {
       // It may have changed since it was proven, which makes no difference to another of our kind.
-      writeStateFile(candidate, [successor.lastDocument(own)]);
+      writeStateFile(candidate, [successor.lastDocument(own, descriptors)]);
     } else {
-      this.refuseLackOfRoom();
-      const document = [...formatPieces(captureState(daemon, own, this.pieces))];
+      const document = [...formatPieces(captureState(daemon, own, this.pieces), descriptors)];
+      this.refuseLackOfRoom(descriptors);
       // Messages under way may have come since: the successor that has proven itself could not read that much.
       checkSize(document, daemon);
       if (!areEqual(document, proven)) writeStateFile(candidate, document);
@@ -279,8 +289,11 @@ export class Reexec {
     }
     publishStateFile(candidate, stateFile);
     try {
-      setCloseOnExec([...STANDARD_STREAMS, ...descriptorsOf(daemon, own, cleared)], false);
-      if (successor instanceof CSuccessor) setCloseOnExec(descriptorsOfOurs(own), true);
+      for (const { fd, isOpen } of cleared) if (isOpen) descriptors.delete(fd);
+      setCloseOnExec(descriptors, false);
+      // A C daemon has no use for the others of ours.
+      if (successor instanceof CSuccessor)
+        setCloseOnExec(descriptorsIn(ownState, { ...own, pidFile: undefined }), true);
       this.execute(successor);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
@@ -302,7 +315,7 @@ export class Reexec {
 }
 
 function keyOf(fd: number | undefined): string | null {
-  return fd !== undefined && posix.fstatInode(fd) === 0 ? lookedKey() : null;
+  return fd !== undefined && posix.fstatInode(fd) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**

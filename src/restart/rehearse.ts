@@ -9,9 +9,11 @@ import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
-import { type Addon, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
+import { type Addon, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
+import { Poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
+import { descriptorDirectory } from '../proc/descriptors.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './restore.ts';
@@ -65,9 +67,10 @@ function* lostClients({ lockServer, adminServer }: StateDocument, daemon: Daemon
     ['virtlockd', lockServer, daemon.lockServer],
     ['admin', adminServer, daemon.adminServer],
   ] as const;
-  for (const [server, state, { clients }] of servers) {
+  for (const [server, state, restored] of servers) {
+    const adopted = restored.adoptAll();
     for (const { id, sock } of state?.clients ?? []) {
-      if (!clients.has(id)) yield { kind: 'client', server, id, fd: sock.fd };
+      if (!adopted.has(id)) yield { kind: 'client', server, id, fd: sock.fd };
     }
   }
 }
@@ -103,12 +106,12 @@ class Look {
 
   constructor(pid: number, listeners: ReadonlySet<number>) {
     this.pid = pid;
-    this.directory = `/proc/${pid}/fd`;
+    this.directory = descriptorDirectory(pid);
     this.listeners = listeners;
     const { whole } = this;
     this.isPossible = whole.fileType(this.directory) >= 0;
     this.functions = {
-      looked: whole.looked,
+      statFields: whole.statFields,
       statInode: (path) => whole.statInode(path),
       fileType: (path) => whole.fileType(path),
       exit: (status) => whole.exit(status),
@@ -158,7 +161,7 @@ class Look {
   private socketKind(fd: number, peer: Int32Array): number {
     const status = this.at(fd);
     if (status < 0) return status;
-    if (((this.whole.looked[3] ?? 0) & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
+    if ((lastStat().mode & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
     peer.set([0, process.geteuid?.() ?? 0, process.getegid?.() ?? 0]);
     return this.listeners.has(fd) ? SocketKind.LISTENING : SocketKind.CONNECTED;
   }
@@ -166,6 +169,7 @@ class Look {
 
 function settingsOf(version: VersionNumber): DaemonSettings {
   return {
+    poller: new Poller(),
     version,
     maxClients: 0,
     adminMaxClients: 0,
@@ -173,8 +177,7 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     processes: NOBODY,
-    onTimeout: () => undefined,
-    onShutdown: () => undefined,
+    onEnd: () => undefined,
   };
 }
 

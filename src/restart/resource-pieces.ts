@@ -12,6 +12,7 @@ const SIZE = 64;
 interface Piece {
   readonly resources: readonly Resource[];
   readonly text: Buffer;
+  readonly descriptors: ReadonlySet<number>;
 }
 
 export class ResourcePieces {
@@ -34,31 +35,50 @@ export class ResourcePieces {
     this.daemon.lockspaces.forgetChanges();
   }
 
-  /** The texts of a lockspace's resources, each with a comma before it. */
-  *of(lockspace: Lockspace, describe: (resource: Resource) => string): Generator<Buffer> {
+  /**
+   * The texts of a lockspace's resources, each with a comma before it. What is given for that adds the descriptors in them.
+   *
+   * @param describe puts a resource into words, and adds its descriptors
+   */
+  of(
+    lockspace: Lockspace,
+    describe: (resource: Resource, descriptors: Set<number>) => string,
+  ): (descriptors: Set<number>) => Generator<Buffer> {
+    return (descriptors) => this.texts(lockspace, describe, descriptors);
+  }
+
+  private *texts(
+    lockspace: Lockspace,
+    describe: (resource: Resource, descriptors: Set<number>) => string,
+    descriptors: Set<number>,
+  ): Generator<Buffer> {
     const known = this.isUsable() ? (this.pieces.get(lockspace) ?? []) : [];
     const pieces: Piece[] = [];
-    const make = (resources: readonly Resource[]): Piece => {
-      const piece = { resources, text: Buffer.from(`,${resources.map(describe).join()}`, 'latin1') };
+    const take = (piece: Piece): Buffer => {
       pieces.push(piece);
-      return piece;
+      for (const fd of piece.descriptors) descriptors.add(fd);
+      return piece.text;
+    };
+    const make = (resources: readonly Resource[]): Piece => {
+      const found = new Set<number>();
+      const text = resources.map((resource) => describe(resource, found)).join();
+      return { resources, text: Buffer.from(`,${text}`, 'latin1'), descriptors: found };
     };
     const unknown = known.length === 0 ? lockspace.resources.values() : this.changedIn(lockspace);
     const stale = new Set<Resource>();
     for (const piece of known) {
       if (this.changed.size === 0 || !piece.resources.some((resource) => this.changed.has(resource))) {
-        pieces.push(piece);
-        yield piece.text;
+        yield take(piece);
       } else for (const resource of piece.resources) if (isHeld(resource)) stale.add(resource);
     }
     let group: Resource[] = [];
     for (const resource of known.length === 0 ? unknown : new Set([...stale, ...unknown])) {
       group.push(resource);
       if (group.length < SIZE) continue;
-      yield make(group).text;
+      yield take(make(group));
       group = [];
     }
-    if (group.length > 0) yield make(group).text;
+    if (group.length > 0) yield take(make(group));
     this.pieces.set(lockspace, pieces);
   }
 
@@ -77,7 +97,7 @@ export class ResourcePieces {
   }
 
   private look(): string {
-    return `${fileChanges()} ${this.daemon.ownerEnds.unfinished.map(({ id }) => id).join()}`;
+    return `${fileChanges()} ${this.daemon.ownerReaper.unfinished.map(({ id }) => id).join()}`;
   }
 }
 

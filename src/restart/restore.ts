@@ -1,7 +1,7 @@
 /** The daemon that a state document describes. */
 import { Daemon, type DaemonSettings, type ServerShape } from '../daemon/daemon.ts';
 import { adoptState } from './adopt.ts';
-import type { ServerState } from './document.ts';
+import type { ServerHead } from '../rpc/state.ts';
 import type { Predecessor } from './predecessor.ts';
 
 /** Not started yet. */
@@ -15,7 +15,7 @@ export function restoreDaemon(settings: DaemonSettings, predecessor: Predecessor
   return daemon;
 }
 
-function shapeOf(server: ServerState): ServerShape {
+function shapeOf(server: ServerHead): ServerShape {
   return {
     maxClients: server.max_clients,
     maxAnonymousClients: server.max_anonymous_clients,

@@ -4,12 +4,11 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
-import { poller } from '../rpc/poller.ts';
-import { descriptorsOf } from './capture.ts';
+import { captureState } from './capture.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
-import type { OwnState } from './document.ts';
+import { descriptorsOf, type OwnState } from './document.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -24,14 +23,14 @@ const SLICE = 64;
 export async function settle(daemon: Daemon, ownState: () => OwnState): Promise<void> {
   try {
     do await turn();
-    while (daemon.lockServer.takeLate(SLICE));
-    poller.endInheritance();
+    while (daemon.lockServer.adoptLate(SLICE));
+    daemon.poller.endInheritance();
     await adoptLocks(daemon);
   } catch (error) {
     log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }
   await closeOnExecInTheEnd(
-    () => descriptorsOf(daemon, ownState()),
+    () => descriptorsOf(captureState(daemon, ownState())),
     (reason) => {
       log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
     },

@@ -8,8 +8,9 @@ import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
 import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
-import { outbox, type Sender } from './outbox.ts';
-import { poller, type Pollable } from './poller.ts';
+import type { Caller } from './dispatch.ts';
+import type { Sender } from './outbox.ts';
+import type { Poller, Pollable } from './poller.ts';
 import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
@@ -28,13 +29,16 @@ export interface Peer {
 }
 
 /** What a connection needs of the server it belongs to. */
-export interface ConnectionHost {
+export interface ConnectionHost<C> {
+  readonly poller: Poller;
   /** How many bytes of a message its programs can make use of; the rest is read and dropped. */
   readonly retain: number;
+  /** The context that handlers get for a connection, made when it opens. */
+  open(connection: Connection<C>): C;
   /** Serves the message in `reader`, appending its reply to `out`; or says that it is to be served again later. */
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null;
+  serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null;
   /** The connection is gone. Its descriptor is closed afterwards, unless it is kept: see {@link Connection.keepSocket}. */
-  closed(connection: Connection): void;
+  closed(connection: Connection<C>): void;
 }
 
 /** Bytes of a connection that were received but not served, and replies that wait; what a restart must carry over. */
@@ -59,20 +63,17 @@ function isPassing(status: number): boolean {
 // Shared by all connections, which are served one at a time.
 const reader = new XdrReader(NO_BYTES);
 
-export class Connection implements Pollable, Sender {
+export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   readonly fd: number;
   readonly id: number;
   readonly peer: Peer;
   /** Seconds since 1970. */
   readonly connectedAt: number;
   isOpen = true;
-  /** Whether a call was decoded: from then on the admin program tells who the peer is, as C does. */
   isIdentified = false;
-  /** Whether it gets events of changes: see inquire/subscriptions.ts. Kept across a restart, as the next. */
-  subscribed = false;
-  /** How many events it has missed. */
-  missed = 0;
-  private readonly host: ConnectionHost;
+  readonly context: C;
+  private readonly host: ConnectionHost<C>;
+  private readonly poller: Poller;
   /** Received bytes that are not served yet: its first `heldLength` bytes. */
   private held: Buffer = NO_BYTES;
   private heldLength = 0;
@@ -86,20 +87,22 @@ export class Connection implements Pollable, Sender {
   private forgetCall: (() => void) | null = null;
   private keepsSocket = false;
 
-  constructor(host: ConnectionHost, fd: number, id: number, peer: Peer, connectedAt: number) {
+  constructor(host: ConnectionHost<C>, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
+    this.poller = host.poller;
     this.fd = fd;
     this.id = id;
     this.peer = peer;
     this.connectedAt = connectedAt;
+    this.context = host.open(this);
   }
 
   /** Begins to serve: from now on the poller calls. */
   start(): void {
-    poller.add(this.fd, this);
-    if (this.unsent.length > 0) poller.awaitWritable(this.fd);
+    this.poller.add(this.fd, this);
+    if (this.unsent.length > 0) this.poller.awaitWritable(this.fd);
     else this.serveHeld();
-    outbox.send();
+    this.poller.outbox.send();
   }
 
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void {
@@ -119,19 +122,19 @@ export class Connection implements Pollable, Sender {
       return;
     }
     if (this.isWaiting) {
-      poller.awaitEnd(this.fd);
+      this.poller.awaitEnd(this.fd);
       return;
     }
     // Its call was woken in this very round: its turn goes on from there.
     if (this.postponed) return;
-    poller.awaitReadable(this.fd);
+    this.poller.awaitReadable(this.fd);
     // What came before the peer stopped reading is served before anything new is read.
     this.serveHeld();
   }
 
   onTurn(): void {
     this.postponed = false;
-    if (this.unsent.length > 0) poller.awaitWritable(this.fd);
+    if (this.unsent.length > 0) this.poller.awaitWritable(this.fd);
     else this.serveHeld();
   }
 
@@ -149,8 +152,8 @@ export class Connection implements Pollable, Sender {
     if (!this.isOpen) return;
     this.isOpen = false;
     // Whoever asks for its own end still gets the replies to what it asked before.
-    outbox.send();
-    poller.remove(this.fd);
+    this.poller.outbox.send();
+    this.poller.remove(this.fd);
     this.forgetCall?.();
     this.forgetCall = null;
     this.host.closed(this);
@@ -166,7 +169,7 @@ export class Connection implements Pollable, Sender {
 
   /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
   sendEvent(bytes: Buffer): boolean {
-    outbox.send();
+    this.poller.outbox.send();
     if (!this.isOpen || this.unsent.length > 0) return false;
     this.send(bytes, bytes.length);
     return true;
@@ -238,9 +241,9 @@ export class Connection implements Pollable, Sender {
       }
       if (size > end - at) break;
       reader.reset(bytes, at, at + bytes.readUInt32BE(at));
-      const waiting = this.host.serve(this, reader, outbox.writer);
+      const waiting = this.host.serve(this, reader, this.poller.outbox.writer);
       if (!this.isOpen) {
-        outbox.discard();
+        this.poller.outbox.discard();
         return;
       }
       if (waiting !== null) {
@@ -248,19 +251,19 @@ export class Connection implements Pollable, Sender {
         break;
       }
       at += size;
-      if (outbox.queue(this) && !this.isTaken) break;
-      if (end - at >= LENGTH_SIZE && poller.isOverdue) {
+      if (this.poller.outbox.queue(this) && !this.isTaken) break;
+      if (end - at >= LENGTH_SIZE && this.poller.isOverdue) {
         this.postponed = true;
         break;
       }
     }
     if (this.closing) {
       this.postponed = false;
-      outbox.send();
+      this.poller.outbox.send();
       if (this.isTaken) this.close();
     } else if (this.isOpen) {
       this.hold(bytes, at, end);
-      if (this.postponed) poller.postpone(this.fd, this);
+      if (this.postponed) this.poller.postpone(this.fd, this);
     }
   }
 
@@ -269,9 +272,9 @@ export class Connection implements Pollable, Sender {
     this.forgetCall = waiting.begin(() => {
       this.forgetCall = null;
       this.postponed = true;
-      poller.postpone(this.fd, this);
+      this.poller.postpone(this.fd, this);
     });
-    if (this.unsent.length === 0) poller.awaitEnd(this.fd);
+    if (this.unsent.length === 0) this.poller.awaitEnd(this.fd);
   }
 
   /**
@@ -330,6 +333,6 @@ export class Connection implements Pollable, Sender {
       return;
     }
     this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0)));
-    if (!this.postponed) poller.awaitWritable(this.fd);
+    if (!this.postponed) this.poller.awaitWritable(this.fd);
   }
 }

@@ -16,53 +16,51 @@ export interface Sender {
   onUnsent(bytes: Buffer, sent: number): void;
 }
 
-const senders: Sender[] = [];
-const ranges = new Int32Array(REPLIES * SendRange.WORDS);
-let count = 0;
-/** Where in the writer the queued bytes end; what is behind is being written. */
-let queued = 0;
-
-/** Where replies are written. */
-const writer = new XdrWriter(BYTES * 2);
-
-export const outbox = {
-  writer,
+export class Outbox {
+  /** Where replies are written. */
+  readonly writer = new XdrWriter(BYTES * 2);
+  private readonly senders: Sender[] = [];
+  private readonly ranges = new Int32Array(REPLIES * SendRange.WORDS);
+  private count = 0;
+  /** Where in the writer the queued bytes end; what is behind is being written. */
+  private queued = 0;
 
   /** What has been written since the last call is for `sender`. Returns whether replies have just been sent. */
   queue(sender: Sender): boolean {
-    const start = queued;
-    queued = writer.length;
-    if (queued > start) {
-      if (count === 0 || senders[count - 1] !== sender) {
-        ranges[count * SendRange.WORDS] = sender.fd;
-        ranges[count * SendRange.WORDS + 1] = start;
-        senders[count++] = sender;
+    const { writer, senders, ranges } = this;
+    const start = this.queued;
+    const end = (this.queued = writer.length);
+    if (end > start) {
+      if (this.count === 0 || senders[this.count - 1] !== sender) {
+        ranges[this.count * SendRange.WORDS] = sender.fd;
+        ranges[this.count * SendRange.WORDS + 1] = start;
+        senders[this.count++] = sender;
       }
-      ranges[count * SendRange.WORDS - 1] = queued;
+      ranges[this.count * SendRange.WORDS - 1] = end;
     }
-    if (count < REPLIES && queued < BYTES) return false;
-    outbox.send();
+    if (this.count < REPLIES && end < BYTES) return false;
+    this.send();
     return true;
-  },
+  }
 
   /** Drops what has been written since the last {@link queue}: its connection is gone. */
   discard(): void {
-    writer.length = queued;
-  },
+    this.writer.length = this.queued;
+  }
 
   /** Sends all that is queued. */
   send(): void {
+    const { writer, senders, ranges, count } = this;
     if (count === 0) return;
-    const sent = count;
-    const failed = posix.sendAll(writer.buffer, ranges, sent);
+    const failed = posix.sendAll(writer.buffer, ranges, count);
     const { buffer } = writer;
-    count = 0;
+    this.count = 0;
     // A connection may be closed while another one's reply is being written.
-    if (writer.length === queued) writer.length = queued = 0;
+    if (writer.length === this.queued) writer.length = this.queued = 0;
     if (failed === 0) return;
-    for (let i = 0, at = 0; i < sent; i++, at += SendRange.WORDS) {
-      const [taken = 0, start = 0, end = 0] = ranges.subarray(at, at + SendRange.WORDS);
-      if (taken !== end - start) senders[i]?.onUnsent(buffer.subarray(start, end), taken);
+    for (let i = 0, at = 0; i < count; i++, at += SendRange.WORDS) {
+      const [sent = 0, start = 0, end = 0] = ranges.subarray(at, at + SendRange.WORDS);
+      if (sent !== end - start) senders[i]?.onUnsent(buffer.subarray(start, end), sent);
     }
-  },
-};
+  }
+}

@@ -2,13 +2,13 @@
  * A server: its listening sockets, its clients, and how many of those it takes. The daemon has two, `virtlockd` and
  * `admin`, as the admin program and the state document name them.
  */
-import { assert } from '@hapi/hoek';
 import type { XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import type { Dialect } from '../libvirt/dialect.ts';
 import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { Connection, type ConnectionHost, type Peer } from './connection.ts';
-import { dispatch, type Service, type Speech } from './dispatch.ts';
-import { type Acceptor, poller } from './poller.ts';
+import { type BoundProgram, Dispatcher } from './dispatch.ts';
+import type { Acceptor, Poller } from './poller.ts';
 import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserver');
@@ -30,8 +30,9 @@ export interface Listener {
 
 export interface ServerOptions<C> {
   readonly name: string;
-  readonly services: readonly Service<C>[];
-  readonly speech: Speech;
+  readonly poller: Poller;
+  readonly programs: readonly BoundProgram<C>[];
+  readonly dialect: Dialect;
   readonly maxClients: number;
   readonly maxAnonymousClients: number;
   /** The id of the next client. Ids start at 1 and are never used again. */
@@ -40,41 +41,38 @@ export interface ServerOptions<C> {
   readonly retain: number;
   /** The process's limit on descriptors. */
   readonly descriptorLimit: number;
-  /** The context that handlers get for a connection, made when it opens. */
-  open(connection: Connection): C;
+  /** See {@link ConnectionHost.open}. */
+  open(connection: Connection<C>): C;
   /** When the process with this pid started; only where the kernel will not tell which process a peer was. */
   startTimeOf?(pid: number): number | undefined;
   /** A client has come, and was not taken over from the program before. */
-  accepted?(connection: Connection): void;
+  accepted?(connection: Connection<C>): void;
   /** A connection has ended. */
   closed(context: C): void;
   /** The number of clients changed. */
   changed(): void;
 }
 
-/** A client and what its handlers get. */
-interface Client<C> {
-  readonly connection: Connection;
-  readonly context: C;
-}
-
-/** Clients of the program before this one that nobody has looked at yet: see restart/late-clients.ts. */
+/** Clients of the program before this one that are not adopted yet: see restart/late-clients.ts. */
 export interface LateClients {
   readonly size: number;
-  /** Takes over the one behind a descriptor, if there is one. */
-  takeOne(fd: number): void;
-  /** Takes over as many of those that are left. */
-  take(count: number): void;
+  /** Adopts the one behind a descriptor, if there is one. */
+  adoptAt(fd: number): void;
+  /** Adopts as many of those that are left. */
+  adopt(count: number): void;
 }
 
-export class Server<C> implements ConnectionHost, Acceptor {
+export class Server<C> implements ConnectionHost<C>, Acceptor {
   readonly name: string;
+  readonly poller: Poller;
   readonly retain: number;
   readonly listeners: Listener[] = [];
   /** There are no workers: the number is only kept and reported, as C does. */
   priorityWorkers = 0;
   private readonly options: ServerOptions<C>;
-  private taken = new Map<number, Client<C>>();
+  private readonly dispatcher: Dispatcher<C>;
+  /** By id, in the order they came. */
+  private adopted = new Map<number, Connection<C>>();
   private late: LateClients | null = null;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;
@@ -87,19 +85,21 @@ export class Server<C> implements ConnectionHost, Acceptor {
   constructor(options: ServerOptions<C>) {
     this.options = options;
     this.name = options.name;
+    this.poller = options.poller;
+    this.dispatcher = new Dispatcher(options.programs, options.dialect);
     this.retain = options.retain;
     this.limits = { maxClients: options.maxClients, maxAnonymousClients: options.maxAnonymousClients };
     this.nextId = options.nextClientId;
   }
 
-  /** By id, in the order they came. Asking for them takes over those that are late. */
-  get clients(): ReadonlyMap<number, Client<C>> {
-    this.takeLate(Infinity);
-    return this.taken;
+  /** Adopts those that are late: there may be thousands. All clients by id, in the order they came. */
+  adoptAll(): ReadonlyMap<number, Connection<C>> {
+    this.adoptLate(Infinity);
+    return this.adopted;
   }
 
   get clientCount(): number {
-    return this.taken.size + (this.late?.size ?? 0);
+    return this.adopted.size + (this.late?.size ?? 0);
   }
 
   get maxClients(): number {
@@ -128,13 +128,13 @@ export class Server<C> implements ConnectionHost, Acceptor {
 
   addListener(listener: Listener): void {
     this.listeners.push(listener);
-    poller.addListener(listener.fd, this);
+    this.poller.addListener(listener.fd, this);
   }
 
   /** Begins to accept, and to serve the clients that were taken over. */
   start(): void {
     this.accepting = true;
-    for (const { connection } of this.taken.values()) connection.start();
+    for (const connection of this.adopted.values()) connection.start();
     this.updateBudget();
   }
 
@@ -149,35 +149,34 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.updateBudget();
   }
 
-  /** Clients that are to be taken over when they call, or when there is time. */
+  /** Clients that are to be adopted when they call, or when there is time. */
   expect(late: LateClients): void {
     this.late = late;
   }
 
-  /** Takes over the late client behind a descriptor, if there is one: it has called. */
-  takeLateAt(fd: number): void {
-    this.late?.takeOne(fd);
+  /** Adopts the late client behind a descriptor, if there is one: it has called. */
+  adoptLateAt(fd: number): void {
+    this.late?.adoptAt(fd);
   }
 
-  /** Takes over so many of the late clients. Whether there are more. */
-  takeLate(count: number): boolean {
+  /** Adopts so many of the late clients. Whether there are more. */
+  adoptLate(count: number): boolean {
     if (this.late === null) return false;
-    this.late.take(count);
+    this.late.adopt(count);
     if (this.late.size > 0) return true;
     this.late = null;
     // Some called before it was their turn.
-    this.taken = new Map([...this.taken].sort(([a], [b]) => a - b));
+    this.adopted = new Map([...this.adopted].sort(([a], [b]) => a - b));
     return false;
   }
 
-  /** Takes over an open connection, as a restart does: not served before it is started. */
-  adopt(fd: number, id: number, peer: Peer, connectedAt: number): Client<C> {
-    if (this.taken.has(id)) throw new Error(`two clients with id ${id}`);
-    const connection = new Connection(this, fd, id, peer, connectedAt);
-    const client = { connection, context: this.options.open(connection) };
-    this.taken.set(id, client);
+  /** Adopts an open connection, as a restart does: not served before it is started. */
+  adopt(fd: number, id: number, peer: Peer, connectedAt: number): Connection<C> {
+    if (this.adopted.has(id)) throw new Error(`two clients with id ${id}`);
+    const connection = new Connection<C>(this, fd, id, peer, connectedAt);
+    this.adopted.set(id, connection);
     this.nextId = Math.max(this.nextId, id + 1);
-    return client;
+    return connection;
   }
 
   onAccept(fd: number, pid: number, uid: number, gid: number): void {
@@ -192,7 +191,7 @@ export class Server<C> implements ConnectionHost, Acceptor {
       return;
     }
     const peer = { pid, uid, gid, ...this.startTimeOf(pid) };
-    const { connection } = this.adopt(fd, this.nextId, peer, Math.floor(Date.now() / 1000));
+    const connection = this.adopt(fd, this.nextId, peer, Math.floor(Date.now() / 1000));
     this.options.accepted?.(connection);
     connection.start();
     if (fd >= this.options.descriptorLimit - DESCRIPTOR_RESERVE) {
@@ -201,11 +200,13 @@ export class Server<C> implements ConnectionHost, Acceptor {
     this.options.changed();
   }
 
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null {
-    const client = this.taken.get(connection.id);
-    assert(client !== undefined, 'a message from a client that is gone');
+  open(connection: Connection<C>): C {
+    return this.options.open(connection);
+  }
+
+  serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null {
     try {
-      return dispatch(this.options.services, this.options.speech, client.context, reader, out);
+      return this.dispatcher.dispatch(connection, reader, out);
     } catch (error) {
       // Such as an error that repeats a name of 4 MiB, and is too long to be sent. C closes then, too.
       log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
@@ -214,12 +215,10 @@ export class Server<C> implements ConnectionHost, Acceptor {
     }
   }
 
-  closed(connection: Connection): void {
-    const client = this.taken.get(connection.id);
-    if (client === undefined) return;
-    this.taken.delete(connection.id);
+  closed(connection: Connection<C>): void {
+    this.adopted.delete(connection.id);
     this.updateBudget();
-    this.options.closed(client.context);
+    this.options.closed(connection.context);
     this.options.changed();
   }
 
@@ -245,6 +244,6 @@ export class Server<C> implements ConnectionHost, Acceptor {
     const budget = open ? Math.max(0, this.limits.maxClients - this.clientCount) : 0;
     if (budget > 0 && !this.isOpen) this.openedAt = performance.now();
     this.isOpen = budget > 0;
-    for (const { fd } of this.listeners) poller.setBudget(fd, budget);
+    for (const { fd } of this.listeners) this.poller.setBudget(fd, budget);
   }
 }

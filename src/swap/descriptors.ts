@@ -1,6 +1,6 @@
 /** Whether a C daemon has as many free descriptors as our program needs to go on in its process: it does not count them. */
 import { readdirSync } from 'node:fs';
-import { descriptorLimits } from '../posix/limits.ts';
+import { descriptorLimits } from '../proc/limits.ts';
 import { countBelow, lackOfRoom, LAUNCHER_DESCRIPTORS, RUNTIME_DESCRIPTORS } from '../restart/room.ts';
 
 /**

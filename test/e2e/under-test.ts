@@ -1,5 +1,5 @@
 /** The lock daemon these tests are about: this project's, unless VIRTLOCKD_TEST_DAEMON names a C one to check the tests by. */
-import { type DaemonKind, type Generation, generations } from '../lab/requirements.ts';
+import { type DaemonKind, type Generation, generations } from '../../src/lab/generation.ts';
 
 const named = process.env.VIRTLOCKD_TEST_DAEMON ?? 'ours';
 const found = (['ours', ...generations] as const).find((kind) => kind === named);

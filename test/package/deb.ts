@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkout } from '../lab/root.ts';
+import { checkout } from '../../src/lab/trees.ts';
 
 export const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
 

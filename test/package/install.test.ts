@@ -4,11 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { makeImage } from '../lab/guest.ts';
-import { Libvirtd } from '../lab/libvirtd.ts';
-import { type LockRow, lockOn } from '../lab/observe.ts';
-import { eventually } from '../lab/process.ts';
-import { skipIf } from '../lab/requirements.ts';
+import { makeImage } from '../../src/lab/guest.ts';
+import { Libvirtd } from '../../src/lab/libvirtd.ts';
+import { type LockRow, lockOn } from '../../src/lab/observe.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { skipIf } from '../support/skip.ts';
 import { packageFile } from './deb.ts';
 import { Scene } from './scene.ts';
 import { debian12, debian13, missingRelease, type Release } from './trees.ts';

@@ -3,8 +3,8 @@
  * and a working program lies at its path: a SIGUSR1 or a start at any moment must find one.
  */
 import assert from 'node:assert/strict';
-import type { LockRow } from '../lab/observe.ts';
-import { skipIf } from '../lab/requirements.ts';
+import type { LockRow } from '../../src/lab/observe.ts';
+import { skipIf } from '../support/skip.ts';
 import { packageFile } from './deb.ts';
 import { program, Scene } from './scene.ts';
 import { debian12, missingRelease } from './trees.ts';

@@ -1,7 +1,7 @@
 /** What Debian's own checker says about the package. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { skipIf } from '../lab/requirements.ts';
+import { skipIf } from '../support/skip.ts';
 import { packageFile } from './deb.ts';
 import { debian12, missingRelease } from './trees.ts';
 

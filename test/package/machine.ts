@@ -5,8 +5,8 @@ import { accessSync, chmodSync, closeSync, constants, mkdtempSync, openSync, rea
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { eventually, type Finished, GivenUp, Running } from '../lab/process.ts';
-import { Peer } from '../lab/wire.ts';
+import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
+import { Peer } from '../../src/lab/wire.ts';
 import { debian12, missingRelease } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../lab/daemon.ts';
-import type { LockRow } from '../lab/observe.ts';
-import { type Finished, programImage } from '../lab/process.ts';
-import type { Lab } from '../lab/root.ts';
-import { adminProgram, lock, Peer, shared, text, u32 } from '../lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../src/lab/start.ts';
+import type { LockRow } from '../../src/lab/observe.ts';
+import { type Finished, programImage } from '../../src/lab/process.ts';
+import type { Lab } from '../../src/lab/root.ts';
+import { adminProgram, lock, Peer, shared, text, u32 } from '../../src/lab/wire.ts';
 import { openRelease, type Release } from './trees.ts';
 
 export const program = '/usr/sbin/virtlockd';

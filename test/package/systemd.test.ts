@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkout } from '../lab/root.ts';
-import { eventually } from '../lab/process.ts';
-import { skipIf } from '../lab/requirements.ts';
-import { lock, type Peer } from '../lab/wire.ts';
+import { checkout } from '../../src/lab/trees.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { skipIf } from '../support/skip.ts';
+import { lock, type Peer } from '../../src/lab/wire.ts';
 import { packageFile } from './deb.ts';
 import { Machine, missingMachine } from './machine.ts';
 

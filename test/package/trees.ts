@@ -2,8 +2,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Generation, missingLab } from '../lab/requirements.ts';
-import { checkout, Lab } from '../lab/root.ts';
+import type { Generation } from '../../src/lab/generation.ts';
+import { missingLab } from '../../src/lab/requirements.ts';
+import { checkout, openLab, treeNamed, treeOf } from '../../src/lab/trees.ts';
+import type { Lab } from '../../src/lab/root.ts';
 
 export interface Release {
   readonly name: string;
@@ -11,15 +13,13 @@ export interface Release {
   readonly tree: string;
 }
 
-const trees = process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab';
-
 /** The machine's own Debian 12 is not used: its tree is one that nothing else was installed in. */
 export const debian12: Release = {
   name: 'Debian 12',
   generation: '9.0.0',
-  tree: join(trees, 'bookworm-systemd'),
+  tree: treeNamed('bookworm-systemd'),
 };
-export const debian13: Release = { name: 'Debian 13', generation: '11.3.0', tree: join(trees, 'trixie') };
+export const debian13: Release = { name: 'Debian 13', generation: '11.3.0', tree: treeOf('11.3.0') };
 
 /** Why the package cannot be built or installed in that release here, or undefined. */
 export function missingRelease({ tree, generation }: Release): string | undefined {
@@ -35,5 +35,5 @@ export function missingRelease({ tree, generation }: Release): string | undefine
 
 /** A lab of that release. */
 export async function openRelease({ generation, tree }: Release): Promise<Lab> {
-  return Lab.open(generation, [], tree);
+  return openLab(generation, [], tree);
 }

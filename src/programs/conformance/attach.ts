@@ -1,33 +1,16 @@
 /** A daemon that somebody else runs: reached by its sockets, never stopped. */
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { socketsOf } from '../../proc/descriptors.ts';
+import { processes } from '../../proc/processes.ts';
+import { listeningSockets } from '../../proc/sockets.ts';
 import { Skipped } from './check.ts';
 import { play, type Playable } from './exchange/play.ts';
 import type { Exchange } from './exchange/script.ts';
 import type { Daemon } from '../../lab/daemon.ts';
 import type { Attached } from './options.ts';
 import type { Subject } from './subject.ts';
-
-/** The listening sockets of a network namespace, as `/proc/net/unix` has them: path and inode. */
-function listeners(table: string): (readonly [path: string, inode: string])[] {
-  return readFileSync(table, 'latin1')
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-    .flatMap(([, , , , , , inode, path]) =>
-      inode === undefined || path === undefined ? [] : [[path, inode] as const],
-    );
-}
 
 function isSameFile(one: string, other: string): boolean {
   const a = statSync(one, { throwIfNoEntry: false });
@@ -41,20 +24,16 @@ function isSameFile(one: string, other: string): boolean {
  */
 function serverOf(socket: string): number | undefined {
   const within = /^\/proc\/(\d+)\/root\//.exec(socket)?.[1];
-  const pids = readdirSync('/proc')
-    .map(Number)
-    .filter((pid) => pid > 0)
-    .sort((a, b) => b - a);
+  const pids = processes().sort((a, b) => b - a);
   try {
     const name = basename(socket);
-    const rows = listeners(within === undefined ? '/proc/net/unix' : `/proc/${within}/net/unix`);
-    const candidates = rows.filter(([path]) => basename(path) === name);
+    const candidates = listeningSockets(within === undefined ? 'self' : Number(within)).filter(
+      ({ path }) => basename(path) === name,
+    );
     return pids.find((pid) => {
       try {
-        const links = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-        return candidates.some(
-          ([path, inode]) => links.includes(`socket:[${inode}]`) && isSameFile(`/proc/${pid}/root${path}`, socket),
-        );
+        const own = socketsOf(pid);
+        return candidates.some(({ path, inode }) => own.has(inode) && isSameFile(`/proc/${pid}/root${path}`, socket));
       } catch {
         // Gone meanwhile, or not ours to look at.
         return false;

@@ -2,7 +2,7 @@
 import { Skipped } from './check.ts';
 import { masked, renderMessage, type Variable } from './exchange/transcript.ts';
 import type { Playable } from './exchange/play.ts';
-import type { Generation } from './generation.ts';
+import type { Generation } from '../../lab/generation.ts';
 import type { Daemon, StartOptions } from '../../lab/daemon.ts';
 import type { Place } from '../../lab/place.ts';
 import { type Call, decodeError, Peer, type WireError, type Message } from '../../lab/wire.ts';

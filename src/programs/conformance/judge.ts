@@ -1,7 +1,7 @@
 /** What an exchange should look like with a daemon of some generation. */
 import { type Recording, readRight, readTranscripts } from './exchange/recording.ts';
 import type { Exchange } from './exchange/script.ts';
-import type { Generation } from './generation.ts';
+import type { Generation } from '../../lab/generation.ts';
 
 export interface Expectation {
   readonly right: readonly string[];

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { installRoot } from '../../posix/root.ts';
 import type { Result } from './check.ts';
 import { checks } from './checks.ts';
-import { type Generation, generationNamed, generationOf, generations } from './generation.ts';
+import { type Generation, generationNamed, generationOf, generations } from '../../lab/generation.ts';
 import { openSubject, versionOf } from './open.ts';
 import { isWanted, type Options, parseOptions, usage, UsageError } from './options.ts';
 import { htmlReport } from './report/html.ts';

@@ -2,7 +2,7 @@
 import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { AttachedSubject } from './attach.ts';
-import { makeRoot, PrivateRoot } from '../../lab/private-root.ts';
+import { Lab } from '../../lab/root.ts';
 import type { Place } from '../../lab/place.ts';
 import { SessionPlace } from '../../lab/session.ts';
 import type { Attached, Options, Started } from './options.ts';
@@ -37,7 +37,7 @@ async function openPlace({ command, tree }: Started, share: readonly string[]): 
     return new SessionPlace();
   }
   const found = tree === '/' ? command.filter((word) => word.startsWith('/')).flatMap(surroundings) : [];
-  return new PrivateRoot(await makeRoot({ tree, share: [...share, ...found], offline: true }));
+  return Lab.open({ tree, share: [...share, ...found], offline: true });
 }
 
 /** @throws Error when there is no place for it */

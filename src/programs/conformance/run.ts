@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Bench } from './bench.ts';
 import { type Check, type Result, Skipped } from './check.ts';
-import type { Generation } from './generation.ts';
+import type { Generation } from '../../lab/generation.ts';
 import { Judge } from './judge.ts';
 import type { Subject } from './subject.ts';
 

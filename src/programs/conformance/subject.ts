@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { play, type Playable } from './exchange/play.ts';
 import { admin, type Exchange } from './exchange/script.ts';
-import { type Daemon, startDaemon, type StartOptions } from '../../lab/daemon.ts';
+import { Daemon, type StartOptions } from '../../lab/daemon.ts';
 import type { Place } from '../../lab/place.ts';
 import { eventually } from '../../lab/process.ts';
 import { type Peer, text, u32 } from '../../lab/wire.ts';
@@ -91,7 +91,8 @@ export class StartedSubject implements Subject {
     await this.#stop();
     // What a check before this one configured is not for this daemon.
     const configuration = `${this.#configuration ?? ''}${options.configuration ?? ''}`;
-    const daemon = await startDaemon(this.place, this.#command, { ...options, configuration });
+    const daemon = Daemon.launch(this.place, this.#command, { ...options, configuration });
+    await daemon.accepts(this.program);
     this.#daemon = daemon;
     // The C daemon takes connections a moment before it knows the admin program, and answers those that it was unknown for ever.
     await eventually('the admin program is there', async () => {

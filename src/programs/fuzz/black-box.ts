@@ -1,12 +1,14 @@
 /** A real daemon, of this project or C, in a lab of its own. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type LockDaemon, programOf, startDaemon } from '../../../test/lab/daemon.ts';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../lab/start.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
+import { openLab } from '../../lab/trees.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
-import { image } from '../../swap/processes.ts';
+import { openDescriptors } from '../../proc/descriptors.ts';
+import { imageOf, residentMemoryOf, statOf } from '../../proc/processes.ts';
 import { SocketLink } from './link.ts';
 import type { Beginning, Model } from './model.ts';
 import { lockOfText, parsePage } from './model-inquire.ts';
@@ -113,8 +115,7 @@ export class BlackBox implements Target {
     this.work = work;
     // Its working directory is where a run's files are.
     const script = 'cd "$1" && exec "$2"';
-    const { Lab } = await import('../../../test/lab/root.ts');
-    const lab = await Lab.open(this.kind === 'ours' ? '9.0.0' : this.kind, [
+    const lab = await openLab(this.kind, [
       work,
       ...(this.installation === undefined ? [] : [this.installation.directory]),
     ]);
@@ -214,7 +215,7 @@ export class BlackBox implements Target {
   }
 
   restart(): string | null {
-    const before = image(this.pid);
+    const before = imageOf(this.pid);
     try {
       process.kill(this.pid, 'SIGUSR1');
     } catch {
@@ -223,7 +224,7 @@ export class BlackBox implements Target {
     const until = performance.now() + RESTART_MOST_MS;
     while (performance.now() < until) {
       if (this.death() !== null) return 'it ended at SIGUSR1';
-      const now = image(this.pid);
+      const now = imageOf(this.pid);
       if (now !== before && now !== undefined) return null;
       sleep(2);
     }
@@ -232,20 +233,18 @@ export class BlackBox implements Target {
 
   death(): string | null {
     try {
-      const stat = readFileSync(`/proc/${this.pid}/stat`, 'latin1');
-      return stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z') ? 'the daemon is dead' : null;
+      return statOf(this.pid).state === 'Z' ? 'the daemon is dead' : null;
     } catch {
       return 'the daemon is gone';
     }
   }
 
   descriptors(): number {
-    return readdirSync(`/proc/${this.pid}/fd`).length;
+    return openDescriptors(this.pid).length;
   }
 
   memory(): number {
-    const [, resident = '0'] = readFileSync(`/proc/${this.pid}/statm`, 'latin1').split(' ');
-    return Number(resident) * 4096;
+    return residentMemoryOf(this.pid);
   }
 
   settle(model: Model): void {

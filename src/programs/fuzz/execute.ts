@@ -1,5 +1,6 @@
 /** Runs a sequence against a target and judges what comes back. */
-import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
+import { lstatSync, mkdirSync } from 'node:fs';
+import { isOnDevice, readLocks } from '../../proc/locks.ts';
 import { editMessage, encodeCall, type Resolve } from './encode.ts';
 import { Model } from './model.ts';
 import type { Connection } from './model-state.ts';
@@ -451,14 +452,13 @@ export class Run {
   }
 
   private kernelLocks(): string {
-    const { dev } = lstatSync(this.target.base);
-    const device = `${(dev >> 8).toString(16).padStart(2, '0')}:${(dev & 0xff).toString(16).padStart(2, '0')}`;
-    const own = new RegExp(`POSIX +ADVISORY +(READ|WRITE) +${this.target.pid} ${device}:(\\d+) (.*)$`, 'gm');
+    const device = lstatSync(this.target.base).dev;
     // The kernel hands the table out in parts: while others lock, a row may come twice.
-    const rows = new Map<string, string>();
-    for (const [, access = '', inode = '', bytes = ''] of readFileSync('/proc/locks', 'latin1').matchAll(own)) {
-      if (bytes !== '0 0') return `a lock of bytes ${bytes}`;
-      rows.set(inode, access);
+    const rows = new Map<bigint, string>();
+    for (const row of readLocks()) {
+      if (row.kind !== 'POSIX' || row.pid !== this.target.pid || !isOnDevice(row, device)) continue;
+      if (row.start !== 0n || row.end !== 0n) return `a lock of bytes ${row.start} ${row.end ?? 'EOF'}`;
+      rows.set(row.inode, row.access);
     }
     const writes = [...rows.values()].filter((access) => access === 'WRITE').length;
     return `${writes} write and ${rows.size - writes} read locks`;

@@ -2,7 +2,7 @@
  * The daemon in this very process: its servers, dispatch and lockspaces, fed with bytes as the poller would, without
  * its event loop. Replies leave through a socket pair.
  */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { LogSettings } from '../../admin/log-settings.ts';
@@ -11,10 +11,11 @@ import { logging } from '../../log/log.ts';
 import { Daemon } from '../../daemon/daemon.ts';
 import { type ProcessHost, realHost } from '../../lockd/process-host.ts';
 import { posix } from '../../posix/posix.ts';
+import { openDescriptors } from '../../proc/descriptors.ts';
 import type { Connection } from '../../rpc/connection.ts';
-import { outbox } from '../../rpc/outbox.ts';
-import { captureState, descriptorsOf } from '../../restart/capture.ts';
-import { formatDocument, type StateDocument } from '../../restart/document.ts';
+import { Poller } from '../../rpc/poller.ts';
+import { captureState } from '../../restart/capture.ts';
+import { formatDocument, formatPieces, type StateDocument } from '../../restart/document.ts';
 import { parseDocument, parseJson } from '../../restart/parse.ts';
 import { client } from './client.ts';
 import type { Beginning, Model } from './model.ts';
@@ -26,9 +27,12 @@ const { EAGAIN, ESRCH } = os.constants.errno;
 /** No process has it, so that an owner's end kills nobody. */
 const PEER = 5_000_001;
 
+/** Nothing of it begins to poll. */
+const poller = new Poller();
+
 /** As if nobody had any of the pids: the peers are this very process. */
 const NO_PROCESSES: ProcessHost = {
-  ...realHost,
+  ...realHost(poller),
   peerPidfd: () => -ESRCH,
   openPidfd: () => -ESRCH,
   startTime: () => null,
@@ -65,27 +69,27 @@ class InProcessLink implements Link {
   readonly client: number;
   private readonly connection: Connection;
   private readonly fd: number;
-  private readonly settled: () => void;
+  private readonly onFinished: () => void;
   private readonly hasEvents: boolean;
   /** All that was sent has been read. */
   private drained = true;
 
   /**
    * @param hasEvents something may come that nobody asked for
-   * @param settled called when the daemon may have something to finish
+   * @param onFinished called when the daemon may have something to finish
    */
-  constructor(connection: Connection, fd: number, hasEvents: boolean, settled: () => void) {
+  constructor(connection: Connection, fd: number, hasEvents: boolean, onFinished: () => void) {
     this.client = connection.id;
     this.connection = connection;
     this.fd = fd;
     this.hasEvents = hasEvents;
-    this.settled = settled;
+    this.onFinished = onFinished;
   }
 
   send(bytes: Buffer, descriptors: number): void {
     this.drained = false;
     if (this.connection.isOpen) this.connection.onRead(bytes, 0, bytes.length, descriptors > 0);
-    outbox.send();
+    poller.outbox.send();
   }
 
   receive(): Buffer | 'closed' | null {
@@ -101,13 +105,13 @@ class InProcessLink implements Link {
       // A reply for which there was no room: there is now.
       if (!this.connection.isOpen || this.connection.backlog.unsent.length === 0) return null;
       this.connection.onWritable();
-      outbox.send();
+      poller.outbox.send();
     }
   }
 
   finish(): void {
     if (this.connection.isOpen) this.connection.onRead(into, 0, 0, false);
-    this.settled();
+    this.onFinished();
   }
 
   close(): void {
@@ -156,14 +160,14 @@ export class InProcess implements Target {
 
   private make(): Daemon {
     const daemon = new Daemon({
+      poller,
       version: DEFAULT_VERSION_NUMBER,
       maxClients: CLIENTS_MOST,
       adminMaxClients: CLIENTS_MOST,
       timeout: 0,
       logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
-      onTimeout: () => undefined,
-      onShutdown: () => undefined,
+      onEnd: () => undefined,
       processes: NO_PROCESSES,
     });
     daemon.start();
@@ -178,16 +182,16 @@ export class InProcess implements Target {
     posix.setNonblocking(near);
     const id = server.nextClientId;
     server.onAccept(near, PEER, process.geteuid?.() ?? 0, 0);
-    const opened = server.clients.get(id);
+    const opened = server.adoptAll().get(id);
     if (opened === undefined) {
       client.close(far);
       return null;
     }
-    return new InProcessLink(opened.connection, far, name === 'admin', this.finishEnds);
+    return new InProcessLink(opened, far, name === 'admin', this.finishEnds);
   }
 
   private readonly finishEnds = (): void => {
-    this.daemon.ownerEnds.finish();
+    this.daemon.ownerReaper.finish();
   };
 
   answers(): boolean {
@@ -207,11 +211,11 @@ export class InProcess implements Target {
   /** Here, the state as it would be handed over is written and read. */
   restart(): string | null {
     const own = { restarts: 1, started: 1 };
-    const bytes = formatDocument(captureState(this.daemon, own));
+    const left = new Set<number>();
+    const bytes = Buffer.concat([...formatPieces(captureState(this.daemon, own), left)]);
     const read = parseDocument(parseJson(bytes));
     if (!bytes.equals(formatDocument(read))) return 'the state document is not read as it was written';
     const named = namedDescriptors(read);
-    const left = new Set(descriptorsOf(this.daemon, own));
     // One that is closed on exec takes the locks with it that the process has on its file, another is leaked.
     return isDeepStrictEqual(named, left) ? null : 'not the descriptors that the state document names outlive exec';
   }
@@ -221,7 +225,7 @@ export class InProcess implements Target {
   }
 
   descriptors(): number {
-    return readdirSync('/proc/self/fd').length;
+    return openDescriptors('self').length;
   }
 
   memory(): number {

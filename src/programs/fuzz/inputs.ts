@@ -11,7 +11,8 @@ import { formatFilters, levelFor, parseFilters } from '../../log/filters.ts';
 import { LogSettingError } from '../../log/levels.ts';
 import { parseOutputs } from '../../log/output-spec.ts';
 import { EMPTY_SERVER, formatDocument } from '../../restart/document.ts';
-import { DocumentError, parseDocument, parseJson } from '../../restart/parse.ts';
+import { parseDocument, parseJson } from '../../restart/parse.ts';
+import { DocumentError } from '../../state/state.ts';
 import type { Random } from './random.ts';
 
 export interface InputTarget {

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { ProgramName } from './steps.ts';
-import { type DaemonKind, generations } from '../../../test/lab/requirements.ts';
+import { type DaemonKind, generations } from '../../lab/generation.ts';
 
 const TARGETS = ['calls', 'daemon', 'codec', 'config', 'filters', 'outputs', 'document', 'replay'] as const;
 

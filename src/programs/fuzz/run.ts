@@ -1,6 +1,6 @@
 /** Runs a target, or replays findings. */
 import { readFileSync, rmSync } from 'node:fs';
-import { missingDaemon } from '../../../test/lab/requirements.ts';
+import { missingDaemon } from '../../lab/requirements.ts';
 import { BlackBox, memoryDirectory } from './black-box.ts';
 import { type CallFinding, fuzzCalls, Trial } from './fuzz-calls.ts';
 import { fuzzInputs, type InputFinding } from './fuzz-inputs.ts';

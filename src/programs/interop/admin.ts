@@ -1,9 +1,11 @@
 /** A cell of the virt-admin columns: a session of virt-admin, compared with what it is told by the C daemon of its own release. */
-import { type LockDaemon, startDaemon } from '../../../test/lab/daemon.ts';
-import { type DaemonKind, type Generation, missingDaemon } from '../../../test/lab/requirements.ts';
-import { Lab } from '../../../test/lab/root.ts';
-import { lock } from '../../../test/lab/wire.ts';
-import { type Outcome, commands, missingVirtAdmin, session, typed, virtAdmin } from '../../../test/wire/virt-admin.ts';
+import { type LockDaemon, startDaemon } from '../../lab/start.ts';
+import type { DaemonKind, Generation } from '../../lab/generation.ts';
+import { missingDaemon } from '../../lab/requirements.ts';
+import type { Lab } from '../../lab/root.ts';
+import { openLab } from '../../lab/trees.ts';
+import { lock } from '../../lab/wire.ts';
+import { type Outcome, commands, missingVirtAdmin, session, typed, virtAdmin } from './virt-admin.ts';
 import type { Check } from './model.ts';
 import { reach, speakingAs } from './scene.ts';
 
@@ -14,8 +16,8 @@ interface Session {
 }
 
 async function play(kind: DaemonKind, generation: Generation): Promise<Session> {
-  const home = await Lab.open(kind === 'ours' ? '9.0.0' : kind);
-  const lab = await Lab.open(generation);
+  const home = await openLab(kind);
+  const lab = await openLab(generation);
   let daemon: LockDaemon | undefined;
   try {
     daemon = await startDaemon(kind, { lab: home, configuration: speakingAs(generation) });

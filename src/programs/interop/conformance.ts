@@ -6,15 +6,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Group, Result } from '../conformance/check.ts';
-import { programOf } from '../../../test/lab/daemon.ts';
-import {
-  type DaemonKind,
-  type Generation,
-  generations,
-  missingDaemon,
-  treeOf,
-} from '../../../test/lab/requirements.ts';
-import { checkout, ownDirectories } from '../../../test/lab/root.ts';
+import { programOf } from '../../lab/start.ts';
+import { type DaemonKind, type Generation, generations } from '../../lab/generation.ts';
+import { missingDaemon } from '../../lab/requirements.ts';
+import { treeOf, checkout, ownDirectories } from '../../lab/trees.ts';
 import type { Check } from './model.ts';
 
 const program = join(checkout, 'bin/virtlockd-conformance');

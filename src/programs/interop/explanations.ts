@@ -1,5 +1,5 @@
 /** Why a check of a C daemon fails: every failure has to have one of these behind it. */
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import { type Cell, type Check, type Column, partsOf } from './model.ts';
 
 export interface Explanation {

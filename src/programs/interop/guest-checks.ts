@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { reexecute } from '../../../test/lab/daemon.ts';
-import { indirectName } from '../../../test/lab/guest.ts';
-import type { Finished } from '../../../test/lab/process.ts';
-import { eventually } from '../../../test/lab/process.ts';
-import { autocreate, lock } from '../../../test/lab/wire.ts';
+import { reexecute } from '../../lab/start.ts';
+import { indirectName } from '../../lab/guest.ts';
+import { type Finished, eventually } from '../../lab/process.ts';
+import { autocreate, lock } from '../../lab/wire.ts';
 import type { Scene } from './scene.ts';
 
 export interface GuestCheck {

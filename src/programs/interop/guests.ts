@@ -1,6 +1,7 @@
 /** A cell of the libvirtd columns: the guest checks, with a lock daemon of any kind. */
 import { setTimeout as pause } from 'node:timers/promises';
-import { type DaemonKind, type Generation, missingDaemon, missingGuests } from '../../../test/lab/requirements.ts';
+import type { DaemonKind, Generation } from '../../lab/generation.ts';
+import { missingDaemon, missingGuests } from '../../lab/requirements.ts';
 import { failure } from './failure.ts';
 import { guestChecks } from './guest-checks.ts';
 import type { Check } from './model.ts';

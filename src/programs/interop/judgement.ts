@@ -1,5 +1,5 @@
 /** From cells to colours: what explains each failure, numbered, and whether the whole matrix is as it has to be. */
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import { type Explanation, explain } from './explanations.ts';
 import { type Cell, type Check, type Column, columns, rows } from './model.ts';
 

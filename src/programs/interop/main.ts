@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import { explain } from './explanations.ts';
 import { exitStatus, judge } from './judgement.ts';
 import { markdown } from './markdown.ts';

@@ -1,6 +1,6 @@
 /** docs/interop.md: the matrix as tables. */
 import { format } from 'prettier';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import type { Judgement, JudgedCell } from './judgement.ts';
 import { type Column, columnTitle, families, rowTitle, rows } from './model.ts';
 import { askerOf, daemonOf } from './provenance.ts';
@@ -66,18 +66,18 @@ export async function markdown(judgement: Judgement): Promise<string> {
   );
   const text = `# Which works with which
 
-Made by \`npm run interop\`, which runs every cell and writes this page; do not edit it. \`npm run interop -- --help\` tells the options.
-With \`--html FILE\` it writes a page where every cell opens on the checks behind it, expected and seen side by side.
+\`npm run interop\` runs every cell and writes this page; do not edit it. \`npm run interop -- --help\` lists the options. With
+\`--html FILE\` it writes a page on which every cell opens its checks, expected and seen side by side.
 
-A row is a lock daemon, a cell the checks that passed of those that were made. Where not all did, it names what explains the
-others: a defect (D) of that daemon, or a difference (R) between its release and the one it is compared with. Not made
-because they do not apply there: ${skipped} checks in all.
+A row is a lock daemon. A cell counts the checks that passed, of those that were run. For those that failed it names the
+cause: a defect (D) of that daemon, or a difference (R) between its release and the one it is compared with. ${skipped} checks
+in all were not run, because they do not apply there.
 
 ## The conformance suite
 
-Each group of \`bin/virtlockd-conformance\`. A C daemon is judged by what is right for its own release; this daemon four
-times, in the dialect of each release (\`libvirt_version\` of \`virtlockd.conf\`), but its start only as the later three:
-7.0.0 starts with a log setting that it cannot read, later releases and this daemon do not.
+Each group of \`bin/virtlockd-conformance\` judges a C daemon by the right behaviour of its own release. It judges this daemon
+four times, in the dialect of each release (\`libvirt_version\` of \`virtlockd.conf\`), but its start only by the later three:
+7.0.0 starts with a log setting that it cannot parse, later releases and this daemon do not.
 
 ${tables[0] ?? ''}
 
@@ -91,7 +91,7 @@ ${tables[1] ?? ''}
 
 ## virt-admin
 
-One session of commands, compared with what virt-admin prints with the C daemon of its own release: output and exit status.
+One session of commands: output and exit status, compared with those of virt-admin with the C daemon of its own release.
 
 ${tables[2] ?? ''}
 

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { groups } from '../conformance/check.ts';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import { adminCell } from './admin.ts';
 import { conformanceCell } from './conformance.ts';
 import { guestCell } from './guests.ts';

@@ -1,6 +1,6 @@
 /** The matrix as data: its rows (lock daemons), its columns (what is asked of them), and what came out in each cell. */
 import { groups } from '../conformance/check.ts';
-import { type DaemonKind, type Generation, generations } from '../../../test/lab/requirements.ts';
+import { type DaemonKind, type Generation, generations } from '../../lab/generation.ts';
 
 export const rows: readonly DaemonKind[] = [...generations, 'ours'];
 

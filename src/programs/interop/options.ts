@@ -1,6 +1,6 @@
 /** The command line of `npm run interop`. */
 import { parseArgs } from 'node:util';
-import type { DaemonKind } from '../../../test/lab/requirements.ts';
+import type { DaemonKind } from '../../lab/generation.ts';
 import { type Column, columns, partsOf, rows } from './model.ts';
 
 export interface Options {

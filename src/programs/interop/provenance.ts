@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type DaemonKind, type Generation, missingLab } from '../../../test/lab/requirements.ts';
-import { Lab, checkout } from '../../../test/lab/root.ts';
+import type { DaemonKind, Generation } from '../../lab/generation.ts';
+import { missingLab } from '../../lab/requirements.ts';
+import { checkout, openLab } from '../../lab/trees.ts';
 import { type Column, type Family, partsOf } from './model.ts';
 
 const wanted = ['libvirt-daemon', 'libvirt-daemon-lock', 'libvirt-daemon-common', 'libvirt-clients', 'qemu-system-x86'];
@@ -11,7 +12,7 @@ const known = new Map<Generation, Promise<ReadonlyMap<string, string>>>();
 
 async function ask(generation: Generation): Promise<ReadonlyMap<string, string>> {
   if (missingLab(generation) !== undefined) return new Map();
-  const lab = await Lab.open(generation);
+  const lab = await openLab(generation);
   try {
     const { stdout } = await lab.run('/usr/bin/dpkg-query', [
       '--show',
@@ -49,9 +50,9 @@ function hashOf(...paths: readonly string[]): string {
 
 /** What the checks of a column are made of. */
 const sources: Readonly<Record<Family, readonly string[]>> = {
-  conformance: ['src/conformance', 'fixtures/exchanges'],
+  conformance: ['src/programs/conformance', 'fixtures/exchanges'],
   libvirtd: ['guests.ts', 'guest-checks.ts', 'scene.ts'].map((name) => `src/programs/interop/${name}`),
-  'virt-admin': ['src/programs/interop/admin.ts', 'test/wire/virt-admin.ts'],
+  'virt-admin': ['src/programs/interop/admin.ts', 'src/programs/interop/virt-admin.ts'],
 };
 
 const version = (): string =>

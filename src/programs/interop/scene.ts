@@ -2,14 +2,15 @@
 import { mkdtempSync, chmodSync, mkdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type LockDaemon, startDaemon } from '../../../test/lab/daemon.ts';
-import { type Disk, makeImage } from '../../../test/lab/guest.ts';
-import { Libvirtd } from '../../../test/lab/libvirtd.ts';
-import { lockOn } from '../../../test/lab/observe.ts';
-import { eventually } from '../../../test/lab/process.ts';
-import type { DaemonKind, Generation } from '../../../test/lab/requirements.ts';
-import { Lab } from '../../../test/lab/root.ts';
-import { lock } from '../../../test/lab/wire.ts';
+import { type LockDaemon, startDaemon } from '../../lab/start.ts';
+import { type Disk, makeImage } from '../../lab/guest.ts';
+import { Libvirtd } from '../../lab/libvirtd.ts';
+import { lockOn } from '../../lab/observe.ts';
+import { eventually } from '../../lab/process.ts';
+import type { DaemonKind, Generation } from '../../lab/generation.ts';
+import type { Lab } from '../../lab/root.ts';
+import { openLab } from '../../lab/trees.ts';
+import { lock } from '../../lab/wire.ts';
 
 /** The configuration a lock daemon gets: this one speaks as the C daemon of that libvirt, which C daemons do not read. */
 export const speakingAs = (generation: Generation): string => `libvirt_version = "${generation}"\n`;
@@ -54,9 +55,9 @@ export class Scene {
     const storage = mkdtempSync(join(realpathSync(tmpdir()), 'virtlockd-interop-'));
     chmodSync(storage, 0o755);
     mkdirSync(join(storage, 'indirect'), { mode: 0o700 });
-    const home = await Lab.open(kind === 'ours' ? '9.0.0' : kind, [storage]);
+    const home = await openLab(kind, [storage]);
     try {
-      const lab = await Lab.open(generation, [storage]);
+      const lab = await openLab(generation, [storage]);
       const configuration = speakingAs(generation);
       const daemon = await startDaemon(kind, { lab: home, configuration });
       reach(daemon, lab);

@@ -3,14 +3,14 @@
  * anything. Such an argument is read anew here, and each of its bytes beyond ASCII stands for itself as the lone surrogate
  * U+DC00 + byte, which no decoded text contains; `toBytes` knows both kinds.
  */
-import { readFileSync } from 'node:fs';
+import { commandLineOf } from '../../proc/processes.ts';
 
 /** This process's arguments. */
 export function ownArguments(): string[] {
   const args = process.argv.slice(2);
   if (!args.some((arg) => arg.includes('\ufffd'))) return args;
-  // In front of them stand the runtime, its options and the script. Each ends with a zero byte.
-  const real = readFileSync('/proc/self/cmdline', 'latin1').split('\0').slice(0, -1).slice(-args.length);
+  // In front of them stand the runtime, its options and the script.
+  const real = commandLineOf('self').slice(-args.length);
   return real.map(keepBytes);
 }
 

@@ -1,8 +1,8 @@
 /** What a command is given beside its own options. */
 import { once } from 'node:events';
-import { readlinkSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
+import { workingDirectoryOf } from '../../proc/processes.ts';
 import type { Daemon } from './daemon.ts';
 
 export interface Context {
@@ -24,7 +24,7 @@ export function toBytes(text: string): ByteString {
 /** Bytes as an absolute path, seen from the working directory. */
 export function toAbsolute(bytes: ByteString): ByteString {
   // process.cwd() would be decoded.
-  return path.resolve(bytes.startsWith('/') ? '/' : readlinkSync('/proc/self/cwd', 'latin1'), bytes);
+  return path.resolve(bytes.startsWith('/') ? '/' : workingDirectoryOf('self'), bytes);
 }
 
 export { toPath } from '../../posix/bytes.ts';

@@ -1,5 +1,5 @@
 /** Who is at the other end. */
-import { readFileSync } from 'node:fs';
+import { nameOf } from '../../proc/processes.ts';
 import type { Peer, Stamp } from './events.ts';
 import { relay } from './relay.ts';
 
@@ -8,7 +8,7 @@ export const NOBODY: Peer = { pid: -1, uid: -1, gid: -1, program: '' };
 /** The name of a process, as ps shows it; empty when there is none of that pid here. */
 export function programOf(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
+    return Buffer.from(nameOf(pid), 'latin1').toString().trimEnd();
   } catch {
     return '';
   }

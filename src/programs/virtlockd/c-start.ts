@@ -1,7 +1,7 @@
 /**
  * What a C daemon does from its start until it serves, in its order, as far as it ends when that fails: only looked at, and
  * nothing made or changed. It runs in a child, which has the daemon's user, environment, limits and working directory, and
- * may wait for storage that hangs. Each of these ends was seen on 9.0.0, 11.3.0 and 12.8.0 (test/restart/c-start.test.ts).
+ * may wait for storage that hangs. Each of these ends was seen on 9.0.0, 11.3.0 and 12.8.0 (test/wire/restart/c-start.test.ts).
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

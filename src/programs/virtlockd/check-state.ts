@@ -13,7 +13,8 @@ import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../res
 import { whatWasLoaded } from '../../restart/build.ts';
 import { prepareCloseOnExec } from '../../restart/close-on-exec.ts';
 import type { StateDocument } from '../../restart/document.ts';
-import { DocumentError, parseDocument, parseJson, parseProvenJson } from '../../restart/parse.ts';
+import { parseDocument, parseJson, parseProvenJson } from '../../restart/parse.ts';
+import { DocumentError } from '../../state/state.ts';
 import { type Loss, rehearse } from '../../restart/rehearse.ts';
 
 /** Says what it thinks of a state document, and of itself. Returns the exit status. */

@@ -1,7 +1,7 @@
 /**
  * The grammar of libvirt's configuration files: `name = value` lines, where a value is a number, a string or a list.
  * Pure: bytes in, entries out. What it accepts and how it words a refusal was taken from the C daemon, statement by
- * statement (test/wire/cli.test.ts asks it again).
+ * statement (test/wire/programs/virtlockd/cli.test.ts asks it again).
  */
 
 /** Numbers keep their sign, as C refuses a signed one only where a setting is read. */

@@ -1,19 +1,10 @@
 /** Whether files could be opened or made: asked of the kernel in a way that leaves nothing behind. */
-import {
-  accessSync,
-  closeSync,
-  constants,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  type Stats,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { accessSync, closeSync, constants, openSync, readlinkSync, type Stats, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { strerror } from '../../posix/posix.ts';
+import { descriptorsOn } from '../../proc/descriptors.ts';
 
 /** It could not; `message` says why. */
 export class ProbeError extends Error {}
@@ -42,11 +33,7 @@ export function probeFile(name: ByteString, room: number): void {
 
 /** Whether the process that wants to know has a file open: then whoever is at its other end has more than us. */
 function isOpenInParent({ dev, ino }: Stats): boolean {
-  const descriptors = `/proc/${process.ppid}/fd`;
-  return readdirSync(descriptors).some((fd) => {
-    const found = statSync(`${descriptors}/${fd}`, { throwIfNoEntry: false });
-    return found?.dev === dev && found.ino === ino;
-  });
+  return descriptorsOn(process.ppid, { device: dev, inode: BigInt(ino) }).length > 0;
 }
 
 function openAndClose(file: Buffer): void {

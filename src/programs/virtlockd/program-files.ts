@@ -1,9 +1,10 @@
 /** The files that a program executed anew opens and closes by itself, whatever it then holds. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
 import { directoryOf, installRoot } from '../../posix/root.ts';
+import { mappedFilesOf } from '../../proc/processes.ts';
 
 /** What the loader and the runtime read, and what is opened for a child to have no input. */
 const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openssl.cnf', '/etc/localtime', '/dev/null'];
@@ -33,8 +34,7 @@ function filesIn(directory: string): string[] {
 /** The runtime's libraries above all. */
 function mappedFiles(): ByteString[] {
   try {
-    const maps = readFileSync('/proc/self/maps', 'latin1');
-    return Array.from(maps.matchAll(/ (\/.*)$/gm), ([, file = '']) => file);
+    return mappedFilesOf('self');
   } catch (error) {
     return noneIfMissing(error); // no /proc, as in a bare chroot
   }

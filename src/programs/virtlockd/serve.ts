@@ -5,9 +5,9 @@ import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
-import { LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
+import { lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
-import { poller } from '../../rpc/poller.ts';
+import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
 import { setCloseOnExec } from '../../restart/close-on-exec.ts';
 import { ignoreStrays, releaseSignals } from '../../restart/signals.ts';
@@ -96,17 +96,16 @@ export function serve(input: ServeInput): void {
   forgetTaken(input.environment);
   const logSettings = new LogSettings(logging);
   if (left?.log !== undefined) restoreLog(logSettings, left.log);
+  const poller = new Poller();
   const settings: DaemonSettings = {
+    poller,
     version,
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
     logging: logSettings,
     life: { program: input.program, started, executed: Date.now(), restarts },
-    onTimeout: () => {
-      void end();
-    },
-    onShutdown: () => {
+    onEnd: () => {
       void end();
     },
   };
@@ -131,7 +130,7 @@ export function serve(input: ServeInput): void {
     ...(daemon.changedTimeout === undefined ? {} : { timeout: daemon.changedTimeout }),
     ...(logSettings.state === undefined ? {} : { log: logSettings.state }),
     inquiry: daemon.inquiry.state,
-    ...(daemon.ownerEnds.count === 0 ? {} : { ending: daemon.ownerEnds.unfinished.map(({ state }) => state) }),
+    ...(daemon.ownerReaper.count === 0 ? {} : { ending: daemon.ownerReaper.unfinished.map(({ state }) => state) }),
   });
   const reexec = new Reexec({
     daemon,
@@ -182,8 +181,8 @@ function resume(settings: DaemonSettings, predecessor: Predecessor, paths: Daemo
   const daemon = restoreDaemon(settings, predecessor);
   endAdoption();
   if (late !== null && document.own?.epoll !== undefined) {
-    poller.inherit(document.own.epoll, (fd) => {
-      daemon.lockServer.takeLateAt(fd);
+    daemon.poller.inherit(document.own.epoll, (fd) => {
+      daemon.lockServer.adoptLateAt(fd);
     });
   }
   listenAnew(daemon.lockServer, paths.socket);
@@ -228,7 +227,7 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
 /** Of files: what is written to standard error is the log. */
 function protectStreams(): void {
   for (const fd of STANDARD_STREAMS) {
-    if (posix.fstatInode(fd) === 0 && ((posix.looked[3] ?? 0) & constants.S_IFMT) === constants.S_IFREG) {
+    if (posix.fstatInode(fd) === 0 && (lastStat().mode & constants.S_IFMT) === constants.S_IFREG) {
       protectOpen(fd, 'standard stream');
     }
   }

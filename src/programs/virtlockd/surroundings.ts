@@ -1,8 +1,9 @@
 /** What the process was started with, as bytes: see posix/bytes.ts. Node.js puts U+FFFD for what is no UTF-8. */
-import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
+import { commandLineOf, environmentOf as environmentOfProcess, workingDirectoryOf } from '../../proc/processes.ts';
 import type { Environment } from './systemd.ts';
 
 const MANGLED = '\ufffd';
@@ -11,7 +12,7 @@ const MANGLED = '\ufffd';
 export function commandLine(decoded: readonly string[]): ByteString[] {
   if (decoded.some((word) => word.includes(MANGLED))) {
     // In front of them stand the runtime, its options and the script.
-    const words = readStrings('/proc/self/cmdline').slice(-decoded.length);
+    const words = stringsOf(commandLineOf).slice(-decoded.length);
     if (words.length === decoded.length) return words;
   }
   return decoded.map(bytesOf);
@@ -23,7 +24,7 @@ export function environmentOf(decoded: Readonly<Environment>, directory: ByteStr
   const entries = Object.entries(decoded);
   for (const [name, value = ''] of entries) environment[bytesOf(name)] = bytesOf(value);
   if (entries.some((entry) => entry.join().includes(MANGLED))) {
-    for (const entry of readStrings('/proc/self/environ').reverse()) {
+    for (const entry of stringsOf(environmentOfProcess).reverse()) {
       const name = entry.slice(0, entry.indexOf('='));
       // Of two entries the first counts. Some may have been taken out since.
       if (Object.hasOwn(environment, name)) environment[name] = entry.slice(name.length + 1);
@@ -45,7 +46,7 @@ export function forgetTaken(environment: Readonly<Environment>): void {
 /** The working directory; null when it has been deleted, or cannot be told. */
 export function workingDirectory(): ByteString | null {
   try {
-    const directory = readlinkSync('/proc/self/cwd', 'latin1');
+    const directory = workingDirectoryOf('self');
     // The kernel puts words behind the path of one that was deleted, which may be part of a name as well.
     if (!directory.endsWith(' (deleted)') || statSync('.').nlink > 0) return directory;
   } catch {
@@ -64,10 +65,10 @@ export function absolutePath(given: ByteString, directory: ByteString | null): B
   return directory === null ? given : path.resolve(directory, given);
 }
 
-/** The strings of a file that ends each with a zero byte; none when there is no such file. */
-function readStrings(file: string): ByteString[] {
+/** What reading gives; nothing where there is no /proc, as in a bare chroot. */
+function stringsOf(read: (pid: 'self') => ByteString[]): ByteString[] {
   try {
-    return readFileSync(file, 'latin1').split('\0').slice(0, -1);
+    return read('self');
   } catch {
     return [];
   }

@@ -12,7 +12,6 @@ type Procedures = typeof adminProcedures;
 
 /** A daemon without sockets: what the handlers did to it is kept in `calls`. */
 class FakeHost implements AdminHost {
-  readonly version = 9_000_000;
   readonly dialect = dialectOf(9_000_000);
   readonly calls: string[] = [];
   readonly servers: FakeServer[] = [new FakeServer('virtlockd', 1024), new FakeServer('admin', 5000)];
@@ -31,14 +30,14 @@ class FakeHost implements AdminHost {
     this.calls.push(`timeout ${seconds}`);
   }
 
-  shutdown(): void {
-    this.calls.push('shutdown');
+  requestEnd(): void {
+    this.calls.push('end');
   }
 }
 
 class FakeServer implements AdminServer {
   readonly name: string;
-  readonly clients = new Map<number, { connection: FakeClient }>();
+  readonly clients = new Map<number, FakeClient>();
   maxClients: number;
   maxAnonymousClients: number;
   priorityWorkers = 0;
@@ -55,9 +54,17 @@ class FakeServer implements AdminServer {
   }
 
   connect(id: number): FakeClient {
-    const connection = new FakeClient(this, id);
-    this.clients.set(id, { connection });
-    return connection;
+    const client = new FakeClient(this, id);
+    this.clients.set(id, client);
+    return client;
+  }
+
+  get clientCount(): number {
+    return this.clients.size;
+  }
+
+  adoptAll(): ReadonlyMap<number, FakeClient> {
+    return this.clients;
   }
 }
 
@@ -281,7 +288,7 @@ describe('the handlers of the admin program', () => {
     call('open', { flags: 0 });
     call('setTimeout', { seconds: 30, flags: 0 });
     call('shutdown', { flags: 1 });
-    assert.deepEqual(host.calls, ['timeout 30', 'shutdown']);
+    assert.deepEqual(host.calls, ['timeout 30', 'end']);
     assert.equal(host.servers[1]?.clients.size, 0);
   });
 });

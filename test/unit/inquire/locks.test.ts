@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { matchingLocks } from '../../../src/inquire/locks.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
@@ -17,7 +18,7 @@ describe('listed locks', () => {
     const HOLDS = 40;
     for (let pid = 1; pid <= HOLDS; pid++) {
       const owner = { ...unknownOwner(5_000_000 + pid), id: 1, name: 'x'.repeat(60_000) };
-      lockspaces.acquire(lockspaces.default, name, SHARED_AUTOCREATE, { owner, since: 0, client: 1 });
+      lockspaces.acquire(lockspaces.default, name, modeOf(SHARED_AUTOCREATE), { owner, since: 0, client: 1 });
     }
     const firsts: number[] = [];
     const pids: number[] = [];

@@ -4,7 +4,7 @@ import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { Identity } from '../../../xdr/programs/inquire.ts';
 
 const uuid = '0b2e6b1c-5b2e-4f6a-9d3c-2f1e0d9c8b7a';
-const line = (...words: readonly string[]): string => `${words.join('\0')}\0`;
+const line = (...words: readonly string[]): readonly string[] => words;
 
 describe('what is known of an owner', () => {
   it('takes what it registered', () => {
@@ -28,13 +28,13 @@ describe('what is known of an owner', () => {
   it('does not believe other programs, nor what is no UUID', () => {
     const unknown = { pid: 7, id: 0, name: '', uuid: NIL_UUID, identity: Identity.UNKNOWN };
     assert.deepEqual(guessOwner(7, line('/bin/sh', '-name', 'guest=web')), unknown);
-    assert.deepEqual(guessOwner(7, ''), unknown);
+    assert.deepEqual(guessOwner(7, []), unknown);
     assert.equal(guessOwner(7, line('qemu-kvm', '-name', 'guest=a', '-uuid', 'no')).uuid, NIL_UUID);
   });
 
   it('looks at a process once', () => {
     let looks = 0;
-    const read = (): string => {
+    const read = (): readonly string[] => {
       looks++;
       return line('/usr/bin/qemu-system-x86_64', '-name', 'guest=web');
     };

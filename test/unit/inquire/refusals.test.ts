@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { refusalText, Refusals } from '../../../src/inquire/refusals.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { HeldFile } from '../../../src/lockspace/files.ts';
 import { type Lockspace, type Refusal, Resource } from '../../../src/lockspace/lockspaces.ts';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';
@@ -18,9 +19,9 @@ const hold = (pid: number, name: string): Refusal['hold'] => ({
 function refusal(name: string, options: { by?: string; pid?: number } = {}): Refusal {
   const { by, pid = 0 } = options;
   const file = new HeldFile(3, 1, 2, false);
-  const heldBy = by === undefined ? undefined : new Resource(lockspace, name, 0, file, [hold(7, by)]);
+  const heldBy = by === undefined ? undefined : new Resource(lockspace, name, modeOf(0), file, [hold(7, by)]);
   const error = new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
-  return { lockspace: '', name, path: name, flags: 0, heldBy, pid, error, hold: hold(9, 'asker') };
+  return { lockspace: '', name, path: name, mode: modeOf(0), heldBy, pid, error, hold: hold(9, 'asker') };
 }
 
 describe('refusals', () => {

@@ -5,6 +5,7 @@ import { MESSAGE_MIN } from '../../../xdr/frame.ts';
 import { type Change, changesEvent, CHANGES_MAX, ChangeType } from '../../../xdr/programs/inquire.ts';
 
 class Listener implements Subscriber {
+  readonly connection = this;
   subscribed = false;
   missed = 0;
   isOpen = true;
@@ -27,11 +28,11 @@ const connected = (client: number): Change => ({
 
 describe('subscriptions', () => {
   it('describe a change only when somebody wants to know', () => {
-    new Subscriptions<Listener>().publish(() => assert.fail('nobody wants to know'), 0);
+    new Subscriptions().publish(() => assert.fail('nobody wants to know'), 0);
   });
 
   it('send changes in order, gathered into one message', () => {
-    const subscriptions = new Subscriptions<Listener>();
+    const subscriptions = new Subscriptions();
     const listener = new Listener();
     subscriptions.add(listener);
     for (let client = 1; client <= 3; client++) subscriptions.publish(() => connected(client), 10);
@@ -41,7 +42,7 @@ describe('subscriptions', () => {
   });
 
   it('tell who did not take events how many it missed, and keep none for it', () => {
-    const subscriptions = new Subscriptions<Listener>();
+    const subscriptions = new Subscriptions();
     const [slow, fast] = [new Listener(), new Listener()];
     subscriptions.add(slow);
     subscriptions.add(fast);
@@ -59,7 +60,7 @@ describe('subscriptions', () => {
   });
 
   it('send at once what grows large', () => {
-    const subscriptions = new Subscriptions<Listener>();
+    const subscriptions = new Subscriptions();
     const listener = new Listener();
     subscriptions.add(listener);
     subscriptions.publish(() => connected(1), 1024 * 1024);
@@ -67,7 +68,7 @@ describe('subscriptions', () => {
   });
 
   it('tell of a restart to who had subscribed before it, and of nothing before to who comes', () => {
-    const subscriptions = new Subscriptions<Listener>();
+    const subscriptions = new Subscriptions();
     const [old, fresh] = [new Listener(), new Listener()];
     subscriptions.resume([old], 5);
     subscriptions.add(fresh);
@@ -77,7 +78,7 @@ describe('subscriptions', () => {
   });
 
   it('go on counting after a restart for who had missed some before it', () => {
-    const [before, after] = [new Subscriptions<Listener>(), new Subscriptions<Listener>()];
+    const [before, after] = [new Subscriptions(), new Subscriptions()];
     const slow = new Listener();
     before.add(slow);
     slow.takes = false;
@@ -91,7 +92,7 @@ describe('subscriptions', () => {
   });
 
   it('forget who is gone, and take no more than 64', () => {
-    const subscriptions = new Subscriptions<Listener>();
+    const subscriptions = new Subscriptions();
     const gone = new Listener();
     subscriptions.add(gone);
     gone.isOpen = false;

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import type { XdrWriter } from '../../../xdr/codec.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
-import { encode } from '../../lab/wire.ts';
+import { encode } from '../../../src/lab/wire.ts';
 import { Link, until } from '../support/link.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
 
@@ -14,7 +15,7 @@ describe('a descriptor of a held file', () => {
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
     const file = `${directory.path}/a`;
     writeFileSync(file, '');
-    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(1), since: 0, client: 1 });
+    lockspaces.acquire(lockspaces.default, file, modeOf(0), { owner: unknownOwner(1), since: 0, client: 1 });
     const resource = lockspaces.default.resources.get(file);
     assert.ok(resource !== undefined);
     const link = new Link();

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LockClient } from '../../../src/lockd/client.ts';
 import { OwnerReaper } from '../../../src/lockd/owner-reaper.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { NO_PROCESS, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
 import type { Connection } from '../../../src/rpc/connection.ts';
@@ -32,7 +33,7 @@ describe('the end of owners', () => {
     ...(startTime === undefined ? {} : { startTime }),
   });
   const acquire = (name: string, pid: number, flags = AUTOCREATE, startTime?: number): void => {
-    lockspaces.acquire(files, name, flags, { owner: owner(pid, startTime), since: 0, client: 1 });
+    lockspaces.acquire(files, name, modeOf(flags), { owner: owner(pid, startTime), since: 0, client: 1 });
   };
   /** What a call is answered: `done`, `wait`, or the code of its error. */
   const outcome = (call: () => void): string => {
@@ -49,8 +50,8 @@ describe('the end of owners', () => {
   const clientOf = (pid: number, registered = pid): LockClient => {
     const fd = world.socketOf(pid);
     const connection = { fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
-    const client = new LockClient(connection);
-    client.register(owner(registered), world);
+    const client = new LockClient(connection, { lockspaces, dialect: dialectOf(12_008_000), processes: world });
+    client.register(owner(registered));
     return client;
   };
   const held = (): string[] => [...files.resources.values()].map(({ name }) => name).sort();
@@ -353,7 +354,7 @@ describe('the end of owners', () => {
     const others = 150_000;
     acquire('a', 300, SHARED | AUTOCREATE, NO_PROCESS);
     const other = { owner: owner(400), since: 0, client: 1 };
-    for (let i = 0; i < others; i++) lockspaces.acquire(files, 'a', SHARED, other);
+    for (let i = 0; i < others; i++) lockspaces.acquire(files, 'a', modeOf(SHARED), other);
     reaper.end(300);
     reaper.finish();
     assert.equal(files.resources.get('a')?.holds.length, others);
@@ -381,7 +382,11 @@ describe('the end of owners', () => {
     world.begin(300, 600);
     acquire('a', 300, AUTOCREATE, 600);
     acquire('b', 0);
-    lockspaces.acquire(files, 'c', AUTOCREATE, { owner: { ...owner(300), isForeign: true }, since: 0, client: 1 });
+    lockspaces.acquire(files, 'c', modeOf(AUTOCREATE), {
+      owner: { ...owner(300), isForeign: true },
+      since: 0,
+      client: 1,
+    });
     acquire('d', 400, AUTOCREATE, NO_PROCESS);
     reaper.endAll();
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);

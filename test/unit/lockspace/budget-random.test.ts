@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import type { HoldEnd } from '../../../src/lockspace/owner.ts';
@@ -79,7 +80,7 @@ describe('the budget over random sequences', () => {
         if (what < 5) {
           const owner = { pid, id: random(2) + 1, name: random(2) === 0 ? 'o' : 'p'.repeat(50), uuid: 'u' };
           const flags = (random(4) === 0 ? 0 : 1) | (random(4) === 0 ? 0 : 2);
-          lockspaces.acquire(lockspace, name, flags, {
+          lockspaces.acquire(lockspace, name, modeOf(flags), {
             owner: random(2) === 0 ? owner : { ...owner, startTime: random(2) },
             since: 0,
             client: random(3),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
 import { useAlso } from '../../../src/lockspace/files.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
@@ -52,7 +53,7 @@ describe('the cost of holds', () => {
     budget.admit(1_000_000, undefined, undefined);
     budget.count(1_000_000);
     budget.admitLockspace('/some/where');
-    budget.admitName('', 'x'.repeat(10_000));
+    budget.replaceName('', 'x'.repeat(10_000));
   });
 });
 
@@ -75,7 +76,7 @@ describe('lockspaces within a budget', () => {
   const at = (name: string): string => path.join(directory.path, name);
   const acquire = (name: string, who: OwnerIdentity, client = 1): Hold => {
     const hold = { owner: who, since: 0, client };
-    lockspaces.acquire(files, at(name), SHARED | AUTOCREATE, hold);
+    lockspaces.acquire(files, at(name), modeOf(SHARED | AUTOCREATE), hold);
     return hold;
   };
   /** How many are granted before one is refused, and why that is. */
@@ -114,7 +115,7 @@ describe('lockspaces within a budget', () => {
     assert.equal(lockspaces.count, 0);
     assert.equal(lockspaces.budget.used, 0);
     // What is held by somebody is busy, whatever the cost.
-    lockspaces.acquire(files, at('b'), AUTOCREATE, { owner: owner(2), since: 0, client: 1 });
+    lockspaces.acquire(files, at('b'), modeOf(AUTOCREATE), { owner: owner(2), since: 0, client: 1 });
     assert.throws(() => acquire('b', huge), /is locked/);
   });
 
@@ -144,7 +145,7 @@ describe('lockspaces within a budget', () => {
     const known = files.resources.get(at('a'));
     assert.ok(known !== undefined);
     const holds = Array.from({ length: 40 }, (_, pid) => ({ owner: owner(pid), since: 0, client: 9 }));
-    lockspaces.restoreResource(files, at('b'), at('b'), known.flags, useAlso(known.file, true), holds);
+    lockspaces.restoreResource(files, at('b'), at('b'), known.mode, useAlso(known.file, true), holds);
     assert.ok(lockspaces.budget.used > LIMITS.total);
     assert.throws(() => acquire('a', owner(99), 3), /of all owners/);
   });

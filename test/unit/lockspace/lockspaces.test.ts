@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import {
   adoptFile,
   closeSpares,
@@ -32,8 +33,9 @@ import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { allLocks } from '../../lab/observe.ts';
-import { missingFuse, skipIf } from '../../lab/requirements.ts';
+import { allLocks } from '../../../src/lab/observe.ts';
+import { missingFuse } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
 import { lockOf, OtherProcess, Rival, temporaryDirectory } from '../support/locks.ts';
 import { OneNumber } from '../support/one-number.ts';
 
@@ -62,7 +64,7 @@ describe('lockspaces', () => {
   const at = (name: string): string => path.join(directory.path, name);
   const acquire = (name: string, flags: number, pid = 100): string =>
     refusal(() => {
-      lockspaces.acquire(files, name, flags, hold(pid));
+      lockspaces.acquire(files, name, modeOf(flags), hold(pid));
     });
   const release = (name: string, pid = 100): string =>
     refusal(() => {
@@ -322,14 +324,14 @@ describe('lockspaces', () => {
       assert.equal(acquire('a', 0), 'done');
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(spelled, 'a', 0, hold(200));
+          lockspaces.acquire(spelled, 'a', modeOf(0), hold(200));
         }),
         busy('a'),
       );
       const byPath = `${directory.path}/../${path.basename(directory.path)}/./a`;
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(lockspaces.default, byPath, 0, hold(200));
+          lockspaces.acquire(lockspaces.default, byPath, modeOf(0), hold(200));
         }),
         busy(byPath),
       );
@@ -344,7 +346,7 @@ describe('lockspaces', () => {
       const name = `/proc/self/fd/${fd}`;
       assert.equal(
         refusal(() => {
-          lockspaces.acquire(lockspaces.default, name, 0, hold(200));
+          lockspaces.acquire(lockspaces.default, name, modeOf(0), hold(200));
         }),
         busy(name),
       );

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { coversFirstByte, isOnFile, parseLocks, splitDevice } from '../../../src/proc/locks.ts';
+import { coversFirstByte, isOnDevice, isOnFile, parseLocks, splitDevice } from '../../../src/proc/locks.ts';
 
 const table = `1: POSIX  ADVISORY  WRITE 4557 08:01:1049347 0 0
 1: -> POSIX  ADVISORY  WRITE 4558 08:01:1049347 0 0
@@ -35,6 +35,11 @@ describe("the kernel's table of locks", () => {
     assert.ok(isOnFile(row, { device: 0x801, inode: 1049347n }));
     assert.ok(!isOnFile(row, { device: 0x802, inode: 1049347n }));
     assert.ok(!isOnFile(row, { device: 0x801, inode: 1049348n }));
+    // A minor number of more than 8 bits: the host has many mounts.
+    assert.deepEqual(
+      parseLocks(table).map((lock) => isOnDevice(lock, 0x10_fd_0a)),
+      [false, false, false, true],
+    );
     // As makedev(3) of glibc puts them together.
     assert.deepEqual(splitDevice(0x10_fd_0a), { major: 0xfd, minor: 0x10a });
   });

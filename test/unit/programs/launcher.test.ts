@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
-import { checkout } from '../../lab/root.ts';
+import { checkout } from '../../../src/lab/trees.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const PROGRAMS = ['virtlockd', 'virt-lockctl', 'virtlockd-trace', 'virtlockd-conformance'];

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { bitsOf, flipped, FS_EXT, Installation } from '../../lab/installation.ts';
+import { bitsOf, flipped, FS_EXT, Installation } from '../../support/installation.ts';
 import { EMPTY_STATE } from '../../../src/restart/document.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { posix } from '../../../src/posix/posix.ts';
-import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
+import { captureState } from '../../../src/restart/capture.ts';
+import { descriptorsOf, formatPieces, type OwnState } from '../../../src/restart/document.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
@@ -40,20 +42,28 @@ describe('the capture of the state', () => {
       assert.ok(adopted !== null);
       const { lockspaces } = daemon;
       const holds = [{ owner: unknownOwner(5_000_001), since: 0, client: 0 }];
-      lockspaces.restoreResource(lockspaces.default, each, file, SHARED, adopted, holds);
+      lockspaces.restoreResource(lockspaces.default, each, file, modeOf(SHARED), adopted, holds);
       keepSpare(adopted, spare);
     }
     return [fd, spare];
   }
 
+  /** Those of a document of the daemon: by what was written, and by what would be. */
+  function named(own: OwnState): number[] {
+    const written = new Set<number>();
+    for (const piece of formatPieces(captureState(daemon, own), written)) assert.ok(piece.length > 0);
+    assert.deepEqual(new Set(descriptorsOf(captureState(daemon, own))), written);
+    return sorted(written);
+  }
+
   const sorted = (descriptors: Iterable<number>): number[] => [...descriptors].sort((a, b) => a - b);
 
   it('tells of subscriptions as they are, however often it is asked', () => {
-    const { connection } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
+    const { context } = daemon.adminServer.adopt(2014, 1, { pid: 1, uid: 0, gid: 0 }, 0);
     const captured = (): (boolean | undefined)[] =>
       [...(captureState(daemon, own).adminServer?.clients ?? [])].map((client) => client['x-subscribed']);
     for (const subscribed of [false, true, false]) {
-      connection.subscribed = subscribed;
+      context.subscribed = subscribed;
       for (let i = 0; i < 2; i++) assert.deepEqual(captured(), [subscribed ? true : undefined]);
     }
   });
@@ -64,17 +74,10 @@ describe('the capture of the state', () => {
     daemon.adminServer.adopt(2014, 1, peer, 0);
     const files = [...hold('a', 'one'), ...hold('b', 'two', 'three')];
     const wanted = [2003, 2004, 2013, 2014, ...files, 2020, 2021];
-    assert.deepEqual(sorted(descriptorsOf(daemon, own)), sorted(wanted));
-  });
-
-  it('names the descriptors that outlive exec: none of clients that are left out', () => {
-    const peer = { pid: 1, uid: 0, gid: 0 };
-    const { connection } = daemon.lockServer.adopt(2013, 1, peer, 0);
-    daemon.lockServer.adopt(2015, 2, peer, 0);
-    assert.deepEqual(sorted(descriptorsOf(daemon, own, new Set([connection]))), [2003, 2004, 2015, 2020, 2021]);
+    assert.deepEqual(named(own), sorted(wanted));
   });
 
   it('names the descriptors that outlive exec: without a pid file and an epoll where there is none', () => {
-    assert.deepEqual(sorted(descriptorsOf(daemon, { restarts: 0, started: 0 })), [2003, 2004]);
+    assert.deepEqual(named({ restarts: 0, started: 0 }), [2003, 2004]);
   });
 });

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { LockType, posix } from '../../../src/posix/posix.ts';
+import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
-import { captureState, descriptorsOf } from '../../../src/restart/capture.ts';
+import { captureState } from '../../../src/restart/capture.ts';
 import { Confirmation, execDropsLocks } from '../../../src/restart/confirm.ts';
-import { EMPTY_STATE, formatDocument, type ResourceState } from '../../../src/restart/document.ts';
+import type { ResourceState } from '../../../src/lockspace/state.ts';
+import { descriptorsOf, EMPTY_STATE, formatDocument } from '../../../src/restart/document.ts';
 import { parseDocument, parseJson } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { until } from '../support/link.ts';
@@ -73,8 +75,7 @@ describe('whether locks that were taken over are there', () => {
 
   function keyOf(name: string): string {
     posix.statInode(at(name));
-    const [device, high, low] = posix.looked;
-    return `${device ?? 0}:${high === 0 ? '' : (high ?? '')}:${low ?? 0}`;
+    return inodeKey(lastStat());
   }
 
   function adopt(...resources: ResourceState[]): void {
@@ -95,7 +96,7 @@ describe('whether locks that were taken over are there', () => {
 
   function acquire(name: string, flags = 0): void {
     const hold = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
-    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), flags, hold);
+    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), modeOf(flags), hold);
   }
 
   it('says nothing of one that the kernel has on record, by whichever descriptor', async () => {
@@ -264,7 +265,7 @@ describe('whether locks that were taken over are there', () => {
     assert.throws(() => {
       acquire('a', SHARED);
     }, /is locked/);
-    assert.deepEqual([...descriptorsOf(daemon, own)], []);
+    assert.deepEqual([...descriptorsOf(captureState(daemon, own))], []);
     const again = parseDocument(parseJson(formatDocument(captureState(daemon, own))));
     const [state] = [...([...again.lockspaces][0]?.resources ?? [])];
     assert.deepEqual([state?.fd, state?.lockHeld, state?.['x-inode']], [-1, false, resource['x-inode']]);

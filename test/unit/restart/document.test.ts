@@ -2,14 +2,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { NIL_UUID } from '../../../src/lockspace/owner.ts';
 import { asciiDocument, formatDocument } from '../../../src/restart/document.ts';
-import {
-  DocumentError,
-  epollOf,
-  magicOf,
-  parseDocument,
-  parseJson,
-  parseLateClient,
-} from '../../../src/restart/parse.ts';
+import { epollOf, magicOf, parseDocument, parseJson, parseLateClient } from '../../../src/restart/parse.ts';
+import { DocumentError } from '../../../src/state/state.ts';
 import { anyDocument, plainDocument } from './documents.ts';
 
 type Node = Record<string, unknown>;
@@ -79,7 +73,7 @@ describe('the state document', () => {
       const found = problem(document);
       if (OPTIONAL.includes(key) || place.endsWith('admin.clients[0].privateData')) assert.equal(found, 'none');
       else if (place === 'daemon') assert.equal(found, 'server: missing');
-      else if (place === 'daemon.servers') assert.equal(found, 'daemon.max_clients: missing');
+      else if (place === 'daemon.servers') assert.equal(found, 'daemon.min_workers: missing');
       else assert.equal(found, `${place}: missing`);
     });
 
@@ -212,7 +206,7 @@ describe('the state document', () => {
       nodeAt(document, ['daemon', 'servers', 'virtlockd', 'clients', 0, 'privateData']).ownerUUID =
         'A0010203040506070809' + '0A0B0C0D0E0F';
       assert.equal(
-        [...parseDocument(document).lockServer.clients][0]?.privateData?.ownerUUID,
+        [...parseDocument(document).lockServer.clients][0]?.privateData.ownerUUID,
         'a0010203-0405-0607-0809-0a0b0c0d0e0f',
       );
     });
@@ -323,8 +317,8 @@ describe('the state document', () => {
 
     it('tells the place of a mistake anew after another', () => {
       assert.match(
-        problem({ magic: '1', daemon: { servers: { virtlockd: { max_clients: 'x' } } } }),
-        /^daemon\.servers\.virtlockd\.max_clients:/,
+        problem({ magic: '1', daemon: { servers: { virtlockd: { min_workers: 'x' } } } }),
+        /^daemon\.servers\.virtlockd\.min_workers:/,
       );
       assert.equal(problem(plainDocument()), 'none');
       assert.equal(problem({}), 'magic: missing');
@@ -352,7 +346,7 @@ describe('clients set aside', () => {
 
   it('name the place of what is wrong with them', () => {
     assert.throws(() => parseLateClient({ id: 1, auth: 'x' }), /^Error: auth: expected an integer$/);
-    assert.throws(() => parseLateClient({}), /auth: missing/);
+    assert.throws(() => parseLateClient({}), /id: missing/);
     assert.throws(() => parseLateClient(null), /document: expected an object/);
   });
 });

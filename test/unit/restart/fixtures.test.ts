@@ -36,7 +36,7 @@ describe('state documents of C daemons', () => {
       assert.ok(resources.some(({ name }) => name === Buffer.from('é"\\\u0002').toString('latin1')));
       // C 7.0.0 has closed its clients by then.
       const clients = [...lockServer.clients];
-      const names = clients.map(({ privateData }) => privateData?.ownerName);
+      const names = clients.map(({ privateData }) => privateData.ownerName);
       if (file !== '7.0.0.json') {
         assert.deepEqual(names, [
           'plain',
@@ -45,7 +45,7 @@ describe('state documents of C daemons', () => {
           'restricted',
         ]);
         assert.deepEqual(
-          clients.map(({ privateData }) => privateData?.restricted),
+          clients.map(({ privateData }) => privateData.restricted),
           [false, false, false, true],
         );
       }

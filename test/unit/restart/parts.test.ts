@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { posix, ResourcePlace } from '../../../src/posix/posix.ts';
 import { formatDocument, type StateDocument } from '../../../src/restart/document.ts';
-import { DocumentError, parseDocument, parseJson, parseProvenJson } from '../../../src/restart/parse.ts';
+import { parseDocument, parseJson, parseProvenJson } from '../../../src/restart/parse.ts';
+import { DocumentError } from '../../../src/state/state.ts';
 import { partDocument } from '../../../src/restart/parts.ts';
 import { anyDocument, plainDocument } from './documents.ts';
 

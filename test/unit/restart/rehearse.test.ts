@@ -4,20 +4,21 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { once } from 'node:events';
-import { LockType, lookedKey, posix } from '../../../src/posix/posix.ts';
+import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
+import type { ResourceState } from '../../../src/lockspace/state.ts';
 import {
-  type ClientState,
   EMPTY_SERVER,
   formatDocument,
-  type ResourceState,
+  type LockClientState,
   type StateDocument,
 } from '../../../src/restart/document.ts';
 import { findLoss } from '../../../src/restart/losses.ts';
 import { proveSuccessor } from '../../../src/restart/successor.ts';
 import type { Loss } from '../../../src/restart/rehearse.ts';
-import { checkout } from '../../lab/root.ts';
+import { checkout } from '../../../src/lab/trees.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 
 /** No process has this number. */
 const NOBODY = 4_200_000;
@@ -43,7 +44,7 @@ describe('the rehearsal of taking over', () => {
   function resource(name: string, flags = 0): ResourceState {
     const fd = posix.openInode(at(name), 0o102);
     descriptors.push(fd);
-    const key = lookedKey();
+    const key = inodeKey(lastStat());
     assert.equal(posix.setlk(fd, flags === 0 ? LockType.WRITE : LockType.READ, 0, 1), 0);
     return {
       name: at(name),
@@ -57,7 +58,7 @@ describe('the rehearsal of taking over', () => {
     };
   }
 
-  function client(id: number, fd: number): ClientState {
+  function client(id: number, fd: number): LockClientState {
     return {
       id,
       auth: 0,
@@ -66,21 +67,20 @@ describe('the rehearsal of taking over', () => {
       nrequests_max: 1,
       conn_time: 0,
       sock: { fd, errfd: -1, pid: 0, isClient: true, unlinkUNIX: false },
-      privateData: null,
+      privateData: { restricted: false, ownerPid: 0, ownerId: 0, ownerName: '', ownerUUID: NIL },
     };
   }
 
   async function rehearse(
     resources: readonly ResourceState[],
-    clients: readonly ClientState[] = [],
+    clients: readonly LockClientState[] = [],
     ...listeners: readonly number[]
   ): Promise<readonly Loss[]> {
     const socks = listeners.map((fd) => ({ fd, errfd: -1, pid: 0, isClient: false, unlinkUNIX: false }));
     const services = [{ auth: 0, readonly: false, nrequests_client_max: 1, socks }];
-    const privateData = { restricted: false, ownerPid: 0, ownerId: 0, ownerName: '', ownerUUID: NIL };
     const document: StateDocument = {
       magic: String(process.pid),
-      lockServer: { ...EMPTY_SERVER, services, clients: clients.map((one) => ({ ...one, privateData })) },
+      lockServer: { ...EMPTY_SERVER, services, clients },
       adminServer: EMPTY_SERVER,
       lockspaces: [{ directory: '', resources }],
       own: null,
@@ -161,7 +161,7 @@ describe('what a rehearsal missed', () => {
     const daemon = makeDaemon();
     const name = path.join(directory.path, 'disk');
     const owner = { pid: NOBODY, id: 1, name: 'vm', uuid: NIL };
-    daemon.lockspaces.acquire(daemon.lockspaces.default, name, 2, { owner, since: 5, client: 0 });
+    daemon.lockspaces.acquire(daemon.lockspaces.default, name, modeOf(2), { owner, since: 5, client: 0 });
     const [held] = daemon.lockspaces.resources();
     assert.ok(held !== undefined);
     const { fd, key } = held.file;
@@ -175,7 +175,7 @@ describe('what a rehearsal missed', () => {
       (await findLoss(daemon, [{ kind: 'resource', fd, key, since }])) ?? '',
       /would lose the lock of .*disk/,
     );
-    const { connection } = daemon.lockServer.adopt(fd, 3, { pid: 0, uid: 0, gid: 0 }, 0);
+    const connection = daemon.lockServer.adopt(fd, 3, { pid: 0, uid: 0, gid: 0 }, 0);
     assert.equal(connection.fd, fd);
     const loss = await findLoss(daemon, [{ kind: 'client', server: 'virtlockd', id: 3, fd }]);
     assert.equal(loss, 'would lose client 3 of server virtlockd');

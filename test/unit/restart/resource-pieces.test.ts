@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { closeUnlessHeld } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -30,7 +31,7 @@ describe('the text of resources for a restart', () => {
     world.begin(OWNER, 600);
     daemon = makeDaemon(world);
     for (let index = 0; index < 200; index++) acquire(`held ${index}`);
-    daemon.lockspaces.restore(at('lockspace'));
+    daemon.lockspaces.add(at('lockspace'));
     pieces = new ResourcePieces(daemon);
     write();
   });
@@ -45,7 +46,7 @@ describe('the text of resources for a restart', () => {
 
   function acquire(name: string, flags = AUTOCREATE, pid = 5_000_001): void {
     const hold = { owner: unknownOwner(pid), since: 0, client: 0 };
-    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), flags, hold);
+    daemon.lockspaces.acquire(daemon.lockspaces.default, at(name), modeOf(flags), hold);
   }
 
   function release(name: string): void {
@@ -100,7 +101,7 @@ describe('the text of resources for a restart', () => {
   it('is made anew when the end of an owner has begun', () => {
     acquire('ending', 0 | AUTOCREATE, OWNER);
     write();
-    daemon.ownerEnds.end(OWNER);
+    daemon.ownerReaper.end(OWNER);
     assert.match(Buffer.concat(write()).toString('latin1'), /"ending":1/);
     world.end(OWNER);
   });
@@ -119,7 +120,7 @@ describe('the text of resources for a restart', () => {
     let began = false;
     for (const piece of formatPieces(captureState(daemon, own, others))) {
       if (began || !piece.includes('/ending"')) continue;
-      daemon.ownerEnds.end(OWNER);
+      daemon.ownerReaper.end(OWNER);
       began = true;
     }
     assert.ok(began);

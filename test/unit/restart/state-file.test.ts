@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import {
@@ -22,8 +23,9 @@ import {
   writeStateFile,
 } from '../../../src/restart/state-file.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
-import { checkout } from '../../lab/root.ts';
-import { missingLab, skipIf } from '../../lab/requirements.ts';
+import { checkout } from '../../../src/lab/trees.ts';
+import { missingLab } from '../../../src/lab/requirements.ts';
+import { skipIf } from '../../support/skip.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';
 
 describe('the state file', () => {
@@ -59,7 +61,7 @@ describe('the state file', () => {
     const owner = { owner: unknownOwner(5_000_001), since: 0, client: 0 };
     const published = `${file}.published`;
     const acquire = (): void => {
-      lockspaces.acquire(lockspaces.default, published, 0, owner);
+      lockspaces.acquire(lockspaces.default, published, modeOf(0), owner);
     };
     writeStateFile(file, [bytes]);
     publishStateFile(file, published);
@@ -75,7 +77,7 @@ describe('the state file', () => {
   it('does not take the place of what is held as a resource', () => {
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
     writeFileSync(file, '');
-    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(5_000_001), since: 0, client: 0 });
+    lockspaces.acquire(lockspaces.default, file, modeOf(0), { owner: unknownOwner(5_000_001), since: 0, client: 0 });
     writeStateFile(`${file}.new`, [bytes]);
     const why = /is held as a resource: it must be released first$/;
     refused(() => {
@@ -133,7 +135,7 @@ describe('the state file', () => {
   it('is never opened for reading while it is a held resource', () => {
     writeFileSync(file, bytes);
     const lockspaces = new Lockspaces(dialectOf(12_008_000));
-    lockspaces.acquire(lockspaces.default, file, 0, { owner: unknownOwner(1), since: 0, client: 0 });
+    lockspaces.acquire(lockspaces.default, file, modeOf(0), { owner: unknownOwner(1), since: 0, client: 0 });
     refused(() => readStateFile(file), /held resource/);
     assert.equal(lockOf(file), 'WRITE');
     for (const resource of lockspaces.default.resources.values()) lockspaces.endResource(resource);

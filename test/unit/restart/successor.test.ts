@@ -4,7 +4,7 @@ import path from 'node:path';
 import { formatDocument } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
 import { proveSuccessor, type Successor, UnfitSuccessor } from '../../../src/restart/successor.ts';
-import { checkout } from '../../lab/root.ts';
+import { checkout } from '../../../src/lab/trees.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 import { plainDocument } from './documents.ts';
 

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { client } from '../../../src/programs/fuzz/client.ts';
 import { Connection } from '../../../src/rpc/connection.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
-import { encode, u32 } from '../../lab/wire.ts';
+import { encode, u32 } from '../../../src/lab/wire.ts';
 import { Link, until } from '../support/link.ts';
 
 const peer = { pid: process.pid, uid: 0, gid: 0 };

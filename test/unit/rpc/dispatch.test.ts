@@ -4,9 +4,9 @@ import { ErrorDomain } from '../../../xdr/error.ts';
 import { procedure, type Program } from '../../../xdr/program.ts';
 import { string, struct, u32 } from '../../../xdr/schema.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
-import { bindService, dispatch } from '../../../src/rpc/dispatch.ts';
+import { bindProgram, Dispatcher } from '../../../src/rpc/dispatch.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../lab/wire.ts';
+import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../../src/lab/wire.ts';
 
 const procedures = {
   echo: procedure(1, { doc: '', args: struct('a', { text: string(16) }), result: string(8) }),
@@ -30,13 +30,14 @@ const handlers = {
 };
 
 function serve(bytes: Buffer, version = 12_008_000): Message[] {
-  const services = [bindService<typeof procedures, string>(program, ErrorDomain.RPC, handlers, version)];
+  const programs = [bindProgram<typeof procedures, string>(program, ErrorDomain.RPC, handlers, version)];
   const out = new XdrWriter(1);
   // Behind another reply, and between other bytes, as in a connection.
   out.u32(0x55555555);
   const framed = Buffer.concat([Buffer.alloc(8, 0xff), bytes, Buffer.alloc(8, 0xff)]);
   const reader = new XdrReader(framed, 8, 8 + bytes.length);
-  dispatch(services, { version, dialect: dialectOf(version) }, 'context', reader, out);
+  const caller = { context: 'context', isIdentified: false };
+  new Dispatcher(programs, dialectOf(version)).dispatch(caller, reader, out);
   const replies: Message[] = [];
   for (let at = 4; at < out.length;) {
     const length = out.buffer.readUInt32BE(at);

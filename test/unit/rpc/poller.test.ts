@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Epoll, posix, restrictPosix } from '../../../src/posix/posix.ts';
-import { type Pollable, poller } from '../../../src/rpc/poller.ts';
+import type { Pollable } from '../../../src/rpc/poller.ts';
+import { poller } from '../support/poller.ts';
 
 const { ENOSPC } = os.constants.errno;
 /** Numbers that no descriptor has. */

@@ -3,17 +3,18 @@ import { LogSettings } from '../../../src/admin/log-settings.ts';
 import { Daemon } from '../../../src/daemon/daemon.ts';
 import type { ProcessHost } from '../../../src/lockd/process-host.ts';
 import { logging } from '../../../src/log/log.ts';
+import { poller } from './poller.ts';
 
 export function makeDaemon(processes?: ProcessHost): Daemon {
   return new Daemon({
+    poller,
     version: 12_008_000,
     maxClients: 10,
     adminMaxClients: 10,
     timeout: 0,
     logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
-    onTimeout: () => undefined,
-    onShutdown: () => undefined,
+    onEnd: () => undefined,
     ...(processes === undefined ? {} : { processes }),
   });
 }

@@ -6,6 +6,7 @@ import { client } from '../../../src/programs/fuzz/client.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { Connection, type ConnectionHost } from '../../../src/rpc/connection.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
+import { poller } from './poller.ts';
 
 const { EAGAIN } = os.constants.errno;
 
@@ -18,17 +19,18 @@ export async function until(what: string, condition: () => boolean): Promise<voi
   }
 }
 
-export class Link implements ConnectionHost {
+export class Link implements ConnectionHost<undefined> {
+  readonly poller = poller;
   readonly retain: number;
   readonly fd: number;
-  readonly connection: Connection;
+  readonly connection: Connection<undefined>;
   /** Messages served, each from its length word to its end. */
   readonly served: Buffer[] = [];
   ended = false;
   /** What is done for each message; a Waiting that it returns has the call made again. By default nothing is answered. */
-  answer: (message: Buffer, out: XdrWriter, connection: Connection) => unknown = () => undefined;
+  answer: (message: Buffer, out: XdrWriter, connection: Connection<undefined>) => unknown = () => undefined;
 
-  constructor(retain = 4096, connection?: (link: Link, fd: number) => Connection) {
+  constructor(retain = 4096, connection?: (link: Link, fd: number) => Connection<undefined>) {
     this.retain = retain;
     const pair = new Int32Array(2);
     client.pair(pair);
@@ -39,11 +41,15 @@ export class Link implements ConnectionHost {
       connection?.(this, near) ?? new Connection(this, near, 1, { pid: process.pid, uid: 0, gid: 0 }, 1795358400);
   }
 
-  serve(connection: Connection, reader: XdrReader, out: XdrWriter): Waiting | null {
+  serve(connection: Connection<undefined>, reader: XdrReader, out: XdrWriter): Waiting | null {
     const message = Buffer.from(reader.buffer.subarray(reader.offset, reader.end));
     this.served.push(message);
     const answer = this.answer(message, out, connection);
     return answer instanceof Waiting ? answer : null;
+  }
+
+  open(): undefined {
+    return undefined;
   }
 
   closed(): void {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { locksOf } from '../../lab/observe.ts';
+import { locksOf } from '../../../src/lab/observe.ts';
 
 /** `READ`, `WRITE` or undefined: the lock that a process (by default this one) has on byte 0 of the file. */
 export function lockOf(file: string, pid = process.pid): string | undefined {
@@ -43,7 +43,7 @@ export class OtherProcess {
   }
 
   async end(): Promise<void> {
-    const gone = once(this.child, 'exit');
+    const gone = once(this.child, 'close');
     this.child.stdin?.end();
     await gone;
   }

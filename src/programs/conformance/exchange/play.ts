@@ -1,6 +1,7 @@
 /** Plays an exchange to a lock daemon and writes down what comes of it. */
 import { setImmediate } from 'node:timers/promises';
 import { readdirSync, lstatSync } from 'node:fs';
+import { openDescriptors } from '../../../proc/descriptors.ts';
 import { type Message, Peer, encode } from '../../../lab/wire.ts';
 import { type LockRow, locksOf, snapshot } from '../../../lab/observe.ts';
 import { Actor } from './actor.ts';
@@ -226,7 +227,7 @@ class Player {
   }
 
   #openDescriptors(): number {
-    return this.#daemon.pid === undefined ? 0 : readdirSync(`/proc/${this.#daemon.pid}/fd`).length;
+    return this.#daemon.pid === undefined ? 0 : openDescriptors(this.#daemon.pid).length;
   }
 
   #actor(name: string): Actor {

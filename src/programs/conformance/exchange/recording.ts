@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { installRoot } from '../../../posix/root.ts';
-import { type Generation, generations } from '../generation.ts';
+import { type Generation, generations } from '../../../lab/generation.ts';
 
 export interface Recording {
   readonly provenance: {

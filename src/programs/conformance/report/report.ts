@@ -1,6 +1,6 @@
 /** What a run found, in the form that every report is made of. */
 import type { Result, Verdict } from '../check.ts';
-import type { Generation } from '../generation.ts';
+import type { Generation } from '../../../lab/generation.ts';
 
 export interface Report {
   /** The command, or the socket. */

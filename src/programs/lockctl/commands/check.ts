@@ -8,8 +8,8 @@ import { FileState, type LockInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import type { Daemon } from '../daemon.ts';
 import { Exit } from '../exit.ts';
-import { fileId } from '../kernel/holders.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
+import { isThere } from '../../../proc/processes.ts';
 import { json, name, nameJson, owner, print, style } from '../output.ts';
 
 /** Something that is not as it should be. An error: two guests may write to one disk. */
@@ -134,7 +134,7 @@ function ownerFindings({ holds, path }: LockInfo, alive: Map<number, boolean>): 
   for (const { owner: who } of holds) {
     let lives = alive.get(who.pid);
     if (lives === undefined) {
-      lives = fileId(`/proc/${who.pid}`) !== null;
+      lives = isThere(who.pid) !== false;
       alive.set(who.pid, lives);
     }
     if (!lives) {

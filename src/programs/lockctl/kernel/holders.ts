@@ -2,17 +2,14 @@
  * Who has a file locked that the daemon does not hold. The file is opened for reading here, in this process, and closed
  * again: that is harmless, as POSIX locks are the business of the process that has them, and this one has none.
  */
-import { closeSync, constants, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, statSync } from 'node:fs';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import { LockType, posix } from '../../../posix/posix.ts';
 import { guessOwner } from '../../../inquire/owners.ts';
 import { toPath } from '../context.ts';
+import { descriptorsOn, type FileId } from '../../../proc/descriptors.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
-
-export interface FileId {
-  readonly device: number;
-  readonly inode: bigint;
-}
+import { commandLineOf, nameOf, processes } from '../../../proc/processes.ts';
 
 /** A process with a lock on the first byte. */
 export interface Outsider {
@@ -69,7 +66,8 @@ export function findOutsiders(file: FileId): Outsider[] {
   for (const row of rows) {
     if (row.kind === 'POSIX') {
       // Inodes of other file systems have the same numbers; and some file systems have two device numbers.
-      if (isOnFile(row, file) || openedBy(row.pid, file).length > 0) found.push(outsider(row.pid, 'POSIX', row));
+      if (isOnFile(row, file) || descriptorsOfFile(row.pid, file).length > 0)
+        found.push(outsider(row.pid, 'POSIX', row));
     } else if (row.kind === 'OFDLCK') {
       for (const pid of openersWithLock(file)) found.push(outsider(pid, 'OFD', row));
     }
@@ -84,9 +82,7 @@ function outsider(pid: number, kind: Outsider['kind'], { access }: KernelLock): 
 
 export function describeProcess(pid: number): { program: string; guest: string } {
   try {
-    const program = readFileSync(`/proc/${pid}/comm`, 'latin1').trimEnd();
-    const { name: guest } = guessOwner(pid, readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
-    return { program, guest };
+    return { program: nameOf(pid), guest: guessOwner(pid, commandLineOf(pid)).name };
   } catch {
     return { program: '', guest: '' };
   }
@@ -96,25 +92,13 @@ export function describeProcess(pid: number): { program: string; guest: string }
 function openersWithLock(file: FileId): number[] {
   const isLocked = (pid: number) => (descriptor: number) =>
     descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
-  return list('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .filter((pid) => openedBy(pid, file).some(isLocked(pid)));
+  return processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
 }
 
-/** A process's descriptors of the file. */
-function openedBy(pid: number, file: FileId): number[] {
-  const isOpen = (descriptor: string): boolean => {
-    const opened = fileId(`/proc/${pid}/fd/${descriptor}`);
-    return opened?.inode === file.inode && opened.device === file.device;
-  };
-  return list(`/proc/${pid}/fd`).filter(isOpen).map(Number);
-}
-
-/** A directory of /proc, empty when it is gone or another user's. */
-function list(directory: string): string[] {
+/** A process's descriptors of the file; none of a process that is gone or another user's. */
+function descriptorsOfFile(pid: number, file: FileId): number[] {
   try {
-    return readdirSync(directory);
+    return descriptorsOn(pid, file);
   } catch {
     return [];
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { exitStatus, judge } from '../../../../src/programs/interop/judgement.ts';
 import type { Cell, Check, Column } from '../../../../src/programs/interop/model.ts';
 import { UsageError, parseOptions } from '../../../../src/programs/interop/options.ts';
-import type { DaemonKind } from '../../../lab/requirements.ts';
+import type { DaemonKind } from '../../../../src/lab/generation.ts';
 
 const passes: Check = { name: 'wire/good', promise: 'It is good.', verdict: 'pass' };
 const fails: Check = { name: 'wire/bad', promise: 'It is good.', verdict: 'fail', detail: 'It is not.' };

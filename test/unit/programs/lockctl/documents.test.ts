@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { buildProgram } from '../../../../src/programs/lockctl/program.ts';
-import { complete } from '../../../lab/completion.ts';
+import { complete } from '../../../support/completion.ts';
 
 const docs = path.resolve(import.meta.dirname, '../../../../docs');
 const program = buildProgram({

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
-import { checkout } from '../../../lab/root.ts';
+import { checkout } from '../../../../src/lab/trees.ts';
 
 /** Says when it can be interrupted and when it was, and goes on. */
 const program = `

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { checkout } from '../../../lab/root.ts';
+import { checkout } from '../../../../src/lab/trees.ts';
 
 const SIZE = 1_000_000;
 const output = JSON.stringify(path.join(checkout, 'src/programs/lockctl/output.ts'));

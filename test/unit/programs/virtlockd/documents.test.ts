@@ -5,8 +5,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_CONFIG, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
 import { usageText } from '../../../../src/programs/virtlockd/options.ts';
-import { complete } from '../../../lab/completion.ts';
-import { skipIf } from '../../../lab/requirements.ts';
+import { complete } from '../../../support/completion.ts';
+import { skipIf } from '../../../support/skip.ts';
 
 const docs = join(import.meta.dirname, '../../../../docs');
 const read = (name: string): string => readFileSync(join(docs, name), 'utf8');

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { installRoot } from '../../../../posix/root.ts';
-import type { Generation } from '../../generation.ts';
+import type { Generation } from '../../../../lab/generation.ts';
 
 export interface CliRecording {
   readonly provenance: { readonly libvirt: Generation; readonly package: string; readonly command: string };

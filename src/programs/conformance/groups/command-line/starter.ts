@@ -1,19 +1,11 @@
 /** Starts a daemon in every way of the cases, and looks at what comes of it. */
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  renameSync,
-  symlinkSync,
-} from 'node:fs';
-import os from 'node:os';
+import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, symlinkSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Place } from '../../../../lab/place.ts';
-import { ordinaryUser } from '../../../../lab/private-root.ts';
+import { ordinaryUser } from '../../../../lab/root.ts';
 import { eventually, type Running } from '../../../../lab/process.ts';
+import { catchesSignal, isThere } from '../../../../proc/processes.ts';
+import { listensAt } from '../../../../proc/sockets.ts';
 import type { CliCase } from './cases.ts';
 
 /** The path by which it is started, for it names itself in what it prints. */
@@ -36,26 +28,6 @@ function lines(what: string, text: string): string[] {
     .replace(/\n$/, '')
     .split('\n')
     .map((line) => `${what}: ${line}`);
-}
-
-/** The inodes of the sockets that a process has open. */
-function socketsOf(pid: number): Set<string> {
-  const inodes = new Set<string>();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    try {
-      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
-      if (inode !== undefined) inodes.add(inode);
-    } catch {
-      // Closed meanwhile.
-    }
-  }
-  return inodes;
-}
-
-/** Whether a process has a handler for SIGTERM. */
-function catchesTerm(pid: number): boolean {
-  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
-  return (BigInt(`0x${caught}`) & (1n << BigInt(os.constants.signals.SIGTERM - 1))) !== 0n;
 }
 
 /** Nothing else may run at the place: what is below /run is removed between cases. */
@@ -103,7 +75,7 @@ export class Starter {
     return this.#place.spawn(
       one.program ?? PROGRAM,
       [...one.args, ...(one.config === undefined ? [] : ['-f', '/run/test.conf'])],
-      { ordinary: one.ordinary === true, ...(one.env === undefined ? {} : { env: one.env }) },
+      { ordinary: one.ordinary, env: one.env },
     );
   }
 
@@ -122,7 +94,7 @@ export class Starter {
     if (pid !== undefined) {
       seen.push(...this.#files('file'));
       process.kill(pid);
-      await eventually('the daemon ends', () => !existsSync(`/proc/${pid}`));
+      await eventually('the daemon ends', () => isThere(pid) === false);
     }
     // C's child tells its parent that it failed, and cleans up after that.
     if (daemonizes)
@@ -141,16 +113,9 @@ export class Starter {
     await eventually('the daemon serves or ends', () => {
       if (running.finished !== undefined) return true;
       // C listens a moment before it would hear that it is to end.
-      if (!catchesTerm(running.pid)) return false;
-      const listening = readFileSync(`/proc/${running.pid}/net/unix`, 'latin1');
-      const inodes = socketsOf(running.pid);
-      return listening
-        .split('\n')
-        .map((line) => line.trim().split(/\s+/))
-        .some(([, , , flags, , , inode = '', path = '']) => {
-          const isOurs = sockets.some((directory) => path === `${directory}/virtlockd-admin-sock`);
-          return flags === '00010000' && isOurs && inodes.has(inode);
-        });
+      if (!catchesSignal(running.pid, 'SIGTERM')) return false;
+      const ours = listensAt(running.pid);
+      return sockets.some((directory) => ours.includes(`${directory}/virtlockd-admin-sock`));
     });
     return running;
   }

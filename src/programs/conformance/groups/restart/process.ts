@@ -1,7 +1,9 @@
 /** What SIGUSR1 leaves as it is, and what it must survive. */
 import assert from 'node:assert/strict';
-import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { openDescriptors } from '../../../../proc/descriptors.ts';
+import { commandLineOf } from '../../../../proc/processes.ts';
 import { lock } from '../../../../lab/wire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { restartCheck } from './restart-check.ts';
@@ -49,7 +51,7 @@ export const processChecks: readonly WrittenCheck[] = [
     'The pid is the same, and so are the arguments.',
     async (scene) => {
       // An interpreter in front of the program is its own affair.
-      const words = (): string[] => readFileSync(`/proc/${scene.daemon.pid}/cmdline`, 'latin1').split('\0').slice(-4);
+      const words = (): string[] => commandLineOf(scene.daemon.pid).slice(-3);
       const before = words();
       await scene.restart();
       assert.deepEqual(words(), before);
@@ -97,7 +99,7 @@ export const processChecks: readonly WrittenCheck[] = [
   ),
   restartCheck('descriptors do not pile up', 'After a restart as many are open as before.', async (scene) => {
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
-    const open = (): number => readdirSync(`/proc/${scene.daemon.pid}/fd`).length;
+    const open = (): number => openDescriptors(scene.daemon.pid).length;
     await scene.restart();
     const first = open();
     for (let count = 0; count < 5; count++) await scene.restart();

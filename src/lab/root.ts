@@ -1,0 +1,97 @@
+/** A private root for real daemons: a mount and a network namespace in which libvirt's fixed paths belong to one run alone. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { installRoot } from '../posix/root.ts';
+import { makePlaceDirectory, minimalEnvironment, Place, removePlaceDirectory, type SpawnOptions } from './place.ts';
+import { Running } from './process.ts';
+
+/** The ordinary user that every private root knows, for session mode. */
+export const ordinaryUser = {
+  uid: 47110,
+  gid: 47110,
+  name: 'labuser',
+  home: '/run/labuser',
+  runtime: '/run/labuser/runtime',
+  /** Of a session daemon, as `Place` has them for root's. */
+  configuration: '/run/labuser/.config/libvirt/virtlockd.conf',
+  sockets: '/run/labuser/runtime/libvirt',
+};
+
+export interface RootOptions {
+  /** The directory that becomes `/`; default: this machine's own. */
+  readonly tree?: string;
+  /** More directories that are the same inside and outside. */
+  readonly share?: readonly string[];
+  /** Without a network but its own loopback, which is down. */
+  readonly offline?: boolean;
+}
+
+export class Lab extends Place {
+  /** Where its files are; the same path inside and outside, readable by everybody. */
+  readonly directory: string;
+  readonly configuration = '/etc/libvirt/virtlockd.conf';
+  readonly sockets = '/run/libvirt';
+  /** Holds the namespaces open until its standard input ends. */
+  readonly #holder: ChildProcess;
+  readonly #pid: number;
+
+  private constructor(directory: string, holder: ChildProcess, pid: number) {
+    super();
+    this.directory = directory;
+    this.#holder = holder;
+    this.#pid = pid;
+  }
+
+  /** @throws Error with what mount said, when the root cannot be made. */
+  static async open({ tree = '/', share = [], offline = false }: RootOptions = {}): Promise<Lab> {
+    const directory = makePlaceDirectory(0o755);
+    const shared = new Set([directory, ...share]);
+    const script = join(installRoot, 'src/lab/root.sh');
+    const namespaces = ['--mount', '--propagation', 'private', ...(offline ? ['--net'] : [])];
+    const holder = spawn('unshare', [...namespaces, '/bin/sh', script, tree, ...shared], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    let complaint = '';
+    holder.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
+    holder.on('error', (error) => (complaint += error.message));
+    const ready = await Promise.race([
+      once(holder.stdout, 'data').then(() => true),
+      once(holder, 'close').then(() => false),
+    ]);
+    if (!ready || holder.pid === undefined) {
+      removePlaceDirectory(directory);
+      throw new Error(`no private root over ${tree}: ${complaint.trim()}`);
+    }
+    holder.stdin.on('error', () => undefined);
+    return new Lab(directory, holder, holder.pid);
+  }
+
+  outside(inside: string): string {
+    return `/proc/${this.#pid}/root${inside}`;
+  }
+
+  /** Everything before the program ends in exec, so the pid is its own. */
+  spawn(program: string, args: readonly string[] = [], options: SpawnOptions = {}): Running {
+    const user = options.ordinary === true ? ordinaryUser : undefined;
+    const become =
+      user === undefined
+        ? []
+        : ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', '--no-new-privs'];
+    const env: Record<string, string> = {
+      ...minimalEnvironment,
+      HOME: user?.home ?? '/root',
+      ...(user === undefined ? {} : { XDG_RUNTIME_DIR: user.runtime, USER: user.name, LOGNAME: user.name }),
+      ...options.env,
+    };
+    const enter = ['nsenter', '--target', String(this.#pid), '--mount', '--net', '--root', '--wd', '--', ...become];
+    return Running.start([...enter, program, ...args], { env }, options);
+  }
+
+  async close(): Promise<void> {
+    const closed = this.#holder.exitCode !== null ? undefined : once(this.#holder, 'exit');
+    this.#holder.stdin?.end();
+    await closed;
+    removePlaceDirectory(this.directory);
+  }
+}

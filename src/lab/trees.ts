@@ -1,0 +1,43 @@
+/** The trees with libvirt, and private roots over them in which the checkout is found at its own path. */
+import { realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { installRoot } from '../posix/root.ts';
+import type { DaemonKind } from './generation.ts';
+import { Lab } from './root.ts';
+
+/** 9.0.0 is the machine's own; the others live in trees built by scripts/lab.sh. */
+export const suites: Partial<Record<DaemonKind, string>> = {
+  '7.0.0': 'bullseye',
+  '11.3.0': 'trixie',
+  '12.8.0': 'sid',
+};
+
+/** The tree of a Debian release. */
+export function treeNamed(suite: string): string {
+  return join(process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab', suite);
+}
+
+/** The directory that is the root of that daemon's lab. Ours runs beside 9.0.0. */
+export function treeOf(kind: DaemonKind): string {
+  const suite = suites[kind];
+  return suite === undefined ? '/' : treeNamed(suite);
+}
+
+/** The checkout's directory; visible at the same path in every lab. */
+export const checkout = realpathSync(installRoot);
+
+/** What a daemon of the checkout needs to find at its own path. */
+export const ownDirectories = [checkout, realpathSync(join(checkout, 'node_modules'))];
+
+/**
+ * Opens a lab whose root is that daemon's tree.
+ * @param share more directories to be the same inside and outside, such as what two hosts would share
+ * @throws Error with what mount said, when the root cannot be made.
+ */
+export async function openLab(
+  kind: DaemonKind = 'ours',
+  share: readonly string[] = [],
+  tree = treeOf(kind),
+): Promise<Lab> {
+  return Lab.open({ tree, share: [...ownDirectories, ...share] });
+}

@@ -1,0 +1,79 @@
+/** What of resources and of those who hold them outlives a restart. */
+import {
+  boolean,
+  descriptor,
+  list,
+  maybeDescriptor,
+  object,
+  optional,
+  startTime,
+  type StateOf,
+  text,
+  u32,
+  uuid,
+  type Whole,
+  whole,
+} from '../state/state.ts';
+import { descriptorOfUse, type HeldFile } from './files.ts';
+import type { Resource } from './lockspaces.ts';
+import { flagsOf } from './mode.ts';
+import type { Hold } from './owner.ts';
+
+/** One hold, in the order of `owners`: what the pid alone does not tell. */
+export const hold = object({
+  id: u32,
+  name: text,
+  uuid,
+  /** Milliseconds since 1970. */
+  since: whole,
+  /** The connection it was acquired through. */
+  client: whole,
+  /** When the owner's process started: see OwnerIdentity. */
+  start: optional(startTime),
+  /** The owner's pid is one of another namespace. */
+  foreign: optional(boolean),
+  /** Its owner is being ended: the id of that end. */
+  ending: optional(whole),
+});
+export type HoldState = StateOf<typeof hold>;
+
+export const resource = object({
+  name: text,
+  path: text,
+  fd: maybeDescriptor,
+  lockHeld: boolean,
+  flags: u32,
+  owners: list(u32),
+  'x-holds': optional(list(hold)),
+  /** Device and inode behind the descriptor. */
+  'x-inode': optional(text),
+  /** Further descriptors of that inode, which must stay open as long: closing one would drop the lock. */
+  'x-spares': optional(list(descriptor)),
+});
+export type ResourceState = StateOf<typeof resource>;
+
+function holdState({ owner, since, client, end }: Hold): Whole<HoldState> {
+  const { id, name, uuid, startTime, isForeign } = owner;
+  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
+}
+
+/** @param uses how many resources that hold the file have been described already; counted up */
+export function resourceState(
+  { name, path, file, mode, holds }: Resource,
+  uses: Map<HeldFile, number>,
+): Whole<ResourceState> {
+  const use = uses.get(file) ?? 0;
+  if (file.uses > 1) uses.set(file, use + 1);
+  return {
+    name,
+    path,
+    fd: descriptorOfUse(file, use),
+    lockHeld: file.locked,
+    flags: flagsOf(mode),
+    owners: holds.map(({ owner }) => owner.pid),
+    'x-holds': holds.map(holdState),
+    'x-inode': file.key,
+    // Once for all that hold the file.
+    'x-spares': use > 0 || file.spares.length === 0 ? undefined : [...file.spares],
+  };
+}

@@ -1,0 +1,56 @@
+/** What processes have open, as their directories /proc/PID/fd show it. */
+import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import type { ByteString } from '../../xdr/codec.ts';
+import { type Process, unlessGone } from './processes.ts';
+
+/** As stat's st_dev and st_ino. */
+export interface FileId {
+  readonly device: number;
+  readonly inode: bigint;
+}
+
+/** The directory with a process's descriptors. */
+export function descriptorDirectory(pid: Process): string {
+  return `/proc/${pid}/fd`;
+}
+
+/** Where a descriptor leads to: opening that opens the same file again, and looking at it asks its file system. */
+export function descriptorPath(pid: Process, fd: number): string {
+  return `/proc/${pid}/fd/${fd}`;
+}
+
+/** The numbers of a process's descriptors, some of which may have been closed since. @throws Error when it is gone, or another user's */
+export function openDescriptors(pid: Process): number[] {
+  return readdirSync(descriptorDirectory(pid)).map(Number);
+}
+
+/** How many this process has open; 0 before Linux 6.2, where the size of this directory does not tell. */
+export function ownDescriptorCount(): number {
+  return statSync(descriptorDirectory('self')).size;
+}
+
+/** What a process's descriptors are, as the kernel names it: a path, or `socket:[INODE]`. What was closed since is left out. */
+export function* openedBy(pid: Process): Generator<readonly [fd: number, name: ByteString]> {
+  for (const fd of openDescriptors(pid)) {
+    const name = unlessGone(() => readlinkSync(descriptorPath(pid, fd), 'latin1'));
+    if (name !== undefined) yield [fd, name];
+  }
+}
+
+/** The inodes of a process's sockets. */
+export function socketsOf(pid: Process): Set<string> {
+  const inodes = new Set<string>();
+  for (const [, name] of openedBy(pid)) {
+    const inode = /^socket:\[(\d+)\]$/.exec(name)?.[1];
+    if (inode !== undefined) inodes.add(inode);
+  }
+  return inodes;
+}
+
+/** A process's descriptors of a file. */
+export function descriptorsOn(pid: Process, { device, inode }: FileId): number[] {
+  return openDescriptors(pid).filter((fd) => {
+    const found = unlessGone(() => statSync(descriptorPath(pid, fd), { bigint: true }));
+    return found?.ino === inode && Number(found.dev) === device;
+  });
+}

@@ -1,0 +1,35 @@
+/** UNIX sockets with names, as /proc/PID/net/unix lists those of a process's network namespace. */
+import { readFileSync } from 'node:fs';
+import type { ByteString } from '../../xdr/codec.ts';
+import { socketsOf } from './descriptors.ts';
+import type { Process } from './processes.ts';
+
+export interface UnixSocket {
+  readonly inode: string;
+  /** As it was given to bind; connections that were accepted there have it, too. With a leading `@` where it is abstract. */
+  readonly path: ByteString;
+  readonly isListening: boolean;
+}
+
+/** The flag of a listening socket (__SO_ACCEPTCON). */
+const LISTENING = 0x10000;
+const ROW = /^[0-9a-fA-F]+: [0-9a-fA-F]+ [0-9a-fA-F]+ ([0-9a-fA-F]+) [0-9a-fA-F]+ [0-9a-fA-F]+ +(\d+) (.+)$/gm;
+
+export function parseUnixSockets(text: string): UnixSocket[] {
+  return Array.from(text.matchAll(ROW), ([, flags = '', inode = '', path = '']) => ({
+    inode,
+    path,
+    isListening: (parseInt(flags, 16) & LISTENING) !== 0,
+  }));
+}
+
+/** Those of a network namespace that listen. */
+export function listeningSockets(pid: Process): UnixSocket[] {
+  return parseUnixSockets(readFileSync(`/proc/${pid}/net/unix`, 'latin1')).filter(({ isListening }) => isListening);
+}
+
+/** Where a process listens. */
+export function listensAt(pid: Process): ByteString[] {
+  const own = socketsOf(pid);
+  return listeningSockets(pid).flatMap(({ inode, path }) => (own.has(inode) ? [path] : []));
+}

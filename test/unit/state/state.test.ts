@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { inquiry } from '../../../src/inquire/state.ts';
+import { ownerEnd, registration } from '../../../src/lockd/state.ts';
+import { hold, resource } from '../../../src/lockspace/state.ts';
+import { logState } from '../../../src/log/logging.ts';
+import { adminClient, lockClient, ownState } from '../../../src/restart/document.ts';
+import { server } from '../../../src/rpc/state.ts';
+import {
+  defaulted,
+  descriptor,
+  descriptorsIn,
+  DocumentError,
+  type Kind,
+  list,
+  map,
+  maybeDescriptor,
+  object,
+  optional,
+  type Shape,
+  sparse,
+  text,
+  u32,
+  write,
+} from '../../../src/state/state.ts';
+import { anyOf } from './arbitrary.ts';
+
+/** With a descriptor in every place that there may be one. */
+const everywhere = object({
+  one: descriptor,
+  none: optional(maybeDescriptor),
+  assumed: defaulted(descriptor, () => 3),
+  rare: sparse(descriptor, 3),
+  many: list(object({ name: text, fd: optional(descriptor) })),
+  named: map(list(descriptor)),
+});
+
+const described: Readonly<Record<string, Kind<unknown>>> = {
+  server,
+  lockClient,
+  adminClient,
+  registration,
+  resource,
+  hold,
+  logState,
+  inquiry,
+  ownerEnd,
+  ownState,
+  everywhere,
+};
+
+/** Every descriptor in a value, found by its shape alone. */
+function* found(shape: Shape, value: unknown): Generator<number> {
+  if (value === undefined) return;
+  const fields = value as Readonly<Record<string, unknown>>;
+  if (shape.kind === 'descriptor' && Number(value) >= 0) yield Number(value);
+  if (shape.kind === 'list' || shape.kind === 'map') {
+    for (const item of Object.values(fields)) yield* found(shape.of, item);
+  }
+  if (shape.kind === 'object') for (const { key, of } of shape.fields) yield* found(of, fields[key]);
+}
+
+/** Values of which nothing is wrong that the description does not tell: keys that do not fit together. */
+function isSound(kind: Kind<unknown>, value: unknown): boolean {
+  try {
+    kind.read(value);
+    return true;
+  } catch (error) {
+    assert.ok(error instanceof DocumentError);
+    return false;
+  }
+}
+
+describe('described state', () => {
+  for (const [name, kind] of Object.entries(described)) {
+    const any = anyOf(kind).filter((value) => isSound(kind, value));
+
+    it(`${name}: what is written is read again, whatever it is`, () => {
+      fc.assert(
+        fc.property(any, (value) => {
+          const written = write(kind, value, new Set());
+          assert.deepEqual(kind.read(JSON.parse(written)), value);
+        }),
+      );
+    });
+
+    it(`${name}: every descriptor that is written outlives exec, and no other number`, () => {
+      fc.assert(
+        fc.property(any, (value) => {
+          const descriptors = new Set<number>();
+          write(kind, value, descriptors);
+          assert.deepEqual(descriptors, new Set(found(kind.shape, value)));
+          assert.deepEqual(descriptorsIn(kind, value), descriptors);
+        }),
+      );
+    });
+  }
+
+  it('is written in the order in which it is described, without what is absent', () => {
+    const kind = object({ a: u32, b: optional(text), c: sparse(u32, 0), d: optional(list(u32)) });
+    assert.equal(kind.format({ d: [1, 2], c: 0, b: 'x', a: 1 }), '{"a":1,"b":"x","d":[1,2]}');
+    assert.equal(kind.format({ a: 1, b: undefined, c: 5 }), '{"a":1,"c":5}');
+  });
+
+  it('assumes for an absent key what the keys before it say', () => {
+    const kind = object({ a: u32, b: defaulted(u32, ({ a }) => u32.read(a) + 1), c: sparse(u32, 7) });
+    assert.deepEqual(kind.read({ a: 1 }), { a: 1, b: 2, c: 7 });
+  });
+});
