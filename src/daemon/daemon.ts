@@ -223,7 +223,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       for (const connection of [...server.adoptAll().values()]) connection.close();
     }
     this.ownerReaper.endAll();
-    await this.ownerReaper.settled();
+    await this.ownerReaper.allKilled();
     this.ownerReaper.finish();
     for (const { resources } of this.lockspaces) {
       for (const resource of [...resources.values()]) this.giveUp(resource);

@@ -46,7 +46,7 @@ export class CSuccessor {
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
     // A C daemon would not go on with it.
-    await this.daemon.ownerReaper.settled();
+    await this.daemon.ownerReaper.allKilled();
     this.outlook = await proveCStart(start, this.version);
     this.look(own, MadeSpares.lacking(this.daemon));
   }
