@@ -58,7 +58,7 @@ function adminClientState(connection: Connection<AdminPeer>): ClientState {
 }
 
 function clientState(connection: Connection, client: LockClient | null): ClientState {
-  const { received, unsent } = connection.backlog;
+  const { received, unsent } = connection.pending;
   const { owner = null, restricted = false, isLocal } = client ?? {};
   const before = captured.get(connection);
   const idle = received.length + unsent.length === 0;
@@ -73,7 +73,7 @@ function clientState(connection: Connection, client: LockClient | null): ClientS
 function describeClient(connection: Connection, client: LockClient | null): ClientState {
   const privateData = client === null ? null : ownerState(client);
   const isLocal = client?.isLocal;
-  const { received, skip, unsent, closing } = connection.backlog;
+  const { received, skip, unsent, closing } = connection.pending;
   return {
     id: connection.id,
     auth: 0,

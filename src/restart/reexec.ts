@@ -226,10 +226,10 @@ export class Reexec {
   private async waitForPending({ version }: CSuccessor): Promise<void> {
     const { daemon } = this.options;
     const until = performance.now() + PENDING_MS;
-    while (daemon.backlogged() > 0 && performance.now() < until) {
+    while (daemon.pendingCount() > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, PENDING_CHECK_MS));
     }
-    const left = daemon.backlogged();
+    const left = daemon.pendingCount();
     if (left > 0) log.warn(`${left} clients have messages under way that libvirt ${version} will lose`);
   }
 

@@ -102,7 +102,7 @@ class InProcessLink implements Link {
       if (got !== -EAGAIN) return 'closed';
       this.drained = true;
       // A reply for which there was no room: there is now.
-      if (!this.connection.isOpen || this.connection.backlog.unsent.length === 0) return null;
+      if (!this.connection.isOpen || this.connection.pending.unsent.length === 0) return null;
       this.connection.onWritable();
       poller.outbox.send();
     }
