@@ -2,7 +2,7 @@
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import type { LockClient } from '../lockd/client.ts';
 import { flagsOf } from '../lockd/mode.ts';
-import { descriptorOfUse, type HeldFile } from '../lockspace/files.ts';
+import { descriptorOfReference, type HeldFile } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NIL_UUID } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
@@ -122,21 +122,21 @@ function holdState({ owner: { id, name, uuid, startTime, isForeign }, since, cli
   return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
 }
 
-/** @param uses how many resources that hold the file have been described already; counted up */
-function resourceState({ name, path, file, mode, holds }: Resource, uses: Map<HeldFile, number>): ResourceState {
-  const use = uses.get(file) ?? 0;
-  if (file.uses > 1) uses.set(file, use + 1);
+/** @param counts how many resources that hold the file have been described already; counted up */
+function resourceState({ name, path, file, mode, holds }: Resource, counts: Map<HeldFile, number>): ResourceState {
+  const use = counts.get(file) ?? 0;
+  if (file.references > 1) counts.set(file, use + 1);
   return {
     name,
     path,
-    fd: descriptorOfUse(file, use),
+    fd: descriptorOfReference(file, use),
     lockHeld: file.locked,
     flags: flagsOf(mode),
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,
     // Once for all that hold the file.
-    ...(use > 0 || file.spares.length === 0 ? {} : { 'x-spares': [...file.spares] }),
+    ...(use > 0 || file.deferredFds.length === 0 ? {} : { 'x-spares': [...file.deferredFds] }),
   };
 }
 
@@ -153,8 +153,8 @@ export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePie
     adminServer: serverState(daemon.adminServer, adminClientState),
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
-        const uses = new Map<HeldFile, number>();
-        const describe = (resource: Resource): ResourceState => resourceState(resource, uses);
+        const counts = new Map<HeldFile, number>();
+        const describe = (resource: Resource): ResourceState => resourceState(resource, counts);
         for (const lockspace of daemon.lockspaces) {
           const { directory, resources } = lockspace;
           const texts = pieces?.of(lockspace, (resource) => JSON.stringify(describe(resource)));
@@ -190,12 +190,12 @@ export function* descriptorsOf(
   }
   const shared = new Set<HeldFile>();
   for (const { file } of lockspaces.resources()) {
-    if (file.uses > 1) {
+    if (file.references > 1) {
       if (shared.has(file)) continue;
       shared.add(file);
     }
     if (file.fd >= 0) yield file.fd;
-    yield* file.spares;
+    yield* file.deferredFds;
   }
   if (own.pidFile !== undefined) yield own.pidFile;
   yield* descriptorsOfOurs(own);

@@ -109,7 +109,7 @@ export class Confirmation {
     const { file, name } = resource;
     const wasUnknown = this.unknown.delete(file);
     // Released meanwhile.
-    if (file.uses === 0) return;
+    if (file.references === 0) return;
     const finding = this.find(resource);
     switch (finding.kind) {
       case 'unknown':
@@ -155,7 +155,7 @@ export class Confirmation {
     let mount = -1;
     try {
       // It is on record for the open file by which it was taken, and each of these may be another one.
-      for (const fd of [file.fd, ...file.spares]) {
+      for (const fd of [file.fd, ...file.deferredFds]) {
         const info = descriptorInfo('self', fd);
         if (isLocalType(this.mounts.typeOf(info.mount))) this.localDevices.add(file.device);
         if (info.locks.some((lock) => isLockOf(file, lock))) return { kind: 'held' };
