@@ -28,7 +28,7 @@ const log = logger('locking.lock_daemon');
 const MAX_USEFUL_LOCK_MESSAGE = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
 
 /** The longest that a timer of Node.js can wait. */
-const LONGEST_TIMER_MS = 0x7fffffff;
+const MAX_TIMER_MS = 0x7fffffff;
 
 export interface DaemonSettings {
   readonly poller: Poller;
@@ -249,11 +249,11 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     const left = this.idleSince + this.timeout * 1000 - performance.now();
     this.idleTimer = setTimeout(
       () => {
-        if (left > LONGEST_TIMER_MS) this.awaitIdleEnd();
+        if (left > MAX_TIMER_MS) this.awaitIdleEnd();
         else if (this.isIdle) this.settings.onEnd();
         else this.watchIdleness();
       },
-      Math.min(left, LONGEST_TIMER_MS),
+      Math.min(left, MAX_TIMER_MS),
     );
   }
 

@@ -22,7 +22,7 @@ const log = logger('locking.lock_daemon');
 
 /** Until what is unknown is looked at again, in milliseconds: doubled every time, but no more than the second. */
 const AGAIN_MS = 1000;
-const AGAIN_MOST_MS = 600_000;
+const MAX_AGAIN_MS = 600_000;
 
 /** What was found out of a file's lock. `missing`: it is not on record where it should be. */
 type Finding =
@@ -102,7 +102,7 @@ export class Confirmation {
     this.setTimeout(() => {
       void this.runOver([...this.unknown.values()].map(({ resource }) => resource));
     }, this.delay);
-    this.delay = Math.min(this.delay * 2, AGAIN_MOST_MS);
+    this.delay = Math.min(this.delay * 2, MAX_AGAIN_MS);
   }
 
   private look(resource: Resource): void {

@@ -30,7 +30,7 @@ import {
   setCloseOnExecInSlices,
   STANDARD_STREAMS,
 } from './close-on-exec.ts';
-import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
+import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { DOCUMENT_MAX, formatPieces, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
@@ -240,7 +240,7 @@ export class Reexec {
    * @returns whether to go on
    */
   private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
-    holdSignals();
+    blockSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
     if (this.options.isEnding()) return false;
     if (!(successor instanceof CSuccessor)) {

@@ -41,7 +41,7 @@ const NO_PROCESSES: ProcessHost = {
 const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
 const NOBODY = { virtlockd: [], admin: [] } as const;
-const CLIENTS_MOST = 1000;
+const MAX_CLIENTS = 1000;
 /** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
 const FRESH_EVERY = 1024;
 const LOGGED_EVERY = 64;
@@ -138,7 +138,7 @@ export class InProcess implements Target {
     version: DEFAULT_VERSION_NUMBER,
     inquires: true,
     noticesAtOnce: true,
-    maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
+    maxClients: { virtlockd: MAX_CLIENTS, admin: MAX_CLIENTS },
     standing: NOBODY,
     leaving: NOBODY,
   };
@@ -161,8 +161,8 @@ export class InProcess implements Target {
     const daemon = new Daemon({
       poller,
       version: DEFAULT_VERSION_NUMBER,
-      maxClients: CLIENTS_MOST,
-      adminMaxClients: CLIENTS_MOST,
+      maxClients: MAX_CLIENTS,
+      adminMaxClients: MAX_CLIENTS,
       timeout: 0,
       logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
@@ -241,7 +241,7 @@ export class InProcess implements Target {
     this.runs++;
     if (model.admin.touched) {
       for (const server of daemon.servers) {
-        server.setLimits({ maxClients: CLIENTS_MOST, maxAnonymousClients: CLIENTS_MOST });
+        server.setLimits({ maxClients: MAX_CLIENTS, maxAnonymousClients: MAX_CLIENTS });
         server.priorityWorkers = 0;
       }
       daemon.setTimeout(0);

@@ -70,12 +70,12 @@ export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
 }
 
 /** C reads at most this much, and calls more an overflow. */
-const LARGEST_FILE = 10 * 1024 * 1024;
+const MAX_FILE_SIZE = 10 * 1024 * 1024;
 
 function readConfigFile(file: ByteString, required: boolean): Buffer | undefined {
   try {
     const bytes = readFileSync(toPath(file));
-    if (bytes.length > LARGEST_FILE) {
+    if (bytes.length > MAX_FILE_SIZE) {
       throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
     }
     return bytes;
