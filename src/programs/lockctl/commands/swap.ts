@@ -7,7 +7,7 @@ import { checksBefore, type Check, describeRunning, type Running } from '../swap
 import { executeAgain } from '../swap/execute.ts';
 import { findProgram, install, type Installation } from '../swap/program.ts';
 import { toBytes } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 
 interface Options {
   readonly to?: string;
@@ -55,7 +55,7 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
     });
 }
 
-async function exchange(daemon: Daemon, running: Running, target: string, force: boolean): Promise<void> {
+async function exchange(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<void> {
   const installation: Installation = install(target, running.program);
   let checks: Check[];
   try {

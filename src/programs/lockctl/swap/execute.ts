@@ -5,7 +5,7 @@ import { watchRefusals } from '../../../swap/own-daemon.ts';
 import { image } from '../../../swap/processes.ts';
 import { atQuietMoment } from '../../../swap/quiet.ts';
 import { pause } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { type Check, describeRunning, locksOf, type Running } from './checks.ts';
 import { isCompiled } from './program.ts';
 
@@ -17,7 +17,12 @@ const LOOK_MS = 10;
  * @param force also while a client of a C daemon has called nothing
  * @throws Error when the process did not execute the program, or is gone
  */
-export async function executeAgain(daemon: Daemon, running: Running, target: string, force: boolean): Promise<Check[]> {
+export async function executeAgain(
+  daemon: InquireClient,
+  running: Running,
+  target: string,
+  force: boolean,
+): Promise<Check[]> {
   const { pid } = running;
   const { socket, adminSocket, pidFile } = daemon.target;
   const before = locksOf(pid);
@@ -52,7 +57,7 @@ async function signal(pid: number, refusal?: () => string | undefined): Promise<
   await exchanged(pid, before, LIMIT_MS, refusal);
 }
 
-async function answering(daemon: Daemon, until: number): Promise<Running> {
+async function answering(daemon: InquireClient, until: number): Promise<Running> {
   for (;;) {
     try {
       daemon.close();
