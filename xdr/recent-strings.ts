@@ -4,22 +4,22 @@
  */
 
 /** Bytes; a multiple of four, below 256. Longer ones are not kept. */
-const LENGTH_MOST = 128;
+const MAX_LENGTH = 128;
 const SLOTS = 256;
 
 export class RecentStrings {
   private readonly texts = new Array<string>(SLOTS).fill('');
   private readonly lengths = new Uint8Array(SLOTS);
   /** The bytes of each text, in whole words: with whatever was behind them. */
-  private readonly words = new DataView(new ArrayBuffer(SLOTS * LENGTH_MOST));
+  private readonly words = new DataView(new ArrayBuffer(SLOTS * MAX_LENGTH));
 
   /** The text kept for the `length` bytes at `start`, which whole words can be read of. */
   find(bytes: DataView, start: number, length: number): string | undefined {
-    if (length > LENGTH_MOST) return undefined;
+    if (length > MAX_LENGTH) return undefined;
     const slot = slotOf(bytes, start, length);
     if (this.lengths[slot] !== length) return undefined;
     const { words } = this;
-    const kept = slot * LENGTH_MOST;
+    const kept = slot * MAX_LENGTH;
     for (let at = 0; at < length; at += 4) {
       if (bytes.getInt32(start + at) !== words.getInt32(kept + at)) return undefined;
     }
@@ -28,10 +28,10 @@ export class RecentStrings {
 
   /** Keeps a text, in the place of another one. */
   keep(bytes: DataView, start: number, length: number, text: string): void {
-    if (length > LENGTH_MOST) return;
+    if (length > MAX_LENGTH) return;
     const slot = slotOf(bytes, start, length);
     const { words } = this;
-    const kept = slot * LENGTH_MOST;
+    const kept = slot * MAX_LENGTH;
     for (let at = 0; at < length; at += 4) words.setInt32(kept + at, bytes.getInt32(start + at));
     this.lengths[slot] = length;
     this.texts[slot] = text;

@@ -26,10 +26,10 @@ import { Server } from '../rpc/server.ts';
 const log = logger('locking.lock_daemon');
 
 /** The largest arguments of the lock program: two strings, and the words around them. */
-const LOCK_RETAIN = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
+const MAX_USEFUL_LOCK_MESSAGE = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
 
 /** The longest that a timer of Node.js can wait. */
-const LONGEST_TIMER_MS = 0x7fffffff;
+const MAX_TIMER_MS = 0x7fffffff;
 
 export interface DaemonSettings {
   readonly poller: Poller;
@@ -111,7 +111,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       ...(shapes.lock ?? freshShape(settings.maxClients)),
       name: 'virtlockd',
       programs: [bindProgram(lockProgram, ErrorDomain.RPC, lockHandlers, version)],
-      retain: LOCK_RETAIN,
+      maxUsefulMessage: MAX_USEFUL_LOCK_MESSAGE,
       open: (connection) => new LockClient(connection, this),
       ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
@@ -132,7 +132,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
         bindProgram(inquireProgram, ErrorDomain.RPC, inquireHandlers, version),
       ],
       // Its lists of strings may fill any message, and its clients are the daemon's own user.
-      retain: MESSAGE_MAX,
+      maxUsefulMessage: MESSAGE_MAX,
       open: (connection) => ({ connection, host: this, subscribed: false, missed: 0 }),
       closed: (client) => {
         this.inquiry.forget(client);
@@ -168,23 +168,23 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   }
 
   /** How many clients have a message half received or a reply half sent. */
-  backlogged(): number {
+  pendingCount(): number {
     let count = 0;
-    for (const bytes of this.pending()) if (bytes > 0) count++;
+    for (const bytes of this.pendingSizes()) if (bytes > 0) count++;
     return count;
   }
 
   /** Bytes of messages half received and of replies half sent. */
   get pendingBytes(): number {
     let sum = 0;
-    for (const bytes of this.pending()) sum += bytes;
+    for (const bytes of this.pendingSizes()) sum += bytes;
     return sum;
   }
 
   /** Of each client. */
-  private *pending(): Generator<number> {
+  private *pendingSizes(): Generator<number> {
     for (const server of this.servers) {
-      for (const { backlog } of server.adoptAll().values()) yield backlog.received.length + backlog.unsent.length;
+      for (const { pending } of server.adoptAll().values()) yield pending.received.length + pending.unsent.length;
     }
   }
 
@@ -224,7 +224,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       for (const connection of [...server.adoptAll().values()]) connection.close();
     }
     this.ownerReaper.endAll();
-    await this.ownerReaper.settled();
+    await this.ownerReaper.allKilled();
     this.ownerReaper.finish();
     for (const { resources } of this.lockspaces) {
       for (const resource of [...resources.values()]) this.giveUp(resource);
@@ -250,11 +250,11 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     const left = this.idleSince + this.timeout * 1000 - performance.now();
     this.idleTimer = setTimeout(
       () => {
-        if (left > LONGEST_TIMER_MS) this.awaitIdleEnd();
+        if (left > MAX_TIMER_MS) this.awaitIdleEnd();
         else if (this.isIdle) this.settings.onEnd();
         else this.watchIdleness();
       },
-      Math.min(left, LONGEST_TIMER_MS),
+      Math.min(left, MAX_TIMER_MS),
     );
   }
 

@@ -28,7 +28,7 @@ export function* describeClients({ servers, lockspaces }: InquireHost): Generato
 }
 
 /** A connection that is nothing else. */
-function describeConnection(server: string, { id, peer, connectedAt, backlog }: Connection): ClientInfo {
+function describeConnection(server: string, { id, peer, connectedAt, pending }: Connection): ClientInfo {
   return {
     server,
     id,
@@ -37,8 +37,8 @@ function describeConnection(server: string, { id, peer, connectedAt, backlog }: 
     gid: peer.gid >>> 0,
     connectedAt,
     subscribed: false,
-    received: backlog.received.length,
-    unsent: backlog.unsent.length,
+    received: pending.received.length,
+    unsent: pending.unsent.length,
     restricted: false,
     owner: null,
     isOwner: false,

@@ -89,15 +89,15 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
     }
   }
   const files = findHeld(path);
-  let uses = files.reduce((sum, file) => sum + file.uses, 0);
-  for (const resource of found) if (files.includes(resource.file)) uses--;
-  if (uses === 0) return;
+  let references = files.reduce((sum, file) => sum + file.references, 0);
+  for (const resource of found) if (files.includes(resource.file)) references--;
+  if (references === 0) return;
   // Under other names, of which nobody keeps account.
   let looked = 0;
   for (const resource of lockspaces.resources()) {
     if (files.includes(resource.file) && !found.has(resource)) {
       yield resource;
-      if (--uses === 0) return;
+      if (--references === 0) return;
     } else if (++looked % STRIDE === 0) yield null;
   }
 }

@@ -133,7 +133,7 @@ export class OwnerReaper {
   }
 
   /** Resolves when nobody has to be waited for any more. */
-  async settled(): Promise<void> {
+  async allKilled(): Promise<void> {
     if (this.awaited > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 

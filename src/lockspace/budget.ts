@@ -5,7 +5,7 @@
  * A hold has a cost in bytes, which is added when it comes and taken off when it goes: nothing is measured. The cost is at least
  * what the hold takes of the heap when that is fullest, which is in a restart, while the document is parsed and adopted: by
  * experiment 1200 to 1400 bytes for a lock, and its name and path. It is also about what the hold takes of the document, which
- * the runtime must read as one string: see {@link TOTAL_MOST}.
+ * the runtime must read as one string: see {@link MAX_TOTAL}.
  *
  * What was granted is never taken back, and a release asks nothing.
  */
@@ -29,7 +29,7 @@ const NAME_FREE = 1024;
  * {@link UNSEEN} control characters, the worst case, the document is 1.35 times the cost, and so at most 454 MiB: the rest is
  * for lockspaces, registered owners and messages under way.
  */
-const TOTAL_MOST = 336 * 1024 * 1024;
+const MAX_TOTAL = 336 * 1024 * 1024;
 /** The part of the heap's limit: the other half is for garbage, messages under way and everything else. */
 const HEAP_SHARE = 1 / 2;
 /** The part of the total that the holds of one owner, and those acquired through one connection, may cost. */
@@ -50,7 +50,7 @@ export interface Limits {
 
 /** @param heap the most bytes that the runtime's heap may have */
 export function limitsFor(heap: number): Limits {
-  const total = Math.floor(Math.min(heap * HEAP_SHARE, TOTAL_MOST));
+  const total = Math.floor(Math.min(heap * HEAP_SHARE, MAX_TOTAL));
   const rest = Math.floor(total * REST_SHARE);
   return { total, one: Math.floor(total * ONE_SHARE), lockspaces: rest, names: rest };
 }

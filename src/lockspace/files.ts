@@ -31,7 +31,7 @@ import {
 const log = logger('util.lockspace');
 const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
 
-const NO_SPARES: readonly number[] = [];
+const NO_FDS: readonly number[] = [];
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
@@ -45,9 +45,9 @@ export class HeldFile {
   /** The device's number, of a block device; else 0. */
   readonly blockDevice: number;
   /** Resources that hold it. */
-  uses = 1;
-  /** More descriptors of the same inode, which must stay open as long as this one. */
-  spares = NO_SPARES;
+  references = 1;
+  /** More descriptors of the same inode: their close is deferred until this one's. */
+  deferredFds = NO_FDS;
 
   constructor(fd: number, device: number, inode: InodeNumber, shared: boolean, blockDevice = 0) {
     this.fd = fd;
@@ -62,9 +62,9 @@ export class HeldFile {
     return inodeKey(this);
   }
 
-  addSpare(fd: number): void {
+  addDeferredFd(fd: number): void {
     noteFileChange();
-    this.spares = [...this.spares, fd];
+    this.deferredFds = [...this.deferredFds, fd];
   }
 }
 
@@ -158,7 +158,7 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   if (posix.statInode(path) === 0) {
     const stat = lastStat();
     const known = heldFile(stat);
-    if (known !== undefined) return share(known, shared);
+    if (known !== undefined) return addReference(known, shared);
     const failure = failureOf(stat, shared);
     if (failure !== null) return failure;
   }
@@ -167,7 +167,7 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   const stat = lastStat();
   const known = heldFile(stat);
   // The path was changed to name a held file between stat and open.
-  if (known !== undefined) return shareOpen(known, fd, shared);
+  if (known !== undefined) return addOpenReference(known, fd, shared);
   const failure = failureOf(stat, shared);
   if (failure !== null) {
     closeUnlessHeld(fd);
@@ -197,17 +197,17 @@ function holderOf(fd: number, shared: boolean): number {
   return status < 0 || type === LockType.UNLOCK || pid <= 0 ? -1 : pid;
 }
 
-function share(file: HeldFile, shared: boolean): HeldFile | LockFailure {
+function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   // What was lost at a restart is somebody else's.
   if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
-  file.uses++;
+  file.references++;
   return file;
 }
 
-/** As {@link share}, with one more descriptor of the file, which can be closed no sooner than all others. */
-function shareOpen(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
-  file.addSpare(fd);
-  return share(file, shared);
+/** As {@link addReference}, with one more descriptor of the file, which can be closed no sooner than all others. */
+function addOpenReference(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
+  file.addDeferredFd(fd);
+  return addReference(file, shared);
 }
 
 /**
@@ -233,7 +233,7 @@ function countsLinks(path: ByteString, { device }: Stat): boolean {
  */
 function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure {
   const known = heldFile(stat);
-  return known === undefined ? registerOpen(fd, stat, shared) : shareOpen(known, fd, shared);
+  return known === undefined ? registerOpen(fd, stat, shared) : addOpenReference(known, fd, shared);
 }
 
 /** Registers a file that is not held yet as held through `fd`. */
@@ -254,10 +254,10 @@ function register(file: HeldFile): HeldFile {
   return file;
 }
 
-/** Gives up one use of the file of that name, unlinking it first when `unlink` says so. The last use unlocks it. */
+/** Gives up one reference to the file of that name, unlinking it first when `unlink` says so. The last one unlocks it. */
 export function releaseFile(file: HeldFile, directory: ByteString, name: ByteString, unlink: boolean): void {
-  file.uses--;
-  if (file.uses > 0) return;
+  file.references--;
+  if (file.references > 0) return;
   // The device's empty map stays: most often it is filled again at once, and there are few devices.
   held.get(file.device)?.delete(file.inode);
   if (file.blockDevice !== 0) forgetBlockDevice(file);
@@ -270,7 +270,7 @@ export function releaseFile(file: HeldFile, directory: ByteString, name: ByteStr
     }
   } else posix.close(file.fd);
   // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
-  for (const spare of file.spares) posix.close(spare);
+  for (const fd of file.deferredFds) posix.close(fd);
 }
 
 function forgetBlockDevice(file: HeldFile): void {
@@ -296,8 +296,8 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
   if (known === undefined) {
     return register(new HeldFile(fd, device, inode, shared, typeof stat === 'number' ? 0 : stat.blockDevice));
   }
-  keepSpare(known, fd);
-  return useAlso(known, shared);
+  deferClose(known, fd);
+  return restoreReference(known, shared);
 }
 
 /**
@@ -311,7 +311,7 @@ export function adoptWithout(shared: boolean, key?: string): HeldFile {
   const { device, inode } = identityOf(key);
   const known = held.get(device)?.get(inode);
   // Another descriptor of it is as good.
-  if (known !== undefined) return useAlso(known, shared);
+  if (known !== undefined) return restoreReference(known, shared);
   const file = register(new HeldFile(-1, device, inode, shared));
   file.locked = false;
   return file;
@@ -329,9 +329,9 @@ function identityOf(key: string | undefined): Pick<Stat, 'device' | 'inode'> {
   return { device: NO_DEVICE, inode };
 }
 
-/** One more resource holds the file. C grants an exclusive lock beside shared ones when the names differ: the kernel then has the exclusive one. */
-export function useAlso(file: HeldFile, shared: boolean): HeldFile {
-  file.uses++;
+/** One more resource held the file before a restart. C grants an exclusive lock beside shared ones when the names differ: the kernel then has the exclusive one. */
+export function restoreReference(file: HeldFile, shared: boolean): HeldFile {
+  file.references++;
   if (!shared) file.shared = false;
   return file;
 }
@@ -426,32 +426,32 @@ function deleteOnce(path: ByteString): number | null {
 }
 
 /**
- * The descriptor of the `use`th resource that holds the file, counted from 0: where there are spares, each resource has one of
+ * The descriptor of the resource that holds the file as its `index`th, from 0: where there are deferred ones, each resource has one of
  * its own.
  */
-export function descriptorOfUse(file: HeldFile, use: number): number {
-  return use === 0 ? file.fd : (file.spares[use - 1] ?? file.fd);
+export function descriptorOfReference(file: HeldFile, index: number): number {
+  return index === 0 ? file.fd : (file.deferredFds[index - 1] ?? file.fd);
 }
 
-/** How many spares the file lacks, for each resource that holds it to have a descriptor of its own. */
-export function sparesLacking({ uses, spares }: HeldFile): number {
-  return Math.max(0, uses - 1 - spares.length);
+/** How many descriptors the file lacks, for each resource that holds it to have a descriptor of its own. */
+export function lackingFds({ references, deferredFds }: HeldFile): number {
+  return Math.max(0, references - 1 - deferredFds.length);
 }
 
 /** Makes one more descriptor of the file. Returns it, or -errno. */
-export function makeSpare(file: HeldFile): number {
+export function duplicateDeferred(file: HeldFile): number {
   const fd = posix.duplicate(file.fd);
-  if (fd >= 0) file.addSpare(fd);
+  if (fd >= 0) file.addDeferredFd(fd);
   return fd;
 }
 
 /**
- * Closes descriptors that {@link makeSpare} has made. The first close drops the lock, which belongs to the process: meanwhile
+ * Closes descriptors that {@link duplicateDeferred} has made. The first close drops the lock, which belongs to the process: meanwhile
  * one that belongs to the open file keeps everybody out. Where the kernel does not give that one, nothing is closed.
  */
-export function closeSpares(file: HeldFile, made: ReadonlySet<number>): void {
+export function closeDeferred(file: HeldFile, made: ReadonlySet<number>): void {
   if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
-  file.spares = file.spares.filter((fd) => !made.has(fd));
+  file.deferredFds = file.deferredFds.filter((fd) => !made.has(fd));
   noteFileChange();
   for (const fd of made) posix.close(fd);
   const status = posix.setlk(file.fd, LockType.READ, 0, 1);
@@ -460,12 +460,12 @@ export function closeSpares(file: HeldFile, made: ReadonlySet<number>): void {
 }
 
 /** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */
-export function keepSpare(file: HeldFile, fd: number): boolean {
-  if (fd === file.fd || file.spares.includes(fd)) return true;
+export function deferClose(file: HeldFile, fd: number): boolean {
+  if (fd === file.fd || file.deferredFds.includes(fd)) return true;
   const stat = statOpen(fd);
   // In doubt it is one: it would not be carried over the next exec, which would close it.
   const isOne = typeof stat === 'number' ? stat !== -EBADF : stat.device === file.device && stat.inode === file.inode;
-  if (isOne) file.addSpare(fd);
+  if (isOne) file.addDeferredFd(fd);
   return isOne;
 }
 
@@ -503,7 +503,7 @@ export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);
   const stat = lastStat();
   const known = heldFile(stat);
-  if (known !== undefined) keepSpare(known, fd);
+  if (known !== undefined) deferClose(known, fd);
   else if (isAwaited(inodeKey(stat))) strays.push(fd);
   else if (ownFileOf(stat)?.locked !== true) return posix.close(fd);
   return 0;

@@ -15,7 +15,7 @@ import {
   type Whole,
   whole,
 } from '../state/state.ts';
-import { descriptorOfUse, type HeldFile } from './files.ts';
+import { descriptorOfReference, type HeldFile } from './files.ts';
 import type { Resource } from './lockspaces.ts';
 import { flagsOf } from './mode.ts';
 import type { Hold } from './owner.ts';
@@ -64,23 +64,23 @@ function holdState({ owner, since, client, end }: Hold): Whole<HoldState> {
   return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
 }
 
-/** @param uses how many resources that hold the file have been described already; counted up */
+/** @param counts how many resources that hold the file have been described already; counted up */
 export function resourceState(
   { name, path, file, mode, holds }: Resource,
-  uses: Map<HeldFile, number>,
+  counts: Map<HeldFile, number>,
 ): Whole<ResourceState> {
-  const use = uses.get(file) ?? 0;
-  if (file.uses > 1) uses.set(file, use + 1);
+  const use = counts.get(file) ?? 0;
+  if (file.references > 1) counts.set(file, use + 1);
   return {
     name,
     path,
-    fd: descriptorOfUse(file, use),
+    fd: descriptorOfReference(file, use),
     lockHeld: file.locked,
     flags: flagsOf(mode),
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,
     // Once for all that hold the file.
-    'x-spares': use > 0 || file.spares.length === 0 ? undefined : [...file.spares],
+    'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
   };
 }

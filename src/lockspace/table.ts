@@ -8,7 +8,7 @@
  */
 
 /** Entries of the smallest table. */
-const LEAST = 8;
+const MIN_CAPACITY = 8;
 /** A table is made smaller when so many times more would fit. */
 const SPARSE = 8;
 /** Hashes that differ well leave no chain with so many in it, however large the table. */
@@ -59,7 +59,7 @@ class Places<K, V> {
 
 /** Values by keys, which are equal by `===`. */
 export abstract class Table<K, V extends object> {
-  private places = new Places<K, V>(LEAST);
+  private places = new Places<K, V>(MIN_CAPACITY);
   private count = 0;
 
   /** Any 32 bits, of which the low ones differ most. */
@@ -116,7 +116,7 @@ export abstract class Table<K, V extends object> {
     next[place] = places.free;
     places.free = place;
     this.count--;
-    if (places.capacity > LEAST && this.count * SPARSE < places.capacity) this.resize(places.capacity / 4);
+    if (places.capacity > MIN_CAPACITY && this.count * SPARSE < places.capacity) this.resize(places.capacity / 4);
     return true;
   }
 
@@ -140,7 +140,7 @@ export abstract class Table<K, V extends object> {
 
   private resize(capacity: number, anew = false): void {
     const { places } = this;
-    const other = new Places<K, V>(Math.max(LEAST, capacity));
+    const other = new Places<K, V>(Math.max(MIN_CAPACITY, capacity));
     for (let place = 0; place < places.used; place++) {
       const [key, value] = [places.keys[place], places.values[place]];
       if (key === undefined || value === undefined) continue;
@@ -173,8 +173,8 @@ export class TextTable<V extends object> extends Table<string, V> {
   }
 
   protected override hashMore(): boolean {
-    if (this.most === MOST) return false;
-    this.most = MOST;
+    if (this.most === MAX_SAMPLE) return false;
+    this.most = MAX_SAMPLE;
     this.lastKey = '';
     this.lastHash = 0;
     return true;
@@ -183,7 +183,7 @@ export class TextTable<V extends object> extends Table<string, V> {
 
 /** Enough for most names there are; those of a disk differ at the end, or everywhere. */
 const SAMPLE = 16;
-const MOST = 0x7fffffff;
+const MAX_SAMPLE = 0x7fffffff;
 
 /** Of a longer text: half as many of its last characters, and about as many of those before them, evenly spaced. */
 function hashText(text: string, most: number): number {

@@ -55,6 +55,11 @@ export class Logger implements ThresholdHolder {
     to.register(this);
   }
 
+  /** For where every call passes: whether it is worth making the text, or the closure that makes it. */
+  get isDebugging(): boolean {
+    return this.threshold <= Level.DEBUG;
+  }
+
   debug(text: Text): void {
     if (this.threshold > Level.DEBUG) return;
     this.write(Level.DEBUG, text);

@@ -635,9 +635,9 @@ static napi_value posix_send_all(napi_env env, napi_callback_info info) {
  * re-execution with all that hangs on it.
  */
 #define ROUND_EVENTS 256
-#define READ_MOST 16384
+#define MAX_READ 16384
 /* A connection that comes costs more than a request: of a thousand that come at once, others wait for these only. */
-#define ACCEPT_MOST 32
+#define MAX_ACCEPT 32
 #define RECORD_WORDS 6
 
 enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3, RECORD_READY = 4 };
@@ -670,7 +670,7 @@ static int32_t *record(uint32_t index, int32_t type, int32_t fd, int32_t a, int3
 }
 
 static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
-    for (int left = ACCEPT_MOST; left > 0 && *budget > 0 && used < poller.record_limit; left--) {
+    for (int left = MAX_ACCEPT; left > 0 && *budget > 0 && used < poller.record_limit; left--) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -723,7 +723,7 @@ static uint32_t gather(void) {
             size_t room = poller.input_size - filled;
             bool descriptors;
             if (room == 0) break; /* what is left stays ready for the next round */
-            ssize_t got = receive(fd, poller.input + filled, room < READ_MOST ? room : READ_MOST, &descriptors);
+            ssize_t got = receive(fd, poller.input + filled, room < MAX_READ ? room : MAX_READ, &descriptors);
             if (got == -EAGAIN) continue;
             record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
             if (got > 0) filled += (size_t)got;
@@ -744,10 +744,10 @@ static void deliver(uint32_t used) {
  * daemon sleeps at once, and tries again only once in a while.
  */
 #define LOOK_AGAIN_NS 50000
-#define TRUST_MOST 8
+#define MAX_TRUST 8
 #define TRY_EVERY 1024
 /* Then timers and signals have their turn. */
-#define STAY_MOST_NS 1000000
+#define MAX_STAY_NS 1000000
 
 static uint32_t look_again(void) {
     static unsigned trust = 1, refused = 0;
@@ -759,7 +759,7 @@ static uint32_t look_again(void) {
         used = gather();
     } while (used == 0 && uv_hrtime() < until);
     if (used == 0) trust = trust > 0 ? trust - 1 : 0;
-    else if (trust < TRUST_MOST) trust++;
+    else if (trust < MAX_TRUST) trust++;
     return used;
 }
 
@@ -769,7 +769,7 @@ static void on_ready(uv_poll_t *handle, int status, int events) {
     if (status < 0) return;
     uint64_t until = 0;
     uint32_t used = gather();
-    if (used > 0) until = uv_hrtime() + STAY_MOST_NS;
+    if (used > 0) until = uv_hrtime() + MAX_STAY_NS;
     while (used > 0) {
         deliver(used);
         if (uv_hrtime() >= until) break;

@@ -25,12 +25,12 @@ static inline int32_t arg_int(napi_env env, napi_value value) {
     return result;
 }
 
-#define CALL_MOST 2
+#define MAX_CALL 2
 
 /* Calls back into JavaScript with numbers, and runs whatever that has queued (microtasks, ticks). */
 static inline void call_back(napi_env env, napi_ref callback, size_t count, const int32_t *numbers) {
     napi_handle_scope scope;
-    napi_value function, global, result, arguments[CALL_MOST];
+    napi_value function, global, result, arguments[MAX_CALL];
     napi_open_handle_scope(env, &scope);
     napi_get_reference_value(env, callback, &function);
     napi_get_global(env, &global);

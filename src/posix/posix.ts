@@ -93,7 +93,7 @@ export interface Addon {
   /** Ends this process at once, as _exit: nothing that is still to be written or to be taken down is waited for. */
   exit(status: number): never;
   /** From now on signals wait: in this process, over exec, and in a program that launch.c has started. */
-  holdSignals(): void;
+  blockSignals(): void;
   /** Delivers those that have waited. */
   releaseSignals(): void;
   /** Whether signals have waited while this program started: see guard.c. */

@@ -26,8 +26,8 @@ static bool are_held;
 /* Of this thread alone: of the others guard.c takes care. */
 static void set_mask(bool full) { change_mask(SIG_SETMASK, full ? ALL_SIGNALS : NO_SIGNALS, NULL); }
 
-/* holdSignals(): see posix.ts. */
-static napi_value posix_hold_signals(napi_env env, napi_callback_info info) {
+/* blockSignals(): see posix.ts. */
+static napi_value posix_block_signals(napi_env env, napi_callback_info info) {
     (void)env;
     (void)info;
     set_mask(are_held = true);
@@ -202,7 +202,7 @@ static napi_value posix_execve(napi_env env, napi_callback_info info) {
 
 void define_signals(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
-        FUNCTION("holdSignals", posix_hold_signals),
+        FUNCTION("blockSignals", posix_block_signals),
         FUNCTION("releaseSignals", posix_release_signals),
         FUNCTION("isGuarded", posix_is_guarded),
         FUNCTION("ignoreStrays", posix_ignore_strays),

@@ -5,7 +5,7 @@
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
-import { adoptFile, adoptWithout, type HeldFile, inodeOf, keepSpare, useAlso } from '../lockspace/files.ts';
+import { adoptFile, adoptWithout, type HeldFile, inodeOf, deferClose, restoreReference } from '../lockspace/files.ts';
 import type { Lockspace, Rest } from '../lockspace/lockspaces.ts';
 import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
@@ -271,7 +271,7 @@ class Resources implements Rest {
     const { shared } = modeOf(flags);
     const looked = this.files.get(fd);
     let file: HeldFile | null;
-    if (looked !== undefined && looked.key === key) file = useAlso(looked.file, shared);
+    if (looked !== undefined && looked.key === key) file = restoreReference(looked.file, shared);
     else {
       file = adoptFile(fd, shared, key);
       if (file !== null) this.files.set(fd, { file, key });
@@ -281,7 +281,7 @@ class Resources implements Rest {
       log.error(`Descriptor ${fd} is not the file of resource '${state.name}', which stays held without it`);
       file = adoptWithout(shared, key ?? this.keyAt(path));
     }
-    for (const spare of spares ?? []) if (keepSpare(file, spare)) this.files.set(spare, { file, key });
+    for (const spare of spares ?? []) if (deferClose(file, spare)) this.files.set(spare, { file, key });
     if (!lockHeld) file.locked = false;
     return file;
   }

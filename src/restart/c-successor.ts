@@ -6,7 +6,7 @@
 import { isUtf8 } from 'node:buffer';
 import path from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
-import { closeSpares, type HeldFile, makeSpare, sparesLacking } from '../lockspace/files.ts';
+import { closeDeferred, type HeldFile, duplicateDeferred, lackingFds } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { isThere } from '../proc/processes.ts';
@@ -31,7 +31,7 @@ export class CSuccessor {
   readonly version: string;
   private readonly daemon: Daemon;
   private outlook: CStartOutlook = { opened: [], logFiles: 0, timeout: 0 };
-  private readonly spares = new MadeSpares();
+  private readonly made = new MadeDescriptors();
 
   constructor(version: string, daemon: Daemon) {
     this.version = version;
@@ -47,9 +47,9 @@ export class CSuccessor {
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
     // A C daemon would not go on with it.
-    await this.daemon.ownerReaper.settled();
+    await this.daemon.ownerReaper.allKilled();
     this.outlook = await proveCStart(start, this.version);
-    this.look(own, MadeSpares.lacking(this.daemon));
+    this.look(own, MadeDescriptors.lacking(this.daemon));
   }
 
   /**
@@ -59,8 +59,8 @@ export class CSuccessor {
    * @throws UnfitSuccessor
    */
   lastDocument(own: OwnState, descriptors: Set<number>): Buffer {
-    this.look(own, MadeSpares.lacking(this.daemon));
-    this.spares.make(this.daemon);
+    this.look(own, MadeDescriptors.lacking(this.daemon));
+    this.made.make(this.daemon);
     const state = captureState(this.daemon, own);
     refuseSharedDescriptors(state, this.version);
     return documentForC([...formatPieces(state, descriptors)], this.version);
@@ -68,7 +68,7 @@ export class CSuccessor {
 
   /** Closes what {@link lastDocument} has opened. */
   undo(): void {
-    this.spares.takeBack();
+    this.made.takeBack();
   }
 
   /** @param more descriptors that are still to be made for it */
@@ -236,21 +236,21 @@ function refuseClients({ servers }: Daemon, version: string): void {
 }
 
 /** Descriptors that were made so that each resource has one of its own. */
-class MadeSpares {
+class MadeDescriptors {
   private readonly byFile = new Map<HeldFile, Set<number>>();
 
   /** How many more are needed. */
   static lacking({ lockspaces }: Daemon): number {
     let lacking = 0;
-    for (const file of sharedFiles(lockspaces)) lacking += sparesLacking(file);
+    for (const file of sharedFiles(lockspaces)) lacking += lackingFds(file);
     return lacking;
   }
 
   /** @throws UnfitSuccessor; those that were made are to be taken back then, too */
   make({ lockspaces }: Daemon): void {
     for (const file of sharedFiles(lockspaces)) {
-      for (let lacking = sparesLacking(file); lacking > 0; lacking--) {
-        const fd = makeSpare(file);
+      for (let lacking = lackingFds(file); lacking > 0; lacking--) {
+        const fd = duplicateDeferred(file);
         if (fd < 0)
           throw new UnfitSuccessor(`not every resource can be given a descriptor of its own: ${strerror(fd)}`);
         this.of(file).add(fd);
@@ -259,7 +259,7 @@ class MadeSpares {
   }
 
   takeBack(): void {
-    for (const [file, made] of this.byFile) closeSpares(file, made);
+    for (const [file, made] of this.byFile) closeDeferred(file, made);
     this.byFile.clear();
   }
 
@@ -273,7 +273,7 @@ class MadeSpares {
 function* sharedFiles(lockspaces: Daemon['lockspaces']): Generator<HeldFile> {
   const seen = new Set<HeldFile>();
   for (const { file } of lockspaces.resources()) {
-    if (file.uses < 2 || seen.has(file)) continue;
+    if (file.references < 2 || seen.has(file)) continue;
     seen.add(file);
     yield file;
   }

@@ -28,7 +28,7 @@ const captured = new WeakMap<
 
 function lockClientState(connection: Connection<LockClient>): LockClientState {
   const client = connection.context;
-  const { received, unsent } = connection.backlog;
+  const { received, unsent } = connection.pending;
   const { owner, restricted, isLocal } = client;
   const before = captured.get(connection);
   const idle = received.length + unsent.length === 0;
@@ -72,8 +72,8 @@ export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePie
     adminServer: serverWithClients(daemon.adminServer, adminClientState),
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
-        const uses = new Map<HeldFile, number>();
-        const describe = (resource: Resource): ResourceState => resourceState(resource, uses);
+        const counts = new Map<HeldFile, number>();
+        const describe = (resource: Resource): ResourceState => resourceState(resource, counts);
         for (const lockspace of daemon.lockspaces) {
           const { directory, resources } = lockspace;
           const texts = pieces?.of(lockspace, (one, descriptors) => write(resource, describe(one), descriptors));

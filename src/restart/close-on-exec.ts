@@ -9,7 +9,7 @@ export const STANDARD_STREAMS = [0, 1, 2];
 
 /** Until it is tried again, in milliseconds: doubled every time. */
 const AGAIN_MS = 1000;
-const AGAIN_MOST_MS = 600_000;
+const MAX_AGAIN_MS = 600_000;
 
 interface FsExt {
   fcntlSync(fd: number, command: 'getfd' | 'setfd', argument?: number): number;
@@ -66,7 +66,7 @@ export async function closeOnExecInTheEnd(
     await setCloseOnExecInSlices(whileTurn(mine, descriptors()), true);
   } catch (error) {
     if (delay === AGAIN_MS) failed((error as Error).message);
-    const next = Math.min(delay * 2, AGAIN_MOST_MS);
+    const next = Math.min(delay * 2, MAX_AGAIN_MS);
     setTimeout(() => void closeOnExecInTheEnd(descriptors, failed, next, mine), delay).unref();
   }
 }

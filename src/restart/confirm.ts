@@ -22,7 +22,7 @@ const log = logger('locking.lock_daemon');
 
 /** Until what is unknown is looked at again, in milliseconds: doubled every time, but no more than the second. */
 const AGAIN_MS = 1000;
-const AGAIN_MOST_MS = 600_000;
+const MAX_AGAIN_MS = 600_000;
 
 /** What was found out of a file's lock. `missing`: it is not on record where it should be. */
 type Finding =
@@ -102,14 +102,14 @@ export class Confirmation {
     this.setTimeout(() => {
       void this.runOver([...this.unknown.values()].map(({ resource }) => resource));
     }, this.delay);
-    this.delay = Math.min(this.delay * 2, AGAIN_MOST_MS);
+    this.delay = Math.min(this.delay * 2, MAX_AGAIN_MS);
   }
 
   private look(resource: Resource): void {
     const { file, name } = resource;
     const wasUnknown = this.unknown.delete(file);
     // Released meanwhile.
-    if (file.uses === 0) return;
+    if (file.references === 0) return;
     const finding = this.find(resource);
     switch (finding.kind) {
       case 'unknown':
@@ -155,7 +155,7 @@ export class Confirmation {
     let mount = -1;
     try {
       // It is on record for the open file by which it was taken, and each of these may be another one.
-      for (const fd of [file.fd, ...file.spares]) {
+      for (const fd of [file.fd, ...file.deferredFds]) {
         const info = descriptorInfo('self', fd);
         if (isLocalType(this.mounts.typeOf(info.mount))) this.localDevices.add(file.device);
         if (info.locks.some((lock) => isLockOf(file, lock))) return { kind: 'held' };

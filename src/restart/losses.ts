@@ -16,7 +16,7 @@ export async function findLoss(daemon: Daemon, losses: readonly Loss[]): Promise
   await inSlices(daemon.lockspaces.resources(), (resource) => {
     const { file } = resource;
     if (!file.locked) return;
-    for (const fd of [file.fd, ...file.spares]) if (isSame(resource, byDescriptor.get(fd))) lost = resource;
+    for (const fd of [file.fd, ...file.deferredFds]) if (isSame(resource, byDescriptor.get(fd))) lost = resource;
   });
   return lost && `would lose the lock of resource '${lost.name}'`;
 }

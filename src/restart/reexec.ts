@@ -31,7 +31,7 @@ import {
   setCloseOnExecInSlices,
   STANDARD_STREAMS,
 } from './close-on-exec.ts';
-import { holdSignals, releaseSignals, SIGUSR1 } from './signals.ts';
+import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
@@ -53,8 +53,8 @@ const log = logger('locking.lock_daemon');
 const { EINTR } = constants.errno;
 
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
-const SETTLE_MS = 1000;
-const SETTLE_LOOK_MS = 5;
+const PENDING_MS = 1000;
+const PENDING_CHECK_MS = 5;
 
 /** Any heap that the daemon runs in at all takes a document of so many bytes. */
 const SIZE_FREE = 4 * 1024 * 1024;
@@ -206,7 +206,7 @@ export class Reexec {
     const { daemon } = this.options;
     daemon.suspend();
     try {
-      if (successor instanceof CSuccessor) await this.settle(successor);
+      if (successor instanceof CSuccessor) await this.waitForPending(successor);
       if (!this.options.isEnding() && (await this.lastRequest(successor))) {
         this.handOver(successor, candidate, document, clients);
       }
@@ -232,13 +232,13 @@ export class Reexec {
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
-  private async settle({ version }: CSuccessor): Promise<void> {
+  private async waitForPending({ version }: CSuccessor): Promise<void> {
     const { daemon } = this.options;
-    const until = performance.now() + SETTLE_MS;
-    while (daemon.backlogged() > 0 && performance.now() < until) {
-      await new Promise((resolve) => setTimeout(resolve, SETTLE_LOOK_MS));
+    const until = performance.now() + PENDING_MS;
+    while (daemon.pendingCount() > 0 && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, PENDING_CHECK_MS));
     }
-    const left = daemon.backlogged();
+    const left = daemon.pendingCount();
     if (left > 0) log.warn(`${left} clients have messages under way that libvirt ${version} will lose`);
   }
 
@@ -249,7 +249,7 @@ export class Reexec {
    * @returns whether to go on
    */
   private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
-    holdSignals();
+    blockSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
     if (this.options.isEnding()) return false;
     if (!(successor instanceof CSuccessor)) {

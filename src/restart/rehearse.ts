@@ -45,7 +45,7 @@ export interface LostClient {
 export type Loss = LostResource | LostClient;
 
 /** So many are told at most. */
-const LOSSES_MOST = 100;
+const MAX_LOSSES = 100;
 
 /**
  * @param document read whole
@@ -59,7 +59,7 @@ export function rehearse(document: StateDocument, taken: StateDocument, pid: num
   const daemon = restoreDaemon(settingsOf(version), { document: taken, late: null });
   const losses = [...lostClients(document, daemon), ...lostResources(document, daemon)];
   // What could not be looked at is not known to be lost.
-  return losses.filter(({ fd }) => !look.unknown.has(fd)).slice(0, LOSSES_MOST);
+  return losses.filter(({ fd }) => !look.unknown.has(fd)).slice(0, MAX_LOSSES);
 }
 
 function* lostClients({ lockServer, adminServer }: StateDocument, daemon: Daemon): Generator<LostClient> {

@@ -92,7 +92,7 @@ export class ResourcePieces {
    */
   private isUsable(): boolean {
     if (this.surroundings !== this.look()) return false;
-    for (const { file } of this.changed) if (file.uses > 1 || file.spares.length > 0) return false;
+    for (const { file } of this.changed) if (file.references > 1 || file.deferredFds.length > 0) return false;
     return true;
   }
 

@@ -11,11 +11,11 @@ const log = logger('locking.lock_daemon');
 export const { SIGUSR1 } = os.constants.signals;
 
 /** Keeps all signals waiting. Exec will not happen while one of them waits that ends the daemon. */
-export function holdSignals(): void {
-  posix.holdSignals();
+export function blockSignals(): void {
+  posix.blockSignals();
 }
 
-/** Delivers what came since {@link holdSignals}, or since the program was started. */
+/** Delivers what came since {@link blockSignals}, or since the program was started. */
 export function releaseSignals(): void {
   posix.releaseSignals();
 }

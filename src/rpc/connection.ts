@@ -32,7 +32,7 @@ export interface Peer {
 export interface ConnectionHost<C> {
   readonly poller: Poller;
   /** How many bytes of a message its programs can make use of; the rest is read and dropped. */
-  readonly retain: number;
+  readonly maxUsefulMessage: number;
   /** The context that handlers get for a connection, made when it opens. */
   open(connection: Connection<C>): C;
   /** Serves the message in `reader`, appending its reply to `out`; or says that it is to be served again later. */
@@ -42,7 +42,7 @@ export interface ConnectionHost<C> {
 }
 
 /** Bytes of a connection that were received but not served, and replies that wait; what a restart must carry over. */
-export interface Backlog {
+export interface Pending {
   /** Received and not served: at most one incomplete message, or whole ones behind unsent replies. */
   readonly received: Buffer;
   /** Bytes of the message at the start of `received` that are still to come only to be dropped. */
@@ -74,12 +74,12 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   readonly context: C;
   private readonly host: ConnectionHost<C>;
   private readonly poller: Poller;
-  /** Received bytes that are not served yet: its first `heldLength` bytes. */
-  private held: Buffer = NO_BYTES;
-  private heldLength = 0;
-  /** How many bytes of the message at the start of `held` are still to come, only to be dropped. */
+  /** Received bytes that are not served yet: its first `inputLength` bytes. */
+  private inputBuffer: Buffer = NO_BYTES;
+  private inputLength = 0;
+  /** How many bytes of the message at the start of `inputBuffer` are still to come, only to be dropped. */
   private skip = 0;
-  private unsent: Buffer = NO_BYTES;
+  private outputBuffer: Buffer = NO_BYTES;
   private closing = false;
   /** Others are served before what is held: see {@link Pollable.onTurn}. */
   private postponed = false;
@@ -100,8 +100,8 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   /** Begins to serve: from now on the poller calls. */
   start(): void {
     this.poller.add(this.fd, this);
-    if (this.unsent.length > 0) this.poller.awaitWritable(this.fd);
-    else this.serveHeld();
+    if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
+    else this.serveInput();
     this.poller.outbox.send();
   }
 
@@ -114,9 +114,9 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   onWritable(): void {
-    const { unsent } = this;
-    this.unsent = NO_BYTES;
-    if (!this.send(unsent, unsent.length)) return;
+    const { outputBuffer } = this;
+    this.outputBuffer = NO_BYTES;
+    if (!this.send(outputBuffer, outputBuffer.length)) return;
     if (this.closing) {
       this.close();
       return;
@@ -129,13 +129,13 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     if (this.postponed) return;
     this.poller.awaitReadable(this.fd);
     // What came before the peer stopped reading is served before anything new is read.
-    this.serveHeld();
+    this.serveInput();
   }
 
   onTurn(): void {
     this.postponed = false;
-    if (this.unsent.length > 0) this.poller.awaitWritable(this.fd);
-    else this.serveHeld();
+    if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
+    else this.serveInput();
   }
 
   /** Whether a call is under way whose answer comes later. */
@@ -170,27 +170,27 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
   sendEvent(bytes: Buffer): boolean {
     this.poller.outbox.send();
-    if (!this.isOpen || this.unsent.length > 0) return false;
+    if (!this.isOpen || this.outputBuffer.length > 0) return false;
     this.send(bytes, bytes.length);
     return true;
   }
 
   /** What a restart carries over. */
-  get backlog(): Backlog {
+  get pending(): Pending {
     return {
-      received: this.held.subarray(0, this.heldLength),
+      received: this.inputBuffer.subarray(0, this.inputLength),
       skip: this.skip,
-      unsent: this.unsent,
+      unsent: this.outputBuffer,
       closing: this.closing,
     };
   }
 
   /** Takes up what a restart carried over; before {@link start}. */
-  restore({ received, skip, unsent, closing = false }: Backlog): void {
-    this.held = received;
-    this.heldLength = received.length;
+  restore({ received, skip, unsent, closing = false }: Pending): void {
+    this.inputBuffer = received;
+    this.inputLength = received.length;
     this.skip = skip;
-    this.unsent = unsent;
+    this.outputBuffer = unsent;
     this.closing = closing;
   }
 
@@ -201,14 +201,14 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
       start += dropped;
       if (this.skip > 0) return;
       // Its tail gone, the message goes on as the shorter one that it is now.
-      this.held.writeUInt32BE(this.heldLength, 0);
-    } else if (this.heldLength === 0 && this.unsent.length === 0) {
+      this.inputBuffer.writeUInt32BE(this.inputLength, 0);
+    } else if (this.inputLength === 0 && this.outputBuffer.length === 0) {
       this.serve(input, start, end, start, descriptors);
       return;
     }
-    const before = this.heldLength;
-    this.hold(input, start, end);
-    if (this.unsent.length === 0) this.serveHeld(before, descriptors);
+    const before = this.inputLength;
+    this.buffer(input, start, end);
+    if (this.outputBuffer.length === 0) this.serveInput(before, descriptors);
   }
 
   /**
@@ -216,14 +216,14 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
    *
    * @param newest where in it the bytes begin that have just come
    */
-  private serveHeld(newest = this.heldLength, descriptors = false): void {
-    const { held, heldLength } = this;
-    if (heldLength < LENGTH_SIZE) return;
-    const length = held.readUInt32BE(0);
-    if (length <= MESSAGE_MAX && heldLength < length) return;
-    this.held = NO_BYTES;
-    this.heldLength = 0;
-    this.serve(held, 0, heldLength, newest, descriptors);
+  private serveInput(newest = this.inputLength, descriptors = false): void {
+    const { inputBuffer, inputLength } = this;
+    if (inputLength < LENGTH_SIZE) return;
+    const length = inputBuffer.readUInt32BE(0);
+    if (length <= MESSAGE_MAX && inputLength < length) return;
+    this.inputBuffer = NO_BYTES;
+    this.inputLength = 0;
+    this.serve(inputBuffer, 0, inputLength, newest, descriptors);
   }
 
   /**
@@ -251,7 +251,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
         break;
       }
       at += size;
-      if (this.poller.outbox.queue(this) && !this.isTaken) break;
+      if (this.poller.outbox.queue(this) && !this.isDrained) break;
       if (end - at >= LENGTH_SIZE && this.poller.isOverdue) {
         this.postponed = true;
         break;
@@ -260,9 +260,9 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     if (this.closing) {
       this.postponed = false;
       this.poller.outbox.send();
-      if (this.isTaken) this.close();
+      if (this.isDrained) this.close();
     } else if (this.isOpen) {
-      this.hold(bytes, at, end);
+      this.buffer(bytes, at, end);
       if (this.postponed) this.poller.postpone(this.fd, this);
     }
   }
@@ -274,7 +274,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
       this.postponed = true;
       this.poller.postpone(this.fd, this);
     });
-    if (this.unsent.length === 0) this.poller.awaitEnd(this.fd);
+    if (this.outputBuffer.length === 0) this.poller.awaitEnd(this.fd);
   }
 
   /**
@@ -299,26 +299,28 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   /** Keeps bytes for later, in a buffer that grows with what arrives and not with what a length word promises. */
-  private hold(bytes: Buffer, start: number, end: number): void {
+  private buffer(bytes: Buffer, start: number, end: number): void {
     if (start === end) return;
-    const length = this.heldLength + end - start;
-    if (length > this.held.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(length, Math.min(this.held.length * 2, this.host.retain * 2)));
-      this.held.copy(larger, 0, 0, this.heldLength);
-      this.held = larger;
+    const length = this.inputLength + end - start;
+    if (length > this.inputBuffer.length) {
+      const larger = Buffer.allocUnsafeSlow(
+        Math.max(length, Math.min(this.inputBuffer.length * 2, this.host.maxUsefulMessage * 2)),
+      );
+      this.inputBuffer.copy(larger, 0, 0, this.inputLength);
+      this.inputBuffer = larger;
     }
-    bytes.copy(this.held, this.heldLength, start, end);
-    this.heldLength = length;
+    bytes.copy(this.inputBuffer, this.inputLength, start, end);
+    this.inputLength = length;
     // The rest of a message that is longer than any program reads passes by unseen.
-    if (length >= this.host.retain) this.skip = Math.max(0, this.held.readUInt32BE(0) - length);
+    if (length >= this.host.maxUsefulMessage) this.skip = Math.max(0, this.inputBuffer.readUInt32BE(0) - length);
   }
 
   /** Whether the peer has taken all replies sent so far. */
-  private get isTaken(): boolean {
-    return this.isOpen && this.unsent.length === 0;
+  private get isDrained(): boolean {
+    return this.isOpen && this.outputBuffer.length === 0;
   }
 
-  /** Sends `length` bytes. False when the peer does not take all: the rest is kept in `unsent` for {@link onWritable}. */
+  /** Sends `length` bytes. False when the peer does not take all: the rest is kept in `outputBuffer` for {@link onWritable}. */
   private send(bytes: Buffer, length: number): boolean {
     const sent = posix.send(this.fd, bytes, 0, length);
     if (sent < length) this.onUnsent(bytes.subarray(0, length), sent);
@@ -332,7 +334,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
       this.close();
       return;
     }
-    this.unsent = Buffer.from(bytes.subarray(Math.max(sent, 0)));
+    this.outputBuffer = Buffer.from(bytes.subarray(Math.max(sent, 0)));
     if (!this.postponed) this.poller.awaitWritable(this.fd);
   }
 }

@@ -26,6 +26,8 @@ const errors = logger('util.error');
 
 /** A procedure tied to the function that implements it. */
 interface BoundProcedure<C> {
+  /** As the log names it: `lock.register`. */
+  readonly name: string;
   readonly procedure: Procedure<unknown, unknown>;
   readonly handler: (context: C, args: unknown) => unknown;
 }
@@ -50,13 +52,19 @@ export function bindProgram<P extends object, C>(
   for (const name of Object.keys(program.procedures) as (keyof P)[]) {
     const procedure = program.procedures[name] as Procedure<unknown, unknown>;
     if ((procedure.since ?? 0) > version) continue;
-    procedures.set(procedure.number, { procedure, handler: handlers[name] as BoundProcedure<C>['handler'] });
+    procedures.set(procedure.number, {
+      name: `${program.name}.${String(name)}`,
+      procedure,
+      handler: handlers[name] as BoundProcedure<C>['handler'],
+    });
   }
   return { number: program.number, version: program.version, domain, procedures };
 }
 
 /** Who calls: a connection. */
 export interface Caller<C> {
+  readonly id: number;
+  readonly peer: { readonly pid: number };
   readonly context: C;
   /** Set once the arguments of a call were decoded: from then on the admin program reports who the peer is, as C does. */
   isIdentified: boolean;
@@ -68,8 +76,8 @@ export class Dispatcher<C> {
   private readonly dialect: Dialect;
   /** Of the present message: a handler never sees it. */
   private readonly header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
-  /** Who handles the present call; null until it has got as far as the handler's checks. */
-  private handler: BoundProcedure<C>['handler'] | null = null;
+  /** What is called; null until the call has got as far as the handler's checks. */
+  private bound: BoundProcedure<C> | null = null;
 
   constructor(programs: readonly BoundProgram<C>[], dialect: Dialect) {
     this.programs = programs;
@@ -104,12 +112,16 @@ export class Dispatcher<C> {
     try {
       this.call(called, caller, reader, out);
     } catch (error) {
-      if (error instanceof Waiting) return error;
+      if (error instanceof Waiting) {
+        this.logOutcome(caller, 'waits');
+        return error;
+      }
       // What a result that cannot be written has left behind.
       out.length = start;
       this.replyError(out, error);
+      this.logOutcome(caller, 'fails', error);
       // To a call that reached no handler, C sends the data bytes of its descriptors back behind the error.
-      if (this.handler === null) {
+      if (this.bound === null) {
         const end = out.length + carried;
         out.opaque(Buffer.alloc(carried));
         out.length = end;
@@ -120,7 +132,7 @@ export class Dispatcher<C> {
 
   private call(program: BoundProgram<C> | undefined, caller: Caller<C>, reader: XdrReader, out: XdrWriter): void {
     const { header } = this;
-    this.handler = null;
+    this.bound = null;
     // C prints both as signed numbers.
     if (program === undefined) {
       throw dispatchError(`Cannot find program ${header.program | 0} version ${header.version | 0}`);
@@ -128,7 +140,7 @@ export class Dispatcher<C> {
     if (header.status !== MessageStatus.OK) throw dispatchError(`Unexpected message status ${header.status >>> 0}`);
     const bound = program.procedures.get(header.procedure);
     if (bound === undefined) throw dispatchError(`unknown procedure: ${header.procedure}`);
-    const { procedure, handler } = bound;
+    const { procedure } = bound;
 
     let args: unknown;
     try {
@@ -137,23 +149,33 @@ export class Dispatcher<C> {
       if (!(error instanceof XdrError)) throw error;
       throw dispatchError('Unable to decode message payload');
     }
-    this.handler = handler;
+    this.bound = bound;
     caller.isIdentified = true;
+    if (log.isDebugging) log.debug(`${nameOf(caller)} calls ${bound.name}: ${format(args)}`);
     if (procedure.flags !== undefined && procedure.flags.late === undefined) {
       checkFlags(program.domain, procedure.flags, (args as { flags: number }).flags);
     }
 
     const { procedure: number, serial } = header;
-    const result = handler(caller.context, args);
+    const result = bound.handler(caller.context, args);
     const start = beginReply(out, number, serial, MessageStatus.OK, program.number, program.version);
     procedure.result.write(out, result);
     endMessage(out, start);
+    this.logOutcome(caller, 'returns', result);
+  }
+
+  /** The end of a call, or of what it has come to by now. */
+  private logOutcome(caller: Caller<C>, verb: string, value?: unknown): void {
+    if (!log.isDebugging) return;
+    const name = this.bound?.name ?? `procedure ${this.header.procedure} of program ${this.header.program}`;
+    const detail = value instanceof Error ? value.message : format(value);
+    log.debug(`${name} of ${nameOf(caller)} ${verb}${value === undefined ? '' : `: ${detail}`}`);
   }
 
   private replyError(out: XdrWriter, error: unknown): void {
     if (error instanceof RpcError) {
       // As C names the function that reports it, which is the one that was called, and none of those that log.
-      errors.error(error.message, { domain: error.domain, code: error.code }, this.handler?.name ?? 'dispatch');
+      errors.error(error.message, { domain: error.domain, code: error.code }, this.bound?.handler.name ?? 'dispatch');
     } else {
       // A defect of ours: the client gets an answer all the same, and the log where it came from.
       log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -167,6 +189,16 @@ export class Dispatcher<C> {
     remoteError.write(out, reply.toRemote(this.dialect));
     endMessage(out, start);
   }
+}
+
+function nameOf({ id, peer }: Caller<unknown>): string {
+  return `client ${id} (pid ${peer.pid})`;
+}
+
+/** In one line that is not too long: names may have 64 KiB. */
+function format(value: unknown): string {
+  const { inspect } = process.getBuiltinModule('node:util');
+  return inspect(value, { depth: 5, breakLength: Infinity, compact: true, maxArrayLength: 20, maxStringLength: 200 });
 }
 
 function beginReply(

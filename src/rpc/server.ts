@@ -38,7 +38,7 @@ export interface ServerOptions<C> {
   /** The id of the next client. Ids start at 1 and are never used again. */
   readonly nextClientId: number;
   /** Bytes of a message that its programs can make use of. */
-  readonly retain: number;
+  readonly maxUsefulMessage: number;
   /** The process's limit on descriptors. */
   readonly descriptorLimit: number;
   /** See {@link ConnectionHost.open}. */
@@ -65,7 +65,7 @@ export interface LateClients {
 export class Server<C> implements ConnectionHost<C>, Acceptor {
   readonly name: string;
   readonly poller: Poller;
-  readonly retain: number;
+  readonly maxUsefulMessage: number;
   readonly listeners: Listener[] = [];
   /** There are no workers: the number is only kept and reported, as C does. */
   priorityWorkers = 0;
@@ -87,7 +87,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.name = options.name;
     this.poller = options.poller;
     this.dispatcher = new Dispatcher(options.programs, options.dialect);
-    this.retain = options.retain;
+    this.maxUsefulMessage = options.maxUsefulMessage;
     this.limits = { maxClients: options.maxClients, maxAnonymousClients: options.maxAnonymousClients };
     this.nextId = options.nextClientId;
   }

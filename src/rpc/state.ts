@@ -64,9 +64,9 @@ export function complainOfConnection({ auth, auth_pending }: ConnectionState): s
   return auth_pending && auth === 0 ? 'auth_pending although there is no authentication' : undefined;
 }
 
-export function connectionState({ id, fd, connectedAt, peer, backlog }: Connection): Whole<ConnectionState> {
-  const { received, skip, unsent, closing } = backlog;
-  const hasBacklog = received.length + unsent.length > 0;
+export function connectionState({ id, fd, connectedAt, peer, pending }: Connection): Whole<ConnectionState> {
+  const { received, skip, unsent, closing } = pending;
+  const hasPending = received.length + unsent.length > 0;
   return {
     id,
     auth: 0,
@@ -74,10 +74,10 @@ export function connectionState({ id, fd, connectedAt, peer, backlog }: Connecti
     readonly: false,
     nrequests_max: 1,
     sock: socketState(fd, true, false),
-    'x-received': hasBacklog ? received.toString('base64') : undefined,
-    'x-skip': hasBacklog ? skip : undefined,
-    'x-unsent': hasBacklog ? unsent.toString('base64') : undefined,
-    'x-closing': hasBacklog && closing === true ? true : undefined,
+    'x-received': hasPending ? received.toString('base64') : undefined,
+    'x-skip': hasPending ? skip : undefined,
+    'x-unsent': hasPending ? unsent.toString('base64') : undefined,
+    'x-closing': hasPending && closing === true ? true : undefined,
     'x-start': peer.startTime,
     conn_time: connectedAt,
   };

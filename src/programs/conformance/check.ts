@@ -1,5 +1,5 @@
 /** What a check is, and what comes of one. */
-import type { Bench } from './bench.ts';
+import type { CheckContext } from './check-context.ts';
 import type { Exchange } from './exchange/script.ts';
 
 export const groups = [
@@ -34,7 +34,7 @@ export interface ExchangeCheck extends Common {
 
 /** A check written out: it passes when it throws nothing. */
 export interface WrittenCheck extends Common {
-  readonly run: (bench: Bench) => Promise<void>;
+  readonly run: (context: CheckContext) => Promise<void>;
   /** A defect that C daemons are known for and that fails this check: said beside the failure. */
   readonly known?: string;
   /** In ms; default: `patience` of run.ts. */

@@ -1,6 +1,6 @@
 /** Makes checks, several daemons at a time, and judges what was seen. */
 import { isDeepStrictEqual } from 'node:util';
-import { Bench } from './bench.ts';
+import { CheckContext } from './check-context.ts';
 import { type Check, type Result, Skipped } from './check.ts';
 import type { Generation } from '../../lab/generation.ts';
 import { Judge } from './judge.ts';
@@ -40,10 +40,10 @@ async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Sub
 async function look(check: Check, subject: Subject, { generation, patience = PATIENCE_MS }: Plan): Promise<Sight> {
   const limit = 'run' in check && check.limit !== undefined ? Math.min(check.limit, patience) : patience;
   const signal = AbortSignal.timeout(limit);
-  const bench = new Bench(subject, generation, signal);
-  let seen: readonly string[] = bench.notes;
+  const context = new CheckContext(subject, generation, signal);
+  let seen: readonly string[] = context.notes;
   const perform = async (): Promise<void> => {
-    if ('run' in check) await check.run(bench);
+    if ('run' in check) await check.run(context);
     else seen = await subject.play(check.exchange, signal);
   };
   try {
@@ -55,7 +55,7 @@ async function look(check: Check, subject: Subject, { generation, patience = PAT
     const problem = signal.aborted ? `the daemon did not answer within ${limit / 1000} s, and was killed` : said;
     return { seen, problem };
   } finally {
-    await bench.cleanUp().catch(() => undefined);
+    await context.cleanUp().catch(() => undefined);
   }
 }
 

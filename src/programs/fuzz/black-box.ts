@@ -17,11 +17,11 @@ import { type Call, type Json, type ServerName, serverNames } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { wipe } from './world.ts';
 
-const RESTART_MOST_MS = 15_000;
-const CLIENTS_MOST = 2000;
+const MAX_RESTART_MS = 15_000;
+const MAX_CLIENTS = 2000;
 /** Ids go on from here, so that they are the same for daemons that took longer to start. */
 const FIRST_ID = 64;
-const STRING_MOST = 4_194_304;
+const MAX_STRING = 4_194_304;
 /** No process has it. */
 const STANDING_PID = 5_000_009;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -95,7 +95,7 @@ export class BlackBox implements Target {
       version: parseVersion(this.speaking) ?? 0,
       inquires: this.kind === 'ours',
       noticesAtOnce: false,
-      maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
+      maxClients: { virtlockd: MAX_CLIENTS, admin: MAX_CLIENTS },
       standing: { virtlockd: stands('virtlockd'), admin: stands('admin') },
       leaving: before,
     };
@@ -120,7 +120,7 @@ export class BlackBox implements Target {
       ...(this.installation === undefined ? [] : [this.installation.directory]),
     ]);
     const dialect = this.kind === 'ours' ? `libvirt_version = "${this.speaking}"\n` : '';
-    const configuration = `max_clients = ${CLIENTS_MOST}\nadmin_max_clients = ${CLIENTS_MOST}\n${dialect}`;
+    const configuration = `max_clients = ${MAX_CLIENTS}\nadmin_max_clients = ${MAX_CLIENTS}\n${dialect}`;
     this.daemon = await startDaemon(this.kind, {
       lab,
       configuration,
@@ -146,8 +146,8 @@ export class BlackBox implements Target {
       const args = { server: { name }, needResults: 1, flags: 0 };
       const [reply] = admin.ask([{ program: 'admin', call: 'listClients', args }]);
       const words = new Words(reply ?? Buffer.alloc(0), 28);
-      const ids = words.list(STRING_MOST, () => {
-        words.text(STRING_MOST);
+      const ids = words.list(MAX_STRING, () => {
+        words.text(MAX_STRING);
         const id = Number(words.wide());
         words.wide();
         words.word();
@@ -167,7 +167,7 @@ export class BlackBox implements Target {
     if (virtlockd === null || standing === null) throw new Error(`${this.kind} takes no client`);
     virtlockd.ask([register(STANDING_PID)]);
     const [reply] = standing.ask([{ program: 'admin', call: 'getLogOutputs', args: { flags: 0 } }]);
-    this.outputs = new Words(reply ?? Buffer.alloc(0), 28).text(STRING_MOST);
+    this.outputs = new Words(reply ?? Buffer.alloc(0), 28).text(MAX_STRING);
     this.standing = { virtlockd, admin: standing };
     this.before = { virtlockd: [], admin: [] };
     this.lately = { virtlockd: [], admin: [] };
@@ -221,7 +221,7 @@ export class BlackBox implements Target {
     } catch {
       return 'it is dead before SIGUSR1';
     }
-    const until = performance.now() + RESTART_MOST_MS;
+    const until = performance.now() + MAX_RESTART_MS;
     while (performance.now() < until) {
       if (this.death() !== null) return 'it ended at SIGUSR1';
       const now = imageOf(this.pid);
@@ -293,7 +293,7 @@ function register(pid: number): Call {
 /** The calls that bring back what the admin program can change. */
 function restorations(outputs: string): Call[] {
   const uint = (field: string, value: number): Json => ({ field, value: { type: 2, value } });
-  const limits = [uint('nclients_max', CLIENTS_MOST), uint('nclients_unauth_max', CLIENTS_MOST)];
+  const limits = [uint('nclients_max', MAX_CLIENTS), uint('nclients_unauth_max', MAX_CLIENTS)];
   const call = (name: string, args: Json): Call => ({ program: 'admin', call: name, args });
   return [
     ...serverNames.flatMap((name) => [

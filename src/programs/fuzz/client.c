@@ -15,7 +15,7 @@
 
 #include "../../posix/napi-helpers.h"
 
-#define DESCRIPTORS_MOST 64
+#define MAX_DESCRIPTORS 64
 
 static napi_value client_connect(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -60,18 +60,18 @@ static napi_value client_send(napi_env env, napi_callback_info info) {
     uint32_t count = 0;
     int fd = arg_int(env, argv[0]), limit = arg_int(env, argv[3]);
     union {
-        char bytes[CMSG_SPACE(DESCRIPTORS_MOST * sizeof(int))];
+        char bytes[CMSG_SPACE(MAX_DESCRIPTORS * sizeof(int))];
         struct cmsghdr align;
     } control;
     napi_get_buffer_info(env, argv[1], (void **)&data, &size);
     napi_get_array_length(env, argv[2], &count);
-    if (count > DESCRIPTORS_MOST) count = DESCRIPTORS_MOST;
+    if (count > MAX_DESCRIPTORS) count = MAX_DESCRIPTORS;
 
     while (sent < size) {
         struct iovec part = {.iov_base = data + sent, .iov_len = size - sent};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
         if (count > 0 && sent == 0) {
-            int descriptors[DESCRIPTORS_MOST];
+            int descriptors[MAX_DESCRIPTORS];
             for (uint32_t i = 0; i < count; i++) {
                 napi_value item;
                 napi_get_element(env, argv[2], i, &item);

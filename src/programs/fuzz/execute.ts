@@ -45,9 +45,9 @@ export interface ExecuteOptions {
 /** How often the kernel's table is read before a lock counts as missing. */
 const LOCK_READINGS = 20;
 /** Pages after which a list is taken to have no end. */
-const PAGES_MOST = 400;
+const MAX_PAGES = 400;
 /** Calls that are gathered at most. */
-const GATHERED_MOST = 32;
+const MAX_GATHERED = 32;
 /** How long a real daemon may take with its events, in ms. */
 const EVENTS_PATIENCE = 1000;
 const NOTHING = Buffer.alloc(0);
@@ -198,7 +198,7 @@ export class Run {
 
   /** Sends calls, or keeps them to be sent with those that follow. */
   private call(on: number, calls: readonly Call[]): void {
-    if (this.gatheredOn !== on || this.gathered.length >= GATHERED_MOST) this.flush();
+    if (this.gatheredOn !== on || this.gathered.length >= MAX_GATHERED) this.flush();
     this.gatheredOn = on;
     for (const call of calls) this.gathered.push(this.encode(on, call));
     if (!this.gathers) this.flush();
@@ -280,7 +280,7 @@ export class Run {
   private walk({ on, list, filter = {}, limit }: Extract<Step, { op: 'walk' }>): void {
     const entries: string[] = [];
     let cursor = 0n;
-    for (let pages = 0; pages < PAGES_MOST; pages++) {
+    for (let pages = 0; pages < MAX_PAGES; pages++) {
       const page = this.page(on, list, { filter, cursor: cursor.toString(), limit, flags: 0 });
       if (page === null) return;
       entries.push(...page.entries);

@@ -22,9 +22,9 @@ const COUNT_EVERY = 256;
 const FRESH_EVERY = 1000;
 const DESCRIPTOR_LOOKS = 25;
 const DESCRIPTOR_PAUSE_MS = 20;
-const MEMORY_GROWTH_MOST = 96 * 1024 * 1024;
+const MAX_MEMORY_GROWTH = 96 * 1024 * 1024;
 /** After so many findings it is time to look at them. */
-const FINDINGS_MOST = 40;
+const MAX_FINDINGS = 40;
 
 /** A finding about a sequence, as its file holds it. */
 export interface CallFinding {
@@ -162,7 +162,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
     report.found(`${problem.judge}: ${problem.detail.slice(0, 300)}`, findings.add(text, problem.judge, '.json'));
   };
 
-  while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < FINDINGS_MOST) {
+  while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < MAX_FINDINGS) {
     for (let i = 0; i < BATCH; i++) {
       const base = corpus.length > 0 && !random.oneIn(3) ? random.pick(corpus) : undefined;
       const steps = base === undefined ? generator.fresh() : generator.mutate(base, random.pick(corpus) ?? base);
@@ -189,7 +189,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
         if (now > descriptors + 2)
           await judge(steps, { judge: 'descriptors', step: -1, detail: `${now}, not ${descriptors}` });
         const grown = inProcess ? 0 : trial.target.memory() - memory;
-        if (grown > MEMORY_GROWTH_MOST) {
+        if (grown > MAX_MEMORY_GROWTH) {
           await judge(steps, { judge: 'memory', step: -1, detail: `grown by ${grown} bytes` });
         }
       }

@@ -18,7 +18,7 @@ import {
 /** Connections to the lock server are numbered from 0, and those to the admin server from where they end. */
 const LOCK_CONNECTIONS = 3;
 const ADMIN_CONNECTIONS = 2;
-const STEPS_MOST = 120;
+const MAX_STEPS = 120;
 /** Of so many restarts in a sequence that is changed, one stays. */
 const RESTARTS_KEPT = 8;
 const FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'rename', 'link', 'symlink', 'mkdir'];
@@ -229,6 +229,6 @@ export class Generator {
     }
     // A real daemon takes as long for one as for a thousand calls: they must not multiply.
     const kept = options.inProcess ? steps : steps.filter(({ op }) => op !== 'restart' || random.oneIn(RESTARTS_KEPT));
-    return kept.slice(0, STEPS_MOST);
+    return kept.slice(0, MAX_STEPS);
   }
 }

@@ -42,7 +42,7 @@ const NO_PROCESSES: ProcessHost = {
 const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
 const NOBODY = { virtlockd: [], admin: [] } as const;
-const CLIENTS_MOST = 1000;
+const MAX_CLIENTS = 1000;
 /** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
 const FRESH_EVERY = 1024;
 const LOGGED_EVERY = 64;
@@ -103,7 +103,7 @@ class InProcessLink implements Link {
       if (got !== -EAGAIN) return 'closed';
       this.drained = true;
       // A reply for which there was no room: there is now.
-      if (!this.connection.isOpen || this.connection.backlog.unsent.length === 0) return null;
+      if (!this.connection.isOpen || this.connection.pending.unsent.length === 0) return null;
       this.connection.onWritable();
       poller.outbox.send();
     }
@@ -139,7 +139,7 @@ export class InProcess implements Target {
     version: DEFAULT_VERSION_NUMBER,
     inquires: true,
     noticesAtOnce: true,
-    maxClients: { virtlockd: CLIENTS_MOST, admin: CLIENTS_MOST },
+    maxClients: { virtlockd: MAX_CLIENTS, admin: MAX_CLIENTS },
     standing: NOBODY,
     leaving: NOBODY,
   };
@@ -162,8 +162,8 @@ export class InProcess implements Target {
     const daemon = new Daemon({
       poller,
       version: DEFAULT_VERSION_NUMBER,
-      maxClients: CLIENTS_MOST,
-      adminMaxClients: CLIENTS_MOST,
+      maxClients: MAX_CLIENTS,
+      adminMaxClients: MAX_CLIENTS,
       timeout: 0,
       logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
@@ -242,7 +242,7 @@ export class InProcess implements Target {
     this.runs++;
     if (model.admin.touched) {
       for (const server of daemon.servers) {
-        server.setLimits({ maxClients: CLIENTS_MOST, maxAnonymousClients: CLIENTS_MOST });
+        server.setLimits({ maxClients: MAX_CLIENTS, maxAnonymousClients: MAX_CLIENTS });
         server.priorityWorkers = 0;
       }
       daemon.setTimeout(0);

@@ -273,18 +273,18 @@ export function tryInputTimed(target: InputTarget, input: Buffer): string | null
 }
 
 /** The most bytes in an input; what is longer is cut. */
-const INPUT_MOST = 8192;
-const scratch = Buffer.alloc(2 * INPUT_MOST);
+const MAX_INPUT = 8192;
+const scratch = Buffer.alloc(2 * MAX_INPUT);
 
 /** A changed copy of an input: a view that the next call overwrites. */
 export function mutateInput(input: Buffer, other: Buffer, target: InputTarget, random: Random): Buffer {
-  let length = Math.min(input.length, INPUT_MOST);
+  let length = Math.min(input.length, MAX_INPUT);
   input.copy(scratch, 0, 0, length);
   /** Makes room for `added` bytes in place of `removed` ones. */
   const splice = (at: number, removed: number, added: number): void => {
     const end = Math.min(length, at + removed);
     scratch.copyWithin(at + added, end, length);
-    length = Math.min(INPUT_MOST, length - (end - at) + added);
+    length = Math.min(MAX_INPUT, length - (end - at) + added);
   };
   for (let count = 1 + random.below(4); count > 0; count--) {
     const at = random.below(length + 1);

@@ -10,7 +10,7 @@ import ts from 'typescript';
 import { installRoot } from '../../posix/root.ts';
 
 /** Branches that can be told apart: many more than there are. */
-const BRANCHES_MOST = 65_536;
+const MAX_BRANCHES = 65_536;
 const MARK = '__branch';
 const NEW = '__newBranch';
 
@@ -22,7 +22,7 @@ interface Counters {
 }
 
 const counters = globalThis as unknown as Counters;
-counters[MARK] = new Uint8Array(BRANCHES_MOST);
+counters[MARK] = new Uint8Array(MAX_BRANCHES);
 counters.branchesCovered = 0;
 counters[NEW] = (branch) => {
   counters[MARK][branch] = 1;
@@ -35,7 +35,7 @@ export function instrument(source: string, fileName: string): string {
   const file = ts.createSourceFile(fileName, source, ts.ScriptTarget.ESNext, true, ts.ScriptKind.TS);
   const insertions: { at: number; text: string }[] = [];
   const look = (): string => {
-    const branch = branches++ % BRANCHES_MOST;
+    const branch = branches++ % MAX_BRANCHES;
     return `(${MARK}[${branch}]||${NEW}(${branch}))`;
   };
   const expression = (node: ts.Expression): void => {

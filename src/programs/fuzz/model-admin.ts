@@ -3,10 +3,10 @@ import { ADMIN, checkFlags, type Connection, Refusal, RPC, type ServerState } fr
 import type { Compared, ServedProgram, Words } from './model-wire.ts';
 
 export const ADMIN_PROGRAM = 0x06900690;
-const STRING_MOST = 4_194_304;
-const PARAMETERS_MOST = 32;
-const CLIENTS_MOST = 16_384;
-const FIELD_MOST = 79;
+const MAX_STRING = 4_194_304;
+const MAX_PARAMETERS = 32;
+const MAX_CLIENTS = 16_384;
+const MAX_FIELD = 79;
 const UINT = 2;
 
 interface Parameter {
@@ -43,7 +43,7 @@ interface Args {
 }
 
 function text(words: Words): string {
-  return words.text(STRING_MOST);
+  return words.text(MAX_STRING);
 }
 
 function parameter(words: Words): Parameter {
@@ -75,7 +75,7 @@ function parse(procedure: number, words: Words): Args {
     args.id = words.wide();
     words.wide();
     words.word();
-  } else if (procedure === 7 || procedure === 13) args.params = words.list(PARAMETERS_MOST, () => parameter(words));
+  } else if (procedure === 7 || procedure === 13) args.params = words.list(MAX_PARAMETERS, () => parameter(words));
   else if (procedure === 16 || procedure === 17) args.setting = words.optional(() => text(words));
   else if (procedure === 19) words.word();
   if (procedure !== 2 && procedure !== 3) args.flags = words.word();
@@ -143,7 +143,7 @@ export class AdminModel {
         const perhaps = new Set(leaving);
         return {
           check: (payload) => {
-            const listed = payload.list(CLIENTS_MOST, () => reference(payload, server.name));
+            const listed = payload.list(MAX_CLIENTS, () => reference(payload, server.name));
             return checkClients(listed, payload.word(), args.need !== 0, present, perhaps);
           },
           compared: 'status',
@@ -252,7 +252,7 @@ export class AdminModel {
   identified: (connection: number) => boolean = () => false;
 
   private checkServers(payload: Words, need: number): string | null {
-    const names = payload.list(CLIENTS_MOST, () => text(payload));
+    const names = payload.list(MAX_CLIENTS, () => text(payload));
     const count = payload.word();
     if (count !== 2) return `${count} servers`;
     const wanted = need === 0 ? '' : 'admin virtlockd';
@@ -304,7 +304,7 @@ export class AdminModel {
 /** Unsigned values by name; of several faults the first by name. @throws Refusal */
 function readUnsigned({ params, flags }: Args, known: readonly string[]): Map<string, number> {
   for (const { field } of params) {
-    if (field.length > FIELD_MOST) throw new Refusal(1, 0, `parameter ${field} too big for destination`);
+    if (field.length > MAX_FIELD) throw new Refusal(1, 0, `parameter ${field} too big for destination`);
   }
   checkFlags(flags, 0, ADMIN);
   const values = new Map<string, number>();
@@ -345,7 +345,7 @@ export function checkClients(
 }
 
 function unsignedValues(payload: Words): Map<string, number> {
-  const params = payload.list(PARAMETERS_MOST, () => parameter(payload));
+  const params = payload.list(MAX_PARAMETERS, () => parameter(payload));
   return new Map(params.map(({ field, type, value }) => [field, type === UINT ? Number(value) : NaN]));
 }
 

@@ -5,8 +5,8 @@ import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
 export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 9 };
-const STRING_MOST = 65_536;
-const PAGE_MOST = 500;
+const MAX_STRING = 65_536;
+const MAX_PAGE = 500;
 const CHANGES_EVENT = 100;
 
 /** What the model knows of a held resource. */
@@ -43,7 +43,7 @@ export interface Page {
   readonly next: bigint;
 }
 
-function optionalText(words: Words, limit = STRING_MOST): string | null {
+function optionalText(words: Words, limit = MAX_STRING): string | null {
   return words.optional(() => words.text(limit));
 }
 
@@ -51,7 +51,7 @@ function optionalText(words: Words, limit = STRING_MOST): string | null {
 function owner(words: Words): number {
   const pid = words.word();
   words.word();
-  words.text(STRING_MOST);
+  words.text(MAX_STRING);
   words.text(36);
   words.word();
   return pid;
@@ -59,7 +59,7 @@ function owner(words: Words): number {
 
 /** A lock, as {@link lockText} has it. `held`: it has the holds that are told; in an event of a release they are gone. */
 function lock(words: Words, held: boolean): string {
-  const [lockspace, name, path] = [words.text(STRING_MOST), words.text(STRING_MOST), words.text(STRING_MOST)];
+  const [lockspace, name, path] = [words.text(MAX_STRING), words.text(MAX_STRING), words.text(MAX_STRING)];
   const flags = words.word();
   words.word();
   words.count();
@@ -102,10 +102,10 @@ function client(words: Words): string {
 function refusal(words: Words): void {
   words.count();
   words.count();
-  for (let left = 3; left > 0; left--) words.text(STRING_MOST);
+  for (let left = 3; left > 0; left--) words.text(MAX_STRING);
   words.word();
   words.word();
-  words.text(STRING_MOST);
+  words.text(MAX_STRING);
   owner(words);
   words.count();
   words.optional(() => {
@@ -120,12 +120,12 @@ export function parsePage(list: ListName, words: Words): Page {
   const entry = (): string => {
     if (list === 'locks') return lock(words, true);
     if (list === 'clients') return client(words);
-    const directory = words.text(STRING_MOST);
+    const directory = words.text(MAX_STRING);
     words.word();
     words.word();
     return directory;
   };
-  const entries = words.list(PAGE_MOST, entry);
+  const entries = words.list(MAX_PAGE, entry);
   return { entries, next: words.wide() };
 }
 
@@ -206,7 +206,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     case 4:
       return {
         check: (payload) => {
-          payload.list(PAGE_MOST, () => {
+          payload.list(MAX_PAGE, () => {
             refusal(payload);
           });
           payload.word();
@@ -274,7 +274,7 @@ function status(payload: Words, wanted: { locks: number; lockspaces: number } | 
   payload.word();
   payload.text(256);
   payload.word();
-  payload.text(STRING_MOST);
+  payload.text(MAX_STRING);
   payload.count();
   payload.count();
   payload.word();

@@ -127,8 +127,8 @@ export const pong: Expected = { kind: 'pong' };
 
 const KEEPALIVE = 0x6b656570;
 const UNDESCRIBED = 'Library function returned error but did not set virError';
-const LONGEST = 32 * 1024 * 1024 + 4;
-const STRING_MOST = 65536;
+const MAX_LENGTH = 32 * 1024 * 1024 + 4;
+const MAX_STRING = 65536;
 const PREFIXES: Readonly<Record<number, string>> = {
   1: 'internal error: ',
   8: 'invalid argument: ',
@@ -173,7 +173,7 @@ export class Stream {
       left = Buffer.alloc(0);
       if (this.bytes.length < 4) return;
       const length = this.bytes.readUInt32BE(0);
-      if (length <= 4 || length > LONGEST) {
+      if (length <= 4 || length > MAX_LENGTH) {
         yield 'closed';
         return;
       }
@@ -248,12 +248,12 @@ export function parseLockCall(procedure: number, words: Words): LockCall {
   const call = { path: '', name: '', flags: 0, id: 0, pid: 0 };
   if (procedure === 1) {
     words.skip(16);
-    words.text(STRING_MOST);
+    words.text(MAX_STRING);
     call.id = words.word();
     call.pid = words.word();
   } else if (procedure !== 2) {
-    call.path = words.text(STRING_MOST);
-    if (procedure >= 4 && procedure <= 7) call.name = words.text(STRING_MOST);
+    call.path = words.text(MAX_STRING);
+    if (procedure >= 4 && procedure <= 7) call.name = words.text(MAX_STRING);
   }
   if (procedure !== 8) call.flags = words.word();
   return call;

@@ -1,13 +1,13 @@
 /** Makes what shows a defect as short as it can be while it still shows it. */
 
 /** How long it may take, in ms: a try waits for answers that do not come. */
-const LONGEST_MS = 30_000;
+const MAX_MS = 30_000;
 
 /** Removes items, in large pieces first, while `shows` stays true. At most `limit` tries. */
 export function reduceList<T>(items: readonly T[], shows: (items: readonly T[]) => boolean, limit = 400): readonly T[] {
   let best = items;
   let tries = 0;
-  const until = performance.now() + LONGEST_MS;
+  const until = performance.now() + MAX_MS;
   for (let size = Math.ceil(best.length / 2); size >= 1 && tries < limit; size = size === 1 ? 0 : Math.ceil(size / 2)) {
     for (let at = 0; at < best.length && tries < limit && performance.now() < until;) {
       const shorter = [...best.slice(0, at), ...best.slice(at + size)];

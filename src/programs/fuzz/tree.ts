@@ -26,9 +26,9 @@ export interface Place {
 /** Why a path names nothing: `outside` is where the model does not look. */
 export type Astray = 'ENOENT' | 'ENOTDIR' | 'ENAMETOOLONG' | 'ELOOP' | 'outside';
 
-const NAME_MOST = 255;
-const PATH_MOST = 4095;
-const LINKS_MOST = 40;
+const MAX_NAME = 255;
+const MAX_PATH = 4095;
+const MAX_LINKS = 40;
 
 export class Tree {
   readonly root: Directory = { kind: 'directory', entries: new Map(), parent: null };
@@ -36,7 +36,7 @@ export class Tree {
   /** Finds a path; a link at its end is followed when `follow` says so. */
   find(path: string, follow: boolean, from: Directory = this.root, links = 0): Place | Astray {
     if (path === '') return 'ENOENT';
-    if (path.length > PATH_MOST) return 'ENAMETOOLONG';
+    if (path.length > MAX_PATH) return 'ENAMETOOLONG';
     if (path.startsWith('/')) return 'outside';
     const words = path.split('/').filter((word) => word !== '' && word !== '.');
     const slash = /(^|\/)\.?$/.test(path);
@@ -52,12 +52,12 @@ export class Tree {
       const { parent } = directory;
       return parent === null ? 'outside' : { directory: parent, name: '.', entry: parent, slash: true };
     }
-    if (last.length > NAME_MOST) return 'ENAMETOOLONG';
+    if (last.length > MAX_NAME) return 'ENAMETOOLONG';
     const entry = directory.entries.get(last) ?? null;
     if (entry?.kind === 'link' && (follow || slash)) {
       // unlink(2) and mkdir(2) refuse the slash before they follow.
       if (!follow) return 'ENOTDIR';
-      if (links >= LINKS_MOST) return 'ELOOP';
+      if (links >= MAX_LINKS) return 'ELOOP';
       const place = this.find(entry.target, true, directory, links + 1);
       return typeof place === 'string' ? place : { ...place, slash: place.slash || slash };
     }
@@ -66,12 +66,12 @@ export class Tree {
 
   private step(directory: Directory, word: string, links: number): Directory | Astray {
     if (word === '..') return directory.parent ?? 'outside';
-    if (word.length > NAME_MOST) return 'ENAMETOOLONG';
+    if (word.length > MAX_NAME) return 'ENAMETOOLONG';
     const entry = directory.entries.get(word);
     if (entry === undefined) return 'ENOENT';
     if (entry.kind === 'directory') return entry;
     if (entry.kind !== 'link') return 'ENOTDIR';
-    if (links >= LINKS_MOST) return 'ELOOP';
+    if (links >= MAX_LINKS) return 'ELOOP';
     const place = this.find(entry.target, true, directory, links + 1);
     if (typeof place === 'string') return place;
     if (place.entry === null) return 'ENOENT';

@@ -1,16 +1,17 @@
 /** Any command line, taken apart by the program's description. */
 import { CommanderError } from 'commander';
-import { connectClient, Daemon } from './daemon.ts';
+import { connectClient, InquireClient } from './inquire-client.ts';
 import { Exit } from './exit.ts';
 import { buildProgram } from './program.ts';
 import { resolveTarget } from './target.ts';
 
 /** Runs it to its end, and returns the exit status. @throws CommandError */
 export async function runCommand(args: readonly string[]): Promise<number> {
-  let daemon: Daemon | undefined;
+  let daemon: InquireClient | undefined;
   const abort = new AbortController();
   const program = buildProgram({
-    daemon: () => (daemon ??= new Daemon(resolveTarget(program.opts<{ connect?: string }>().connect), connectClient)),
+    daemon: () =>
+      (daemon ??= new InquireClient(resolveTarget(program.opts<{ connect?: string }>().connect), connectClient)),
     untilInterrupted: () => {
       catchInterrupts(abort);
       return abort.signal;

@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { workingDirectoryOf } from '../../proc/processes.ts';
-import type { Daemon } from './daemon.ts';
+import type { InquireClient } from './inquire-client.ts';
 
 export interface Context {
   /** The daemon that the command line means. @throws CommandError when it means none */
-  daemon(): Daemon;
+  daemon(): InquireClient;
   /**
    * From now on the first SIGINT or SIGTERM does not end the process, but aborts this signal: for what goes on until then,
    * or must not be left half done.

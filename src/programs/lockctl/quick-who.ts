@@ -5,7 +5,7 @@
 import { BlockingClient } from './blocking-client.ts';
 import { who } from './commands/who.ts';
 import { toBytes } from './context.ts';
-import { type Caller, Daemon } from './daemon.ts';
+import { type Caller, InquireClient } from './inquire-client.ts';
 import { resolveTarget } from './target.ts';
 
 export interface Question {
@@ -42,6 +42,6 @@ export async function answer({ connect, path, json }: Question): Promise<number>
     new Promise((resolve) => {
       resolve(new BlockingClient(socket, timeout));
     });
-  const daemon = new Daemon<Caller>(resolveTarget(connect), connectBlocking);
+  const daemon = new InquireClient<Caller>(resolveTarget(connect), connectBlocking);
   return who(daemon, toBytes(path), json);
 }

@@ -12,7 +12,7 @@ import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { kindOf } from '../../swap/program.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
 import { toBytes } from './context.ts';
-import { type Daemon, formatVersion } from './daemon.ts';
+import { formatVersion, type InquireClient } from './inquire-client.ts';
 import { CommandError, Exit } from './exit.ts';
 import { findObstacle } from './kernel/holders.ts';
 
@@ -34,7 +34,7 @@ export interface Running {
 
 const PROVE_MS = 10_000;
 /** @throws CommandError when nobody answers, or it cannot be told which process it is */
-export async function describeRunning(daemon: Daemon): Promise<Running> {
+export async function describeRunning(daemon: InquireClient): Promise<Running> {
   const version = await libvirtVersion(daemon);
   if (await daemon.answersInquiries()) {
     const { pid, program } = await daemon.status();
@@ -45,7 +45,7 @@ export async function describeRunning(daemon: Daemon): Promise<Running> {
 }
 
 /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
-async function libvirtVersion(daemon: Daemon): Promise<string> {
+async function libvirtVersion(daemon: InquireClient): Promise<string> {
   const client = await daemon.adminClient();
   try {
     await client.call(adminProgram, 'open', { flags: 0 });
@@ -63,7 +63,7 @@ function pidOf(file: string): number {
   throw new CommandError(Exit.NO, `cannot tell which process the daemon is: ${file} ${failure ?? 'is locked by none'}`);
 }
 
-export async function checksBefore(daemon: Daemon, running: Running, target: string): Promise<Check[]> {
+export async function checksBefore(daemon: InquireClient, running: Running, target: string): Promise<Check[]> {
   const { pid, program, kind, version } = running;
   const toC = kindOf(target) === 'libvirt';
   const runDirectory = path.dirname(daemon.target.stateFile);
@@ -141,7 +141,7 @@ async function proveProgram(target: string): Promise<Check> {
   });
 }
 
-async function checkClients(daemon: Daemon, pid: number): Promise<Check> {
+async function checkClients(daemon: InquireClient, pid: number): Promise<Check> {
   const what = 'every client has registered, as far as a C daemon tells';
   const silent = await silentClients(await daemon.adminClient(), pid);
   if (silent.length === 0) return { ok: true, what, detail: '' };

@@ -9,7 +9,7 @@ import { MessageStream } from './stream.ts';
 import { type Plain, walk } from './walk.ts';
 
 /** Calls that wait for a reply and are remembered. A client that makes more gets replies without times. */
-const WAITING_MOST = 10_000;
+const MAX_WAITING = 10_000;
 
 interface Call {
   readonly known: Known | undefined;
@@ -115,7 +115,7 @@ export class Conversation {
   }
 
   private remember(key: string, call: Call): void {
-    if (this.calls.size >= WAITING_MOST) {
+    if (this.calls.size >= MAX_WAITING) {
       const [oldest] = this.calls.keys();
       if (oldest !== undefined) this.calls.delete(oldest);
     }

@@ -9,9 +9,9 @@ import type { Decoder, Tap } from './tap.ts';
 const { EAGAIN } = constants.errno;
 
 /** Of what one side sent and the other has not taken, so much is held; then the sender is not read from. */
-const HELD_MOST = 256 * 1024;
+const MAX_HELD = 256 * 1024;
 /** One turn reads at most so often from one socket. */
-const READS_MOST = 64;
+const MAX_READS = 64;
 
 const input = Buffer.allocUnsafeSlow(64 * 1024);
 const incoming = new Int32Array(DESCRIPTOR_WORDS);
@@ -95,7 +95,7 @@ export class Link {
 
   private read(from: Side): void {
     const flow = this.flows[from];
-    for (let reads = 0; reads < READS_MOST && this.mayRead(from); reads++) {
+    for (let reads = 0; reads < MAX_READS && this.mayRead(from); reads++) {
       // Never past the end of a message: a descriptor must reach the other side with the byte that it came with, and one that
       // comes with the first byte behind a message would seem to have come with the message.
       const most = Math.min(this.decoder.wanted(this.id, from), input.length);
@@ -166,7 +166,7 @@ export class Link {
 
   private mayRead(from: Side): boolean {
     const { hasEnded, isDead, held } = this.flows[from];
-    return !hasEnded && !isDead && held < HELD_MOST;
+    return !hasEnded && !isDead && held < MAX_HELD;
   }
 
   private adjust(): void {

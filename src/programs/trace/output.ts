@@ -7,7 +7,7 @@ import { isPipe } from '../../posix/pipe.ts';
 const STDOUT = 1;
 
 /** So many bytes wait to be written at most; what comes then is dropped, and counted. */
-const WAITING_MOST = 64 * 1024 * 1024;
+const MAX_WAITING = 64 * 1024 * 1024;
 
 export class Output {
   private readonly stream: Writable;
@@ -25,7 +25,7 @@ export class Output {
 
   line(text: string): void {
     if (this.isDone) return;
-    if (this.stream.writableLength > WAITING_MOST) {
+    if (this.stream.writableLength > MAX_WAITING) {
       this.dropped++;
       return;
     }

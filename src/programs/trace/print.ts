@@ -6,7 +6,7 @@ import { flagNames } from './programs.ts';
 import type { Plain } from './walk.ts';
 
 /** Of what could not be decoded, so many bytes are shown to people. JSON has all. */
-const HEX_MOST = 64;
+const MAX_HEX = 64;
 
 const DAY_MICROS = 86_400_000_000;
 
@@ -88,10 +88,10 @@ function plain(value: Plain): string {
 
 function hex({ bytes, reason }: Undecoded): string {
   const shown = bytes
-    .subarray(0, HEX_MOST)
+    .subarray(0, MAX_HEX)
     .toString('hex')
     .replaceAll(/..(?=.)/g, '$& ');
-  const more = bytes.length > HEX_MOST ? ` and ${bytes.length - HEX_MOST} more` : '';
+  const more = bytes.length > MAX_HEX ? ` and ${bytes.length - MAX_HEX} more` : '';
   return `${bytes.length} bytes undecoded (${reason}): ${shown}${more}`;
 }
 

@@ -83,4 +83,4 @@ export function flagNames(procedure: string, flags: number): string {
 }
 
 /** How many descriptors a message may announce. */
-export const ANNOUNCED_MOST = DESCRIPTORS_MAX;
+export const MAX_ANNOUNCED = DESCRIPTORS_MAX;

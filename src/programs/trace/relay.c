@@ -23,8 +23,8 @@
 #include "../../posix/napi-helpers.h"
 
 /* The most that the kernel carries in one message (SCM_MAX_FD). */
-#define DESCRIPTORS_MOST 253
-#define GROUPS_MOST 65536
+#define MAX_DESCRIPTORS 253
+#define MAX_GROUPS 65536
 
 static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
 
@@ -105,8 +105,8 @@ static napi_value relay_peer_of(napi_env env, napi_callback_info info) {
  * change all threads. False when this process may not, and then nothing has changed.
  */
 static bool become(const struct ucred *peer, int fd) {
-    gid_t *groups = malloc(GROUPS_MOST * sizeof(gid_t));
-    socklen_t size = GROUPS_MOST * sizeof(gid_t);
+    gid_t *groups = malloc(MAX_GROUPS * sizeof(gid_t));
+    socklen_t size = MAX_GROUPS * sizeof(gid_t);
     bool done = groups != NULL && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0 &&
                 syscall(SYS_setgroups, size / sizeof(gid_t), groups) == 0;
     free(groups);
@@ -177,7 +177,7 @@ static napi_value relay_receive(napi_env env, napi_callback_info info) {
     int32_t *descriptors = arg_words(env, argv[3]);
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(DESCRIPTORS_MOST * sizeof(int))];
+        char bytes[CMSG_SPACE(MAX_DESCRIPTORS * sizeof(int))];
     } control;
     struct iovec part = {.iov_base = bytes, .iov_len = most < size ? most : size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
@@ -206,7 +206,7 @@ static napi_value relay_send(napi_env env, napi_callback_info info) {
     const int32_t *descriptors = arg_words(env, argv[4]);
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(DESCRIPTORS_MOST * sizeof(int))];
+        char bytes[CMSG_SPACE(MAX_DESCRIPTORS * sizeof(int))];
     } control;
     struct iovec part = {.iov_base = bytes + start, .iov_len = (size_t)(end - start)};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};

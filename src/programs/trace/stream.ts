@@ -1,6 +1,6 @@
 /** Cuts what one side of a connection sends into messages, whatever it is, and never fails. */
 import { HEADER_SIZE, isLengthValid, LENGTH_SIZE, MESSAGE_MIN, MessageType } from '../../../xdr/frame.ts';
-import { ANNOUNCED_MOST } from './programs.ts';
+import { MAX_ANNOUNCED } from './programs.ts';
 
 export type Piece =
   /** A whole message, its length word included. */
@@ -91,5 +91,5 @@ function announced(message: Buffer): number {
   if (type !== MessageType.CALL_WITH_FDS && type !== MessageType.REPLY_WITH_FDS) return 0;
   const at = LENGTH_SIZE + HEADER_SIZE;
   const count = message.length < at + 4 ? 0 : message.readUInt32BE(at);
-  return count > ANNOUNCED_MOST ? 0 : count;
+  return count > MAX_ANNOUNCED ? 0 : count;
 }

@@ -16,7 +16,7 @@ export class ConfigError extends Error {
 }
 
 /** C counts digits in a 64-bit signed integer. */
-const LARGEST = 2n ** 63n - 1n;
+const MAX_INTEGER = 2n ** 63n - 1n;
 
 /** Deeper lists are refused, for the sake of the stack: C recurses without a bound. */
 const DEEPEST = 1000;
@@ -169,7 +169,7 @@ class Parser {
     this.at += whole.length;
     const value = BigInt(digits);
     // 11.3.0 and later; before them such a number was silently cut down to 64 bits.
-    if (value > LARGEST)
+    if (value > MAX_INTEGER)
       throw new ConfigError(`numerical overflow: ${this.file}:${this.line}: numeric overflow in conf value`);
     return { kind: 'number', value: sign === '-' ? -value : value, signed: sign === '-' };
   }

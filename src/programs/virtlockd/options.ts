@@ -47,7 +47,7 @@ const SPECS: readonly OptionSpec<Name>[] = [
 ];
 
 /** C keeps milliseconds in a signed 32-bit integer. */
-const LONGEST_TIMEOUT = Math.floor(0x7fffffff / 1000);
+const MAX_TIMEOUT = Math.floor(0x7fffffff / 1000);
 
 /**
  * Reads the words behind the program's name. As in C the first of help, version and a mistake decides, and what
@@ -112,7 +112,7 @@ function parseTimeout(text: string): number | undefined {
   if (match === null) return undefined;
   const seconds = Number(match[2]);
   if (match[1] === '-' && seconds > 0) return undefined;
-  return seconds > LONGEST_TIMEOUT ? undefined : seconds;
+  return seconds > MAX_TIMEOUT ? undefined : seconds;
 }
 
 /** The one line of `--version`, with its newline, for standard output. */

@@ -1,4 +1,5 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
+import { EventEmitter } from 'node:events';
 import { constants } from 'node:fs';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { LogSettings } from '../../admin/log-settings.ts';
@@ -16,7 +17,7 @@ import type { Predecessor } from '../../restart/predecessor.ts';
 import { ownProcess } from '../../restart/provenance.ts';
 import { Reexec } from '../../restart/reexec.ts';
 import { restoreDaemon } from '../../restart/restore.ts';
-import { settle } from '../../restart/settle.ts';
+import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
 import { daemonState, restoreDaemonState } from '../../daemon/state.ts';
@@ -58,46 +59,24 @@ export interface ServeInput {
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
   // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
-  const { options, paths, config, configFile, predecessor, setUpLog: setUp } = input;
-  const left = predecessor?.document.own ?? null;
-  const started = left?.started ?? Date.now();
-  const restarts = predecessor === null ? 0 : (left?.restarts ?? 0) + 1;
-
+  const { program, args, environment, options, paths, config, configFile, predecessor, setUpLog } = input;
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
-  // Before anything is left behind that an untimely end would not clear away; they are heeded once this has returned.
-  let ending = false;
-  async function end(): Promise<void> {
-    if (ending) return;
-    ending = true;
-    notifier.stopping();
-    await daemon.shutdown();
-    reexec.abandon();
-    pidFile?.remove();
-    exitProcess(EXIT.ok);
-  }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const) {
-    process.on(signal, () => {
-      void end();
-    });
-  }
-  process.on('SIGHUP', () => {
-    if (ending) return;
-    const setUpLog = (config: DaemonConfig): void => {
-      setUp(config);
-      logSettings.forget();
-    };
-    reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
-  });
+  const requests = listenForSignals();
+  const carried = predecessor?.document.own ?? null;
 
+  // The pid file before log outputs are opened: none of those may be it.
   const pidFile = takePidFile(paths.pidFile, predecessor);
   if (pidFile !== null) protectOpen(pidFile.fd, 'pid file', true);
   protectStreams();
   protectLater(() => programFiles().map((file) => [file, 'program']));
-  const notifier = new Notifier(input.environment, (path, data) => posix.sendDatagram(path, data));
-  forgetTaken(input.environment);
   const logSettings = new LogSettings(logging);
-  if (left?.log !== undefined) restoreLog(logSettings, left.log);
+  if (carried?.log !== undefined) restoreLog(logSettings, carried.log);
+
+  const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
+  forgetTaken(environment);
+  const started = carried?.started ?? Date.now();
+  const restarts = predecessor === null ? 0 : (carried?.restarts ?? 0) + 1;
   const poller = new Poller();
   const settings: DaemonSettings = {
     poller,
@@ -106,20 +85,16 @@ export function serve(input: ServeInput): void {
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
     logging: logSettings,
-    life: { program: input.program, started, executed: Date.now(), restarts },
+    life: { program, started, executed: Date.now(), restarts },
     onEnd: () => {
-      void end();
+      requests.emit('end');
     },
   };
-  let daemon: Daemon;
-  try {
-    daemon = predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor, paths);
-  } catch (error) {
-    pidFile?.remove();
-    throw error;
-  }
-  if (left?.pidFile !== undefined && left.pidFile !== pidFile?.fd) closeOldPidFile(left.pidFile);
-  if (left !== null) restoreDaemonState(daemon, left);
+  const daemon = cleaningUp(pidFile, () =>
+    predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor, paths),
+  );
+  if (carried?.pidFile !== undefined && carried.pidFile !== pidFile?.fd) closeOldPidFile(carried.pidFile);
+  if (carried !== null) restoreDaemonState(daemon, carried);
 
   const identity = ownProcess();
   const ownState = (): Whole<OwnState> => ({
@@ -129,38 +104,93 @@ export function serve(input: ServeInput): void {
     pidFile: pidFile?.fd,
     ...daemonState(daemon),
   });
+  let isEnding = false;
   const reexec = new Reexec({
     daemon,
-    program: input.program,
-    args: input.args,
+    program,
+    args,
     stateFile: paths.state,
-    environment: () => ({ ...input.environment, ...notifier.environment }),
-    isEnding: () => ending,
+    environment: () => ({ ...environment, ...notifier.environment }),
+    isEnding: () => isEnding,
     ownState,
     refused: (reason) => {
       daemon.inquiry.restartRefused(reason);
     },
   });
 
-  // A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process.
-  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-    process.on(event, (error: unknown) => {
-      log.error(`Going on after ${event}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    });
-  }
-  process.on('SIGUSR1', () => {
-    void settled.then(async () => (ending ? undefined : reexec.request()));
-  });
+  surviveDefects();
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const settled = predecessor === null ? Promise.resolve() : settle(daemon, ownState);
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
+
+  requests.once('end', () => {
+    isEnding = true;
+    notifier.stopping();
+    void daemon.shutdown().then(() => {
+      reexec.abandon();
+      pidFile?.remove();
+      exitProcess(EXIT.ok);
+    });
+  });
+  requests.on('reload', () => {
+    if (isEnding) return;
+    const setUpAgain = (config: DaemonConfig): void => {
+      setUpLog(config);
+      logSettings.forget();
+    };
+    reload({ daemon, configFile, required: options.config !== undefined, setUpLog: setUpAgain });
+  });
+  requests.on('restart', () => {
+    void takeover.then(async () => (isEnding ? undefined : reexec.request()));
+  });
   ignoreStrays();
   // They have waited since before this program began.
   releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
+}
+
+/** What the daemon is asked for. */
+interface Requests {
+  end: [];
+  reload: [];
+  restart: [];
+}
+
+const SIGNALS = {
+  SIGTERM: 'end',
+  SIGINT: 'end',
+  SIGQUIT: 'end',
+  SIGHUP: 'reload',
+  SIGUSR1: 'restart',
+} as const;
+
+/** Called first, so that a signal during start-up still cleans up; requests are handled only after serve() returns. */
+function listenForSignals(): EventEmitter<Requests> {
+  const requests = new EventEmitter<Requests>();
+  for (const [signal, request] of Object.entries(SIGNALS)) process.on(signal, () => requests.emit(request));
+  return requests;
+}
+
+/** A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process. */
+function surviveDefects(): void {
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+    process.on(event, (error: unknown) => {
+      log.error(`Going on after ${event}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    });
+  }
+}
+
+/** Leaves no pid file behind when `start` fails. */
+function cleaningUp<T>(pidFile: PidFile | null, start: () => T): T {
+  try {
+    return start();
+  } catch (error) {
+    pidFile?.remove();
+    throw error;
+  }
 }
 
 /** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */

@@ -10,7 +10,7 @@ const LOOK_EVERY_MS = 2500;
 /** How many clients and locks must have gone for a collection to be worth the while. */
 const MANY = 1000;
 /** How many may be left, at most and for each that has gone: collecting takes time by what is left. */
-const LEFT_MOST = 4000;
+const MAX_LEFT = 4000;
 const LEFT_SHARE = 0.25;
 /** How many events there may be between two looks while it counts as quiet. */
 const LITTLE = 20;
@@ -60,7 +60,7 @@ export function watch(host: Host): () => keyof typeof steps | null {
     quiet = host.events() - events <= LITTLE ? quiet + 1 : 0;
     events = host.events();
     const leavers = host.gone() - gone;
-    if (quiet > 0 && leavers >= MANY && host.load() <= Math.min(LEFT_MOST, leavers * LEFT_SHARE)) {
+    if (quiet > 0 && leavers >= MANY && host.load() <= Math.min(MAX_LEFT, leavers * LEFT_SHARE)) {
       gone = host.gone();
       // What the collection freed, and used of the program, is given back at the next look, if it is quiet too.
       quiet = 1;

@@ -41,7 +41,7 @@ const ANSWER_MS = 8000;
  * So many descriptors an error may leave open: the runtime itself forgets one whose fstat fails. They are closed on exec, and
  * so by the next restart.
  */
-const LEAK_MOST = 2;
+const MAX_LEAK = 2;
 /** An owner whose connection has ended is dead after 1.6 s, and given up after 3 s. */
 const KILLED_MS = 6000;
 
@@ -506,7 +506,7 @@ export class Scene {
 
   /** Hardly more descriptors than before, apart from such as newcomers have that were just closed. */
   async #hasOnly(before: ReadonlyMap<string, string>): Promise<void> {
-    const isSame = (): boolean => this.#descriptors().size <= before.size + LEAK_MOST;
+    const isSame = (): boolean => this.#descriptors().size <= before.size + MAX_LEAK;
     await eventually('no more descriptors than before', isSame, 1000).catch(() => {
       const left = [...before.values()].map(kindOf);
       const more = [...this.#descriptors().values()].map(kindOf).filter((kind) => {

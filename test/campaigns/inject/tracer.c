@@ -177,7 +177,7 @@ static void forget_task(pid_t tid) {
 /* ---- keys ----------------------------------------------------------------------------------------------------- */
 
 #define KEY_SIZE 1024
-#define PATH_MOST 512
+#define MAX_PATH 512
 
 static char **prefixes;
 static int prefix_count;
@@ -246,7 +246,7 @@ static unsigned flags_of(pid_t pid, int fd) {
 }
 
 static void name_descriptor(pid_t pid, int fd, char *text, size_t size) {
-    char link[64], path[PATH_MOST];
+    char link[64], path[MAX_PATH];
     if (fd == AT_FDCWD) {
         snprintf(text, size, "cwd");
         return;
@@ -266,13 +266,13 @@ static void name_descriptor(pid_t pid, int fd, char *text, size_t size) {
 }
 
 static bool is_script(pid_t pid, int fd) {
-    char text[PATH_MOST];
+    char text[MAX_PATH];
     name_descriptor(pid, fd, text, sizeof(text));
     return strcmp(text, script) == 0;
 }
 
 static void name_path(pid_t pid, uint64_t address, char *text, size_t size) {
-    char path[PATH_MOST];
+    char path[MAX_PATH];
     peek_string(pid, address, path, sizeof(path));
     normalize(path, text, size);
 }
@@ -321,7 +321,7 @@ static const char *operation_name(pid_t pid, int number, int operation) {
 }
 
 static void make_key(const struct task *task, const struct call *call, const uint64_t *args, char *key) {
-    char target[PATH_MOST];
+    char target[MAX_PATH];
     const char *operation = call->operation < 0 ? NULL : operation_name(task->pid, call->number, (int)args[call->operation]);
     const char *daemon = !is_new ? "old" : is_booted ? "new" : "boot";
     const char *role = task->pid == daemon_pid ? daemon : task->late ? "late" : "child";
@@ -424,7 +424,7 @@ static void on_exec(struct task *task) {
         is_new = true;
         return;
     }
-    char path[64], program[PATH_MOST];
+    char path[64], program[MAX_PATH];
     snprintf(path, sizeof(path), "/proc/%d/exe", task->pid);
     ssize_t length = readlink(path, program, sizeof(program) - 1);
     program[length < 0 ? 0 : length] = '\0';

@@ -391,9 +391,9 @@ describe('the end of owners', () => {
     reaper.endAll();
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
     assert.deepEqual(held(), ['a', 'b', 'c'], 'nobody had the pid 400');
-    const settled = reaper.settled();
+    const killed = reaper.allKilled();
     world.end(300);
-    await settled;
+    await killed;
     reaper.finish();
     assert.deepEqual(held(), ['b', 'c']);
   });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { Budget, holdCost, limitsFor } from '../../../src/lockspace/budget.ts';
-import { useAlso } from '../../../src/lockspace/files.ts';
+import { restoreReference } from '../../../src/lockspace/files.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { type Hold, type HoldEnd, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
@@ -145,7 +145,7 @@ describe('lockspaces within a budget', () => {
     const known = files.resources.get(at('a'));
     assert.ok(known !== undefined);
     const holds = Array.from({ length: 40 }, (_, pid) => ({ owner: owner(pid), since: 0, client: 9 }));
-    lockspaces.restoreResource(files, at('b'), at('b'), known.mode, useAlso(known.file, true), holds);
+    lockspaces.restoreResource(files, at('b'), at('b'), known.mode, restoreReference(known.file, true), holds);
     assert.ok(lockspaces.budget.used > LIMITS.total);
     assert.throws(() => acquire('a', owner(99), 3), /of all owners/);
   });

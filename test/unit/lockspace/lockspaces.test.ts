@@ -17,16 +17,16 @@ import path from 'node:path';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import {
   adoptFile,
-  closeSpares,
+  closeDeferred,
   closeUnlessHeld,
-  descriptorOfUse,
+  descriptorOfReference,
   findHeld,
   type HeldFile,
   isHeld,
   lockAgain,
-  makeSpare,
+  duplicateDeferred,
   releaseFile,
-  sparesLacking,
+  lackingFds,
 } from '../../../src/lockspace/files.ts';
 import { type LockObserver, Lockspaces, type Lockspace } from '../../../src/lockspace/lockspaces.ts';
 import { unknownOwner, type Hold } from '../../../src/lockspace/owner.ts';
@@ -541,11 +541,11 @@ describe('lockspaces', () => {
       return adopted;
     }
     function forget(held: HeldFile, file: string): void {
-      while (held.uses > 0) releaseFile(held, '', file, false);
+      while (held.references > 0) releaseFile(held, '', file, false);
       assert.equal(lockOf(file), undefined);
     }
     const numbers = (file: HeldFile): Set<number> =>
-      new Set(Array.from({ length: file.uses }, (_, use) => descriptorOfUse(file, use)));
+      new Set(Array.from({ length: file.references }, (_, use) => descriptorOfReference(file, use)));
 
     it('takes one descriptor, unless it is to be handed to a program that needs one for each', () => {
       const file = touch('a');
@@ -553,9 +553,9 @@ describe('lockspaces', () => {
       const held = named(file, 10);
       assert.equal(numbers(held).size, 1);
       assert.equal(openDescriptors(), before + 1);
-      assert.equal(sparesLacking(held), 9);
-      for (let lacking = 9; lacking > 0; lacking--) assert.ok(makeSpare(held) > held.fd);
-      assert.equal(sparesLacking(held), 0);
+      assert.equal(lackingFds(held), 9);
+      for (let lacking = 9; lacking > 0; lacking--) assert.ok(duplicateDeferred(held) > held.fd);
+      assert.equal(lackingFds(held), 0);
       assert.equal(numbers(held).size, 10);
       assert.equal(openDescriptors(), before + 10);
       forget(held, file);
@@ -568,11 +568,11 @@ describe('lockspaces', () => {
       const before = openDescriptors();
       const rival = await Rival.at(file);
       for (let round = 0; round < 300; round++) {
-        closeSpares(held, new Set([makeSpare(held), makeSpare(held), makeSpare(held)]));
+        closeDeferred(held, new Set([duplicateDeferred(held), duplicateDeferred(held), duplicateDeferred(held)]));
       }
       assert.equal(await rival.end(), 'never');
       assert.equal(openDescriptors(), before);
-      assert.equal(sparesLacking(held), 3);
+      assert.equal(lackingFds(held), 3);
       assert.equal(lockOf(file), 'READ');
       const { ino } = statSync(file);
       assert.ok(!allLocks().some(({ inode, kind }) => inode === ino && kind === 'OFDLCK'));
@@ -591,7 +591,7 @@ describe('lockspaces', () => {
         posix.lockNamed(fd, shared, null);
         const adopted = adoptFile(fd, shared);
         assert.ok(adopted !== null);
-        adopted.addSpare(posix.duplicate(fd));
+        adopted.addDeferredFd(posix.duplicate(fd));
         // Whoever unlinks or closes it looks up its descriptor first.
         const seen: (string | undefined)[] = [];
         const get = (): number => {

@@ -35,7 +35,7 @@ describe('taking over locks', () => {
   afterEach(async () => {
     for (const resource of [...daemon.lockspaces.resources()]) daemon.lockspaces.endResource(resource);
     guest.kill();
-    await daemon.ownerReaper.settled();
+    await daemon.ownerReaper.allKilled();
     directory.remove();
   });
 

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
-import { adoptFile, keepSpare } from '../../../src/lockspace/files.ts';
+import { adoptFile, deferClose } from '../../../src/lockspace/files.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { resource } from '../../../src/lockspace/state.ts';
 import { posix } from '../../../src/posix/posix.ts';
@@ -45,7 +45,7 @@ describe('the capture of the state', () => {
       const { lockspaces } = daemon;
       const holds = [{ owner: unknownOwner(5_000_001), since: 0, client: 0 }];
       lockspaces.restoreResource(lockspaces.default, each, file, modeOf(SHARED), adopted, holds);
-      keepSpare(adopted, spare);
+      deferClose(adopted, spare);
     }
     return [fd, spare];
   }

@@ -81,7 +81,7 @@ describe('a connection', () => {
     await turn();
     assert.deepEqual(serials(link), [1, 2]);
     assert.deepEqual(link.take().bytes, u32(1), 'the first was answered');
-    assert.equal(link.connection.backlog.received.readUInt32BE(20), 2, 'a restart carries the call');
+    assert.equal(link.connection.pending.received.readUInt32BE(20), 2, 'a restart carries the call');
     done();
     await until('all are served', () => link.served.length === 5);
     assert.deepEqual(serials(link), [1, 2, 2, 3, 4]);
@@ -119,7 +119,7 @@ describe('a connection', () => {
       order.filter((what) => what !== 'other'),
       ['long 1', 'long 2', 'long 3'],
     );
-    assert.deepEqual(link.connection.backlog.received, message(4).subarray(0, 5));
+    assert.deepEqual(link.connection.pending.received, message(4).subarray(0, 5));
     assert.deepEqual(link.take().bytes, Buffer.concat([message(1), message(2), message(3)]));
     link.send(message(4).subarray(5));
     await until('the rest is served', () => order.length === 5);
@@ -149,10 +149,10 @@ describe('a connection', () => {
   it('serves what is whole and keeps what is not', async () => {
     link.send(Buffer.concat([message(1), message(2), message(3).subarray(0, 9)]));
     await until('two are served', () => link.served.length === 2);
-    assert.deepEqual(link.connection.backlog.received, message(3).subarray(0, 9));
+    assert.deepEqual(link.connection.pending.received, message(3).subarray(0, 9));
     link.send(message(3).subarray(9));
     await until('the third is served', () => link.served.length === 3);
-    assert.equal(link.connection.backlog.received.length, 0);
+    assert.equal(link.connection.pending.received.length, 0);
   });
 
   for (const length of [0, 1, 3, 4, 33554437, 0xffffffff]) {
@@ -196,7 +196,7 @@ describe('a connection', () => {
     for (const piece of pieces) {
       link.send(piece);
       await until('it is read', () => {
-        const { received, skip } = link.connection.backlog;
+        const { received, skip } = link.connection.pending;
         return link.served.length > 0 || (received.length < 2 * 16384 + 4096 && skip >= 0);
       });
       for (let i = 0; i < 8; i++) await turn();
@@ -212,11 +212,11 @@ describe('a connection', () => {
   it('drops the tail of a huge message together with the messages behind it', async () => {
     const huge = message(1, 20_000);
     link.send(huge.subarray(0, 6000));
-    await until('its tail is being dropped', () => link.connection.backlog.skip > 0);
+    await until('its tail is being dropped', () => link.connection.pending.skip > 0);
     link.send(Buffer.concat([huge.subarray(6000), message(2, 4), message(3).subarray(0, 5)]));
     await until('two are served', () => link.served.length === 2);
     assert.deepEqual(serials(link), [1, 2]);
-    assert.deepEqual(link.connection.backlog.received, message(3).subarray(0, 5));
+    assert.deepEqual(link.connection.pending.received, message(3).subarray(0, 5));
   });
 
   describe('with descriptors', () => {
@@ -306,7 +306,7 @@ describe('a connection', () => {
       out.opaque(reply);
     };
     let sent = 0;
-    while (link.connection.backlog.unsent.length === 0) {
+    while (link.connection.pending.unsent.length === 0) {
       link.send(Buffer.concat([message(++sent), message(++sent)]));
       for (let i = 0; i < 3; i++) await turn();
     }
@@ -327,14 +327,14 @@ describe('a connection', () => {
       order,
       Array.from({ length: sent }, (_, index) => index + 1),
     );
-    assert.equal(link.connection.backlog.unsent.length, 0);
+    assert.equal(link.connection.pending.unsent.length, 0);
   });
 
   it('ends when a peer that owes reading goes away', async () => {
     link.answer = (_, out) => {
       out.opaque(Buffer.alloc(60_000));
     };
-    for (let i = 0; link.connection.backlog.unsent.length === 0; i++) {
+    for (let i = 0; link.connection.pending.unsent.length === 0; i++) {
       link.send(message(i));
       for (let j = 0; j < 3; j++) await turn();
     }

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
 import { ErrorDomain } from '../../../xdr/error.ts';
 import { procedure, type Program } from '../../../xdr/program.ts';
@@ -6,7 +8,10 @@ import { string, struct, u32 } from '../../../xdr/schema.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { bindProgram, Dispatcher } from '../../../src/rpc/dispatch.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
+import { Level } from '../../../src/log/levels.ts';
+import { logging } from '../../../src/log/log.ts';
 import { decode, decodeError, encode, type Message, text, u32 as word, type WireError } from '../../../src/lab/wire.ts';
+import { temporaryDirectory } from '../support/locks.ts';
 
 const procedures = {
   echo: procedure(1, { doc: '', args: struct('a', { text: string(16) }), result: string(8) }),
@@ -36,7 +41,7 @@ function serve(bytes: Buffer, version = 12_008_000): Message[] {
   out.u32(0x55555555);
   const framed = Buffer.concat([Buffer.alloc(8, 0xff), bytes, Buffer.alloc(8, 0xff)]);
   const reader = new XdrReader(framed, 8, 8 + bytes.length);
-  const caller = { context: 'context', isIdentified: false };
+  const caller = { id: 5, peer: { pid: 4557 }, context: 'context', isIdentified: false };
   new Dispatcher(programs, dialectOf(version)).dispatch(caller, reader, out);
   const replies: Message[] = [];
   for (let at = 4; at < out.length;) {
@@ -81,6 +86,41 @@ describe('dispatch', () => {
       payload: text('hello'),
     });
     assert.deepEqual(calls, ['context hello']);
+  });
+
+  describe('with the log at level debug', () => {
+    const directory = temporaryDirectory();
+    const file = path.join(directory.path, 'log');
+    after(() => {
+      directory.remove();
+    });
+
+    function debugLines(work: () => void): string[] {
+      logging.setLevel(Level.DEBUG);
+      logging.setOutputs(`1:file:${file}`);
+      try {
+        work();
+      } finally {
+        logging.setOutputs('');
+        logging.setLevel(Level.WARNING);
+      }
+      return Array.from(readFileSync(file, 'latin1').matchAll(/: debug : \S+ : (.*)$/gm), ([, text = '']) => text);
+    }
+
+    it('logs each call with its arguments and what became of it', () => {
+      const lines = debugLines(() => {
+        one({ procedure: 1, payload: text('hello') });
+        one({ procedure: 1, payload: text('refuse') });
+        one({ procedure: 9 });
+      });
+      assert.deepEqual(lines, [
+        "client 5 (pid 4557) calls test.echo: { text: 'hello' }",
+        "test.echo of client 5 (pid 4557) returns: 'hello'",
+        "client 5 (pid 4557) calls test.echo: { text: 'refuse' }",
+        'test.echo of client 5 (pid 4557) fails: resource busy: mine',
+        'procedure 9 of program 4660 of client 5 (pid 4557) fails: unknown procedure: 9',
+      ]);
+    });
   });
 
   it('ignores what stands behind the arguments', () => {

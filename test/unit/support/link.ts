@@ -21,7 +21,7 @@ export async function until(what: string, condition: () => boolean): Promise<voi
 
 export class Link implements ConnectionHost<undefined> {
   readonly poller = poller;
-  readonly retain: number;
+  readonly maxUsefulMessage: number;
   readonly fd: number;
   readonly connection: Connection<undefined>;
   /** Messages served, each from its length word to its end. */
@@ -30,8 +30,8 @@ export class Link implements ConnectionHost<undefined> {
   /** What is done for each message; a Waiting that it returns has the call made again. By default nothing is answered. */
   answer: (message: Buffer, out: XdrWriter, connection: Connection<undefined>) => unknown = () => undefined;
 
-  constructor(retain = 4096, connection?: (link: Link, fd: number) => Connection<undefined>) {
-    this.retain = retain;
+  constructor(maxUsefulMessage = 4096, connection?: (link: Link, fd: number) => Connection<undefined>) {
+    this.maxUsefulMessage = maxUsefulMessage;
     const pair = new Int32Array(2);
     client.pair(pair);
     const [near = -1, far = -1] = pair;

@@ -24,7 +24,7 @@ const ping = { program: keepaliveProgram, procedure: 1, type: 2 };
 const NOBODY = 4_200_000;
 const MIB = 1024 * 1024;
 /** What the length word of the longest message there is says. */
-const LONGEST = 32 * MIB + 4;
+const MAX_LENGTH = 32 * MIB + 4;
 /** What a connection can make the lock server hold, in bytes: the useful part of a message, and the buffer it grew in. */
 const PER_CONNECTION = 300 * 1024;
 /** The engine's own slack between two collections of garbage. */
@@ -101,9 +101,9 @@ describe('hostile peers', function () {
     await Promise.all(
       peers.map(async (peer) => {
         const header = encode({ procedure: 1 });
-        header.writeUInt32BE(LONGEST, 0);
+        header.writeUInt32BE(MAX_LENGTH, 0);
         peer.send(header);
-        let left = LONGEST - header.length;
+        let left = MAX_LENGTH - header.length;
         // All but the last byte: the message is never whole.
         while (left > 1) {
           const piece = chunk.subarray(0, Math.min(chunk.length, left - 1));
@@ -129,7 +129,7 @@ describe('hostile peers', function () {
     for (let number = 0; number < 200; number++) {
       const peer = await daemon.connect();
       const header = encode({ procedure: 1 });
-      header.writeUInt32BE(LONGEST, 0);
+      header.writeUInt32BE(MAX_LENGTH, 0);
       peer.send(header);
       announcing.push(peer);
     }
@@ -137,7 +137,7 @@ describe('hostile peers', function () {
     const grown = resident(daemon.pid) - idle;
     assert.ok(grown < SLACK, `${grown} bytes more`);
     const one = await daemon.connect();
-    one.send(u32(LONGEST + 1));
+    one.send(u32(MAX_LENGTH + 1));
     assert.equal((await one.drain()).length, 0);
     for (const peer of [...announcing, one]) peer.close();
     await witnessAnswered(100);
@@ -146,7 +146,7 @@ describe('hostile peers', function () {
   it('answers whole messages of 32 MiB one after the other', async () => {
     const idle = resident(daemon.pid);
     const peer = await daemon.connect();
-    const payload = Buffer.concat([text(''), text('name'), u32(0), Buffer.alloc(LONGEST - 28 - 16)]);
+    const payload = Buffer.concat([text(''), text('name'), u32(0), Buffer.alloc(MAX_LENGTH - 28 - 16)]);
     for (let times = 0; times < 4; times++) {
       const reply = await peer.call({ procedure: 7, payload });
       assert.match(decodeError(reply.payload).message ?? '', /have not been registered/);

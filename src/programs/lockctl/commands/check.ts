@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
 import { FileState, type LockInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
 import { isThere } from '../../../proc/processes.ts';
@@ -57,7 +57,7 @@ export function addCheck(program: Command, context: Context): void {
     });
 }
 
-export async function checkLocks(daemon: Daemon): Promise<Report> {
+export async function checkLocks(daemon: InquireClient): Promise<Report> {
   const { pid } = await daemon.status();
   // The table before the list: a lock that comes in between is looked at once more by itself.
   const table = new KernelTable(readLocks(), pid);

@@ -10,7 +10,7 @@ import { Identity, type OwnerInfo } from '../../../../xdr/programs/inquire.ts';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
 import type { Client } from '../../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { fileId, findObstacle, type Obstacle } from '../kernel/holders.ts';
 import { json, name, nameJson, owner, ownerJson, print, style, table } from '../output.ts';
@@ -95,7 +95,7 @@ function checkKey(key: string): void {
  * The daemon refuses what is held by this very name in this very lockspace, and unlinks anything else: also a file that is
  * held by another name, or locked by somebody else.
  */
-async function checkUnused(daemon: Daemon, file: ByteString): Promise<void> {
+async function checkUnused(daemon: InquireClient, file: ByteString): Promise<void> {
   const shown = name(file);
   const findings = await investigate(daemon, file);
   if (isHeld(findings)) throw new CommandError(Exit.NO, `${shown} is locked by ${holders(findings)}: it stays`);
@@ -114,7 +114,7 @@ function holders({ locks, daemonItself, outsiders, elsewhere }: Findings): strin
 }
 
 async function onResource(
-  daemon: Daemon,
+  daemon: InquireClient,
   call: 'createResource' | 'deleteResource',
   directory: string,
   key: string,
@@ -141,7 +141,7 @@ interface Lease {
   readonly stranger: Obstacle['lock'];
 }
 
-async function listLeases(daemon: Daemon, directory: ByteString): Promise<Lease[]> {
+async function listLeases(daemon: InquireClient, directory: ByteString): Promise<Lease[]> {
   let keys: string[];
   try {
     keys = readdirSync(toPath(directory), { encoding: 'latin1' }).sort();
@@ -167,7 +167,7 @@ async function listLeases(daemon: Daemon, directory: ByteString): Promise<Lease[
 }
 
 /** Every lockspace that is this directory: others may have made it known by another name. */
-async function spellingsOf(daemon: Daemon, directory: ByteString): Promise<ByteString[]> {
+async function spellingsOf(daemon: InquireClient, directory: ByteString): Promise<ByteString[]> {
   const wanted = fileId(directory);
   const isSame = (other: ByteString): boolean => {
     const file = fileId(other);

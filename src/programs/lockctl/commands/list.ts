@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { LockFilter, LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { FileState } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { notEmpty } from '../not-empty.ts';
 import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
@@ -56,7 +56,7 @@ function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partia
 }
 
 /** A path is taken as `who` takes it: it may be relative, and a link's. */
-async function* pagesOf(daemon: Daemon, filter: Partial<LockFilter>): AsyncGenerator<LockInfo[]> {
+async function* pagesOf(daemon: InquireClient, filter: Partial<LockFilter>): AsyncGenerator<LockInfo[]> {
   const { path = null } = filter;
   if (path === null) {
     yield* daemon.lockPages(filter, true);

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
 import { FileState } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { fileState, json, name, nameJson, print, style, table } from '../output.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
@@ -58,7 +58,7 @@ export function lockspacePath(given: string): string {
 }
 
 /** @throws CommandError when the daemon refuses */
-export async function createLockspace(daemon: Daemon, directory: string): Promise<void> {
+export async function createLockspace(daemon: InquireClient, directory: string): Promise<void> {
   const client = await daemon.lockClient();
   try {
     await client.call(lockProgram, 'createLockspace', { path: toBytes(directory) });

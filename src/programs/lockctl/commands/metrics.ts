@@ -3,7 +3,7 @@ import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
 import { type Context, pause } from '../context.ts';
-import { type Daemon, formatVersion } from '../daemon.ts';
+import { type InquireClient, formatVersion } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { complain, printText } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
@@ -30,7 +30,7 @@ export function addMetrics(program: Command, context: Context): void {
 }
 
 /** Whatever fails may work the next time: the daemon is started, the disk has room again. */
-async function keepWriting(daemon: Daemon, file: string, interval: number, signal: AbortSignal): Promise<void> {
+async function keepWriting(daemon: InquireClient, file: string, interval: number, signal: AbortSignal): Promise<void> {
   // A daemon that does not answer is not waited for then.
   const stop = (): void => {
     daemon.close();
@@ -64,7 +64,7 @@ function replaceFile(file: string, text: string): void {
 }
 
 /** A daemon that is down, or the C one, is a fact to be told: a file that was left as it is would say that all is well. */
-async function metricsOrDown(daemon: Daemon): Promise<{ text: string; failure: CommandError | null }> {
+async function metricsOrDown(daemon: InquireClient): Promise<{ text: string; failure: CommandError | null }> {
   try {
     return { text: await metrics(daemon), failure: null };
   } catch (error) {
@@ -74,7 +74,7 @@ async function metricsOrDown(daemon: Daemon): Promise<{ text: string; failure: C
   }
 }
 
-export async function metrics(daemon: Daemon): Promise<string> {
+export async function metrics(daemon: InquireClient): Promise<string> {
   const [status, counters] = [await daemon.status(), await daemon.counters()];
   return format([
     ['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 1],

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
-import { formatVersion } from '../daemon.ts';
+import { formatVersion } from '../inquire-client.ts';
 import { decode, duration, json, name, nameJson, print, style } from '../output.ts';
 
 export function addStatus(program: Command, context: Context): void {

@@ -11,7 +11,7 @@ import { CommandError, Exit } from '../exit.ts';
 import { name, print, style } from '../output.ts';
 import { checksBefore, type Check, describeRunning, type Running } from '../swap-checks.ts';
 import { pause, toBytes } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 
 /** What the kinds of daemons are called on the command line. */
 const WORDS: Readonly<Record<Kind, string>> = { own: 'node', libvirt: 'c' };
@@ -82,7 +82,7 @@ function orFail<T>(work: () => T): T {
   }
 }
 
-async function replace(daemon: Daemon, running: Running, target: string, force: boolean): Promise<void> {
+async function replace(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<void> {
   const installation = orFail(() => install(target, running.program));
   let checks: Check[];
   try {
@@ -103,7 +103,7 @@ async function replace(daemon: Daemon, running: Running, target: string, force: 
 }
 
 /** Makes the daemon execute what is at its path, and looks whether all is as it was. */
-async function executeAgain(daemon: Daemon, running: Running, target: string, force: boolean): Promise<Check[]> {
+async function executeAgain(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<Check[]> {
   const { socket, adminSocket, pidFile } = daemon.target;
   const { pid, kind } = running;
   const notes = path.dirname(pidFile);
@@ -124,7 +124,7 @@ async function executeAgain(daemon: Daemon, running: Running, target: string, fo
   ];
 }
 
-async function answering(daemon: Daemon): Promise<Running> {
+async function answering(daemon: InquireClient): Promise<Running> {
   const until = performance.now() + ANSWER_MS;
   for (;;) {
     try {

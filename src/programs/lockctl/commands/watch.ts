@@ -9,7 +9,7 @@ import {
 } from '../../../../xdr/programs/inquire.ts';
 import { ConnectionLost } from '../../../client/errors.ts';
 import type { Context } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { cause, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
 
@@ -34,7 +34,7 @@ export function addWatch(program: Command, context: Context): void {
 }
 
 /** Changes from now on. Ends when `signal` aborts. @throws CommandError when the daemon ends, or is exchanged for a C one */
-export async function* followChanges(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
+export async function* followChanges(daemon: InquireClient, signal: AbortSignal): AsyncGenerator<Change[]> {
   const stop = (): void => {
     daemon.close();
   };
@@ -49,7 +49,7 @@ export async function* followChanges(daemon: Daemon, signal: AbortSignal): Async
 }
 
 /** Changes until the connection is lost. @throws CommandError unless the signal has aborted */
-async function* changesOf(daemon: Daemon, signal: AbortSignal): AsyncGenerator<Change[]> {
+async function* changesOf(daemon: InquireClient, signal: AbortSignal): AsyncGenerator<Change[]> {
   const client = await daemon.adminClient();
   const { number, payload } = changesEvent;
   const events = client.events(inquireProgram, number, payload);

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import type { LockFilter, LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
-import type { Caller, Daemon } from '../daemon.ts';
+import type { Caller, InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
 import { notEmpty } from '../not-empty.ts';
@@ -40,7 +40,7 @@ export function namesOf(given: ByteString): ByteString[] {
 
 /** The daemon's locks that guard a file of these names and fit the filter, each once. */
 export async function locksOf(
-  daemon: Daemon<Caller>,
+  daemon: InquireClient<Caller>,
   names: readonly ByteString[],
   filter: Partial<LockFilter> = {},
 ): Promise<LockInfo[]> {
@@ -48,7 +48,7 @@ export async function locksOf(
   return [...new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock])).values()];
 }
 
-export async function investigate(daemon: Daemon<Caller>, given: ByteString): Promise<Findings> {
+export async function investigate(daemon: InquireClient<Caller>, given: ByteString): Promise<Findings> {
   const names = namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
@@ -98,7 +98,7 @@ export function addWho(program: Command, context: Context): void {
 }
 
 /** The command itself; returns the exit status. */
-export async function who(daemon: Daemon<Caller>, given: ByteString, asJson: boolean): Promise<number> {
+export async function who(daemon: InquireClient<Caller>, given: ByteString, asJson: boolean): Promise<number> {
   const findings = await investigate(daemon, given);
   print(asJson ? json(findingsJson(given, findings), 2) : describe(given, findings).join('\n'));
   return isHeld(findings) ? Exit.OK : (findings.silence?.exit ?? Exit.NO);

@@ -6,7 +6,7 @@ import type { ByteString } from '../../../../xdr/codec.ts';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
 import type { LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
 import type { FileId } from '../../../proc/descriptors.ts';
 import { fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
@@ -56,7 +56,7 @@ export function addWhy(program: Command, context: Context): void {
     });
 }
 
-async function judge(daemon: Daemon, given: ByteString, options: Options): Promise<Verdict> {
+async function judge(daemon: InquireClient, given: ByteString, options: Options): Promise<Verdict> {
   const lockspace = toBytes(options.lockspace ?? '');
   const file = lockspace === '' ? toAbsolute(given) : `${lockspace}/${given}`;
   if (!(await daemon.answersInquiries())) {

@@ -10,7 +10,7 @@ import {
   type RefusalInfo,
   type StatusInfo,
 } from '../../../../xdr/programs/inquire.ts';
-import type { Daemon } from '../daemon.ts';
+import type { InquireClient } from '../inquire-client.ts';
 import { describeProcess } from '../kernel/holders.ts';
 import { fileState, holder, mode, name, owner } from '../output.ts';
 
@@ -55,7 +55,7 @@ export class Model {
   private failure: string | null = 'The daemon has not been asked yet.';
 
   /** Reads everything. Never throws: a daemon that does not answer is something to show, too. */
-  async read(daemon: Daemon): Promise<void> {
+  async read(daemon: InquireClient): Promise<void> {
     try {
       const status = await daemon.status();
       const [locks, clients, refusals, lockspaces] = [

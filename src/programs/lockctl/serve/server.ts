@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { followChanges } from '../commands/watch.ts';
 import { pause } from '../context.ts';
-import { connectClient, Daemon } from '../daemon.ts';
+import { connectClient, InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { Model } from './model.ts';
 import { page } from './page.ts';
@@ -31,7 +31,7 @@ export class PageServer {
   /** What the page may be called: browsers leave out the port that http has anyway. */
   private readonly hosts: ReadonlySet<string | undefined>;
   private readonly token: string;
-  private readonly daemon: Daemon;
+  private readonly daemon: InquireClient;
   private readonly model = new Model();
   private readonly viewers = new Set<ServerResponse>();
   private readonly abort = new AbortController();
@@ -39,7 +39,7 @@ export class PageServer {
   private stale = true;
   private wake = (): void => undefined;
 
-  private constructor(daemon: Daemon, server: Server, token: string) {
+  private constructor(daemon: InquireClient, server: Server, token: string) {
     const { port } = server.address() as AddressInfo;
     this.daemon = daemon;
     this.server = server;
@@ -50,7 +50,7 @@ export class PageServer {
   }
 
   /** Begins to serve on a port, 0 for a free one. @throws CommandError when it cannot be had */
-  static async start(daemon: Daemon, port: number): Promise<PageServer> {
+  static async start(daemon: InquireClient, port: number): Promise<PageServer> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
       // Not once: what goes wrong with accepting later on is no reason to end.
@@ -169,7 +169,7 @@ export class PageServer {
   private async keepFollowing(): Promise<void> {
     const { signal } = this.abort;
     while (!signal.aborted) {
-      const daemon = new Daemon(this.daemon.target, connectClient);
+      const daemon = new InquireClient(this.daemon.target, connectClient);
       try {
         for await (const changes of followChanges(daemon, signal)) if (changes.length > 0) this.noteChange();
       } catch {

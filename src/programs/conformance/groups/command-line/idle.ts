@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { slug, type WrittenCheck } from '../../check.ts';
-import type { Bench } from '../../bench.ts';
+import type { CheckContext } from '../../check-context.ts';
 import { lockOn } from '../../../../lab/observe.ts';
 import { autocreate, lock } from '../../../../lab/wire.ts';
 
@@ -12,7 +12,7 @@ const WAIT_MS = 2500;
 const idleCheck = (
   title: string,
   promise: string,
-  run: (bench: Bench) => Promise<void>,
+  run: (context: CheckContext) => Promise<void>,
   known?: string,
 ): WrittenCheck => ({
   name: `command-line/${slug(title)}`,
@@ -26,9 +26,9 @@ export const idleChecks: readonly WrittenCheck[] = [
   idleCheck(
     'a client keeps an idle daemon',
     'With --timeout it ends when the last client has left, not before.',
-    async (bench) => {
-      const daemon = await bench.start({ args: ['--timeout', '1'] });
-      const client = await bench.connect();
+    async (context) => {
+      const daemon = await context.start({ args: ['--timeout', '1'] });
+      const client = await context.connect();
       await client.must(lock.register({ pid: 5_000_000 }));
       await pause(WAIT_MS);
       assert.equal(daemon.finished, undefined, 'it ended');
@@ -39,10 +39,10 @@ export const idleChecks: readonly WrittenCheck[] = [
   idleCheck(
     'a lock keeps an idle daemon',
     'With --timeout it does not end while somebody holds a lock, though nobody is connected.',
-    async (bench) => {
-      const daemon = await bench.start({ args: ['--timeout', '1'] });
-      const path = `${bench.directory()}/held`;
-      const client = await bench.connect();
+    async (context) => {
+      const daemon = await context.start({ args: ['--timeout', '1'] });
+      const path = `${context.directory()}/held`;
+      const client = await context.connect();
       await client.must(lock.register({ pid: 5_000_000 }));
       await client.must(lock.acquire('', path, autocreate));
       client.close();

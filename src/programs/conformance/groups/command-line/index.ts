@@ -21,14 +21,14 @@ function cliCheck(one: CliCase): WrittenCheck {
     group: 'command-line',
     promise: promises.find(([pattern]) => pattern.test(one.name))?.[1] ?? '',
     rootOnly: 'takes the paths of the system',
-    run: async (bench) => {
-      const expected = readOutcomes(bench.generation).get(one.name);
+    run: async (context) => {
+      const expected = readOutcomes(context.generation).get(one.name);
       if (expected === undefined) throw new Skipped('was not recorded');
-      const { place, program } = bench;
-      await bench.subject.kill();
-      const starter = new Starter(place, program, `libvirt_version = "${bench.generation}"\n`);
+      const { place, program } = context;
+      await context.subject.kill();
+      const starter = new Starter(place, program, `libvirt_version = "${context.generation}"\n`);
       const seen = await starter.run(one);
-      for (const line of seen) bench.note(line);
+      for (const line of seen) context.note(line);
       assert.deepEqual(seen, expected);
     },
   };

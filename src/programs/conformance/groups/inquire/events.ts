@@ -7,8 +7,8 @@ import { lock } from '../../../../lab/wire.ts';
 import { inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
 
 /** Sends SIGUSR1 and waits until the program has been executed anew. */
-async function restart({ bench, daemon: { pid } }: Scene): Promise<void> {
-  bench.note('SIGUSR1');
+async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
+  context.note('SIGUSR1');
   await executeAgain(pid);
 }
 

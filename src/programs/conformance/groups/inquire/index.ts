@@ -17,8 +17,8 @@ const callChecks: readonly WrittenCheck[] = [
     group: 'inquire',
     promise: 'Extension: a daemon answers its calls, or says in its usual words that it cannot find the program.',
     harmless: true,
-    run: async (bench) => {
-      const error = await (await bench.connectAdmin()).ask(status);
+    run: async (context) => {
+      const error = await (await context.connectAdmin()).ask(status);
       if (error !== undefined) assert.ok(isUnknownProgram(error), `${error.code} ${error.message ?? ''}`);
     },
   },
@@ -27,8 +27,8 @@ const callChecks: readonly WrittenCheck[] = [
     group: 'inquire',
     promise: 'Extension: the lock socket speaks exactly what libvirt speaks, and nothing of this.',
     harmless: true,
-    run: async (bench) => {
-      const error = await (await bench.connect()).ask(status);
+    run: async (context) => {
+      const error = await (await context.connect()).ask(status);
       assert.ok(error !== undefined && isUnknownProgram(error), error?.message ?? 'it answers');
     },
   },
@@ -37,11 +37,11 @@ const callChecks: readonly WrittenCheck[] = [
     group: 'inquire',
     promise: "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
     rootOnly: 'takes a second user',
-    run: async (bench) => {
-      const daemon = await bench.start();
+    run: async (context) => {
+      const daemon = await context.start();
       chmodSync(daemon.adminSocket, 0o777);
-      const path = join(bench.place.sockets, 'virtlockd-admin-sock');
-      assert.equal(await otherUserHears(bench.place, path, encode(status)), 'closed');
+      const path = join(context.place.sockets, 'virtlockd-admin-sock');
+      assert.equal(await otherUserHears(context.place, path, encode(status)), 'closed');
     },
   },
   inquireCheck(

@@ -15,7 +15,7 @@ import {
   type LockFilter,
   type LockInfo,
 } from '../../../../../xdr/programs/inquire.ts';
-import type { Bench, NotedPeer } from '../../bench.ts';
+import type { CheckContext, NotedPeer } from '../../check-context.ts';
 import { Skipped, slug, type WrittenCheck } from '../../check.ts';
 import type { Daemon } from '../../../../lab/daemon.ts';
 import { type Call, decodeError, lock, type Message, type Owner, type WireError } from '../../../../lab/wire.ts';
@@ -94,39 +94,39 @@ export class Inquirer {
 }
 
 export class Scene {
-  readonly bench: Bench;
+  readonly context: CheckContext;
   readonly daemon: Daemon;
   readonly dir: string;
   readonly inquirer: Inquirer;
 
-  private constructor(bench: Bench, daemon: Daemon, inquirer: Inquirer) {
-    this.bench = bench;
+  private constructor(context: CheckContext, daemon: Daemon, inquirer: Inquirer) {
+    this.context = context;
     this.daemon = daemon;
     this.inquirer = inquirer;
-    this.dir = bench.directory();
+    this.dir = context.directory();
   }
 
   /** @throws Skipped when the daemon does not know the program, and says so as it should */
-  static async open(bench: Bench): Promise<Scene> {
-    const daemon = await bench.start();
-    const inquirer = new Inquirer(await bench.connectAdmin());
+  static async open(context: CheckContext): Promise<Scene> {
+    const daemon = await context.start();
+    const inquirer = new Inquirer(await context.connectAdmin());
     const error = await inquirer.peer.ask(inquireCall('counters', { flags: 0 }));
     if (error !== undefined && isUnknownProgram(error))
       throw new Skipped('an extension that this daemon does not have');
     assert.equal(error, undefined);
-    return new Scene(bench, daemon, inquirer);
+    return new Scene(context, daemon, inquirer);
   }
 
   /** A connection that has registered an owner, of which there is no process. */
   async owner(owner: Partial<Owner> = {}): Promise<NotedPeer> {
-    const peer = await this.bench.connect(this.daemon.socket);
+    const peer = await this.context.connect(this.daemon.socket);
     await peer.must(lock.register({ pid: NOBODY, ...owner }));
     return peer;
   }
 
   /** Another connection that asks. */
   async another(): Promise<Inquirer> {
-    return new Inquirer(await this.bench.connectAdmin());
+    return new Inquirer(await this.context.connectAdmin());
   }
 
   file(name: string): string {
@@ -149,6 +149,6 @@ export function inquireCheck(title: string, promise: string, body: (scene: Scene
     name: `inquire/${slug(title)}`,
     group: 'inquire',
     promise: `Extension: ${promise}`,
-    run: async (bench) => body(await Scene.open(bench)),
+    run: async (context) => body(await Scene.open(context)),
   };
 }

@@ -1,20 +1,20 @@
 /** How many clients a server takes. */
 import assert from 'node:assert/strict';
-import type { Bench, NotedPeer } from '../../bench.ts';
+import type { CheckContext, NotedPeer } from '../../check-context.ts';
 import { slug, type WrittenCheck } from '../../check.ts';
 import { admin, clientIds } from '../../../../lab/admin-calls.ts';
 import { eventually } from '../../../../lab/process.ts';
 import { encode, lock, type Peer } from '../../../../lab/wire.ts';
 
-function limitCheck(title: string, promise: string, run: (bench: Bench) => Promise<void>): WrittenCheck {
+function limitCheck(title: string, promise: string, run: (context: CheckContext) => Promise<void>): WrittenCheck {
   return { name: `limits/${slug(title)}`, group: 'limits', promise, run };
 }
 
 const owner = (number: number): ReturnType<typeof lock.register> => lock.register({ pid: 5_000_000 + number });
 
 /** Connects somebody whose first call gets no answer yet. */
-async function waiting(bench: Bench, number: number): Promise<Peer> {
-  const { peer } = await bench.connect();
+async function waiting(context: CheckContext, number: number): Promise<Peer> {
+  const { peer } = await context.connect();
   peer.send(encode({ ...owner(number), serial: 1 }));
   return peer;
 }
@@ -31,12 +31,12 @@ export const clientLimits: readonly WrittenCheck[] = [
   limitCheck(
     'max_clients is how many are served at once',
     'So many are served, one more waits unanswered, and comes in when somebody leaves.',
-    async (bench) => {
-      await bench.start({ configuration: 'max_clients = 2\n' });
-      const asker = await bench.connectAdmin();
-      const inside = [await bench.connect(), await bench.connect()];
+    async (context) => {
+      await context.start({ configuration: 'max_clients = 2\n' });
+      const asker = await context.connectAdmin();
+      const inside = [await context.connect(), await context.connect()];
       for (const peer of inside) await peer.must(owner(1));
-      const newcomer = await waiting(bench, 3);
+      const newcomer = await waiting(context, 3);
       // Several rounds of the daemon later it has not been looked at.
       for (let round = 0; round < 10; round++) await served(asker, 2);
       inside[0]?.close();
@@ -47,11 +47,11 @@ export const clientLimits: readonly WrittenCheck[] = [
   limitCheck(
     'a raised limit lets those in who wait',
     'SET_LIMITS counts at once for those who are not accepted yet.',
-    async (bench) => {
-      await bench.start({ configuration: 'max_clients = 1\n' });
-      const asker = await bench.connectAdmin();
-      await (await bench.connect()).must(owner(1));
-      const newcomer = await waiting(bench, 2);
+    async (context) => {
+      await context.start({ configuration: 'max_clients = 1\n' });
+      const asker = await context.connectAdmin();
+      await (await context.connect()).must(owner(1));
+      const newcomer = await waiting(context, 2);
       await served(asker, 1);
       await asker.must(admin.setLimits('virtlockd', { nclients_max: 2 }));
       assert.equal((await newcomer.receive())?.status, 0);
@@ -60,13 +60,13 @@ export const clientLimits: readonly WrittenCheck[] = [
   limitCheck(
     'a lowered limit keeps newcomers out',
     'Those who are there stay; nobody new is served before enough of them have left.',
-    async (bench) => {
-      await bench.start();
-      const asker = await bench.connectAdmin();
-      const inside = [await bench.connect(), await bench.connect()];
+    async (context) => {
+      await context.start();
+      const asker = await context.connectAdmin();
+      const inside = [await context.connect(), await context.connect()];
       for (const peer of inside) await peer.must(owner(1));
       await asker.must(admin.setLimits('virtlockd', { nclients_max: 1, nclients_unauth_max: 1 }));
-      const newcomer = await waiting(bench, 2);
+      const newcomer = await waiting(context, 2);
       inside[0]?.close();
       await served(asker, 1);
       await inside[1]?.must(lock.register({ pid: 5_000_009 }));
@@ -78,13 +78,13 @@ export const clientLimits: readonly WrittenCheck[] = [
   limitCheck(
     'admin_max_clients is for the admin socket',
     'The limits of the two sockets do not touch each other.',
-    async (bench) => {
-      const daemon = await bench.start({ configuration: 'admin_max_clients = 1\nmax_clients = 3\n' });
-      const asker = await bench.connectAdmin();
+    async (context) => {
+      const daemon = await context.start({ configuration: 'admin_max_clients = 1\nmax_clients = 3\n' });
+      const asker = await context.connectAdmin();
       await asker.must(admin.limits('admin'));
-      const { peer: second } = await bench.connect(daemon.adminSocket);
+      const { peer: second } = await context.connect(daemon.adminSocket);
       second.send(encode({ ...admin.limits('admin'), serial: 7 }));
-      for (const number of [1, 2, 3]) await (await bench.connect()).must(owner(number));
+      for (const number of [1, 2, 3]) await (await context.connect()).must(owner(number));
       asker.close();
       assert.equal((await second.receive())?.serial, 7);
     },

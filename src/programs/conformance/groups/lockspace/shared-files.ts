@@ -11,13 +11,13 @@ export const sharedFiles: readonly WrittenCheck[] = [
     name: 'lockspace/a-shared-file-that-was-made-stays-while-another-process-reads-it',
     group: 'lockspace',
     promise: 'The last sharer removes a file that was made for it; a sharer on another host counts.',
-    run: async (bench) => {
-      const path = join(bench.directory(), 'made');
-      const sharer = await bench.connect();
+    run: async (context) => {
+      const path = join(context.directory(), 'made');
+      const sharer = await context.connect();
       await sharer.must(lock.register({ pid: 5_000_000 }));
       await sharer.must(lock.acquire('', path, shared | autocreate));
       const other = Actor.start();
-      bench.after(async () => other.stop());
+      context.after(async () => other.stop());
       await other.lock(path, false, 0, 1);
       await sharer.must(lock.release('', path));
       assert.ok(existsSync(path), 'the file is gone');

@@ -24,6 +24,6 @@ export function restartCheck(
     promise,
     ...(known === undefined ? {} : { known }),
     ...(limit === undefined ? {} : { limit }),
-    run: async (bench) => body(await Scene.open(bench, start)),
+    run: async (context) => body(await Scene.open(context, start)),
   };
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Bench, NotedPeer } from '../../bench.ts';
+import type { CheckContext, NotedPeer } from '../../check-context.ts';
 import { Actor } from '../../exchange/actor.ts';
 import { admin, clientIds, readUnsigned } from '../../../../lab/admin-calls.ts';
 import type { Daemon, StartOptions } from '../../../../lab/daemon.ts';
@@ -21,7 +21,7 @@ export const denied = 29;
 export const internal = 1;
 
 export class Scene {
-  readonly bench: Bench;
+  readonly context: CheckContext;
   readonly place: Place;
   readonly daemon: Daemon;
   /** An empty directory that the daemon sees at the same path. */
@@ -29,34 +29,34 @@ export class Scene {
   readonly #options: StartOptions;
   #nobodies = 0;
 
-  private constructor(bench: Bench, daemon: Daemon, options: StartOptions) {
-    this.bench = bench;
-    this.place = bench.place;
+  private constructor(context: CheckContext, daemon: Daemon, options: StartOptions) {
+    this.context = context;
+    this.place = context.place;
     this.daemon = daemon;
-    this.dir = bench.directory();
+    this.dir = context.directory();
     this.#options = options;
   }
 
   /** Starts the daemon by a path whose program the check may change. */
-  static async open(bench: Bench, options: StartOptions): Promise<Scene> {
-    const own = { ...options, program: programPath(bench.place) };
-    linkProgram(bench.place, bench.program);
-    return new Scene(bench, await bench.start(own), own);
+  static async open(context: CheckContext, options: StartOptions): Promise<Scene> {
+    const own = { ...options, program: programPath(context.place) };
+    linkProgram(context.place, context.program);
+    return new Scene(context, await context.start(own), own);
   }
 
   /** A daemon started as the first one was, which has ended. */
   async startAgain(): Promise<Daemon> {
-    return this.bench.start(this.#options);
+    return this.context.start(this.#options);
   }
 
   /** A connection to the lock socket. */
   async connect(): Promise<NotedPeer> {
-    return this.bench.connect(this.daemon.socket);
+    return this.context.connect(this.daemon.socket);
   }
 
   /** A connection to the admin socket. */
   async connectAdmin(): Promise<NotedPeer> {
-    return this.bench.connectAdmin();
+    return this.context.connectAdmin();
   }
 
   /** A connection that has registered an owner, of which there is no process. */
@@ -69,7 +69,7 @@ export class Scene {
   /** Another process. */
   actor(): Actor {
     const actor = Actor.start();
-    this.bench.after(async () => actor.stop());
+    this.context.after(async () => actor.stop());
     return actor;
   }
 
@@ -100,7 +100,7 @@ export class Scene {
 
   /** Sends SIGUSR1 and waits until the process has executed its program anew. */
   async reexecute(): Promise<void> {
-    this.bench.note('SIGUSR1');
+    this.context.note('SIGUSR1');
     await executeAgain(this.daemon.pid, undefined, () => {
       this.assertRuns();
     });
@@ -133,7 +133,7 @@ export class Scene {
 
   /** Sends SIGUSR1 where the daemon must not execute its program, and waits until it is seen to go on. */
   async refuses(): Promise<void> {
-    this.bench.note('SIGUSR1');
+    this.context.note('SIGUSR1');
     const { pid } = this.daemon;
     const before = programImage(pid);
     const logged = this.daemon.log.length;
@@ -164,7 +164,7 @@ export class Scene {
   }
 
   restoreProgram(): void {
-    linkProgram(this.place, this.bench.program);
+    linkProgram(this.place, this.context.program);
   }
 }
 

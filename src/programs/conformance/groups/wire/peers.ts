@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Bench } from '../../bench.ts';
+import type { CheckContext } from '../../check-context.ts';
 import { slug, type WrittenCheck } from '../../check.ts';
 import type { Place } from '../../../../lab/place.ts';
 import { adminProgram, encode, keepaliveProgram, lock } from '../../../../lab/wire.ts';
@@ -27,15 +27,15 @@ export async function otherUserHears(place: Place, path: string, call: Uint8Arra
   return stdout;
 }
 
-async function othersAnswer(bench: Bench, socket: string, call: Uint8Array): Promise<string> {
-  const { place } = bench;
-  await bench.start();
+async function othersAnswer(context: CheckContext, socket: string, call: Uint8Array): Promise<string> {
+  const { place } = context;
+  await context.start();
   const path = join(place.sockets, socket);
   chmodSync(place.outside(path), 0o777);
   return otherUserHears(place, path, call);
 }
 
-function peerCheck(title: string, promise: string, run: (bench: Bench) => Promise<void>): WrittenCheck {
+function peerCheck(title: string, promise: string, run: (context: CheckContext) => Promise<void>): WrittenCheck {
   const rootOnly = 'takes a second user';
   return { name: `wire/${slug(title)}`, group: 'wire', promise, rootOnly, run };
 }
@@ -44,16 +44,16 @@ export const peerChecks: readonly WrittenCheck[] = [
   peerCheck(
     'another user is not served',
     "Whoever is not the daemon's own user is disconnected, whatever the mode of the socket says.",
-    async (bench) => {
-      assert.equal(await othersAnswer(bench, 'virtlockd-sock', encode(lock.register({ pid: 5_000_000 }))), 'closed');
+    async (context) => {
+      assert.equal(await othersAnswer(context, 'virtlockd-sock', encode(lock.register({ pid: 5_000_000 }))), 'closed');
     },
   ),
-  peerCheck('another user is not served as administrator', 'Nor on the admin socket.', async (bench) => {
+  peerCheck('another user is not served as administrator', 'Nor on the admin socket.', async (context) => {
     const version = encode({ program: adminProgram, procedure: 3 });
-    assert.equal(await othersAnswer(bench, 'virtlockd-admin-sock', version), 'closed');
+    assert.equal(await othersAnswer(context, 'virtlockd-admin-sock', version), 'closed');
   }),
-  peerCheck('another user gets no pong', 'Not even its pings are answered.', async (bench) => {
+  peerCheck('another user gets no pong', 'Not even its pings are answered.', async (context) => {
     const ping = encode({ program: keepaliveProgram, procedure: 1, type: 2, serial: 0 });
-    assert.equal(await othersAnswer(bench, 'virtlockd-sock', ping), 'closed');
+    assert.equal(await othersAnswer(context, 'virtlockd-sock', ping), 'closed');
   }),
 ];

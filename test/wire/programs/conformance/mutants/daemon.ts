@@ -99,14 +99,14 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets half of a message',
     rpcState,
-    "'x-received': hasBacklog ? received.toString('base64') : undefined,",
+    "'x-received': hasPending ? received.toString('base64') : undefined,",
     "'x-received': undefined,",
     ['restart/half-a-message-completes'],
   ),
   mutant(
     'a restart forgets replies under way',
     rpcState,
-    "'x-unsent': hasBacklog ? unsent.toString('base64') : undefined,",
+    "'x-unsent': hasPending ? unsent.toString('base64') : undefined,",
     "'x-unsent': undefined,",
     ['restart/replies-that-wait-to-be-taken-arrive'],
   ),

@@ -38,8 +38,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a released file stays locked',
     files,
-    'file.uses--;\n  if (file.uses > 0) return;',
-    'file.uses--;\n  if (file.uses > 0 || !unlink) return;',
+    'file.references--;\n  if (file.references > 0) return;',
+    'file.references--;\n  if (file.references > 0 || !unlink) return;',
     ['lockspace/acquire-release-a-file'],
   ),
   mutant('an autocreated file is left behind', files, 'if (unlink && file.locked', 'if (!unlink && file.locked', [

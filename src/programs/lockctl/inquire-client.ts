@@ -42,7 +42,7 @@ export const connectClient: Connect<Client> = async (socket, timeout) => {
   return Client.connect(socket, { timeout });
 };
 
-export class Daemon<C extends Caller = Client> {
+export class InquireClient<C extends Caller = Client> {
   readonly target: Target;
   private readonly connect: Connect<C>;
   private readonly connections = new Map<string, Promise<C>>();

@@ -13,21 +13,21 @@ export class NotedPeer {
   /** For what is not a call: raw bytes, waiting for the end. These are not noted. */
   readonly peer: Peer;
   readonly #name: string;
-  readonly #bench: Bench;
+  readonly #context: CheckContext;
   #serial = 0;
 
-  constructor(peer: Peer, name: string, bench: Bench) {
+  constructor(peer: Peer, name: string, context: CheckContext) {
     this.peer = peer;
     this.#name = name;
-    this.#bench = bench;
+    this.#context = context;
   }
 
   /** Sends a call and waits for the reply. @throws Error when the connection ends first */
   async call(request: Call): Promise<Message> {
     const message = { program: 0x0ea7beef, version: 1, type: 0, status: 0, serial: ++this.#serial, ...request };
-    this.#bench.note(`${this.#name} > ${this.#bench.render(message)}`);
+    this.#context.note(`${this.#name} > ${this.#context.render(message)}`);
     const reply = await this.peer.exchange(message);
-    this.#bench.note(`${this.#name} < ${this.#bench.render(reply)}`);
+    this.#context.note(`${this.#name} < ${this.#context.render(reply)}`);
     return reply;
   }
 
@@ -46,12 +46,12 @@ export class NotedPeer {
   }
 
   close(): void {
-    this.#bench.note(`${this.#name} closes`);
+    this.#context.note(`${this.#name} closes`);
     this.peer.close();
   }
 }
 
-export class Bench {
+export class CheckContext {
   /** The recorded generation that the daemon is judged by. */
   readonly generation: Generation;
   readonly subject: Subject;

@@ -20,7 +20,7 @@ const SLICE = 64;
  * Takes over the clients that have not called and the locks that nobody asked for. Marks all that was taken over to be closed on exec
  * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path. Does not throw.
  */
-export async function settle(daemon: Daemon, ownState: () => OwnState): Promise<void> {
+export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.adoptLate(SLICE));
