@@ -327,7 +327,8 @@ export class Model {
   /** Whether a path, its links followed, names a file that is held under whatever name. */
   private isHeldAt(path: string): boolean {
     const place = this.tree.find(path, true);
-    if (typeof place === 'string' || place.entry === null) return false;
+    // With a slash behind it a path names no file.
+    if (typeof place === 'string' || place.entry === null || place.slash) return false;
     const { entry } = place;
     return [...this.held()].some(({ file }) => file === entry);
   }
