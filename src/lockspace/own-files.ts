@@ -17,7 +17,7 @@ export interface OwnFile {
   /** The name it was counted in by, if it is not open: it may be another file's by now. */
   readonly path: ByteString | undefined;
   /** Times that it was counted in and not out again. */
-  uses: number;
+  references: number;
 }
 
 const own = new Map<number, Map<InodeNumber, OwnFile>>();
@@ -40,17 +40,17 @@ function isStill(path: ByteString, stat: Stat): boolean {
 function countIn(stat: Stat, purpose: string, locked: boolean, path?: ByteString): void {
   const known = ownFileOf(stat);
   if (known !== undefined) {
-    known.uses++;
+    known.references++;
     return;
   }
   let files = own.get(stat.device);
   if (files === undefined) own.set(stat.device, (files = new Map<InodeNumber, OwnFile>()));
-  files.set(stat.inode, { purpose, locked, path, uses: 1 });
+  files.set(stat.inode, { purpose, locked, path, references: 1 });
 }
 
 function countOut(stat: Stat): void {
   const known = ownFileOf(stat);
-  if (known !== undefined && --known.uses === 0) own.get(stat.device)?.delete(stat.inode);
+  if (known !== undefined && --known.references === 0) own.get(stat.device)?.delete(stat.inode);
 }
 
 /** Counts in a file that is open. */
