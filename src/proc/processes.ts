@@ -31,10 +31,13 @@ export function processes(): number[] {
     .map(Number);
 }
 
-/** Whether a process is there, be it one that has ended and was not waited for; undefined when it cannot be told. */
+/**
+ * Whether a process is there, be it one that has ended and was not waited for; undefined when it cannot be told. A directory of
+ * its own is not enough: with hidepid=1 there is one of each process, and nothing in those of others can be seen.
+ */
 export function isThere(pid: number): boolean | undefined {
   try {
-    return unlessGone(() => statSync(`/proc/${pid}`)) !== undefined;
+    return unlessGone(() => statSync(`/proc/${pid}/stat`)) !== undefined;
   } catch {
     return undefined;
   }

@@ -222,9 +222,15 @@ export class Reexec {
     return descriptorsOf(captureState(this.options.daemon, this.options.ownState()));
   }
 
+  /** One by one: there may be very many. */
+  private *toCloseOnExec(): Generator<number> {
+    yield* STANDARD_STREAMS;
+    yield* this.descriptors();
+  }
+
   private async closeOnExecAgain(): Promise<void> {
     await closeOnExecInTheEnd(
-      () => [...STANDARD_STREAMS, ...this.descriptors()],
+      () => this.toCloseOnExec(),
       (reason) => {
         log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
       },

@@ -6,7 +6,9 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { reexecute, startDaemon, PROGRAM, C_PROGRAM } from '../../../src/lab/start.ts';
+import { C_PROGRAM, displace, install, PROGRAM, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import { ordinaryUser } from '../../../src/lab/root.ts';
+import { openLab } from '../../../src/lab/trees.ts';
 import { allLocks, lockOn } from '../../../src/lab/observe.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { generations } from '../../../src/lab/generation.ts';
@@ -16,6 +18,18 @@ import { autocreate, encode, lock, shared } from '../../../src/lab/wire.ts';
 import { AtPath, NOBODY } from './at-path.ts';
 
 const CONFIGURATION = '/etc/libvirt/virtlockd.conf';
+
+/** Connects as a registered owner, and is not dumpable (PR_SET_DUMPABLE). */
+const HIDDEN_CLIENT = `
+import ctypes, socket, sys, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(bytes.fromhex('${encode(lock.register({ pid: NOBODY })).toString('hex')}'))
+client.recv(100)
+print('connected', flush=True)
+time.sleep(60)
+`;
 
 describe('a C daemon as the successor', function () {
   this.timeout(60_000);
@@ -141,6 +155,30 @@ describe('a C daemon as the successor', function () {
       }
     });
   }
+
+  it('is not executed while a client is there whose process may not be looked at: it would exit', async () => {
+    const lab = await openLab();
+    displace(lab, programOf('ours'));
+    // A process that is not dumpable is then closed to all but root, also to those of its own user.
+    assert.equal((await lab.run('mount', ['-t', 'proc', '-o', 'hidepid=1', 'proc', '/proc'])).code, 0);
+    const daemon = await startDaemon('ours', { lab, program: PROGRAM, ordinary: true });
+    const client = lab.spawn('/usr/bin/python3', ['-c', HIDDEN_CLIENT, `${ordinaryUser.sockets}/virtlockd-sock`], {
+      ordinary: true,
+      output: `${lab.directory}/client.log`,
+    });
+    try {
+      await eventually('the client is connected', () => client.output.includes('connected'));
+      install(lab, C_PROGRAM);
+      process.kill(daemon.pid, 'SIGUSR1');
+      await eventually('the refusal is logged', () => daemon.log.includes('Unable to re-execute'));
+      assert.match(daemon.log, /process \(pid \d+\) is gone, or not to be seen from here/);
+      assert.equal(daemon.finished, undefined);
+    } finally {
+      await client.stop('SIGKILL');
+      await daemon.stop();
+      await lab.close();
+    }
+  });
 
   describe('with a file that is held under many names', () => {
     const NAMES = 200;

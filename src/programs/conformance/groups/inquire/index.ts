@@ -52,6 +52,7 @@ const callChecks: readonly WrittenCheck[] = [
         ['status', 1],
         ['counters', 0x8000_0000],
         ['subscribe', 4],
+        ['refusedRestart', 2],
       ] as const) {
         const error = await inquirer.peer.ask(inquireCall(name, { flags }));
         assert.equal(error?.code, 8, name);
@@ -62,7 +63,7 @@ const callChecks: readonly WrittenCheck[] = [
     },
   ),
   inquireCheck('procedures that are not known are refused', 'as those of any program.', async ({ inquirer }) => {
-    for (const procedure of [0, 9, 100, -1]) {
+    for (const procedure of [0, 10, 100, -1]) {
       const error = await inquirer.peer.ask(rawCall(procedure));
       assert.deepEqual([error?.code, error?.message], [39, `unknown procedure: ${procedure}`]);
     }
