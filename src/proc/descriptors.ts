@@ -29,11 +29,23 @@ export function ownDescriptorCount(): number {
   return statSync(descriptorDirectory('self')).size;
 }
 
-/** What a process's descriptors are, as the kernel names it: a path, or `socket:[INODE]`. What was closed since is left out. */
+/**
+ * What a process's descriptors are, as the kernel names it: a path, or `socket:[INODE]`. What was closed since is left out, and a
+ * path that is longer than the kernel tells.
+ */
 export function* openedBy(pid: Process): Generator<readonly [fd: number, name: ByteString]> {
   for (const fd of openDescriptors(pid)) {
-    const name = unlessGone(() => readlinkSync(descriptorPath(pid, fd), 'latin1'));
+    const name = unlessGone(() => nameOf(pid, fd));
     if (name !== undefined) yield [fd, name];
+  }
+}
+
+function nameOf(pid: Process, fd: number): ByteString | undefined {
+  try {
+    return readlinkSync(descriptorPath(pid, fd), 'latin1');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') return undefined;
+    throw error;
   }
 }
 
@@ -47,10 +59,14 @@ export function socketsOf(pid: Process): Set<string> {
   return inodes;
 }
 
-/** A process's descriptors of a file. */
+/** A process's descriptors of a file. One that cannot be looked at, as its storage fails, is taken for one of another file. */
 export function descriptorsOn(pid: Process, { device, inode }: FileId): number[] {
   return openDescriptors(pid).filter((fd) => {
-    const found = unlessGone(() => statSync(descriptorPath(pid, fd), { bigint: true }));
-    return found?.ino === inode && Number(found.dev) === device;
+    try {
+      const found = statSync(descriptorPath(pid, fd), { bigint: true });
+      return found.ino === inode && Number(found.dev) === device;
+    } catch {
+      return false;
+    }
   });
 }

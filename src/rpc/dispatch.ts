@@ -108,7 +108,6 @@ export class Dispatcher<C> {
     const carried = type === MessageType.CALL_WITH_FDS ? reader.u32() : 0;
     if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return null;
 
-    const start = out.length;
     try {
       this.call(called, caller, reader, out);
     } catch (error) {
@@ -116,8 +115,6 @@ export class Dispatcher<C> {
         this.logOutcome(caller, 'waits');
         return error;
       }
-      // What a result that cannot be written has left behind.
-      out.length = start;
       this.replyError(out, error);
       this.logOutcome(caller, 'fails', error);
       // To a call that reached no handler, C sends the data bytes of its descriptors back behind the error.
@@ -159,9 +156,15 @@ export class Dispatcher<C> {
     const { procedure: number, serial } = header;
     const result = bound.handler(caller.context, args);
     const start = beginReply(out, number, serial, MessageStatus.OK, program.number, program.version);
-    procedure.result.write(out, result);
-    endMessage(out, start);
-    this.logOutcome(caller, 'returns', result);
+    try {
+      procedure.result.write(out, result);
+      endMessage(out, start);
+      this.logOutcome(caller, 'returns', result);
+    } catch (error) {
+      // What a result that cannot be written has left behind. No more: a handler may have had sent what was there before.
+      out.length = start;
+      throw error;
+    }
   }
 
   /** The end of a call, or of what it has come to by now. */

@@ -1,6 +1,8 @@
 /** Which lock daemons run on this host, seen through /proc alone. */
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import type { ByteString } from '../../xdr/codec.ts';
+import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
 import { posixLocksOf } from '../proc/locks.ts';
 import {
@@ -68,14 +70,16 @@ export function findDaemons(installRoot: string): LockDaemon[] {
 }
 
 /** The file that C executes again: as a shell finds a command by that name, in the process's own directory and PATH. */
-export function resolveProgram(pid: number, argv0: string): string | undefined {
+export function resolveProgram(pid: number, argv0: ByteString): ByteString | undefined {
   if (argv0.includes('/')) return path.resolve(workingDirectoryOf(pid), argv0);
   const search =
     environmentOf(pid)
       .find((entry) => entry.startsWith('PATH='))
       ?.slice('PATH='.length) ?? '';
   const candidates = search.split(':').map((directory) => path.join(directory, argv0));
-  return candidates.find((candidate) => path.isAbsolute(candidate) && existsSync(`/proc/${pid}/root${candidate}`));
+  return candidates.find(
+    (candidate) => path.isAbsolute(candidate) && existsSync(toPath(`/proc/${pid}/root${candidate}`)),
+  );
 }
 
 /** Where a lock daemon listens; undefined where it does not. */

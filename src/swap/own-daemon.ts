@@ -88,7 +88,7 @@ export async function watchRefusals(admin: Pick<Client, 'call'>): Promise<() => 
   };
 }
 
-/** Why the daemon refused the last time. A release before this procedure only counts refusals. */
+/** Why the daemon refused the last time. A release before this procedure says it in words for people alone, and in its log. */
 async function reasonOf(admin: Pick<Client, 'call'>): Promise<string> {
   try {
     const { refused } = await admin.call(inquireProgram, 'refusedRestart', { flags: 0 });

@@ -88,12 +88,14 @@ class InProcessLink implements Link {
 
   send(bytes: Buffer, descriptors: number): void {
     this.drained = false;
-    if (this.connection.isOpen) {
-      this.connection.onRead(bytes, 0, bytes.length, descriptors > 0);
-      // On a busy machine a slice may not release all that an owner held.
-      if (!this.connection.isOpen) this.onFinished();
-    }
+    if (this.connection.isOpen) this.connection.onRead(bytes, 0, bytes.length, descriptors > 0);
+    this.finishIfClosed();
     poller.outbox.send();
+  }
+
+  /** On a busy machine one slice may not release all that an owner held. */
+  private finishIfClosed(): void {
+    if (!this.connection.isOpen) this.onFinished();
   }
 
   receive(): Buffer | 'closed' | null {

@@ -11,7 +11,7 @@ import { lackOfDescriptors } from '../../swap/descriptors.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { kindOf } from '../../swap/program.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
-import { toBytes } from './context.ts';
+import { toBytes, toPath } from './context.ts';
 import { formatVersion, type InquireClient } from './inquire-client.ts';
 import { CommandError, Exit } from './exit.ts';
 import { findObstacle } from './kernel/holders.ts';
@@ -38,10 +38,11 @@ export async function describeRunning(daemon: InquireClient): Promise<Running> {
   const version = await libvirtVersion(daemon);
   if (await daemon.answersInquiries()) {
     const { pid, program } = await daemon.status();
-    return { kind: 'own', version, pid, program: Buffer.from(program, 'latin1').toString() };
+    return { kind: 'own', version, pid, program: toPath(program).toString() };
   }
   const pid = pidOf(daemon.target.pidFile);
-  return { kind: 'libvirt', version, pid, program: resolveProgram(pid, commandLineOf(pid)[0] ?? '') ?? programOf(pid) };
+  const program = resolveProgram(pid, commandLineOf(pid)[0] ?? '') ?? programOf(pid);
+  return { kind: 'libvirt', version, pid, program: toPath(program).toString() };
 }
 
 /** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */

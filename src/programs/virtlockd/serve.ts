@@ -119,13 +119,7 @@ export function serve(input: ServeInput): void {
   });
 
   surviveDefects();
-  // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
-  posix.setProcessName('virtlockd');
-  daemon.start();
-  returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
-  notifier.ready();
-  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
-
+  // Before the start, which serves what the program before has left of a client's calls: one may be to end.
   requests.once('end', () => {
     isEnding = true;
     notifier.stopping();
@@ -135,6 +129,13 @@ export function serve(input: ServeInput): void {
       exitProcess(EXIT.ok);
     });
   });
+  // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
+  posix.setProcessName('virtlockd');
+  daemon.start();
+  returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
+  notifier.ready();
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
+
   requests.on('reload', () => {
     if (isEnding) return;
     const setUpAgain = (config: DaemonConfig): void => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -30,6 +31,27 @@ describe('what a process has open', () => {
     const names = new Map(openedBy('self'));
     assert.ok(openDescriptors('self').some((fd) => !names.has(fd)));
     assert.ok(![...names.values()].some((name) => name.endsWith('/fd')));
+  });
+
+  it('is known but for a path that is longer than the kernel tells', () => {
+    const directory = temporaryDirectory();
+    const name = 'x'.repeat(255);
+    let fd = openSync(directory.path, 'r');
+    try {
+      for (let depth = 0; depth < 17; depth++) {
+        const below = `/proc/self/fd/${fd}/${name}`;
+        mkdirSync(below);
+        const next = openSync(below, 'r');
+        closeSync(fd);
+        fd = next;
+      }
+      assert.ok(openDescriptors('self').includes(fd));
+      const names = new Map(openedBy('self'));
+      assert.ok(names.has(0) && !names.has(fd));
+    } finally {
+      closeSync(fd);
+      execFileSync('rm', ['-rf', directory.path]);
+    }
   });
 
   it('cannot be told of a process that is gone', () => {

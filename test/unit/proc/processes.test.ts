@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync } from 'node:fs';
 import path from 'node:path';
@@ -22,6 +22,7 @@ import {
   workingDirectoryOf,
 } from '../../../src/proc/processes.ts';
 import { startTimeOf } from '../../../src/proc/start-time.ts';
+import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 /** No process has it: it is above the largest that Linux gives. */
@@ -78,6 +79,17 @@ describe('a process in /proc', () => {
     assert.equal(imageOf(NOBODY), undefined);
     assert.equal(startTimeOf(NOBODY), null);
     assert.throws(() => commandLineOf(NOBODY), isGone);
+  });
+
+  it('is not said to be there where nothing of it can be read', function () {
+    skipIf(this, process.geteuid?.() === 0 ? undefined : 'needs root');
+    // Of a process that it could not trace such a /proc shows the directory, and nothing in it.
+    const script =
+      'mount -t proc -o hidepid=1 proc /proc && exec setpriv --regid=65534 --clear-groups --bounding-set=-sys_ptrace "$@"';
+    const url = new URL('../../../src/proc/processes.ts', import.meta.url).href;
+    const ask = `import('${url}').then(({ isThere }) => console.log(isThere(1), isThere(process.pid), isThere(${NOBODY})))`;
+    const words = ['--mount', 'sh', '-c', script, 'sh', process.execPath, ...process.execArgv, '-e', ask];
+    assert.equal(execFileSync('unshare', words, { encoding: 'utf8' }), 'undefined true false\n');
   });
 
   it('is not gone because it cannot be read', () => {
