@@ -1,4 +1,4 @@
-/** What `--check-state` prints: see check.ts, which does, and successor.ts, which reads it. */
+/** What `--check-state` prints: see programs/virtlockd/check-state.ts, which does, and successor.ts, which reads it. */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Identities } from './build.ts';
 import type { Loss } from './rehearse.ts';
