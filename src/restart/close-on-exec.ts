@@ -1,6 +1,9 @@
 /** FD_CLOEXEC on many descriptors: cleared just before exec, set again before anything can be spawned. */
+import { logger } from '../log/log.ts';
 import { requireFromRoot } from '../posix/root.ts';
 import { inSlices } from './slices.ts';
+
+const log = logger('locking.lock_daemon');
 
 /**
  * Node.js marks these too: without them the next program logs nowhere, and a C one's sockets become its streams.
@@ -51,13 +54,10 @@ export async function setCloseOnExecInSlices(descriptors: Iterable<number>, clos
 
 /**
  * As {@link setCloseOnExecInSlices}, and again later for as long as that fails: with every file of fs-ext there is, or with memory
- * for it, it works in the end.
- *
- * @param failed is told why, the first time
+ * for it, it works in the end. The log says so the first time.
  */
 export async function closeOnExecInTheEnd(
   descriptors: () => Iterable<number>,
-  failed: (reason: string) => void,
   delay = AGAIN_MS,
   mine = turn,
 ): Promise<void> {
@@ -65,9 +65,10 @@ export async function closeOnExecInTheEnd(
     // Another restart sees to it itself.
     await setCloseOnExecInSlices(whileTurn(mine, descriptors()), true);
   } catch (error) {
-    if (delay === AGAIN_MS) failed((error as Error).message);
+    if (delay === AGAIN_MS)
+      log.error(`Descriptors stay open in what is spawned, for the time being: ${(error as Error).message}`);
     const next = Math.min(delay * 2, MAX_AGAIN_MS);
-    setTimeout(() => void closeOnExecInTheEnd(descriptors, failed, next, mine), delay).unref();
+    setTimeout(() => void closeOnExecInTheEnd(descriptors, next, mine), delay).unref();
   }
 }
 

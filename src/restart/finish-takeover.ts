@@ -29,12 +29,7 @@ export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): 
   } catch (error) {
     log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }
-  await closeOnExecInTheEnd(
-    () => descriptorsOf(captureState(daemon, ownState())),
-    (reason) => {
-      log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
-    },
-  );
+  await closeOnExecInTheEnd(() => descriptorsOf(captureState(daemon, ownState())));
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();

@@ -192,7 +192,7 @@ export class Reexec {
       await setCloseOnExecInSlices(this.descriptors(), false);
       if (!this.options.isEnding()) await exchange(clients);
     } finally {
-      if (!this.options.isEnding()) await this.closeOnExecAgain();
+      if (!this.options.isEnding()) await closeOnExecInTheEnd(() => this.toCloseOnExec());
     }
   }
 
@@ -226,15 +226,6 @@ export class Reexec {
   private *toCloseOnExec(): Generator<number> {
     yield* STANDARD_STREAMS;
     yield* this.descriptors();
-  }
-
-  private async closeOnExecAgain(): Promise<void> {
-    await closeOnExecInTheEnd(
-      () => this.toCloseOnExec(),
-      (reason) => {
-        log.error(`Descriptors stay open in what is spawned, for the time being: ${reason}`);
-      },
-    );
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */

@@ -7,6 +7,7 @@ import { readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { logger } from '../log/log.ts';
 import { insist } from '../posix/insist.ts';
+import { descriptorPath } from '../proc/descriptors.ts';
 import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
 
@@ -42,7 +43,7 @@ export interface Acceptor {
 export function isEpoll(fd: number): boolean {
   try {
     const link = insist(
-      () => readlinkSync(`/proc/self/fd/${fd}`),
+      () => readlinkSync(descriptorPath('self', fd)),
       (error) => (error as NodeJS.ErrnoException).code !== 'ENOENT',
     );
     return link === 'anon_inode:[eventpoll]';
