@@ -1,7 +1,8 @@
 /** What processes have open, as their directories /proc/PID/fd show it. */
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
-import { type Process, unlessGone } from './processes.ts';
+import { insist } from '../posix/insist.ts';
+import { isGone, type Process, unlessGone } from './processes.ts';
 
 /** As stat's st_dev and st_ino. */
 export interface FileId {
@@ -46,6 +47,20 @@ function nameOf(pid: Process, fd: number): ByteString | undefined {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') return undefined;
     throw error;
+  }
+}
+
+/** Whether a descriptor of this process is an epoll's. */
+export function isEpoll(fd: number): boolean {
+  try {
+    return (
+      insist(
+        () => nameOf('self', fd),
+        (error) => !isGone(error),
+      ) === 'anon_inode:[eventpoll]'
+    );
+  } catch {
+    return false;
   }
 }
 

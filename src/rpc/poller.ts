@@ -3,13 +3,11 @@
  * only one may be given anything to poll. Handlers run to their end before the next event is handled, so that between two rounds
  * nothing is in progress; the restart relies on it.
  */
-import { readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { logger } from '../log/log.ts';
-import { insist } from '../posix/insist.ts';
-import { descriptorPath } from '../proc/descriptors.ts';
 import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
+import { SLICE_MS } from './slices.ts';
 
 const log = logger('rpc.netserver');
 
@@ -21,8 +19,6 @@ const BUDGET_MAX = 0x7fffffff;
 /** After which time the kernel is asked again for what it had no memory for, in milliseconds. */
 const RETRY_MS = 20;
 const { ENOMEM, ENOSPC } = os.constants.errno;
-/** For how long connections that send request upon request are served while others wait, in milliseconds. */
-const TURN_MS = 5;
 
 /** Something with a descriptor that the poller watches. */
 export interface Pollable {
@@ -37,19 +33,6 @@ export interface Pollable {
 export interface Acceptor {
   /** A connection was accepted as `fd`, or accept failed (negative: -errno). */
   onAccept(fd: number, pid: number, uid: number, gid: number): void;
-}
-
-/** Whether the descriptor is an epoll's that {@link Poller.inherit} can go on with. */
-export function isEpoll(fd: number): boolean {
-  try {
-    const link = insist(
-      () => readlinkSync(descriptorPath('self', fd)),
-      (error) => (error as NodeJS.ErrnoException).code !== 'ENOENT',
-    );
-    return link === 'anon_inode:[eventpoll]';
-  } catch {
-    return false;
-  }
 }
 
 export class Poller {
@@ -200,7 +183,7 @@ export class Poller {
 
   private readonly onRound = (count: number): void => {
     this.eventCount += count;
-    this.deadline = performance.now() + TURN_MS;
+    this.deadline = performance.now() + SLICE_MS;
     try {
       this.handleRound(0, count);
     } finally {
@@ -263,7 +246,7 @@ export class Poller {
     if (this.postponed.length > 0) setImmediate(this.onTurn);
     // Absent when it was closed since.
     if (next === undefined || this.connections[next.fd] !== next.connection) return;
-    this.deadline = performance.now() + TURN_MS;
+    this.deadline = performance.now() + SLICE_MS;
     this.set(Epoll.ADD, next.fd, Epoll.IN, 0);
     try {
       next.connection.onTurn();
