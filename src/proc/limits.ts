@@ -1,4 +1,3 @@
-/** What the kernel grants a process. */
 import { readFileSync } from 'node:fs';
 import type { Process } from './processes.ts';
 
@@ -8,7 +7,7 @@ export interface DescriptorLimits {
   readonly hard: number;
 }
 
-/** Both Infinity when they cannot be told. */
+/** Both Infinity when they cannot be read. */
 export function descriptorLimits(pid: Process): DescriptorLimits {
   const number = (text: string | undefined): number => {
     const value = Number(text);
@@ -22,7 +21,7 @@ export function descriptorLimits(pid: Process): DescriptorLimits {
   }
 }
 
-/** This process's own, as it is. */
+/** This process's soft limit. */
 export function descriptorLimit(): number {
   return descriptorLimits('self').soft;
 }
