@@ -10,7 +10,7 @@ export const AcquireFlag = { SHARED: 1, AUTOCREATE: 2 } as const;
 
 const text = string(LOCK_STRING_MAX);
 
-/** Who holds locks: the guest's UUID, its name, its id within libvirtd, and the pid of its process. */
+/** An owner of locks: the guest's UUID, its name, its id within libvirtd, and the pid of its process. */
 export const owner = struct('owner', { uuid: opaque(16), name: text, id: u32, pid: u32 });
 export type Owner = ValueOf<typeof owner>;
 
