@@ -13,6 +13,10 @@ export interface FlagRule {
   readonly late?: true;
 }
 
+export function noFlags(reportedAs: string): FlagRule {
+  return { allowed: 0, reportedAs };
+}
+
 /** One procedure of a program. If it takes flags, they are the field `flags` of `Args`. */
 export interface Procedure<Args, Result> {
   readonly number: number;

@@ -73,6 +73,14 @@ static const char *arg_joined(napi_env env, napi_value directory, napi_value nam
 
 static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
 
+/* Defines a function of the addon that makes one system call. */
+#define SYSTEM_CALL(name, count, call)                                                                                 \
+    static napi_value name(napi_env env, napi_callback_info info) {                                                    \
+        ARGS(count);                                                                                                   \
+        return result_of(env, (int)(call));                                                                            \
+    }
+#define INT(index) arg_int(env, argv[index])
+
 /* Closes a descriptor behind a call that has failed. Returns that call's negative errno. */
 static int close_failed(int fd) {
     int error = errno;
@@ -280,15 +288,8 @@ static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     return result_of(env, path == NULL ? -1 : unlink(path));
 }
 
-static napi_value posix_close(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, close(arg_int(env, argv[0])));
-}
-
-static napi_value posix_duplicate(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, fcntl(arg_int(env, argv[0]), F_DUPFD_CLOEXEC, 0));
-}
+SYSTEM_CALL(posix_close, 1, close(INT(0)))
+SYSTEM_CALL(posix_duplicate, 1, fcntl(INT(0), F_DUPFD_CLOEXEC, 0))
 
 static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -317,15 +318,8 @@ static napi_value posix_peer_pidfd(napi_env env, napi_callback_info info) {
     return number(env, status < 0 ? -errno : pidfd);
 }
 
-static napi_value posix_pidfd_open(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, (int)syscall(SYS_pidfd_open, arg_int(env, argv[0]), 0));
-}
-
-static napi_value posix_pidfd_signal(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    return result_of(env, (int)syscall(SYS_pidfd_send_signal, arg_int(env, argv[0]), arg_int(env, argv[1]), NULL, 0));
-}
+SYSTEM_CALL(posix_pidfd_open, 1, syscall(SYS_pidfd_open, INT(0), 0))
+SYSTEM_CALL(posix_pidfd_signal, 2, syscall(SYS_pidfd_send_signal, INT(0), INT(1), NULL, 0))
 
 /* Native, because the registration of a guest waits for it: open, read and close of Node.js take five times as long. */
 static napi_value posix_process_start(napi_env env, napi_callback_info info) {
@@ -367,10 +361,7 @@ static napi_value posix_is_terminal(napi_env env, napi_callback_info info) {
     return result;
 }
 
-static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, prctl(PR_SET_NAME, arg_path(env, argv[0])));
-}
+SYSTEM_CALL(posix_set_process_name, 1, prctl(PR_SET_NAME, arg_path(env, argv[0])))
 
 /* Drops the pages of the runtime's program, which the kernel reads from the file again when they are used. `data` is in it. */
 static int forget_program(struct dl_phdr_info *object, size_t size, void *data) {
@@ -514,10 +505,7 @@ static napi_value posix_inspect_socket(napi_env env, napi_callback_info info) {
     return number(env, 1);
 }
 
-static napi_value posix_listen_again(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    return result_of(env, listen(arg_int(env, argv[0]), arg_int(env, argv[1])));
-}
+SYSTEM_CALL(posix_listen_again, 2, listen(INT(0), INT(1)))
 
 static napi_value posix_socket_path(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -535,10 +523,7 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
-static napi_value posix_shutdown_socket(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, shutdown(arg_int(env, argv[0]), SHUT_RDWR));
-}
+SYSTEM_CALL(posix_shutdown_socket, 1, shutdown(INT(0), SHUT_RDWR))
 
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
 static ssize_t send_part(int fd, const char *data, size_t length) {

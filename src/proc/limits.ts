@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Process } from './processes.ts';
 
 /** RLIMIT_NOFILE: descriptors have numbers below it. Node.js raises the soft one to the hard one when it starts. */
-export interface DescriptorLimits {
+interface DescriptorLimits {
   readonly soft: number;
   readonly hard: number;
 }

@@ -66,7 +66,7 @@ function lockText({ access, major, minor, inode, start, end }: KernelLock): stri
 }
 
 /** Read without asking the file system. */
-export interface DescriptorInfo {
+interface DescriptorInfo {
   /** Exact, unlike the table. */
   readonly locks: readonly KernelLock[];
   /** The id of its mount: see mounts.ts. */

@@ -21,7 +21,7 @@ export function mayKeepNoRecord(type: string | undefined): boolean {
   return type !== undefined && /^(?:fuse(?:blk|\..*)?|virtiofs)$/.test(type);
 }
 
-export interface Mount {
+interface Mount {
   readonly point: ByteString;
   readonly type: string;
 }

@@ -109,7 +109,7 @@ export function imageOf(pid: number): string | undefined {
   return image === '' ? undefined : image;
 }
 
-export interface ProcessStat {
+interface ProcessStat {
   /** A letter: Z is a zombie. */
   readonly state: string;
   /** In clock ticks since boot. With the pid it identifies the process, also over exec. */

@@ -4,7 +4,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { socketsOf } from './descriptors.ts';
 import type { Process } from './processes.ts';
 
-export interface UnixSocket {
+interface UnixSocket {
   readonly inode: string;
   /** As given to bind, with a leading `@` if abstract. Accepted connections have their listener's. */
   readonly path: ByteString;

@@ -82,13 +82,8 @@ function cacheOf(name, script) {
   const part = `dist/${name}.cache`;
   // Only the runtime itself can make one, so a package built on another architecture has none.
   if (build.parts[part] === undefined) return undefined;
-  try {
-    const cache = readFileSync(`${root}/${part}`);
-    return isOfBuild(part, cache) ? cache : undefined;
-  } catch (error) {
-    complain(`${part} cannot be read: ${messageOf(error)}`);
-    return undefined;
-  }
+  const cache = tryToRead(part, () => readFileSync(`${root}/${part}`));
+  return cache !== undefined && isOfBuild(part, cache) ? cache : undefined;
 }
 
 const TRIES = 100;
@@ -157,14 +152,16 @@ function proveBuild() {
 }
 
 /**
+ * @template T
  * @param {string} part
- * @param {() => void} read
+ * @param {() => T} read
  */
 function tryToRead(part, read) {
   try {
-    read();
+    return read();
   } catch (error) {
     complain(`${part} of build ${loaded.id} cannot be read: ${messageOf(error)}`);
+    return undefined;
   }
 }
 

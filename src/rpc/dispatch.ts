@@ -104,10 +104,7 @@ export class Dispatcher<C> {
       return null;
     }
 
-    let called: BoundProgram<C> | undefined;
-    for (const candidate of this.programs) {
-      if (candidate.number === program && candidate.version === version) called = candidate;
-    }
+    const called = this.programs.find((candidate) => candidate.number === program && candidate.version === version);
     // The count of descriptors, which the connection has handled.
     const carried = type === MessageType.CALL_WITH_FDS ? reader.u32() : 0;
     if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return null;

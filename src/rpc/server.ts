@@ -28,7 +28,7 @@ export interface Listener {
   readonly unlink: boolean;
 }
 
-export interface ServerOptions<C> {
+interface ServerOptions<C> {
   readonly name: string;
   readonly poller: Poller;
   readonly programs: readonly BoundProgram<C>[];

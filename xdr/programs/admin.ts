@@ -1,5 +1,5 @@
 /** The admin program, which virt-admin speaks on virtlockd-admin-sock. */
-import { procedure, type Program } from '../program.ts';
+import { type FlagRule, noFlags, procedure, type Program } from '../program.ts';
 import { double, i32, i64, list, nothing, optional, string, struct, u32, u64, union, type ValueOf } from '../schema.ts';
 
 /** The most bytes in any string of this program. */
@@ -9,7 +9,7 @@ export const ADMIN_LIST_MAX = 16384;
 /** The most typed parameters that describe a thread pool or limits. */
 export const ADMIN_PARAMETERS_MAX = 32;
 /** The most typed parameters that describe a client. */
-export const ADMIN_CLIENT_PARAMETERS_MAX = 64;
+const ADMIN_CLIENT_PARAMETERS_MAX = 64;
 
 /** Flag of SHUTDOWN: keeps the state for the next daemon. */
 export const ShutdownFlag = { PRESERVE: 1 } as const;
@@ -50,13 +50,8 @@ const serverParametersArgs = struct('server_parameters_args', { server, params: 
 const parametersResult = struct('parameters_ret', { params: parameters });
 const settingArgs = struct('setting_args', { setting: optional(text), flags: u32 });
 
-/** No flags are allowed. Errors about others name the C function. */
-function noFlags(reportedAs: string): { allowed: 0; reportedAs: string } {
-  return { allowed: 0, reportedAs };
-}
-
-/** Likewise, but the call's server or client is looked up first. */
-function noFlagsLate(reportedAs: string): { allowed: 0; reportedAs: string; late: true } {
+/** The handler first looks up the call's server or client. */
+function noFlagsLate(reportedAs: string): FlagRule {
   return { allowed: 0, reportedAs, late: true };
 }
 

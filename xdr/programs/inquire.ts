@@ -10,7 +10,7 @@
  * the first page to the last comes exactly once. A cursor belongs to its connection and serves one call. The daemon forgets it after
  * a while or when it re-executes itself: the list then begins again.
  */
-import { procedure, type Program } from '../program.ts';
+import { noFlags, procedure, type Program } from '../program.ts';
 import { bool, i32, list, optional, string, struct, u32, u53, u64, union, type ValueOf } from '../schema.ts';
 import { LOCK_STRING_MAX } from './lock.ts';
 
@@ -61,7 +61,6 @@ export const HolderKind = {
 
 const text = string(LOCK_STRING_MAX);
 const flags = u32;
-const noFlags = { allowed: 0, reportedAs: 'inquire' } as const;
 
 /** The UUID has 36 characters, all zeros if it is not known. */
 const ownerInfo = struct('owner_info', { pid: u32, id: u32, name: text, uuid: string(36), identity: u32 });
@@ -242,47 +241,47 @@ export const inquireProcedures = {
     doc: 'Lists lockspaces, in pages.',
     args: struct('lockspaces_args', page),
     result: struct('lockspaces_result', { lockspaces: list(lockspaceInfo, PAGE_MAX), next: u64 }),
-    flags: { ...noFlags, reportedAs: 'inquireLockspaces' },
+    flags: noFlags('inquireLockspaces'),
   }),
   clients: procedure(3, {
     doc: 'Lists the clients of both servers, in pages.',
     args: struct('clients_args', page),
     result: struct('clients_result', { clients: list(clientInfo, PAGE_MAX), next: u64 }),
-    flags: { ...noFlags, reportedAs: 'inquireClients' },
+    flags: noFlags('inquireClients'),
   }),
   refusals: procedure(4, {
     doc: 'Lists the recorded refusals whose sequence is above `after`, oldest first.',
     args: struct('refusals_args', { after: u53, flags }),
     result: struct('refusals_result', { refusals: list(refusalInfo, PAGE_MAX), more: bool }),
-    flags: { ...noFlags, reportedAs: 'inquireRefusals' },
+    flags: noFlags('inquireRefusals'),
   }),
   counters: procedure(5, {
     doc: 'Returns counts since the daemon began to serve.',
     args: struct('counters_args', { flags }),
     result: struct('counters_result', { counters: list(counter, 256) }),
-    flags: { ...noFlags, reportedAs: 'inquireCounters' },
+    flags: noFlags('inquireCounters'),
   }),
   status: procedure(6, {
     doc: 'Returns the state of the daemon.',
     args: struct('status_args', { flags }),
     result: statusInfo,
-    flags: { ...noFlags, reportedAs: 'inquireStatus' },
+    flags: noFlags('inquireStatus'),
   }),
   subscribe: procedure(7, {
     doc: 'Sends every change from now on as an event CHANGES, also after the daemon has re-executed itself.',
     args: struct('subscribe_args', { flags }),
-    flags: { ...noFlags, reportedAs: 'inquireSubscribe' },
+    flags: noFlags('inquireSubscribe'),
   }),
   unsubscribe: procedure(8, {
     doc: 'Stops the events.',
     args: struct('unsubscribe_args', { flags }),
-    flags: { ...noFlags, reportedAs: 'inquireUnsubscribe' },
+    flags: noFlags('inquireUnsubscribe'),
   }),
   refusedRestart: procedure(9, {
     doc: 'Returns why the last re-execution was refused, if one was since the daemon executed its present program.',
     args: struct('refused_restart_args', { flags }),
     result: struct('refused_restart_result', { refused: optional(refusedRestart) }),
-    flags: { ...noFlags, reportedAs: 'inquireRefusedRestart' },
+    flags: noFlags('inquireRefusedRestart'),
   }),
 } as const;
 
