@@ -35,9 +35,7 @@ const absent: Xdr<null> = {
     if (reader.u32() !== 0) throw new XdrError('an error that refers to an object');
     return null;
   },
-  write: (writer) => {
-    writer.u32(0);
-  },
+  write: (writer) => writer.u32(0),
 };
 
 const text = optional(string(REMOTE_STRING_MAX));

@@ -31,36 +31,28 @@ export const u32: Xdr<number> = {
   shape: { kind: 'u32' },
   minSize: 4,
   read: (reader) => reader.u32(),
-  write: (writer, value) => {
-    writer.u32(value);
-  },
+  write: (writer, value) => writer.u32(value),
 };
 
 export const i32: Xdr<number> = {
   shape: { kind: 'i32' },
   minSize: 4,
   read: (reader) => reader.i32(),
-  write: (writer, value) => {
-    writer.i32(value);
-  },
+  write: (writer, value) => writer.i32(value),
 };
 
 export const u64: Xdr<bigint> = {
   shape: { kind: 'u64' },
   minSize: 8,
   read: (reader) => reader.u64(),
-  write: (writer, value) => {
-    writer.u64(value);
-  },
+  write: (writer, value) => writer.u64(value),
 };
 
 export const i64: Xdr<bigint> = {
   shape: { kind: 'i64' },
   minSize: 8,
   read: (reader) => reader.i64(),
-  write: (writer, value) => {
-    writer.i64(value);
-  },
+  write: (writer, value) => writer.i64(value),
 };
 
 /** A small u64 as a number: times, ids. Above 2^53 - 1 it is an error. */
@@ -82,9 +74,7 @@ export const double: Xdr<number> = {
   shape: { kind: 'double' },
   minSize: 8,
   read: (reader) => reader.double(),
-  write: (writer, value) => {
-    writer.double(value);
-  },
+  write: (writer, value) => writer.double(value),
 };
 
 /** A boolean in a word. Any word but 0 is true, as in C. */
@@ -92,9 +82,7 @@ export const bool: Xdr<boolean> = {
   shape: { kind: 'bool' },
   minSize: 4,
   read: (reader) => reader.u32() !== 0,
-  write: (writer, value) => {
-    writer.u32(value ? 1 : 0);
-  },
+  write: (writer, value) => writer.u32(value ? 1 : 0),
 };
 
 /** For a procedure without arguments or without a result. */

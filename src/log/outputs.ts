@@ -44,9 +44,7 @@ export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
       return { ...output, write: lineWriter(2, host.pid) };
     case 'file': {
       const fd = openFile(spec.name, host);
-      const close = (): void => {
-        host.files.close(fd);
-      };
+      const close = (): void => host.files.close(fd);
       return { ...output, write: lineWriter(fd, host.pid), close };
     }
     case 'syslog': {

@@ -184,9 +184,7 @@ export const ResourcePlace = {
 /** By dlopen itself: to find a module by its name takes a millisecond of every start. */
 function loadAddon(): Addon {
   const module = { exports: {} };
-  insist(() => {
-    process.dlopen(module, path.join(installRoot, 'dist', 'posix.node'));
-  });
+  insist(() => process.dlopen(module, path.join(installRoot, 'dist', 'posix.node')));
   return module.exports as Addon;
 }
 

@@ -268,9 +268,7 @@ export class Poller {
 
   private setLater(operation: number, fd: number, events: number, listener: number): void {
     if (operation === Epoll.DELETE) return;
-    this.unset.set(fd, () => {
-      this.set(operation, fd, events, listener);
-    });
+    this.unset.set(fd, () => this.set(operation, fd, events, listener));
   }
 
   private retryLater(): void {
