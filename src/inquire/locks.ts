@@ -13,7 +13,7 @@ import { flagsOf } from '../lockspace/mode.ts';
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import { FileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
+import { FileType, fileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
@@ -185,7 +185,7 @@ export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<Lock
 
 function directoryState(directory: ByteString): number {
   if (directory === '') return FileState.SAME;
-  const type = posix.fileType(directory);
+  const type = fileType(directory);
   if (type === FileType.DIRECTORY) return FileState.SAME;
   if (type >= 0) return FileState.REPLACED;
   return type === -ENOENT || type === -ENOTDIR ? FileState.GONE : FileState.UNREADABLE;

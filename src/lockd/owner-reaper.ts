@@ -8,6 +8,7 @@ import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
+import { SLICE_MS } from '../rpc/slices.ts';
 import type { LockClient } from './client.ts';
 import { OwnerEnd } from './owner-end.ts';
 import { mayPass } from './owner-process.ts';
@@ -17,8 +18,6 @@ import type { Evidence, OwnerEndState } from './state.ts';
 const log = logger('locking.lock_daemon');
 const { ESRCH } = constants.errno;
 
-/** How long a slice takes, in milliseconds. */
-const SLICE_MS = 5;
 /** When what was not possible is tried again, in milliseconds. */
 const RETRY_MS = 200;
 

@@ -18,6 +18,7 @@ import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
   FileType,
+  fileType,
   inodeKey,
   type InodeNumber,
   lastStat,
@@ -377,9 +378,8 @@ function statOpen(fd: number): Stat | number {
 }
 
 /** Whether a file can have been opened by its path: it is no socket, and no object without a type. */
-function isLockable({ mode }: Stat): boolean {
-  const type = mode & constants.S_IFMT;
-  return type !== 0 && type !== constants.S_IFSOCK;
+function isLockable({ type }: Stat): boolean {
+  return type !== 0 && type !== FileType.SOCKET;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
@@ -409,7 +409,7 @@ export function deleteFile(path: ByteString): number {
 /** As {@link deleteFile}; null when the name was given to another file meanwhile. */
 function deleteOnce(path: ByteString): number | null {
   // Only what can be a lease is opened: opening a device may do something, and of a link the link itself goes.
-  if (posix.fileType(path) !== FileType.REGULAR) return posix.unlink(path);
+  if (fileType(path) !== FileType.REGULAR) return posix.unlink(path);
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   if (fd === -ELOOP) return posix.unlink(path);
   if (fd < 0) return fd;
@@ -570,7 +570,7 @@ export function makeDirectories(path: ByteString, looking: boolean): number {
   const status = makeWithParents(path);
   if (status !== -EEXIST) return status;
   // One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either.
-  return posix.fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
+  return fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
 }
 
 /**
@@ -589,7 +589,7 @@ function makeWithParents(path: ByteString): number {
 
 /** C 7.0.0 takes whatever has come into a directory's place for one, and finds no parent in a name without a slash. */
 function makeLooking(path: ByteString): number {
-  const type = posix.fileType(path);
+  const type = fileType(path);
   if (type >= 0) return type === FileType.DIRECTORY ? 0 : -ENOTDIR;
   if (type !== -ENOENT) return type;
   const slash = path.lastIndexOf('/');

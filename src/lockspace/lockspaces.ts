@@ -6,7 +6,7 @@
 import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { FileType, posix } from '../posix/posix.ts';
+import { FileType, fileType } from '../posix/posix.ts';
 import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError, systemError } from '../libvirt/errors.ts';
@@ -253,7 +253,7 @@ export class Lockspaces {
   /** Makes a lockspace that is not known yet, and its directory if that is missing. */
   create(path: ByteString): Lockspace {
     this.budget.admitLockspace(path);
-    const type = posix.fileType(path);
+    const type = fileType(path);
     if (type < 0) {
       const status = makeDirectories(path, this.dialect.looksForDirectories);
       if (status < 0) throw cannotCreate(path, status);

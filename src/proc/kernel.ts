@@ -1,4 +1,3 @@
-/** Which kernel this is. */
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 

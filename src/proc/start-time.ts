@@ -1,4 +1,4 @@
-/** When processes started, as the daemon asks: by the addon, for a registration of a guest waits for the answer. */
+/** When processes started. By the addon, because the registration of a guest waits for it. */
 import { constants } from 'node:os';
 import { posix } from '../posix/posix.ts';
 
@@ -6,14 +6,14 @@ const { ESRCH } = constants.errno;
 const PID_MAX = 0x7fffffff;
 
 /**
- * When the process that has this pid now started, in clock ticks since the host's boot: with the pid it names a process for
- * good. Null when no process has the pid; undefined when that could not be found out, which is not the same.
+ * When the present process with this pid started, in clock ticks since boot: with the pid it identifies a process for good. Null
+ * when no process has the pid; undefined when that cannot be found out.
  */
 export function startTimeOf(pid: number): number | null | undefined {
   if (pid > PID_MAX) return null;
   const ticks = posix.processStart(pid);
   if (ticks >= 0) return ticks;
-  // A /proc that is not mounted, or hides the processes of others, has no such directory either.
+  // Without /proc, or if it hides the processes of other users, the directory of a live process is missing as well.
   const pidfd = posix.pidfdOpen(pid);
   if (pidfd >= 0) posix.close(pidfd);
   return pidfd === -ESRCH ? null : undefined;

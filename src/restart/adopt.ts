@@ -115,11 +115,11 @@ function adoptLockClient(daemon: Daemon, client: LockClientState, owners: Owners
 function adoptLateClient(daemon: Daemon, state: unknown, fd: number, owners: Owners): void {
   try {
     const connection = adoptLockClient(daemon, parseLateClient(state), owners);
-    if (connection === null) daemon.poller.disown(fd);
+    if (connection === null) daemon.poller.forget(fd);
     else connection.start();
   } catch (error) {
     log.error(`The client at descriptor ${fd} is lost: ${(error as Error).message}`);
-    daemon.poller.disown(fd);
+    daemon.poller.forget(fd);
   }
 }
 

@@ -1,7 +1,7 @@
 /** FD_CLOEXEC on many descriptors: cleared just before exec, set again before anything can be spawned. */
 import { logger } from '../log/log.ts';
 import { requireFromRoot } from '../posix/root.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 

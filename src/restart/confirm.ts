@@ -16,7 +16,7 @@ import { strerror } from '../posix/posix.ts';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
 import { isLocalType, mayKeepNoRecord, Mounts } from '../proc/mounts.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 

@@ -6,10 +6,10 @@ import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { captureState } from './capture.ts';
 import type { ByteString } from '../../xdr/codec.ts';
+import { inSlices } from '../rpc/slices.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import { descriptorsOf, type OwnState } from './document.ts';
-import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
 

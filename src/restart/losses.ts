@@ -1,8 +1,8 @@
 /** Whether what a rehearsal missed is there: it looked a moment after the document was written, and service went on. */
 import type { Daemon } from '../daemon/daemon.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
+import { inSlices } from '../rpc/slices.ts';
 import type { Loss, LostClient, LostResource } from './rehearse.ts';
-import { inSlices } from './slices.ts';
 
 /** What the daemon still has as it is in the document, and its successor would lose; in words. Undefined when there is nothing. */
 export async function findLoss(daemon: Daemon, losses: readonly Loss[]): Promise<string | undefined> {

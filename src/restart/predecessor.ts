@@ -5,7 +5,7 @@ import { logger } from '../log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
 import { insist } from '../posix/insist.ts';
 import { inodeKey, lastStat, posix } from '../posix/posix.ts';
-import { isEpoll } from '../rpc/poller.ts';
+import { isEpoll } from '../proc/descriptors.ts';
 import type { StateDocument } from './document.ts';
 import { epollOf, magicOf, parseDocument, parseProvenJson } from './parse.ts';
 import { strangenessOf } from './provenance.ts';

@@ -89,7 +89,7 @@ function isFile(fd: number, key: string | undefined): boolean {
   const status = posix.fstatInode(fd);
   if (status !== 0) return isUnknown(status);
   const stat = lastStat();
-  return LOCKABLE.includes(stat.mode & FileType.MASK) && (key === undefined || inodeKey(stat) === key);
+  return LOCKABLE.includes(stat.type) && (key === undefined || inodeKey(stat) === key);
 }
 
 const peer = new Int32Array(3);

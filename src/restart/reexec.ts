@@ -33,10 +33,10 @@ import {
 } from './close-on-exec.ts';
 import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
+import { inSlices } from '../rpc/slices.ts';
 import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
 import { findLoss } from './losses.ts';
-import { inSlices } from './slices.ts';
 import {
   publishStateFile,
   refusePlanted,

@@ -3,13 +3,13 @@
  * Nothing is touched: the child has inherited no descriptor, and only looks at those of its parent through /proc. The addon is
  * cut down to what looks, so that whatever else is called by an adoption fails the proof instead of being done.
  */
-import { constants, readlinkSync } from 'node:fs';
-import { constants as osConstants } from 'node:os';
+import { readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import { logging } from '../log/log.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
-import { type Addon, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
+import { type Addon, FileType, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
 import { Poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
@@ -18,7 +18,7 @@ import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './restore.ts';
 
-const { EBADF, EIO, ENOENT, ENOTSOCK } = osConstants.errno;
+const { EBADF, EIO, ENOENT, ENOTSOCK } = constants.errno;
 
 /** A held resource of the document that the successor would not hold. */
 export interface LostResource {
@@ -109,11 +109,10 @@ class Look {
     this.directory = descriptorDirectory(pid);
     this.listeners = listeners;
     const { whole } = this;
-    this.isPossible = whole.fileType(this.directory) >= 0;
+    this.isPossible = whole.statInode(this.directory) >= 0;
     this.functions = {
       statFields: whole.statFields,
       statInode: (path) => whole.statInode(path),
-      fileType: (path) => whole.fileType(path),
       exit: (status) => whole.exit(status),
       fstatInode: (fd) => this.fileAt(fd),
       inspectSocket: (fd, peer) => this.socketKind(fd, peer),
@@ -161,7 +160,7 @@ class Look {
   private socketKind(fd: number, peer: Int32Array): number {
     const status = this.at(fd);
     if (status < 0) return status;
-    if ((lastStat().mode & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
+    if (lastStat().type !== FileType.SOCKET) return -ENOTSOCK;
     peer.set([0, process.geteuid?.() ?? 0, process.getegid?.() ?? 0]);
     return this.listeners.has(fd) ? SocketKind.LISTENING : SocketKind.CONNECTED;
   }

@@ -15,7 +15,7 @@ import { logger } from '../log/log.ts';
 import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
 import { protectPath, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 

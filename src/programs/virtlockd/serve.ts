@@ -1,12 +1,11 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { EventEmitter } from 'node:events';
-import { constants } from 'node:fs';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
-import { lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
+import { FileType, lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
@@ -255,7 +254,7 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
 /** Of files: what is written to standard error is the log. */
 function protectStreams(): void {
   for (const fd of STANDARD_STREAMS) {
-    if (posix.fstatInode(fd) === 0 && (lastStat().mode & constants.S_IFMT) === constants.S_IFREG) {
+    if (posix.fstatInode(fd) === 0 && lastStat().type === FileType.REGULAR) {
       protectOpen(fd, 'standard stream');
     }
   }

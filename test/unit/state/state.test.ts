@@ -25,7 +25,7 @@ import {
 } from '../../../src/state/state.ts';
 import { anyOf } from './arbitrary.ts';
 
-/** With a descriptor in every place that there may be one. */
+/** Has a descriptor in every possible place. */
 const everywhere = object({
   one: descriptor,
   none: optional(maybeDescriptor),
@@ -60,7 +60,7 @@ function* found(shape: Shape, value: unknown): Generator<number> {
   if (shape.kind === 'object') for (const { key, of } of shape.fields) yield* found(of, fields[key]);
 }
 
-/** Values of which nothing is wrong that the description does not tell: keys that do not fit together. */
+/** Values whose keys do not contradict each other: the description alone does not ensure that. */
 function isSound(kind: Kind<unknown>, value: unknown): boolean {
   try {
     kind.read(value);

@@ -1,10 +1,10 @@
-/** Long work in slices, between which the event loop has its turn: clients wait no longer than for one of them. */
+/** Long work in slices: the event loop has its turn between two of them, so clients wait for one slice at most. */
 import { setImmediate as turn } from 'node:timers/promises';
 
-/** How long a slice takes, in milliseconds. */
-const SLICE_MS = 5;
+/** Clients wait so long, in milliseconds, for any work that can be interrupted. */
+export const SLICE_MS = 5;
 
-/** Takes one item after the other. What `items` or `take` throws, this throws. */
+/** Takes one item after the other. Throws what `items` or `take` throws. */
 export async function inSlices<T>(items: Iterable<T>, take: (item: T) => void): Promise<void> {
   let until = performance.now() + SLICE_MS;
   for (const item of items) {
