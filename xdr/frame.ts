@@ -18,7 +18,7 @@ export const MESSAGE_MAX = 32 * 1024 * 1024 + LENGTH_SIZE;
 /** The most descriptors that one message may announce. */
 export const DESCRIPTORS_MAX = 32;
 
-/** What a message is (libvirt's virNetMessageType). */
+/** Types of messages (libvirt's virNetMessageType). */
 export const MessageType = {
   CALL: 0,
   REPLY: 1,
@@ -29,7 +29,7 @@ export const MessageType = {
   STREAM_HOLE: 6,
 } as const;
 
-/** How a call ended, or that a stream goes on (libvirt's virNetMessageStatus). */
+/** The outcome of a call, or that a stream goes on (libvirt's virNetMessageStatus). */
 export const MessageStatus = { OK: 0, ERROR: 1, CONTINUE: 2 } as const;
 
 export interface Header {

@@ -229,7 +229,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   }
 
   private pause(reason: string): void {
-    log.warn(`${this.name}: out of descriptors (${reason}), nobody is accepted for ${EXHAUSTED_PAUSE_MS / 1000} s`);
+    log.warn(`${this.name}: out of descriptors (${reason}): newcomers wait for ${EXHAUSTED_PAUSE_MS / 1000} s`);
     clearTimeout(this.exhausted);
     this.exhausted = setTimeout(() => {
       this.exhausted = undefined;

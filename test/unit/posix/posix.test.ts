@@ -12,7 +12,7 @@ describe('posix', () => {
     assert.equal(strerror(4095), 'Unknown error 4095');
   });
 
-  it('tells the type of a file', () => {
+  it('finds the type of a file', () => {
     assert.equal(fileType('/'), FileType.DIRECTORY);
     assert.equal(fileType('/dev/null'), FileType.CHARACTER);
     assert.equal(fileType(import.meta.filename), FileType.REGULAR);

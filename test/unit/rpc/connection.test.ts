@@ -277,7 +277,7 @@ describe('a connection', () => {
       await until('both are served', () => link.served.length === 2);
     });
 
-    it('drops those that nobody announced', async () => {
+    it('drops those that no message announced', async () => {
       const before = openDescriptors();
       for (let serial = 1; serial <= 50; serial++) link.send(message(serial), [0, 1, 2]);
       await until('all are served', () => link.served.length === 50);

@@ -216,7 +216,7 @@ describe('limits', function () {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  it('leaves newcomers beyond max_clients in the backlog, and serves each when somebody leaves', async function () {
+  it('leaves newcomers beyond max_clients in the backlog, and serves each when another client leaves', async function () {
     skipIf(this, missingDaemon('ours'));
     daemon = await startDaemon('ours', { configuration: 'max_clients = 3\n' });
     const inside: Peer[] = [];
@@ -239,7 +239,7 @@ describe('limits', function () {
     for (const peer of [...inside, ...waiting]) peer.close();
   });
 
-  it('accepts again when descriptors are there again, and refuses nobody meanwhile', async function () {
+  it('accepts again when descriptors are free again, and refuses no newcomer until then', async function () {
     skipIf(this, missingDaemon('ours'));
     daemon = await startDaemon('ours');
     const limit = descriptors(daemon.pid) + 40;
