@@ -9,7 +9,6 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
-import { flagsOf } from '../lockspace/mode.ts';
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
@@ -147,7 +146,7 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
     lockspace: lockspace.directory,
     name,
     path,
-    flags: flagsOf(mode),
+    flags: mode.flags,
     descriptor: resource.file.fd,
     device: resource.file.device,
     inode: BigInt(resource.file.inode),

@@ -2,7 +2,6 @@
 import { type ByteString, XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import { HolderKind, Identity, type HolderInfo, refusalInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
 import { list, u32 } from '../../xdr/schema.ts';
-import { flagsOf } from '../lockspace/mode.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
@@ -37,7 +36,7 @@ export class Refusals {
       lockspace: cut(lockspace),
       name: cut(name),
       path: cut(path),
-      flags: flagsOf(mode),
+      flags: mode.flags,
       code: error.code,
       reason: cut(error.message),
       owner: describeCut(refusal.hold),

@@ -10,7 +10,7 @@ import type { ProcessHost } from './process-host.ts';
 export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
-  readonly processes: Pick<ProcessHost, 'isLocal' | 'startTime'>;
+  readonly processes: Pick<ProcessHost, 'tellsPeers' | 'isLocal' | 'startTime'>;
 }
 
 export class LockClient {
@@ -22,7 +22,7 @@ export class LockClient {
   restricted = false;
   /** The peer is in the daemon's pid namespace: only then the pids that it names mean anything here. Undefined until asked. */
   isLocal: boolean | undefined;
-  /** When the peer started that is the owner itself, if that is known: its connection may outlive it in a child. */
+  /** When the peer started that is the owner itself, where the kernel does not say later which process it was. */
   peerStart: number | undefined;
 
   constructor(connection: Connection, host: LockHost) {
@@ -47,10 +47,11 @@ export class LockClient {
     this.host.lockspaces.budget.replaceName(this.ownerName, owner.name);
     this.owner = owner;
     const { pid, startTime } = this.connection.peer;
-    // While it waits for the answer it is there to be asked about; at its end it may be gone.
+    const { processes } = this.host;
+    // While the peer waits for the answer it exists; at the end of its connection it may be gone.
     if (owner.pid !== pid) return;
     this.locate();
-    this.peerStart ??= startTime ?? this.host.processes.startTime(pid) ?? undefined;
+    if (!processes.tellsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
   }
 
   /** The owner for whom it acquires, with what tells its process from a later one of the same pid. */

@@ -1,19 +1,21 @@
 /**
- * The end of one owner. Its locks stay held until its process is known to be gone, for until then it may write: SIGTERM at
- * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
- * what the owner holds, for as long as they would with C.
+ * Kills the process of one owner. Until that is known to be gone it may write, so the owner's locks stay held: SIGTERM at once,
+ * SIGKILL after 1.6 s, both as C sends them. C then serves nobody for up to 3 s; here only those callers wait who ask for what the
+ * owner holds.
+ *
+ * A pid alone does not name a process: another one may have it by now, which no signal must reach. A pidfd names one process for
+ * good; a start time tells whether a pid still means the same process.
  */
 import os from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
-import { findProcess } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { ESRCH } = os.constants.errno;
+const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = os.constants.errno;
 
 /** Between two looks at what is due, in milliseconds. */
 const LOOK_EVERY_MS = 200;
@@ -203,4 +205,52 @@ export class OwnerEnd implements HoldEnd {
     for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);
     this.evidence = {};
   }
+}
+
+/** `errno` is positive. */
+type FoundProcess =
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'unknown'; readonly errno: number }
+  | {
+      /** `number`: whoever has the owner's pid now. Once that one is gone, the owner is, too. */
+      readonly kind: 'process' | 'number';
+      readonly pidfd: number;
+    };
+
+const GONE: FoundProcess = { kind: 'gone' };
+
+/** Finds the process of the owner with this pid. The pidfd found is the caller's to close. */
+function findProcess(pid: number, evidence: Evidence, host: ProcessHost): FoundProcess {
+  const { pidfd, isProcess, socket } = evidence;
+  if (pidfd !== undefined) return { kind: isProcess === true ? 'process' : 'number', pidfd };
+  // Not ours to end: init, and ourselves.
+  const mayEnd = pid > 1 && pid !== host.ownPid;
+  if (socket !== undefined) {
+    const found = host.peerPidfd(socket);
+    if (found >= 0) return { kind: mayEnd ? 'process' : 'number', pidfd: found };
+    if (found === -ESRCH) return GONE;
+    if (mayPass(found)) return { kind: 'unknown', errno: -found };
+  }
+  const found = findByPid(pid, evidence.startTime, host);
+  return found.kind === 'process' && !mayEnd ? { ...found, kind: 'number' } : found;
+}
+
+/**
+ * Whether the kernel may name the peer of a connection another time. It never will before Linux 6.5 (ENOPROTOOPT), up to 6.8 or so
+ * when the peer is gone and reaped (EINVAL), and when there was none (ENODATA).
+ */
+export function mayPass(status: number): boolean {
+  return status !== -ENOPROTOOPT && status !== -EINVAL && status !== -ENODATA;
+}
+
+function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {
+  const pidfd = host.openPidfd(pid);
+  if (pidfd === -ESRCH) return GONE;
+  if (pidfd < 0) return { kind: 'unknown', errno: -pidfd };
+  if (startTime === undefined) return { kind: 'number', pidfd };
+  // Asked after the pidfd was opened: if it is the right one now, it was then.
+  const present = host.startTime(pid);
+  if (present === startTime) return { kind: 'process', pidfd };
+  host.close(pidfd);
+  return present === undefined ? { kind: 'unknown', errno: EAGAIN } : GONE;
 }

@@ -1,7 +1,7 @@
 /**
- * Ends owners: those whose own connection has ended while they held locks, those whose locks were lost, and all of them when
- * the daemon itself ends. What an owner holds is released once its process is gone, in slices, for it may be very much, and
- * nobody else waits longer than one of them.
+ * Decides whose process is killed: that of an owner whose own connection ends while it holds locks, of one whose locks were lost,
+ * and of every owner when the daemon itself ends. owner-end.ts kills it. Once the process is gone, the owner's locks are released in
+ * slices: there may be very many, and nobody else waits longer than one slice.
  */
 import os from 'node:os';
 import { logger } from '../log/log.ts';
@@ -9,13 +9,12 @@ import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import type { LockClient } from './client.ts';
-import { OwnerEnd } from './owner-end.ts';
-import { mayPass } from './owner-process.ts';
+import { mayPass, OwnerEnd } from './owner-end.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
-const { ESRCH } = os.constants.errno;
+const { EINVAL, ESRCH } = os.constants.errno;
 
 /** How long a slice takes, in milliseconds. */
 const SLICE_MS = 5;
@@ -75,12 +74,13 @@ export class OwnerReaper {
 
   /** The connection of `client` is gone, but for its socket. */
   clientClosed(client: LockClient): void {
-    const { owner, connection, peerStart } = client;
+    const { owner, connection } = client;
     // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
     if (owner === null || !client.isOwnerItself) return;
-    // Of a later process that has its pid, nothing is known by this.
-    const holds = this.liveHoldsOf(owner.pid).filter(
-      ({ owner: { startTime } }) => startTime === undefined || peerStart === undefined || startTime === peerStart,
+    let isPeer: ((startTime: number) => boolean) | undefined;
+    const holds = this.liveHoldsOf(
+      owner.pid,
+      (startTime) => startTime === undefined || (isPeer ??= this.peerTest(client))(startTime),
     );
     if (holds.length === 0) return;
     log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${holds.length} locks held`);
@@ -114,9 +114,7 @@ export class OwnerReaper {
 
   /** Ends all owners: the daemon itself ends. */
   endAll(): void {
-    const pids = new Set<number>();
-    for (const { holds } of this.lockspaces.resources()) for (const { owner } of holds) pids.add(owner.pid);
-    for (const pid of pids) this.end(pid);
+    for (const pid of this.lockspaces.ownerPids) this.end(pid);
   }
 
   /** Goes on with an end that was begun before a re-execution; `holds` are those of its owner that were held then. */
@@ -163,16 +161,41 @@ export class OwnerReaper {
     for (const hold of holds) hold.end = end;
   }
 
-  /** Its holds that no end has begun of. Those of an owner whose number means nothing here end by a release alone. */
-  private liveHoldsOf(pid: number): Hold[] {
+  /**
+   * The owner's holds that no end has begun of. An owner whose pid means nothing here has none: its locks end by release alone.
+   *
+   * @param counts whether holds of the process with that start time do
+   */
+  private liveHoldsOf(pid: number, counts?: (startTime: number | undefined) => boolean): Hold[] {
     const live: Hold[] = [];
     if (pid === 0) return live;
     for (const { holds } of this.lockspaces.heldBy(pid)) {
       for (const hold of holds) {
-        if (hold.owner.pid === pid && hold.end === undefined && hold.owner.isForeign !== true) live.push(hold);
+        const { owner, end } = hold;
+        if (owner.pid !== pid || owner.isForeign === true || end !== undefined) continue;
+        if (counts === undefined || counts(owner.startTime)) live.push(hold);
       }
     }
     return live;
+  }
+
+  /**
+   * Tells by its start time whether a process with the pid of the client's peer may be that peer, and not a later one: a child of
+   * the peer may have kept the connection for long.
+   */
+  private peerTest({ connection: { fd, peer }, peerStart }: LockClient): (startTime: number) => boolean {
+    const { host } = this;
+    if (peerStart !== undefined) return (startTime) => startTime === peerStart;
+    // Before the peer is asked for: it had its pid then if it has not been reaped after.
+    const present = host.startTime(peer.pid);
+    const pidfd = host.peerPidfd(fd);
+    const isReaped = (pidfd >= 0 ? host.signal(pidfd, 0) : pidfd) === -ESRCH || pidfd === -EINVAL;
+    if (pidfd >= 0) host.close(pidfd);
+    if (isReaped) {
+      const later = host.startTime(peer.pid);
+      return (startTime) => startTime !== later;
+    }
+    return (startTime) => pidfd < 0 || typeof present !== 'number' || startTime === present;
   }
 
   /** By the owner's own connection, if it is open, else by the pid alone. Null when that cannot be asked at present. */

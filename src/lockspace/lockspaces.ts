@@ -25,18 +25,11 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
+import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
 const { EAGAIN } = os.constants.errno;
-
-/** How a resource is acquired. */
-export interface LockMode {
-  /** Others may hold it as well who share it. */
-  readonly shared: boolean;
-  /** The file is made if it is missing, and unlinked when nobody holds it any more. */
-  readonly autocreate: boolean;
-}
 
 /** A resource that is held. There may be a hundred thousand of them: one takes no more than it must. */
 export class Resource {
@@ -228,6 +221,12 @@ export class Lockspaces {
     return this.byOwner.size;
   }
 
+  /** The pids of owners that hold something. */
+  get ownerPids(): number[] {
+    this.adoptRest();
+    return Array.from(this.byOwner.values(), ({ identity }) => identity.pid);
+  }
+
   /** What the owner with this pid holds. */
   heldBy(pid: number): ReadonlySet<Resource> {
     this.adoptRest();
@@ -309,11 +308,12 @@ export class Lockspaces {
         awaitEnds([present]);
         throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
       }
-      this.admit(lockspace, name, mode, hold);
-      this.addHold(present, hold);
+      const cost = this.admit(lockspace, name, mode, hold);
+      present.holds.push(hold);
+      this.granted(present, hold, cost);
       return;
     }
-    this.admit(lockspace, name, mode, hold);
+    const cost = this.admit(lockspace, name, mode, hold);
     const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate);
     if (!(file instanceof HeldFile)) {
       const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
@@ -321,7 +321,7 @@ export class Lockspaces {
     }
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
-    this.indexHold(resource, hold);
+    this.granted(resource, hold, cost);
   }
 
   /** A resource as a state document knows it, its file open and locked already. To the observer it is nothing new. */
@@ -336,16 +336,11 @@ export class Lockspaces {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
-    for (const hold of holds) this.indexOwner(resource, hold);
+    for (const hold of holds) this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
   }
 
-  private addHold(resource: Resource, hold: Hold): void {
-    resource.holds.push(hold);
-    this.indexHold(resource, hold);
-  }
-
-  /** @throws RpcError when the hold would cost more than there may be */
-  private admit(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
+  /** What the hold costs. @throws RpcError when that is more than there may be */
+  private admit(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): number {
     const { owner, client } = hold;
     const cost = holdCost(lockspace.directory, name, owner.name);
     try {
@@ -353,15 +348,17 @@ export class Lockspaces {
     } catch (error) {
       throw error instanceof LimitError ? this.reportRefusal(lockspace, name, mode, hold, error) : error;
     }
+    return cost;
   }
 
-  private indexHold(resource: Resource, hold: Hold): void {
-    this.indexOwner(resource, hold);
+  private granted(resource: Resource, hold: Hold, cost: number): void {
+    this.indexHold(resource, hold, cost);
     this.changed?.add(resource);
     this.observer?.acquired(resource, hold);
   }
 
-  private indexOwner(resource: Resource, hold: Hold): void {
+  /** Enters a hold by its owner, and counts its cost. */
+  private indexHold(resource: Resource, hold: Hold, cost: number): void {
     const { pid } = hold.owner;
     let holdings = this.byOwner.get(pid);
     if (holdings === undefined) {
@@ -374,38 +371,30 @@ export class Lockspaces {
       if (!(resources instanceof Resource)) resources.add(resource);
       else if (resources !== resource) holdings.resources = new Set([resources, resource]);
     }
-    this.charge(resource, hold, holdings);
-  }
-
-  /** Counts the cost of a hold. */
-  private charge({ lockspace, name }: Resource, { owner, client }: Hold, holdings: Account): void {
-    const cost = holdCost(lockspace.directory, name, owner.name);
     this.budget.count(cost);
     holdings.cost += cost;
-    const account = this.byClient.get(client);
-    if (account === undefined) this.byClient.set(client, { cost });
+    const account = this.byClient.get(hold.client);
+    if (account === undefined) this.byClient.set(hold.client, { cost });
     else account.cost += cost;
   }
 
-  /** Takes the cost of a hold that is gone off again. */
-  private discharge({ lockspace, name }: Resource, { owner, client }: Hold): void {
-    const cost = holdCost(lockspace.directory, name, owner.name);
+  /**
+   * The reverse of {@link indexHold}, for a hold that is not in the resource's list any more.
+   *
+   * @param isLast it is the owner's last one on the resource
+   */
+  private forgetHold(resource: Resource, { owner, client }: Hold, isLast: boolean): void {
+    const cost = holdCost(resource.lockspace.directory, resource.name, owner.name);
     this.budget.count(-cost);
-    const holdings = this.byOwner.get(owner.pid);
-    if (holdings !== undefined) holdings.cost -= cost;
     const account = this.byClient.get(client);
-    if (account === undefined) return;
-    account.cost -= cost;
-    if (account.cost === 0) this.byClient.delete(client);
-  }
-
-  private forgetHolding(resource: Resource, pid: number): void {
-    const resources = this.byOwner.get(pid)?.resources;
-    if (resources === resource) this.byOwner.delete(pid);
-    else if (resources !== undefined && !(resources instanceof Resource)) {
-      resources.delete(resource);
-      if (resources.size === 0) this.byOwner.delete(pid);
-    }
+    if (account !== undefined && (account.cost -= cost) === 0) this.byClient.delete(client);
+    const holdings = this.byOwner.get(owner.pid);
+    if (holdings === undefined) return;
+    holdings.cost -= cost;
+    if (!isLast) return;
+    const { resources } = holdings;
+    if (resources instanceof Set) resources.delete(resource);
+    if (resources === resource || (resources instanceof Set && resources.size === 0)) this.byOwner.delete(owner.pid);
   }
 
   /** @throws RpcError; Waiting, when the owner is being ended, whose holds are released by that */
@@ -456,10 +445,9 @@ export class Lockspaces {
   private dropped(resource: Resource, gone: readonly Hold[]): void {
     let last = -1;
     for (const hold of gone) {
-      const { owner } = hold;
-      this.discharge(resource, hold);
-      if (owner.pid !== last && !resource.isHeldBy(owner.pid)) this.forgetHolding(resource, owner.pid);
-      last = owner.pid;
+      const { pid } = hold.owner;
+      this.forgetHold(resource, hold, pid !== last && !resource.isHeldBy(pid));
+      last = pid;
     }
     this.changed?.add(resource);
     if (resource.holds.length === 0) {

@@ -17,7 +17,6 @@ import {
 } from '../state/state.ts';
 import { descriptorOfReference, type HeldFile } from './files.ts';
 import type { Resource } from './lockspaces.ts';
-import { flagsOf } from './mode.ts';
 import type { Hold } from './owner.ts';
 
 /** One hold, in the order of `owners`: what the pid alone does not tell. */
@@ -76,7 +75,7 @@ export function resourceState(
     path,
     fd: descriptorOfReference(file, use),
     lockHeld: file.locked,
-    flags: flagsOf(mode),
+    flags: mode.flags,
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,

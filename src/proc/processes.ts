@@ -92,17 +92,6 @@ export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
   return ((caught >> BigInt(os.constants.signals[signal] - 1)) & 1n) !== 0n;
 }
 
-/** Whether the process that has this pid now is in our pid namespace, and not in one below it; undefined: it cannot be told. */
-export function isLocalProcess(pid: number): boolean | undefined {
-  try {
-    // A process has one number in each namespace from the reader's down to its own.
-    const numbers = statusOf(pid, 'NSpid');
-    return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * Tells this image of a process from the next: the kernel gives every exec another random address here. Undefined when it has
  * ended.
@@ -126,7 +115,7 @@ export function parseStat(text: string): ProcessStat {
   return { state: words[0] ?? '', startTime: Number(words[19]) };
 }
 
-/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (start-time.ts). */
+/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (identity.ts). */
 export function statOf(pid: Process): ProcessStat {
   return parseStat(textOf(pid, 'stat'));
 }

@@ -6,7 +6,7 @@
 import os from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
 import { bootId } from '../proc/kernel.ts';
-import { startTimeOf } from '../proc/start-time.ts';
+import { startTimeOf } from '../proc/identity.ts';
 import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;

@@ -7,7 +7,7 @@ import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { closeUnlessHeld, findHeld, isHeld } from '../../../src/lockspace/files.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { startTimeOf } from '../../../src/proc/start-time.ts';
+import { startTimeOf } from '../../../src/proc/identity.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { Confirmation } from '../../../src/restart/confirm.ts';

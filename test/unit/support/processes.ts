@@ -13,7 +13,6 @@ interface Fake {
 export class World implements ProcessHost {
   readonly ownPid = 1000;
   readonly ownStartTime = 500;
-  readonly tellsPeers = true;
   /** `SIGTERM 300 at 0`, in order. */
   readonly signals: string[] = [];
   /** What a process does at a signal. */
@@ -22,6 +21,11 @@ export class World implements ProcessHost {
   exhausted = false;
   /** The kernel does not tell who a peer is. */
   isOld = false;
+
+  get tellsPeers(): boolean {
+    return !this.isOld;
+  }
+
   /** What the kernel answers who asks for a peer that is gone; 0: a pidfd all the same. */
   gonePeer = 0;
   local: boolean | undefined = true;
@@ -77,9 +81,10 @@ export class World implements ProcessHost {
     return this.local;
   }
 
-  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL'): number {
+  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL' | 0): number {
     const fake = this.pidfds.get(pidfd);
     if (fake?.alive !== true) return -ESRCH;
+    if (signal === 0) return 0;
     this.signals.push(`${signal} ${fake.pid} at ${this.time}`);
     this.onSignal(signal, fake.pid);
     return 0;

@@ -1,6 +1,10 @@
-/** When processes started, as the daemon asks: by the addon, for a registration of a guest waits for the answer. */
+/**
+ * Which process a pid names. Apart from processes.ts, for the addon: a registration of a guest waits for the answer, and not every
+ * program has one.
+ */
 import os from 'node:os';
 import { posix } from '../posix/posix.ts';
+import { statusOf } from './processes.ts';
 
 const { ESRCH } = os.constants.errno;
 const PID_MAX = 0x7fffffff;
@@ -17,4 +21,15 @@ export function startTimeOf(pid: number): number | null | undefined {
   const pidfd = posix.pidfdOpen(pid);
   if (pidfd >= 0) posix.close(pidfd);
   return pidfd === -ESRCH ? null : undefined;
+}
+
+/** Whether the process that has this pid now is in our pid namespace, and not in one below it; undefined if that is unknown. */
+export function isLocalProcess(pid: number): boolean | undefined {
+  try {
+    // A process has one number in each namespace from the reader's down to its own.
+    const numbers = statusOf(pid, 'NSpid');
+    return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
+  } catch {
+    return undefined;
+  }
 }
