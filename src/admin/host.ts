@@ -46,10 +46,12 @@ export interface AdminLogging {
   readonly outputs: { readonly text: ByteString; readonly count: number };
   /** The filters as stored, e.g. `3:*rpc* `, and how many they are; empty text where there are none. */
   readonly filters: { readonly text: ByteString; readonly count: number };
-  /** Replaces the outputs; empty: the default output. Throws an RpcError, with nothing changed. */
+  /** Replaces the outputs; empty: the default output. Throws a LogSettingError, with nothing changed. */
   setOutputs(text: ByteString): void;
-  /** Replaces the filters; empty: none. Throws an RpcError, with nothing changed. */
+  /** Replaces the filters; empty: none. Throws a LogSettingError, with nothing changed. */
   setFilters(text: ByteString): void;
+  /** A restart carries the settings over. */
+  isChanged: boolean;
 }
 
 /** The daemon, as the admin program sees it. */

@@ -6,7 +6,6 @@ import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
 import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost } from '../admin/host.ts';
-import type { LogSettings } from '../admin/log-settings.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
 import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
@@ -15,7 +14,7 @@ import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
-import { logger } from '../log/log.ts';
+import { logger, logging } from '../log/log.ts';
 import { descriptorLimit } from '../proc/limits.ts';
 import { posix } from '../posix/posix.ts';
 import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
@@ -38,10 +37,10 @@ export interface DaemonSettings {
   readonly adminMaxClients: number;
   /** End after this many seconds with no client and no lock; 0 never. */
   readonly timeout: number;
-  /** The log settings that the admin program shows and changes. */
-  readonly logging: LogSettings;
-  /** What the process has been through, for who inquires. */
+  /** What the process has been through. */
   readonly life: Life;
+  /** Descriptor of the locked pid file, if there is one. */
+  readonly pidFile?: number | undefined;
   /** Other processes, as the end of owners sees them; the real ones by default. */
   readonly processes?: ProcessHost;
   /** The daemon is to end, of its own accord or because the admin program asked for it. */
@@ -66,7 +65,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
   readonly poller: Poller;
   readonly dialect: Dialect;
-  readonly logging: LogSettings;
+  readonly logging = logging;
   readonly life: Life;
   readonly processes: ProcessHost;
   readonly descriptorLimit = descriptorLimit();
@@ -83,11 +82,10 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
-    const { poller, version, logging, life, timeout, processes = realHost(poller) } = settings;
+    const { poller, version, life, timeout, processes = realHost(poller) } = settings;
     this.settings = settings;
     this.poller = poller;
     this.dialect = dialectOf(version);
-    this.logging = logging;
     this.life = life;
     this.timeout = timeout;
     this.processes = processes;

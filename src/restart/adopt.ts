@@ -2,7 +2,7 @@
  * Takes over what a state document describes. Nothing in it is believed before it was looked at: a descriptor must be
  * the socket or the file that the document says it is. Locks are not asked for again, which could wait or fail: see confirm.ts.
  */
-import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
+import { type AdminPeer, Daemon, type DaemonSettings, type ServerShape } from '../daemon/daemon.ts';
 import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
 import { adoptFile, adoptWithout, type HeldFile, inodeOf, deferClose, restoreReference } from '../lockspace/files.ts';
@@ -20,22 +20,39 @@ import type { Server } from '../rpc/server.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { Confirmation, execDropsLocks } from './confirm.ts';
 import type { AdminClientState, LockClientState, StateDocument } from './document.ts';
-import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** Fills a fresh daemon, whose servers were made with the limits of the document, but not started. */
+/** The daemon that a state document describes, not started yet. */
+export function restoreDaemon(settings: DaemonSettings, predecessor: Predecessor): Daemon {
+  const { lockServer, adminServer } = predecessor.document;
+  const daemon = new Daemon(settings, {
+    lock: shapeOf(lockServer),
+    ...(adminServer === null ? {} : { admin: shapeOf(adminServer) }),
+  });
+  adoptState(daemon, predecessor);
+  return daemon;
+}
+
+function shapeOf(server: ServerHead): ServerShape {
+  return {
+    maxClients: server.max_clients,
+    maxAnonymousClients: server.max_anonymous_clients,
+    nextClientId: server.next_client_id,
+  };
+}
+
+/** Fills a fresh daemon. */
 export function adoptState(daemon: Daemon, { document, late }: Predecessor): void {
   const owners = new Owners();
   adoptServer(daemon.lockServer, document.lockServer);
   for (const client of document.lockServer.clients) adoptLockClient(daemon, client, owners);
   if (late !== null) {
-    const adopt = (state: unknown, fd: number): void => {
+    daemon.lockServer.expect(late, (state, fd) => {
       adoptLateClient(daemon, state, fd, owners);
-    };
-    daemon.lockServer.expect(new LateClients(late, adopt));
+    });
   }
   if (document.adminServer !== null) {
     adoptServer(daemon.adminServer, document.adminServer);

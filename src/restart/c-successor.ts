@@ -1,11 +1,12 @@
 /**
  * What a C daemon does not survive between exec and its first answer, found out beforehand: it exits on it, and every lock is
  * lost. All of it was seen on 9.0.0, 11.3.0 and 12.8.0 (docs/c-daemon.md). What it does with files is found out by a child:
- * see programs/virtlockd/c-start.ts.
+ * see programs/virtlockd/check-c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
 import path from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
+import type { OwnState } from '../daemon/state.ts';
 import { closeDeferred, type HeldFile, duplicateDeferred, lackingFds } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
 import { descriptorLimits } from '../proc/limits.ts';
@@ -14,10 +15,10 @@ import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
 import { MAX_FILE } from '../libvirt/limits.ts';
-import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
+import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './answers.ts';
 import { captureState } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
-import { asciiDocument, descriptorsOf, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, descriptorsOf, formatPieces, type StateDocument } from './document.ts';
 import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
 import { runProgram, UnfitSuccessor } from './successor.ts';
 

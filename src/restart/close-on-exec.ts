@@ -41,15 +41,19 @@ export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boole
   for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
 }
 
-/** As {@link setCloseOnExec}, while clients are served. What is closed meanwhile is passed over. */
+/** As {@link setCloseOnExec}, while clients are served. Descriptors that are closed by then are skipped. */
 export async function setCloseOnExecInSlices(descriptors: Iterable<number>, closeOnExec: boolean): Promise<void> {
   await inSlices(descriptors, (fd) => {
-    try {
-      setCloseOnExec([fd], closeOnExec);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
-    }
+    setIfOpen(fd, closeOnExec);
   });
+}
+
+export function setIfOpen(fd: number, closeOnExec: boolean): void {
+  try {
+    setCloseOnExec([fd], closeOnExec);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
+  }
 }
 
 /**

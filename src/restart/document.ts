@@ -6,24 +6,12 @@
  */
 import { constants, isAscii } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
-import { daemonFields } from '../daemon/state.ts';
+import { own as ownKind, type OwnState } from '../daemon/state.ts';
 import { subscriptionFields } from '../inquire/state.ts';
 import { localityFields, registration } from '../lockd/state.ts';
 import { resource, type ResourceState } from '../lockspace/state.ts';
 import { complainOfConnection, connectionFields, peerFields, server, type ServerHead } from '../rpc/state.ts';
-import {
-  defaulted,
-  descriptor,
-  descriptorsIn,
-  type Kind,
-  nothing,
-  object,
-  optional,
-  type StateOf,
-  text,
-  whole,
-  write,
-} from '../state/state.ts';
+import { defaulted, descriptorsIn, type Kind, nothing, object, type StateOf, text, write } from '../state/state.ts';
 
 export const lockClient = object(
   { ...connectionFields, ...localityFields, ...peerFields, privateData: registration },
@@ -40,6 +28,8 @@ export type AdminClientState = StateOf<typeof adminClient>;
 export interface ServerState<C> extends ServerHead {
   /** Those of a running daemon are described as they are when their turn comes. */
   readonly clients: Iterable<C>;
+  /** The clients in writing, where that is known. Their descriptors are added. */
+  readonly texts?: (descriptors: Set<number>) => Iterable<string>;
 }
 
 /** As with clients, there may be very many resources. */
@@ -52,29 +42,6 @@ export interface LockspaceState {
    */
   readonly texts?: (descriptors: Set<number>) => Iterable<Buffer>;
 }
-
-/** Which process it is, beyond its pid. */
-const processIdentity = object({
-  /** When it started, in clock ticks since boot. */
-  start: whole,
-  /** The id of that boot; empty where it was not readable. */
-  boot: text,
-});
-export type ProcessState = StateOf<typeof processIdentity>;
-
-/** What only this implementation keeps. */
-export const ownState = object({
-  /** How often the process has executed itself again. */
-  restarts: whole,
-  /** When the process began to serve, milliseconds since 1970. */
-  started: whole,
-  /** The process that wrote the document. */
-  process: optional(processIdentity),
-  /** Descriptor of the locked pid file, which so is never up for grabs. */
-  pidFile: optional(descriptor),
-  ...daemonFields,
-});
-export type OwnState = StateOf<typeof ownState>;
 
 export interface StateDocument {
   readonly magic: string;
@@ -117,7 +84,7 @@ export function* descriptorsOf({ lockServer, adminServer, lockspaces, own }: Sta
   yield* descriptorsIn(server, lockServer);
   for (const client of lockServer.clients) yield* descriptorsIn(lockClient, client);
   for (const { resources } of lockspaces) for (const state of resources) yield* descriptorsIn(resource, state);
-  if (own !== null) yield* descriptorsIn(ownState, own);
+  if (own !== null) yield* descriptorsIn(ownKind, own);
 }
 
 /** How many items of a list are written at once: fewer where they have more characters than that. */
@@ -141,13 +108,13 @@ function* documentTexts(
   for (const { directory, resources, texts } of lockspaces) {
     if (index > 0) yield `${index > 1 ? ',' : ''}{"directory":${text.format(directory)},`;
     yield '"resources":';
-    if (texts === undefined) yield* listTexts(resources, (state) => write(resource, state, descriptors));
+    if (texts === undefined) yield* listTexts(mapped(resources, (state) => write(resource, state, descriptors)));
     else yield* joined(texts(descriptors));
     yield index > 0 ? '}' : '},"lockspaces":[';
     index++;
   }
   yield `],"magic":${text.format(magic)}`;
-  yield own === null ? '}' : `,"x-virtlockd":${write(ownState, own, descriptors)}}`;
+  yield own === null ? '}' : `,"x-virtlockd":${write(ownKind, own, descriptors)}}`;
 }
 
 function* joined(texts: Iterable<Buffer>): Generator<string | Buffer> {
@@ -160,13 +127,12 @@ function* joined(texts: Iterable<Buffer>): Generator<string | Buffer> {
   yield ']';
 }
 
-function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generator<string> {
+function* listTexts(items: Iterable<string>): Generator<string> {
   yield '[';
   let texts: string[] = [];
   let length = 0;
   let comma = '';
-  for (const item of items) {
-    const text = format(item);
+  for (const text of items) {
     texts.push(text);
     length += text.length;
     if (texts.length < ITEMS && length < CHARACTERS) continue;
@@ -179,13 +145,17 @@ function* listTexts<T>(items: Iterable<T>, format: (item: T) => string): Generat
 }
 
 function* serverTexts<C extends object>(
-  { clients, ...head }: ServerState<C>,
+  { clients, texts, ...head }: ServerState<C>,
   client: Kind<C>,
   descriptors: Set<number>,
 ): Generator<string> {
   yield `${write(server, head, descriptors).slice(0, -1)},"clients":`;
-  yield* listTexts(clients, (state) => clientText(client, state, descriptors));
+  yield* listTexts(texts?.(descriptors) ?? mapped(clients, (state) => write(client, state, descriptors)));
   yield '}';
+}
+
+export function* mapped<T, U>(items: Iterable<T>, change: (item: T) => U): Generator<U> {
+  for (const item of items) yield change(item);
 }
 
 /**
@@ -198,16 +168,4 @@ export function asciiDocument(document: Buffer): Buffer {
     .toString('utf8')
     .replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return Buffer.from(escaped, 'latin1');
-}
-
-/** By the client's state, which is the same object as long as nothing about the client changes. */
-const clientTexts = new WeakMap<object, string>();
-
-function clientText<C extends object>(client: Kind<C>, state: C, descriptors: Set<number>): string {
-  client.collect?.(state, descriptors);
-  const known = clientTexts.get(state);
-  if (known !== undefined) return known;
-  const text = client.format(state);
-  clientTexts.set(state, text);
-  return text;
 }

@@ -1,6 +1,7 @@
 /** What a re-execution leaves for later, so that the requests which have waited for it are served first. */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Daemon } from '../daemon/daemon.ts';
+import { ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
@@ -8,7 +9,7 @@ import { captureState } from './capture.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
-import { descriptorsOf, type OwnState } from './document.ts';
+import { descriptorsOf } from './document.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -20,7 +21,7 @@ const SLICE = 64;
  * Takes over the clients that have not called and the locks that nobody asked for. Marks all that was taken over to be closed on exec
  * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path. Does not throw.
  */
-export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): Promise<void> {
+export async function finishTakeover(daemon: Daemon): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.adoptLate(SLICE));
@@ -29,7 +30,7 @@ export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): 
   } catch (error) {
     log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }
-  await closeOnExecInTheEnd(() => descriptorsOf(captureState(daemon, ownState())));
+  await closeOnExecInTheEnd(() => descriptorsOf(captureState(daemon, ownState(daemon))));
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();

@@ -2,6 +2,7 @@
  * Reads a state document, in its present form and in every older one of C's. What the parts of it are, each room says: see
  * src/state.
  */
+import { own } from '../daemon/state.ts';
 import { hold, resource, type ResourceState } from '../lockspace/state.ts';
 import { server } from '../rpc/state.ts';
 import {
@@ -23,7 +24,6 @@ import {
   lockClient,
   type LockClientState,
   type LockspaceState,
-  ownState,
   type ServerState,
   type StateDocument,
 } from './document.ts';
@@ -208,6 +208,6 @@ export function parseDocument(json: unknown, late: Late | null = null): StateDoc
       readField(root, 'defaultLockspace', (value) => lockspace({ ...readObject(value), directory: '' })),
       ...readField(root, 'lockspaces', (value) => readList(value, lockspace)),
     ],
-    own: root['x-virtlockd'] === undefined ? null : readField(root, 'x-virtlockd', ownState.read),
+    own: root['x-virtlockd'] === undefined ? null : readField(root, 'x-virtlockd', own.read),
   };
 }

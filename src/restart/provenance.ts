@@ -5,17 +5,10 @@
  */
 import os from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
-import { bootId } from '../proc/kernel.ts';
-import { startTimeOf } from '../proc/identity.ts';
-import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
+import { ownProcess } from '../daemon/state.ts';
+import type { AdminClientState, LockClientState, ServerState, StateDocument } from './document.ts';
 
 const { EBADF, ENOTSOCK } = os.constants.errno;
-
-/** What is written into a document, for {@link isOfThisProcess}. Undefined where /proc does not tell. */
-export function ownProcess(): ProcessState | undefined {
-  const start = startTimeOf(process.pid);
-  return typeof start === 'number' ? { start, boot: bootId() } : undefined;
-}
 
 /**
  * Returns why the document is not of this process, or null when it is.

@@ -16,6 +16,7 @@ import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
+import { own as ownKind, ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
@@ -29,13 +30,13 @@ import {
   prepareCloseOnExec,
   setCloseOnExec,
   setCloseOnExecInSlices,
+  setIfOpen,
   STANDARD_STREAMS,
 } from './close-on-exec.ts';
-import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
-import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
+import { DOCUMENT_MAX, formatPieces } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
-import { findLoss } from './losses.ts';
+import { findLoss } from './rehearse.ts';
 import { inSlices } from './slices.ts';
 import {
   publishStateFile,
@@ -50,7 +51,10 @@ import { limitFor, proveSuccessor, type OwnSuccessor, UnfitSuccessor } from './s
 
 const log = logger('locking.lock_daemon');
 
-const { EINTR } = constants.errno;
+const {
+  errno: { EINTR },
+  signals: { SIGUSR1 },
+} = constants;
 
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
 const PENDING_MS = 1000;
@@ -71,8 +75,6 @@ export interface ReexecOptions {
   isEnding(): boolean;
   /** The successor's. */
   environment(): Readonly<Record<ByteString, ByteString | undefined>>;
-  /** What only this implementation keeps, as it is now. */
-  ownState(): OwnState;
   /** The program was not executed, and service goes on. */
   refused(reason: ByteString): void;
 }
@@ -127,7 +129,7 @@ export class Reexec {
     const { daemon, program, args, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
-    const own = this.options.ownState();
+    const own = ownState(daemon);
     const document: Buffer[] = [];
     const descriptors = new Set<number>();
     this.pieces = new ResourcePieces(daemon);
@@ -147,7 +149,7 @@ export class Reexec {
       if (this.options.isEnding()) return;
       // Not before: it is loaded into this process, and only now is known to be what it should be.
       prepareCloseOnExec();
-      await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
+      await this.keepingOpen(descriptors, async (kept) => this.exchange(successor, candidate, document, kept));
     } finally {
       removeStateFile(candidate);
     }
@@ -179,20 +181,19 @@ export class Reexec {
   }
 
   /**
-   * Lets what the document names outlive exec while `exchange` runs, and no longer. Nothing is spawned meanwhile: that would have
-   * it all open. What comes during this is closed on exec until its turn.
-   *
-   * @param exchange is told of the clients whose sockets outlive exec
+   * Has the descriptors that the document for the proof names outlive exec while `exchange` runs, and no longer. Nothing is spawned
+   * during this: it would have them all open.
    */
-  private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
+  private async keepingOpen(descriptors: Set<number>, exchange: (kept: Kept) => Promise<void>): Promise<void> {
     const { daemon } = this.options;
-    const clients = new Set<Connection>(daemon.lockServer.adoptAll().values());
+    const connections: Iterable<Connection> = daemon.lockServer.adoptAll().values();
+    const clients = [...connections].filter(({ fd }) => descriptors.has(fd));
     try {
-      // Most of it now, while clients are served.
-      await setCloseOnExecInSlices(this.descriptors(), false);
-      if (!this.options.isEnding()) await exchange(clients);
+      // Most of them now, while clients are served.
+      await setCloseOnExecInSlices(descriptors, false);
+      if (!this.options.isEnding()) await exchange({ descriptors, clients });
     } finally {
-      if (!this.options.isEnding()) await closeOnExecInTheEnd(() => this.toCloseOnExec());
+      if (!this.options.isEnding()) await closeOnExecInTheEnd(() => descriptors);
     }
   }
 
@@ -201,31 +202,20 @@ export class Reexec {
     successor: OwnSuccessor | CSuccessor,
     candidate: string,
     document: readonly Buffer[],
-    clients: ReadonlySet<Connection>,
+    kept: Kept,
   ): Promise<void> {
     const { daemon } = this.options;
     daemon.suspend();
     try {
       if (successor instanceof CSuccessor) await this.waitForPending(successor);
       if (!this.options.isEnding() && (await this.lastRequest(successor))) {
-        this.handOver(successor, candidate, document, clients);
+        this.handOver(successor, candidate, document, kept);
       }
     } finally {
       if (successor instanceof CSuccessor) successor.undo();
-      releaseSignals();
+      posix.releaseSignals();
       if (!this.options.isEnding()) daemon.resume();
     }
-  }
-
-  /** Those that a document names which is written now, each as it is when its turn comes. */
-  private descriptors(): Iterable<number> {
-    return descriptorsOf(captureState(this.options.daemon, this.options.ownState()));
-  }
-
-  /** One by one: there may be very many. */
-  private *toCloseOnExec(): Generator<number> {
-    yield* STANDARD_STREAMS;
-    yield* this.descriptors();
   }
 
   /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
@@ -246,7 +236,7 @@ export class Reexec {
    * @returns whether to go on
    */
   private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
-    blockSignals();
+    posix.blockSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
     if (this.options.isEnding()) return false;
     if (!(successor instanceof CSuccessor)) {
@@ -256,26 +246,24 @@ export class Reexec {
     return !this.again;
   }
 
-  /**
-   * Returns only when the daemon was told to end meanwhile.
-   *
-   * @param cleared clients whose sockets outlive exec already
-   */
+  /** Returns only when the daemon was told to end meanwhile. */
   private handOver(
     successor: OwnSuccessor | CSuccessor,
     candidate: string,
     proven: readonly Buffer[],
-    cleared: ReadonlySet<Connection>,
+    kept: Kept,
   ): void {
     const { daemon, stateFile } = this.options;
     // Releases left for later would be unknown to the successor.
     daemon.ownerReaper.finish();
     daemon.flushEvents();
-    const own = this.options.ownState();
+    const own = ownState(daemon);
     const descriptors = new Set(STANDARD_STREAMS);
     if (successor instanceof CSuccessor) {
       // It may have changed since it was proven, which makes no difference to another of our kind.
       writeStateFile(candidate, [successor.lastDocument(own, descriptors)]);
+      // It has no use for the others of ours.
+      for (const fd of descriptorsIn(ownKind, { ...own, pidFile: undefined })) descriptors.delete(fd);
     } else {
       const document = [...formatPieces(captureState(daemon, own, this.pieces), descriptors)];
       this.refuseLackOfRoom(descriptors);
@@ -286,11 +274,7 @@ export class Reexec {
     }
     publishStateFile(candidate, stateFile);
     try {
-      for (const { fd, isOpen } of cleared) if (isOpen) descriptors.delete(fd);
-      setCloseOnExec(descriptors, false);
-      // A C daemon has no use for the others of ours.
-      if (successor instanceof CSuccessor)
-        setCloseOnExec(descriptorsIn(ownState, { ...own, pidFile: undefined }), true);
+      passOn(descriptors, kept);
       this.execute(successor);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
@@ -309,6 +293,24 @@ export class Reexec {
     const status = posix.execve([file], words, environment, !isOwn);
     if (status !== -EINTR) throw new ExecError(`cannot execute ${file}: ${strerror(status)}`);
   }
+}
+
+/** Descriptors whose close-on-exec was cleared. */
+interface Kept {
+  /** A number may be that of another file by now. */
+  readonly descriptors: Set<number>;
+  /** The clients among them. */
+  readonly clients: readonly Connection[];
+}
+
+/** Has exactly these descriptors outlive exec. */
+function passOn(descriptors: ReadonlySet<number>, { descriptors: kept, clients }: Kept): void {
+  for (const fd of kept) if (!descriptors.has(fd)) setIfOpen(fd, true);
+  const rest = new Set(descriptors);
+  // The socket of a client that has been connected since then is the same.
+  for (const { fd, isOpen } of clients) if (isOpen) rest.delete(fd);
+  for (const fd of rest) kept.add(fd);
+  setCloseOnExec(rest, false);
 }
 
 function keyOf(fd: number | undefined): string | null {

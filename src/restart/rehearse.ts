@@ -5,9 +5,8 @@
  */
 import { constants, readlinkSync } from 'node:fs';
 import os from 'node:os';
-import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
-import { logging } from '../log/log.ts';
+import type { Resource } from '../lockspace/lockspaces.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
 import { type Addon, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
@@ -16,7 +15,8 @@ import type { StateDocument } from './document.ts';
 import { descriptorDirectory } from '../proc/descriptors.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
-import { restoreDaemon } from './restore.ts';
+import { restoreDaemon } from './adopt.ts';
+import { inSlices } from './slices.ts';
 
 const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
 
@@ -40,7 +40,7 @@ export interface LostClient {
 
 /**
  * What would get lost. The daemon tells whether it has let go of that itself since it wrote the document, or it would be a loss:
- * see losses.ts.
+ * see {@link findLoss}.
  */
 export type Loss = LostResource | LostClient;
 
@@ -174,7 +174,6 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     maxClients: 0,
     adminMaxClients: 0,
     timeout: 0,
-    logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     processes: NOBODY,
     onEnd: () => undefined,
@@ -196,3 +195,31 @@ const NOBODY: ProcessHost = {
   now: () => 0,
   setTimeout: () => undefined,
 };
+
+/** What the daemon still has as it is in the document, and its successor would lose; in words. Undefined when there is nothing. */
+export async function findLoss(daemon: Daemon, losses: readonly Loss[]): Promise<string | undefined> {
+  const byDescriptor = new Map<number, LostResource>();
+  for (const loss of losses) {
+    if (loss.kind === 'resource') byDescriptor.set(loss.fd, loss);
+    else if (isConnected(daemon, loss)) return `would lose client ${loss.id} of server ${loss.server}`;
+  }
+  if (byDescriptor.size === 0) return undefined;
+  let lost: Resource | undefined;
+  await inSlices(daemon.lockspaces.resources(), (resource) => {
+    const { file } = resource;
+    if (!file.locked) return;
+    for (const fd of [file.fd, ...file.deferredFds]) if (isSame(resource, byDescriptor.get(fd))) lost = resource;
+  });
+  return lost && `would lose the lock of resource '${lost.name}'`;
+}
+
+function isConnected(daemon: Daemon, { server, id, fd }: LostClient): boolean {
+  const { adminServer, lockServer } = daemon;
+  const clients = server === 'admin' ? adminServer.adoptAll() : lockServer.adoptAll();
+  return clients.get(id)?.fd === fd;
+}
+
+/** Whether it was held all the time since the document was written. */
+function isSame({ file, holds }: Resource, loss: LostResource | undefined): boolean {
+  return loss?.key === file.key && holds.some(({ since }) => since === loss.since);
+}

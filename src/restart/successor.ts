@@ -8,7 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import { bytesOf, commandOf } from '../posix/bytes.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
-import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answer.ts';
+import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answers.ts';
 
 /** Another program of our kind. */
 export type OwnSuccessor = { readonly kind: 'own' } & Answer;

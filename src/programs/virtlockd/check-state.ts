@@ -9,7 +9,7 @@ import { bytesOf, toPath } from '../../posix/bytes.ts';
 import { posix } from '../../posix/posix.ts';
 import { installRoot } from '../../posix/root.ts';
 import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
-import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answer.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answers.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { prepareCloseOnExec } from '../../restart/close-on-exec.ts';
 import type { StateDocument } from '../../restart/document.ts';

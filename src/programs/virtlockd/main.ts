@@ -9,7 +9,6 @@ import { posix } from '../../posix/posix.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { checkState } from './check-state.ts';
 import { readPredecessor } from '../../restart/predecessor.ts';
-import { releaseSignals } from '../../restart/signals.ts';
 import { dialectOf, parseVersion } from '../../libvirt/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
 import { absoluteArguments, startDaemon, takeStartReport } from './daemonize.ts';
@@ -158,7 +157,7 @@ function becomeParent(options: RunOptions, environment: Readonly<Environment>, d
     process.stderr.write(text, 'latin1');
   };
   // Whoever waits for the start may give up.
-  releaseSignals();
+  posix.releaseSignals();
   void startDaemon({ words, environment, directory, argv0: program, print }).then((exitCode) => {
     process.exit(exitCode);
   });

@@ -35,6 +35,7 @@ export function reload({ daemon, configFile, required, setUpLog }: ReloadInput):
   try {
     config = loadOwnConfig(configFile, required);
     setUpLog(config);
+    logging.isChanged = false;
   } catch (error) {
     if (error instanceof LogSettingError) logging.apply(before);
     else if (!(error instanceof ConfigError)) throw error;

@@ -1,8 +1,8 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:fs';
+import os from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
-import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
@@ -10,22 +10,16 @@ import { lastStat, LockType, posix, SocketKind, strerror } from '../../posix/pos
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
-import { setCloseOnExec } from '../../restart/close-on-exec.ts';
-import { ignoreStrays, releaseSignals } from '../../restart/signals.ts';
-import type { OwnState } from '../../restart/document.ts';
+import { setCloseOnExec, STANDARD_STREAMS } from '../../restart/close-on-exec.ts';
 import type { Predecessor } from '../../restart/predecessor.ts';
-import { ownProcess } from '../../restart/provenance.ts';
 import { Reexec } from '../../restart/reexec.ts';
-import { restoreDaemon } from '../../restart/restore.ts';
+import { restoreDaemon } from '../../restart/adopt.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
-import { daemonState, restoreDaemonState } from '../../daemon/state.ts';
-import type { Whole } from '../../state/state.ts';
+import { restoreLog, restoreOwnState } from '../../daemon/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
-import { LogSettingError } from '../../log/levels.ts';
-import { logger, logging } from '../../log/log.ts';
-import type { LogState } from '../../log/logging.ts';
+import { logger } from '../../log/log.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from '../../libvirt/paths.ts';
 import { programFiles } from './program-files.ts';
@@ -70,8 +64,7 @@ export function serve(input: ServeInput): void {
   if (pidFile !== null) protectOpen(pidFile.fd, 'pid file', true);
   protectStreams();
   protectLater(() => programFiles().map((file) => [file, 'program']));
-  const logSettings = new LogSettings(logging);
-  if (carried?.log !== undefined) restoreLog(logSettings, carried.log);
+  if (carried !== null) restoreLog(carried);
 
   const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
   forgetTaken(environment);
@@ -84,7 +77,7 @@ export function serve(input: ServeInput): void {
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
-    logging: logSettings,
+    pidFile: pidFile?.fd,
     life: { program, started, executed: Date.now(), restarts },
     onEnd: () => {
       requests.emit('end');
@@ -94,16 +87,8 @@ export function serve(input: ServeInput): void {
     predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor, paths),
   );
   if (carried?.pidFile !== undefined && carried.pidFile !== pidFile?.fd) closeOldPidFile(carried.pidFile);
-  if (carried !== null) restoreDaemonState(daemon, carried);
+  if (carried !== null) restoreOwnState(daemon, carried);
 
-  const identity = ownProcess();
-  const ownState = (): Whole<OwnState> => ({
-    restarts,
-    started,
-    process: identity,
-    pidFile: pidFile?.fd,
-    ...daemonState(daemon),
-  });
   let isEnding = false;
   const reexec = new Reexec({
     daemon,
@@ -112,7 +97,6 @@ export function serve(input: ServeInput): void {
     stateFile: paths.state,
     environment: () => ({ ...environment, ...notifier.environment }),
     isEnding: () => isEnding,
-    ownState,
     refused: (reason) => {
       daemon.inquiry.restartRefused(reason);
     },
@@ -134,22 +118,18 @@ export function serve(input: ServeInput): void {
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon);
 
   requests.on('reload', () => {
     if (isEnding) return;
-    const setUpAgain = (config: DaemonConfig): void => {
-      setUpLog(config);
-      logSettings.forget();
-    };
-    reload({ daemon, configFile, required: options.config !== undefined, setUpLog: setUpAgain });
+    reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
   requests.on('restart', () => {
     void takeover.then(async () => (isEnding ? undefined : reexec.request()));
   });
   ignoreStrays();
   // They have waited since before this program began.
-  releaseSignals();
+  posix.releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
 }
 
@@ -175,6 +155,14 @@ function listenForSignals(): EventEmitter<Requests> {
   return requests;
 }
 
+/** Ignores, with a warning once for each, the signals that would end the daemon by mistake. */
+function ignoreStrays(): void {
+  posix.ignoreStrays((signal, sender) => {
+    const name = Object.entries(os.constants.signals).find(([, number]) => number === signal)?.[0];
+    log.warn(`Ignoring ${name ?? `signal ${signal}`}${sender === 0 ? '' : ` from process ${sender}`}`);
+  });
+}
+
 /** A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process. */
 function surviveDefects(): void {
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
@@ -191,16 +179,6 @@ function cleaningUp<T>(pidFile: PidFile | null, start: () => T): T {
   } catch (error) {
     pidFile?.remove();
     throw error;
-  }
-}
-
-/** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
-function restoreLog(settings: LogSettings, state: LogState): void {
-  try {
-    settings.restore(state);
-  } catch (error) {
-    if (!(error instanceof LogSettingError)) throw error;
-    log.error(`Log settings are lost: ${error.message}`);
   }
 }
 
@@ -229,8 +207,6 @@ function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, 
     log.error(error.message);
   }
 }
-
-const STANDARD_STREAMS = [0, 1, 2];
 
 const PID_FILE_HOST: PidFileHost = {
   pid: process.pid,

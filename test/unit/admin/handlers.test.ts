@@ -18,6 +18,7 @@ class FakeHost implements AdminHost {
   readonly logging = {
     outputs: { text: '3:stderr', count: 1 },
     filters: { text: '', count: 0 },
+    isChanged: false,
     setOutputs: (setting: string): void => {
       this.calls.push(`outputs ${JSON.stringify(setting)}`);
     },

@@ -8,7 +8,8 @@ import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { resource } from '../../../src/lockspace/state.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
-import { descriptorsOf, formatPieces, type OwnState } from '../../../src/restart/document.ts';
+import type { OwnState } from '../../../src/daemon/state.ts';
+import { descriptorsOf, formatPieces } from '../../../src/restart/document.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 

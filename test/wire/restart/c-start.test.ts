@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { CStart, CStartAnswer } from '../../../src/restart/c-start-answer.ts';
+import type { CStart, CStartAnswer } from '../../../src/restart/answers.ts';
 import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { programOf, startDaemon } from '../../../src/lab/start.ts';
 import { eventually } from '../../../src/lab/process.ts';

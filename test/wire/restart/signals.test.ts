@@ -20,7 +20,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
-import { CHECK_FAILED } from '../../../src/restart/answer.ts';
+import { CHECK_FAILED } from '../../../src/restart/answers.ts';
 import {
   type DaemonOptions,
   type LockDaemon,
