@@ -13,7 +13,7 @@ interface Finder {
 }
 
 /** Procedures whose look-ups are made by C's generic server code. */
-export const byDaemon: Finder = {
+const byDaemon: Finder = {
   domain: ErrorDomain.RPC,
   server: (name) => `No server named '${name}'`,
   client: (id) => `No client with matching ID '${id.toString()}'`,

@@ -6,7 +6,7 @@ import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
 /** The most bytes in a parameter's name: C keeps it in 80, the closing NUL included. */
-export const FIELD_MAX = 79;
+const FIELD_MAX = 79;
 
 /** The names that C gives to the types in errors. */
 const TYPE_NAMES = {

@@ -1,4 +1,4 @@
-/** The daemon proper: its two servers, the lockspaces behind them, and what ends it. */
+/** The daemon: its two servers, the lockspaces behind them, and its end. */
 import { ErrorDomain } from '../../xdr/error.ts';
 import { MESSAGE_MAX, MESSAGE_MIN } from '../../xdr/frame.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
@@ -41,16 +41,16 @@ export interface DaemonSettings {
   readonly life: Life;
   /** Descriptor of the locked pid file, if there is one. */
   readonly pidFile?: number | undefined;
-  /** Other processes, as the end of owners sees them; the real ones by default. */
+  /** The real ones by default. */
   readonly processes?: ProcessHost;
-  /** The daemon is to end, of its own accord or because the admin program asked for it. */
+  /** The daemon is to end: it is idle, or the admin program asked for it. */
   onEnd(): void;
 }
 
-/** A client of the admin server, as both of its programs see it. */
+/** A client of the admin server, for both of its programs. */
 export type AdminPeer = AdminContext & InquireContext;
 
-/** How a server is to be made: fresh from the configuration, or as a state document describes it. */
+/** Limits and ids of a server: from the configuration, or from a state document. */
 export interface ServerShape {
   readonly maxClients: number;
   readonly maxAnonymousClients: number;
@@ -78,7 +78,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
-  /** The timeout in seconds that was set while running; undefined while it is the one of the command line. */
+  /** The timeout in seconds if it was set at run time. */
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
@@ -139,7 +139,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.servers = [this.lockServer, this.adminServer];
   }
 
-  /** Sends what subscribers are still to be told, before the daemon executes its program anew. */
+  /** Sends events that are still collected, before a re-execution. */
   flushEvents(): void {
     this.inquiry.subscriptions.flush();
   }
@@ -151,7 +151,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.watchIdleness();
   }
 
-  /** Leaves newcomers in the backlog until {@link resume}; clients are served on. */
+  /** Accepts nobody until {@link resume}; clients are served. */
   suspend(): void {
     for (const server of this.servers) server.suspend();
   }
@@ -165,7 +165,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     return this.servers.reduce((sum, { clientCount }) => sum + clientCount, this.lockspaces.count);
   }
 
-  /** How many clients have a message half received or a reply half sent. */
+  /** The number of clients with a message half received or a reply half sent. */
   pendingCount(): number {
     let count = 0;
     for (const bytes of this.pendingSizes()) if (bytes > 0) count++;
@@ -179,7 +179,6 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     return sum;
   }
 
-  /** Of each client. */
   private *pendingSizes(): Generator<number> {
     for (const server of this.servers) {
       for (const { pending } of server.adoptAll().values()) yield pending.received.length + pending.unsent.length;
@@ -197,7 +196,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.settings.onEnd();
   }
 
-  /** The socket of the connection of the process with this pid that is an owner, if it has one. */
+  /** The socket of the owner's own connection, if it has one. */
   private socketOf(pid: number): number | undefined {
     for (const { fd, context } of this.lockServer.adoptAll().values()) {
       if (context.isOwnerItself && context.owner?.pid === pid) return fd;
@@ -206,9 +205,9 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   }
 
   /**
-   * Gives up everything: locks that nobody guards are worse than a dead guest, so all holders are ended, whether they are
-   * connected or not. Their locks are held until they are gone, for other hosts wait for these. Resolves when that is so or
-   * nothing more can be done, and the sockets that the daemon made are removed.
+   * Gives up everything. Unguarded locks are worse than a dead guest, so all owners are killed, connected or not. Their locks are held
+   * until they are gone, for other hosts wait for these. Resolves when that is so, or nothing more can be done, and the sockets of the
+   * daemon are unlinked.
    */
   async shutdown(): Promise<void> {
     clearTimeout(this.idleTimer);
@@ -229,13 +228,13 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     }
   }
 
-  /** Releases what nobody is known to be behind. What an owner holds that could not be ended is left as it is, to the last. */
+  /** Releases a resource, unless its owner could not be killed: that one keeps it to the last. */
   private giveUp(resource: Resource): void {
     if (resource.holds.every(({ end }) => end === undefined)) this.lockspaces.endResource(resource);
     else log.error(`Resource '${resource.name}' is unguarded from now on: its owner could not be ended`);
   }
 
-  /** C forgets the locks when it counts the idle seconds; here a held lock keeps the daemon. */
+  /** Restarts the idle timer. C ignores locks here; this daemon is not idle while it holds one. */
   private watchIdleness(): void {
     clearTimeout(this.idleTimer);
     if (this.timeout === 0 || !this.isIdle) return;
@@ -243,7 +242,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.awaitIdleEnd();
   }
 
-  /** Waits in steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
+  /** In steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
   private awaitIdleEnd(): void {
     const left = this.idleSince + this.timeout * 1000 - performance.now();
     this.idleTimer = setTimeout(

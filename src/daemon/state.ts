@@ -1,4 +1,4 @@
-/** What only this implementation keeps of a daemon over a restart, beside clients and locks. */
+/** State of the daemon that outlives a restart and that only this implementation has. */
 import { inquiry } from '../inquire/state.ts';
 import { ownerEnd } from '../lockd/state.ts';
 import { LogSettingError } from '../log/levels.ts';
@@ -18,7 +18,7 @@ const processIdentity = object({
   /** The id of that boot; empty where it was not readable. */
   boot: text,
 });
-export type ProcessState = StateOf<typeof processIdentity>;
+type ProcessState = StateOf<typeof processIdentity>;
 
 export const own = object({
   /** How often the process has executed itself again. */
@@ -27,7 +27,7 @@ export const own = object({
   started: whole,
   /** The process that wrote the document. */
   process: optional(processIdentity),
-  /** Descriptor of the locked pid file, which so is never up for grabs. */
+  /** Descriptor of the locked pid file, so that no other daemon gets it. */
   pidFile: optional(descriptor),
   /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
   epoll: optional(descriptor),
@@ -47,7 +47,7 @@ export function ownProcess(): ProcessState | undefined {
   return typeof start === 'number' ? { start, boot: bootId() } : undefined;
 }
 
-/** Asked for once: exec changes neither. */
+/** Read once: exec does not change it. */
 let identity: ProcessState | undefined;
 
 export function ownState({ settings, logging, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<OwnState> {
@@ -65,7 +65,7 @@ export function ownState({ settings, logging, changedTimeout, inquiry, ownerReap
   };
 }
 
-/** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
+/** Failure, such as for a log file that is gone, does not keep the daemon from serving. */
 export function restoreLog({ log: state }: OwnState): void {
   if (state === undefined) return;
   try {
@@ -77,7 +77,7 @@ export function restoreLog({ log: state }: OwnState): void {
   }
 }
 
-/** How the daemon takes up each of them; null where another step of taking over does. */
+/** Restores each field; null where another step of taking over does. */
 const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, state: OwnState) => void) | null } = {
   // Settings of the daemon, which is made with them.
   restarts: null,
@@ -90,12 +90,12 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   timeout: (daemon, { timeout }) => {
     if (timeout !== undefined) daemon.setTimeout(timeout);
   },
-  // By restoreLog, before anything else, so that all that is logged goes where it should.
+  // By restoreLog, before anything else is logged.
   log: null,
   inquiry: (daemon, { inquiry }) => {
     if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
   },
-  // Behind the resources: each has holds.
+  // After the resources, for each has holds.
   ending: null,
 };
 

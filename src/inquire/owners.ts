@@ -11,7 +11,7 @@ import { commandLineOf } from '../proc/processes.ts';
 const guesses = new WeakMap<OwnerIdentity, OwnerInfo>();
 
 /** Returns the words of a process's command line; none when it cannot be read. */
-export type ReadCommandLine = (pid: number) => readonly ByteString[];
+type ReadCommandLine = (pid: number) => readonly ByteString[];
 
 function fromProc(pid: number): readonly ByteString[] {
   try {

@@ -124,11 +124,11 @@ export function refusalText({ name, lockspace, owner, holder, reason }: RefusalI
 }
 
 /** `VM "web" (pid 4557)`, or `pid 4557` without a name. */
-export function ownerText({ pid, name, identity }: RefusalInfo['owner']): ByteString {
+function ownerText({ pid, name, identity }: RefusalInfo['owner']): ByteString {
   return identity === Identity.UNKNOWN || name === '' ? `pid ${pid}` : `VM "${printableBytes(name)}" (pid ${pid})`;
 }
 
-export function holderText({ kind, owner, owners }: HolderInfo): ByteString {
+function holderText({ kind, owner, owners }: HolderInfo): ByteString {
   switch (kind) {
     case HolderKind.OWNER:
       return `${ownerText(owner)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;

@@ -91,7 +91,7 @@ function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): str
 }
 
 /** One line for each problem. */
-export function warningsOf(status: StatusInfo): string[] {
+function warningsOf(status: StatusInfo): string[] {
   const { lockServer, adminServer, descriptors, descriptorLimit, killing } = status;
   const warnings: string[] = [];
   for (const [name, { clients, maxClients, isFull }] of Object.entries({ virtlockd: lockServer, admin: adminServer })) {

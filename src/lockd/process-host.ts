@@ -1,4 +1,4 @@
-/** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
+/** Processes and the clock as the end of owners uses them: a test can let 3 seconds pass in no time. */
 import os from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { isLocalProcess, startTimeOf } from '../proc/identity.ts';
@@ -7,7 +7,7 @@ import type { Poller } from '../rpc/poller.ts';
 
 const { signals } = os.constants;
 
-/** Functions that return a descriptor or a status return a negative errno when they fail. */
+/** Functions return a descriptor or 0, or a negative errno. */
 export interface ProcessHost {
   readonly ownPid: number;
   /** When the daemon's own process started: see {@link startTimeOf}. */
@@ -28,7 +28,7 @@ export interface ProcessHost {
   watch(pidfd: number, onGone: () => void): void;
   /** Closes a pidfd, which may be watched, or a socket. */
   close(fd: number): void;
-  /** Milliseconds of a clock that a re-execution does not change. */
+  /** Milliseconds, of a clock that goes on over a re-execution. */
   now(): number;
   setTimeout(callback: () => void, milliseconds: number): unknown;
 }

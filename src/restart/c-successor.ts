@@ -149,7 +149,7 @@ function refuseSharedDescriptors({ lockServer, adminServer, lockspaces }: StateD
  *
  * @throws UnfitSuccessor
  */
-export async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
+async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
   const script = path.join(installRoot, 'dist', 'check-c-start.cjs');
   const child = await runProgram(
     bytesOf(process.execPath),

@@ -20,7 +20,7 @@ const BATCH = 256;
 /** In the place of a start time. */
 const UNKNOWN = -2;
 /** Of a hold: the members before those that differ with each. */
-export type OwnerMembers = Pick<HoldState, 'id' | 'name' | 'uuid'>;
+type OwnerMembers = Pick<HoldState, 'id' | 'name' | 'uuid'>;
 
 export interface Readers {
   /** Makes a resource of what JSON.parse has made of its text. */

@@ -65,7 +65,7 @@ const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that messages under way may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
 
-export interface ReexecOptions {
+interface ReexecOptions {
   readonly daemon: Daemon;
   /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
   readonly program: ByteString;

@@ -21,7 +21,7 @@ import { inSlices } from './slices.ts';
 const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
 
 /** A held resource of the document that the successor would not hold. */
-export interface LostResource {
+interface LostResource {
   readonly kind: 'resource';
   /** Its name may be too long to be told. */
   readonly fd: number;
@@ -31,7 +31,7 @@ export interface LostResource {
 }
 
 /** A client of the document that the successor would not have. */
-export interface LostClient {
+interface LostClient {
   readonly kind: 'client';
   readonly server: 'virtlockd' | 'admin';
   readonly id: number;

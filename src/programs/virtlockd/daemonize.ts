@@ -19,7 +19,7 @@ const VARIABLE = 'VIRTLOCKD_DAEMON_STATUS';
 const STATUS_DESCRIPTOR = 3;
 
 /** The child's side of the pipe. */
-export class StartReport {
+class StartReport {
   /** Where the parent was when it was started: what relative paths mean. Null when nobody knows. */
   readonly directory: ByteString | null;
   private fd: number | undefined;
@@ -52,7 +52,7 @@ export function takeStartReport(environment: Environment): StartReport | undefin
     : new StartReport(Number(fd), directory === '' ? null : directory);
 }
 
-export interface DaemonStart {
+interface DaemonStart {
   /** The absolute path by which the program was started, and its arguments. */
   readonly words: readonly ByteString[];
   readonly environment: Readonly<Environment>;

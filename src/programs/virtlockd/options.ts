@@ -24,7 +24,7 @@ export interface RunOptions {
  * - `usage`: print `<argv0>: <text>` and the usage, exit 1
  * - `invalid`: log `text` as an error, exit 1 (C logs these, without usage)
  */
-export type ParsedOptions =
+type ParsedOptions =
   | { kind: 'run'; options: RunOptions }
   | { kind: 'help' }
   | { kind: 'version'; options: RunOptions }

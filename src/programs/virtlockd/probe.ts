@@ -7,7 +7,7 @@ import { strerror } from '../../posix/posix.ts';
 import { descriptorsOn } from '../../proc/descriptors.ts';
 
 /** It could not; `message` says why. */
-export class ProbeError extends Error {}
+class ProbeError extends Error {}
 
 /** O_TMPFILE of <fcntl.h>: a file without a name, which is gone when it is closed. */
 const O_TMPFILE = 0o20200000;

@@ -11,7 +11,7 @@ import { logger, logging } from '../../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 
-export interface ReloadInput {
+interface ReloadInput {
   readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer'>;
   readonly configFile: ByteString;
   /** The file was asked for, so it must be there. */
