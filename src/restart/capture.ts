@@ -22,7 +22,7 @@ import {
 } from './document.ts';
 import type { ResourcePieces } from './resource-pieces.ts';
 
-/** A lock client as it was put into text, which holds while nothing about it changes: the second time of a restart is waited for. */
+/** The text of a lock client, valid while these fields stay: the second description of a restart has clients waiting. */
 interface Captured extends Readonly<Pick<LockClient, 'owner' | 'restricted' | 'isLocal'>> {
   readonly text: string;
   readonly descriptors: ReadonlySet<number>;
@@ -67,10 +67,10 @@ function serverWithClients<C, S>(server: Server<C>, describe: (connection: Conne
 }
 
 /**
- * The document of everything the daemon has. What it says of clients and resources is true of the moment at which it is asked
- * for each: there may be a hundred thousand, and nobody is to wait for all of these.
+ * The document of the whole daemon. It describes clients and resources lazily, each as it is when its turn comes: there may be a
+ * hundred thousand.
  *
- * @param pieces what is known of resources from before
+ * @param pieces the text of resources, from an earlier description
  */
 export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePieces): StateDocument {
   return {

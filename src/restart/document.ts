@@ -1,6 +1,6 @@
 /**
- * The state document that one daemon leaves to the next across exec, in the form that the C daemon writes and reads. Our
- * own additions are keys that begin with `x-`: every reader ignores them, and this one works without them.
+ * The state document that a program leaves to the next one across exec, in the form that the C daemon writes and reads. Our own
+ * additions are keys that begin with `x-`: every other reader ignores them, and this one works without them.
  *
  * Strings are bytes (latin1), as everywhere: C writes names raw.
  */
@@ -26,19 +26,17 @@ export const adminClient = object(
 export type AdminClientState = StateOf<typeof adminClient>;
 
 export interface ServerState<C> extends ServerHead {
-  /** Those of a running daemon are described as they are when their turn comes. */
+  /** Lazily: those of a running daemon, each as it is when its turn comes. */
   readonly clients: Iterable<C>;
-  /** The clients in writing, where that is known. Their descriptors are added. */
+  /** The text of each client, if it may be known already; adds their descriptors. */
   readonly texts?: (descriptors: Set<number>) => Iterable<string>;
 }
 
-/** As with clients, there may be very many resources. */
 export interface LockspaceState {
   readonly directory: ByteString;
   readonly resources: Iterable<ResourceState>;
   /**
-   * The resources in writing, where they need not be put into words: each text of some, with a comma before it. Their descriptors
-   * are added.
+   * The text of the resources, if it may be known already: some resources in each, with a comma before. Adds their descriptors.
    */
   readonly texts?: (descriptors: Set<number>) => Iterable<Buffer>;
 }
@@ -48,7 +46,7 @@ export interface StateDocument {
   readonly lockServer: ServerState<LockClientState>;
   /** Absent from documents of libvirt 1.x. */
   readonly adminServer: ServerState<AdminClientState> | null;
-  /** The default one first, whose directory is empty. To be gone through in this order. */
+  /** The default one, whose directory is empty, comes first. To be iterated in order. */
   readonly lockspaces: Iterable<LockspaceState>;
   readonly own: OwnState | null;
 }
@@ -62,9 +60,9 @@ export function formatDocument(document: StateDocument): Buffer {
 }
 
 /**
- * As {@link formatDocument}, piece by piece: one of a hundred thousand locks takes long to put together.
+ * As {@link formatDocument}, in pieces: with a hundred thousand locks it takes long.
  *
- * @param descriptors gets all that are written: those that are to outlive exec
+ * @param descriptors gets every descriptor that is written: these are to outlive exec
  */
 export function* formatPieces(document: StateDocument, descriptors = new Set<number>()): Generator<Buffer> {
   for (const text of documentTexts(document, descriptors)) {
@@ -73,8 +71,7 @@ export function* formatPieces(document: StateDocument, descriptors = new Set<num
 }
 
 /**
- * The descriptors that a document names, some of them more than once. As lazily as the document is described: of one of a running
- * daemon, those that it would name at this moment.
+ * The descriptors that a document names, some more than once. As lazy as the document: for a running daemon, those of this moment.
  */
 export function* descriptorsOf({ lockServer, adminServer, lockspaces, own }: StateDocument): Generator<number> {
   if (adminServer !== null) {
@@ -159,8 +156,8 @@ export function* mapped<T, U>(items: Iterable<T>, change: (item: T) => U): Gener
 }
 
 /**
- * The document in ASCII alone, of one in UTF-8. Every C daemon that resumes can read it; 11.3.0 refuses letters beyond
- * ASCII that are not escaped, in its own documents too, and exits with every lock lost.
+ * Escapes all letters beyond ASCII in a document of UTF-8. Every C daemon that resumes can read that; 11.3.0 refuses such letters
+ * unescaped, in its own documents too, and exits with every lock lost.
  */
 export function asciiDocument(document: Buffer): Buffer {
   if (isAscii(document)) return document;
