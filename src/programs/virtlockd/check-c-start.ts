@@ -23,7 +23,7 @@ import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from '../
 import { parseDocument, parseJson } from '../../restart/parse.ts';
 import { probeDirectory, probeFile } from './probe.ts';
 
-/** It would end; `message` says why, and what to do. */
+/** The C daemon would end; `message` gives the reason and a remedy. */
 class CStartFailure extends Error {}
 
 /**
@@ -71,7 +71,7 @@ function optionsForC(args: readonly string[]): RunOptions {
   return parsed.options;
 }
 
-/** @param remedy what to do when `step` fails in a way that the C daemon would fail, too */
+/** @param remedy for the operator, when `step` fails as it would in the C daemon */
 function foresee<T>(remedy: string, step: () => T): T {
   try {
     return step();
@@ -89,7 +89,7 @@ function foreseeLog(
   log: LogOutlook,
 ): void {
   const journal = isWritable(paths.journal);
-  // A session's log directory is made before it is known whether anything goes there.
+  // C makes a session's log directory before it knows whether it logs there.
   if (options.daemonize && !isPrivileged() && !journal) probeDirectory(path.dirname(paths.log));
   setUpLogging(log, {
     verbose: options.verbose,
@@ -102,7 +102,7 @@ function foreseeLog(
   });
 }
 
-/** Takes log settings, and only looks whether they could be. */
+/** Takes log settings, and only checks whether they could be made. */
 class LogOutlook implements LogTarget {
   defaultLevel: Level = Level.WARNING;
   defaultOutput = '';
@@ -122,7 +122,7 @@ class LogOutlook implements LogTarget {
   }
 
   setOutputs(text: string): void {
-    // C takes the root for a directory that was deleted.
+    // C uses the root in place of a deleted directory.
     const { outputs, error } = parseOutputs(
       text === '' ? this.defaultOutput : text,
       'log output',
@@ -138,11 +138,11 @@ class LogOutlook implements LogTarget {
   }
 
   write(): void {
-    // Mistakes are thrown besides.
+    // Mistakes are thrown as well.
   }
 }
 
-/** @param locked the inode key of the one that this process has locked */
+/** @param locked the inode key of the pid file that this daemon has locked */
 function foreseePidFile(file: ByteString, locked: string | null, begin: (what: ByteString) => void): void {
   if (file === '') return;
   begin(file);
