@@ -1,4 +1,4 @@
-/** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
+/** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:fs';
 import os from 'node:os';
@@ -36,30 +36,30 @@ export interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
-  /** To be handed on to the program that is executed next. */
+  /** For the program that is executed next. */
   readonly environment: Environment;
   readonly options: RunOptions;
   readonly paths: DaemonPaths;
   readonly config: DaemonConfig;
   readonly configFile: string;
-  /** What this very process left before it executed us; null at a fresh start. */
+  /** The state left by the previous program of this process; null at a fresh start. */
   readonly predecessor: Predecessor | null;
   /** Listening sockets that systemd passed. */
   readonly activation: Activation;
-  /** Puts the log's settings together anew when the configuration was read again. */
+  /** Applies the log settings of a configuration. */
   readonly setUpLog: (config: DaemonConfig) => void;
 }
 
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
-  // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
+  // Closures must not keep `input` alive as long as the daemon: the predecessor's document is as large as all locks.
   const { program, args, environment, options, paths, config, configFile, predecessor, setUpLog } = input;
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
   const requests = listenForSignals();
   const carried = predecessor?.document.own ?? null;
 
-  // The pid file before log outputs are opened: none of those may be it.
+  // The pid file first: no log output may be the same file.
   const pidFile = takePidFile(paths.pidFile, predecessor);
   if (pidFile !== null) protectOpen(pidFile.fd, 'pid file', true);
   protectStreams();
@@ -103,7 +103,7 @@ export function serve(input: ServeInput): void {
   });
 
   surviveDefects();
-  // Before the start, which serves what the program before has left of a client's calls: one may be to end.
+  // Before the start, which serves calls that the previous program has received: one may ask for the end.
   requests.once('end', () => {
     isEnding = true;
     notifier.stopping();
@@ -113,7 +113,7 @@ export function serve(input: ServeInput): void {
       exitProcess(EXIT.ok);
     });
   });
-  // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
+  // For ps, pidof and killall; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
@@ -128,12 +128,11 @@ export function serve(input: ServeInput): void {
     void takeover.then(async () => (isEnding ? undefined : reexec.request()));
   });
   ignoreStrays();
-  // They have waited since before this program began.
+  // They are blocked since before this program began.
   posix.releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
 }
 
-/** What the daemon is asked for. */
 interface Requests {
   end: [];
   reload: [];
@@ -163,7 +162,7 @@ function ignoreStrays(): void {
   });
 }
 
-/** A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process. */
+/** Goes on after a defect of ours: whatever it broke is less than the locks of all guests, which would go with the process. */
 function surviveDefects(): void {
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
@@ -197,7 +196,7 @@ function resume(settings: DaemonSettings, predecessor: Predecessor, paths: Daemo
   return daemon;
 }
 
-/** For a server whose sockets were not what the document says: without any, nobody could come again. */
+/** For a server whose sockets were not those of the document: without any, nobody could connect again. */
 function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, path: string): void {
   if (server.listeners.length > 0) return;
   try {
@@ -214,7 +213,7 @@ const PID_FILE_HOST: PidFileHost = {
   strerror,
 };
 
-/** Over a re-execution nothing about the pid file is worth ending, and losing every lock, for. */
+/** In a re-execution no fault of the pid file ends the daemon, which would lose every lock. */
 function takePidFile(path: string, predecessor: Predecessor | null): PidFile | null {
   if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
   try {
@@ -228,7 +227,7 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
   }
 }
 
-/** Of files: what is written to standard error is the log. */
+/** Protects standard streams that are files: standard error is a log. */
 function protectStreams(): void {
   for (const fd of STANDARD_STREAMS) {
     if (posix.fstatInode(fd) === 0 && (lastStat().mode & constants.S_IFMT) === constants.S_IFREG) {
@@ -237,7 +236,7 @@ function protectStreams(): void {
   }
 }
 
-/** Of one that lost its name. Not before it is known what is held, for the close of a held file would drop its lock. */
+/** Closes a pid file that has lost its name, once the held files are known: the close of one of those would drop its lock. */
 function closeOldPidFile(fd: number): void {
   if (isPidFileOf(fd, process.pid)) closeUnlessHeld(fd);
 }
@@ -255,7 +254,6 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
       // As C does: with any socket passed it makes none itself.
       for (const fd of passed) {
         if (!isListening(fd)) throw new SocketError(`Descriptor ${fd} that systemd passed is not a listening socket`);
-        // systemd leaves that to the service.
         posix.setNonblocking(fd);
         server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
       }
