@@ -35,7 +35,7 @@ describe('the end of owners', () => {
   const acquire = (name: string, pid: number, flags = AUTOCREATE, startTime?: number): void => {
     lockspaces.acquire(files, name, modeOf(flags), { owner: owner(pid, startTime), since: 0, client: 1 });
   };
-  /** What a call is answered: `done`, `wait`, or the code of its error. */
+  /** The outcome of a call: `done`, `wait`, or the code of its error. */
   const outcome = (call: () => void): string => {
     try {
       call();

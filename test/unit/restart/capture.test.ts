@@ -51,7 +51,7 @@ describe('the capture of the state', () => {
     return [fd, spare];
   }
 
-  /** Those of a document of the daemon: by what was written, and by what would be. */
+  /** The descriptors of a document: collected while it is written, and by descriptorsOf. */
   function named(own: OwnState): number[] {
     const written = new Set<number>();
     for (const piece of formatPieces(captureState(daemon, own), written)) assert.ok(piece.length > 0);

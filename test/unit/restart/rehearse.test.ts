@@ -1,4 +1,4 @@
-/** The child of a proof takes over what this process has open as a successor does, by looking alone. */
+/** The child of a proof adopts the descriptors of this process as a successor does, and only inspects them. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
