@@ -8,7 +8,7 @@
  * - A lock is lost only if another process has it by then. Its owners are killed.
  * - Otherwise it is unknown: the lock stays held, and is checked again later.
  */
-import os from 'node:os';
+import { release } from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
@@ -36,7 +36,7 @@ const NOT_OPENED =
 type SetTimeout = (callback: () => void, milliseconds: number) => unknown;
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */
-export function execDropsLocks(release = os.release()): boolean {
+export function execDropsLocks(release = release()): boolean {
   const [major = 0, minor = 0] = release.split('.').map(Number);
   return major < 5 || (major === 5 && minor < 11);
 }
