@@ -50,6 +50,8 @@ export class Logging {
   directory: ByteString | null = null;
   /** The meaning of an empty setting. */
   defaultOutput = '3:stderr';
+  /** The settings were made at run time: a restart carries them over, where it reads those of the configuration again. */
+  isChanged = false;
 
   private readonly options: LoggingOptions;
   private readonly holders: ThresholdHolder[] = [];

@@ -91,17 +91,6 @@ export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
   return ((caught >> BigInt(constants.signals[signal] - 1)) & 1n) !== 0n;
 }
 
-/** Whether the present process with this pid is in our pid namespace itself, not one below; undefined if that cannot be read. */
-export function isLocalProcess(pid: number): boolean | undefined {
-  try {
-    // A process has one number in each namespace from the reader's down to its own.
-    const numbers = statusOf(pid, 'NSpid');
-    return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
-  } catch {
-    return undefined;
-  }
-}
-
 /** Differs between program images of a process, as every exec gets another random address here. Undefined when it has ended. */
 export function imageOf(pid: number): string | undefined {
   const image = unlessGone(() => textOf(pid, 'auxv'));
@@ -122,7 +111,7 @@ export function parseStat(text: string): ProcessStat {
   return { state: words[0] ?? '', startTime: Number(words[19]) };
 }
 
-/** On the way of a registration the daemon calls `startTimeOf` (start-time.ts), which is faster. */
+/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (identity.ts). */
 export function statOf(pid: Process): ProcessStat {
   return parseStat(textOf(pid, 'stat'));
 }

@@ -53,15 +53,6 @@ interface ServerOptions<C> {
   changed(): void;
 }
 
-/** Clients of the former program image that are not adopted yet: see restart/late-clients.ts. */
-export interface LateClients {
-  readonly size: number;
-  /** Adopts the one behind a descriptor, if there is one. */
-  adoptAt(fd: number): void;
-  /** Adopts so many of the rest. */
-  adopt(count: number): void;
-}
-
 export class Server<C> implements ConnectionHost<C>, Acceptor {
   readonly name: string;
   readonly poller: Poller;
@@ -73,7 +64,12 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   private readonly dispatcher: Dispatcher<C>;
   /** By id, in ascending order. */
   private adopted = new Map<number, Connection<C>>();
-  private late: LateClients | null = null;
+  /**
+   * Clients of the program before this one that are adopted when they call, or when there is time: after a restart every guest's
+   * management waits, and most clients have nothing to say. Their states by descriptor, as they stand in the document.
+   */
+  private late = new Map<number, unknown>();
+  private adoptState: ((state: unknown, fd: number) => void) | undefined;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;
   private exhausted: NodeJS.Timeout | undefined;
@@ -99,7 +95,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   }
 
   get clientCount(): number {
-    return this.adopted.size + (this.late?.size ?? 0);
+    return this.adopted.size + this.late.size;
   }
 
   get maxClients(): number {
@@ -148,23 +144,34 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.updateBudget();
   }
 
-  /** From now on adopts these clients as they call. */
-  expect(late: LateClients): void {
+  /**
+   * Clients to be adopted late: their sockets hang on the inherited epoll already.
+   *
+   * @param late their states by descriptor
+   * @param adopt reads such a state and adopts the client; does not throw
+   */
+  expect(late: Map<number, unknown>, adopt: (state: unknown, fd: number) => void): void {
     this.late = late;
+    this.adoptState = adopt;
   }
 
   /** Adopts the late client behind a descriptor, if there is one. */
   adoptLateAt(fd: number): void {
-    this.late?.adoptAt(fd);
+    const state = this.late.get(fd);
+    if (state === undefined) return;
+    this.late.delete(fd);
+    this.adoptState?.(state, fd);
   }
 
-  /** Adopts so many of the late clients. Returns whether more are left. */
+  /** Adopts up to `count` of the late clients. Whether there are more. */
   adoptLate(count: number): boolean {
-    if (this.late === null) return false;
-    this.late.adopt(count);
-    if (this.late.size > 0) return true;
-    this.late = null;
-    // Some were adopted out of order, because they called.
+    if (this.adoptState === undefined) return false;
+    for (const fd of this.late.keys()) {
+      if (count-- <= 0) return true;
+      this.adoptLateAt(fd);
+    }
+    this.adoptState = undefined;
+    // Some called before it was their turn.
     this.adopted = new Map([...this.adopted].sort(([a], [b]) => a - b));
     return false;
   }

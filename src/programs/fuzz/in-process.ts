@@ -5,7 +5,6 @@
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
-import { LogSettings } from '../../admin/log-settings.ts';
 import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
 import { logging } from '../../log/log.ts';
 import { Daemon } from '../../daemon/daemon.ts';
@@ -149,7 +148,6 @@ export class InProcess implements Target {
     standing: NOBODY,
     leaving: NOBODY,
   };
-  private readonly settings = new LogSettings(logging);
   private daemon: Daemon;
   private runs = 0;
   private readonly pair = new Int32Array(2);
@@ -159,7 +157,7 @@ export class InProcess implements Target {
     mkdirSync(base, { recursive: true });
     process.chdir(base);
     logging.defaultOutput = LOGGED;
-    this.settings.setOutputs(NO_OUTPUTS);
+    logging.setOutputs(NO_OUTPUTS);
     stopTimers();
     this.daemon = this.make();
   }
@@ -171,7 +169,6 @@ export class InProcess implements Target {
       maxClients: MAX_CLIENTS,
       adminMaxClients: MAX_CLIENTS,
       timeout: 0,
-      logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
       onEnd: () => undefined,
       processes: NO_PROCESSES,
@@ -253,12 +250,12 @@ export class InProcess implements Target {
       }
       daemon.setTimeout(0);
       daemon.changedTimeout = undefined;
-      this.settings.setFilters('');
-      this.settings.setOutputs(NO_OUTPUTS);
+      logging.setFilters('');
+      logging.setOutputs(NO_OUTPUTS);
     }
     // To put errors into words takes longer than to serve the call.
-    if (this.runs % LOGGED_EVERY === 0) this.settings.setOutputs(LOGGED);
-    else if (this.runs % LOGGED_EVERY === 1) this.settings.setOutputs(NO_OUTPUTS);
+    if (this.runs % LOGGED_EVERY === 0) logging.setOutputs(LOGGED);
+    else if (this.runs % LOGGED_EVERY === 1) logging.setOutputs(NO_OUTPUTS);
     if (this.runs % FRESH_EVERY === 0) this.daemon = this.make();
     wipe(this.base);
   }

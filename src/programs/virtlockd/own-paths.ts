@@ -1,4 +1,4 @@
-/** Where a daemon in this process keeps things: by its user, its environment and its home. */
+/** The paths of a daemon in this process, by its user, environment and home. */
 import { accessSync, constants } from 'node:fs';
 import { userInfo } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';

@@ -1,60 +1,58 @@
 /**
- * Gives memory back to the system while nothing happens. The runtime by itself keeps most of what it took: its heap shrinks
- * only a little, malloc keeps what was freed, and what the start and the compilers used of the runtime's own program stays
- * mapped.
+ * Gives memory back to the system while the daemon is idle. The runtime keeps most of its memory: its heap shrinks only a little, malloc
+ * keeps freed blocks, and the pages of the runtime's program that the start and the compilers used stay mapped.
  */
 import { posix } from '../../posix/posix.ts';
 
-/** Between two looks, in milliseconds. */
-const LOOK_EVERY_MS = 2500;
-/** How many clients and locks must have gone for a collection to be worth the while. */
+/** Interval of checks, in milliseconds. */
+const CHECK_EVERY_MS = 2500;
+/** Clients and locks that must have gone for a collection to be worth while. */
 const MANY = 1000;
-/** How many may be left, at most and for each that has gone: collecting takes time by what is left. */
+/** Clients and locks that may be left, in all and for each that has gone: they determine the time of a collection. */
 const MAX_LEFT = 4000;
 const LEFT_SHARE = 0.25;
-/** How many events there may be between two looks while it counts as quiet. */
+/** The most events between two checks of an idle daemon. */
 const LITTLE = 20;
 
 export interface Host {
   /** Clients and locks at present. */
   load(): number;
-  /** Clients and locks that have gone so far. */
+  /** Clients disconnected and locks released so far. */
   gone(): number;
   /** Events on sockets so far. */
   events(): number;
 }
 
-/** What can be done, a step at a look, so that a request that comes just then waits for one of them only. */
+/** One step a check, so that a request that comes just then waits for one of them only. */
 export const steps = {
-  /** Ends garbage and gives its pages back, which takes about 30 ms. */
+  /** Collects garbage and gives its pages back, in about 30 ms. */
   collect: (): void => {
     const { setFlagsFromString } = process.getBuiltinModule('node:v8');
     const { runInNewContext } = process.getBuiltinModule('node:vm');
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as (options: object) => void;
-    // The collection that V8 makes when it is about to run out: no other one gives empty pages back at once.
+    // V8's last resort before it is out of memory: no other collection gives empty pages back at once.
     collect({ execution: 'sync', type: 'major', flavor: 'last-resort' });
   },
-  /** Gives back what was freed outside the runtime's heap, and the pages of its program, in about 2 ms. */
+  /** Gives back memory that was freed outside of the heap, and pages of the runtime's program, in about 2 ms. */
   trim: (): void => {
     posix.trimMemory();
   },
 } as const;
 
-/** Looks from time to time, without keeping the process from ending. */
 export function returnSpareMemory(host: Host): void {
-  const look = watch(host);
+  const check = watch(host);
   setInterval(() => {
-    const step = look();
+    const step = check();
     if (step !== null) steps[step]();
-  }, LOOK_EVERY_MS).unref();
+  }, CHECK_EVERY_MS).unref();
 }
 
-/** To be called at every look: what it is time for. */
+/** Returns a function to be called at every check, for the step that is due. */
 export function watch(host: Host): () => keyof typeof steps | null {
   let gone = host.gone();
   let events = host.events();
-  /** Quiet looks in a row. */
+  /** Quiet checks in a row. */
   let quiet = 0;
   return () => {
     quiet = host.events() - events <= LITTLE ? quiet + 1 : 0;
@@ -62,7 +60,7 @@ export function watch(host: Host): () => keyof typeof steps | null {
     const leavers = host.gone() - gone;
     if (quiet > 0 && leavers >= MANY && host.load() <= Math.min(MAX_LEFT, leavers * LEFT_SHARE)) {
       gone = host.gone();
-      // What the collection freed, and used of the program, is given back at the next look, if it is quiet too.
+      // The next quiet check trims what the collection has freed.
       quiet = 1;
       return 'collect';
     }

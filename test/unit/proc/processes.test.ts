@@ -21,7 +21,7 @@ import {
   unlessGone,
   workingDirectoryOf,
 } from '../../../src/proc/processes.ts';
-import { startTimeOf } from '../../../src/proc/start-time.ts';
+import { startTimeOf } from '../../../src/proc/identity.ts';
 import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 

@@ -4,7 +4,8 @@ import { inquiry } from '../../../src/inquire/state.ts';
 import { ownerEnd, registration } from '../../../src/lockd/state.ts';
 import { hold, resource } from '../../../src/lockspace/state.ts';
 import { logState } from '../../../src/log/logging.ts';
-import { adminClient, lockClient, ownState } from '../../../src/restart/document.ts';
+import { own } from '../../../src/daemon/state.ts';
+import { adminClient, lockClient } from '../../../src/restart/document.ts';
 import { server } from '../../../src/rpc/state.ts';
 import {
   defaulted,
@@ -45,7 +46,7 @@ const described: Readonly<Record<string, Kind<unknown>>> = {
   logState,
   inquiry,
   ownerEnd,
-  ownState,
+  own,
   everywhere,
 };
 

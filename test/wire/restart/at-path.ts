@@ -32,7 +32,7 @@ export class AtPath {
     this.name = name;
   }
 
-  /** @param prepare what comes before the start */
+  /** @param prepare called before the start */
   static async open(
     options: Omit<DaemonOptions, 'lab' | 'program'> = {},
     prepare: (lab: Lab) => unknown = () => undefined,
@@ -67,7 +67,7 @@ export class AtPath {
     install(this.lab, program);
   }
 
-  /** What the log says about programs that were not executed. */
+  /** The log lines about programs that were not executed. */
   refusals(): string[] {
     return this.daemon.log.split('\n').filter((line) => line.includes('Unable to re-execute'));
   }

@@ -1,4 +1,4 @@
-/** SIGUSR1 while what lies at the daemon's path is not of one build, as in the middle of an upgrade or on a damaged disk. */
+/** SIGUSR1 while the installation is not of one build, as in the middle of an upgrade or on a damaged disk. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,6 @@
 /**
- * What a C daemon would not survive is found out before it is executed: the hand-over is refused with the reason, everything is as
- * it was, and when the reason is gone the next SIGUSR1 succeeds. What its start does not survive is in c-start.test.ts.
+ * A hand-over that a C daemon would not survive is refused with the reason, nothing changes, and once the reason is gone the next
+ * SIGUSR1 succeeds. The steps of its start are in c-start.test.ts.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -47,7 +47,7 @@ describe('a C daemon as the successor', function () {
     at.install(C_PROGRAM);
   }
 
-  /** That nothing was in the way but what is gone by now. */
+  /** The hand-over succeeds now that the reason is gone. */
   async function goesOnInC(): Promise<void> {
     await at.executedAgain();
     assert.ok(!readlinkSync(`/proc/${at.daemon.pid}/exe`).endsWith('/node'));
@@ -235,7 +235,7 @@ describe('a C daemon as the successor', function () {
         const text = 'case $1 in --version) rm "$0"; echo "virtlockd (libvirt) 9.0.0";; *) exit 1;; esac';
         writeFileSync(program, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
       };
-      // What it has from whoever ran the test.
+      // Inherited from the test's caller.
       const before = outliving(at.daemon.pid);
       for (let round = 0; round < 3; round++) {
         vanishing();
@@ -252,7 +252,7 @@ describe('a C daemon as the successor', function () {
   });
 });
 
-/** The descriptors of a process that are not closed on exec, and what they are. */
+/** The descriptors of a process without close-on-exec, and their files. */
 function outliving(pid: number): string[] {
   const O_CLOEXEC = 0o2000000;
   return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => {

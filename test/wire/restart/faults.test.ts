@@ -116,7 +116,7 @@ describe('faults at a re-execution', function () {
     // As many as make the last step last.
     for (let i = 0; i < LOCKS; i++) await holder.must(lock.acquire(space, `lock-${i}`, autocreate));
     process.kill(daemon.pid, 'SIGUSR1');
-    // Looked for without a pause: there is no other way to meet a hundredth of a second.
+    // Polled without a pause, to meet a hundredth of a second.
     const until = performance.now() + 20_000;
     while (!existsSync(daemon.lab.outside(STATE))) assert.ok(performance.now() < until, 'the last step begins');
     const { code, signal } = await daemon.stop();

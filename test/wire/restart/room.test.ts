@@ -1,4 +1,4 @@
-/** Without enough free descriptors the runtime aborts, and every lock is lost: so they are counted before. */
+/** Without enough free descriptors the runtime aborts, and every lock is lost: so the daemon counts them before. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** No signal ends the daemon but those that are meant to, and these end it in order: at any moment of its life. */
+/** At any moment of its life only the intended signals end the daemon, and these in order. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
-import { CHECK_FAILED } from '../../../src/restart/answer.ts';
+import { CHECK_FAILED } from '../../../src/restart/answers.ts';
 import {
   type DaemonOptions,
   type LockDaemon,
@@ -40,7 +40,7 @@ import { autocreate, encode, lock, type Peer } from '../../../src/lab/wire.ts';
 const NOBODY = 4_200_000;
 const { signals } = constants;
 
-/** Those that end the C daemon, and are no defect: what is sent by mistake. The numbers are real-time signals. */
+/** Signals sent by mistake that end the C daemon, but are no defect. The numbers are real-time signals. */
 const STRAYS = [
   ...(['SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGPROF', 'SIGIO', 'SIGSTKFLT', 'SIGPWR', 'SIGXCPU'] as const).map(
     (name) => signals[name],
@@ -103,7 +103,7 @@ describe('signals', function () {
   async function executed(): Promise<void> {
     const before = programImage(daemon.pid);
     process.kill(daemon.pid, 'SIGUSR1');
-    // Looked for without a pause: what is to be met lasts 30 ms.
+    // Polled without a pause: the moment lasts 30 ms.
     for (const until = performance.now() + 20_000; programImage(daemon.pid) === before;) {
       assert.ok(performance.now() < until, 'the program is executed');
       await new Promise(setImmediate);
