@@ -1,5 +1,5 @@
 /** The list of held locks, and its filter. Nothing here opens a file. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import {
   FileState,
@@ -16,7 +16,7 @@ import { FileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
+const { ENOENT, ENOTDIR } = constants.errno;
 /** Approximate bytes of an entry without its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;

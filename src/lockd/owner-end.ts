@@ -6,7 +6,7 @@
  * A pid alone does not name a process: another one may have it by now, which no signal must reach. A pidfd names one process for
  * good; a start time tells whether a pid still means the same process.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
@@ -15,7 +15,7 @@ import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = os.constants.errno;
+const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = constants.errno;
 
 /** Interval of checks, in milliseconds. */
 const LOOK_EVERY_MS = 200;

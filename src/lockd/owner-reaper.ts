@@ -3,7 +3,7 @@
  * and of every owner when the daemon itself ends. owner-end.ts kills it. Once the process is gone, the owner's locks are released in
  * slices: there may be very many, and nobody else waits longer than one slice.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
@@ -14,7 +14,7 @@ import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
-const { EINVAL, ESRCH } = os.constants.errno;
+const { EINVAL, ESRCH } = constants.errno;
 
 /** How long a slice takes, in milliseconds. */
 const SLICE_MS = 5;

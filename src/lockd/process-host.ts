@@ -1,11 +1,11 @@
 /** Processes and the clock as the end of owners uses them: a test can let 3 seconds pass in no time. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { isLocalProcess, startTimeOf } from '../proc/identity.ts';
 import { posix } from '../posix/posix.ts';
 import type { Poller } from '../rpc/poller.ts';
 
-const { signals } = os.constants;
+const { signals } = constants;
 
 /** Functions return a descriptor or 0, or a negative errno. */
 export interface ProcessHost {

@@ -3,7 +3,7 @@
  * know held resources only. Two indices keep the cost of every request to the resources it names: by lockspace and exact name, and by
  * owner pid.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { FileType, posix } from '../posix/posix.ts';
@@ -29,7 +29,7 @@ import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN } = constants.errno;
 
 /** A held resource. There may be a hundred thousand of them, so memory counts. */
 export class Resource {

@@ -3,11 +3,11 @@
  * at its start (the runtime, its libraries, the program). The daemon refuses them as resources: such a close would drop the lock, and
  * the daemon writes into its log files.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { inodeKey, type InodeNumber, lastStat, posix, type Stat } from '../posix/posix.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
+const { ENOENT, ENOTDIR } = constants.errno;
 
 export interface OwnFile {
   /** Completes "the daemon's own …". */

@@ -2,11 +2,11 @@
  * Which process a pid names. Apart from processes.ts, for the addon: a registration of a guest waits for the answer, and not every
  * program has one.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { posix } from '../posix/posix.ts';
 import { statusOf } from './processes.ts';
 
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 const PID_MAX = 0x7fffffff;
 
 /**

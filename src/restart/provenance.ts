@@ -3,12 +3,12 @@
  * daemon has the same pid, and a document may outlive the process that wrote it. The owners in another process's document are strangers,
  * and must not be killed.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
 import { ownProcess } from '../daemon/state.ts';
 import type { AdminClientState, LockClientState, ServerState, StateDocument } from './document.ts';
 
-const { EBADF, ENOTSOCK } = os.constants.errno;
+const { EBADF, ENOTSOCK } = constants.errno;
 
 /**
  * Returns why the document is not of this process, or null when it is.

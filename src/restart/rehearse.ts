@@ -4,7 +4,7 @@
  * that any other call of an adoption fails the proof instead of being made.
  */
 import { constants, readlinkSync } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
@@ -18,7 +18,7 @@ import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './adopt.ts';
 import { inSlices } from './slices.ts';
 
-const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
+const { EBADF, EIO, ENOENT, ENOTSOCK } = osConstants.errno;
 
 /** A held resource of the document that the successor would lose. */
 interface LostResource {

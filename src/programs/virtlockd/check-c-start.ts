@@ -5,7 +5,7 @@
  * (test/wire/restart/c-start.test.ts).
  */
 import { readFileSync, writeSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import { type DaemonConfig, loadConfig } from './config.ts';
 import { Level, LogSettingError, parseLevel } from '../../log/levels.ts';
 import { parseFilters } from '../../log/filters.ts';
@@ -90,7 +90,7 @@ function foreseeLog(
 ): void {
   const journal = isWritable(paths.journal);
   // C makes a session's log directory before it knows whether it logs there.
-  if (options.daemonize && !isPrivileged() && !journal) probeDirectory(path.dirname(paths.log));
+  if (options.daemonize && !isPrivileged() && !journal) probeDirectory(dirname(paths.log));
   setUpLogging(log, {
     verbose: options.verbose,
     config,

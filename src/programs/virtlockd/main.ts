@@ -1,6 +1,6 @@
 /** The program's entry: command line and exit codes. Started by bin/virtlockd through start.cjs. */
 import { mkdirSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeOwn, isHeld, openOwn } from '../../lockspace/files.ts';
 import { toPath } from '../../posix/bytes.ts';
@@ -106,8 +106,7 @@ function run(options: RunOptions): void {
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
     // A session makes its own directory; /var/log/libvirt is the package's, and C refuses to start without it.
-    if (options.daemonize && !isPrivileged())
-      mkdirSync(toPath(path.dirname(paths.log)), { recursive: true, mode: 0o700 });
+    if (options.daemonize && !isPrivileged()) mkdirSync(toPath(dirname(paths.log)), { recursive: true, mode: 0o700 });
     tolerant(() => {
       setUpLog(config);
       makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());

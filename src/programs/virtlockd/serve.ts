@@ -1,7 +1,7 @@
 /** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
@@ -157,7 +157,7 @@ function listenForSignals(): EventEmitter<Requests> {
 /** Ignores, with a warning once for each, the signals that would end the daemon by mistake. */
 function ignoreStrays(): void {
   posix.ignoreStrays((signal, sender) => {
-    const name = Object.entries(os.constants.signals).find(([, number]) => number === signal)?.[0];
+    const name = Object.entries(osConstants.signals).find(([, number]) => number === signal)?.[0];
     log.warn(`Ignoring ${name ?? `signal ${signal}`}${sender === 0 ? '' : ` from process ${sender}`}`);
   });
 }
