@@ -1,6 +1,6 @@
 /**
- * A connection for a few calls, one after the other, that waits in the system calls themselves. Node.js's own sockets take
- * as long to load as all of that does: a command that is to answer at once uses this one.
+ * A connection that makes calls one after the other and blocks in the system calls. Node.js's own sockets take as long to
+ * load as a few calls take together, so a command that must be quick uses this client.
  */
 import { readSync, writeSync } from 'node:fs';
 import os from 'node:os';
@@ -27,7 +27,7 @@ export class BlockingClient {
   private serial = 0;
 
   /**
-   * Connects to the UNIX socket at `path`. Connecting and every read and write wait for `timeout` milliseconds at most.
+   * Connects to the UNIX socket at `path`. Connecting, every read and every write block for at most `timeout` milliseconds.
    * @throws ConnectionLost with the system's code
    */
   constructor(path: string, timeout: number) {
@@ -44,7 +44,7 @@ export class BlockingClient {
   }
 
   /**
-   * Calls a procedure of a program by its name. The promise is settled when this returns.
+   * Calls a procedure by name. The promise is settled when this returns.
    * @throws RemoteFailure, ConnectionLost, CallTimeout, ProtocolError
    */
   call<P extends object, N extends keyof P & string>(
@@ -89,7 +89,7 @@ export class BlockingClient {
     for (let at = 0; at < bytes.length;) at += this.attempt(name, () => writeSync(this.fd, bytes, at));
   }
 
-  /** The reader stands behind the header of the reply. */
+  /** Returns a reader behind the reply's header. */
   private receive(name: string): XdrReader {
     const size = this.read(name, LENGTH_SIZE).readUInt32BE(0);
     if (!isLengthValid(size)) throw new ProtocolError(`a message of ${size} bytes`);
@@ -117,7 +117,7 @@ export class BlockingClient {
         return transfer();
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
-        // With a time limit, being stopped and continued is enough to interrupt it.
+        // On a socket with a time limit, SIGSTOP and SIGCONT interrupt the call.
         if (code === 'EINTR') continue;
         if (code === 'EAGAIN') throw new CallTimeout(`no answer to ${name} in time`);
         throw this.lost(error as NodeJS.ErrnoException);

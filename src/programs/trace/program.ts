@@ -1,7 +1,6 @@
 /** The command line of virtlockd-trace. */
-import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { installRoot } from '../../posix/root.ts';
+import { installedVersion } from '../../posix/root.ts';
 
 export interface Options {
   readonly listen?: string;
@@ -24,19 +23,10 @@ Standing between, it changes what the daemon sees: the peer's pid and SELinux co
 daemon does not release an owner's locks when the owner ends; and, unless it runs as root, the user. Only strace changes
 nothing: strace -f -ttt -e trace=network,read,write,close -s 65536 -xx -o FILE -p PID`;
 
-function version(): string {
-  try {
-    const { version: found } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: string };
-    return found ?? 'unknown';
-  } catch {
-    return 'unknown';
-  }
-}
-
 export function buildProgram(): Command {
   return new Command('virtlockd-trace')
     .description('Shows what a lock daemon and its clients say to each other, every message decoded.')
-    .version(version(), '-V, --version', 'print the version')
+    .version(installedVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show this help')
     .option(
       '--interpose <socket>',

@@ -88,7 +88,7 @@ describe('virt-lockctl with guests', function () {
   it('has nothing to say of a daemon that holds nothing', async () => {
     assert.deepEqual(await listed(), []);
     assert.equal(await must('list'), 'No lock is held.\n');
-    assert.match(await must('check'), /^All 0 locks are as the daemon says\.$/m);
+    assert.match(await must('check'), /^OK: 0 locks, all confirmed by the kernel\.$/m);
   });
 
   it('makes the lease that a guest needs', async () => {
@@ -159,7 +159,7 @@ describe('virt-lockctl with guests', function () {
   }
 
   it('who finds a guest by its lease, and by another name of its disk', async () => {
-    assert.match(await must('who', join(leases, 'key')), /^lease \(pid \d+\) holds it, exclusive/m);
+    assert.match(await must('who', join(leases, 'key')), /^lease \(pid \d+\) holds an exclusive lock/m);
     await lab.run('ln', ['-s', image('plain'), image('link')]);
     assert.match(await must('who', image('link')), /^plain \(pid/m);
   });
@@ -189,11 +189,11 @@ sys.stdin.read()`;
       const pid = await lockFrom('fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)');
       assert.match(
         await must('who', image('outside')),
-        new RegExp(`Not this daemon, but pid ${pid} \\(python3\\) has a POSIX write lock`),
+        new RegExp(`Not a guest of this daemon: pid ${pid} \\(python3\\) holds a POSIX write lock`),
       );
       const { code, stdout } = await lockctl('why', image('outside'));
       assert.equal(code, 1);
-      assert.match(stdout, new RegExp(`^It would be refused: pid ${pid} \\(python3\\) has a write lock`));
+      assert.match(stdout, new RegExp(`^It would be refused: pid ${pid} \\(python3\\) holds a write lock`));
     });
 
     it('who says what it can of an OFD lock', async () => {
@@ -203,7 +203,7 @@ sys.stdin.read()`;
 
     it('who says that nobody does', async () => {
       const { code, stdout } = await lockctl('who', image('outside'));
-      assert.deepEqual([code, stdout], [1, `Nobody holds ${image('outside')}.\n`]);
+      assert.deepEqual([code, stdout], [1, `No lock on ${image('outside')}.\n`]);
       assert.equal((await lockctl('who', image('never'))).code, 1);
     });
   });
@@ -211,11 +211,8 @@ sys.stdin.read()`;
   it('why says what an acquire would meet', async () => {
     const refused = await lockctl('why', image('plain'));
     assert.equal(refused.code, 1);
-    assert.match(refused.stdout, /^It would be refused: plain \(pid \d+\) holds it, exclusive/);
-    assert.match(
-      await must('why', '--shared', image('shared')),
-      /^It would be granted: it is shared already, by shared1/,
-    );
+    assert.match(refused.stdout, /^It would be refused: plain \(pid \d+\) holds an exclusive lock/);
+    assert.match(await must('why', '--shared', image('shared')), /^It would be granted: shared with shared1/);
     assert.equal((await lockctl('why', image('shared'))).code, 1);
     writeFileSync(image('free'), '');
     assert.match(await must('why', image('free')), /^It would be granted/);
@@ -305,7 +302,7 @@ sys.stdin.read()`;
   });
 
   it('checks every lock, and finds a file that was exchanged', async () => {
-    assert.equal(await must('check'), 'All 4 locks are as the daemon says.\n');
+    assert.equal(await must('check'), 'OK: 4 locks, all confirmed by the kernel.\n');
     renameSync(image('plain'), image('moved'));
     writeFileSync(image('plain'), '');
     const { code, stdout } = await lockctl('check');
@@ -327,7 +324,7 @@ sys.stdin.read()`;
     assert.equal(list.code, 4);
     assert.match(list.stderr, /does not answer inquiries: it is libvirt's C virtlockd/);
     const who = await lockctl('who', image('plain'));
-    assert.match(who.stdout, new RegExp(`pid ${daemon.pid} \\(virtlockd\\) has a POSIX write lock`));
+    assert.match(who.stdout, new RegExp(`pid ${daemon.pid} \\(virtlockd\\) holds a POSIX write lock`));
     assert.match(await must('swap', '--to', 'node', '--dry-run'), /ok +every client has registered/);
     assert.match(await must('swap', '--to', programOf('ours')), /^Swapped: virtlockd-node/m);
     assert.deepEqual(kernelLocks(), before);
@@ -404,7 +401,7 @@ sys.stdin.read()`;
     await libvirtd.must('destroy', 'lease');
     await eventually('it is free', async () => /^key +-$/m.test(await must('lease', 'list', leases)));
     await must('lease', 'delete', leases, 'key');
-    assert.equal(await must('lease', 'list', leases), 'There is none.\n');
+    assert.equal(await must('lease', 'list', leases), 'No lease.\n');
   });
 
   it('says clearly that no daemon runs, and whom it would have asked', async () => {
@@ -425,7 +422,7 @@ sys.stdin.read()`;
   it('says clearly that access is denied', async () => {
     const denied = await lab.run(program, ['--connect', 'virtlockd:///system', 'list'], { ordinary: true });
     assert.equal(denied.code, 5, denied.stderr);
-    const denial = /access to .* is denied: only the user who runs that daemon may ask it/;
+    const denial = /access to .* is denied: only the user who runs the daemon may ask it/;
     assert.match(denied.stderr, denial);
     const who = await lab.run(program, ['--connect', 'virtlockd:///system', 'who', '/none'], { ordinary: true });
     assert.equal(who.code, 5, who.stderr);

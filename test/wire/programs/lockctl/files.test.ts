@@ -102,18 +102,15 @@ sys.stdin.read()`;
       ]) {
         const { code, stdout, stderr } = await shell(line);
         assert.deepEqual([code, stderr], [0, ''], line);
-        assert.match(stdout, /^web \(pid 5000000\) holds it, exclusive\n/);
+        assert.match(stdout, /^web \(pid 5000000\) holds an exclusive lock\n/);
       }
     });
 
     it('finds them by their bytes: why', async () => {
       const { code, stdout } = await shell(String.raw`virt-lockctl why "$(printf 'z\xff')"`);
-      assert.deepEqual(
-        [code, stdout],
-        [1, 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n'],
-      );
+      assert.deepEqual([code, stdout], [1, 'It would be refused: web (pid 5000000) holds an exclusive lock.\n']);
       const free = await shell(String.raw`touch "$(printf 'free\xff')"; virt-lockctl why "$(printf 'free\xff')"`);
-      assert.match(free.stdout, /^It would be granted: nobody has a lock on .*\/free\\xff that/);
+      assert.match(free.stdout, /^It would be granted: no lock on .*\/free\\xff is in the way/);
     });
 
     it('finds them by their bytes: list', async () => {
@@ -144,7 +141,7 @@ sys.stdin.read()`;
   it("who says that a file is the daemon's own", async () => {
     const file = '/run/virtlockd.pid';
     const { pid } = daemon;
-    assert.equal(await must('who', file), `The daemon itself: pid ${pid} (virtlockd) has a POSIX write lock on it.\n`);
+    assert.equal(await must('who', file), `The daemon itself: pid ${pid} (virtlockd) holds a POSIX write lock.\n`);
     const { held, daemonItself, otherProcesses } = JSON.parse(await must('who', '--json', file)) as Record<
       string,
       unknown
@@ -159,7 +156,7 @@ sys.stdin.read()`;
       assert.equal(code, (await isGranted(lockspace, file, flags)) ? 0 : 1, stdout);
       return stdout;
     };
-    const heldByWeb = 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n';
+    const heldByWeb = 'It would be refused: web (pid 5000000) holds an exclusive lock.\n';
 
     it('knows a file by every name', async () => {
       await hold('disk');
@@ -190,11 +187,11 @@ sys.stdin.read()`;
     it('knows who shares a file under other names', async () => {
       await hold('shared', shared);
       linkSync(at('shared'), at('shared too'));
-      const granted = 'It would be granted: it is shared already, by web (pid 5000000).\n';
+      const granted = 'It would be granted: shared with web (pid 5000000).\n';
       assert.equal(await why(['--shared', at('shared too')], at('shared too'), shared), granted);
       assert.match(
         await why([at('shared too')], at('shared too')),
-        /^It would be refused: web \(pid 5000000\) holds it, shared,/,
+        /^It would be refused: web \(pid 5000000\) holds a shared lock\./,
       );
     });
 
@@ -203,7 +200,7 @@ sys.stdin.read()`;
       symlinkSync('nowhere', at('far'));
       assert.match(
         await why(['--autocreate', at('far')], at('far'), autocreate),
-        /^It would fail: nothing can be created in .*\/missing \(ENOENT\)/,
+        /^It would fail: cannot create a file in .*\/missing \(ENOENT\)/,
       );
       mkdirSync(at('present/below'), { recursive: true });
       symlinkSync(at('present/below'), at('jump'));
@@ -224,7 +221,7 @@ sys.stdin.read()`;
       assert.equal(code, 1);
       assert.match(
         stdout,
-        /^error: .*\/replaced: another file is at this path now, which the lock on the old one does not guard$/m,
+        /^error: .*\/replaced: another file is at this path now, and the lock on the old file does not guard it$/m,
       );
     });
   });
@@ -268,10 +265,10 @@ sys.stdin.read()`;
 
     it('says that no lock fits, where not all were asked for', async () => {
       for (const filter of ['--vm', '--lockspace', '--resource', '--path']) {
-        assert.equal(await must('list', filter, 'nobody'), 'No lock fits.\n');
+        assert.equal(await must('list', filter, 'nobody'), 'No lock matches.\n');
         assert.deepEqual(JSON.parse(await must('list', '--json', filter, 'nobody')), []);
       }
-      assert.equal(await must('list', '--pid', '1'), 'No lock fits.\n');
+      assert.equal(await must('list', '--pid', '1'), 'No lock matches.\n');
     });
   });
 
