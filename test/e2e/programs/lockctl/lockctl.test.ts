@@ -198,7 +198,7 @@ sys.stdin.read()`;
 
     it('who says what it can of an OFD lock', async () => {
       const pid = await lockFrom("fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 1, 0))");
-      assert.match(await must('who', image('outside')), new RegExp(`pid ${pid} \\(python3\\) has an OFD write lock`));
+      assert.match(await must('who', image('outside')), new RegExp(`pid ${pid} \\(python3\\) holds an OFD write lock`));
     });
 
     it('who says that nobody does', async () => {
@@ -338,12 +338,12 @@ sys.stdin.read()`;
     await must('check');
   });
 
-  it('refuses to swap a C daemon away while somebody is connected who has called nothing', async () => {
+  it('refuses to swap a C daemon away while a client has not called', async () => {
     await must('swap', '--to', C_PROGRAM);
     const silent = await daemon.connect();
     const { code, stdout, stderr } = await lockctl('swap', '--to', programOf('ours'));
     assert.equal(code, 1);
-    assert.match(stdout, /^FAIL every client has registered.*: client \d+ has called nothing yet/m);
+    assert.match(stdout, /^FAIL every client has registered.*: client \d+ has not called yet/m);
     assert.match(stderr, /nothing was changed/);
     await silent.must(lock.register({ pid: 5_000_000 }));
     silent.close();
@@ -360,7 +360,7 @@ sys.stdin.read()`;
     assert.equal(code, 1);
     assert.match(
       stdout,
-      /FAIL as many descriptors .*: what the C daemon.* needs 8 free descriptors, and of 12 \d+ are/,
+      /FAIL enough descriptors .*: our launcher, beside the C daemon.* needs 8 free descriptors, and of 12 \d+ are/,
     );
     softLimit(1024);
     await must('swap', '--to', programOf('ours'));

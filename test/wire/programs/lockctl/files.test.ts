@@ -125,7 +125,7 @@ sys.stdin.read()`;
 
     it('makes and lists leases of such names', async () => {
       const made = await shell(String.raw`virt-lockctl lease create "$D/$(printf 'l\xff')" "$(printf 'k\xfe')"`);
-      assert.match(made.stdout, /^Lease k\\xfe is there/);
+      assert.match(made.stdout, /^Lease k\\xfe is ready/);
       const list = String.raw`virt-lockctl lease list "$D/$(printf 'l\xff')"`;
       assert.equal((await shell(list)).stdout, 'KEY    HELD BY\nk\\xfe  -\n');
       await whileLocked(bytesAt('l\xff/k\xfe'), async (pid) => {
