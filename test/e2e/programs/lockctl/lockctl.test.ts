@@ -216,7 +216,7 @@ sys.stdin.read()`;
     assert.equal((await lockctl('why', image('shared'))).code, 1);
     writeFileSync(image('free'), '');
     assert.match(await must('why', image('free')), /^It would be granted/);
-    assert.match((await lockctl('why', '--lockspace', '/nowhere', 'key')).stdout, /does not know the lockspace/);
+    assert.match((await lockctl('why', '--lockspace', '/nowhere', 'key')).stdout, /the daemon has no lockspace/);
     assert.match((await lockctl('why', image('never'))).stdout, /^It would fail: there is no file/);
   });
 
