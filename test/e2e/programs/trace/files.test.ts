@@ -140,7 +140,7 @@ describe('virtlockd-trace reads what strace saw', function () {
     assert.deepEqual([second?.from, second?.form, second?.connection], ['daemon', 'reply', 1]);
     assert.match(
       lines.find((line) => line.kind === 'note')?.text ?? '',
-      new RegExp(`left out ${call.length - 40} bytes`),
+      new RegExp(`strace has cut off ${call.length - 40} bytes`),
     );
     assert.equal(cut?.length, call.length);
     // A daemon that strace was attached to: it reads what a client calls.
