@@ -153,7 +153,7 @@ describe('virt-lockctl with guests', function () {
     it(`who finds the guest by its disk: ${disk}`, async () => {
       assert.match(
         await must('who', image(disk)),
-        new RegExp(`^${guest} \\(pid ${libvirtd.pidOf(guest)}\\) holds it`, 'm'),
+        new RegExp(`^${guest} \\(pid ${libvirtd.pidOf(guest)}\\) holds an? `, 'm'),
       );
     });
   }
