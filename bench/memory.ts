@@ -26,9 +26,7 @@ interface Memory {
 /** Runs the commands one after the other, and returns the resident KiB afterwards. */
 type Step = (text: string, ...commands: readonly string[]) => Promise<number>;
 
-/**
- * Resident KiB after a while without work. V8 returns memory only after about eight idle seconds.
- */
+/** Resident KiB after a while without work. V8 returns memory only after about eight idle seconds. */
 async function settled(load: Load): Promise<number> {
   await pause(QUIET_MS);
   return figure(await load.ask('memory'), 'rssKiB');

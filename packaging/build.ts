@@ -31,11 +31,8 @@ const work = path.join(root, 'build', `package-${arch}`);
 const tree = path.join(work, 'tree');
 const lib = 'usr/lib/virtlockd-node';
 
-function put(from: string, to: string, mode = 0o644): void {
-  const target = path.join(tree, to);
-  fs.mkdirSync(path.dirname(target), { recursive: true });
-  fs.copyFileSync(path.resolve(root, from), target);
-  fs.chmodSync(target, mode);
+function put(from: string, to: string, mode?: number): void {
+  write(to, fs.readFileSync(path.resolve(root, from)), mode);
 }
 
 /** Writes a file into the tree. gzip gets no name and no time, for the sake of reproducible builds. */
@@ -55,7 +52,9 @@ const read = (file: string): string => fs.readFileSync(path.join(root, file), 'u
 const md5 = (content: string | Buffer): string => createHash('md5').update(content).digest('hex');
 
 function assemble(parts: Parts): void {
-  put(parts.node, `${lib}/bin/node`, 0o755);
+  for (const [to, from] of Object.entries(parts.binaries)) {
+    put(from, `${lib}/${to}`, /\.(node|so)$/.test(to) ? 0o644 : 0o755);
+  }
   put('bin/launcher.sh', `${lib}/bin/launcher.sh`);
   put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
   for (const tool of ['virt-lockctl', 'virtlockd-trace']) {
@@ -75,14 +74,10 @@ function assemble(parts: Parts): void {
   ];
   for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
   for (const cache of parts.caches) put(cache, `${lib}/${cache}`);
-  put(parts.addon, `${lib}/dist/posix.node`);
-  put(parts.launch, `${lib}/dist/launch`, 0o755);
-  put(parts.guard, `${lib}/dist/guard.so`);
-  put(parts.relay, `${lib}/dist/relay.node`);
   // The files of fs-ext that run. The others build it.
-  const fsExt = `${lib}/node_modules/fs-ext`;
-  for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
-  put(parts.fsExt, `${fsExt}/build/Release/fs_ext.node`);
+  for (const file of ['package.json', 'fs-ext.js']) {
+    put(`node_modules/fs-ext/${file}`, `${lib}/node_modules/fs-ext/${file}`);
+  }
   // Stripped native modules differ from those of the checkout.
   writeBuild(path.join(tree, lib), parts.runtime);
   for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {

@@ -6,6 +6,7 @@ import * as esbuild from 'esbuild';
 import { bundling } from '../scripts/bundle.ts';
 
 const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
+const FS_EXT = 'node_modules/fs-ext/build/Release/fs_ext.node';
 const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 
 /** Debian's name of an architecture with a runtime. */
@@ -13,14 +14,9 @@ type Architecture = keyof typeof CROSS;
 
 export const isArchitecture = (name: string): name is Architecture => Object.hasOwn(CROSS, name);
 
-/** Paths below the root, or absolute. */
 export interface Parts {
-  readonly node: string;
-  readonly addon: string;
-  readonly relay: string;
-  readonly launch: string;
-  readonly guard: string;
-  readonly fsExt: string;
+  /** Absolute paths of the binaries, by their paths in the installation. */
+  readonly binaries: Readonly<Record<string, string>>;
   /** Only the runtime itself can make them. A package for another architecture has none, and starts a little slower. */
   readonly caches: readonly string[];
   readonly runtime: { readonly version: string; readonly arch: string };
@@ -42,16 +38,14 @@ function strip(program: string, from: string, to: string): string {
 
 /** The parts for this machine's architecture, from `npm run build`. */
 function native(root: string, work: string, arch: Architecture): Parts {
-  const runtime = `node_modules/node-linux-${NPM_ARCH[arch]}`;
   const stripped = (file: string): string =>
     strip('strip', path.join(root, file), path.join(work, path.basename(file)));
+  const modules = ['dist/posix.node', 'dist/relay.node', 'dist/launch', 'dist/guard.so', FS_EXT];
   return {
-    node: stripped(`${runtime}/bin/node`),
-    addon: stripped('dist/posix.node'),
-    relay: stripped('dist/relay.node'),
-    launch: stripped('dist/launch'),
-    guard: stripped('dist/guard.so'),
-    fsExt: stripped('node_modules/fs-ext/build/Release/fs_ext.node'),
+    binaries: {
+      'bin/node': stripped(`node_modules/node-linux-${NPM_ARCH[arch]}/bin/node`),
+      ...Object.fromEntries(modules.map((file) => [file, stripped(file)])),
+    },
     caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
     runtime: runtimeOf(root, arch),
   };
@@ -115,12 +109,14 @@ function cross(root: string, work: string, arch: Architecture): Parts | string {
   execFileSync(`${triplet}-g++`, [...common, ...nan, source, '-o', fsExt], { stdio: 'inherit' });
   const stripped = (from: string, to: string): string => strip(`${triplet}-strip`, from, path.join(work, to));
   return {
-    node: stripped(path.join(runtime, 'bin/node'), 'node'),
-    addon: stripped(addon, 'posix.node'),
-    relay: stripped(relay, 'relay.node'),
-    launch: stripped(launch, 'launch'),
-    guard: stripped(guard, 'guard.so'),
-    fsExt: stripped(fsExt, 'fs_ext.node'),
+    binaries: {
+      'bin/node': stripped(path.join(runtime, 'bin/node'), 'node'),
+      'dist/posix.node': stripped(addon, 'posix.node'),
+      'dist/relay.node': stripped(relay, 'relay.node'),
+      'dist/launch': stripped(launch, 'launch'),
+      'dist/guard.so': stripped(guard, 'guard.so'),
+      [FS_EXT]: stripped(fsExt, 'fs_ext.node'),
+    },
     caches: [],
     runtime: runtimeOf(root, arch),
   };

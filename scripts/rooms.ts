@@ -49,14 +49,3 @@ const WIDTH = Math.max(...rooms.map(({ path }) => path.length)) + 3;
 export function roomsText(): string {
   return rooms.map(({ path, holds }) => `    ${`${path}/`.padEnd(WIDTH)}${holds}\n`).join('');
 }
-
-/** The room of a file; undefined outside of all rooms, as for src/programs/start.cjs and scripts. */
-export function roomOf(file: string): Room | undefined {
-  return rooms.find(({ path }) => file.startsWith(`${path}/`));
-}
-
-/** Whether a file of `room` may import one of `other`. */
-export function mayImport(room: Room, other: Room): boolean {
-  if (room === other || room.mayImport?.includes(other.path) === true) return true;
-  return rooms.indexOf(other) < rooms.indexOf(room) && !other.path.startsWith('src/programs/');
-}

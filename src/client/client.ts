@@ -3,19 +3,12 @@
  * daemon answers them in order.
  */
 import { createConnection, type Socket } from 'node:net';
-import { XdrError, XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { XdrError, XdrReader } from '../../xdr/codec.ts';
 import { remoteError } from '../../xdr/error.ts';
-import {
-  beginMessage,
-  endMessage,
-  type Header,
-  LENGTH_SIZE,
-  MessageStatus,
-  MessageType,
-  readHeader,
-} from '../../xdr/frame.ts';
-import type { ArgsOf, Procedure, Program, ResultOf } from '../../xdr/program.ts';
+import { type Header, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from '../../xdr/frame.ts';
+import type { ArgsOf, Program, ResultOf } from '../../xdr/program.ts';
 import type { Xdr } from '../../xdr/schema.ts';
+import { encodeCall } from './calls.ts';
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from './errors.ts';
 import { FrameReader } from './frames.ts';
 
@@ -101,22 +94,10 @@ export class Client {
     args: ArgsOf<P[N]>,
     options: CallOptions = {},
   ): Promise<ResultOf<P[N]>> {
-    const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
     if (this.lost !== undefined) throw this.lost;
     const { serial } = this;
     this.serial = (serial + 1) >>> 0;
-    const { number: programNumber, version } = program;
-    const writer = new XdrWriter(256);
-    const start = beginMessage(writer, {
-      program: programNumber,
-      version,
-      procedure: number,
-      type: MessageType.CALL,
-      serial,
-      status: MessageStatus.OK,
-    });
-    argsType.write(writer, args);
-    endMessage(writer, start);
+    const { bytes, result } = encodeCall(program, name, args, serial);
     try {
       const limits = { timeout: options.timeout ?? this.timeout, signal: options.signal };
       return await withLimits<ResultOf<P[N]>>(`no answer to ${name}`, limits, (resolve, reject) => {
@@ -130,7 +111,7 @@ export class Client {
           },
           reject,
         });
-        this.socket.write(writer.bytes());
+        this.socket.write(bytes);
       });
     } finally {
       this.pending.delete(serial);

@@ -19,9 +19,7 @@ export interface RemoteDetails {
   readonly int2: number;
 }
 
-/**
- * The daemon answered with an error. `code` and `domain` are libvirt's; the message is libvirt's, decoded as UTF-8.
- */
+/** The daemon answered with an error. `code` and `domain` are libvirt's; the message is libvirt's, decoded as UTF-8. */
 export class RemoteFailure extends Error {
   override name = 'RemoteFailure';
   /** See {@link ErrorCode}. */

@@ -9,13 +9,12 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   unlinkSync,
 } from 'node:fs';
 import path from 'node:path';
 import { installRoot } from '../posix/root.ts';
-import { type Kind, PROGRAM } from './daemons.ts';
+import { type Kind, PROGRAM, sameFile } from './daemons.ts';
 import { Unsafe } from './errors.ts';
 
 /** The program that was at the path before the first swap. */
@@ -78,10 +77,10 @@ export function install(target: string, at: string): Installation {
     rmSync(fresh, { force: true });
     const present = lstatSync(at);
     const link = present.isSymbolicLink() ? readlinkSync(at) : null;
-    if (isSame(target, at) && link === null) return NOTHING_TO_DO;
+    if (sameFile(target, at) && link === null) return NOTHING_TO_DO;
     // A link to another program of ours need not be kept.
     const isKept = link === null || isCompiled(at);
-    if (isKept && existsSync(kept) && !isSame(kept, at)) {
+    if (isKept && existsSync(kept) && !sameFile(kept, at)) {
       throw new Error(`${kept} exists and is another file: move it away first`);
     }
     // linkSync makes another name of a link, not of its target.
@@ -109,8 +108,3 @@ export function install(target: string, at: string): Installation {
 }
 
 const NOTHING_TO_DO: Installation = { undo: () => undefined, finish: () => undefined };
-
-function isSame(one: string, other: string): boolean {
-  const [a, b] = [statSync(one, { bigint: true }), statSync(other, { bigint: true })];
-  return a.dev === b.dev && a.ino === b.ino;
-}

@@ -4,19 +4,11 @@
  */
 import { readSync, writeSync } from 'node:fs';
 import os from 'node:os';
-import { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
+import { XdrReader } from '../../../xdr/codec.ts';
 import { remoteError } from '../../../xdr/error.ts';
-import {
-  beginMessage,
-  endMessage,
-  type Header,
-  isLengthValid,
-  LENGTH_SIZE,
-  MessageStatus,
-  MessageType,
-  readHeader,
-} from '../../../xdr/frame.ts';
-import type { ArgsOf, Procedure, Program, ResultOf } from '../../../xdr/program.ts';
+import { type Header, isLengthValid, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from '../../../xdr/frame.ts';
+import type { ArgsOf, Program, ResultOf } from '../../../xdr/program.ts';
+import { encodeCall } from '../../client/calls.ts';
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../../client/errors.ts';
 import { posix, strerror } from '../../posix/posix.ts';
 
@@ -52,37 +44,19 @@ export class BlockingClient {
     name: N,
     args: ArgsOf<P[N]>,
   ): Promise<ResultOf<P[N]>> {
+    // An exception of the executor rejects the promise.
     return new Promise((resolve) => {
-      resolve(this.exchange(program, name, args));
+      const { bytes, result } = encodeCall(program, name, args, ++this.serial);
+      this.send(name, bytes);
+      const reader = this.receive(name);
+      if (this.header.status !== MessageStatus.OK) throw new RemoteFailure(remoteError.read(reader));
+      resolve(result.read(reader));
     });
   }
 
   close(): void {
     if (this.fd >= 0) posix.close(this.fd);
     this.fd = -1;
-  }
-
-  private exchange<P extends object, N extends keyof P & string>(
-    program: Program<P>,
-    name: N,
-    args: ArgsOf<P[N]>,
-  ): ResultOf<P[N]> {
-    const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
-    const writer = new XdrWriter(256);
-    const start = beginMessage(writer, {
-      program: program.number,
-      version: program.version,
-      procedure: number,
-      type: MessageType.CALL,
-      serial: ++this.serial,
-      status: MessageStatus.OK,
-    });
-    argsType.write(writer, args);
-    endMessage(writer, start);
-    this.send(name, writer.bytes());
-    const reader = this.receive(name);
-    if (this.header.status !== MessageStatus.OK) throw new RemoteFailure(remoteError.read(reader));
-    return result.read(reader);
   }
 
   private send(name: string, bytes: Buffer): void {

@@ -64,7 +64,8 @@ function pidOf(file: string): number {
 export async function checksBefore(daemon: InquireClient, running: Running, target: string): Promise<Check[]> {
   const { pid, program, kind, version } = running;
   const toC = kindOf(target) === 'libvirt';
-  const runDirectory = path.dirname(daemon.target.stateFile);
+  const { stateFile } = daemon.target;
+  const runDirectory = path.dirname(stateFile);
   const checks = [
     attempt('the process can be signalled', () => {
       process.kill(pid, 0);
@@ -80,10 +81,7 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       if (bavail * bsize < MAX_FILE) throw new Error(`only ${bavail * bsize} bytes are free in ${runDirectory}`);
       return `${Math.floor((bavail * bsize) / 1024 / 1024)} MiB free in ${runDirectory}`;
     }),
-    attempt('no state of an earlier restart is left', () => {
-      if (existsSync(daemon.target.stateFile)) throw new Error(daemon.target.stateFile);
-      return '';
-    }),
+    check('no state of an earlier restart is left', existsSync(stateFile) ? stateFile : undefined),
   ];
   if (kind === 'libvirt') {
     const number = parseVersion(version) ?? 0;
@@ -93,33 +91,29 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
         return version;
       }),
       await checkClients(daemon, pid),
-      attempt('enough descriptors are free for the new program', () => {
-        const lack = toC ? undefined : lackOfDescriptors(pid);
-        if (lack !== undefined) throw new Error(lack);
-        return '';
-      }),
+      check('enough descriptors are free for the new program', toC ? undefined : lackOfDescriptors(pid)),
     );
   } else if (toC) {
     const unregistered = await unregisteredClients(await daemon.adminClient());
-    checks.push({
-      ok: unregistered.length === 0,
-      what: 'every client has registered, so that the C daemon can hand over its locks again',
-      detail: unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', '),
-    });
-    const tooLarge = tooLargeForC(await daemon.status());
-    checks.push({
-      ok: tooLarge === undefined,
-      what: 'the state is small enough for a C daemon',
-      detail: tooLarge ?? '',
-    });
+    checks.push(
+      check(
+        'every client has registered, so that the C daemon can hand over its locks again',
+        unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', ') || undefined,
+      ),
+      check('the state is small enough for a C daemon', tooLargeForC(await daemon.status())),
+    );
   }
   checks.push({ ok: true, what: 'locks in the kernel', detail: String(leasesOf(pid).length) });
   return checks;
 }
 
-function attempt(what: string, check: () => string): Check {
+function check(what: string, problem: string | undefined): Check {
+  return { ok: problem === undefined, what, detail: problem ?? '' };
+}
+
+function attempt(what: string, work: () => string): Check {
   try {
-    return { ok: true, what, detail: check() };
+    return { ok: true, what, detail: work() };
   } catch (error) {
     return { ok: false, what, detail: (error as Error).message };
   }
@@ -139,12 +133,7 @@ async function proveProgram(target: string): Promise<Check> {
 }
 
 async function checkClients(daemon: InquireClient, pid: number): Promise<Check> {
-  const what = 'every client has registered, as far as a C daemon shows';
-  const silent = await silentClients(await daemon.adminClient(), pid);
-  if (silent.length === 0) return { ok: true, what, detail: '' };
-  return {
-    ok: false,
-    what,
-    detail: `client ${silent.map(({ id }) => String(id)).join(', ')} has not called yet: the C daemon would exit and lose every lock. Wait, or close it (virt-admin client-disconnect)`,
-  };
+  const silent = (await silentClients(await daemon.adminClient(), pid)).map(({ id }) => String(id)).join(', ');
+  const problem = `client ${silent} has not called yet: the C daemon would exit and lose every lock. Wait, or close it (virt-admin client-disconnect)`;
+  return check('every client has registered, as far as a C daemon shows', silent === '' ? undefined : problem);
 }

@@ -30,10 +30,7 @@ export class Proxy {
   private onEmpty: () => void = () => undefined;
   private isListening = true;
 
-  /**
-   * Listens at `path`, with owner and mode of the daemon's socket at `upstream`.
-   * @throws Error
-   */
+  /** Listens at `path`, with owner and mode of the daemon's socket at `upstream`. */
   constructor(path: string, upstream: string, wiring: Wiring) {
     this.path = path;
     this.upstream = upstream;

@@ -9,10 +9,10 @@ import { MessageStream } from './stream.ts';
 import { descriptorIn, StraceLines, stringsIn, type SystemCall } from './strace-line.ts';
 import type { Tap } from './tap.ts';
 
-const READS: ReadonlySet<string> = new Set(['read', 'recv', 'recvfrom']);
-const WRITES: ReadonlySet<string> = new Set(['write', 'send', 'sendto']);
-const READS_PARTS: ReadonlySet<string> = new Set(['readv', 'recvmsg']);
-const WRITES_PARTS: ReadonlySet<string> = new Set(['writev', 'sendmsg']);
+const READS: ReadonlySet<string> = new Set(['read', 'recv', 'recvfrom', 'readv', 'recvmsg']);
+const WRITES: ReadonlySet<string> = new Set(['write', 'send', 'sendto', 'writev', 'sendmsg']);
+/** Calls with several buffers. */
+const VECTORS: ReadonlySet<string> = new Set(['readv', 'recvmsg', 'writev', 'sendmsg']);
 
 interface Waiting {
   readonly isRead: boolean;
@@ -62,10 +62,10 @@ export class StraceReader {
       this.begin({ fd: result, owner: pid, traced: 'daemon', peer: NOBODY, isCertain: false });
     } else if (name === 'getsockopt') this.onCredentials(pid, fd, args);
     else if (name === 'close' || name === 'shutdown') this.onClose(call, fd);
-    else if (READS.has(name)) this.data(pid, fd, true, stringsIn(args).slice(0, 1), result, time);
-    else if (WRITES.has(name)) this.data(pid, fd, false, stringsIn(args).slice(0, 1), result, time);
-    else if (READS_PARTS.has(name)) this.data(pid, fd, true, stringsIn(args, 'iov_base='), result, time);
-    else if (WRITES_PARTS.has(name)) this.data(pid, fd, false, stringsIn(args, 'iov_base='), result, time);
+    else if (READS.has(name) || WRITES.has(name)) {
+      const strings = VECTORS.has(name) ? stringsIn(args, 'iov_base=') : stringsIn(args).slice(0, 1);
+      this.data(pid, fd, READS.has(name), strings, result, time);
+    }
   }
 
   private begin(of: Pick<Connection, 'fd' | 'owner' | 'traced' | 'peer' | 'isCertain'>): Connection {
