@@ -42,7 +42,7 @@ describe('the package, where a swap cannot be', function () {
     const silent = await scene.daemon.connect();
     const said = await scene.must('dpkg', ['--install', packageFile()]);
     assert.match(said, /is left as it is: client \d+ is connected and has not called yet/);
-    assert.match(said, /let it go on in this\n.*\/virtlockd-swap\n/);
+    assert.match(said, /have it execute this\n.*\/virtlockd-swap\n/);
     assert.equal(scene.runs(), 'c');
     assert.deepEqual(scene.locks(), held);
     assert.equal(await scene.maxClients(), 1024);
