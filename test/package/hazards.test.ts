@@ -1,4 +1,4 @@
-/** When the package must not swap, or cannot: the daemon goes on as it was, and the operator is told. */
+/** When the package must not or cannot swap, the daemon goes on as it was, and the operator gets the reason. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
@@ -36,7 +36,7 @@ describe('the package, where a swap cannot be', function () {
   });
 
   it('leaves a C daemon alone while a client has not called, or descriptors are lacking: it would exit', async () => {
-    // The C daemon forgets who has called when it is executed again; who was there before that had registered.
+    // A re-execution makes the C daemon forget who has called. Clients from before it had registered.
     await eventually('another second has begun', () => Math.floor(Date.now() / 1000) > Math.floor(started / 1000));
     await reexecute(scene.daemon);
     const silent = await scene.daemon.connect();

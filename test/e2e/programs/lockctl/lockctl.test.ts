@@ -1,4 +1,4 @@
-/** What virt-lockctl says, against what libvirt and the kernel know, with real guests. */
+/** virt-lockctl with real guests, compared with libvirt and the kernel. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -329,7 +329,7 @@ sys.stdin.read()`;
     assert.match(await must('swap', '--to', programOf('ours')), /^Swapped: virtlockd-node/m);
     assert.deepEqual(kernelLocks(), before);
     for (const { owners } of await listed()) {
-      // Since when cannot be known any more; who it is, live connections say.
+      // The time of the acquire is lost. Live connections give the name.
       for (const { name, since, identity } of owners) {
         assert.deepEqual([identity, since], ['registered', null]);
         assert.ok((await libvirtd.guests()).includes(name ?? ''));
@@ -410,7 +410,7 @@ sys.stdin.read()`;
     const nobody = await lockctl('--connect', none, 'status');
     assert.equal(nobody.code, 3);
     assert.match(nobody.stderr, silence);
-    // Which asks the kernel nevertheless.
+    // `who` asks the kernel nevertheless.
     const who = await lockctl('--connect', none, 'who', image('never'));
     assert.deepEqual([who.code, who.stderr], [3, '']);
     assert.match(who.stdout, silence);

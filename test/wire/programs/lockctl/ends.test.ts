@@ -1,4 +1,4 @@
-/** What virt-lockctl says when the daemon ends, or another one takes its place, while it is asked. */
+/** Messages of virt-lockctl when the daemon ends, or another one replaces it, during a call. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** What virt-lockctl says of files with awkward names and in awkward places, with a daemon that holds some of them. */
+/** Messages of virt-lockctl about files with awkward names and in awkward places, some of them held by the daemon. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,9 +13,9 @@ import type { Lab } from '../../../../src/lab/root.ts';
 import { autocreate, type Bytes, lock, shared } from '../../../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
-/** Not what it looks like on a terminal. */
+/** A name that misleads on a terminal. */
 const daemonProgram = '/usr/sbin/virt\\lockd';
-/** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
+/** Above the highest pid, so that the daemon kills no process when the connection ends. */
 const owner = 5_000_000;
 
 type Peer = Awaited<ReturnType<LockDaemon['connect']>>;
@@ -36,10 +36,10 @@ describe('virt-lockctl about files', function () {
     assert.deepEqual([code, stderr], [0, ''], `virt-lockctl ${args.join(' ')}: ${stdout}${stderr}`);
     return stdout;
   };
-  /** By way of the shell, which hands on any bytes: in a command line, `virt-lockctl` and `$D`, the directory. */
+  /** Runs a line in a shell, which passes on any bytes. The line can use `virt-lockctl` and `$D`, the directory. */
   const shell = async (line: string): Promise<Finished> =>
     daemon.lab.run('bash', ['-c', `D=$1; cd "$D"; virt-lockctl() { ${program} "$@"; }; ${line}`, 'bash', directory]);
-  /** Whether a lock on it is granted now; it is released again. */
+  /** Whether the daemon grants a lock on it now. Releases the lock again. */
   const isGranted = async (lockspace: string, name: string, flags = 0): Promise<boolean> => {
     if ((await peer.ask(lock.acquire(lockspace, name, flags))) !== undefined) return false;
     await peer.must(lock.release(lockspace, name));
@@ -150,7 +150,7 @@ sys.stdin.read()`;
   });
 
   describe('why, which agrees with the daemon,', () => {
-    /** The daemon's answer must be the tool's. */
+    /** The daemon must agree with the tool. */
     const why = async (args: readonly string[], file: string, flags = 0, lockspace = ''): Promise<string> => {
       const { code, stdout } = await lockctl('why', ...args);
       assert.equal(code, (await isGranted(lockspace, file, flags)) ? 0 : 1, stdout);
