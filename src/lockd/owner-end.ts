@@ -3,7 +3,7 @@
  * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
  * what the owner holds, for as long as they would with C.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
@@ -13,7 +13,7 @@ import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 
 /** Between two looks at what is due, in milliseconds. */
 const LOOK_EVERY_MS = 200;
