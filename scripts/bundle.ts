@@ -1,4 +1,4 @@
-/** How programs of this project are bundled, for the Node.js that runs them. */
+/** esbuild's options for the programs of this project. */
 import type { BuildOptions } from 'esbuild';
 
 export const bundling = {

@@ -1,5 +1,5 @@
-/** Where this program is installed: above src/ in a checkout, above dist/ in a bundle. */
-import { existsSync } from 'node:fs';
+/** Where this program is installed: the directory above src/ in a checkout, above dist/ in a bundle. */
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
 /** Defined by scripts/bundle.ts inside bundles only. */
@@ -30,4 +30,14 @@ export function requireFromRoot(file: string): unknown {
   // Not imported: a start does not need it.
   require ??= process.getBuiltinModule('node:module').createRequire(join(installRoot, 'package.json'));
   return require(place);
+}
+
+/** The version in package.json; 'unknown' in the Debian package, which does not have that file. */
+export function installedVersion(): string {
+  try {
+    const { version } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: string };
+    return version ?? 'unknown';
+  } catch {
+    return 'unknown';
+  }
 }

@@ -98,7 +98,7 @@ export class Scene {
     return reply.payload.readUInt32BE(reply.payload.indexOf(field) + field.length + 4);
   }
 
-  /** What a swap may leave behind when it is killed, and must not in the end. */
+  /** Files that a killed swap may leave behind, but a completed one must not. */
   leftovers(): string[] {
     const run = readdirSync(this.lab.outside('/run')).filter((name) => name.startsWith('virtlockd-'));
     const sbin = readdirSync(this.lab.outside('/usr/sbin')).filter((name) => name.startsWith('virtlockd.'));

@@ -1,6 +1,6 @@
 /**
- * The lock daemon is exchanged under running guests by putting another program at its path and sending SIGUSR1: from C to this
- * one, to itself ten times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
+ * Exchanges the lock daemon under running guests, by another program at its path and SIGUSR1: from C to this one, to itself ten
+ * times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

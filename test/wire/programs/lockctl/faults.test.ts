@@ -45,7 +45,7 @@ describe('virt-lockctl', function () {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  /** Resolves with the first connection that asks something. */
+  /** Resolves with the first connection that makes a call. */
   const asked = async (): Promise<Socket> => {
     listener ??= createServer().listen(join(directory, 'virtlockd-admin-sock'));
     const [connection] = (await once(listener, 'connection')) as [Socket];
@@ -85,7 +85,7 @@ describe('virt-lockctl', function () {
   it('does not understand a URI that is encoded wrongly', async () => {
     for (const command of [['status'], ['who', '/none']]) {
       const { code, stderr } = await inShell('', '-c', 'virtlockd:///system?socket=%zz', ...command);
-      assert.match(stderr, /^virt-lockctl: 'virtlockd:\/\/\/system\?socket=%zz' is not understood/);
+      assert.match(stderr, /^virt-lockctl: unknown daemon 'virtlockd:\/\/\/system\?socket=%zz'/);
       assert.equal(code, 2);
     }
   });
@@ -147,7 +147,7 @@ describe('virt-lockctl', function () {
   describe('listing 10000 locks', () => {
     const [pages, locks] = [20, 500];
 
-    /** Starts the list and answers it; nothing of it is read until the last question was asked. */
+    /** Starts the list and answers its calls. Its output is read only after the last call. */
     const list = async (): Promise<ChildProcessByStdio<null, Readable, null>> => {
       const question = asked();
       const child = spawn(program, ['--connect', directory, 'list', '--json'], {
@@ -215,7 +215,7 @@ describe('virt-lockctl', function () {
   });
 });
 
-/** The reply to the question for a page of locks, the one of this serial. */
+/** The reply to the call with this serial: a page of locks. */
 function pageOf(serial: number, count: number, next: number): Buffer {
   const locks = Array.from({ length: count }, (_, index): LockInfo => {
     const name = `/images/of-this-page-${serial}/disk-${index}.img`;
