@@ -1,7 +1,17 @@
 /** Where a daemon under check lives: a private root, or for an ordinary user directories of a session's own. */
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { PROGRAM } from '../libvirt/paths.ts';
 import type { Finished, Running, Streams } from './process.ts';
 
 export interface SpawnOptions extends Streams {
@@ -49,6 +59,17 @@ export abstract class Place {
     const path = this.outside(inside);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, content, { mode });
+  }
+
+  /**
+   * Puts a program at a path inside in one step, as an upgrade or a swap does while the old one runs. The path becomes a link,
+   * because bin/virtlockd finds its parts beside itself.
+   */
+  install(program: string, at = PROGRAM): void {
+    const path = this.outside(at);
+    mkdirSync(dirname(path), { recursive: true });
+    symlinkSync(program, `${path}.new`);
+    renameSync(`${path}.new`, path);
   }
 
   /** Runs a program inside to its end. */

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
 import { posixLocksOf } from '../proc/locks.ts';
@@ -15,9 +16,6 @@ import {
   workingDirectoryOf,
 } from '../proc/processes.ts';
 import { listensAt } from '../proc/sockets.ts';
-
-/** Where libvirt expects the lock daemon's program, and where ours is diverted to. */
-export const PROGRAM = '/usr/sbin/virtlockd';
 
 /** 'own': a program of this package. */
 export type Kind = 'own' | 'libvirt';

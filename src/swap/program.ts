@@ -14,8 +14,9 @@ import {
   unlinkSync,
 } from 'node:fs';
 import path from 'node:path';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { installRoot } from '../posix/root.ts';
-import { type Kind, PROGRAM } from './daemons.ts';
+import type { Kind } from './daemons.ts';
 import { Unsafe } from './errors.ts';
 
 /** What was at the path before the first swap. */

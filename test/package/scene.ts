@@ -7,9 +7,8 @@ import type { LockRow } from '../../src/lab/observe.ts';
 import { type Finished, programImage } from '../../src/lab/process.ts';
 import type { Lab } from '../../src/lab/root.ts';
 import { adminProgram, lock, Peer, shared, text, u32 } from '../../src/lab/wire.ts';
+import { PROGRAM } from '../../src/libvirt/paths.ts';
 import { openRelease, type Release } from './trees.ts';
-
-export const program = '/usr/sbin/virtlockd';
 
 export class Scene {
   readonly lab: Lab;
@@ -111,6 +110,6 @@ export class Scene {
     assert.equal(existsSync(this.lab.outside('/usr/lib/virtlockd-node')), false);
     assert.equal(await this.must('dpkg-divert', ['--list', '*virtlockd*']), '');
     assert.equal((await this.run('sh', ['-c', 'ls /etc/systemd/system/virtlockd*'])).stdout, '');
-    assert.match(await this.must(program, ['--version']), /\(libvirt\) (?:9\.0\.0|11\.3\.0)\n$/);
+    assert.match(await this.must(PROGRAM, ['--version']), /\(libvirt\) (?:9\.0\.0|11\.3\.0)\n$/);
   }
 }

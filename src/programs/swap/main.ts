@@ -10,9 +10,10 @@
  *
  * Exit status 0: done, or nothing to do. 1: a program is broken, or a daemon ended. 75: this is not the moment.
  */
+import { PROGRAM } from '../../libvirt/paths.ts';
 import { installRoot } from '../../posix/root.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
-import { findDaemons, type LockDaemon, PROGRAM, socketsOfDaemon } from '../../swap/daemons.ts';
+import { findDaemons, type LockDaemon, socketsOfDaemon } from '../../swap/daemons.ts';
 import { isCallError, Lost, Refused, Unsafe } from '../../swap/errors.ts';
 import { end, exchange, type Report } from '../../swap/exchange.ts';
 import { checkDescriptors, checkProcess, checkSpace, proveProgram } from '../../swap/preconditions.ts';

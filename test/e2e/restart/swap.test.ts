@@ -5,16 +5,8 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type LockDaemon,
-  install,
-  programOf,
-  reexecute,
-  startDaemon,
-  displace,
-  PROGRAM,
-  C_PROGRAM,
-} from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { type LockDaemon, programOf, reexecute, startDaemon, displace, C_PROGRAM } from '../../../src/lab/start.ts';
 import { indirectName, makeImage } from '../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../../src/lab/observe.ts';
@@ -170,7 +162,7 @@ function describeSwaps(generation: Generation): void {
         const [, killedPid] = await Promise.all([temporary(destroyed), temporary(killed)]);
         const files = [destroyed, killed].map((name) => join(indirect, indirectName(image(name))));
 
-        install(lab, program(step));
+        lab.install(program(step));
         await reexecute(daemon);
         const words = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').split('\0');
         const runsNode = words.some((word) => word.endsWith('/node'));
@@ -190,7 +182,7 @@ function describeSwaps(generation: Generation): void {
 
     if (generation === '7.0.0') {
       it('is not handed to the C daemon 7.0.0, which would crash on it', async () => {
-        install(lab, C_PROGRAM);
+        lab.install(C_PROGRAM);
         process.kill(daemon.pid, 'SIGUSR1');
         await eventually('the refusal is logged', () => daemon.log.includes('libvirt 7.0.0 cannot take over locks'));
         await everythingStays();

@@ -1,15 +1,13 @@
 /** Starts a daemon in every way of the cases, and looks at what comes of it. */
-import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, symlinkSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { PROGRAM } from '../../../../libvirt/paths.ts';
 import type { Place } from '../../../../lab/place.ts';
 import { ordinaryUser } from '../../../../lab/root.ts';
 import { eventually, type Running } from '../../../../lab/process.ts';
 import { catchesSignal, isThere } from '../../../../proc/processes.ts';
 import { listensAt } from '../../../../proc/sockets.ts';
 import type { CliCase } from './cases.ts';
-
-/** The path by which it is started, for it names itself in what it prints. */
-const PROGRAM = '/usr/sbin/virtlockd';
 
 /** Text without what is truly variable, or says more than C says. */
 function masked(text: string): string {
@@ -39,11 +37,8 @@ export class Starter {
   constructor(place: Place, program: string, configuration: string) {
     this.#place = place;
     this.#configuration = configuration;
-    if (resolve(program) === PROGRAM) return;
-    const path = place.outside(PROGRAM);
-    mkdirSync(dirname(path), { recursive: true });
-    symlinkSync(resolve(program), `${path}.new`);
-    renameSync(`${path}.new`, path);
+    // It is always started by this path, because it names itself in what it prints.
+    if (resolve(program) !== PROGRAM) place.install(resolve(program));
   }
 
   /** Starts it in that way. Returns what was seen: exit codes, what it printed and logged, the files while it served and at the end. */
