@@ -140,7 +140,7 @@ class Runner {
     const seen = visible(sight.seen);
     if ('run' in check) {
       if (problem === undefined) return { verdict: 'pass', seen };
-      return { verdict: 'fail', detail: problem, seen, ...(check.known === undefined ? {} : { known: check.known }) };
+      return { verdict: 'fail', detail: problem, seen, known: check.known };
     }
     const expectation = this.#judge.expect(check.exchange);
     if (expectation === undefined) return { verdict: 'skip', detail: 'was not recorded', seen };

@@ -258,7 +258,7 @@ export class Scene {
     const [itself, managed] = [await OwnerProcess.start(), await OwnerProcess.start()];
     this.#owners = [itself, managed];
     const hold = async (
-      by: { must(call: Call): Promise<void> },
+      by: { must(call: Call): Promise<unknown> },
       lockspace: string,
       name: string,
       flags: number,

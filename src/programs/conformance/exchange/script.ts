@@ -1,12 +1,14 @@
 /** What an exchange is: a named script for connections, files and other processes, which any lock daemon can be played. */
-import { type Call, adminProgram, encode, keepaliveProgram } from '../../../lab/wire.ts';
+import { type Call, encode, keepaliveProgram } from '../../../lab/wire.ts';
+
+export { adminCall as admin } from '../../../lab/admin-calls.ts';
 
 /**
  * A connection is named by letters: `a` leads to the lock socket; names that begin with `admin` lead to the admin socket.
  * A name with a dot belongs to the process before the dot: `p.a` is opened by the actor `p`. A connection is opened when
  * it is first mentioned.
  */
-export type ConnectionName = string;
+type ConnectionName = string;
 
 /** Bytes, or what makes them of the actors' pids. */
 export type Sent = Uint8Array | ((pid: (actor: string) => number) => Uint8Array);
@@ -100,13 +102,6 @@ export const foreignLock = (actor: string, path: string, exclusive: boolean, sta
   length,
 });
 export const foreignUnlock = (actor: string, path: string): Step => ({ do: 'unlock', actor, path });
-
-/** A call of the admin program. */
-export const admin = (procedure: number, ...payload: readonly Uint8Array[]): Call => ({
-  program: adminProgram,
-  procedure,
-  payload: Buffer.concat(payload),
-});
 
 /** A keepalive message, by default an event. */
 export const keepalive = (procedure: number, payload: Uint8Array = Buffer.alloc(0)): Call => ({

@@ -1,6 +1,6 @@
 /** LIST_CLIENTS, LOOKUP_CLIENT, CLIENT_INFO, CLIENT_CLOSE. Clients of a fresh daemon count from 16. */
-import { encode, lock, text, u32 } from '../../../../lab/wire.ts';
-import { client, u64 } from '../../exchange/bytes.ts';
+import { encode, lock, text, u32, u64 } from '../../../../lab/wire.ts';
+import { client } from '../../../../lab/admin-calls.ts';
 import {
   type Exchange,
   type Step,

@@ -1,6 +1,5 @@
 /** Log outputs and filters, read and set. */
-import { type Bytes, text, u32 } from '../../../../lab/wire.ts';
-import { optional } from '../../exchange/bytes.ts';
+import { type Bytes, text, u32, optional } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, admin, call, fresh } from '../../exchange/script.ts';
 
 const getOutputs = call('admin', admin(14, u32(0)));

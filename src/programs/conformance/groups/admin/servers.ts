@@ -1,6 +1,5 @@
 /** Procedures 1 to 9 without parameters, 12, 18 and the frame of the program. */
-import { type Bytes, type Call, encode, lock, text, u32 } from '../../../../lab/wire.ts';
-import { u64 } from '../../exchange/bytes.ts';
+import { type Bytes, type Call, encode, lock, text, u32, u64 } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, admin, call, exchange, fresh, gone, send, together } from '../../exchange/script.ts';
 
 const lockd = text('virtlockd');

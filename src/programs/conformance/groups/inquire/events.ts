@@ -4,7 +4,8 @@ import { ChangeType } from '../../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { executeAgain } from '../../../../lab/process.ts';
 import { lock } from '../../../../lab/wire.ts';
-import { inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
+import { inquireCheck, only, type Scene } from './inquirer.ts';
+import { NOBODY } from '../daemon-scene.ts';
 
 /** Sends SIGUSR1 and waits until the program has been executed anew. */
 async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
@@ -78,9 +79,7 @@ export const eventChecks: readonly WrittenCheck[] = [
     'refusals and counters outlive SIGUSR1',
     'a restart forgets nothing that was remembered.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const owner = await scene.owner();
-      await owner.must(lock.acquire('', disk));
+      const { disk, holder: owner } = await scene.held();
       await owner.ask(lock.acquire('', disk));
       await restart(scene);
       const { refusals } = await scene.inquirer.ask('refusals', { after: 0, flags: 0 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import type { WrittenCheck } from '../../check.ts';
+import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import { encode, lock } from '../../../../lab/wire.ts';
 import { otherUserHears } from '../wire/peers.ts';
 import { eventChecks } from './events.ts';
@@ -12,38 +12,38 @@ import { listChecks } from './lists.ts';
 const status = inquireCall('status', { flags: 0 });
 
 const callChecks: readonly WrittenCheck[] = [
-  {
-    name: 'inquire/a-daemon-that-does-not-know-the-program-says-so',
-    group: 'inquire',
-    promise: 'Extension: a daemon answers its calls, or says in its usual words that it cannot find the program.',
-    harmless: true,
-    run: async (context) => {
+  writtenCheck(
+    'inquire',
+    'a daemon that does not know the program says so',
+    'Extension: a daemon answers its calls, or says in its usual words that it cannot find the program.',
+    async (context) => {
       const error = await (await context.connectAdmin()).ask(status);
       if (error !== undefined) assert.ok(isUnknownProgram(error), `${error.code} ${error.message ?? ''}`);
     },
-  },
-  {
-    name: 'inquire/the-lock-socket-does-not-know-the-program',
-    group: 'inquire',
-    promise: 'Extension: the lock socket speaks exactly what libvirt speaks, and nothing of this.',
-    harmless: true,
-    run: async (context) => {
+    { harmless: true },
+  ),
+  writtenCheck(
+    'inquire',
+    'the lock socket does not know the program',
+    'Extension: the lock socket speaks exactly what libvirt speaks, and nothing of this.',
+    async (context) => {
       const error = await (await context.connect()).ask(status);
       assert.ok(error !== undefined && isUnknownProgram(error), error?.message ?? 'it answers');
     },
-  },
-  {
-    name: 'inquire/another-user-learns-nothing',
-    group: 'inquire',
-    promise: "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
-    rootOnly: 'takes a second user',
-    run: async (context) => {
+    { harmless: true },
+  ),
+  writtenCheck(
+    'inquire',
+    'another user learns nothing',
+    "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
+    async (context) => {
       const daemon = await context.start();
       chmodSync(daemon.adminSocket, 0o777);
       const path = join(context.place.sockets, 'virtlockd-admin-sock');
       assert.equal(await otherUserHears(context.place, path, encode(status)), 'closed');
     },
-  },
+    { rootOnly: 'takes a second user' },
+  ),
   inquireCheck(
     'flags that are not known are refused',
     'flags beyond those described are an error.',
@@ -97,9 +97,7 @@ const callChecks: readonly WrittenCheck[] = [
       return new Map(counters.map(({ name, value }) => [name, value]));
     };
     const before = await counted();
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk, holder: owner } = await scene.held();
     await owner.ask(lock.acquire('', disk));
     await owner.must(lock.release('', disk));
     const after = await counted();

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { FileState, HolderKind, type LockFilter, LocksFlag } from '../../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { autocreate, lock, shared } from '../../../../lab/wire.ts';
-import { all, inquireCall, inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
+import { all, inquireCall, inquireCheck, only, type Scene } from './inquirer.ts';
+import { NOBODY } from '../daemon-scene.ts';
 
 const uuid = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
 const uuidText = '00112233-4455-6677-8899-aabbccddeeff';
@@ -24,6 +25,11 @@ async function fill(scene: Scene): Promise<{ wanted: string; space: string }> {
   return { wanted, space };
 }
 
+async function holdThree(scene: Scene): Promise<void> {
+  const owner = await scene.owner();
+  for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+}
+
 function filterCheck(
   what: string,
   filter: (filled: { wanted: string; space: string }) => Partial<LockFilter>,
@@ -37,11 +43,9 @@ function filterCheck(
 }
 
 /** What is told of a held file after something happened to its path. */
-function fileCheck(title: string, happen: (path: string) => void, state: number): WrittenCheck {
+function fileCheck(title: string, state: number, happen: (path: string) => void): WrittenCheck {
   return inquireCheck(title, 'the list tells when the path no longer names the file that is held.', async (scene) => {
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk } = await scene.held();
     happen(disk);
     assert.equal(only(await scene.inquirer.locks()).file, FileState.NOT_LOOKED);
     assert.equal(only(await scene.inquirer.locks({}, { flags: LocksFlag.LOOK_AT_FILES })).file, state);
@@ -51,9 +55,7 @@ function fileCheck(title: string, happen: (path: string) => void, state: number)
 export const listChecks: readonly WrittenCheck[] = [
   inquireCheck('a lock is told with all that is known of it', 'owner, mode, file, and since when.', async (scene) => {
     const before = Date.now();
-    const owner = await scene.owner({ name: 'guest', uuid, id: 7 });
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk } = await scene.held(0, { pid: NOBODY, name: 'guest', uuid, id: 7 });
     const found = only(await scene.inquirer.locks());
     const { ino, dev } = statSync(disk);
     assert.deepEqual(
@@ -78,9 +80,7 @@ export const listChecks: readonly WrittenCheck[] = [
     );
   }),
   inquireCheck('a released lock is told no more', 'the list is of what is held now.', async (scene) => {
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk, holder: owner } = await scene.held();
     await owner.must(lock.release('', disk));
     assert.deepEqual(await scene.inquirer.locks(), []);
   }),
@@ -107,22 +107,14 @@ export const listChecks: readonly WrittenCheck[] = [
       assert.equal(only(await scene.inquirer.locks({ path: disk })).name, name);
     },
   ),
-  fileCheck('a held file that is there is told as the same', () => undefined, FileState.SAME),
-  fileCheck(
-    'a held file that was removed is told as gone',
-    (path) => {
-      rmSync(path);
-    },
-    FileState.GONE,
-  ),
-  fileCheck(
-    'a held file that was replaced is told as replaced',
-    (path) => {
-      renameSync(path, `${path}.old`);
-      writeFileSync(path, '');
-    },
-    FileState.REPLACED,
-  ),
+  fileCheck('a held file that is there is told as the same', FileState.SAME, () => undefined),
+  fileCheck('a held file that was removed is told as gone', FileState.GONE, (path) => {
+    rmSync(path);
+  }),
+  fileCheck('a held file that was replaced is told as replaced', FileState.REPLACED, (path) => {
+    renameSync(path, `${path}.old`);
+    writeFileSync(path, '');
+  }),
   inquireCheck(
     'a list comes in pages',
     'of so many entries as were asked for, every lock exactly once.',
@@ -138,8 +130,7 @@ export const listChecks: readonly WrittenCheck[] = [
     'a cursor is used once',
     'asked for again the page is refused, and the list begun anew is not.',
     async (scene) => {
-      const owner = await scene.owner();
-      for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+      await holdThree(scene);
       const args = { filter: all, limit: 1, flags: 0 };
       const { next } = await scene.inquirer.ask('locks', { ...args, cursor: 0n });
       await scene.inquirer.ask('locks', { ...args, cursor: next });
@@ -148,16 +139,14 @@ export const listChecks: readonly WrittenCheck[] = [
     },
   ),
   inquireCheck('a cursor is of its connection', 'no other connection may use it.', async (scene) => {
-    const owner = await scene.owner();
-    for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+    await holdThree(scene);
     const args = { filter: all, limit: 1, flags: 0 };
     const { next } = await scene.inquirer.ask('locks', { ...args, cursor: 0n });
     const { peer } = await scene.another();
     assert.equal((await peer.peer.ask(inquireCall('locks', { ...args, cursor: next })))?.code, 8);
   }),
   inquireCheck('a cursor is of its list', 'that of a list of locks is none of a list of lockspaces.', async (scene) => {
-    const owner = await scene.owner();
-    for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+    await holdThree(scene);
     const { next } = await scene.inquirer.ask('locks', { filter: all, cursor: 0n, limit: 1, flags: 0 });
     const call = inquireCall('lockspaces', { cursor: next, limit: 0, flags: 0 });
     assert.equal((await scene.inquirer.peer.peer.ask(call))?.code, 8);

@@ -1,6 +1,6 @@
 /** Typed parameters: SET_THREADPOOL and SET_LIMITS. */
 import { type Bytes, text, u32 } from '../../../../lab/wire.ts';
-import { parameter, parameters } from '../../exchange/bytes.ts';
+import { parameter, parameters } from '../../../../lab/admin-calls.ts';
 import { type Exchange, type Step, admin, call, close, exchange, fresh, open } from '../../exchange/script.ts';
 
 const { uint } = parameter;

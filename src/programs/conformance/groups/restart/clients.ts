@@ -40,8 +40,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'a client that has not registered stays',
     'It may register afterwards, and nobody loses a lock over it.',
     async (scene) => {
-      const disk = scene.file('disk');
-      await (await scene.owner()).must(lock.acquire('', disk));
+      const { disk } = await scene.held();
       const silent = await scene.connect();
       await refused(silent, lock.acquire('', disk), invalid);
       await scene.restart();
@@ -56,7 +55,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'Its first call is answered by the new program.',
     async (scene) => {
       const silent = await scene.connect();
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.until('it is accepted', async () => (await scene.clients(asker)).length === 1);
       await scene.restart();
       await silent.must(lock.register({ pid: 5_200_000 }));
@@ -64,13 +63,13 @@ export const clientChecks: readonly WrittenCheck[] = [
     { known: unregistered },
   ),
   restartCheck('a client of the admin socket stays', 'It may call as before.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     const [id] = await scene.clients(asker, 'admin');
     await scene.restart();
     assert.deepEqual(await scene.clients(asker, 'admin'), [id]);
   }),
   restartCheck('clients keep their ids', 'The admin program calls them as before.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     for (let count = 0; count < 3; count++) await scene.owner();
     const before = (await asker.must(admin.clients('virtlockd'))).payload;
     await scene.restart();
@@ -78,7 +77,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     assert.deepEqual((await asker.must(admin.clients('virtlockd'))).payload, before);
   }),
   restartCheck('ids go on to be counted', 'The id of a client that has left is not given again.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     const first = await scene.owner();
     const second = await scene.owner();
     const before = await scene.clients(asker);
@@ -93,7 +92,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'who a client is stays known',
     'Afterwards the admin program tells its pid as before.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.owner();
       await scene.restart();
       const [id = 0] = await scene.clients(asker);
@@ -106,7 +105,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'set limits stay',
     'Limits that the admin program has set outlive the program that was told.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await asker.must(admin.setLimits('virtlockd', { nclients_max: 77, nclients_unauth_max: 55 }));
       await asker.must(admin.setLimits('admin', { nclients_max: 33, nclients_unauth_max: 22 }));
       await scene.restart();
@@ -120,7 +119,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'the configured limit stays',
     'So it does when nobody has set another.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.restart();
       assert.equal((await scene.limits(asker)).nclients_max, 7);
     },
@@ -130,7 +129,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'reserved workers stay',
     'The number of priority workers that was set is told afterwards.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await asker.must(admin.setThreadPool('virtlockd', { prioWorkers: 3 }));
       await scene.restart();
       const pool = readUnsigned((await asker.must(admin.threadPool('virtlockd'))).payload);
@@ -147,7 +146,7 @@ export const clientChecks: readonly WrittenCheck[] = [
       // Nobody new would be answered.
       await scene.reexecute();
       // The answer to somebody new comes after the new program has looked at both listening sockets.
-      const served = await scene.clients(await scene.connectAdmin());
+      const served = await scene.clients(await scene.context.connectAdmin());
       assert.equal(served.length, 2, `${served.length} clients are served, and the limit is 2`);
       for (const peer of inside) await peer.must(lock.acquire('', scene.file(`disk${inside.indexOf(peer)}`)));
       inside[0]?.close();

@@ -25,25 +25,29 @@ function fault(
   breakIt: (scene: Scene) => void,
   repair: (scene: Scene) => void,
 ): WrittenCheck {
-  return restartCheck(
-    name,
-    promise,
-    async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
-      const before = scene.daemon.locks();
-      breakIt(scene);
-      await scene.refuses();
-      assert.deepEqual(scene.daemon.locks(), before);
-      await refused(holder, lock.acquire('', disk), busy);
-      repair(scene);
-      await scene.restart();
-      await holder.must(lock.release('', disk));
-    },
-    { known: fatal },
-  );
+  const run = async (scene: Scene): Promise<void> => {
+    const { holder, disk } = await scene.held();
+    const before = scene.daemon.locks();
+    breakIt(scene);
+    await scene.refuses();
+    assert.deepEqual(scene.daemon.locks(), before);
+    await refused(holder, lock.acquire('', disk), busy);
+    repair(scene);
+    await scene.restart();
+    await holder.must(lock.release('', disk));
+  };
+  return restartCheck(name, promise, run, { known: fatal });
 }
+
+const goesOn = 'The daemon goes on as it is, with an error in its log.';
+
+/** Successors that must not be executed: the script in the program's place, if any, and its mode. */
+const successors: readonly (readonly [string, string, string?, number?])[] = [
+  ['is missing', goesOn],
+  ['may not be executed', goesOn, '#!/bin/sh\n', 0o644],
+  ['fails', 'The daemon finds out before it gives anything up, and goes on as it is.', '#!/bin/sh\nexit 1\n'],
+  ['is no lock daemon', 'A program that does something else gets no lock.', '#!/bin/sh\necho hello\n'],
+];
 
 export const processChecks: readonly WrittenCheck[] = [
   restartCheck(
@@ -117,8 +121,7 @@ export const processChecks: readonly WrittenCheck[] = [
     },
   ),
   restartCheck('SIGTERM afterwards releases every lock', 'Nothing of the daemon before is left.', async (scene) => {
-    const disk = scene.file('disk');
-    await (await scene.owner()).must(lock.acquire('', disk));
+    const { disk } = await scene.held();
     await scene.restart();
     await scene.daemon.stop();
     assert.equal(scene.lockOn(disk), undefined);
@@ -127,9 +130,7 @@ export const processChecks: readonly WrittenCheck[] = [
     'a storm of SIGUSR1 is survived',
     'However many signals follow each other, none is fatal, and the last one is honoured.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       for (let count = 0; count < 200; count++) {
         process.kill(scene.daemon.pid, 'SIGUSR1');
         await new Promise((resolve) => setTimeout(resolve, 1));
@@ -141,49 +142,21 @@ export const processChecks: readonly WrittenCheck[] = [
     },
     { known: 'a signal that meets the new program before it has its handler kills it' },
   ),
-  fault(
-    'a successor that is missing is not executed',
-    'The daemon goes on as it is, with an error in its log.',
-    (scene) => {
-      scene.removeProgram();
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that may not be executed is not executed',
-    'The daemon goes on as it is, with an error in its log.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\n', 0o644);
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that fails is not executed',
-    'The daemon finds out before it gives anything up, and goes on as it is.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\nexit 1\n');
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that is no lock daemon is not executed',
-    'A program that does something else is not trusted with the locks.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\necho hello\n');
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
+  ...successors.map(([title, promise, script, mode]) =>
+    fault(
+      `a successor that ${title} is not executed`,
+      promise,
+      (scene) => {
+        scene.replaceProgram(script, mode);
+      },
+      (scene) => {
+        scene.restoreProgram();
+      },
+    ),
   ),
   fault(
     'a state that cannot be written is no end',
-    'The daemon goes on as it is, with an error in its log.',
+    goesOn,
     (scene) => {
       mkdirSync(stateFile(scene));
     },
