@@ -7,7 +7,9 @@ const getFilters = call('admin', admin(15, u32(0)));
 const setOutputs = (value?: Bytes, flags = 0): Step => call('admin', admin(16, optional(value), u32(flags)));
 const setFilters = (value?: Bytes, flags = 0): Step => call('admin', admin(17, optional(value), u32(flags)));
 
-/** Sets each in turn and reads back what is there. */
+const words = (text: string): string[] => text.split(' ');
+
+/** Sets each in turn and reads it back. */
 const filters = (name: string, promise: string, ...values: readonly (Bytes | undefined)[]): Exchange =>
   fresh(`SET_FILTERS: ${name}`, promise, () => [
     setFilters('2:before'),
@@ -76,13 +78,7 @@ export const logging: readonly Exchange[] = [
   filters(
     'one',
     'SET_FILTERS sets one filter, and GET_FILTERS reads it back between stars.',
-    '3:rpc',
-    '1:util.lockspace',
-    '2:*',
-    '4:*rpc*',
-    '4:+rpc',
-    '3:++rpc',
-    '1:x',
+    ...words('3:rpc 1:util.lockspace 2:* 4:*rpc* 4:+rpc 3:++rpc 1:x'),
   ),
   filters(
     'several',
@@ -133,21 +129,8 @@ export const logging: readonly Exchange[] = [
   filters(
     'priorities',
     'SET_FILTERS takes the priorities 1 to 4 and refuses every other.',
-    '0:x',
-    '5:x',
-    '-1:x',
-    'x:y',
-    '3x:y',
-    '03:x',
-    '+3:x',
-    '0x3:x',
-    '99999999999:x',
-    '4294967299:x',
-    '18446744073709551619:x',
-    ':x',
-    '3.0:x',
-    '1e0:x',
-    '\t3:x',
+    ...words('0:x 5:x -1:x x:y 3x:y 03:x +3:x 0x3:x'),
+    ...words('99999999999:x 4294967299:x 18446744073709551619:x :x 3.0:x 1e0:x \t3:x'),
   ),
   filters(
     'matches',
@@ -252,27 +235,13 @@ export const logging: readonly Exchange[] = [
     ],
   ),
   outputs('places that there are not', 'SET_OUTPUTS refuses places that there are not.', () => [
-    '3:',
-    '3:foo',
-    '3:foo:bar',
-    '1:STDERR',
-    '1:stderrx',
-    '1:File:/x',
+    ...words('3: 3:foo 3:foo:bar 1:STDERR 1:stderrx 1:File:/x'),
     '1: stderr',
     '1::',
   ]),
   outputs('priorities', 'SET_OUTPUTS takes the priorities 1 to 4 and refuses every other.', () => [
-    '0:stderr',
-    '5:stderr',
-    '-1:stderr',
-    'x:stderr',
-    '3x:stderr',
-    '02:stderr',
-    '+2:stderr',
-    '99999999999:stderr',
-    ':stderr',
-    '0x2:stderr',
-    '4294967298:stderr',
+    ...words('0:stderr 5:stderr -1:stderr x:stderr 3x:stderr 02:stderr +2:stderr'),
+    ...words('99999999999:stderr :stderr 0x2:stderr 4294967298:stderr'),
   ]),
   outputs(
     'which error comes first',

@@ -14,32 +14,18 @@ const limits = (...list: readonly Buffer[]): Step => set(13, 'virtlockd', list);
 const getPool = call('admin', admin(6, text('virtlockd'), u32(0)));
 const getLimits = call('admin', admin(12, text('virtlockd'), u32(0)));
 
-/** What `others` gives, in its order. */
-const typeNames = [
-  'an int',
-  'a long long',
-  'a negative long long',
-  'an unsigned long long',
-  'a double',
-  'a double that is no number',
-  'a boolean',
-  'a boolean of 5',
-  'a string',
-  'an empty string',
-];
-
 /** A parameter of every type but uint. */
-const others = (field: Bytes): Buffer[] => [
-  parameter.int(field, 5),
-  parameter.llong(field, 5n),
-  parameter.llong(field, -1n),
-  parameter.ullong(field, 0xffff_ffff_ffff_ffffn),
-  parameter.double(field, 5),
-  parameter.double(field, Number.NaN),
-  parameter.boolean(field, 1),
-  parameter.boolean(field, 5),
-  parameter.string(field, '5'),
-  parameter.string(field, ''),
+const others: readonly (readonly [string, (field: Bytes) => Buffer])[] = [
+  ['an int', (field) => parameter.int(field, 5)],
+  ['a long long', (field) => parameter.llong(field, 5n)],
+  ['a negative long long', (field) => parameter.llong(field, -1n)],
+  ['an unsigned long long', (field) => parameter.ullong(field, 0xffff_ffff_ffff_ffffn)],
+  ['a double', (field) => parameter.double(field, 5)],
+  ['a double that is no number', (field) => parameter.double(field, Number.NaN)],
+  ['a boolean', (field) => parameter.boolean(field, 1)],
+  ['a boolean of 5', (field) => parameter.boolean(field, 5)],
+  ['a string', (field) => parameter.string(field, '5')],
+  ['an empty string', (field) => parameter.string(field, '')],
 ];
 
 /** What is true of both procedures: `known` is one of its parameters, `second` another that sorts after it. */
@@ -67,18 +53,16 @@ const common = (title: string, procedure: number, known: string, second: string)
         set(procedure, Buffer.of(0xff), [uint(known, 1)]),
       ],
     ),
-    ...others(known).map((other, index) =>
-      exchange(
-        `${title}: wrong type ${index}`,
-        `${title} refuses ${known} as ${typeNames[index] ?? ''}: it is an unsigned int.`,
-        () => [put(other)],
-      ),
+    ...others.map(([type, other], index) =>
+      exchange(`${title}: wrong type ${index}`, `${title} refuses ${known} as ${type}: it is an unsigned int.`, () => [
+        put(other(known)),
+      ]),
     ),
-    ...others('unknown').map((other, index) =>
+    ...others.map(([type, other], index) =>
       exchange(
         `${title}: unknown parameter of type ${index}`,
-        `${title} refuses a parameter it does not know, given as ${typeNames[index] ?? ''}.`,
-        () => [put(other)],
+        `${title} refuses a parameter it does not know, given as ${type}.`,
+        () => [put(other('unknown'))],
       ),
     ),
     ...[0, 8, 99, 0xffff_ffff].map((type) =>
@@ -225,45 +209,29 @@ export const parameterExchanges: readonly Exchange[] = [
   ]),
 
   ...[
-    [[max, 100]],
-    [[unauth, 50]],
-    [[max, 1024]],
-    [[max, 5000]],
-    [[unauth, 1025]],
-    [
-      [max, 30],
-      [unauth, 20],
-    ],
-    [
-      [unauth, 25],
-      [max, 40],
-    ],
-    [
-      [unauth, 25],
-      [max, 25],
-    ],
-    [
-      [unauth, 26],
-      [max, 25],
-    ],
-    [
-      [max, 0],
-      [unauth, 0],
-    ],
-    [
-      [max, 0xffff_ffff],
-      [unauth, 0xffff_ffff],
-    ],
-    [[max, 0xffff_ffff]],
-    [[unauth, 0]],
-    [[max, 0]],
-  ].map((values) =>
-    fresh(
-      `SET_LIMITS ${values.map(([field, value]) => `${field ?? ''} ${value ?? ''}`).join(', ')}`,
-      `SET_LIMITS takes ${values.map(([field, value]) => `${field ?? ''} ${value ?? ''}`).join(', ')} if the limits then agree, else sets neither.`,
-      () => [limits(...values.map(([field, value]) => uint(String(field), Number(value)))), getLimits],
-    ),
-  ),
+    { [max]: 100 },
+    { [unauth]: 50 },
+    { [max]: 1024 },
+    { [max]: 5000 },
+    { [unauth]: 1025 },
+    { [max]: 30, [unauth]: 20 },
+    { [unauth]: 25, [max]: 40 },
+    { [unauth]: 25, [max]: 25 },
+    { [unauth]: 26, [max]: 25 },
+    { [max]: 0, [unauth]: 0 },
+    { [max]: 0xffff_ffff, [unauth]: 0xffff_ffff },
+    { [max]: 0xffff_ffff },
+    { [unauth]: 0 },
+    { [max]: 0 },
+  ].map((values: Readonly<Record<string, number>>) => {
+    const entries = Object.entries(values);
+    const title = entries.map(([field, value]) => `${field} ${value}`).join(', ');
+    return fresh(
+      `SET_LIMITS ${title}`,
+      `SET_LIMITS takes ${title} if the limits then agree, else sets neither.`,
+      () => [limits(...entries.map(([field, value]) => uint(field, value))), getLimits],
+    );
+  }),
   fresh('SET_LIMITS, one after the other', 'SET_LIMITS compares a new limit with the one that holds beside it.', () => [
     limits(uint(unauth, 50)),
     limits(uint(max, 100)),
