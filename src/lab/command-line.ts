@@ -1,5 +1,13 @@
 /** Command lines of the programs that try daemons. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
+
+import { installRoot } from '../posix/root.ts';
+
+/** The version of this package. */
+export const packageVersion = (): string =>
+  (JSON.parse(readFileSync(join(installRoot, 'package.json'), 'utf8')) as { version: string }).version;
 
 export class UsageError extends Error {}
 
@@ -10,6 +18,13 @@ export function parseCommandLine<const T extends ParseArgsConfig>(config: T): Re
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+/** The word of a list. @throws UsageError that names `what` for any other */
+export function oneOf<const T extends string>(what: string, words: readonly T[], text: string): T {
+  const found = words.find((word) => word === text);
+  if (found === undefined) throw new UsageError(`no ${what} '${text}': ${words.join(', ')}`);
+  return found;
 }
 
 /** @throws UsageError for what is no whole number from `least` on */

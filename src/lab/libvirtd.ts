@@ -5,7 +5,7 @@ import { type GuestDescription, guestXml } from './guest.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { type Lab, ordinaryUser } from './root.ts';
 
-export interface LibvirtdOptions {
+interface LibvirtdOptions {
   /** An indirect lockspace for disks: `file_lockspace_dir` of qemu-lockd.conf. */
   fileLockspace?: string;
   /** Session mode, as the lab's ordinary user. */

@@ -18,7 +18,7 @@ export const ordinaryUser = {
   sockets: '/run/labuser/runtime/libvirt',
 };
 
-export interface RootOptions {
+interface RootOptions {
   /** The directory that becomes `/`; default: this machine's own. */
   readonly tree?: string;
   /** More directories that are the same inside and outside. */

@@ -25,7 +25,7 @@ const KILL_AFTER_MS = 1600;
 const AWAITED_MS = 3000;
 
 /** Who is told of what becomes of an end. */
-export interface EndObserver {
+interface EndObserver {
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
   /** It is not {@link OwnerEnd.isAwaited} any more, and its process may live on. */

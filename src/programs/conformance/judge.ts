@@ -3,7 +3,7 @@ import { type Recording, readRight, readTranscripts } from './exchange/recording
 import type { Exchange } from './exchange/script.ts';
 import type { Generation } from '../../lab/generation.ts';
 
-export interface Expectation {
+interface Expectation {
   readonly right: readonly string[];
   /** What the C daemon of that generation does instead, and why that is wrong. */
   readonly known?: { readonly seen: readonly string[]; readonly why: string };

@@ -35,7 +35,7 @@ export interface Outcome {
   readonly transcript: readonly string[];
 }
 
-export interface ExecuteOptions {
+interface ExecuteOptions {
   /** Whether replies are judged by the model; else it only says how many are to come. */
   readonly judged: boolean;
   /** Also what takes long: the kernel's locks, a new connection, all the events. */

@@ -118,7 +118,6 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus: Sequence[] = store.load().map((content) => JSON.parse(content.toString()) as Sequence);
-  const kinds = new Map<string, number>();
   // A restart takes as long as a thousand calls, so a real daemon sees few.
   const random = new Random(options.seed);
   const generator = new Generator(random, {
@@ -139,15 +138,9 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
 
   const judge = async (steps: Sequence, problem: Problem): Promise<void> => {
     const kind = `${problem.judge} ${kindOf(problem.detail)}`;
-    const known = kinds.get(kind);
-    // What the model did not foresee may have left locks behind, and so descriptors.
+    // The daemon may hold locks, and so descriptors, that the model does not expect.
     if (!inProcess) await trial.reset();
-    if (known !== undefined) {
-      const finding = report.summary.findings[known];
-      if (finding !== undefined) finding.times++;
-      return;
-    }
-    kinds.set(kind, report.summary.findings.length);
+    if (report.isKnown(kind)) return;
     const { reproduced, steps: shorter } = await reduce(trial, steps, kind);
     const finding: CallFinding = {
       target: options.daemon,
@@ -159,7 +152,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
       steps: shorter,
     };
     const text = `${JSON.stringify(finding, null, 2)}\n`;
-    report.found(`${problem.judge}: ${problem.detail.slice(0, 300)}`, findings.add(text, problem.judge, '.json'));
+    const what = `${problem.judge}: ${problem.detail.slice(0, 300)}`;
+    report.found(kind, what, findings.add(text, problem.judge, '.json'));
   };
 
   while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < MAX_FINDINGS) {
@@ -218,21 +212,13 @@ async function reduce(trial: Trial, steps: Sequence, kind: string): Promise<{ re
   };
   if (!inProcess) await trial.reset();
   if (!shows(steps)) return { reproduced: false, steps };
-  if (trial.isAlive) return { reproduced: true, steps: reduceList(steps, shows, inProcess ? 2000 : 300) };
+  if (trial.isAlive) return { reproduced: true, steps: await reduceList(steps, shows, inProcess ? 2000 : 300) };
   // It dies of it: a fresh daemon for every try, so few of them.
-  let best = steps;
-  for (
-    let size = Math.ceil(best.length / 2), tries = 0;
-    size >= 1 && tries < 40;
-    size = size === 1 ? 0 : Math.ceil(size / 2)
-  ) {
-    for (let at = 0; at < best.length && tries < 40; tries++) {
-      const shorter = [...best.slice(0, at), ...best.slice(at + size)];
-      await trial.reset();
-      if (shorter.length > 0 && shows(shorter)) best = shorter;
-      else at += size;
-    }
-  }
+  const showsAfresh = async (candidate: readonly Step[]): Promise<boolean> => {
+    await trial.reset();
+    return shows(candidate);
+  };
+  const shortest = await reduceList(steps, showsAfresh, 40);
   await trial.reset();
-  return { reproduced: true, steps: best };
+  return { reproduced: true, steps: shortest };
 }

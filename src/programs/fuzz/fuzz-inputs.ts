@@ -4,7 +4,7 @@ import { branchesCovered } from './coverage.ts';
 import { type InputTarget, mutateInput, tryInput, tryInputTimed } from './inputs.ts';
 import type { FuzzOptions } from './options.ts';
 import { Random } from './random.ts';
-import { reduceBytes } from './reduce.ts';
+import { reduceList } from './reduce.ts';
 import { Report } from './report.ts';
 import { Store } from './store.ts';
 
@@ -35,33 +35,26 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus = [...target.seeds, ...store.load()];
-  const kinds = new Map<string, number>();
 
-  const judge = (input: Buffer, complaint: string): void => {
+  const judge = async (input: Buffer, complaint: string): Promise<void> => {
     const kind = kindOf(complaint);
-    const known = kinds.get(kind);
-    if (known !== undefined) {
-      const finding = report.summary.findings[known];
-      if (finding !== undefined) finding.times++;
-      return;
-    }
-    kinds.set(kind, report.summary.findings.length);
-    const shorter = reduceBytes(input, (bytes) => kindOf(tryInputTimed(target, bytes) ?? '') === kind);
+    if (report.isKnown(kind)) return;
+    const shows = (bytes: readonly number[]): boolean =>
+      kindOf(tryInputTimed(target, Buffer.from(bytes)) ?? '') === kind;
+    const shorter = Buffer.from(await reduceList([...input], shows, 2000));
     const finding: InputFinding = {
       target: target.name,
       complaint,
       seed: options.seed,
       input: shorter.toString('base64'),
     };
-    report.found(
-      `${target.name}: ${complaint}`,
-      findings.add(`${JSON.stringify(finding, null, 2)}\n`, target.name, '.json'),
-    );
+    const text = `${JSON.stringify(finding, null, 2)}\n`;
+    report.found(kind, `${target.name}: ${complaint}`, findings.add(text, target.name, '.json'));
   };
 
   for (const input of corpus) {
     const complaint = tryInputTimed(target, input);
-    if (complaint !== null) judge(input, complaint);
+    if (complaint !== null) await judge(input, complaint);
   }
   const { batch: size } = target;
   const { summary } = report;
@@ -79,7 +72,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     for (let at = start; at < start + size; at++) {
       const input = make(at, pool);
       const complaint = tryInput(target, input);
-      if (complaint !== null) judge(Buffer.from(input), complaint);
+      if (complaint !== null) await judge(Buffer.from(input), complaint);
       if (branchesCovered() === covered) continue;
       covered = branchesCovered();
       const kept = Buffer.from(input);
@@ -92,7 +85,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
       for (let at = start; at < start + size; at++) {
         const input = Buffer.from(make(at, pool));
         const complaint = tryInputTimed(target, input);
-        if (complaint !== null) judge(input, complaint);
+        if (complaint !== null) await judge(input, complaint);
       }
     }
     if (batch % SHOW_EVERY !== 0) continue;

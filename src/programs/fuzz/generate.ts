@@ -28,20 +28,15 @@ const LISTS: readonly [ListName, ...ListName[]] = ['locks', 'locks', 'lockspaces
 /** Which calls are made, with repetition for those that do most. */
 const WEIGHTED: readonly [CallName, ...CallName[]] = [
   ...callNames,
-  'acquireResource',
-  'acquireResource',
-  'acquireResource',
-  'acquireResource',
-  'releaseResource',
-  'releaseResource',
-  'releaseResource',
+  ...Array<CallName>(4).fill('acquireResource'),
+  ...Array<CallName>(3).fill('releaseResource'),
   'createResource',
   'deleteResource',
   'createLockspace',
   'register',
 ];
 
-export interface GenerateOptions extends ArgsOptions {
+interface GenerateOptions extends ArgsOptions {
   readonly restarts: boolean;
   /** How much rarer restarts are than one step in a hundred. */
   readonly restartOneIn: number;
@@ -104,6 +99,7 @@ function anyEdit(random: Random, { programs, aliases }: GenerateOptions): Edit {
 export class Generator {
   private readonly random: Random;
   private readonly options: GenerateOptions;
+  private last = 0;
   private readonly administers: boolean;
   private readonly calls: Readonly<Record<ProgramName, readonly string[]>>;
 
@@ -114,20 +110,15 @@ export class Generator {
     this.calls = { lock: WEIGHTED, admin: callsOf('admin', options), inquire: callsOf('inquire', options) };
   }
 
-  private last = 0;
-
   /** Often that of the step before: what follows on one connection can be sent together. */
   private connection(): number {
-    if (!this.random.oneIn(3)) return this.last;
-    this.last = this.anyConnection();
-    return this.last;
-  }
-
-  private anyConnection(): number {
     const { random } = this;
-    return this.administers && random.oneIn(4)
-      ? LOCK_CONNECTIONS + random.below(ADMIN_CONNECTIONS)
-      : random.below(LOCK_CONNECTIONS);
+    if (!random.oneIn(3)) return this.last;
+    this.last =
+      this.administers && random.oneIn(4)
+        ? LOCK_CONNECTIONS + random.below(ADMIN_CONNECTIONS)
+        : random.below(LOCK_CONNECTIONS);
+    return this.last;
   }
 
   private open(on: number): Step {

@@ -31,7 +31,9 @@ export interface InputTarget {
 /** An input may not take longer than this, in ms: parsers run in the daemon's one thread. */
 const SLOW_MS = 200;
 
-const words = (...texts: string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'));
+const buffers = (texts: readonly string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'));
+/** Words that blanks part. */
+const words = (text: string): Buffer[] => buffers(text.split(' '));
 
 function fail(what: string): never {
   throw new Error(what);
@@ -56,17 +58,9 @@ const codec: InputTarget = {
   name: 'codec',
   batch: 512,
   seeds: types.map((_, index) => Buffer.concat([Buffer.from([index]), Buffer.alloc(24)])),
-  words: [
-    '00000000',
-    '00000001',
-    '00000004',
-    '00010000',
-    '00010001',
-    '00400000',
-    '00400001',
-    'ffffffff',
-    '7fffffff',
-  ].map((hex) => Buffer.from(hex, 'hex')),
+  words: '00000000 00000001 00000004 00010000 00010001 00400000 00400001 ffffffff 7fffffff'
+    .split(' ')
+    .map((hex) => Buffer.from(hex, 'hex')),
   run(input) {
     const type = types[(input[0] ?? 0) % types.length];
     if (type === undefined) return;
@@ -93,29 +87,12 @@ const codec: InputTarget = {
 const config: InputTarget = {
   name: 'config',
   batch: 256,
-  seeds: words(
+  seeds: buffers([
     'log_level = 3\nlog_filters = "1:rpc 2:util"\nlog_outputs="1:file:/x"\n',
     '# comment\nmax_clients = 10\nadmin_max_clients=5\nlibvirt_version = "9.0.0"\n',
     'x = [ \'a\', "b", 3, [ 1 ] ]\n',
-  ),
-  words: words(
-    '=',
-    '"',
-    "'",
-    '"""',
-    '[',
-    ']',
-    ',',
-    '#',
-    '\n',
-    '\r\n',
-    '\t',
-    '-1',
-    '99999999999999999999',
-    'max_clients',
-    '\0',
-    '\\',
-  ),
+  ]),
+  words: words(`= " ' """ [ ] , # \n \r\n \t -1 99999999999999999999 max_clients \0 \\`),
   run(input) {
     try {
       const settings = parseConfig(input.toString('latin1'), 'file');
@@ -133,8 +110,8 @@ const SOURCES = ['rpc.netserver', 'util.lockspace', 'locking.lock_daemon_dispatc
 const filters: InputTarget = {
   name: 'filters',
   batch: 256,
-  seeds: words('1:rpc 3:util', '4:+locking 2:*a?[b-c]', '1:x:y'),
-  words: words(' ', ':', '+', '*', '?', '[', ']', '!', '^', '\\', '-', '1:', '4:', '0', '*?', '[a-', '[]]', '[!'),
+  seeds: buffers(['1:rpc 3:util', '4:+locking 2:*a?[b-c]', '1:x:y']),
+  words: [Buffer.from(' '), ...words(': + * ? [ ] ! ^ \\ - 1: 4: 0 *? [a- []] [!')],
   run(input) {
     const text = input.toString('latin1');
     for (const exact of [false, true]) {
@@ -156,8 +133,8 @@ const filters: InputTarget = {
 const outputs: InputTarget = {
   name: 'outputs',
   batch: 256,
-  seeds: words('1:stderr', '2:file:/x/../y 3:syslog:me', '4:journald'),
-  words: words(' ', ':', 'file', 'stderr', 'syslog', 'journald', '1:', '/', '..', '0', '+1', '05'),
+  seeds: buffers(['1:stderr', '2:file:/x/../y 3:syslog:me', '4:journald']),
+  words: [Buffer.from(' '), ...words(': file stderr syslog journald 1: / .. 0 +1 05')],
   run(input) {
     const text = input.toString('latin1');
     for (const noun of ['output', 'log output'] as const) {
@@ -219,28 +196,7 @@ const document: InputTarget = {
   name: 'document',
   batch: 32,
   seeds: [exampleDocument()],
-  words: words(
-    '{',
-    '}',
-    '[',
-    ']',
-    ',',
-    ':',
-    '"',
-    'null',
-    'true',
-    '-1',
-    '4294967296',
-    '1e400',
-    '\\u00ff',
-    '\\ud800',
-    '\\',
-    '"x-',
-    '0',
-    '[]',
-    '{}',
-    '""',
-  ),
+  words: words('{ } [ ] , : " null true -1 4294967296 1e400 \\u00ff \\ud800 \\ "x- 0 [] {} ""'),
   run(input) {
     try {
       const parsed = parseDocument(parseJson(input));

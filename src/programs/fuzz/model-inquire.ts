@@ -27,7 +27,7 @@ export interface Knowledge {
   readonly servers: readonly [ServerState, ServerState];
 }
 
-export interface Filter {
+interface Filter {
   readonly lockspace: string | null;
   readonly resource: string | null;
   readonly pid: number | null;

@@ -1,6 +1,6 @@
 /** The wire as the model reads it: a second, plainer reading than xdr/, so that the two do not share a mistake. */
 
-export interface CallHeader {
+interface CallHeader {
   readonly program: number;
   readonly version: number;
   readonly procedure: number;

@@ -1,6 +1,6 @@
 /** The fuzzer's command line. */
 import path from 'node:path';
-import { parseCommandLine, UsageError, wholeNumber } from '../../lab/command-line.ts';
+import { oneOf, parseCommandLine, wholeNumber } from '../../lab/command-line.ts';
 import type { ProgramName } from './steps.ts';
 import { type DaemonKind, generations } from '../../lab/generation.ts';
 
@@ -59,23 +59,14 @@ Exit status: 0 nothing found, 1 something found, 2 usage, 3 cannot run.
 const count = (option: string, text: string | undefined): number | undefined =>
   text === undefined ? undefined : wholeNumber(option, text);
 
-function kind(text: string): DaemonKind {
-  const found = (['ours', ...generations] as const).find((one) => one === text);
-  if (found === undefined) throw new UsageError(`no daemon '${text}'`);
-  return found;
-}
+const kind = (text: string): DaemonKind => oneOf('daemon', ['ours', ...generations], text);
 
-/** Those that are asked for, else all that the daemons have: the inquire program is this implementation's own. */
+const PROGRAMS = ['lock', 'admin', 'inquire'] as const;
+
+/** The named ones, else all that the daemons have: C has no inquire program. */
 function programsOf(text: string | undefined, daemons: readonly (DaemonKind | undefined)[]): readonly ProgramName[] {
-  const known: readonly ProgramName[] = daemons.every((one) => one === undefined || one === 'ours')
-    ? ['lock', 'admin', 'inquire']
-    : ['lock', 'admin'];
-  if (text === undefined) return known;
-  return text.split(',').map((word) => {
-    const found = (['lock', 'admin', 'inquire'] as const).find((one) => one === word);
-    if (found === undefined) throw new UsageError(`no program '${word}'`);
-    return found;
-  });
+  if (text !== undefined) return text.split(',').map((word) => oneOf('program', PROGRAMS, word));
+  return daemons.every((one) => one === undefined || one === 'ours') ? PROGRAMS : ['lock', 'admin'];
 }
 
 /** @throws UsageError */
@@ -101,8 +92,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
   });
   if (values.help) return 'help';
   const [name = 'calls', ...files] = positionals;
-  const target = TARGETS.find((one) => one === name);
-  if (target === undefined) throw new UsageError(`no target '${name}'`);
+  const target = oneOf('target', TARGETS, name);
   const runs = count('runs', values.runs);
   const time = count('time', values.time) ?? (runs === undefined ? 60 : undefined);
   const daemon = kind(values.daemon);

@@ -1,7 +1,7 @@
 /** What a run shows while it goes on, and its summary at the end. */
 import { writeFileSync } from 'node:fs';
 
-export interface Finding {
+interface Finding {
   /** What was found, one line. */
   readonly what: string;
   /** The file that replays it. */
@@ -35,6 +35,8 @@ export class Report {
   private readonly start = performance.now();
   private readonly cpu = process.cpuUsage();
   private readonly quiet: boolean;
+  /** Findings by the kind of their complaint. */
+  private readonly kinds = new Map<string, Finding>();
   private shown = performance.now();
 
   constructor(target: string, seed: number, quiet: boolean) {
@@ -58,9 +60,17 @@ export class Report {
     return (performance.now() - this.start) / 1000;
   }
 
-  /** Counts a finding, which the same place has perhaps shown before. */
-  found(what: string, file: string): void {
-    this.summary.findings.push({ what, file, times: 1 });
+  /** Counts a finding of a kind that was met before. False for a new one. */
+  isKnown(kind: string): boolean {
+    const finding = this.kinds.get(kind);
+    if (finding !== undefined) finding.times++;
+    return finding !== undefined;
+  }
+
+  found(kind: string, what: string, file: string): void {
+    const finding = { what, file, times: 1 };
+    this.kinds.set(kind, finding);
+    this.summary.findings.push(finding);
     if (!this.quiet) process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}found: ${what}\n       ${file}\n`);
   }
 

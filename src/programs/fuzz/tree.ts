@@ -24,7 +24,7 @@ export interface Place {
 }
 
 /** Why a path names nothing: `outside` is where the model does not look. */
-export type Astray = 'ENOENT' | 'ENOTDIR' | 'ENAMETOOLONG' | 'ELOOP' | 'outside';
+type Astray = 'ENOENT' | 'ENOTDIR' | 'ENAMETOOLONG' | 'ELOOP' | 'outside';
 
 const MAX_NAME = 255;
 const MAX_PATH = 4095;

@@ -8,7 +8,7 @@ import { type Finished, eventually } from '../../lab/process.ts';
 import { autocreate, lock } from '../../lab/wire.ts';
 import type { Scene } from './scene.ts';
 
-export interface GuestCheck {
+interface GuestCheck {
   readonly name: string;
   readonly promise: string;
   /** @throws AssertionError or Error when it is not so. */

@@ -3,7 +3,7 @@ import type { DaemonKind } from '../../lab/generation.ts';
 import { type Explanation, explain } from './explanations.ts';
 import { type Cell, type Check, type Column, columns, rows } from './model.ts';
 
-export type Colour = 'green' | 'red' | 'amber' | 'unexplained' | 'none';
+type Colour = 'green' | 'red' | 'amber' | 'unexplained' | 'none';
 
 export interface Failure {
   readonly check: Check;
@@ -24,7 +24,7 @@ export interface JudgedCell {
   readonly ids: readonly string[];
 }
 
-export interface Reason extends Explanation {
+interface Reason extends Explanation {
   readonly id: string;
   /** The cells it colours, and the checks that show it. */
   readonly rows: readonly DaemonKind[];

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { packageVersion } from '../../lab/command-line.ts';
 import type { DaemonKind, Generation } from '../../lab/generation.ts';
 import { missingLab } from '../../lab/requirements.ts';
 import { checkout, openLab } from '../../lab/trees.ts';
@@ -27,7 +28,7 @@ async function ask(generation: Generation): Promise<ReadonlyMap<string, string>>
 }
 
 /** Versions of the packages of a release that are installed, by name. */
-export async function packagesOf(generation: Generation): Promise<ReadonlyMap<string, string>> {
+async function packagesOf(generation: Generation): Promise<ReadonlyMap<string, string>> {
   const asked = known.get(generation) ?? ask(generation);
   known.set(generation, asked);
   return asked;
@@ -55,12 +56,9 @@ const sources: Readonly<Record<Family, readonly string[]>> = {
   'virt-admin': ['src/programs/interop/admin.ts', 'src/programs/interop/virt-admin.ts'],
 };
 
-const version = (): string =>
-  (JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string }).version;
-
 /** What the daemon of a row is, for readers. */
 export async function daemonOf(row: DaemonKind): Promise<string> {
-  if (row === 'ours') return `virtlockd ${version()}`;
+  if (row === 'ours') return `virtlockd ${packageVersion()}`;
   const packages = await packagesOf(row);
   const name = packages.has('libvirt-daemon-lock') ? 'libvirt-daemon-lock' : 'libvirt-daemon';
   return `${name} ${packages.get(name) ?? 'not installed'}`;
@@ -69,7 +67,7 @@ export async function daemonOf(row: DaemonKind): Promise<string> {
 /** What asks in a column, for readers. */
 export async function askerOf(column: Column): Promise<string> {
   const { family, generation } = partsOf(column);
-  if (generation === undefined) return `virtlockd-conformance ${version()}`;
+  if (generation === undefined) return `virtlockd-conformance ${packageVersion()}`;
   const packages = await packagesOf(generation);
   const names =
     family === 'libvirtd'

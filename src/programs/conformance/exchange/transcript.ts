@@ -57,7 +57,7 @@ function number(word: number, before: string | undefined, variable: Variable): s
 }
 
 /** A payload as words and strings. What has the shape of an XDR string is shown as one, everything else in words. */
-export function renderPayload(payload: Buffer, variable: Variable): string {
+function renderPayload(payload: Buffer, variable: Variable): string {
   const tokens: string[] = [];
   let at = 0;
   while (at + 4 <= payload.length) {
