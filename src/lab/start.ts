@@ -1,4 +1,4 @@
-/** Starts lock daemons of every kind, the C one of any generation or this project's, each in a lab of its own. */
+/** Starts lock daemons, the C one of any generation or this project's, each in a lab of its own. */
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, type StartOptions } from './daemon.ts';
@@ -19,18 +19,18 @@ export interface DaemonOptions extends StartOptions {
   readonly lab?: Lab | undefined;
 }
 
-/** The file that starts that daemon, inside its lab. */
+/** The path of that daemon's program inside its lab. */
 export function programOf(kind: DaemonKind): string {
   return kind === 'ours' ? join(checkout, 'bin/virtlockd') : PROGRAM;
 }
 
-/** Moves libvirt's program aside, and puts another in its place. */
+/** Moves libvirt's program aside and puts another in its place. */
 export function displace(lab: Lab, program: string): void {
   renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
   lab.install(program);
 }
 
-/** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends instead. */
+/** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends. */
 export async function startDaemon(kind: DaemonKind, { lab, ...options }: DaemonOptions = {}): Promise<LockDaemon> {
   const daemon = Daemon.launch(lab ?? (await openLab(kind)), [programOf(kind)], options, lab === undefined);
   await daemon.accepts(`${kind} virtlockd`);
@@ -44,7 +44,7 @@ export async function reexecute(daemon: LockDaemon, limit = 10_000): Promise<voi
       if (daemon.finished !== undefined) throw new GivenUp('it has ended');
     });
     const peer = await daemon.connect();
-    // Unregistered: an error, but an answer, and it comes from the new program.
+    // An error, because this client has not registered; but an answer of the new program.
     await peer.ask(lock.release('', 'none'));
     peer.close();
   } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * The wire as bytes, written a second time on purpose: it shares nothing with xdr/, so that a test cannot repeat a mistake of it.
+ * The wire as bytes, written a second time on purpose: it shares nothing with xdr/, so that a test cannot repeat its mistakes.
  */
 import { once } from 'node:events';
 import { type Socket, createConnection } from 'node:net';
@@ -102,7 +102,7 @@ export function decodeError(payload: Buffer): WireError {
 export interface Owner {
   /** Default: the pid */
   id?: number;
-  /** Beware: the daemon kills owners that vanish with leases. Above 4194304 there is no process. */
+  /** The daemon kills this process when its own connection ends with leases held. No process has a pid above 4194304. */
   pid: number;
   name?: Bytes;
   /** 16 bytes */
@@ -141,7 +141,7 @@ export const lock = {
   createLockspace: (path: Bytes): Call => call(8, text(path)),
 } as const;
 
-/** Whoever makes calls. */
+/** A connection that makes calls. */
 export abstract class Caller {
   /** Sends a call with a serial of its own and returns the reply to it. @throws Error when the connection ends first. */
   abstract call(request: Call): Promise<Message>;
@@ -179,7 +179,7 @@ export class Peer extends Caller {
       this.#received = this.#received.length === 0 ? data : Buffer.concat([this.#received, data]);
       wake();
     });
-    // A reset is an end as any other to a test: what arrived before it counts.
+    // To a test, a reset is an end: bytes that arrived before it count.
     socket.on('error', () => undefined);
     for (const event of ['end', 'close'] as const) {
       socket.on(event, () => {
@@ -196,7 +196,7 @@ export class Peer extends Caller {
     return new Peer(socket);
   }
 
-  /** The other side has closed; messages received before that may still be read. */
+  /** The other side has closed; earlier messages can still be read. */
   get ended(): boolean {
     return this.#ended;
   }

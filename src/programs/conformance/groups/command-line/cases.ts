@@ -1,19 +1,19 @@
-/** Command lines, configuration files and circumstances in which both daemons are started. */
+/** Command lines, configuration files and circumstances of a start. */
 import recorded from '../../../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
 export interface CliCase {
   readonly name: string;
   readonly args: readonly string[];
-  /** Text (latin1) of /run/test.conf, which `-f` then names. */
+  /** Text (latin1) of /run/test.conf, which `-f` names. */
   readonly config?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** A shell script run before, inside the lab. */
+  /** A shell script to run before the start, inside the lab. */
   readonly prepare?: string;
   /** The path to start the program by; a link that `prepare` makes. */
   readonly program?: string;
   /** Run as an ordinary user. */
   readonly ordinary?: boolean;
-  /** Another daemon runs already. */
+  /** With another daemon running. */
   readonly second?: boolean;
 }
 

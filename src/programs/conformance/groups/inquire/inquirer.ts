@@ -38,7 +38,7 @@ export const rawCall = (procedure: number, payload: Buffer = Buffer.alloc(0)): C
   payload,
 });
 
-/** Whether an error says that the daemon does not know the program, in the words it has for any. */
+/** Whether an error is the one of a daemon that does not know the program. */
 export function isUnknownProgram({ code, domain, message }: WireError): boolean {
   return code === 39 && domain === 7 && message === `Cannot find program ${inquireProgram.number} version 1`;
 }
@@ -80,7 +80,7 @@ class Inquirer {
     return changesEvent.payload.read(new XdrReader(payload)).changes;
   }
 
-  /** The first change of that type that comes. */
+  /** The next change of that type. */
   async change<T extends Change['type']>(type: T): Promise<Change & { readonly type: T }> {
     for (;;) {
       const found = (await this.changes()).find((one): one is Change & { readonly type: T } => one.type === type);
@@ -97,7 +97,7 @@ export class Scene extends DaemonScene {
     this.inquirer = inquirer;
   }
 
-  /** @throws Skipped when the daemon does not know the program, and says so as it should */
+  /** @throws Skipped when the daemon answers that it does not know the program */
   static async open(context: CheckContext): Promise<Scene> {
     const daemon = await context.start();
     const inquirer = new Inquirer(await context.connectAdmin());

@@ -28,24 +28,20 @@ const others: readonly (readonly [string, (field: Bytes) => Buffer])[] = [
   ['an empty string', (field) => parameter.string(field, '')],
 ];
 
-/** What is true of both procedures: `known` is one of its parameters, `second` another that sorts after it. */
+/** Exchanges for both procedures: `known` is one of its parameters, `second` another that sorts after it. */
 const common = (title: string, procedure: number, known: string, second: string): readonly Exchange[] => {
   const put = (...list: readonly Buffer[]): Step => set(procedure, 'virtlockd', list);
   return [
     fresh(`${title} without parameters`, `${title} without parameters succeeds and changes nothing.`, () => [put()]),
-    fresh(
-      `${title} with flags`,
-      `${title} refuses flags once the server is found, before it looks at parameters.`,
-      () => [
-        set(procedure, 'virtlockd', [], 1),
-        set(procedure, 'virtlockd', [uint('unknown', 1)], 2),
-        set(procedure, 'virtlockd', [uint(known, 1)], 0xffff_ffff),
-        set(procedure, 'nobody', [], 1),
-      ],
-    ),
+    fresh(`${title} with flags`, `${title} checks the server, then the flags, then the parameters.`, () => [
+      set(procedure, 'virtlockd', [], 1),
+      set(procedure, 'virtlockd', [uint('unknown', 1)], 2),
+      set(procedure, 'virtlockd', [uint(known, 1)], 0xffff_ffff),
+      set(procedure, 'nobody', [], 1),
+    ]),
     exchange(
       `${title} of servers that there are not`,
-      `${title} of a server that there is not is an error that names it, before parameters are looked at.`,
+      `${title} of an unknown server is an error that names it, before parameters are checked.`,
       () => [
         set(procedure, 'nobody', []),
         set(procedure, '', []),
@@ -95,7 +91,7 @@ const common = (title: string, procedure: number, known: string, second: string)
     ),
     exchange(
       `${title}: unknown and twice`,
-      `${title} looks at parameters sorted by name, unknown ones and those given twice alike.`,
+      `${title} checks parameters in the order of their names, for unknown and repeated ones alike.`,
       () => [
         put(uint('unknown', 1), uint('unknown', 1)),
         put(uint('unknown', 1), uint(known, 1), uint(known, 1)),
@@ -105,7 +101,7 @@ const common = (title: string, procedure: number, known: string, second: string)
     ),
     exchange(
       `${title}: unknown and wrong type`,
-      `${title} looks at parameters sorted by name, unknown ones and wrong types alike.`,
+      `${title} checks parameters in the order of their names, for unknown ones and wrong types alike.`,
       () => [
         put(uint('aaa', 1), parameter.int(known, 1)),
         put(parameter.int(known, 1), uint('aaa', 1)),
@@ -153,11 +149,8 @@ const common = (title: string, procedure: number, known: string, second: string)
       put(...Array.from({ length: 33 }, () => uint('unknown', 1))),
       put(...Array.from({ length: 33 }, () => uint(known, 1))),
     ]),
-    exchange(
-      `${title}: a count that lies`,
-      `${title} with a count of parameters that is not theirs is a decoding error.`,
-      () =>
-        [1, 32, 33, 0xffff_ffff].map((count) => call('admin', admin(procedure, text('virtlockd'), u32(count), u32(0)))),
+    exchange(`${title}: a count that lies`, `${title} with a wrong count of parameters is a decoding error.`, () =>
+      [1, 32, 33, 0xffff_ffff].map((count) => call('admin', admin(procedure, text('virtlockd'), u32(count), u32(0)))),
     ),
     exchange(`${title}: cut off`, `${title} cut off anywhere is answered by a decoding error.`, () => {
       const whole = Buffer.concat([text('virtlockd'), parameters(uint(known, 1)), u32(0)]);
@@ -174,7 +167,7 @@ export const parameterExchanges: readonly Exchange[] = [
     [0, 1, 3].map((value) =>
       fresh(
         `SET_THREADPOOL ${field} ${value}`,
-        `SET_THREADPOOL takes or refuses ${value} as ${field}, and the daemon then says what holds.`,
+        `SET_THREADPOOL takes or refuses ${value} as ${field}, and GET_THREADPOOL agrees.`,
         () => [pool(uint(field, value)), getPool],
       ),
     ),
@@ -197,7 +190,7 @@ export const parameterExchanges: readonly Exchange[] = [
       getPool,
     ],
   ),
-  fresh('SET_THREADPOOL: only to be read', 'SET_THREADPOOL refuses the parameters that are only to be read.', () =>
+  fresh('SET_THREADPOOL: only to be read', 'SET_THREADPOOL refuses read-only parameters.', () =>
     ['nWorkers', 'freeWorkers', 'jobQueueDepth'].flatMap((field) => [pool(uint(field, 0))]),
   ),
   fresh('SET_THREADPOOL of one server', "SET_THREADPOOL changes one server's workers and leaves the other's.", () => [
@@ -232,7 +225,7 @@ export const parameterExchanges: readonly Exchange[] = [
       () => [limits(...entries.map(([field, value]) => uint(field, value))), getLimits],
     );
   }),
-  fresh('SET_LIMITS, one after the other', 'SET_LIMITS compares a new limit with the one that holds beside it.', () => [
+  fresh('SET_LIMITS, one after the other', 'SET_LIMITS compares a new limit with the present other one.', () => [
     limits(uint(unauth, 50)),
     limits(uint(max, 100)),
     limits(uint(unauth, 101)),
@@ -241,11 +234,11 @@ export const parameterExchanges: readonly Exchange[] = [
     limits(uint(max, 50)),
     getLimits,
   ]),
-  fresh(
-    'SET_LIMITS: only to be read',
-    'SET_LIMITS refuses the counts of present clients, which are only to be read.',
-    () => [limits(uint('nclients', 5)), limits(uint('nclients_unauth', 5)), getLimits],
-  ),
+  fresh('SET_LIMITS: only to be read', 'SET_LIMITS refuses the counts of present clients, which are read-only.', () => [
+    limits(uint('nclients', 5)),
+    limits(uint('nclients_unauth', 5)),
+    getLimits,
+  ]),
   fresh(
     'SET_LIMITS: nothing is set when one parameter is bad',
     'SET_LIMITS sets nothing when one parameter is bad.',
@@ -258,7 +251,7 @@ export const parameterExchanges: readonly Exchange[] = [
   ]),
   fresh(
     'SET_LIMITS below the present number closes nobody',
-    'SET_LIMITS below the present number of clients closes nobody.',
+    'SET_LIMITS below the present number of clients closes no client.',
     () => [open('a'), open('b'), limits(uint(max, 1), uint(unauth, 1)), getLimits, close('a'), getLimits],
   ),
 ];

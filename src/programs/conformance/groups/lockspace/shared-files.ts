@@ -1,4 +1,4 @@
-/** Files that are shared with other processes, such as the daemon of another host. */
+/** Files that other processes lock too, such as the daemon of another host. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

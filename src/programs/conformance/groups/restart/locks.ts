@@ -1,4 +1,4 @@
-/** What is held before SIGUSR1 is held afterwards. */
+/** Locks outlive SIGUSR1. */
 import assert from 'node:assert/strict';
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -48,7 +48,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'only the owner releases',
-    'Afterwards as before, nobody releases what another owner holds.',
+    'Afterwards as before, no owner releases the lock of another.',
     async (scene) => {
       const { disk } = await scene.held();
       await scene.restart();
@@ -56,7 +56,7 @@ export const lockChecks: readonly WrittenCheck[] = [
       assert.equal(scene.lockOn(disk), 'WRITE 0 0');
     },
   ),
-  restartCheck('a shared lock stays shared', 'Others may join it, and nobody gets it exclusively.', async (scene) => {
+  restartCheck('a shared lock stays shared', 'Others may join it, and none gets it exclusively.', async (scene) => {
     const { disk } = await scene.held(shared);
     await scene.restart();
     assert.equal(scene.lockOn(disk), 'READ 0 0');
@@ -64,7 +64,7 @@ export const lockChecks: readonly WrittenCheck[] = [
     await refused(other, lock.acquire('', disk), busy);
     await other.must(lock.acquire('', disk, shared));
   }),
-  restartCheck('an exclusive lock stays exclusive', 'Nobody joins it as a sharer afterwards.', async (scene) => {
+  restartCheck('an exclusive lock stays exclusive', 'No sharer joins it afterwards.', async (scene) => {
     const { disk } = await scene.held();
     await scene.restart();
     await refused(await scene.owner(), lock.acquire('', disk, shared), busy);
@@ -124,7 +124,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'a file that was there stays at its release',
-    'What the daemon did not make it does not remove.',
+    'The daemon does not remove a file that it did not make.',
     async (scene) => {
       const { disk, holder } = await scene.held();
       await scene.restart();
@@ -189,7 +189,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'another process finds the lock at every moment',
-    'Not even between the two programs does anybody else get it.',
+    'It is never free, not even between the two programs.',
     async (scene) => {
       const { disk } = await scene.held();
       const state = { restarted: false };
@@ -226,7 +226,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'a held file that was moved stays locked',
-    'The lock is on the file, whatever its path names by now.',
+    'The lock is on the file, also when its path names another.',
     async (scene) => {
       const { disk, holder } = await scene.held();
       renameSync(disk, `${disk}.moved`);
@@ -252,7 +252,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   }),
   restartCheck(
     'an owner that ends afterwards loses its locks and its life',
-    'The connection still is the life line of the process that registered itself.',
+    'The end of its own connection still ends the process that registered itself.',
     async (scene) => {
       const disk = scene.file('disk');
       const guest = scene.actor();

@@ -1,4 +1,4 @@
-/** What SIGUSR1 leaves as it is, and what it must survive. */
+/** The process outlives SIGUSR1, with its files, and survives faults. */
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,9 +11,9 @@ import { programPath, refused, busy, type Scene } from './scene.ts';
 
 const fatal = 'C has given up everything by the time it finds out, and exits with every lock lost';
 
-/** Outside paths of what the daemon keeps. */
+/** Outside paths of the daemon's files. */
 const kept = ({ place }: Scene, name: string): string =>
-  // A session keeps all in one directory.
+  // A session daemon keeps them with its sockets.
   place.outside(join(place.sockets === '/run/libvirt' ? '/run' : place.sockets, name));
 const stateFile = (scene: Scene): string => kept(scene, 'virtlockd-restart-exec.json');
 const pidFile = (scene: Scene): string => kept(scene, 'virtlockd.pid');
@@ -54,7 +54,7 @@ export const processChecks: readonly WrittenCheck[] = [
     'the process stays',
     'The pid is the same, and so are the arguments.',
     async (scene) => {
-      // An interpreter in front of the program is its own affair.
+      // Without the interpreter, which comes first.
       const words = (): string[] => commandLineOf(scene.daemon.pid).slice(-3);
       const before = words();
       await scene.restart();
@@ -63,7 +63,7 @@ export const processChecks: readonly WrittenCheck[] = [
     },
     { start: { args: ['--timeout', '600'] } },
   ),
-  restartCheck('the sockets stay', 'They are the same files: nobody has to find them anew.', async (scene) => {
+  restartCheck('the sockets stay', 'They are the same files: no client has to find new ones.', async (scene) => {
     const inodes = (): number[] => [scene.daemon.socket, scene.daemon.adminSocket].map((path) => lstatSync(path).ino);
     const before = inodes();
     await scene.restart();
@@ -84,13 +84,13 @@ export const processChecks: readonly WrittenCheck[] = [
       await scene.answers();
     },
   ),
-  restartCheck('the state file is removed', 'Whoever reads it removes it.', async (scene) => {
+  restartCheck('the state file is removed', 'The daemon that reads it removes it.', async (scene) => {
     await scene.restart();
     assert.ok(!existsSync(stateFile(scene)));
   }),
   restartCheck(
     'the state of another process is not believed',
-    'A daemon that finds it removes it and starts with nothing.',
+    'A daemon that finds it removes it and starts without locks.',
     async (scene) => {
       await scene.restart();
       const state = { magic: '1', defaultLockspace: { resources: [] }, lockspaces: [] };
@@ -120,7 +120,7 @@ export const processChecks: readonly WrittenCheck[] = [
         assert.ok(!existsSync(path), path);
     },
   ),
-  restartCheck('SIGTERM afterwards releases every lock', 'Nothing of the daemon before is left.', async (scene) => {
+  restartCheck('SIGTERM afterwards releases every lock', 'No lock of the former program is left.', async (scene) => {
     const { disk } = await scene.held();
     await scene.restart();
     await scene.daemon.stop();

@@ -1,4 +1,4 @@
-/** A check of what SIGUSR1 leaves as it was, made of a daemon of its own. */
+/** A check of a restart, with a daemon of its own. */
 import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import type { StartOptions } from '../../../../lab/daemon.ts';
 import { Scene } from './scene.ts';

@@ -28,7 +28,7 @@ export class Scene extends DaemonScene {
     this.#options = options;
   }
 
-  /** Starts the daemon by a path whose program the check may change. */
+  /** Starts the daemon by a path at which the check may change the program. */
   static async open(context: CheckContext, options: StartOptions): Promise<Scene> {
     const own = { ...options, program: programPath(context.place) };
     context.place.install(context.program, own.program);
