@@ -1,4 +1,4 @@
-/** The loop over a target that takes bytes. */
+/** The loop over inputs of bytes. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { branchesCovered } from './coverage.ts';
 import { type InputTarget, mutateInput, tryInput, tryInputTimed } from './inputs.ts';
@@ -10,18 +10,18 @@ import { Store } from './store.ts';
 
 const EMPTY = Buffer.alloc(0);
 const random = new Random(0);
-/** Batches between two chances for others, such as the screen. */
+/** Batches between two turns of the event loop. */
 const SHOW_EVERY = 8;
 
-/** Of a batch, in microseconds of the processor: some input in it may be slow. */
+/** Processor time of a batch, in µs, above which one of its inputs may be slow. */
 const SLOW_BATCH_US = 400_000;
 
-/** What two complaints have in common when they have one cause. */
+/** The part of a complaint that is the same for every complaint of one cause. */
 export function kindOf(complaint: string): string {
   return complaint.replace(/[0-9]+|'[^' ]*'/g, '#').slice(0, 60);
 }
 
-/** A finding about bytes, as its file holds it. */
+/** A finding of bytes, as in its file. */
 export interface InputFinding {
   readonly target: string;
   readonly complaint: string;
@@ -58,7 +58,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
   }
   const { batch: size } = target;
   const { summary } = report;
-  /** Made from the number of the run, so that one can be made again. */
+  /** Makes the input of a run from its number, so that it can be made again. */
   const make = (at: number, pool: readonly Buffer[]): Buffer => {
     random.reset(options.seed, at);
     const base = random.pick(pool) ?? EMPTY;
@@ -80,7 +80,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
       store.add(kept, target.name, '');
     }
     summary.runs += size;
-    // A slow input shows in its batch; then each is looked at.
+    // Some input of this batch was slow: each is timed.
     if (process.cpuUsage(cpu).user > SLOW_BATCH_US) {
       for (let at = start; at < start + size; at++) {
         const input = Buffer.from(make(at, pool));

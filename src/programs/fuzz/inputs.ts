@@ -1,4 +1,4 @@
-/** Targets that take bytes: the codec, the configuration, log settings, the state document. Each is judged by itself. */
+/** Targets that parse bytes: the codec, the configuration, log settings, the state document. Each judges itself. */
 import { isDeepStrictEqual } from 'node:util';
 import { XdrError, XdrReader, XdrWriter } from '../../../xdr/codec.ts';
 import { remoteError } from '../../../xdr/error.ts';
@@ -18,17 +18,17 @@ import type { Random } from './random.ts';
 
 export interface InputTarget {
   readonly name: string;
-  /** Inputs between two looks at the clock. */
+  /** Inputs between two readings of the clock. */
   readonly batch: number;
-  /** Inputs to begin with. */
+  /** The first inputs. */
   readonly seeds: readonly Buffer[];
-  /** Words that mutations put in. */
+  /** Words that mutations insert. */
   readonly words: readonly Buffer[];
-  /** @throws Error when the target does not hold what it promises */
+  /** @throws Error when the target is at fault */
   run(input: Buffer): void;
 }
 
-/** An input may not take longer than this, in ms: parsers run in the daemon's one thread. */
+/** The longest time for an input, in ms: parsers run in the daemon's only thread. */
 const SLOW_MS = 200;
 
 const buffers = (texts: readonly string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'));
@@ -53,7 +53,7 @@ const reader = new XdrReader(Buffer.alloc(0));
 const first = new XdrWriter(65536);
 const second = new XdrWriter(65536);
 
-/** The first byte chooses what the rest is read as. What can be read is written, read again, and written the same. */
+/** The first byte chooses the type of the rest. A value that can be read must be written and read again without change. */
 const codec: InputTarget = {
   name: 'codec',
   batch: 512,
@@ -210,7 +210,7 @@ const document: InputTarget = {
 
 export const inputTargets: readonly InputTarget[] = [codec, config, filters, outputs, document];
 
-/** Runs one input. The complaint, or null. */
+/** Runs one input and returns the complaint, or null. */
 export function tryInput(target: InputTarget, input: Buffer): string | null {
   try {
     target.run(input);
@@ -220,7 +220,7 @@ export function tryInput(target: InputTarget, input: Buffer): string | null {
   }
 }
 
-/** As {@link tryInput}, and complains about time. */
+/** As {@link tryInput}, but also complains about time. */
 export function tryInputTimed(target: InputTarget, input: Buffer): string | null {
   const start = process.cpuUsage();
   const complaint = tryInput(target, input);
@@ -228,11 +228,11 @@ export function tryInputTimed(target: InputTarget, input: Buffer): string | null
   return complaint ?? (user > SLOW_MS * 1000 ? `took ${Math.round(user / 1000)} ms` : null);
 }
 
-/** The most bytes in an input; what is longer is cut. */
+/** The most bytes of an input; longer ones are cut. */
 const MAX_INPUT = 8192;
 const scratch = Buffer.alloc(2 * MAX_INPUT);
 
-/** A changed copy of an input: a view that the next call overwrites. */
+/** A mutated copy of an input, in a buffer that the next call overwrites. */
 export function mutateInput(input: Buffer, other: Buffer, target: InputTarget, random: Random): Buffer {
   let length = Math.min(input.length, MAX_INPUT);
   input.copy(scratch, 0, 0, length);

@@ -1,12 +1,12 @@
-/** What a run shows while it goes on, and its summary at the end. */
+/** The progress of a run, and its summary. */
 import { writeFileSync } from 'node:fs';
 
 interface Finding {
-  /** What was found, one line. */
+  /** The problem, in one line. */
   readonly what: string;
-  /** The file that replays it. */
+  /** A file to replay it. */
   readonly file: string;
-  /** How often it was met. */
+  /** How often it happened. */
   times: number;
 }
 
@@ -60,7 +60,7 @@ export class Report {
     return (performance.now() - this.start) / 1000;
   }
 
-  /** Counts a finding of a kind that was met before. False for a new one. */
+  /** Counts a finding of a known kind; false for a new kind. */
   isKnown(kind: string): boolean {
     const finding = this.kinds.get(kind);
     if (finding !== undefined) finding.times++;
@@ -74,7 +74,7 @@ export class Report {
     if (!this.quiet) process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}found: ${what}\n       ${file}\n`);
   }
 
-  /** Shows the present state, from time to time. */
+  /** Shows the progress, at most once in a while. */
   show(): void {
     const now = performance.now();
     const screen = process.stderr.isTTY;
