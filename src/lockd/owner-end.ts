@@ -1,7 +1,7 @@
 /**
- * The end of one owner. Its locks stay held until its process is known to be gone, for until then it may write: SIGTERM at
- * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
- * what the owner holds, for as long as they would with C.
+ * The end of one owner. Its locks stay held until its process is known to be gone, because until then it may write. It gets
+ * SIGTERM at once and SIGKILL after 1.6 s, as from C. C serves no client until then, for 3 s at most. Here only calls for the
+ * owner's resources wait, for as long as with C.
  */
 import os from 'node:os';
 import { logger } from '../log/log.ts';
@@ -15,20 +15,20 @@ const log = logger('locking.lock_daemon');
 
 const { ESRCH } = os.constants.errno;
 
-/** Between two looks at what is due, in milliseconds. */
-const LOOK_EVERY_MS = 200;
-/** The same for an owner that could not be ended in time. */
-const LOOK_SELDOM_MS = 5000;
+/** The interval between two attempts, in milliseconds. */
+const RETRY_MS = 200;
+/** The same for an owner that did not end in time. */
+const OVERDUE_RETRY_MS = 5000;
 /** From SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 1600;
-/** For how long C serves nobody. */
+/** C's blocking time. */
 const AWAITED_MS = 3000;
 
-/** Who is told of what becomes of an end. */
+/** Gets the outcome of an end. */
 interface EndObserver {
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
-  /** It is not {@link OwnerEnd.isAwaited} any more, and its process may live on. */
+  /** It is no longer {@link OwnerEnd.isAwaited}, and its process may live on. */
   onOverdue(end: OwnerEnd): void;
 }
 
@@ -78,12 +78,12 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Those wait who ask for what it holds. */
+  /** Calls for its resources wait. */
   get isAwaited(): boolean {
     return !this.isGone && this.host.now() < this.began + AWAITED_MS;
   }
 
-  /** Its process may live on although everything was done to end it. */
+  /** Its process may live on, and calls for its resources no longer wait. */
   get isOverdue(): boolean {
     return !this.isGone && !this.isAwaited;
   }
@@ -95,15 +95,15 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Has those who wait make their calls again. */
+  /** Has the waiting calls made again. */
   wake(): void {
     const waiters = [...this.waiters];
     this.waiters.clear();
     for (const done of waiters) done();
   }
 
-  /** Does what is due now, and goes on doing so until the process is gone. */
-  readonly look = (): void => {
+  /** Takes the next step, and repeats that until the process is gone. */
+  readonly proceed = (): void => {
     if (this.isGone) return;
     if (!this.isWatched && !this.identify()) return;
     if (this.evidence.isProcess === true) this.sendDue();
@@ -111,13 +111,13 @@ export class OwnerEnd implements HoldEnd {
       this.reportOnce();
       this.wake();
       this.observer.onOverdue(this);
-      // From here on only the pidfd tells anything new.
+      // From here on only the pidfd brings news.
       if (this.isWatched && (this.killSent || this.evidence.isProcess !== true)) return;
     }
-    this.host.setTimeout(this.look, this.reported ? LOOK_SELDOM_MS : LOOK_EVERY_MS);
+    this.host.setTimeout(this.proceed, this.reported ? OVERDUE_RETRY_MS : RETRY_MS);
   };
 
-  /** Finds the process, as far as it can be found now. Whether there may be one. */
+  /** Looks for the process. False when it is gone. */
   private identify(): boolean {
     const found = findProcess(this.pid, this.evidence, this.host);
     if (found.kind === 'gone') {
@@ -139,7 +139,7 @@ export class OwnerEnd implements HoldEnd {
       this.logFailure(`Cannot watch owner ${this.pid}: ${(error as Error).message}`);
       return true;
     }
-    // The pidfd is better than what led to it.
+    // The pidfd replaces the evidence that led to it.
     if (this.evidence.socket !== undefined) this.host.close(this.evidence.socket);
     this.evidence = { pidfd, isProcess: kind === 'process' };
     return true;
@@ -152,7 +152,7 @@ export class OwnerEnd implements HoldEnd {
     } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
   }
 
-  /** Whether it was sent. To a process that is gone nothing is; its pidfd then says so. */
+  /** Whether the signal was sent. It is not to a process that is gone, which its pidfd reports. */
   private send(signal: 'SIGTERM' | 'SIGKILL'): boolean {
     const { pidfd } = this.evidence;
     if (pidfd === undefined) return false;
@@ -168,7 +168,7 @@ export class OwnerEnd implements HoldEnd {
     log.error(this.text);
   }
 
-  /** What an operator is told of an owner that could not be ended. */
+  /** The message for an operator about an owner that could not be ended. */
   get text(): string {
     const advice =
       'its locks stay held until it is gone: see what the process waits for (ps -o stat,wchan), and end it';
@@ -184,7 +184,7 @@ export class OwnerEnd implements HoldEnd {
       : 'could not be identified';
   }
 
-  /** The same failure comes every 200 ms. */
+  /** Once, because the same failure repeats at every attempt. */
   private logFailure(text: string): void {
     if (text !== this.failure) log.warn(`${text}: its locks stay held`);
     this.failure = text;
@@ -197,7 +197,6 @@ export class OwnerEnd implements HoldEnd {
     this.observer.onGone(this);
   }
 
-  /** Closes the descriptors that it has. */
   private close(): void {
     const { pidfd, socket } = this.evidence;
     for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);

@@ -124,7 +124,7 @@ export class OwnerReaper {
     const end = new OwnerEnd(state, this.host, this);
     this.add(end, holds);
     // Not at once: the epoll of the program before this one is not taken over yet.
-    this.host.setTimeout(end.look, 0);
+    this.host.setTimeout(end.proceed, 0);
   }
 
   /** Releases at once all that slices were left for: before the state is written or the daemon ends. */
@@ -154,7 +154,7 @@ export class OwnerReaper {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
-    end.look();
+    end.proceed();
   }
 
   private add(end: OwnerEnd, holds: readonly Hold[]): void {
