@@ -1,4 +1,4 @@
-/** When the package must not swap, or cannot: the daemon goes on as it was, and the operator is told. */
+/** Swaps that the package must not make, or cannot: the daemon goes on as it was, and a message says why. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';

@@ -48,7 +48,7 @@ describe('the package, interrupted', function () {
     await (scene as Scene | undefined)?.close();
   });
 
-  /** What dpkg said. */
+  /** The output of dpkg. */
   let said = '';
 
   /** Runs dpkg to be killed at that command. Whether it came so far. */

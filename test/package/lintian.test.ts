@@ -1,4 +1,4 @@
-/** What Debian's own checker says about the package. */
+/** Debian's own checker of packages. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { skipIf } from '../support/skip.ts';

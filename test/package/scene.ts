@@ -69,7 +69,7 @@ export class Scene {
     return this.lab.run(command, args, { env: { DEBIAN_FRONTEND: 'noninteractive', ...env } });
   }
 
-  /** As run. @throws AssertionError with what was said when the status is another; returns that. */
+  /** As run. Returns the output. @throws AssertionError with it when the status is another */
   async must(command: string, args: readonly string[], status = 0): Promise<string> {
     const { code, stdout, stderr } = await this.run(command, args);
     assert.equal(code, status, `${command} ${args.join(' ')}:\n${stdout}${stderr}`);
@@ -97,14 +97,14 @@ export class Scene {
     return reply.payload.readUInt32BE(reply.payload.indexOf(field) + field.length + 4);
   }
 
-  /** What a swap may leave behind when it is killed, and must not in the end. */
+  /** Files of a killed swap, which must be gone in the end. */
   leftovers(): string[] {
     const run = readdirSync(this.lab.outside('/run')).filter((name) => name.startsWith('virtlockd-'));
     const sbin = readdirSync(this.lab.outside('/usr/sbin')).filter((name) => name.startsWith('virtlockd.'));
     return [...run, ...sbin];
   }
 
-  /** That no trace of the package is left, and libvirt's program is what dpkg knows it to be. */
+  /** Asserts that no trace of the package is left, and that libvirt's program is dpkg's again. */
   async assertGone(): Promise<void> {
     assert.deepEqual(this.leftovers(), []);
     assert.equal(existsSync(this.lab.outside('/usr/lib/virtlockd-node')), false);

@@ -30,7 +30,7 @@ export function subjectAt(program = join(checkout, 'bin/virtlockd')): Subject {
   }
 }
 
-/** What a script needs to find beside itself: the checkout or package that it is part of. */
+/** The directory of the checkout or package that a script is part of. */
 function partsOf({ program, isC }: Subject): string[] {
   if (isC) return [];
   const root = realpathSync(join(dirname(realpathSync(program)), '..'));
@@ -42,7 +42,7 @@ export class Hosts {
   readonly storage: Storage;
   readonly #labs: Readonly<Record<Host, Lab>>;
   readonly #daemons: Partial<Record<Host, LockDaemon>> = {};
-  /** Those that were told to end. */
+  /** Daemons that were sent a signal to end. */
   readonly #ending = new WeakSet<LockDaemon>();
   readonly #canSwap: boolean;
 

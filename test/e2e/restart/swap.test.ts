@@ -22,7 +22,7 @@ import { underTest } from '../under-test.ts';
 /** A name that no daemon writes as it is: C 11.3.0 dies of such letters in the state, unless they are escaped. */
 const foreign = 'größe 磁盘 💾';
 
-/** The exchanges of one run; 'ours' is the C daemon again when that is what is under test. */
+/** The exchanges of one run; 'ours' is the C daemon too when that is under test. */
 type Step = 'ours' | 'C';
 const toItself = Array.from({ length: 10 }, (): Step => 'ours');
 
@@ -171,7 +171,7 @@ function describeSwaps(generation: Generation): void {
         for (const file of files) assert.equal(lockOn(daemon.pid, file), 'WRITE 0 0');
         await libvirtd.must('destroy', destroyed);
         process.kill(killedPid, 'SIGKILL');
-        // Their lock files go with the locks; what remains are the same rows as before all swaps.
+        // Their lock files go with the locks; the other rows are the same as before all swaps.
         await eventually('the ended guests are free', () => locks().length === held.length, 5_000);
         assert.deepEqual(locks(), held);
         assert.equal(lockOn(daemon.pid, lab.outside('/run/virtlockd.pid')), 'WRITE 0 0');

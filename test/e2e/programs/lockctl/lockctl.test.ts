@@ -1,4 +1,4 @@
-/** What virt-lockctl says, against what libvirt and the kernel know, with real guests. */
+/** The output of virt-lockctl, compared with libvirt and the kernel, with real guests. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';

@@ -25,7 +25,7 @@ function decode(option: '--strace' | '--pcap', file: string, status = 0): Line[]
     .map((line) => JSON.parse(line) as Line);
 }
 
-/** What was said, whoever said it and when: connection by connection, each a list of messages. */
+/** The messages of each connection, without times and processes. */
 function talk(lines: readonly Line[]): string[] {
   const byConnection = new Map<number, unknown[]>();
   for (const { connection, from, form, name, serial, length, arguments: args, result, error } of messagesIn(lines)) {
@@ -66,7 +66,7 @@ describe('virtlockd-trace reads what strace saw', function () {
   it('of the daemon and of a real libvirtd, and it is what passed through the proxy', async () => {
     const libvirtd = new Libvirtd(daemon.lab);
     await libvirtd.start();
-    // Before the first guest libvirtd looks at QEMU, which takes long under strace.
+    // Before the first guest libvirtd probes QEMU, which takes long under strace.
     await libvirtd.run({ name: 'first' });
     await libvirtd.must('destroy', 'first');
     const tracer = await Tracer.start('--interpose', daemon.socket, '--write-pcap', join(directory, 'own.pcap'));
@@ -151,7 +151,7 @@ describe('virtlockd-trace reads what strace saw', function () {
 
 const shared = (directory: string): string => join(directory, 'shared');
 
-/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with what the link puts before them. */
+/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with the header of the link. */
 function tcpPacket(linkType: number, fromClient: boolean, sequence: number, flags: number, bytes: Buffer): Buffer {
   const tcp = Buffer.alloc(20);
   tcp.writeUInt16BE(fromClient ? 4000 : 16514, 0);

@@ -1,4 +1,4 @@
-/** What the tool prints arrives whole, whoever reads it. */
+/** The tool's output arrives whole, also at a slow reader. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** What virt-lockctl says when the daemon ends, or another one takes its place, while it is asked. */
+/** The messages of virt-lockctl when the daemon ends, or is replaced, during a command. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync } from 'node:fs';

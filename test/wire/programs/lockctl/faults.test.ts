@@ -53,7 +53,7 @@ describe('virt-lockctl', function () {
     await once(connection, 'data');
     return connection;
   };
-  /** By a shell, with what is behind the command there. */
+  /** By a shell, with redirections behind the command. */
   const inShell = async (behind: string, ...args: readonly string[]): Promise<Finished> =>
     daemon.lab.run('/bin/sh', ['-c', `"$@" ${behind}`, 'sh', program, ...args]);
 

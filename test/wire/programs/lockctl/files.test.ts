@@ -1,4 +1,4 @@
-/** What virt-lockctl says of files with awkward names and in awkward places, with a daemon that holds some of them. */
+/** virt-lockctl with files of awkward names and in awkward places, some of which the daemon holds. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,9 +13,9 @@ import type { Lab } from '../../../../src/lab/root.ts';
 import { autocreate, type Bytes, lock, shared } from '../../../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
-/** Not what it looks like on a terminal. */
+/** Looks different on a terminal. */
 const daemonProgram = '/usr/sbin/virt\\lockd';
-/** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
+/** Above the highest pid: the daemon finds no process to kill when the connection ends. */
 const owner = 5_000_000;
 
 type Peer = Awaited<ReturnType<LockDaemon['connect']>>;

@@ -1,4 +1,4 @@
-/** Who has a file locked, where another file of that process cannot be looked at. */
+/** The holder of a locked file, when a stat of another file of that process fails. */
 import assert from 'node:assert/strict';
 import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

@@ -1,4 +1,4 @@
-/** `virt-lockctl serve` as a server: what it answers to requests that no browser makes, and where it cannot serve. */
+/** `virt-lockctl serve` as a server: its answers to requests that no browser makes, and failures to serve. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';

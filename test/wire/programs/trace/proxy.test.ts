@@ -146,7 +146,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       await eventually('it listens', () => running.output.includes('the daemon sees'));
       const [direct, traced] = [daemon.socket, inside].map((path) => lstatSync(path));
       assert.deepEqual([traced?.uid, traced?.gid, traced?.mode], [direct?.uid, direct?.gid, direct?.mode]);
-      // With the modes that the daemon made, nobody else gets as far as this.
+      // The daemon's own modes would stop another user before this.
       for (const path of [inside, daemon.socket]) chmodSync(path, 0o777);
       const probe = `import socket; s = socket.socket(socket.AF_UNIX); s.connect('${inside}'); print(len(s.recv(9)))`;
       const { stdout, stderr } = await daemon.lab.run('python3', ['-c', probe], { ordinary: true });
@@ -210,7 +210,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       const calls = 5_000;
       const call = encode({ ...lock.release('', 'x'.repeat(1000)), serial: 5 });
       peer.send(Buffer.concat(Array.from({ length: calls }, () => call)));
-      // As long as nobody reads, so much passes as the proxy and the kernel hold, and then nothing.
+      // While the peer does not read, only the buffers of the proxy and the kernel fill.
       let passed = -1;
       await eventually('nothing passes any more', () => {
         const before = passed;
