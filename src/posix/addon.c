@@ -30,6 +30,7 @@
 
 #include "addon.h"
 #include "napi-helpers.h"
+#include "unix-address.h"
 
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
 #define PATH_SIZE (2 * 65536 + 2)
@@ -421,18 +422,6 @@ static napi_value posix_trim_memory(napi_env env, napi_callback_info info) {
 
 /* ---- sockets -------------------------------------------------------------------------------------------------- */
 
-/* The address of `path`; a leading '@' or NUL means the abstract namespace. 0 when the path is too long. */
-static socklen_t unix_address(napi_env env, napi_value value, struct sockaddr_un *address) {
-    size_t length = 0;
-    memset(address, 0, sizeof(*address));
-    address->sun_family = AF_UNIX;
-    napi_get_value_string_latin1(env, value, path_buffer, PATH_SIZE, &length);
-    if (length == 0 || length >= sizeof(address->sun_path)) return 0;
-    memcpy(address->sun_path, path_buffer, length);
-    if (address->sun_path[0] == '@') address->sun_path[0] = '\0';
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (address->sun_path[0] != '\0'));
-}
-
 static napi_value posix_listen_unix(napi_env env, napi_callback_info info) {
     ARGS(2);
     struct sockaddr_un address;
@@ -440,11 +429,7 @@ static napi_value posix_listen_unix(napi_env env, napi_callback_info info) {
     if (length == 0) return number(env, -ENAMETOOLONG);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return number(env, -errno);
-    if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, arg_int(env, argv[1])) < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
+    if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, arg_int(env, argv[1])) < 0) return close_failed(env, fd);
     return number(env, fd);
 }
 

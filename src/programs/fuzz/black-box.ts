@@ -38,10 +38,6 @@ export function memoryDirectory(): string {
   throw new Error('no directory for temporary files');
 }
 
-function sleep(ms: number): void {
-  Atomics.wait(sleeper, 0, 0, ms);
-}
-
 /** An installation of this project's daemon outside the checkout. */
 export interface Installation {
   readonly program: string;
@@ -64,8 +60,8 @@ export class BlackBox implements Target {
   private standing: { readonly virtlockd: SocketLink; readonly admin: SocketLink } | undefined;
   private readonly nextId = { virtlockd: 0, admin: 0 };
   /** Client ids of this run, and of the run before. */
-  private lately: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
-  private before: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
+  private lately = noIds();
+  private before = noIds();
   private outputs = '';
 
   /**
@@ -129,8 +125,8 @@ export class BlackBox implements Target {
     });
     mkdirSync(this.base, { recursive: true });
     this.lockspaces = new Set();
-    this.lately = { virtlockd: [], admin: [] };
-    this.before = { virtlockd: [], admin: [] };
+    this.lately = noIds();
+    this.before = noIds();
     this.isSpoilt = false;
     // While it starts, C answers its first connections oddly.
     await pause(this.kind === 'ours' ? 0 : 200);
@@ -169,8 +165,8 @@ export class BlackBox implements Target {
     const [reply] = standing.ask([{ program: 'admin', call: 'getLogOutputs', args: { flags: 0 } }]);
     this.outputs = new Words(reply ?? Buffer.alloc(0), 28).text(MAX_STRING);
     this.standing = { virtlockd, admin: standing };
-    this.before = { virtlockd: [], admin: [] };
-    this.lately = { virtlockd: [], admin: [] };
+    this.before = noIds();
+    this.lately = noIds();
   }
 
   private connect(name: ServerName): SocketLink | null {
@@ -207,7 +203,7 @@ export class BlackBox implements Target {
   }
 
   pause(ms: number): void {
-    sleep(ms);
+    Atomics.wait(sleeper, 0, 0, ms);
   }
 
   flushEvents(): boolean {
@@ -226,7 +222,7 @@ export class BlackBox implements Target {
       if (this.death() !== null) return 'it ended at SIGUSR1';
       const now = imageOf(this.pid);
       if (now !== before && now !== undefined) return null;
-      sleep(2);
+      this.pause(2);
     }
     return 'it did not execute its program again';
   }
@@ -249,7 +245,7 @@ export class BlackBox implements Target {
 
   settle(model: Model): void {
     this.before = this.lately;
-    this.lately = { virtlockd: [], admin: [] };
+    this.lately = noIds();
     for (const path of model.lockspaces.keys()) this.lockspaces.add(path);
     wipe(this.base);
     const { standing } = this;
@@ -285,6 +281,8 @@ export class BlackBox implements Target {
     return entries;
   }
 }
+
+const noIds = (): Record<ServerName, number[]> => ({ virtlockd: [], admin: [] });
 
 function register(pid: number): Call {
   return { call: 'register', args: { owner: { uuid: '00'.repeat(16), name: '', id: 1, pid }, flags: 0 } };
