@@ -1,5 +1,5 @@
 /** Held locks as the inquire program tells them, and which of them a filter means. Nothing here opens a file. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import {
   FileState,
@@ -17,7 +17,7 @@ import { FileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
+const { ENOENT, ENOTDIR } = constants.errno;
 /** About how many bytes an entry takes beside its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;

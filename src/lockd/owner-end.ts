@@ -3,7 +3,7 @@
  * SIGTERM at once and SIGKILL after 1.6 s, as from C. C serves no client until then, for 3 s at most. Here only calls for the
  * owner's resources wait, for as long as with C.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
@@ -13,7 +13,7 @@ import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 
 /** The interval between two attempts, in milliseconds. */
 const RETRY_MS = 200;

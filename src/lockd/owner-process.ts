@@ -2,11 +2,11 @@
  * Which process an owner is. A pid alone does not tell: it may have been given to another process, which no signal must
  * reach. A pidfd names one process for good; a start time tells whether a pid still means the same process.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence } from './state.ts';
 
-const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = os.constants.errno;
+const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = constants.errno;
 
 /** `errno` is positive. */
 export type FoundProcess =

@@ -3,7 +3,7 @@
  * the daemon itself ends. What an owner holds is released once its process is gone, in slices, for it may be very much, and
  * nobody else waits longer than one of them.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
@@ -15,7 +15,7 @@ import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 
 /** How long a slice takes, in milliseconds. */
 const SLICE_MS = 5;

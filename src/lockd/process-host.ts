@@ -1,12 +1,12 @@
 /** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { isLocalProcess } from '../proc/processes.ts';
 import { startTimeOf } from '../proc/start-time.ts';
 import { posix } from '../posix/posix.ts';
 import type { Poller } from '../rpc/poller.ts';
 
-const { signals } = os.constants;
+const { signals } = constants;
 
 /** Functions that return a descriptor or a status return a negative errno when they fail. */
 export interface ProcessHost {

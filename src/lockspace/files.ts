@@ -11,7 +11,7 @@
  * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
  */
 import { constants } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { NumberTable } from './table.ts';
@@ -29,7 +29,7 @@ import {
 } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
+const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = osConstants.errno;
 
 const NO_FDS: readonly number[] = [];
 

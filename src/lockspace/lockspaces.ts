@@ -3,7 +3,7 @@
  * Only held resources are known; all others are files that nobody asks about. Two indices make every request cost what
  * it touches: resources by lockspace and exact name, and by owner pid.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { FileType, posix } from '../posix/posix.ts';
@@ -28,7 +28,7 @@ import {
 import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN } = constants.errno;
 
 /** How a resource is acquired. */
 export interface LockMode {

@@ -3,11 +3,11 @@
  * anew opens and closes before it holds anything (the runtime, its libraries, the program). Nobody gets a lock on one: the
  * close would drop it, and into a log's file the daemon writes.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { inodeKey, type InodeNumber, lastStat, posix, type Stat } from '../posix/posix.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
+const { ENOENT, ENOTDIR } = constants.errno;
 
 export interface OwnFile {
   /** As it completes "the daemon's own". */

@@ -8,7 +8,7 @@
  * A message below its source's level costs a comparison. Texts are byte strings, as names from the wire are.
  */
 
-import os from 'node:os';
+import { hostname } from 'node:os';
 import { posix, strerror } from '../posix/posix.ts';
 import { callerOf } from './caller.ts';
 import { Level } from './levels.ts';
@@ -38,7 +38,7 @@ export const logging = new Logging({
     files: PLAIN_FILES,
     strerror,
   },
-  hostname: os.hostname(),
+  hostname: hostname(),
   uid: process.geteuid?.() ?? 0,
   now: () => new Date(),
 });

@@ -1,7 +1,7 @@
 /** Opened outputs. Writing never throws and never waits: what cannot be written is lost, as in C. */
 
 import { constants, writeSync } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
@@ -79,7 +79,7 @@ function openFile(path: ByteString, host: OutputHost): number {
   const { files } = host;
   const refuse = (errno: number, reason: string): LogSettingError =>
     new LogSettingError(`failed to open ${path}: ${reason}`, errno);
-  if (files.isHeld(path)) throw refuse(os.constants.errno.EBUSY, 'it is locked, as a resource or by the daemon itself');
+  if (files.isHeld(path)) throw refuse(osConstants.errno.EBUSY, 'it is locked, as a resource or by the daemon itself');
   // Appended to, and the daemon's own: names of guests and their disks are in it.
   const fd = files.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND);
   if (fd < 0) throw refuse(-fd, host.strerror(-fd));
@@ -101,7 +101,7 @@ function lineWriter(fd: number, pid: number): LogOutput['write'] {
 /** A message too large for one datagram is cut: C would hand journald a file instead, syslog would lose it. */
 function sendShrinking(host: OutputHost, path: string, record: LogRecord, encode: (record: LogRecord) => Buffer): void {
   const status = host.sendDatagram(path, encode(record));
-  if (status !== -os.constants.errno.EMSGSIZE) return;
+  if (status !== -osConstants.errno.EMSGSIZE) return;
   const text = `${record.text.slice(0, 4096)}… (${record.text.length} bytes)`.replace('…', '...');
   host.sendDatagram(path, encode({ ...record, text }));
 }

@@ -2,13 +2,13 @@
  * The system calls that Node.js lacks, typed. Every function returns the result of its call, or a negative errno: what
  * an errno means is for the caller to say, and libvirt's error texts depend on it.
  */
-import os from 'node:os';
-import path from 'node:path';
+import { constants } from 'node:os';
+import { join } from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { insist } from './insist.ts';
 import { installRoot } from './root.ts';
 
-const { errno } = os.constants;
+const { errno } = constants;
 
 /** Kinds of POSIX record locks (fcntl.h). */
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
@@ -189,7 +189,7 @@ export const ResourcePlace = {
 function loadAddon(): Addon {
   const module = { exports: {} };
   insist(() => {
-    process.dlopen(module, path.join(installRoot, 'dist', 'posix.node'));
+    process.dlopen(module, join(installRoot, 'dist', 'posix.node'));
   });
   return module.exports as Addon;
 }

@@ -1,17 +1,17 @@
 /** Where this program is installed: the directory above src/ in a checkout, above dist/ in a bundle. */
 import { existsSync } from 'node:fs';
-import path from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 
 /** Defined by scripts/bundle.ts inside bundles only. */
 declare const BUNDLED: true | undefined;
 
-export const installRoot = path.resolve(import.meta.dirname, typeof BUNDLED === 'undefined' ? '../..' : '..');
+export const installRoot = resolve(import.meta.dirname, typeof BUNDLED === 'undefined' ? '../..' : '..');
 
 /** Where npm puts what it installs for this package, or a file of that: below it, or beside it. Null when it is in neither place. */
 export function directoryOf(dependency: string): string | null {
-  const places = [path.join(installRoot, 'node_modules', dependency)];
-  const parent = path.dirname(installRoot);
-  if (path.basename(parent) === 'node_modules') places.push(path.join(parent, dependency));
+  const places = [join(installRoot, 'node_modules', dependency)];
+  const parent = dirname(installRoot);
+  if (basename(parent) === 'node_modules') places.push(join(parent, dependency));
   return places.find((place) => existsSync(place)) ?? null;
 }
 
@@ -28,6 +28,6 @@ export function requireFromRoot(file: string): unknown {
   const place = file.startsWith('./') ? file : directoryOf(file);
   if (place === null) throw new Error(`${file} is not installed below ${installRoot}`);
   // Not imported: a start needs neither this nor what it loads.
-  require ??= process.getBuiltinModule('node:module').createRequire(path.join(installRoot, 'package.json'));
+  require ??= process.getBuiltinModule('node:module').createRequire(join(installRoot, 'package.json'));
   return require(place);
 }

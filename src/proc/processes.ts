@@ -3,7 +3,7 @@
  * throws. That a file cannot be read (no descriptor, no permission) does not say that its process is gone.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 
 export type Process = number | 'self';
@@ -89,7 +89,7 @@ export function controlGroupsOf(pid: Process): string {
 /** Whether it has a handler for a signal. */
 export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
   const caught = BigInt(`0x${statusOf(pid, 'SigCgt') ?? '0'}`);
-  return ((caught >> BigInt(os.constants.signals[signal] - 1)) & 1n) !== 0n;
+  return ((caught >> BigInt(constants.signals[signal] - 1)) & 1n) !== 0n;
 }
 
 /** Whether the process that has this pid now is in our pid namespace, and not in one below it; undefined: it cannot be told. */

@@ -1,8 +1,8 @@
 /** When processes started, as the daemon asks: by the addon, for a registration of a guest waits for the answer. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { posix } from '../posix/posix.ts';
 
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 const PID_MAX = 0x7fffffff;
 
 /**

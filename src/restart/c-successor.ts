@@ -4,7 +4,7 @@
  * see programs/virtlockd/c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
 import { closeDeferred, type HeldFile, duplicateDeferred, lackingFds } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
@@ -149,7 +149,7 @@ function refuseSharedDescriptors({ lockServer, adminServer, lockspaces }: StateD
  * @throws UnfitSuccessor
  */
 export async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
-  const script = path.join(installRoot, 'dist', 'check-c-start.cjs');
+  const script = join(installRoot, 'dist', 'check-c-start.cjs');
   const child = await runProgram(
     bytesOf(process.execPath),
     [bytesOf(script), bytesOf(JSON.stringify(start))],

@@ -8,12 +8,12 @@
  * - Only another process that has it by then is a loss. Its owners are ended.
  * - Whatever cannot be found out is unknown: the lock stays held, and is looked at again later.
  */
-import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { strerror } from '../posix/posix.ts';
+import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
 import { isLocalType, mayKeepNoRecord, Mounts } from '../proc/mounts.ts';
 import { inSlices } from './slices.ts';
@@ -36,9 +36,8 @@ const NOT_OPENED =
 type SetTimeout = (callback: () => void, milliseconds: number) => unknown;
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */
-export function execDropsLocks(release = os.release()): boolean {
-  const [major = 0, minor = 0] = release.split('.').map(Number);
-  return major < 5 || (major === 5 && minor < 11);
+export function execDropsLocks(kernel?: string): boolean {
+  return !kernelIsAtLeast(5, 11, kernel);
 }
 
 const realTimeout: SetTimeout = (callback, milliseconds) => setTimeout(callback, milliseconds).unref();

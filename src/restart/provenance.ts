@@ -3,13 +3,13 @@
  * container every daemon has the same pid, and a document may outlive the process that wrote it. The owners that a strange one
  * names are strangers, none of whom may be ended.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
 import { bootId } from '../proc/kernel.ts';
 import { startTimeOf } from '../proc/start-time.ts';
 import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
 
-const { EBADF, ENOTSOCK } = os.constants.errno;
+const { EBADF, ENOTSOCK } = constants.errno;
 
 /** What is written into a document, for {@link isOfThisProcess}. Undefined where /proc does not tell. */
 export function ownProcess(): ProcessState | undefined {

@@ -4,7 +4,7 @@
  * cut down to what looks, so that whatever else is called by an adoption fails the proof instead of being done.
  */
 import { constants, readlinkSync } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import { LogSettings } from '../admin/log-settings.ts';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
 import { logging } from '../log/log.ts';
@@ -18,7 +18,7 @@ import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { restoreDaemon } from './restore.ts';
 
-const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
+const { EBADF, EIO, ENOENT, ENOTSOCK } = osConstants.errno;
 
 /** A held resource of the document that the successor would not hold. */
 export interface LostResource {

@@ -2,13 +2,13 @@
  * Signals around exec: what comes then waits. The mask outlives exec, and launch.c and guard.c keep it while the runtime
  * starts, which would otherwise unblock everything before anybody listens.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import { posix } from '../posix/posix.ts';
 
 const log = logger('locking.lock_daemon');
 
-export const { SIGUSR1 } = os.constants.signals;
+export const { SIGUSR1 } = constants.signals;
 
 /** Keeps all signals waiting. Exec will not happen while one of them waits that ends the daemon. */
 export function blockSignals(): void {
@@ -28,6 +28,6 @@ export function ignoreStrays(): void {
 }
 
 function signalName(signal: number): string {
-  const named = Object.entries(os.constants.signals).find(([, number]) => number === signal);
+  const named = Object.entries(constants.signals).find(([, number]) => number === signal);
   return named?.[0] ?? `signal ${signal}`;
 }

@@ -3,7 +3,7 @@
  * the peer does not take stops the reading of its requests, so that what a connection can make the daemon hold is
  * bounded: one reply burst, and of a message as much as its program can use.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
 import { logger } from '../log/log.ts';
@@ -14,7 +14,7 @@ import type { Poller, Pollable } from './poller.ts';
 import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
-const { EAGAIN, ENOBUFS, ENOMEM } = os.constants.errno;
+const { EAGAIN, ENOBUFS, ENOMEM } = constants.errno;
 
 /** Offset of the message's type word, and of the descriptor count of a CALL_WITH_FDS. */
 const TYPE_OFFSET = 16;

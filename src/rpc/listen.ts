@@ -1,10 +1,10 @@
 /** Makes the daemon's listening sockets. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Listener } from './server.ts';
 
-const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = os.constants.errno;
+const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = constants.errno;
 
 /** Newcomers that may wait to be accepted: as many as a host's guests may bring at once. */
 export const BACKLOG = 4096;

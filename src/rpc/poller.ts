@@ -4,7 +4,7 @@
  * nothing is in progress; the restart relies on it.
  */
 import { readlinkSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import { insist } from '../posix/insist.ts';
 import { descriptorPath } from '../proc/descriptors.ts';
@@ -20,7 +20,7 @@ const LISTENERS = 16;
 const BUDGET_MAX = 0x7fffffff;
 /** After which time the kernel is asked again for what it had no memory for, in milliseconds. */
 const RETRY_MS = 20;
-const { ENOMEM, ENOSPC } = os.constants.errno;
+const { ENOMEM, ENOSPC } = constants.errno;
 /** For how long connections that send request upon request are served while others wait, in milliseconds. */
 const TURN_MS = 5;
 

@@ -4,7 +4,7 @@
  * may wait for storage that hangs. Each of these ends was seen on 9.0.0, 11.3.0 and 12.8.0 (test/wire/restart/c-start.test.ts).
  */
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import { type DaemonConfig, loadConfig } from './config.ts';
 import { Level, LogSettingError, parseLevel } from '../../log/levels.ts';
 import { parseFilters } from '../../log/filters.ts';
@@ -89,7 +89,7 @@ function foreseeLog(
 ): void {
   const journal = isWritable(paths.journal);
   // A session's log directory is made before it is known whether anything goes there.
-  if (options.daemonize && !isPrivileged() && !journal) probeDirectory(path.dirname(paths.log));
+  if (options.daemonize && !isPrivileged() && !journal) probeDirectory(dirname(paths.log));
   setUpLogging(log, {
     verbose: options.verbose,
     config,

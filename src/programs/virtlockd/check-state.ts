@@ -1,6 +1,6 @@
 /** `--check-state`: the part of a proof that the successor does, in a child of the daemon. See successor.ts. */
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { EXIT } from '../../libvirt/exit.ts';
 import { programFiles } from './program-files.ts';
@@ -27,7 +27,7 @@ export function checkState(file: ByteString): number {
     if (complaint !== undefined) throw new Error(complaint);
     prepareCloseOnExec();
     const losses = rehearseFile(file);
-    const launch = path.join(installRoot, 'dist', 'launch');
+    const launch = join(installRoot, 'dist', 'launch');
     const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     // A daemon of before there were builds takes what it does not know for a part of the command.
     const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses } : undefined;

@@ -1,6 +1,6 @@
 /** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
 import { mkdirSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeOwn, isHeld, openOwn } from '../../lockspace/files.ts';
 import { toPath } from '../../posix/bytes.ts';
@@ -107,8 +107,7 @@ function run(options: RunOptions): void {
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
     // A session's directories are nobody else's task; /var/log/libvirt is the package's, and C refuses without it.
-    if (options.daemonize && !isPrivileged())
-      mkdirSync(toPath(path.dirname(paths.log)), { recursive: true, mode: 0o700 });
+    if (options.daemonize && !isPrivileged()) mkdirSync(toPath(dirname(paths.log)), { recursive: true, mode: 0o700 });
     tolerant(() => {
       setUpLog(config);
       makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());

@@ -1,7 +1,7 @@
 /** The pid file: opened, locked, written, held open for life, removed at the end. */
 
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
@@ -105,7 +105,7 @@ function attempt<Result>(host: PidFileHost, what: string, step: () => Result): R
   try {
     return step();
   } catch (error) {
-    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? os.constants.errno.EIO);
+    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? constants.errno.EIO);
     throw new StartupError(EXIT.pidFile, `${what}: ${host.strerror(errno)}`);
   }
 }

@@ -1,6 +1,6 @@
 /** Whether files could be opened or made: asked of the kernel in a way that leaves nothing behind. */
 import { accessSync, closeSync, constants, openSync, readlinkSync, type Stats, statSync, writeSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { strerror } from '../../posix/posix.ts';
@@ -58,7 +58,7 @@ function targetOf(file: Buffer): Buffer {
 }
 
 function directoryOf(file: Buffer): Buffer {
-  return Buffer.from(path.dirname(file.toString('latin1')), 'latin1');
+  return Buffer.from(dirname(file.toString('latin1')), 'latin1');
 }
 
 function probeNewFile(file: Buffer, room: number): void {
@@ -86,7 +86,7 @@ export function probeDirectory(directory: ByteString): void {
     const found = statSync(toPath(directory), { throwIfNoEntry: false });
     if (found?.isDirectory() === true) return;
     if (found !== undefined) throw new ProbeError(`${directory} is no directory`);
-    const parent = path.dirname(directory);
+    const parent = dirname(directory);
     probeDirectory(parent);
     const above = toPath(parent);
     if (statSync(above, { throwIfNoEntry: false }) !== undefined) accessSync(above, constants.W_OK | constants.X_OK);

@@ -1,6 +1,6 @@
 /** The files that a program executed anew opens and closes by itself, whatever it then holds. */
 import { readdirSync } from 'node:fs';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
 import { directoryOf, installRoot } from '../../posix/root.ts';
@@ -16,16 +16,16 @@ export function programFiles(): ByteString[] {
   const files = [
     process.execPath,
     ...process.argv.slice(1, 2),
-    path.join(installRoot, 'package.json'),
-    ...['bin', 'dist'].flatMap((part) => filesIn(path.join(installRoot, part))),
-    ...(fsExt === null ? [] : ofFsExt.map((name) => path.join(fsExt, name))),
+    join(installRoot, 'package.json'),
+    ...['bin', 'dist'].flatMap((part) => filesIn(join(installRoot, part))),
+    ...(fsExt === null ? [] : ofFsExt.map((name) => join(fsExt, name))),
   ];
   return [...new Set([...SYSTEM_FILES, ...files.map(bytesOf), ...mappedFiles()])];
 }
 
 function filesIn(directory: string): string[] {
   try {
-    return readdirSync(directory).map((name) => path.join(directory, name));
+    return readdirSync(directory).map((name) => join(directory, name));
   } catch (error) {
     return noneIfMissing(error);
   }

@@ -1,7 +1,7 @@
 /** Makes the directory of the sockets. */
 
 import { mkdirSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { strerror } from '../../posix/posix.ts';
@@ -10,7 +10,7 @@ import { logger } from '../../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { EEXIST, ENOTDIR, EIO } = os.constants.errno;
+const { EEXIST, ENOTDIR, EIO } = constants.errno;
 
 /**
  * Makes the run directory and what is missing above it, with exactly this mode whatever the umask.

@@ -1,6 +1,6 @@
 /** What the process was started with, as bytes: see posix/bytes.ts. Node.js puts U+FFFD for what is no UTF-8. */
 import { statSync } from 'node:fs';
-import path from 'node:path';
+import { resolve } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
 import { commandLineOf, environmentOf as environmentOfProcess, workingDirectoryOf } from '../../proc/processes.ts';
@@ -62,7 +62,7 @@ export function workingDirectory(): ByteString | null {
 
 /** The path as seen from a directory; as it is, for the kernel to judge, when that is not known. */
 export function absolutePath(given: ByteString, directory: ByteString | null): ByteString {
-  return directory === null ? given : path.resolve(directory, given);
+  return directory === null ? given : resolve(directory, given);
 }
 
 /** What reading gives; nothing where there is no /proc, as in a bare chroot. */
