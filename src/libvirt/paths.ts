@@ -2,6 +2,9 @@
 
 import { isAbsolute, join } from 'node:path';
 
+/** Where libvirt has its lock daemon. */
+export const PROGRAM = '/usr/sbin/virtlockd';
+
 export interface DaemonPaths {
   /** The default configuration file, which may be missing. */
   config: string;

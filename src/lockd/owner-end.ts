@@ -17,19 +17,20 @@ const log = logger('locking.lock_daemon');
 
 const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = constants.errno;
 
-/** Interval of checks, in milliseconds. */
-const LOOK_EVERY_MS = 200;
-/** The same for an owner that could not be killed in time. */
-const LOOK_SELDOM_MS = 5000;
+/** The interval between two attempts, in milliseconds. */
+const RETRY_MS = 200;
+/** The same for an owner that did not end in time. */
+const OVERDUE_RETRY_MS = 5000;
 /** From SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 1600;
-/** How long C serves nobody at most. */
+/** C's blocking time. */
 const AWAITED_MS = 3000;
 
+/** Gets the outcome of an end. */
 interface EndObserver {
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
-  /** Callers need not wait any more, and the process may live on. */
+  /** It is no longer {@link OwnerEnd.isAwaited}, and its process may live on. */
   onOverdue(end: OwnerEnd): void;
 }
 
@@ -79,12 +80,12 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Callers that ask for its locks wait. */
+  /** Calls for its resources wait. */
   get isAwaited(): boolean {
     return !this.isGone && this.host.now() < this.began + AWAITED_MS;
   }
 
-  /** Its process may live on, although everything was done to kill it. */
+  /** Its process may live on, and calls for its resources no longer wait. */
   get isOverdue(): boolean {
     return !this.isGone && !this.isAwaited;
   }
@@ -96,15 +97,15 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Has the waiting callers make their calls again. */
+  /** Has the waiting calls made again. */
   wake(): void {
     const waiters = [...this.waiters];
     this.waiters.clear();
     for (const done of waiters) done();
   }
 
-  /** Sends the signals that are due, and repeats itself until the process is gone. */
-  readonly look = (): void => {
+  /** Takes the next step, and repeats that until the process is gone. */
+  readonly proceed = (): void => {
     if (this.isGone) return;
     if (!this.isWatched && !this.identify()) return;
     if (this.evidence.isProcess === true) this.sendDue();
@@ -115,7 +116,7 @@ export class OwnerEnd implements HoldEnd {
       // From here on only the pidfd reports anything new.
       if (this.isWatched && (this.killSent || this.evidence.isProcess !== true)) return;
     }
-    this.host.setTimeout(this.look, this.reported ? LOOK_SELDOM_MS : LOOK_EVERY_MS);
+    this.host.setTimeout(this.proceed, this.reported ? OVERDUE_RETRY_MS : RETRY_MS);
   };
 
   /** Finds the process, as far as possible now. False when it is gone. */
@@ -153,7 +154,7 @@ export class OwnerEnd implements HoldEnd {
     } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
   }
 
-  /** Whether it was sent. A process that is gone gets none, and its pidfd reports the end. */
+  /** Whether the signal was sent. It is not to a process that is gone, which its pidfd reports. */
   private send(signal: 'SIGTERM' | 'SIGKILL'): boolean {
     const { pidfd } = this.evidence;
     if (pidfd === undefined) return false;
@@ -169,7 +170,7 @@ export class OwnerEnd implements HoldEnd {
     log.error(this.text);
   }
 
-  /** For the operator, about an owner that could not be killed. */
+  /** The message for an operator about an owner that could not be ended. */
   get text(): string {
     const advice =
       'its locks stay held until it is gone: see what the process waits for (ps -o stat,wchan), and end it';
@@ -185,7 +186,7 @@ export class OwnerEnd implements HoldEnd {
       : 'could not be identified';
   }
 
-  /** Logs a failure once, for it recurs every 200 ms. */
+  /** Once, because the same failure repeats at every attempt. */
   private logFailure(text: string): void {
     if (text !== this.failure) log.warn(`${text}: its locks stay held`);
     this.failure = text;

@@ -121,7 +121,7 @@ export class OwnerReaper {
     const end = new OwnerEnd(state, this.host, this);
     this.add(end, holds);
     // Not at once: the epoll of the previous program is not inherited yet.
-    this.host.setTimeout(end.look, 0);
+    this.host.setTimeout(end.proceed, 0);
   }
 
   /** Finishes all releases at once, before the state is written or the daemon ends. */
@@ -149,7 +149,7 @@ export class OwnerReaper {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
-    end.look();
+    end.proceed();
   }
 
   private add(end: OwnerEnd, holds: readonly Hold[]): void {

@@ -31,6 +31,7 @@
 
 #include "addon.h"
 #include "napi-helpers.h"
+#include "unix-address.h"
 
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
 #define PATH_SIZE (2 * 65536 + 2)
@@ -80,13 +81,6 @@ static napi_value result_of(napi_env env, int status) { return number(env, statu
         return result_of(env, (int)(call));                                                                            \
     }
 #define INT(index) arg_int(env, argv[index])
-
-/* Closes a descriptor behind a call that has failed. Returns that call's negative errno. */
-static int close_failed(int fd) {
-    int error = errno;
-    close(fd);
-    return -error;
-}
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
@@ -395,17 +389,10 @@ struct unix_address {
 /* As bind, connect and sendto take an address. */
 #define NAME_OF(address) (const struct sockaddr *)&(address).name, (address).length
 
-/* A UNIX socket of this type, or -errno; fills in the address of `path`. A leading '@' or NUL means the abstract namespace. */
+/* A UNIX socket of this type, or -errno; fills in the address of `path`: see unix-address.h. */
 static int unix_socket(napi_env env, napi_value path, int type, struct unix_address *address) {
-    struct sockaddr_un *name = &address->name;
-    size_t length = 0;
-    memset(name, 0, sizeof(*name));
-    name->sun_family = AF_UNIX;
-    napi_get_value_string_latin1(env, path, path_buffer, PATH_SIZE, &length);
-    if (length == 0 || length >= sizeof(name->sun_path)) return -ENAMETOOLONG;
-    memcpy(name->sun_path, path_buffer, length);
-    if (name->sun_path[0] == '@') name->sun_path[0] = '\0';
-    address->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (name->sun_path[0] != '\0'));
+    address->length = unix_address(env, path, &address->name);
+    if (address->length == 0) return -ENAMETOOLONG;
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }

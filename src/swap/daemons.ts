@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
 import { posixLocksOf } from '../proc/locks.ts';
@@ -16,10 +17,7 @@ import {
 } from '../proc/processes.ts';
 import { listensAt } from '../proc/sockets.ts';
 
-/** Where libvirt expects the lock daemon's program. The package puts ours there. */
-export const PROGRAM = '/usr/sbin/virtlockd';
-
-/** 'own' is this implementation. */
+/** 'own': a program of this package. */
 export type Kind = 'own' | 'libvirt';
 
 export interface LockDaemon {

@@ -1,10 +1,11 @@
 /** The package's checks before an exchange. A C daemon makes none: it exits, and every lock is lost. */
 import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { openDescriptors } from '../proc/descriptors.ts';
 import { statusOf } from '../proc/processes.ts';
 import { EMPTY_STATE } from '../restart/empty-state.ts';
-import { type LockDaemon, PROGRAM, resolveProgram, sameFile } from './daemons.ts';
+import { type LockDaemon, resolveProgram, sameFile } from './daemons.ts';
 import { lackOfDescriptors } from './descriptors.ts';
 import { Refused, Unsafe } from './errors.ts';
 import { EXCHANGE_MS } from './exchange.ts';

@@ -13,8 +13,9 @@ import {
   unlinkSync,
 } from 'node:fs';
 import path from 'node:path';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { installRoot } from '../posix/root.ts';
-import { type Kind, PROGRAM, sameFile } from './daemons.ts';
+import { type Kind, sameFile } from './daemons.ts';
 import { Unsafe } from './errors.ts';
 
 /** The program that was at the path before the first swap. */

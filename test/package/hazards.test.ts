@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import type { LockRow } from '../../src/lab/observe.ts';
 import { reexecute, startDaemon } from '../../src/lab/start.ts';
 import { eventually } from '../../src/lab/process.ts';
+import { PROGRAM } from '../../src/libvirt/paths.ts';
 import { skipIf } from '../support/skip.ts';
 import { lock } from '../../src/lab/wire.ts';
 import { packageFile, variant } from './deb.ts';
-import { program, Scene } from './scene.ts';
+import { Scene } from './scene.ts';
 import { debian12, missingRelease, openRelease } from './trees.ts';
 
 const swap = '/usr/lib/virtlockd-node/bin/virtlockd-swap';
@@ -122,7 +123,7 @@ describe('the package, where a swap cannot be', function () {
         assert.match(said, reason);
         assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
         assert.equal(scene.runs(), 'own');
-        assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+        assert.equal(readlinkSync(scene.lab.outside(PROGRAM)), '/usr/lib/virtlockd-node/bin/virtlockd');
         assert.deepEqual(scene.locks(), held);
         await scene.assertServes();
         const status = ['--show', '--showformat', '${db:Status-Status}', 'virtlockd-node'];
@@ -143,7 +144,7 @@ describe('the package, where a swap cannot be', function () {
     const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
     assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
     assert.equal(scene.runs(), 'own');
-    assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+    assert.equal(readlinkSync(scene.lab.outside(PROGRAM)), '/usr/lib/virtlockd-node/bin/virtlockd');
     assert.equal(scene.locks().length, held.length + 1);
     await scene.holder.must(lock.release('', name));
     await scene.must('dpkg', ['--purge', 'virtlockd-node']);

@@ -2,9 +2,10 @@
  * virtlockd-swap: has the running lock daemons of this host execute the program at /usr/sbin/virtlockd. The package's
  * maintainer scripts run it, and an administrator when those had to leave a daemon as it was.
  */
+import { PROGRAM } from '../../libvirt/paths.ts';
 import { installRoot } from '../../posix/root.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
-import { findDaemons, type LockDaemon, PROGRAM, socketsOfDaemon } from '../../swap/daemons.ts';
+import { findDaemons, type LockDaemon, socketsOfDaemon } from '../../swap/daemons.ts';
 import { isCallError, Lost, Refused, Unsafe } from '../../swap/errors.ts';
 import { end, exchange, type Report } from '../../swap/exchange.ts';
 import { checkDescriptors, checkProcess, checkSpace, proveProgram } from '../../swap/preconditions.ts';

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "../../posix/napi-helpers.h"
+#include "../../posix/unix-address.h"
 
 /* The most that the kernel carries in one message (SCM_MAX_FD). */
 #define MAX_DESCRIPTORS 253
@@ -36,16 +37,7 @@ static int32_t *arg_words(napi_env env, napi_value value) {
 
 /* ---- sockets -------------------------------------------------------------------------------------------------- */
 
-static socklen_t unix_address(napi_env env, napi_value value, struct sockaddr_un *address) {
-    size_t length = 0;
-    memset(address, 0, sizeof(*address));
-    address->sun_family = AF_UNIX;
-    napi_get_value_string_latin1(env, value, NULL, 0, &length);
-    if (length >= sizeof(address->sun_path)) return 0;
-    napi_get_value_string_latin1(env, value, address->sun_path, sizeof(address->sun_path), &length);
-    return sizeof(*address);
-}
-
+/* listen(path): a listening socket that only its owner may connect to, or -errno. */
 static napi_value relay_listen(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct sockaddr_un address;
@@ -56,11 +48,7 @@ static napi_value relay_listen(napi_env env, napi_callback_info info) {
     mode_t mask = umask(0177);
     int status = bind(fd, (struct sockaddr *)&address, size);
     umask(mask);
-    if (status < 0 || listen(fd, SOMAXCONN) < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
+    if (status < 0 || listen(fd, SOMAXCONN) < 0) return number(env, close_failed(fd));
     return number(env, fd);
 }
 

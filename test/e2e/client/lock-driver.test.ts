@@ -65,7 +65,7 @@ for (const generation of generations) {
       await (lab as Lab | undefined)?.close();
     });
 
-    /** What was said since, by connection, once `work` is done. */
+    /** The messages of each connection while `work` runs. */
     const heard = async (work: () => Promise<unknown>): Promise<Buffer[]> => {
       const from = ear.said.length;
       await work();

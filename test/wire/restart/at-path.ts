@@ -1,15 +1,14 @@
 /** Our daemon at the path of libvirt's, which lies beside it, in a root of its own; with a lock that no restart may lose. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import {
   type DaemonOptions,
-  install,
   type LockDaemon,
   programOf,
   reexecute,
   startDaemon,
   displace,
-  PROGRAM,
 } from '../../../src/lab/start.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import type { Lab } from '../../../src/lab/root.ts';
@@ -64,7 +63,7 @@ export class AtPath {
 
   /** Puts another program at the path. */
   install(program: string): void {
-    install(this.lab, program);
+    this.lab.install(program);
   }
 
   /** The log lines about programs that were not executed. */

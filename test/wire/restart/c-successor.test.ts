@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { C_PROGRAM, displace, install, PROGRAM, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { C_PROGRAM, displace, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { ordinaryUser } from '../../../src/lab/root.ts';
 import { openLab } from '../../../src/lab/trees.ts';
 import { allLocks, lockOn } from '../../../src/lab/observe.ts';
@@ -168,7 +169,7 @@ describe('a C daemon as the successor', function () {
     });
     try {
       await eventually('the client is connected', () => client.output.includes('connected'));
-      install(lab, C_PROGRAM);
+      lab.install(C_PROGRAM);
       process.kill(daemon.pid, 'SIGUSR1');
       await eventually('the refusal is logged', () => daemon.log.includes('Unable to re-execute'));
       assert.match(daemon.log, /process \(pid \d+\) is gone, or not to be seen from here/);

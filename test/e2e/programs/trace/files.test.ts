@@ -151,7 +151,7 @@ describe('virtlockd-trace reads what strace saw', function () {
 
 const shared = (directory: string): string => join(directory, 'shared');
 
-/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with what the link puts before them. */
+/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with the header of the link. */
 function tcpPacket(linkType: number, fromClient: boolean, sequence: number, flags: number, bytes: Buffer): Buffer {
   const tcp = Buffer.alloc(20);
   tcp.writeUInt16BE(fromClient ? 4000 : 16514, 0);

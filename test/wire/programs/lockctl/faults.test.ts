@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import { XdrWriter } from '../../../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../../../xdr/frame.ts';
 import { inquireProgram, type LockInfo } from '../../../../xdr/programs/inquire.ts';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { eventually, type Finished, type Running } from '../../../../src/lab/process.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
@@ -53,7 +53,7 @@ describe('virt-lockctl', function () {
     await once(connection, 'data');
     return connection;
   };
-  /** By a shell, with what is behind the command there. */
+  /** By a shell, with redirections behind the command. */
   const inShell = async (behind: string, ...args: readonly string[]): Promise<Finished> =>
     daemon.lab.run('/bin/sh', ['-c', `"$@" ${behind}`, 'sh', program, ...args]);
 
@@ -119,7 +119,7 @@ describe('virt-lockctl', function () {
   it('finishes an exchange of the daemon all the same', async () => {
     const at = '/usr/sbin/virtlockd-here';
     const lab = await openLab();
-    install(lab, programOf('ours'), at);
+    lab.install(programOf('ours'), at);
     const exchanged = await startDaemon('ours', { lab, program: at });
     try {
       const [begun, go, broken] = ['begun', 'go', 'broken'].map((name) => join(lab.directory, name)) as [

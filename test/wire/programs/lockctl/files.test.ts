@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { eventually, type Finished } from '../../../../src/lab/process.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
@@ -76,7 +76,7 @@ sys.stdin.read()`;
   before(async function () {
     skipIf(this, missingDaemon('ours'));
     lab = await openLab();
-    install(lab, programOf('ours'), daemonProgram);
+    lab.install(programOf('ours'), daemonProgram);
     daemon = await startDaemon('ours', { lab, program: daemonProgram });
     directory = join(daemon.lab.directory, 'files');
     mkdirSync(directory);

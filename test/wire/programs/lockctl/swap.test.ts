@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { C_PROGRAM, displace, type LockDaemon, PROGRAM, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { PROGRAM } from '../../../../src/libvirt/paths.ts';
+import { C_PROGRAM, displace, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import type { Lab } from '../../../../src/lab/root.ts';
 import { checkout, openLab } from '../../../../src/lab/trees.ts';
