@@ -23,16 +23,12 @@ export const loggingHandlers: Pick<
   },
 
   setLogOutputs({ host: { logging } }, { setting }) {
-    change(logging, () => {
-      logging.setOutputs(setting ?? '');
-    });
+    change(logging, () => logging.setOutputs(setting ?? ''));
     return undefined;
   },
 
   setLogFilters({ host: { logging } }, { setting }) {
-    change(logging, () => {
-      logging.setFilters(setting ?? '');
-    });
+    change(logging, () => logging.setFilters(setting ?? ''));
     return undefined;
   },
 };

@@ -46,15 +46,11 @@ export class Client {
     this.socket = socket;
     this.timeout = timeout;
     let cause: Error | undefined;
-    socket.on('data', (chunk: Buffer) => {
-      this.receive(chunk);
-    });
+    socket.on('data', (chunk: Buffer) => this.receive(chunk));
     socket.on('error', (error: Error) => {
       cause = error;
     });
-    socket.on('close', () => {
-      this.end(new ConnectionLost(`the connection to ${path} was closed`, cause));
-    });
+    socket.on('close', () => this.end(new ConnectionLost(`the connection to ${path} was closed`, cause)));
   }
 
   /**
@@ -64,12 +60,10 @@ export class Client {
   static async connect(path: string, options: CallOptions = {}): Promise<Client> {
     const socket = createConnection({ path });
     await withLimits<undefined>(`no connection to ${path}`, options, (resolve, reject) => {
-      socket.once('connect', () => {
-        resolve(undefined);
-      });
-      socket.once('error', (error: NodeJS.ErrnoException) => {
-        reject(new ConnectionLost(`cannot connect to ${path}: ${error.message}`, error));
-      });
+      socket.once('connect', () => resolve(undefined));
+      socket.once('error', (error: NodeJS.ErrnoException) =>
+        reject(new ConnectionLost(`cannot connect to ${path}: ${error.message}`, error)),
+      );
     }).catch((error: unknown) => {
       socket.destroy();
       throw error;
@@ -120,9 +114,7 @@ export class Client {
 
   /** Calls `handler` for every event of this kind. Another handler for the same kind replaces it. */
   onEvent<T>(program: Program<object>, number: number, payload: Xdr<T>, handler: (value: T) => void): void {
-    this.handlers.set(`${program.number}:${program.version}:${number}`, (reader) => {
-      handler(payload.read(reader));
-    });
+    this.handlers.set(`${program.number}:${program.version}:${number}`, (reader) => handler(payload.read(reader)));
   }
 
   /** The events of a kind as a stream, until the connection ends. Unread events wait in memory. */
@@ -133,9 +125,7 @@ export class Client {
       queue.push(value);
       wake();
     });
-    this.onClose(() => {
-      wake();
-    });
+    this.onClose(() => wake());
     const isOpen = (): boolean => this.isOpen;
     return (async function* () {
       for (;;) {
@@ -207,13 +197,9 @@ async function withLimits<T>(
   try {
     return await new Promise<T>((resolve, reject) => {
       if (timeout > 0) {
-        timer = setTimeout(() => {
-          reject(new CallTimeout(`${what} within ${timeout} ms`));
-        }, timeout);
+        timer = setTimeout(() => reject(new CallTimeout(`${what} within ${timeout} ms`)), timeout);
       }
-      onAbort = (): void => {
-        reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)));
-      };
+      onAbort = (): void => reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)));
       signal?.addEventListener('abort', onAbort, { once: true });
       start(resolve, reject);
     });

@@ -81,9 +81,7 @@ export class Running {
   /** Sends a signal and waits for the end, for at most `limit` ms; then SIGKILL. */
   async stop(signal: NodeJS.Signals = 'SIGTERM', limit = 10_000): Promise<Finished> {
     this.kill(signal);
-    const late = setTimeout(() => {
-      this.kill('SIGKILL');
-    }, limit);
+    const late = setTimeout(() => this.kill('SIGKILL'), limit);
     const finished = await this.exited;
     clearTimeout(late);
     return finished;

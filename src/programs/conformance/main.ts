@@ -50,9 +50,7 @@ async function check(options: Options): Promise<number> {
     generation,
     jobs: options.jobs,
     ...(other === undefined ? {} : { against: typeof other === 'string' ? other : () => openSubject(other, options) }),
-    onResult: (result: Result) => {
-      progress.tell(result);
-    },
+    onResult: (result: Result) => progress.tell(result),
   });
   progress.end();
   const report: Report = {

@@ -193,9 +193,7 @@ export class InProcess implements Target {
     return new InProcessLink(opened, far, name === 'admin', this.finishEnds);
   }
 
-  private readonly finishEnds = (): void => {
-    this.daemon.ownerReaper.finish();
-  };
+  private readonly finishEnds = (): void => this.daemon.ownerReaper.finish();
 
   answers(): boolean {
     return true;

@@ -206,9 +206,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     case 4:
       return {
         check: (payload) => {
-          payload.list(MAX_PAGE, () => {
-            refusal(payload);
-          });
+          payload.list(MAX_PAGE, () => refusal(payload));
           payload.word();
           return null;
         },

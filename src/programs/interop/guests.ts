@@ -19,9 +19,7 @@ async function bounded(task: Promise<void>, signal: AbortSignal): Promise<void> 
     () => {
       throw new Hung(`not done within ${patience / 1000} s`);
     },
-    () => {
-      signal.throwIfAborted();
-    },
+    () => signal.throwIfAborted(),
   );
   try {
     await Promise.race([task, late]);

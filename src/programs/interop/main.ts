@@ -35,9 +35,7 @@ async function run(options: Options): Promise<number> {
   const terminal = process.stderr.isTTY;
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      interrupted.abort();
-    });
+    process.once(signal, () => interrupted.abort());
   }
   let done = 0;
   await runMatrix(

@@ -85,9 +85,7 @@ async function runCell(row: DaemonKind, column: Column, sides: readonly string[]
     return { row, column, sides, checks, seconds };
   };
   const signal = AbortSignal.any([plan.signal, AbortSignal.timeout(plan.cellLimit * 1000)]);
-  const progress = (step: string): void => {
-    plan.onStep(row, column, step);
-  };
+  const progress = (step: string): void => plan.onStep(row, column, step);
   try {
     return cell(await checksOf(row, column, progress, signal));
   } catch (error) {

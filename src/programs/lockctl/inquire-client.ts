@@ -60,9 +60,7 @@ export class InquireClient<C extends Caller = Client> {
   close(): void {
     for (const connection of this.connections.values()) {
       connection.then(
-        (client) => {
-          client.close();
-        },
+        (client) => client.close(),
         () => undefined,
       );
     }

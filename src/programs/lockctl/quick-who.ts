@@ -36,9 +36,7 @@ export function readQuestion(args: readonly string[]): Question | null {
 export async function answer({ connect, path, json }: Question): Promise<number> {
   const connectBlocking = (socket: string, timeout: number): Promise<Caller> =>
     // An exception of the executor rejects the promise.
-    new Promise((resolve) => {
-      resolve(new BlockingClient(socket, timeout));
-    });
+    new Promise((resolve) => resolve(new BlockingClient(socket, timeout)));
   const daemon = new InquireClient<Caller>(resolveTarget(connect), connectBlocking);
   return who(daemon, toBytes(path), json);
 }

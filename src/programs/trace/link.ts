@@ -63,10 +63,7 @@ export class Link {
     this.decoder = decoder;
     this.tap = tap;
     this.onClosed = onClosed;
-    const watch = (side: Side): Watch =>
-      relay().watch(fds[side], (events) => {
-        this.onEvents(side, events);
-      });
+    const watch = (side: Side): Watch => relay().watch(fds[side], (events) => this.onEvents(side, events));
     this.watches = { client: watch('client'), daemon: watch('daemon') };
     this.adjust();
   }

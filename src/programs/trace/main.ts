@@ -80,9 +80,7 @@ class Interrupts {
 
   constructor() {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => {
-        this.interrupt();
-      });
+      process.on(signal, () => this.interrupt());
     }
   }
 
@@ -118,9 +116,7 @@ async function run(args: readonly string[]): Promise<Exit> {
     if (interrupts === undefined) exitProcess(Exit.OK);
     interrupts.interrupt();
   });
-  const print: Sink = (event) => {
-    output.line(options.json === true ? jsonLine(event) : textLine(event));
-  };
+  const print: Sink = (event) => output.line(options.json === true ? jsonLine(event) : textLine(event));
   let pcap: PcapWriter | undefined;
   try {
     const decoder = new Decoder(isProxy ? noteOwners(print) : print);

@@ -48,9 +48,7 @@ export class Output {
     if (this.isDone) return;
     this.isDone = true;
     await new Promise<void>((resolve) => {
-      this.stream.write('', () => {
-        resolve();
-      });
+      this.stream.write('', () => resolve());
     });
   }
 }

@@ -46,9 +46,7 @@ export class Proxy {
       unlinkSync(path);
       throw new Error(`cannot listen for ${upstream}: ${(error as Error).message}`, { cause: error });
     }
-    this.watch = relay().watch(this.fd, () => {
-      this.accept();
-    });
+    this.watch = relay().watch(this.fd, () => this.accept());
     relay().setEvents(this.watch, Ready.READABLE);
   }
 
@@ -92,9 +90,7 @@ export class Proxy {
     const isPeer = new Int32Array(1);
     const daemon = relay().connectAs(Buffer.from(this.upstream).toString('latin1'), client, isPeer);
     if (daemon === -EAGAIN) {
-      setTimeout(() => {
-        this.connect(id, client, peer);
-      }, RETRY_MS);
+      setTimeout(() => this.connect(id, client, peer), RETRY_MS);
       return;
     }
     if (daemon < 0) {

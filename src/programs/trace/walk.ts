@@ -65,9 +65,7 @@ function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Pla
       put(items);
       const count = reader.count(shape.limit, 0);
       for (let index = 0; index < count; index++) {
-        within(where, String(index), () => {
-          read(shape.of, reader, where, (value) => (items[index] = value));
-        });
+        within(where, String(index), () => read(shape.of, reader, where, (value) => (items[index] = value)));
       }
       break;
     }
@@ -75,9 +73,7 @@ function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Pla
       const fields: Record<string, Plain> = {};
       put(fields);
       for (const [name, field] of shape.fields) {
-        within(where, name, () => {
-          read(field, reader, where, (value) => (fields[name] = value));
-        });
+        within(where, name, () => read(field, reader, where, (value) => (fields[name] = value)));
       }
       break;
     }

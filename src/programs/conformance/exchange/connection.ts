@@ -61,21 +61,14 @@ export class PeerConnection implements Connection {
     if (this.#closed) return;
     // Bytes that the daemon does not read never drain, but are written.
     await new Promise<void>((resolve) => {
-      if (
-        this.#socket.write(bytes, () => {
-          resolve();
-        })
-      )
-        resolve();
+      if (this.#socket.write(bytes, () => resolve())) resolve();
       else this.#socket.once('close', resolve);
     });
   }
 
   async arrived(messages: number): Promise<void> {
     const late = AbortSignal.timeout(patience);
-    const timer = setTimeout(() => {
-      this.#wake();
-    }, patience + 10);
+    const timer = setTimeout(() => this.#wake(), patience + 10);
     while (!late.aborted && !this.#closed && wholeMessages(Buffer.concat(this.#received)) < messages) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }

@@ -62,9 +62,7 @@ class Player {
   async play(exchange: Exchange): Promise<string[]> {
     const barrier = await Peer.connect(this.#daemon.socket);
     this.#barrier = barrier;
-    const abandon = (): void => {
-      barrier.close();
-    };
+    const abandon = (): void => barrier.close();
     this.#signal?.addEventListener('abort', abandon);
     try {
       // The daemon must accept this connection before those of the exchange.

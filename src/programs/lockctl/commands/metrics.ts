@@ -32,9 +32,7 @@ export function addMetrics(program: Command, context: Context): void {
 /** Goes on after a failure: the daemon may be started, and the disk may have room again. */
 async function keepWriting(daemon: InquireClient, file: string, interval: number, signal: AbortSignal): Promise<void> {
   // An interrupt does not wait for a daemon that does not answer.
-  const stop = (): void => {
-    daemon.close();
-  };
+  const stop = (): void => daemon.close();
   signal.addEventListener('abort', stop, { once: true });
   const isOver = (): boolean => signal.aborted;
   while (!isOver()) {

@@ -35,9 +35,7 @@ export function addWatch(program: Command, context: Context): void {
 
 /** Changes from now on, until `signal` aborts. @throws CommandError when the daemon ends or becomes libvirt's */
 export async function* followChanges(daemon: InquireClient, signal: AbortSignal): AsyncGenerator<Change[]> {
-  const stop = (): void => {
-    daemon.close();
-  };
+  const stop = (): void => daemon.close();
   signal.addEventListener('abort', stop, { once: true });
   try {
     yield* changesOf(daemon, signal);

@@ -80,9 +80,7 @@ export class PageServer {
     for (const viewer of this.viewers) viewer.end();
     this.server.closeAllConnections();
     await new Promise<void>((resolve) => {
-      this.server.close(() => {
-        resolve();
-      });
+      this.server.close(() => resolve());
     });
     // Do not wait for a daemon that does not answer.
     this.daemon.close();
@@ -136,9 +134,7 @@ export class PageServer {
     response.setHeader('Content-Type', 'text/event-stream');
     response.write('retry: 1000\n\ndata: new\n\n');
     this.viewers.add(response);
-    response.on('close', () => {
-      this.viewers.delete(response);
-    });
+    response.on('close', () => this.viewers.delete(response));
   }
 
   /** Reads the state whenever it is stale, and notifies the viewers. */
@@ -152,9 +148,7 @@ export class PageServer {
       await pause(Math.max(GATHER_MS, (performance.now() - begin) * GATHER_TIMES), signal);
       if (this.isStale()) continue;
       const wait = new AbortController();
-      this.wake = () => {
-        wait.abort();
-      };
+      this.wake = () => wait.abort();
       await pause(REREAD_MS, AbortSignal.any([signal, wait.signal]));
     }
   }

@@ -108,9 +108,7 @@ export const listChecks: readonly WrittenCheck[] = [
     },
   ),
   fileCheck('a held file that is there is told as the same', FileState.SAME, () => undefined),
-  fileCheck('a held file that was removed is told as gone', FileState.GONE, (path) => {
-    rmSync(path);
-  }),
+  fileCheck('a held file that was removed is told as gone', FileState.GONE, (path) => rmSync(path)),
   fileCheck('a held file that was replaced is told as replaced', FileState.REPLACED, (path) => {
     renameSync(path, `${path}.old`);
     writeFileSync(path, '');

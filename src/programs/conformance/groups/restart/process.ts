@@ -146,22 +146,14 @@ export const processChecks: readonly WrittenCheck[] = [
     fault(
       `a successor that ${title} is not executed`,
       promise,
-      (scene) => {
-        scene.replaceProgram(script, mode);
-      },
-      (scene) => {
-        scene.restoreProgram();
-      },
+      (scene) => scene.replaceProgram(script, mode),
+      (scene) => scene.restoreProgram(),
     ),
   ),
   fault(
     'a state that cannot be written is no end',
     goesOn,
-    (scene) => {
-      mkdirSync(stateFile(scene));
-    },
-    (scene) => {
-      rmSync(stateFile(scene), { recursive: true });
-    },
+    (scene) => mkdirSync(stateFile(scene)),
+    (scene) => rmSync(stateFile(scene), { recursive: true }),
   ),
 ];

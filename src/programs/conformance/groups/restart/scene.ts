@@ -68,9 +68,7 @@ export class Scene extends DaemonScene {
   /** Sends SIGUSR1 and waits until the process has executed its program again. */
   async reexecute(): Promise<void> {
     this.context.note('SIGUSR1');
-    await executeAgain(this.daemon.pid, undefined, () => {
-      this.#assertRuns();
-    });
+    await executeAgain(this.daemon.pid, undefined, () => this.#assertRuns());
   }
 
   /** Waits until the daemon answers a new client and has noticed its end. */
