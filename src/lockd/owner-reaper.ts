@@ -85,8 +85,9 @@ export class OwnerReaper {
   private endPeer(client: LockClient, live: readonly Hold[], socket?: number): void {
     const { connection } = client;
     const { pid, startTime } = connection.peer;
-    const isPeer = live.some(({ owner }) => owner.startTime !== undefined) ? this.peerTest(client) : () => true;
-    if (isPeer === null) {
+    const isDoubtful = live.some(({ owner, client }) => owner.startTime !== undefined || client !== connection.id);
+    const isPeers = isDoubtful ? this.peerTest(client) : () => true;
+    if (isPeers === null) {
       const kept = socket ?? connection.keepSocket();
       this.host.setTimeout(() => {
         const still = new Set(this.liveHoldsOf(pid));
@@ -98,7 +99,7 @@ export class OwnerReaper {
       }, RETRY_MS);
       return;
     }
-    const holds = live.filter(({ owner }) => owner.startTime === undefined || isPeer(owner.startTime));
+    const holds = live.filter(isPeers);
     if (holds.length === 0) {
       if (socket !== undefined) this.host.close(socket);
       return;
@@ -192,14 +193,18 @@ export class OwnerReaper {
   }
 
   /**
-   * Tells by its start time whether a process with the pid of the client's peer may be that peer, and not a later one: a child of
-   * the peer may have kept the connection for long. Where the start time of the pid's present process is unknown, the answer is no,
-   * and the lock stays. Null if the peer cannot be asked for at present.
+   * Tells whether a hold of the pid of the client's peer may be the peer's, and not a later process's: a child of the peer may have
+   * kept the connection for long. Where that is unknown, the answer is no, and the lock stays. Null if the peer cannot be asked for at
+   * present.
    */
-  private peerTest({ connection: { fd, peer }, peerStart }: LockClient): ((startTime: number) => boolean) | null {
+  private peerTest({ connection: { id, fd, peer }, peerStart }: LockClient): ((hold: Hold) => boolean) | null {
     const { host } = this;
+    const startedAt =
+      (time: number | null | undefined) =>
+      ({ owner: { startTime } }: Hold) =>
+        startTime === undefined || startTime === time;
     const known = peerStart ?? peer.startTime;
-    if (known !== undefined) return (startTime) => startTime === known;
+    if (known !== undefined) return startedAt(known);
     // Before the peer is asked for: it had its pid then if it has not been reaped after.
     const present = host.startTime(peer.pid);
     const pidfd = host.peerPidfd(fd);
@@ -207,9 +212,11 @@ export class OwnerReaper {
     if (pidfd >= 0) host.close(pidfd);
     if (isReaped) {
       const later = host.startTime(peer.pid);
-      return (startTime) => later !== undefined && startTime !== later;
+      if (later === null) return () => true;
+      return ({ owner: { startTime }, client }) =>
+        startTime === undefined ? client === id : later !== undefined && startTime !== later;
     }
-    if (pidfd >= 0) return (startTime) => startTime === present;
+    if (pidfd >= 0) return startedAt(present);
     if (mayPass(pidfd)) return null;
     // The kernel never tells: the locks then stay until no process has the pid.
     return () => true;

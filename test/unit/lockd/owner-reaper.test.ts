@@ -47,9 +47,9 @@ describe('the end of owners', () => {
     }
   };
   /** A connection of the process with that pid, registered for itself. */
-  const clientOf = (pid: number, registered = pid): LockClient => {
+  const clientOf = (pid: number, registered = pid, id = 1): LockClient => {
     const fd = world.socketOf(pid);
-    const connection = { fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
+    const connection = { id, fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
     const client = new LockClient(connection, { lockspaces, dialect: dialectOf(12_008_000), processes: world });
     client.register(owner(registered));
     return client;
@@ -144,6 +144,25 @@ describe('the end of owners', () => {
     acquire('c', 300, AUTOCREATE, 600);
     world.pass(5000);
     assert.deepEqual([held(), world.signals, world.open], [['a', 'c'], [], 0]);
+  });
+
+  it('releases nothing that a later process has acquired for itself', () => {
+    for (const gonePeer of [0, -3, -22]) {
+      world.gonePeer = gonePeer;
+      world.begin(300, 600);
+      const former = clientOf(300, 300, 2);
+      world.end(300);
+      world.begin(300, 900);
+      const later = clientOf(300);
+      acquire('a', 300);
+      reaper.clientClosed(former);
+      world.pass(5000);
+      assert.deepEqual([held(), world.signals], [['a'], []]);
+      world.end(300);
+      reaper.clientClosed(later);
+      world.pass(0);
+      assert.deepEqual(held(), []);
+    }
   });
 
   it('releases nothing of a later process while start times are unknown', () => {
