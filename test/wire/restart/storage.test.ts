@@ -69,6 +69,8 @@ describe('re-execution with locks on another storage', function () {
   for (const options of [[], ['posix-locks']]) {
     it(`asks a storage for nothing, and serves while it does not answer ${options.join()}`, async () => {
       await begin(...options);
+      const last = options.length === 0 ? 'open' : 'setlk';
+      await eventually('the storage has reported the requests of the acquire', () => requests().includes(last));
       const before = requests();
       for (const request of ['getattr', 'setlk', 'getlk', 'open']) tell('hang', request);
       for (let round = 0; round < 2; round++) {
