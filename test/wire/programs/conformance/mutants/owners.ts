@@ -100,14 +100,18 @@ export const ownerMutants: readonly Mutant[] = [
   mutant('an owner that loses its locks lives on', end, 'if (this.evidence.isProcess === true) this.sendDue();', '', [
     'ownership/an-owner-with-a-lease-closes-its-connection',
   ]),
-  mutant('an owner without locks is killed', ends, 'if (holds.length === 0) return;', 'if (holds.length < 0) return;', [
-    'ownership/an-owner-without-a-lease-is-left-alone',
-  ]),
+  mutant(
+    'an owner without locks is killed',
+    ends,
+    'if (holds.length === 0) {\n      if (socket',
+    'if (holds.length < 0) {\n      if (socket',
+    ['ownership/an-owner-without-a-lease-is-left-alone'],
+  ),
   mutant(
     'who calls for an owner takes its locks along',
     ends,
-    'if (owner === null || !client.isOwnerItself) return;',
-    'if (owner === null) return;\n    if (!client.isOwnerItself) return void this.end(owner.pid);',
+    'if (client.owner !== null && client.isOwnerItself)',
+    'if (client.owner?.pid !== undefined && !client.isOwnerItself) this.end(client.owner.pid);\n    else if (client.owner !== null)',
     ['ownership/locks-stay-when-a-connection-ends-that-is-not-the-owner'],
   ),
   mutant(
