@@ -588,12 +588,54 @@ static napi_value posix_shutdown_socket(napi_env env, napi_callback_info info) {
     return result_of(env, shutdown(arg_int(env, argv[0]), SHUT_RDWR));
 }
 
+/*
+ * One word for each descriptor of a connection, in memory that outlives this process: which of its input has been read and not been
+ * answered. The bits are CallMark of posix.ts, above which is the number of the round in which the input was read. 0: there is none.
+ */
+#define MARK_BEGUN 5U
+#define MARK_CONSUMED 2U
+#define MARK_PRESENT 8U
+#define MARK_ROUND 16U
+static struct {
+    uint32_t *words;
+    size_t count;
+    napi_ref keep;
+    uint32_t round;
+} marks;
+
+static uint32_t *mark_of(int fd) { return fd >= 0 && (size_t)fd < marks.count ? marks.words + fd : NULL; }
+
+/* useMarks(words): the marks are there from now on; null: nowhere. */
+static napi_value posix_use_marks(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    bool are_there = false;
+    if (marks.keep != NULL) napi_delete_reference(env, marks.keep);
+    marks.keep = NULL;
+    marks.count = 0;
+    napi_is_typedarray(env, argv[0], &are_there);
+    if (!are_there) return NULL;
+    napi_get_typedarray_info(env, argv[0], NULL, &marks.count, (void **)&marks.words, NULL, NULL);
+    napi_create_reference(env, argv[0], 1, &marks.keep);
+    return NULL;
+}
+
+/* Before anything is read: it will be known that there was something, whatever becomes of this process. */
+static void mark_input(int fd) {
+    uint32_t *mark = mark_of(fd);
+    if (mark != NULL && *mark == 0) __atomic_store_n(mark, marks.round | MARK_PRESENT, __ATOMIC_SEQ_CST);
+}
+
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
 static ssize_t send_part(int fd, const char *data, size_t length) {
+    uint32_t *mark = mark_of(fd);
+    if (mark != NULL) __atomic_store_n(mark, *mark | MARK_BEGUN | MARK_PRESENT, __ATOMIC_SEQ_CST);
     ssize_t sent;
     do {
         sent = send(fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
+    /* An event is sent although nothing was read. */
+    if (mark != NULL && sent == (ssize_t)length && (*mark & MARK_CONSUMED || *mark < MARK_ROUND))
+        __atomic_store_n(mark, 0, __ATOMIC_SEQ_CST);
     return sent < 0 ? -errno : sent;
 }
 
@@ -706,6 +748,9 @@ static uint32_t gather(void) {
     struct epoll_event ready[ROUND_EVENTS];
     uint32_t used = 0;
     size_t filled = 0;
+    marks.round += MARK_ROUND;
+    /* 0 is no round: see send_part. */
+    if (marks.round == 0) marks.round = MARK_ROUND;
     int count = epoll_wait(poller.epoll, ready, ROUND_EVENTS, 0);
     for (int i = 0; i < count && used < poller.record_limit; i++) {
         int fd = (int)(uint32_t)ready[i].data.u64;
@@ -723,6 +768,7 @@ static uint32_t gather(void) {
             size_t room = poller.input_size - filled;
             bool descriptors;
             if (room == 0) break; /* what is left stays ready for the next round */
+            mark_input(fd);
             ssize_t got = receive(fd, poller.input + filled, room < MAX_READ ? room : MAX_READ, &descriptors);
             if (got == -EAGAIN) continue;
             record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
@@ -857,6 +903,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("shutdownSocket", posix_shutdown_socket),
         FUNCTION("send", posix_send),
         FUNCTION("sendAll", posix_send_all),
+        FUNCTION("useMarks", posix_use_marks),
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
@@ -864,6 +911,7 @@ static napi_value init(napi_env env, napi_value exports) {
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
     define_signals(env, exports);
+    define_store(env, exports);
     return exports;
 }
 

@@ -14,6 +14,13 @@ const { errno } = os.constants;
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 export type LockType = (typeof LockType)[keyof typeof LockType];
 
+/**
+ * What {@link Addon.useMarks} says of a connection: its reply may have begun to be sent (either of two bits); all that was read of it
+ * has been served, so the mark goes with the reply; there is a mark; and above these bits the number of the round in which its input
+ * was read. No single bit that is wrong makes two of these out of each other, but for a round.
+ */
+export const CallMark = { BEGUN: 5, CONSUMED: 2, PRESENT: 8, ROUND_SHIFT: 4 } as const;
+
 /** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
 export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, READY: 4, WORDS: 6 } as const;
 
@@ -123,6 +130,33 @@ export interface Addon {
   inspectSocket(fd: number, peer: Int32Array): number;
   /** Changes the backlog of a listening socket. */
   listenAgain(fd: number, backlog: number): number;
+  /**
+   * Where, by descriptor, it is written what of each connection has been read and not been answered: see {@link CallMark}. Written
+   * before anything is read or sent. Null: nowhere.
+   */
+  useMarks(words: Uint32Array | null): void;
+  /** Memory of so many bytes that a descriptor stands for, all of it there, none of it to be taken away. Returns the descriptor. */
+  createMemory(size: number): number;
+  /** That memory, as it is and stays. -EINVAL: the descriptor is not of such. */
+  mapMemory(fd: number): ArrayBuffer | number;
+  /**
+   * Writes an entry: the CRC-32 of the next word and the text, the length of the text, the text as latin1. Returns where the next
+   * goes; -ENOSPC when there is no room.
+   */
+  writeEntry(memory: Uint8Array, at: number, text: string): number;
+  /** Returns where the text of the entry ends that begins there; -EBADMSG when it is not whole, or not before `end`. */
+  readEntry(memory: Uint8Array, at: number, end: number): number;
+  /** As zlib's. */
+  crc32(memory: Uint8Array, from: number, to: number): number;
+  /** A socket for {@link sendManager}; a leading `@` means the abstract namespace. */
+  connectManager(path: ByteString): number;
+  /**
+   * Sends at most 255 bytes, and a descriptor if that is not negative. When the queue is full it waits for so many milliseconds
+   * at most: -EAGAIN.
+   */
+  sendManager(socket: number, text: string, fd: number, milliseconds: number): number;
+  /** ends[0] is read from, ends[1] written to; neither blocks. */
+  makePipe(ends: Int32Array): number;
   /** Where a UNIX socket is bound, or null. */
   socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;

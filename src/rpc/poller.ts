@@ -8,7 +8,7 @@ import os from 'node:os';
 import { logger } from '../log/log.ts';
 import { insist } from '../posix/insist.ts';
 import { descriptorPath } from '../proc/descriptors.ts';
-import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
+import { CallMark, Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
 
 const log = logger('rpc.netserver');
@@ -81,6 +81,8 @@ export class Poller {
   private readonly unset = new Map<number, () => void>();
   /** It will be tried again: by one timer, however much of it there is. */
   private isRetryDue = false;
+  /** By descriptor, what is under way: see CallMark. Null when nobody wants to know. */
+  private marks: Uint32Array | null = null;
   /** Connections that wait for another turn. */
   private readonly postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
@@ -143,6 +145,24 @@ export class Poller {
   unwatch(fd: number): void {
     this.watchers.delete(fd);
     this.forget(fd);
+  }
+
+  /** From now on it is written there, by descriptor, which connections have a call under way; null: nowhere. */
+  useMarks(marks: Uint32Array | null): void {
+    posix.useMarks(marks);
+    this.marks = marks;
+  }
+
+  /** The {@link CallMark} of a connection. */
+  markOf(fd: number): number {
+    return this.marks?.[fd] ?? 0;
+  }
+
+  /** All that was read of a connection has been served, and nothing is left of it but replies that are to be sent, if there are any. */
+  inputConsumed(fd: number, hasReplies: boolean): void {
+    if (this.marks === null) return;
+    const mark = this.marks[fd] ?? 0;
+    if (mark !== 0) this.marks[fd] = hasReplies ? mark | CallMark.CONSUMED : 0;
   }
 
   /** Whether a round has taken so long that the rest of it should be postponed. */
