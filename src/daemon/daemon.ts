@@ -22,6 +22,7 @@ import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.
 import { bindProgram } from '../rpc/dispatch.ts';
 import type { Poller } from '../rpc/poller.ts';
 import { Server } from '../rpc/server.ts';
+import { NO_CLIENT_RECORDER } from './client-recorder.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -76,6 +77,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly adminServer: Server<AdminPeer>;
   readonly servers: readonly [Server<LockClient>, Server<AdminPeer>];
   readonly inquiry = new Inquiry();
+  recorder = NO_CLIENT_RECORDER;
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
@@ -115,12 +117,16 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       open: (connection) => new LockClient(connection, this),
       ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
+        this.recorder.lockClientOpened(connection);
         this.inquiry.clientOpened(connection);
       },
-      closed: (client) => {
-        this.inquiry.clientClosed(client.connection);
+      closed: (connection) => {
+        const client = connection.context;
+        this.inquiry.clientClosed(connection);
         this.lockspaces.budget.replaceName(client.ownerName, '');
         this.ownerReaper.clientClosed(client);
+        // Behind what its end has begun: whoever finds the one on record finds the other, too.
+        this.recorder.lockClientClosed(connection);
       },
     });
     this.adminServer = new Server<AdminPeer>({
@@ -134,11 +140,23 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       // Its lists of strings may fill any message, and its clients are the daemon's own user.
       maxUsefulMessage: MESSAGE_MAX,
       open: (connection) => ({ connection, host: this, subscribed: false, missed: 0 }),
-      closed: (client) => {
-        this.inquiry.forget(client);
+      accepted: (connection) => {
+        this.recorder.adminClientOpened(connection);
+      },
+      served: () => {
+        this.recorder.settingsChanged();
+      },
+      closed: (connection) => {
+        this.inquiry.forget(connection.context);
+        this.recorder.adminClientClosed(connection);
       },
     });
     this.servers = [this.lockServer, this.adminServer];
+  }
+
+  clientChanged({ connection }: LockClient): void {
+    const known = this.lockServer.find(connection.id);
+    if (known !== undefined) this.recorder.lockClientChanged(known);
   }
 
   /** Sends what subscribers are still to be told, before the daemon executes its program anew. */

@@ -11,6 +11,8 @@ export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
   readonly processes: Pick<ProcessHost, 'isLocal' | 'startTime'>;
+  /** What outlives a restart has changed of a client. */
+  clientChanged(client: LockClient): void;
 }
 
 export class LockClient {
@@ -48,9 +50,16 @@ export class LockClient {
     this.owner = owner;
     const { pid, startTime } = this.connection.peer;
     // While it waits for the answer it is there to be asked about; at its end it may be gone.
-    if (owner.pid !== pid) return;
-    this.locate();
-    this.peerStart ??= startTime ?? this.host.processes.startTime(pid) ?? undefined;
+    if (owner.pid === pid) {
+      this.isLocal ??= this.host.processes.isLocal(pid);
+      this.peerStart ??= startTime ?? this.host.processes.startTime(pid) ?? undefined;
+    }
+    this.host.clientChanged(this);
+  }
+
+  restrict(): void {
+    this.restricted = true;
+    this.host.clientChanged(this);
   }
 
   /** The owner for whom it acquires, with what tells its process from a later one of the same pid. */
@@ -66,6 +75,8 @@ export class LockClient {
   }
 
   private locate(): void {
-    this.isLocal ??= this.host.processes.isLocal(this.connection.peer.pid);
+    if (this.isLocal !== undefined) return;
+    this.isLocal = this.host.processes.isLocal(this.connection.peer.pid);
+    if (this.isLocal !== undefined) this.host.clientChanged(this);
   }
 }

@@ -26,6 +26,10 @@ const AWAITED_MS = 3000;
 
 /** Who is told of what becomes of an end. */
 export interface EndObserver {
+  /** Its {@link OwnerEnd.state} has changed. */
+  onChange(end: OwnerEnd): void;
+  /** A descriptor that was part of its state is about to be closed. */
+  onClosing(fd: number): void;
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
   /** It is not {@link OwnerEnd.isAwaited} any more, and its process may live on. */
@@ -130,6 +134,7 @@ export class OwnerEnd implements HoldEnd {
     }
     const { kind, pidfd } = found;
     this.evidence = { ...this.evidence, pidfd, isProcess: kind === 'process' };
+    this.observer.onChange(this);
     try {
       this.host.watch(pidfd, () => {
         this.gone();
@@ -140,16 +145,23 @@ export class OwnerEnd implements HoldEnd {
       return true;
     }
     // The pidfd is better than what led to it.
-    if (this.evidence.socket !== undefined) this.host.close(this.evidence.socket);
+    const { socket } = this.evidence;
     this.evidence = { pidfd, isProcess: kind === 'process' };
+    this.observer.onChange(this);
+    if (socket !== undefined) this.closeOne(socket);
     return true;
   }
 
   private sendDue(): void {
     const now = this.host.now();
     if (this.termSent === undefined) {
-      if (this.send('SIGTERM')) this.termSent = now;
-    } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
+      if (!this.send('SIGTERM')) return;
+      this.termSent = now;
+    } else {
+      if (this.killSent || now < this.termSent + KILL_AFTER_MS || !this.send('SIGKILL')) return;
+      this.killSent = true;
+    }
+    this.observer.onChange(this);
   }
 
   /** Whether it was sent. To a process that is gone nothing is; its pidfd then says so. */
@@ -165,6 +177,7 @@ export class OwnerEnd implements HoldEnd {
   private reportOnce(): void {
     if (this.reported) return;
     this.reported = true;
+    this.observer.onChange(this);
     log.error(this.text);
   }
 
@@ -200,7 +213,12 @@ export class OwnerEnd implements HoldEnd {
   /** Closes the descriptors that it has. */
   private close(): void {
     const { pidfd, socket } = this.evidence;
-    for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);
     this.evidence = {};
+    for (const fd of [pidfd, socket]) if (fd !== undefined) this.closeOne(fd);
+  }
+
+  private closeOne(fd: number): void {
+    this.observer.onClosing(fd);
+    this.host.close(fd);
   }
 }

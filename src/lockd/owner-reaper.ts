@@ -28,6 +28,24 @@ interface Release {
   readonly left: Iterator<Resource>;
 }
 
+/** Writes down what changes, before anything is done of it. Nothing may be thrown. */
+export interface EndRecorder {
+  /** The end of an owner has begun, of so many holds. */
+  began(end: OwnerEnd, holds: readonly Hold[]): void;
+  changed(end: OwnerEnd): void;
+  /** What its owner held is released. */
+  ended(end: OwnerEnd): void;
+  /** A descriptor that an end had is about to be closed. */
+  closing(fd: number): void;
+}
+
+export const NO_END_RECORDER: EndRecorder = {
+  began: () => undefined,
+  changed: () => undefined,
+  ended: () => undefined,
+  closing: () => undefined,
+};
+
 export interface ReaperOptions {
   readonly lockspaces: Lockspaces;
   readonly host: ProcessHost;
@@ -41,6 +59,7 @@ export class OwnerReaper {
   private readonly socketOf: ReaperOptions['socketOf'];
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
+  recorder = NO_END_RECORDER;
   private readonly releases: Release[] = [];
   private scheduled = false;
   private idle: (() => void)[] = [];
@@ -145,6 +164,14 @@ export class OwnerReaper {
     this.notifyIdle();
   }
 
+  onChange(end: OwnerEnd): void {
+    this.recorder.changed(end);
+  }
+
+  onClosing(fd: number): void {
+    this.recorder.closing(fd);
+  }
+
   /** Nobody waits for this owner any more. */
   onOverdue(): void {
     this.notifyIdle();
@@ -154,6 +181,7 @@ export class OwnerReaper {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
+    this.recorder.began(end, holds);
     end.look();
   }
 
@@ -208,6 +236,7 @@ export class OwnerReaper {
       if (next.done === true) {
         this.releases.shift();
         this.ends.delete(release.end);
+        this.recorder.ended(release.end);
         release.end.wake();
         continue;
       }

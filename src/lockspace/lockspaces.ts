@@ -26,7 +26,7 @@ import {
   releaseFile,
 } from './files.ts';
 import type { OwnFile } from './own-files.ts';
-import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
+import { type Hold, type HoldEnd, isSameOwner, isSameRegistration, type OwnerIdentity } from './owner.ts';
 
 const { EAGAIN } = os.constants.errno;
 
@@ -138,6 +138,32 @@ export interface LockObserver {
   refused(refusal: Refusal): void;
 }
 
+/** Writes down what changes, before anybody hears of it. Nothing may be thrown. */
+export interface LockRecorder {
+  lockspaceAdded(lockspace: Lockspace): void;
+  /** The last of the resource's holds was granted just now. */
+  granted(resource: Resource, hold: Hold): void;
+  /** The hold at an index is another one now. */
+  changed(resource: Resource, index: number): void;
+  /** The holds at these indexes, in ascending order, are gone, and there are others. */
+  dropped(resource: Resource, indexes: readonly number[]): void;
+  /** Nobody holds it any more. Its file is locked still, and has its name. */
+  releasing(resource: Resource): void;
+  /** Nothing is left of it. */
+  released(resource: Resource): void;
+}
+
+const nothing = (): void => undefined;
+
+export const NO_LOCK_RECORDER: LockRecorder = {
+  lockspaceAdded: nothing,
+  granted: nothing,
+  changed: nothing,
+  dropped: nothing,
+  releasing: nothing,
+  released: nothing,
+};
+
 /** What is left to do of something that is done in parts. */
 export interface Rest {
   /** A part is being done. */
@@ -155,6 +181,9 @@ export class Lockspaces {
   private readonly byClient = new NumberTable<Account>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
+  recorder = NO_LOCK_RECORDER;
+  /** There are or were holds that are {@link Hold.unanswered}. */
+  private hasUnanswered = false;
   private changed: Set<Resource> | null = null;
   /** Adopts what was held before a restart and is not in the tables yet. */
   private rest: Rest | null = null;
@@ -272,6 +301,7 @@ export class Lockspaces {
     const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
     this.budget.addLockspace(path);
+    this.recorder.lockspaceAdded(lockspace);
     return lockspace;
   }
 
@@ -305,6 +335,7 @@ export class Lockspaces {
   acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
+      if (this.hasUnanswered && this.grantAgain(present, mode, hold)) return;
       if (!present.mode.shared || !mode.shared || !present.file.locked) {
         awaitEnds([present]);
         throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
@@ -336,7 +367,26 @@ export class Lockspaces {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
-    for (const hold of holds) this.indexOwner(resource, hold);
+    for (const hold of holds) {
+      this.indexOwner(resource, hold);
+      if (hold.unanswered === true) this.hasUnanswered = true;
+    }
+  }
+
+  /** Whether the owner has made this call before, and its hold is there although the call may never have been answered. */
+  private grantAgain(resource: Resource, mode: LockMode, hold: Hold): boolean {
+    const { holds } = resource;
+    const index = holds.findIndex(({ unanswered, end, owner }) => {
+      return unanswered === true && end === undefined && isSameRegistration(owner, hold.owner);
+    });
+    const before = holds[index];
+    if (before === undefined || resource.mode !== mode) return false;
+    this.discharge(resource, before);
+    holds[index] = hold;
+    this.indexOwner(resource, hold);
+    this.changed?.add(resource);
+    this.recorder.changed(resource, index);
+    return true;
   }
 
   private addHold(resource: Resource, hold: Hold): void {
@@ -358,6 +408,7 @@ export class Lockspaces {
   private indexHold(resource: Resource, hold: Hold): void {
     this.indexOwner(resource, hold);
     this.changed?.add(resource);
+    this.recorder.granted(resource, hold);
     this.observer?.acquired(resource, hold);
   }
 
@@ -413,7 +464,7 @@ export class Lockspaces {
     const resource = lockspace.resources.get(name);
     const index = resource?.liveHoldOf(pid) ?? -1;
     if (resource !== undefined && index >= 0) {
-      this.dropped(resource, resource.holds.splice(index, 1));
+      this.dropped(resource, resource.holds.splice(index, 1), [index]);
       return;
     }
     if (resource !== undefined) awaitEnds([resource]);
@@ -439,21 +490,33 @@ export class Lockspaces {
     this.dropHolds(resource, () => true);
   }
 
+  /** Takes a hold back that nobody has heard of. */
+  undo(resource: Resource, undone: Hold): void {
+    this.dropHolds(resource, (hold) => hold === undone);
+  }
+
   /** In one pass: an owner may have very many holds on one resource, beside those of others. */
   private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
     const { holds } = resource;
     const gone: Hold[] = [];
+    const indexes: number[] = [];
     let stay = 0;
-    for (const hold of holds) {
-      if (goes(hold)) gone.push(hold);
-      else holds[stay++] = hold;
+    for (const [index, hold] of holds.entries()) {
+      if (goes(hold)) {
+        gone.push(hold);
+        indexes.push(index);
+      } else holds[stay++] = hold;
     }
     holds.length = stay;
-    if (gone.length > 0) this.dropped(resource, gone);
+    if (gone.length > 0) this.dropped(resource, gone, indexes);
   }
 
-  /** These holds are not in the resource's list any more; those of one owner follow each other. */
-  private dropped(resource: Resource, gone: readonly Hold[]): void {
+  /**
+   * These holds are not in the resource's list any more; those of one owner follow each other.
+   *
+   * @param indexes where they were
+   */
+  private dropped(resource: Resource, gone: readonly Hold[], indexes: readonly number[]): void {
     let last = -1;
     for (const hold of gone) {
       const { owner } = hold;
@@ -464,8 +527,10 @@ export class Lockspaces {
     this.changed?.add(resource);
     if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
+      this.recorder.releasing(resource);
       resource.releaseFile();
-    }
+      this.recorder.released(resource);
+    } else this.recorder.dropped(resource, indexes);
     for (const hold of gone) this.observer?.released(resource, hold);
   }
 

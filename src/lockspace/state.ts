@@ -35,6 +35,8 @@ export const hold = object({
   foreign: optional(boolean),
   /** Its owner is being ended: the id of that end. */
   ending: optional(whole),
+  /** See Hold. */
+  unanswered: optional(boolean),
 });
 export type HoldState = StateOf<typeof hold>;
 
@@ -59,9 +61,9 @@ export type ResourceState = StateOf<typeof described>;
  */
 export const resource: Kind<ResourceState> = { ...described, format: (state) => JSON.stringify(state) };
 
-function holdState({ owner, since, client, end }: Hold): Whole<HoldState> {
+export function holdState({ owner, since, client, end, unanswered }: Hold): Whole<HoldState> {
   const { id, name, uuid, startTime, isForeign } = owner;
-  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
+  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id, unanswered };
 }
 
 /** @param counts how many resources that hold the file have been described already; counted up */

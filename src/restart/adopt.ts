@@ -248,6 +248,7 @@ class Resources implements Rest {
           ? { owner: this.owners.find(pid), since: 0, client: 0 }
           : { owner: this.owners.exact(pid, known), since: known.since, client: known.client };
       if (known?.ending !== undefined) this.addEnding(known.ending, hold);
+      if (known?.unanswered === true) hold.unanswered = true;
       // To push into a list takes room for many.
       if (owners.length === 1) return [hold];
       holds.push(hold);
