@@ -14,6 +14,8 @@ import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
+import { Budget } from '../lockspace/budget.ts';
+import type { FileKeeper } from '../lockspace/file-keeper.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger } from '../log/log.ts';
 import { descriptorLimit } from '../proc/limits.ts';
@@ -45,6 +47,8 @@ export interface DaemonSettings {
   readonly life: Life;
   /** Other processes, as the end of owners sees them; the real ones by default. */
   readonly processes?: ProcessHost;
+  /** Keeps held files beyond the daemon's life; by default nobody does. */
+  readonly keeper?: FileKeeper;
   /** The daemon is to end, of its own accord or because the admin program asked for it. */
   onEnd(): void;
 }
@@ -85,7 +89,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
-    const { poller, version, logging, life, timeout, processes = realHost(poller) } = settings;
+    const { poller, version, logging, life, timeout, processes = realHost(poller), keeper } = settings;
     this.settings = settings;
     this.poller = poller;
     this.dialect = dialectOf(version);
@@ -93,7 +97,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.life = life;
     this.timeout = timeout;
     this.processes = processes;
-    this.lockspaces = new Lockspaces(this.dialect);
+    this.lockspaces = new Lockspaces(this.dialect, new Budget(), keeper);
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,

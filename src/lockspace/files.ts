@@ -1,6 +1,6 @@
 /**
- * The files behind held resources. Everything that opens, locks or closes one is in this file, because POSIX locks are
- * easily lost:
+ * The files behind held resources. Everything that opens, locks or closes one is in this file. A lock is of one of two kinds (see
+ * posix/record-lock.ts), and an inode that is held has one kind only: each keeps the other out. POSIX locks are easily lost:
  *
  * - A lock belongs to the process and the inode, not to the descriptor. Closing ANY descriptor of an inode, however it
  *   was opened, drops every lock the process has on it. So a file that may be held is never opened to look at it: stat
@@ -9,11 +9,16 @@
  *   granted: the kernel does not object, and this table by (device, inode) must.
  * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
  * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
+ *
+ * An OFD lock belongs to the open file: other descriptors of the inode may be opened and closed, and a duplicate that is kept
+ * elsewhere (see file-keeper.ts) keeps it when the process dies, so that it must be unlocked explicitly.
  */
 import { constants } from 'node:fs';
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
+import { changeLock, findRival, type LockKind, setLock } from '../posix/record-lock.ts';
+import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
@@ -33,6 +38,9 @@ const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ES
 
 const NO_FDS: readonly number[] = [];
 
+/** How a file that is adopted is locked, where that is not by a whole POSIX lock. */
+export type KeptLock = 'ofd' | 'ofd-degraded' | 'posix-degraded';
+
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
   /** -1 when there is none any more: see {@link adoptWithout}. */
@@ -42,6 +50,12 @@ export class HeldFile {
   shared: boolean;
   /** False when its lock turned out to be lost after a restart. */
   locked = true;
+  lockKind: LockKind;
+  /**
+   * Its lock is exclusive, but the kernel has a shared one: another process has one beside it, since the kind of the lock was changed.
+   * Nobody has it exclusively, and restart/lock-kinds.ts goes on trying.
+   */
+  degraded = false;
   /** The device's number, of a block device; else 0. */
   readonly blockDevice: number;
   /** Resources that hold it. */
@@ -49,8 +63,16 @@ export class HeldFile {
   /** More descriptors of the same inode: their close is deferred until this one's. */
   deferredFds = NO_FDS;
 
-  constructor(fd: number, device: number, inode: InodeNumber, shared: boolean, blockDevice = 0) {
+  constructor(
+    fd: number,
+    device: number,
+    inode: InodeNumber,
+    shared: boolean,
+    blockDevice = 0,
+    lockKind: LockKind = 'posix',
+  ) {
     this.fd = fd;
+    this.lockKind = lockKind;
     this.device = device;
     this.inode = inode;
     this.shared = shared;
@@ -60,6 +82,17 @@ export class HeldFile {
   /** Device and inode. */
   get key(): string {
     return inodeKey(this);
+  }
+
+  /** Whether the kernel has a shared lock. */
+  get isReadLocked(): boolean {
+    return this.shared || this.degraded;
+  }
+
+  /** How it is locked, for who adopts it; undefined: as C locks files. */
+  get keptLock(): KeptLock | undefined {
+    if (this.degraded) return `${this.lockKind}-degraded`;
+    return this.lockKind === 'ofd' ? 'ofd' : undefined;
   }
 
   addDeferredFd(fd: number): void {
@@ -104,7 +137,6 @@ const held = new Map<number, NumberTable<HeldFile>>();
  * with locks of its own, so that the kernel objects to none.
  */
 const heldBlockDevices = new Map<number, Set<HeldFile>>();
-const inTheWay = new Int32Array(2);
 
 /** Adopts the files that were held before a restart and are not in the tables yet. */
 let adoptRest: (() => void) | null = null;
@@ -119,6 +151,11 @@ function heldFile({ device, inode }: Stat): HeldFile | undefined {
   return held.get(device)?.get(inode);
 }
 
+/** Whether a file of that device is held. */
+export function isHeldDevice(device: number): boolean {
+  return (held.get(device)?.size ?? 0) > 0;
+}
+
 /** A held block device that is the same one, by whatever node, and keeps others from locking it. */
 function rivalOf({ blockDevice }: Stat, shared: boolean): HeldFile | undefined {
   adoptRest?.();
@@ -131,28 +168,38 @@ export function joinPath(directory: ByteString, name: ByteString): ByteString {
   return directory === '' ? name : `${directory}/${name}`;
 }
 
+/** Says which files get OFD locks; null: none. */
+export type KindChooser = Pick<FileKeeper, 'keeps'> | null;
+
 /** Locks the file of that name, creating it when asked to. */
 export function lockFile(
   directory: ByteString,
   name: ByteString,
   shared: boolean,
   create: boolean,
+  chooser: KindChooser = null,
 ): HeldFile | LockFailure {
-  if (create) {
+  // The way of most acquires in one call, where there is nothing to choose.
+  if (create && chooser === null) {
     const fd = posix.createLocked(directory, name, shared);
     if (fd >= 0) return admit(fd, lastStat(), shared);
     if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
   }
   const path = joinPath(directory, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const result = lockExisting(path, shared, create);
+    const result = lockExisting(path, shared, create, chooser);
     if (result !== null) return result;
   }
   return { kind: 'lock', errno: EAGAIN };
 }
 
-/** As {@link lockFile}, for a file that was there. Null when it has vanished and is to be tried again. */
-function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
+/** As {@link lockFile}, in steps. Null when the file has vanished and is to be tried again. */
+function lockExisting(
+  path: ByteString,
+  shared: boolean,
+  create: boolean,
+  chooser: KindChooser,
+): HeldFile | LockFailure | null {
   protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
   if (posix.statInode(path) === 0) {
@@ -173,10 +220,11 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
     closeUnlessHeld(fd);
     return failure;
   }
-  const status = posix.lockNamed(fd, shared, create ? path : null);
-  if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared);
+  const kind = chooser?.keeps(fd, stat) === true ? 'ofd' : 'posix';
+  const status = posix.lockNamed(fd, shared, create ? path : null, kind === 'ofd');
+  if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared, kind);
   const busy = status === -EAGAIN || status === -EACCES;
-  const pid = busy ? holderOf(fd, shared) : 0;
+  const pid = busy ? findRival(kind, fd, shared) : 0;
   posix.close(fd);
   if (status > 0) return null;
   return busy ? { kind: 'busy', pid } : { kind: 'lock', errno: -status };
@@ -190,13 +238,6 @@ function failureOf(stat: Stat, shared: boolean): LockFailure | null {
   return rival === undefined ? null : { kind: 'busy', pid: 0, file: rival };
 }
 
-/** The process whose lock is in the way, or -1: it is not known, or let go meanwhile. */
-function holderOf(fd: number, shared: boolean): number {
-  const status = posix.getlk(fd, shared ? LockType.READ : LockType.WRITE, 0, 1, inTheWay);
-  const [type, pid = -1] = inTheWay;
-  return status < 0 || type === LockType.UNLOCK || pid <= 0 ? -1 : pid;
-}
-
 function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   // What was lost at a restart is somebody else's.
   if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
@@ -204,9 +245,10 @@ function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   return file;
 }
 
-/** As {@link addReference}, with one more descriptor of the file, which can be closed no sooner than all others. */
+/** As {@link addReference}, with one more descriptor of the file, which a POSIX lock lets close no sooner than all others. */
 function addOpenReference(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
-  file.addDeferredFd(fd);
+  if (file.lockKind === 'posix') file.addDeferredFd(fd);
+  else posix.close(fd);
   return addReference(file, shared);
 }
 
@@ -237,8 +279,13 @@ function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure 
 }
 
 /** Registers a file that is not held yet as held through `fd`. */
-function registerOpen(fd: number, { device, inode, blockDevice }: Stat, shared: boolean): HeldFile {
-  return register(new HeldFile(fd, device, inode, shared, blockDevice));
+function registerOpen(
+  fd: number,
+  { device, inode, blockDevice }: Stat,
+  shared: boolean,
+  kind: LockKind = 'posix',
+): HeldFile {
+  return register(new HeldFile(fd, device, inode, shared, blockDevice, kind));
 }
 
 function register(file: HeldFile): HeldFile {
@@ -254,23 +301,38 @@ function register(file: HeldFile): HeldFile {
   return file;
 }
 
-/** Gives up one reference to the file of that name, unlinking it first when `unlink` says so. The last one unlocks it. */
-export function releaseFile(file: HeldFile, directory: ByteString, name: ByteString, unlink: boolean): void {
+/**
+ * Gives up one reference to the file of that name. The last one unlinks it, when `unlink` says so, then unlocks it, then closes it:
+ * nobody else may lock it as long as it has its name.
+ */
+export function releaseFile(
+  file: HeldFile,
+  directory: ByteString,
+  name: ByteString,
+  unlink: boolean,
+  keeper: Pick<FileKeeper, 'releasing' | 'unlocked' | 'gone'> = NO_KEEPER,
+): void {
   file.references--;
   if (file.references > 0) return;
+  keeper.releasing(file);
   // The device's empty map stays: most often it is filled again at once, and there are few devices.
   held.get(file.device)?.delete(file.inode);
   if (file.blockDevice !== 0) forgetBlockDevice(file);
   // A file whose lock was lost is somebody else's by now.
   // One created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
-  if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
-    const status = posix.unlinkClose(directory, name, file.fd);
+  if (unlink && file.locked && (!file.isReadLocked || setLock(file.lockKind, file.fd, LockType.WRITE) === 0)) {
+    const status = posix.unlinkOpen(directory, name, file.fd);
     if (status < 0 && status !== -ENOENT) {
       log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
     }
-  } else posix.close(file.fd);
-  // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
+  }
+  if (file.lockKind === 'ofd') {
+    setLock('ofd', file.fd, LockType.UNLOCK);
+    keeper.unlocked(file);
+  }
+  posix.close(file.fd);
   for (const fd of file.deferredFds) posix.close(fd);
+  keeper.gone(file);
 }
 
 function forgetBlockDevice(file: HeldFile): void {
@@ -284,9 +346,10 @@ function forgetBlockDevice(file: HeldFile): void {
  * answer: exec has kept the lock, and restart/confirm.ts looks at it later.
  *
  * @param key the file's inode key, if it is on record
+ * @param lock how it is locked
  * @returns null when the descriptor is not open, or not of a file that could be it
  */
-export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile | null {
+export function adoptFile(fd: number, shared: boolean, key?: string, lock?: KeptLock): HeldFile | null {
   const stat = statOpen(fd);
   if (stat === -EBADF) return null;
   if (typeof stat !== 'number' && (key === undefined ? !isLockable(stat) : inodeKey(stat) !== key)) return null;
@@ -294,7 +357,11 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
   const { device, inode } = typeof stat === 'number' ? identityOf(key) : stat;
   const known = held.get(device)?.get(inode);
   if (known === undefined) {
-    return register(new HeldFile(fd, device, inode, shared, typeof stat === 'number' ? 0 : stat.blockDevice));
+    const blockDevice = typeof stat === 'number' ? 0 : stat.blockDevice;
+    const kind = lock?.startsWith('ofd') === true ? 'ofd' : 'posix';
+    const file = register(new HeldFile(fd, device, inode, shared, blockDevice, kind));
+    file.degraded = lock?.endsWith('degraded') === true;
+    return file;
   }
   deferClose(known, fd);
   return restoreReference(known, shared);
@@ -357,11 +424,11 @@ export function reopen(file: HeldFile, path: ByteString): number {
  * Asks for a held file's lock again: held still, that changes nothing. Null when it is held now; else who or what is in the
  * way. A `pid` of -1: the kernel names no other process, and then it may be nobody at all.
  */
-export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
-  const status = posix.lockNamed(fd, shared, null);
+export function lockAgain({ fd, lockKind, isReadLocked }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
+  const status = setLock(lockKind, fd, isReadLocked ? LockType.READ : LockType.WRITE);
   if (status === 0) return null;
   if (status !== -EAGAIN && status !== -EACCES) return { kind: 'lock', errno: -status };
-  const pid = holderOf(fd, shared);
+  const pid = findRival(lockKind, fd, isReadLocked);
   return { kind: 'busy', pid: pid === process.pid ? -1 : pid };
 }
 
@@ -418,11 +485,11 @@ function deleteOnce(path: ByteString): number | null {
     closeUnlessHeld(fd);
     return -EAGAIN;
   }
-  const status = posix.lockNamed(fd, false, path);
-  if (status === 0 || status === 2) return posix.unlinkClose('', path, fd);
+  const status = posix.lockNamed(fd, false, path, false);
+  const unlinked = status === 0 || status === 2 ? posix.unlinkOpen('', path, fd) : status;
   posix.close(fd);
   if (status === 1) return null;
-  return status === -EACCES ? -EAGAIN : status;
+  return unlinked === -EACCES ? -EAGAIN : unlinked;
 }
 
 /**
@@ -446,17 +513,42 @@ export function duplicateDeferred(file: HeldFile): number {
 }
 
 /**
- * Closes descriptors that {@link duplicateDeferred} has made. The first close drops the lock, which belongs to the process: meanwhile
- * one that belongs to the open file keeps everybody out. Where the kernel does not give that one, nothing is closed.
+ * Closes the deferred descriptors of a shared file, of which {@link duplicateDeferred} has made some: while its lock is an OFD one,
+ * that drops nothing. Where the kernel does not give that, nothing is closed.
  */
-export function closeDeferred(file: HeldFile, made: ReadonlySet<number>): void {
-  if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
-  file.deferredFds = file.deferredFds.filter((fd) => !made.has(fd));
+export function closeDeferred(file: HeldFile): void {
+  if (!file.shared || !file.locked || file.lockKind === 'ofd') return;
+  if (changeKind(file, 'ofd') !== 0) return;
+  const errno = changeKind(file, 'posix');
+  if (errno !== 0) log.error(`A shared lock is kept as one of its open file alone: ${strerror(errno)}`);
+}
+
+/**
+ * Changes the kind of a held file's lock: see posix/record-lock.ts. It may be degraded then, whether its kind has changed or not. With
+ * an OFD lock there are no deferred descriptors.
+ *
+ * @returns why the kind is the old one (positive)
+ */
+export function changeKind(file: HeldFile, to: LockKind): number {
+  const { kind, degraded, errno } = changeLock(file.fd, file.shared, to);
   noteFileChange();
-  for (const fd of made) posix.close(fd);
-  const status = posix.setlk(file.fd, LockType.READ, 0, 1);
-  if (status === 0) posix.setOfdLock(file.fd, LockType.UNLOCK, 0, 1);
-  else log.error(`A shared lock is kept as one of its open file alone: ${strerror(status)}`);
+  file.lockKind = kind;
+  file.degraded = degraded;
+  if (kind === 'ofd') {
+    for (const fd of file.deferredFds) posix.close(fd);
+    file.deferredFds = NO_FDS;
+  }
+  return errno;
+}
+
+/** Makes a degraded lock exclusive again, if it can be. Returns 0 or -errno. */
+export function mendLock(file: HeldFile): number {
+  const status = setLock(file.lockKind, file.fd, LockType.WRITE);
+  if (status === 0) {
+    file.degraded = false;
+    noteFileChange();
+  }
+  return status;
 }
 
 /** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */
@@ -496,14 +588,15 @@ function isHeldFile(stat: Stat): boolean {
 }
 
 /**
- * Closes a descriptor, or keeps it when its file is held or locked by the daemon itself: the close would drop the lock. Returns 0
+ * Closes a descriptor, or keeps it when its file is held or locked by the daemon itself, where the close would drop the lock. Returns 0
  * or -errno.
  */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);
   const stat = lastStat();
   const known = heldFile(stat);
-  if (known !== undefined) deferClose(known, fd);
+  if (known?.lockKind === 'posix') deferClose(known, fd);
+  else if (known !== undefined) return fd === known.fd ? 0 : posix.close(fd);
   else if (isAwaited(inodeKey(stat))) strays.push(fd);
   else if (ownFileOf(stat)?.locked !== true) return posix.close(fd);
   return 0;

@@ -25,6 +25,7 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
+import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, isSameRegistration, type OwnerIdentity } from './owner.ts';
 
@@ -93,11 +94,11 @@ export class Resource {
   }
 
   /** Gives up the file, which nobody holds any more. */
-  releaseFile(): void {
+  releaseFile(keeper: FileKeeper): void {
     const { lockspace, name, mode, file, elsewhere } = this;
     const unlink = mode.autocreate;
-    if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink);
-    else releaseFile(file, '', elsewhere, unlink);
+    if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink, keeper);
+    else releaseFile(file, '', elsewhere, unlink, keeper);
   }
 }
 
@@ -176,6 +177,9 @@ export class Lockspaces {
   private readonly unnamed: Lockspace = { directory: '', resources: new TextTable() };
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
+  readonly keeper: FileKeeper;
+  /** New locks are POSIX ones, whatever the keeper says: a program is to take over that knows no others. */
+  takesPosixOnly = false;
   private readonly byOwner = new NumberTable<Holdings>();
   /** What was acquired through each connection, by its id, and is held still. */
   private readonly byClient = new NumberTable<Account>();
@@ -188,9 +192,10 @@ export class Lockspaces {
   /** Adopts what was held before a restart and is not in the tables yet. */
   private rest: Rest | null = null;
 
-  constructor(dialect: Dialect, budget = new Budget()) {
+  constructor(dialect: Dialect, budget = new Budget(), keeper = NO_KEEPER) {
     this.dialect = dialect;
     this.budget = budget;
+    this.keeper = keeper;
   }
 
   observe(observer: LockObserver): void {
@@ -345,11 +350,13 @@ export class Lockspaces {
       return;
     }
     this.admit(lockspace, name, mode, hold);
-    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate);
+    const chooser = this.keeper.isKeeping && !this.takesPosixOnly ? this.keeper : null;
+    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate, chooser);
     if (!(file instanceof HeldFile)) {
       const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
       throw this.reportRefusal(lockspace, name, mode, hold, error, heldBy, pid);
     }
+    if (file.references === 1) this.keeper.locked(file);
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
     this.indexHold(resource, hold);
@@ -528,7 +535,7 @@ export class Lockspaces {
     if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
       this.recorder.releasing(resource);
-      resource.releaseFile();
+      resource.releaseFile(this.keeper);
       this.recorder.released(resource);
     } else this.recorder.dropped(resource, indexes);
     for (const hold of gone) this.observer?.released(resource, hold);

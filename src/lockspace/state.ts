@@ -14,8 +14,9 @@ import {
   uuid,
   type Whole,
   whole,
+  word,
 } from '../state/state.ts';
-import { descriptorOfReference, type HeldFile } from './files.ts';
+import { descriptorOfReference, type HeldFile, type KeptLock } from './files.ts';
 import type { Resource } from './lockspaces.ts';
 import { flagsOf } from './mode.ts';
 import type { Hold } from './owner.ts';
@@ -50,6 +51,8 @@ const described = object({
   'x-holds': optional(list(hold)),
   /** Device and inode behind the descriptor. */
   'x-inode': optional(text),
+  /** How it is locked; absent: by a whole POSIX lock. */
+  'x-lock': optional(word<KeptLock>('ofd', 'ofd-degraded', 'posix-degraded')),
   /** Further descriptors of that inode, which must stay open as long: closing one would drop the lock. */
   'x-spares': optional(list(descriptor)),
 });
@@ -82,6 +85,7 @@ export function resourceState(
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,
+    'x-lock': file.keptLock,
     // Once for all that hold the file.
     'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
   };

@@ -80,7 +80,7 @@ static napi_value result_of(napi_env env, int status) { return number(env, statu
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
-static int set_lock_by(int command, int fd, short type, off_t start, off_t length) {
+static int set_lock(int command, int fd, short type, off_t start, off_t length) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     int status;
     do {
@@ -89,24 +89,19 @@ static int set_lock_by(int command, int fd, short type, off_t start, off_t lengt
     return status;
 }
 
-static int set_lock(int fd, short type, off_t start, off_t length) {
-    return set_lock_by(F_SETLK, fd, type, start, length);
-}
-
-static napi_value posix_setlk(napi_env env, napi_callback_info info) {
+static napi_value set_lock_by(int command, napi_env env, napi_callback_info info) {
     ARGS(4);
-    return result_of(env, set_lock(arg_int(env, argv[0]), (short)arg_int(env, argv[1]), arg_long(env, argv[2]),
-                                   arg_long(env, argv[3])));
+    return result_of(env, set_lock(command, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
+                                   arg_long(env, argv[2]), arg_long(env, argv[3])));
 }
 
-/* setOfdLock(fd, type, start, length): see posix.ts. */
+static napi_value posix_setlk(napi_env env, napi_callback_info info) { return set_lock_by(F_SETLK, env, info); }
+
 static napi_value posix_set_ofd_lock(napi_env env, napi_callback_info info) {
-    ARGS(4);
-    return result_of(env, set_lock_by(F_OFD_SETLK, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
-                                      arg_long(env, argv[2]), arg_long(env, argv[3])));
+    return set_lock_by(F_OFD_SETLK, env, info);
 }
 
-static napi_value posix_getlk(napi_env env, napi_callback_info info) {
+static napi_value get_lock_by(int command, napi_env env, napi_callback_info info) {
     ARGS(5);
     struct flock lock = {.l_type = (short)arg_int(env, argv[1]),
                          .l_whence = SEEK_SET,
@@ -114,10 +109,49 @@ static napi_value posix_getlk(napi_env env, napi_callback_info info) {
                          .l_len = arg_long(env, argv[3])};
     int32_t *out;
     napi_get_typedarray_info(env, argv[4], NULL, NULL, (void **)&out, NULL, NULL);
-    if (fcntl(arg_int(env, argv[0]), F_GETLK, &lock) < 0) return number(env, -errno);
+    if (fcntl(arg_int(env, argv[0]), command, &lock) < 0) return number(env, -errno);
     out[0] = lock.l_type;
     out[1] = lock.l_pid;
     return number(env, 0);
+}
+
+static napi_value posix_getlk(napi_env env, napi_callback_info info) { return get_lock_by(F_GETLK, env, info); }
+
+static napi_value posix_get_ofd_lock(napi_env env, napi_callback_info info) {
+    return get_lock_by(F_OFD_GETLK, env, info);
+}
+
+static int lock_command(bool is_ofd) { return is_ofd ? F_OFD_SETLK : F_SETLK; }
+
+static int lock_first_byte(int command, int fd, short type) { return set_lock(command, fd, type, 0, 1); }
+
+/* What became of a lock whose kind was to change: LockChange in posix.ts. Of one that was kept, the errno is in the higher bits. */
+enum { LOCK_CHANGED = 0, LOCK_CHANGED_SHARED = 1, LOCK_KEPT_SHARED = 2, LOCK_KEPT = 3, LOCK_CHANGE_BITS = 2 };
+
+/*
+ * A lock of each kind keeps the other out, also of one process, unless both are shared. So an exclusive one is made shared, doubled,
+ * and made exclusive again: it is never free, and nobody else can have it exclusively. A shared one of somebody else may come in
+ * while both are: so all steps are in one call.
+ */
+static int change_lock(int from, int to, int fd, bool shared) {
+    if (lock_first_byte(from, fd, F_RDLCK) < 0) return errno << LOCK_CHANGE_BITS | LOCK_KEPT;
+    if (lock_first_byte(to, fd, F_RDLCK) == 0) {
+        if (lock_first_byte(from, fd, F_UNLCK) == 0)
+            return shared || lock_first_byte(to, fd, F_WRLCK) == 0 ? LOCK_CHANGED : LOCK_CHANGED_SHARED;
+        int error = errno;
+        lock_first_byte(to, fd, F_UNLCK);
+        errno = error;
+    }
+    int error = errno << LOCK_CHANGE_BITS;
+    return error | (shared || lock_first_byte(from, fd, F_WRLCK) == 0 ? LOCK_KEPT : LOCK_KEPT_SHARED);
+}
+
+/* changeLock(fd, shared, toOfd): see posix.ts. */
+static napi_value posix_change_lock(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    bool to_ofd = arg_bool(env, argv[2]);
+    return number(env, change_lock(lock_command(!to_ofd), lock_command(to_ofd), arg_int(env, argv[0]),
+                                   arg_bool(env, argv[1])));
 }
 
 /*
@@ -187,8 +221,6 @@ static int open_inode(const char *path, int flags, struct file *st) {
     return fd;
 }
 
-static int lock_first_byte(int fd, bool shared) { return set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1); }
-
 static bool is_named(const struct file *opened, const char *path) {
     struct file named;
     return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
@@ -203,9 +235,9 @@ static int file_of_server(int fd, struct file *file) {
  * Locks byte 0. 0; 1 when `path` (which may be NULL) no longer names that file; 2 when it does, but the file has no link: then the
  * name is one that is cached, or the file system counts none.
  */
-static int lock_named(int fd, bool shared, const char *path) {
+static int lock_named(int fd, bool shared, const char *path, bool is_ofd) {
     struct file opened;
-    if (lock_first_byte(fd, shared) < 0) return -errno;
+    if (lock_first_byte(lock_command(is_ofd), fd, shared ? F_RDLCK : F_WRLCK) < 0) return -errno;
     if (path == NULL) return 0;
     if (file_of_server(fd, &opened) < 0) return -errno;
     if (!is_named(&opened, path)) return 1;
@@ -223,12 +255,12 @@ static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
 }
 
 static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
-    ARGS(3);
+    ARGS(4);
     napi_valuetype type;
     const char *path = NULL;
     napi_typeof(env, argv[2], &type);
     if (type == napi_string && (path = arg_path(env, argv[2])) == NULL) return number(env, -errno);
-    return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path));
+    return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path, arg_bool(env, argv[3])));
 }
 
 /*
@@ -243,7 +275,7 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     struct file opened;
     int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, &opened);
     if (fd < 0) return number(env, fd);
-    if (lock_named(fd, arg_bool(env, argv[2]), path) != 0) {
+    if (lock_named(fd, arg_bool(env, argv[2]), path, false) != 0) {
         close(fd);
         return number(env, -EEXIST);
     }
@@ -251,22 +283,14 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/*
- * unlinkClose(directory, name, fd): the way of most releases. The name stays if it is another file's by now: somebody else may
- * have that locked. The errno is unlink's; the descriptor is closed in any case.
- */
-static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
+/* unlinkOpen(directory, name, fd): the name stays if it is another file's by now, which somebody else may have locked. */
+static napi_value posix_unlink_open(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
-    int fd = arg_int(env, argv[2]), status = 0;
     struct file opened;
-    if (path == NULL) {
-        status = -errno;
-    } else if (file_of(fd, &opened) == 0 && is_named(&opened, path) && unlink(path) < 0) {
-        status = -errno;
-    }
-    close(fd);
-    return number(env, status);
+    if (path == NULL) return number(env, -errno);
+    if (file_of(arg_int(env, argv[2]), &opened) < 0 || !is_named(&opened, path)) return number(env, 0);
+    return result_of(env, unlink(path));
 }
 
 /* statInode(path): looks at what the path names. */
@@ -872,10 +896,12 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("setlk", posix_setlk),
         FUNCTION("setOfdLock", posix_set_ofd_lock),
         FUNCTION("getlk", posix_getlk),
+        FUNCTION("getOfdLock", posix_get_ofd_lock),
+        FUNCTION("changeLock", posix_change_lock),
         FUNCTION("openInode", posix_open_inode),
         FUNCTION("lockNamed", posix_lock_named),
         FUNCTION("createLocked", posix_create_locked),
-        FUNCTION("unlinkClose", posix_unlink_close),
+        FUNCTION("unlinkOpen", posix_unlink_open),
         FUNCTION("statInode", posix_stat_inode),
         FUNCTION("fstatInode", posix_fstat_inode),
         FUNCTION("unlink", posix_unlink),

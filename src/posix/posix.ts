@@ -10,7 +10,7 @@ import { installRoot } from './root.ts';
 
 const { errno } = os.constants;
 
-/** Kinds of POSIX record locks (fcntl.h). */
+/** Types of record locks (fcntl.h). */
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 export type LockType = (typeof LockType)[keyof typeof LockType];
 
@@ -20,6 +20,9 @@ export type LockType = (typeof LockType)[keyof typeof LockType];
  * was read. No single bit that is wrong makes two of these out of each other, but for a round.
  */
 export const CallMark = { BEGUN: 5, CONSUMED: 2, PRESENT: 8, ROUND_SHIFT: 4 } as const;
+
+/** What {@link Addon.changeLock} has made of a lock, in the lowest bits. Shared: though it was exclusive. Of one that was kept, the errno is in the others. */
+export const LockChange = { CHANGED: 0, CHANGED_SHARED: 1, KEPT_SHARED: 2, KEPT: 3, BITS: 2 } as const;
 
 /** What happened in a round of the poller, as its records spell it; see {@link Addon.pollerStart}. */
 export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, READY: 4, WORDS: 6 } as const;
@@ -52,25 +55,26 @@ export interface Addon {
   setOfdLock(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of lock in the way (UNLOCK: none), out[1] its holder's pid (-1: none known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
+  /** As {@link Addon.getlk}, by F_OFD_GETLK: what is in the way of the open file, whose own OFD lock is not, though a POSIX one of ours is. */
+  getOfdLock(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
+  /** Changes the kind of the lock on byte 0: see record-lock.ts. Returns a {@link LockChange}. */
+  changeLock(fd: number, shared: boolean, toOfd: boolean): number;
   /** What the last call that stats a file found: see {@link lastStat}. */
   readonly statFields: Float64Array;
   /** Opens a file with `flags` and stats it. Returns the descriptor. */
   openInode(path: ByteString, flags: number): number;
   /**
-   * Locks byte 0 (read lock when `shared`). 0; 1 when `path`, if given, no longer names the file that is open; 2 when it does, but
+   * Locks byte 0 (read lock when `shared`; OFD lock when `isOfd`). 0; 1 when `path`, if given, no longer names the file that is open; 2 when it does, but
    * the file has no link.
    */
-  lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
+  lockNamed(fd: number, shared: boolean, path: ByteString | null, isOfd?: boolean): number;
   /**
-   * Creates a file that was not there, locks it and stats it. -EEXIST also when it was gone or locked by another process
+   * Creates a file that was not there, locks it (by a POSIX lock) and stats it. -EEXIST also when it was gone or locked by another process
    * the moment after, or has no link. Returns the descriptor. Its path is `directory`, a slash and `name`, or `name` if that is empty.
    */
   createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
-  /**
-   * Unlinks the file that is open (named as in {@link createLocked}), unless the name is another one's; returns unlink's errno
-   * and closes the descriptor.
-   */
-  unlinkClose(directory: ByteString, name: ByteString, fd: number): number;
+  /** Unlinks the file that is open (named as in {@link createLocked}), unless the name is another one's. */
+  unlinkOpen(directory: ByteString, name: ByteString, fd: number): number;
   /** Stats what `path` names. */
   statInode(path: ByteString): number;
   /** Stats what is open. */
@@ -216,7 +220,8 @@ export const ResourcePlace = {
   START: 13,
   INODE: 14,
   INODE_END: 15,
-  FIELDS: 16,
+  OFD: 16,
+  FIELDS: 17,
 } as const;
 
 /** By dlopen itself: finding a module by its name takes a millisecond of every start. */

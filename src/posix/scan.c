@@ -28,6 +28,8 @@ struct record {
     double start;
     /* -1: as in the last one in the usual form. */
     double inode, inode_end;
+    /* 1: it has a whole OFD lock, 0: a whole POSIX lock. */
+    double ofd;
 };
 #define FIELDS (sizeof(struct record) / sizeof(double))
 
@@ -109,6 +111,7 @@ static bool usual(struct text *text, struct record *record) {
     record->inode = place(text);
     if (!plain_string(text)) return false;
     record->inode_end = place(text) - 1;
+    record->ofd = IS(text, ",\"x-lock\":\"ofd\"");
     return IS(text, "}");
 }
 

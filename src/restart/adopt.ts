@@ -268,13 +268,13 @@ class Resources implements Rest {
   }
 
   private fileOf(state: ResourceState): HeldFile {
-    const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
+    const { path, fd, flags, lockHeld, 'x-inode': key, 'x-lock': lock, 'x-spares': spares } = state;
     const { shared } = modeOf(flags);
     const looked = this.files.get(fd);
     let file: HeldFile | null;
     if (looked !== undefined && looked.key === key) file = restoreReference(looked.file, shared);
     else {
-      file = adoptFile(fd, shared, key);
+      file = adoptFile(fd, shared, key, lock);
       if (file !== null) this.files.set(fd, { file, key });
     }
     if (file === null) {

@@ -1,5 +1,6 @@
 /** What `--check-state` prints: see programs/virtlockd/check-state.ts, which does, and successor.ts, which reads it. */
 import type { ByteString } from '../../xdr/codec.ts';
+import type { LockKind } from '../posix/record-lock.ts';
 import type { Identities } from './build.ts';
 import type { Loss } from './rehearse.ts';
 
@@ -14,6 +15,15 @@ export const REPORT_VARIABLE = 'VIRTLOCKD_CHECK_REPORT';
 export interface Report {
   readonly identities: Identities;
   readonly losses: readonly Loss[];
+  /** The kinds of locks that it can take over; absent from releases that know POSIX locks only. */
+  readonly locks?: readonly LockKind[];
+}
+
+/** Of this release. */
+export const KNOWN_LOCKS: readonly LockKind[] = ['posix', 'ofd'];
+
+export function knowsOfdLocks({ report }: Answer): boolean {
+  return report?.locks?.includes('ofd') === true;
 }
 
 /** What a program says that can go on. */

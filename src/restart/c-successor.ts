@@ -237,7 +237,7 @@ function refuseClients({ servers }: Daemon, version: string): void {
 
 /** Descriptors that were made so that each resource has one of its own. */
 class MadeDescriptors {
-  private readonly byFile = new Map<HeldFile, Set<number>>();
+  private readonly files = new Set<HeldFile>();
 
   /** How many more are needed. */
   static lacking({ lockspaces }: Daemon): number {
@@ -253,20 +253,14 @@ class MadeDescriptors {
         const fd = duplicateDeferred(file);
         if (fd < 0)
           throw new UnfitSuccessor(`not every resource can be given a descriptor of its own: ${strerror(fd)}`);
-        this.of(file).add(fd);
+        this.files.add(file);
       }
     }
   }
 
   takeBack(): void {
-    for (const [file, made] of this.byFile) closeDeferred(file, made);
-    this.byFile.clear();
-  }
-
-  private of(file: HeldFile): Set<number> {
-    const known = this.byFile.get(file) ?? new Set();
-    this.byFile.set(file, known);
-    return known;
+    for (const file of this.files) closeDeferred(file);
+    this.files.clear();
   }
 }
 

@@ -9,6 +9,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import { descriptorsOf, type OwnState } from './document.ts';
+import type { LockKinds } from './lock-kinds.ts';
 import { inSlices } from './slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -18,9 +19,10 @@ const SLICE = 64;
 
 /**
  * Takes over the clients that have not called and the locks that nobody asked for. Marks all that was taken over to be closed on exec
- * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path. Does not throw.
+ * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path, and has locks be of
+ * the kind that they should be. Does not throw.
  */
-export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): Promise<void> {
+export async function finishTakeover(daemon: Daemon, lockKinds: LockKinds, ownState: () => OwnState): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.adoptLate(SLICE));
@@ -33,6 +35,7 @@ export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): 
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();
+    await lockKinds.turnToOfd();
     await lookAtPaths(daemon, confirmation);
   } catch (error) {
     log.error(`Locks are not confirmed: ${(error as Error).message}`);

@@ -20,6 +20,7 @@ import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
+import { knowsOfdLocks } from './answer.ts';
 import { findChanged } from './build.ts';
 import { descriptorsIn } from '../state/state.ts';
 import { captureState } from './capture.ts';
@@ -35,6 +36,7 @@ import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
 import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
+import type { LockKinds } from './lock-kinds.ts';
 import { findLoss } from './losses.ts';
 import { inSlices } from './slices.ts';
 import {
@@ -63,6 +65,7 @@ const PENDING_SHARE = 1 / 8;
 
 export interface ReexecOptions {
   readonly daemon: Daemon;
+  readonly lockKinds: LockKinds;
   /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -147,7 +150,9 @@ export class Reexec {
       if (this.options.isEnding()) return;
       // Not before: it is loaded into this process, and only now is known to be what it should be.
       prepareCloseOnExec();
-      await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
+      await this.withLocksFor(successor, async () => {
+        await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
+      });
     } finally {
       removeStateFile(candidate);
     }
@@ -176,6 +181,22 @@ export class Reexec {
     };
     refuseLackBelow('the runtime', hard, RUNTIME_DESCRIPTORS);
     refuseLackBelow("the runtime's start", soft, LAUNCHER_DESCRIPTORS);
+  }
+
+  /** Has all locks be of a kind that the successor knows while `exchange` runs. @throws UnfitSuccessor when that cannot be */
+  private async withLocksFor(successor: OwnSuccessor | CSuccessor, exchange: () => Promise<void>): Promise<void> {
+    const { lockKinds } = this.options;
+    if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
+      await exchange();
+      return;
+    }
+    try {
+      const refusal = await lockKinds.turnToPosix();
+      if (refusal !== undefined) throw new UnfitSuccessor(refusal);
+      await exchange();
+    } finally {
+      if (!this.options.isEnding()) await lockKinds.turnBack();
+    }
   }
 
   /**

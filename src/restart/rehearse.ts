@@ -121,7 +121,8 @@ class Look {
       socketPath: () => null,
       setNonblocking: () => 0,
       listenAgain: () => 0,
-      lockNamed: () => 0,
+      setlk: () => 0,
+      setOfdLock: () => 0,
       // Before Linux 5.11, the successor opens what has lost its descriptor again: see confirm.ts.
       openInode: () => -EIO,
       scanResources: (bytes, at, end, places) => whole.scanResources(bytes, at, end, places),

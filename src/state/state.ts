@@ -15,6 +15,7 @@ export class DocumentError extends Error {}
 export type Shape =
   | { readonly kind: 'integer' | 'descriptor'; readonly min: number; readonly max: number }
   | { readonly kind: 'boolean' | 'text' | 'uuid' | 'nothing' }
+  | { readonly kind: 'word'; readonly of: readonly string[] }
   | { readonly kind: 'list' | 'map'; readonly of: Shape }
   | {
       readonly kind: 'object';
@@ -159,6 +160,15 @@ export const text: Kind<ByteString> = {
   read: (value) => (typeof value === 'string' ? value : fail('expected a string')),
   format: JSON.stringify,
 };
+
+/** One of these words. */
+export function word<W extends string>(...words: readonly W[]): Kind<W> {
+  return {
+    shape: { kind: 'word', of: words },
+    read: (value) => words.find((one) => one === value) ?? fail(`expected one of ${words.join(', ')}`),
+    format: JSON.stringify,
+  };
+}
 
 /** Bytes in base64. */
 export const base64: Kind<string> = text;

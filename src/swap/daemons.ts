@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
-import { posixLocksOf } from '../proc/locks.ts';
+import { steadyLocksOf } from '../proc/locks.ts';
 import {
   commandLineOf,
   environmentOf,
@@ -95,7 +95,7 @@ export function socketsOfDaemon(pid: number): { socket: string | undefined; admi
  */
 export function leasesOf(pid: number, pidFile?: string): string[] {
   const inode = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true })?.ino;
-  return [...posixLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
+  return [...steadyLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
 }
 
 /**

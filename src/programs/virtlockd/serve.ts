@@ -15,6 +15,7 @@ import { ignoreStrays, releaseSignals } from '../../restart/signals.ts';
 import type { OwnState } from '../../restart/document.ts';
 import type { Predecessor } from '../../restart/predecessor.ts';
 import { ownProcess } from '../../restart/provenance.ts';
+import { LockKinds } from '../../restart/lock-kinds.ts';
 import { Reexec } from '../../restart/reexec.ts';
 import { restoreDaemon } from '../../restart/restore.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
@@ -105,8 +106,10 @@ export function serve(input: ServeInput): void {
     ...daemonState(daemon),
   });
   let isEnding = false;
+  const lockKinds = new LockKinds(daemon.lockspaces);
   const reexec = new Reexec({
     daemon,
+    lockKinds,
     program,
     args,
     stateFile: paths.state,
@@ -134,7 +137,7 @@ export function serve(input: ServeInput): void {
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, lockKinds, ownState);
 
   requests.on('reload', () => {
     if (isEnding) return;

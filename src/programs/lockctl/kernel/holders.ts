@@ -88,11 +88,15 @@ export function describeProcess(pid: number): { program: string; guest: string }
   }
 }
 
-/** Processes with an open descriptor of the file whose fdinfo shows an OFD lock on its first byte. */
+/** systemd, which keeps duplicates of a service's descriptors. */
+const KEEPER_PID = 1;
+
+/** Processes with an open descriptor of the file whose fdinfo shows an OFD lock on its first byte. Who keeps it for another is none. */
 function openersWithLock(file: FileId): number[] {
   const isLocked = (pid: number) => (descriptor: number) =>
     descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
-  return processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
+  const found = processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
+  return found.length > 1 ? found.filter((pid) => pid !== KEEPER_PID) : found;
 }
 
 /** A process's descriptors of the file; none of a process that is gone or another user's. */
