@@ -1,6 +1,6 @@
 /** What only this implementation keeps of a daemon over a restart, beside clients and locks. */
 import { inquiry } from '../inquire/state.ts';
-import { ownerEnd } from '../lockd/state.ts';
+import { ownerEnd, watchedOwner } from '../lockd/state.ts';
 import { logState } from '../log/logging.ts';
 import { descriptor, list, type ObjectOf, optional, u32, type Whole } from '../state/state.ts';
 import type { Daemon } from './daemon.ts';
@@ -13,6 +13,8 @@ export const daemonFields = {
   /** Log settings made at run time. */
   log: optional(logState),
   inquiry: optional(inquiry),
+  /** Owners whose connections ended with a daemon that died, but not by themselves. */
+  watched: optional(list(watchedOwner)),
   /** Owners that are being ended: their locks are held until their processes are gone. */
   ending: optional(list(ownerEnd)),
 };
@@ -25,6 +27,7 @@ export function daemonState({ settings, changedTimeout, inquiry, ownerReaper, po
     timeout: changedTimeout,
     log: settings.logging.state,
     inquiry: inquiry.state,
+    watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
     ending: ownerReaper.count === 0 ? undefined : ownerReaper.unfinished.map(({ state }) => state),
   };
 }
@@ -40,6 +43,9 @@ const restorers: { readonly [K in keyof DaemonState]-?: ((daemon: Daemon, state:
   log: null,
   inquiry: (daemon, { inquiry }) => {
     if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
+  },
+  watched: (daemon, { watched }) => {
+    for (const { pid, pidfd } of watched ?? []) daemon.ownerReaper.watch(pid, pidfd);
   },
   // Behind the resources: each has holds.
   ending: null,

@@ -12,7 +12,7 @@ import type { LockClient } from './client.ts';
 import { OwnerEnd } from './owner-end.ts';
 import { mayPass } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
-import type { Evidence, OwnerEndState } from './state.ts';
+import type { Evidence, OwnerEndState, WatchedOwner } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 const { ESRCH } = os.constants.errno;
@@ -30,20 +30,25 @@ interface Release {
 
 /** Writes down what changes, before anything is done of it. Nothing may be thrown. */
 export interface EndRecorder {
-  /** The end of an owner has begun, of so many holds. */
-  began(end: OwnerEnd, holds: readonly Hold[]): void;
-  changed(end: OwnerEnd): void;
+  /** The end of an owner has begun, and is that of some of its holds. */
+  endBegan(end: OwnerEnd): void;
+  endChanged(end: OwnerEnd): void;
   /** What its owner held is released. */
-  ended(end: OwnerEnd): void;
+  endDone(end: OwnerEnd): void;
+  /** There are other {@link OwnerReaper.watched} owners. */
+  watchedChanged(): void;
   /** A descriptor that an end had is about to be closed. */
   closing(fd: number): void;
 }
 
+const nothing = (): void => undefined;
+
 export const NO_END_RECORDER: EndRecorder = {
-  began: () => undefined,
-  changed: () => undefined,
-  ended: () => undefined,
-  closing: () => undefined,
+  endBegan: nothing,
+  endChanged: nothing,
+  endDone: nothing,
+  watchedChanged: nothing,
+  closing: nothing,
 };
 
 export interface ReaperOptions {
@@ -60,6 +65,8 @@ export class OwnerReaper {
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
   recorder = NO_END_RECORDER;
+  /** By their pidfds. */
+  private readonly watchedOwners = new Map<number, WatchedOwner>();
   private readonly releases: Release[] = [];
   private scheduled = false;
   private idle: (() => void)[] = [];
@@ -90,6 +97,35 @@ export class OwnerReaper {
   /** Who is being ended: what a successor goes on with. */
   get unfinished(): readonly OwnerEnd[] {
     return [...this.ends];
+  }
+
+  /** Owners of {@link watch} whose processes are not gone yet. */
+  get watched(): readonly WatchedOwner[] {
+    return [...this.watchedOwners.values()];
+  }
+
+  /** Releases what an owner holds once its process is gone: it has no connection that would tell. */
+  watch(pid: number, pidfd: number): void {
+    this.watchedOwners.set(pidfd, { pid, pidfd });
+    // Not at once: the epoll of the program before this one may not be taken over yet.
+    this.host.setTimeout(() => {
+      this.host.watch(pidfd, () => {
+        this.watchedOwners.delete(pidfd);
+        const holds = this.liveHoldsOf(pid);
+        if (holds.length > 0) this.begin(pid, holds, { pidfd, isProcess: true });
+        else {
+          this.recorder.closing(pidfd);
+          this.host.close(pidfd);
+        }
+        this.recorder.watchedChanged();
+      });
+    }, 0);
+  }
+
+  /** The process of an owner, which is known by its start, is gone: what it holds is released. */
+  gone(pid: number, startTime: number): void {
+    const holds = this.liveHoldsOf(pid);
+    if (holds.length > 0) this.begin(pid, holds, { startTime });
   }
 
   /** The connection of `client` is gone, but for its socket. */
@@ -165,7 +201,7 @@ export class OwnerReaper {
   }
 
   onChange(end: OwnerEnd): void {
-    this.recorder.changed(end);
+    this.recorder.endChanged(end);
   }
 
   onClosing(fd: number): void {
@@ -181,7 +217,7 @@ export class OwnerReaper {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
-    this.recorder.began(end, holds);
+    this.recorder.endBegan(end);
     end.look();
   }
 
@@ -236,7 +272,7 @@ export class OwnerReaper {
       if (next.done === true) {
         this.releases.shift();
         this.ends.delete(release.end);
-        this.recorder.ended(release.end);
+        this.recorder.endDone(release.end);
         release.end.wake();
         continue;
       }

@@ -143,26 +143,28 @@ export interface LockObserver {
 export interface LockRecorder {
   lockspaceAdded(lockspace: Lockspace): void;
   /** The last of the resource's holds was granted just now. */
-  granted(resource: Resource, hold: Hold): void;
+  holdGranted(resource: Resource, hold: Hold): void;
   /** The hold at an index is another one now. */
-  changed(resource: Resource, index: number): void;
+  holdReplaced(resource: Resource, index: number, hold: Hold): void;
   /** The holds at these indexes, in ascending order, are gone, and there are others. */
-  dropped(resource: Resource, indexes: readonly number[]): void;
+  holdsDropped(resource: Resource, indexes: readonly number[]): void;
   /** Nobody holds it any more. Its file is locked still, and has its name. */
-  releasing(resource: Resource): void;
+  resourceReleasing(resource: Resource): void;
   /** Nothing is left of it. */
-  released(resource: Resource): void;
+  resourceReleased(resource: Resource): void;
+  acquireRefused(): void;
 }
 
 const nothing = (): void => undefined;
 
 export const NO_LOCK_RECORDER: LockRecorder = {
   lockspaceAdded: nothing,
-  granted: nothing,
-  changed: nothing,
-  dropped: nothing,
-  releasing: nothing,
-  released: nothing,
+  holdGranted: nothing,
+  holdReplaced: nothing,
+  holdsDropped: nothing,
+  resourceReleasing: nothing,
+  resourceReleased: nothing,
+  acquireRefused: nothing,
 };
 
 /** What is left to do of something that is done in parts. */
@@ -392,7 +394,7 @@ export class Lockspaces {
     holds[index] = hold;
     this.indexOwner(resource, hold);
     this.changed?.add(resource);
-    this.recorder.changed(resource, index);
+    this.recorder.holdReplaced(resource, index, hold);
     return true;
   }
 
@@ -415,7 +417,7 @@ export class Lockspaces {
   private indexHold(resource: Resource, hold: Hold): void {
     this.indexOwner(resource, hold);
     this.changed?.add(resource);
-    this.recorder.granted(resource, hold);
+    this.recorder.holdGranted(resource, hold);
     this.observer?.acquired(resource, hold);
   }
 
@@ -534,10 +536,10 @@ export class Lockspaces {
     this.changed?.add(resource);
     if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
-      this.recorder.releasing(resource);
+      this.recorder.resourceReleasing(resource);
       resource.releaseFile(this.keeper);
-      this.recorder.released(resource);
-    } else this.recorder.dropped(resource, indexes);
+      this.recorder.resourceReleased(resource);
+    } else this.recorder.holdsDropped(resource, indexes);
     for (const hold of gone) this.observer?.released(resource, hold);
   }
 
@@ -560,6 +562,7 @@ export class Lockspaces {
   ): RpcError {
     const path = heldBy?.path ?? joinPath(directory, name);
     this.observer?.refused({ lockspace: directory, name, path, mode, heldBy, pid, error, hold });
+    this.recorder.acquireRefused();
     return error;
   }
 

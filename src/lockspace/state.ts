@@ -69,23 +69,32 @@ export function holdState({ owner, since, client, end, unanswered }: Hold): Whol
   return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id, unanswered };
 }
 
-/** @param counts how many resources that hold the file have been described already; counted up */
-export function resourceState(
-  { name, path, file, mode, holds }: Resource,
-  counts: Map<HeldFile, number>,
-): Whole<ResourceState> {
-  const use = counts.get(file) ?? 0;
-  if (file.references > 1) counts.set(file, use + 1);
+/** A resource without its holds, and without what its file has beside its first descriptor. */
+export function bareResourceState({ name, path, file, mode }: Resource): Whole<ResourceState> {
   return {
     name,
     path,
-    fd: descriptorOfReference(file, use),
+    fd: file.fd,
     lockHeld: file.locked,
     flags: flagsOf(mode),
-    owners: holds.map(({ owner }) => owner.pid),
-    'x-holds': holds.map(holdState),
+    owners: [],
+    'x-holds': undefined,
     'x-inode': file.key,
     'x-lock': file.keptLock,
+    'x-spares': undefined,
+  };
+}
+
+/** @param counts how many resources that hold the file have been described already; counted up */
+export function resourceState(resource: Resource, counts: Map<HeldFile, number>): Whole<ResourceState> {
+  const { file, holds } = resource;
+  const use = counts.get(file) ?? 0;
+  if (file.references > 1) counts.set(file, use + 1);
+  return {
+    ...bareResourceState(resource),
+    fd: descriptorOfReference(file, use),
+    owners: holds.map(({ owner }) => owner.pid),
+    'x-holds': holds.map(holdState),
     // Once for all that hold the file.
     'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
   };

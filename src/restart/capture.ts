@@ -26,7 +26,7 @@ const captured = new WeakMap<
   Readonly<Pick<LockClient, 'owner' | 'restricted' | 'isLocal'>> & { readonly state: LockClientState }
 >();
 
-function lockClientState(connection: Connection<LockClient>): LockClientState {
+export function lockClientState(connection: Connection<LockClient>): LockClientState {
   const client = connection.context;
   const { received, unsent } = connection.pending;
   const { owner, restricted, isLocal } = client;
@@ -44,7 +44,7 @@ function lockClientState(connection: Connection<LockClient>): LockClientState {
   return state;
 }
 
-function adminClientState(connection: Connection<AdminPeer>): Whole<AdminClientState> {
+export function adminClientState(connection: Connection<AdminPeer>): Whole<AdminClientState> {
   return { ...connectionState(connection), ...subscriptionState(connection.context), privateData: null };
 }
 

@@ -54,7 +54,7 @@ export interface LockspaceState {
 }
 
 /** Which process it is, beyond its pid. */
-const processIdentity = object({
+export const processIdentity = object({
   /** When it started, in clock ticks since boot. */
   start: whole,
   /** The id of that boot; empty where it was not readable. */
@@ -66,6 +66,10 @@ export type ProcessState = StateOf<typeof processIdentity>;
 export const ownState = object({
   /** How often the process has executed itself again. */
   restarts: whole,
+  /** How often a daemon has died before this process took over from it. */
+  deaths: optional(whole),
+  /** Of the record that outlives this process: see src/store/record.ts. */
+  record: optional(descriptor),
   /** When the process began to serve, milliseconds since 1970. */
   started: whole,
   /** The process that wrote the document. */

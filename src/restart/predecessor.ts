@@ -20,6 +20,8 @@ export interface Predecessor {
    * can be taken over one by one. Null when all were read.
    */
   readonly late: Map<number, unknown> | null;
+  /** It was another process, which has died. */
+  readonly hasDied?: boolean;
 }
 
 /** Without the state every lock is lost. */

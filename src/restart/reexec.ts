@@ -39,6 +39,7 @@ import { ResourcePieces } from './resource-pieces.ts';
 import type { LockKinds } from './lock-kinds.ts';
 import { findLoss } from './losses.ts';
 import { inSlices } from './slices.ts';
+import type { Survival } from './survival.ts';
 import {
   publishStateFile,
   refusePlanted,
@@ -66,6 +67,8 @@ const PENDING_SHARE = 1 / 8;
 export interface ReexecOptions {
   readonly daemon: Daemon;
   readonly lockKinds: LockKinds;
+  /** Null where nothing can outlive the daemon's death. */
+  readonly survival: Pick<Survival, 'emptyForOther' | 'refill'> | null;
   /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -89,6 +92,10 @@ export class Reexec {
 
   constructor(options: ReexecOptions) {
     this.options = options;
+  }
+
+  get isRunning(): boolean {
+    return this.running;
   }
 
   /** Executes the program anew. Never throws; returns to its caller only when that failed. */
@@ -185,16 +192,18 @@ export class Reexec {
 
   /** Has all locks be of a kind that the successor knows while `exchange` runs. @throws UnfitSuccessor when that cannot be */
   private async withLocksFor(successor: OwnSuccessor | CSuccessor, exchange: () => Promise<void>): Promise<void> {
-    const { lockKinds } = this.options;
+    const { lockKinds, survival } = this.options;
     if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
       await exchange();
       return;
     }
     try {
-      const refusal = await lockKinds.turnToPosix();
+      // Nothing may be left there: whoever came next would find it, and take over what is not the daemon's any more.
+      const refusal = (await lockKinds.turnToPosix()) ?? (await survival?.emptyForOther());
       if (refusal !== undefined) throw new UnfitSuccessor(refusal);
       await exchange();
     } finally {
+      survival?.refill();
       if (!this.options.isEnding()) await lockKinds.turnBack();
     }
   }

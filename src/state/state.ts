@@ -326,3 +326,38 @@ export function descriptorsIn<T>(kind: Kind<T>, value: T): ReadonlySet<number> {
   kind.collect?.(value, descriptors);
   return descriptors;
 }
+
+/**
+ * A value of JSON with other descriptors. Where a descriptor is replaced by undefined, its key is left out; where it must not be absent,
+ * reading the value fails.
+ */
+export function replaceDescriptors(shape: Shape, value: unknown, replace: (fd: number) => number | undefined): unknown {
+  switch (shape.kind) {
+    case 'descriptor':
+      return typeof value === 'number' ? replace(value) : value;
+    case 'list':
+      return Array.isArray(value)
+        ? value.map((item) => replaceDescriptors(shape.of, item, replace)).filter((item) => item !== undefined)
+        : value;
+    case 'map':
+      return mapValues(value, (_, item) => replaceDescriptors(shape.of, item, replace));
+    case 'object': {
+      const fields = new Map(shape.fields.map(({ key, of }) => [key, of]));
+      return mapValues(value, (key, item) => {
+        const of = fields.get(key);
+        return of === undefined ? item : replaceDescriptors(of, item, replace);
+      });
+    }
+    default:
+      return value;
+  }
+}
+
+function mapValues(value: unknown, change: (key: string, item: unknown) => unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .map(([key, item]) => [key, change(key, item)] as const)
+      .filter(([, item]) => item !== undefined),
+  );
+}

@@ -23,6 +23,7 @@ const Header = {
   SLOTS: 2,
   HALF: 3,
   BOOT: 4,
+  GENERATION: 13,
   CRC: 14,
   END: 16,
   END_CHECK: 17,
@@ -52,6 +53,8 @@ export interface RecordOptions {
   /** See {@link SLOTS}. */
   readonly slots?: number;
   readonly boot: string;
+  /** Of several records the one counts that has the highest. */
+  readonly generation?: number;
 }
 
 interface Bank {
@@ -87,7 +90,7 @@ export class StateRecord {
   }
 
   /** A record without entries. Returns -errno when there is no memory for it. */
-  static create({ half = MIN_HALF, slots = SLOTS, boot }: RecordOptions): StateRecord | number {
+  static create({ half = MIN_HALF, slots = SLOTS, boot, generation = 1 }: RecordOptions): StateRecord | number {
     const fd = posix.createMemory(sizeOf(slots, half));
     if (fd < 0) return fd;
     const memory = posix.mapMemory(fd);
@@ -99,6 +102,7 @@ export class StateRecord {
     header[Header.FORMAT] = FORMAT;
     header[Header.SLOTS] = slots;
     header[Header.HALF] = half;
+    header[Header.GENERATION] = generation;
     Buffer.from(memory, Header.BOOT * WORD, BOOT_LENGTH).write(boot, 'latin1');
     header[Header.END_CHECK] = ~0;
     header[Header.CRC] = headerCrc(memory);
@@ -134,6 +138,16 @@ export class StateRecord {
     return new StateRecord(fd, memory, slots, half);
   }
 
+  /** See {@link RecordOptions}. */
+  get generation(): number {
+    return this.header[Header.GENERATION] ?? 0;
+  }
+
+  /** Bytes of memory. */
+  get size(): number {
+    return sizeOf(this.slots, this.capacity);
+  }
+
   /** What counts at present of connections and descriptors. */
   get bank(): Bank {
     return this.banks[(this.header[Header.BANK] ?? 0) === 0 ? 0 : 1];
@@ -147,6 +161,12 @@ export class StateRecord {
     bank.names.fill(0);
     fill(bank);
     Atomics.store(this.header, Header.BANK, next);
+  }
+
+  /** Takes over what counts of connections and descriptors in another record, as long as nobody knows of this one. */
+  copyBank({ bank: { marks, names } }: StateRecord): void {
+    this.bank.marks.set(marks);
+    this.bank.names.set(names);
   }
 
   /** Bytes that the entries take of a half. */

@@ -40,14 +40,22 @@ const realLink: ManagerLink = {
   },
 };
 
+/** In the word of a name: the descriptor is in the store, or on its way there. */
+const KEPT = 0x8000_0000;
+
+/** The name in a word of the table that a DescriptorStore has; 0 when there is none. */
+export function nameIn(word: number): StoredName {
+  return word & ~KEPT;
+}
+
 export class DescriptorStore {
   private readonly path: ByteString;
   private readonly link: ManagerLink;
   private socket = -1;
-  /** By descriptor: the record's. */
-  private names: Uint32Array;
-  /** All that are in the store or on their way there. */
+  /** By descriptor: its name, and {@link KEPT}. */
+  private words: Uint32Array;
   private readonly used = new Set<StoredName>();
+  private keptCount = 0;
   private serial = 0;
   /** What could not be sent, in order: of a name, the descriptor to be stored, or -1 for its removal. */
   private readonly unsent = new Map<StoredName, number>();
@@ -60,88 +68,122 @@ export class DescriptorStore {
 
   /**
    * @param path of the manager's socket
-   * @param names has room for a name for each descriptor; those in it are in the store already
+   * @param words has room for a name for each descriptor, and those that were given before
    */
-  constructor(path: ByteString, names: Uint32Array, link = realLink) {
+  constructor(path: ByteString, words: Uint32Array, link = realLink) {
     this.path = path;
     this.link = link;
-    this.names = names;
-    for (const name of names) if (name !== 0) this.adopted(name);
+    this.words = words;
+    for (const word of words) if (word !== 0) this.register(word);
   }
 
-  /** How many should be in the store. */
+  /** How many are to be in the store. */
   get count(): number {
-    let count = this.used.size;
-    for (const fd of this.unsent.values()) if (fd >= 0) count--;
+    return this.keptCount;
+  }
+
+  /** How many of these could not be put in yet. */
+  get unsentCount(): number {
+    let count = 0;
+    for (const fd of this.unsent.values()) if (fd >= 0) count++;
     return count;
   }
 
-  /** How many could not be put in yet. */
-  get missing(): number {
-    return this.used.size - this.count;
-  }
-
   /** The table is elsewhere from now on, with the same in it. */
-  useNames(names: Uint32Array): void {
-    this.names = names;
+  useWords(words: Uint32Array): void {
+    this.words = words;
   }
 
-  /** The name of what a descriptor stands for; 0 when it is not to be kept. */
+  /** The name of what a descriptor stands for; 0 when it has none. */
   nameOf(fd: number): StoredName {
-    return this.names[fd] ?? 0;
+    return nameIn(this.words[fd] ?? 0);
   }
 
-  /** Whether it is in the store. */
+  /** Whether a name stands for a descriptor that is known here. */
+  isUsed(name: StoredName): boolean {
+    return this.used.has(name);
+  }
+
+  /** Whether it is in the store, as far as can be told without asking the manager. */
   isKept(fd: number): boolean {
-    const name = this.nameOf(fd);
-    return name !== 0 && !this.unsent.has(name);
+    const word = this.words[fd] ?? 0;
+    return word >= KEPT && !this.unsent.has(nameIn(word));
+  }
+
+  /** Gives a name to a descriptor. 0 when it has too high a number for that. */
+  nameFor(fd: number, kind: StoredKind): StoredName {
+    const known = this.nameOf(fd);
+    if (known !== 0 || fd < 0 || fd >= this.words.length) return known;
+    const name = this.unusedName(kind);
+    this.words[fd] = name;
+    this.used.add(name);
+    return name;
+  }
+
+  /** A descriptor was in the store under that name before this process began. False when it has too high a number. */
+  adopt(fd: number, name: StoredName): boolean {
+    if (fd >= this.words.length) return false;
+    this.words[fd] = (name | KEPT) >>> 0;
+    this.register(this.words[fd] ?? 0);
+    return true;
   }
 
   /** Puts a descriptor in, or will when the manager takes it. Its name; 0 when it has too high a number for that. */
   keep(fd: number, kind: StoredKind): StoredName {
-    const known = this.nameOf(fd);
-    if (known !== 0 || fd >= this.names.length) return known;
-    const name = this.unusedName(kind);
-    this.names[fd] = name;
-    this.used.add(name);
+    const name = this.nameFor(fd, kind);
+    if (name === 0 || (this.words[fd] ?? 0) >= KEPT) return name;
+    this.words[fd] = (name | KEPT) >>> 0;
+    this.keptCount++;
     this.post(name, fd);
     this.onStored();
     return name;
   }
 
-  /** Takes a descriptor out, which is still open or just closed. */
+  /** Takes a descriptor out, which is still open or just closed, and its name from it. */
   drop(fd: number): void {
-    const name = this.nameOf(fd);
-    if (name === 0) return;
-    this.names[fd] = 0;
+    const word = this.words[fd] ?? 0;
+    if (word === 0) return;
+    const name = nameIn(word);
+    this.words[fd] = 0;
+    this.used.delete(name);
+    if (word < KEPT) return;
+    this.keptCount--;
     this.remove(name);
   }
 
-  /** Takes out what nothing is known of. */
+  /** Takes out what has no descriptor here. */
   remove(name: StoredName): void {
-    this.used.delete(name);
     if ((this.unsent.get(name) ?? -1) >= 0) this.unsent.delete(name);
     else this.post(name, -1);
   }
 
-  /** Takes everything out. */
+  /** Takes everything out, for the time being: {@link storeAgain} puts it in again. */
   empty(): void {
-    for (let fd = 0; fd < this.names.length; fd++) if (this.names[fd] !== 0) this.drop(fd);
+    for (const word of this.words) if (word >= KEPT) this.remove(nameIn(word));
   }
 
   /** Puts all in again: what is there already stays as it is. */
   storeAgain(): void {
-    for (const [fd, name] of this.names.entries()) if (name !== 0 && !this.unsent.has(name)) this.post(name, fd);
+    for (const [fd, word] of this.words.entries()) {
+      if (word >= KEPT && (this.unsent.get(nameIn(word)) ?? -1) < 0) this.post(nameIn(word), fd);
+    }
+  }
+
+  /** All that could be sent is. */
+  flush(): boolean {
+    this.sendUnsent();
+    return this.unsent.size === 0;
   }
 
   /** Has a descriptor closed once the manager has processed all that was sent before. 0 or -errno. */
   sendBarrier(fd: number): number {
-    this.sendUnsent();
-    return this.unsent.size > 0 ? -EAGAIN : this.send('BARRIER=1', fd, 0);
+    return this.flush() ? this.send('BARRIER=1', fd, 0) : -EAGAIN;
   }
 
-  private adopted(name: StoredName): void {
+  private register(word: number): void {
+    const name = nameIn(word);
     this.used.add(name);
+    if (word >= KEPT) this.keptCount++;
     this.serial = Math.max(this.serial, serialOf(name) + 1);
   }
 
