@@ -179,11 +179,9 @@ export function lockFile(
   create: boolean,
   chooser: KindChooser = null,
 ): HeldFile | LockFailure {
-  // The way of most acquires in one call, where there is nothing to choose.
-  if (create && chooser === null) {
-    const fd = posix.createLocked(directory, name, shared);
-    if (fd >= 0) return admit(fd, lastStat(), shared);
-    if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
+  if (create) {
+    const made = chooser === null ? makeAtOnce(directory, name, shared) : makeFile(directory, name, shared, chooser);
+    if (made !== null) return made;
   }
   const path = joinPath(directory, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -193,7 +191,35 @@ export function lockFile(
   return { kind: 'lock', errno: EAGAIN };
 }
 
-/** As {@link lockFile}, in steps. Null when the file has vanished and is to be tried again. */
+/** Makes and locks a file that was not there. Null when there is one, or it was gone or locked by another process the moment after. */
+function makeFile(
+  directory: ByteString,
+  name: ByteString,
+  shared: boolean,
+  chooser: KindChooser,
+): HeldFile | LockFailure | null {
+  const path = joinPath(directory, name);
+  const fd = posix.openInode(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL);
+  if (fd < 0) return fd === -EEXIST ? null : { kind: 'open', errno: -fd };
+  const stat = lastStat();
+  const kind = kindOf(fd, stat, chooser);
+  if (posix.lockNamed(fd, shared, path, kind === 'ofd') === 0) return admit(fd, stat, shared, kind);
+  posix.close(fd);
+  return null;
+}
+
+/** As {@link makeFile}, in one call, where there is nothing to choose: the way of most acquires. */
+function makeAtOnce(directory: ByteString, name: ByteString, shared: boolean): HeldFile | LockFailure | null {
+  const fd = posix.createLocked(directory, name, shared);
+  if (fd >= 0) return admit(fd, lastStat(), shared);
+  return fd === -EEXIST ? null : { kind: 'open', errno: -fd };
+}
+
+function kindOf(fd: number, stat: Stat, chooser: KindChooser): LockKind {
+  return chooser?.keeps(fd, stat) === true ? 'ofd' : 'posix';
+}
+
+/** As {@link lockFile}, for a file that was there. Null when it has vanished and is to be tried again. */
 function lockExisting(
   path: ByteString,
   shared: boolean,
@@ -220,7 +246,7 @@ function lockExisting(
     closeUnlessHeld(fd);
     return failure;
   }
-  const kind = chooser?.keeps(fd, stat) === true ? 'ofd' : 'posix';
+  const kind = kindOf(fd, stat, chooser);
   const status = posix.lockNamed(fd, shared, create ? path : null, kind === 'ofd');
   if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared, kind);
   const busy = status === -EAGAIN || status === -EACCES;
@@ -273,18 +299,13 @@ function countsLinks(path: ByteString, { device }: Stat): boolean {
  * freed, also while we hold the file that had it. Nobody can tell the two apart then, so the new one counts as another name of
  * that one.
  */
-function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure {
+function admit(fd: number, stat: Stat, shared: boolean, kind: LockKind = 'posix'): HeldFile | LockFailure {
   const known = heldFile(stat);
-  return known === undefined ? registerOpen(fd, stat, shared) : addOpenReference(known, fd, shared);
+  return known === undefined ? registerOpen(fd, stat, shared, kind) : addOpenReference(known, fd, shared);
 }
 
 /** Registers a file that is not held yet as held through `fd`. */
-function registerOpen(
-  fd: number,
-  { device, inode, blockDevice }: Stat,
-  shared: boolean,
-  kind: LockKind = 'posix',
-): HeldFile {
+function registerOpen(fd: number, { device, inode, blockDevice }: Stat, shared: boolean, kind: LockKind): HeldFile {
   return register(new HeldFile(fd, device, inode, shared, blockDevice, kind));
 }
 

@@ -111,7 +111,7 @@ export class LockKinds {
   private mend({ file, name }: Resource): boolean {
     if (isLocked(file) && file.degraded) {
       if (mendLock(file) < 0) return false;
-      log.info(`The lock of resource '${name}' is exclusive again`);
+      log.warn(`The lock of resource '${name}' is exclusive again`);
     }
     this.degraded.delete(file);
     return true;
