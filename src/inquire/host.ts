@@ -21,6 +21,8 @@ export interface Life {
   readonly executed: number;
   /** How often it executed itself again. */
   readonly restarts: number;
+  /** How often a daemon has died before this process took over from it. */
+  readonly deaths: number;
 }
 
 export interface InquireHost {

@@ -176,7 +176,7 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     adminMaxClients: 0,
     timeout: 0,
     logging: new LogSettings(logging),
-    life: { program: '', started: 0, executed: 0, restarts: 0 },
+    life: { program: '', started: 0, executed: 0, restarts: 0, deaths: 0 },
     processes: NOBODY,
     onEnd: () => undefined,
   };

@@ -32,12 +32,17 @@ export interface SurvivalOptions {
   /** $FDSTORE: how many descriptors there may be, of systemd 254 and later. */
   readonly promised: string | undefined;
   readonly identity: RecorderState;
+  /** Asks the manager. */
+  ask?(): Promise<StoreStatus | null>;
+}
+
+/** The daemon, and what only it knows. */
+export interface Survivor {
+  readonly daemon: Daemon;
   /** Nothing may be spawned at present. */
   isBusy(): boolean;
   /** A store has appeared: locks that are held already are to be changed. */
   onStore(): void;
-  /** Asks the manager. */
-  ask?(): Promise<StoreStatus | null>;
 }
 
 /** How it is about survival, for who inquires. */
@@ -56,7 +61,7 @@ export interface SurvivalStatus {
 
 export class Survival implements FileKeeper {
   private readonly options: SurvivalOptions;
-  private readonly daemon: () => Daemon;
+  private survivor: Survivor | undefined;
   private recorder: Recorder | null = null;
   private store: DescriptorStore | null = null;
   private hasStore: boolean | undefined;
@@ -66,10 +71,18 @@ export class Survival implements FileKeeper {
   private compareDelay = COMPARE_MS;
   private timer: NodeJS.Timeout | undefined;
 
-  /** @param daemon is asked for when it is there */
-  constructor(options: SurvivalOptions, daemon: () => Daemon) {
+  constructor(options: SurvivalOptions) {
     this.options = options;
-    this.daemon = daemon;
+  }
+
+  /** To be called before anything else: the daemon is made with this one. */
+  attach(survivor: Survivor): void {
+    this.survivor = survivor;
+  }
+
+  private get daemon(): Daemon {
+    if (this.survivor === undefined) throw new Error('whose survival?');
+    return this.survivor.daemon;
   }
 
   // ---- beginnings
@@ -83,13 +96,13 @@ export class Survival implements FileKeeper {
     const recorder = this.start(store, record, this.promisedLimit());
     recorder.begin(true);
     recorder.countMortal();
-    conclude(this.daemon(), death, recorder, store);
+    conclude(this.daemon, death, recorder, store);
     record.replaceBank(({ names }) => {
       names.set(words);
     });
     store.useWords(record.bank.names);
     recorder.mark();
-    adoptStrays(this.daemon(), death, store);
+    adoptStrays(this.daemon, death, store);
     this.learn();
   }
 
@@ -146,7 +159,7 @@ export class Survival implements FileKeeper {
     recorder.begin(false);
     recorder.mark();
     this.compareSoon();
-    this.options.onStore();
+    this.survivor?.onStore();
   }
 
   private start(store: DescriptorStore, record: StateRecord, limit: number): Recorder {
@@ -165,7 +178,7 @@ export class Survival implements FileKeeper {
     };
     const { identity } = this.options;
     const room = limit > 0 ? limit : Infinity;
-    return (this.recorder = new Recorder(this.daemon(), store, record, identity, room, onFailure));
+    return (this.recorder = new Recorder(this.daemon, store, record, identity, room, onFailure));
   }
 
   private lookAgain(): void {
@@ -186,13 +199,12 @@ export class Survival implements FileKeeper {
 
   /** Asks the manager, while nobody waits for it. */
   private learn(): void {
-    if (this.options.isBusy()) {
+    if (this.survivor?.isBusy() === true) {
       this.compareSoon();
       return;
     }
     const changes = this.store?.changes;
-    const ask = this.options.ask ?? ((): Promise<StoreStatus | null> => askStore(ownUnit()));
-    void ask().then((answer) => {
+    void this.ask().then((answer) => {
       if (this.store === null) this.decide(answer);
       else this.compare(answer, changes === this.store.changes);
     });
@@ -232,6 +244,10 @@ export class Survival implements FileKeeper {
     this.isShortReported = true;
     // Once more is enough to find out that there is no room.
     if (this.shortfall !== before) store.storeAgain();
+  }
+
+  private async ask(): Promise<StoreStatus | null> {
+    return this.options.ask === undefined ? askStore(ownUnit()) : this.options.ask();
   }
 
   // ---- for others
@@ -285,11 +301,10 @@ export class Survival implements FileKeeper {
     if (this.store === null) return undefined;
     this.empty();
     const until = performance.now() + EMPTY_MS;
-    const ask = this.options.ask ?? ((): Promise<StoreStatus | null> => askStore(ownUnit()));
     for (;;) {
       const isSent = this.store.flush();
       // Before the manager has processed what was sent, its count is an old one: it is asked again and again.
-      const answer = isSent ? await ask() : null;
+      const answer = isSent ? await this.ask() : null;
       if (answer !== null && answer.count === 0) return undefined;
       if (performance.now() > until) return 'the service manager does not give back the descriptors that it keeps';
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));

@@ -3,8 +3,8 @@
  * which nobody waits for but who wants to know: it may be busy, or gone. A message that it has processed tells nothing: of 40
  * descriptors it stored 20, when that was its limit, and said so to nobody.
  */
-import { readFileSync } from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
+import { controlGroupsOf } from '../proc/processes.ts';
 
 /** For how long an answer is waited for, in milliseconds. */
 const LIMIT_MS = 10_000;
@@ -16,40 +16,34 @@ export interface StoreStatus {
   readonly count: number;
 }
 
-/** A unit, and the manager that it belongs to. */
+/** A service, and the systemd that runs it. */
 export interface Unit {
   readonly name: string;
-  readonly isUsers: boolean;
+  readonly manager: 'system' | 'user';
 }
 
-/** The unit that a process is in by its control group; where that does not tell, by the name that the package gives it. */
-export function unitOf(cgroup: string, fallback = 'virtlockd.service'): Unit {
-  const paths = [...cgroup.matchAll(/^\d+:(?:name=systemd)?:(.*)$/gm)].map(([, path = '']) => path.split('/'));
-  const names =
-    paths.map((parts) => parts.filter((part) => part.endsWith('.service'))).find(({ length }) => length > 0) ?? [];
-  const users = names.findIndex((name) => /^user@\d+\.service$/.test(name));
-  const name = names.at(-1);
-  if (name === undefined || (users >= 0 && users === names.length - 1)) return { name: fallback, isUsers: false };
-  return { name, isUsers: users >= 0 };
+/**
+ * The service that a process is part of, by its control groups; undefined when it is in none. A service may have groups of its own
+ * below its unit's.
+ */
+export function unitOf(controlGroups: string): Unit | undefined {
+  // Of version 1 the hierarchy of that name is systemd's own; of version 2 there is only one.
+  const path = /^\d+:name=systemd:(.*)$/m.exec(controlGroups)?.[1] ?? /^0::(.*)$/m.exec(controlGroups)?.[1] ?? '';
+  const services = path.split('/').filter((part) => part.endsWith('.service'));
+  const name = services.at(-1);
+  if (name === undefined || /^user@\d+\.service$/.test(name)) return undefined;
+  return { name, manager: services.some((part) => /^user@\d+\.service$/.test(part)) ? 'user' : 'system' };
 }
 
+/** By the name that the package gives it where the control groups do not tell: a manager that is not systemd may have none. */
 export function ownUnit(): Unit {
-  try {
-    return unitOf(readFileSync('/proc/self/cgroup', 'latin1'));
-  } catch {
-    return unitOf('');
-  }
+  return unitOf(controlGroupsOf('self')) ?? { name: 'virtlockd.service', manager: 'system' };
 }
 
 /** Null when there is no answer. */
 export async function askStore(unit: Unit): Promise<StoreStatus | null> {
   const properties = ['FileDescriptorStoreMax', 'NFileDescriptorStore'];
-  const args = [
-    ...(unit.isUsers ? ['--user'] : []),
-    'show',
-    ...properties.map((name) => `--property=${name}`),
-    unit.name,
-  ];
+  const args = [`--${unit.manager}`, 'show', ...properties.map((name) => `--property=${name}`), unit.name];
   return parseStatus((await outputOf('systemctl', args)) ?? '');
 }
 

@@ -8,6 +8,7 @@ import { exitProcess } from '../../posix/exit.ts';
 import { posix } from '../../posix/posix.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { checkState } from './check-state.ts';
+import { readDeath } from '../../restart/death.ts';
 import { readPredecessor } from '../../restart/predecessor.ts';
 import { releaseSignals } from '../../restart/signals.ts';
 import { dialectOf, parseVersion } from '../../libvirt/dialect.ts';
@@ -23,7 +24,7 @@ import { makeRunDirectory } from './run-directory.ts';
 import { serve } from './serve.ts';
 import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
 import { loadOwnConfig } from './reload.ts';
-import { type Environment, sortActivation, takeListenDescriptors } from './systemd.ts';
+import { type Environment, sortActivation, sortStored, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -99,7 +100,11 @@ function run(options: RunOptions): void {
     logging.directory = directory;
     logging.useSockets(paths);
     logging.useFiles({ isHeld, open: (file, flags) => openOwn(file, flags, 'log output'), close: closeOwn });
-    const predecessor = readPredecessor(paths.state, passed.length > 0);
+    const left = readPredecessor(paths.state, passed.length > 0);
+    const { stored, others } = sortStored(passed);
+    const activation = sortActivation(others);
+    const death = left === null && stored.size > 0 ? readDeath(stored, activation) : null;
+    const predecessor = left ?? death?.predecessor ?? null;
     // Settings that are wrong by now are no reason to end, and to lose every lock, in a re-execution.
     const tolerant = predecessor === null ? insist : logAndGoOn;
     const config = tolerant(() => loadOwnConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
@@ -127,7 +132,9 @@ function run(options: RunOptions): void {
       config,
       configFile,
       predecessor,
-      activation: sortActivation(passed),
+      death,
+      discarded: death === null ? stored : new Map(),
+      activation,
       setUpLog,
     });
     report?.send(EXIT.ok);

@@ -17,6 +17,8 @@ import type { Predecessor } from '../../restart/predecessor.ts';
 import { ownProcess } from '../../restart/provenance.ts';
 import { LockKinds } from '../../restart/lock-kinds.ts';
 import { Reexec } from '../../restart/reexec.ts';
+import { Survival } from '../../restart/survival.ts';
+import type { Death } from '../../restart/death.ts';
 import { restoreDaemon } from '../../restart/restore.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
@@ -51,6 +53,10 @@ export interface ServeInput {
   readonly configFile: string;
   /** What this very process left before it executed us; null at a fresh start. */
   readonly predecessor: Predecessor | null;
+  /** What a daemon has left that died; its state is the predecessor's. */
+  readonly death: Death | null;
+  /** What is in the descriptor store, and nothing can be made of. */
+  readonly discarded: Death['stored'];
   /** Listening sockets that systemd passed. */
   readonly activation: Activation;
   /** Puts the log's settings together anew when the configuration was read again. */
@@ -60,7 +66,8 @@ export interface ServeInput {
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
   // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
-  const { program, args, environment, options, paths, config, configFile, predecessor, setUpLog } = input;
+  const { program, args, environment, options, paths, config, configFile, predecessor, death, discarded, setUpLog } =
+    input;
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
   const requests = listenForSignals();
@@ -76,9 +83,20 @@ export function serve(input: ServeInput): void {
 
   const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
   forgetTaken(environment);
-  const started = carried?.started ?? Date.now();
-  const restarts = predecessor === null ? 0 : (carried?.restarts ?? 0) + 1;
+  const hasDied = death !== null;
+  const started = (hasDied ? undefined : carried?.started) ?? Date.now();
+  const restarts = (carried?.restarts ?? 0) + (predecessor === null || hasDied ? 0 : 1);
+  const deaths = (carried?.deaths ?? 0) + (hasDied ? 1 : 0);
   const poller = new Poller();
+  const identity = ownProcess();
+  const survival =
+    notifier.path === undefined || options.daemonize || identity === undefined
+      ? null
+      : new Survival({
+          socket: notifier.path,
+          promised: environment.FDSTORE,
+          identity: { process: identity, pid: process.pid, restarts, deaths, started },
+        });
   const settings: DaemonSettings = {
     poller,
     version,
@@ -86,7 +104,8 @@ export function serve(input: ServeInput): void {
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
     logging: logSettings,
-    life: { program, started, executed: Date.now(), restarts },
+    life: { program, started, executed: Date.now(), restarts, deaths },
+    ...(survival === null ? {} : { keeper: survival }),
     onEnd: () => {
       requests.emit('end');
     },
@@ -97,9 +116,10 @@ export function serve(input: ServeInput): void {
   if (carried?.pidFile !== undefined && carried.pidFile !== pidFile?.fd) closeOldPidFile(carried.pidFile);
   if (carried !== null) restoreDaemonState(daemon, carried);
 
-  const identity = ownProcess();
   const ownState = (): Whole<OwnState> => ({
     restarts,
+    deaths: deaths === 0 ? undefined : deaths,
+    record: survival?.record,
     started,
     process: identity,
     pidFile: pidFile?.fd,
@@ -110,6 +130,7 @@ export function serve(input: ServeInput): void {
   const reexec = new Reexec({
     daemon,
     lockKinds,
+    survival,
     program,
     args,
     stateFile: paths.state,
@@ -128,16 +149,31 @@ export function serve(input: ServeInput): void {
     notifier.stopping();
     void daemon.shutdown().then(() => {
       reexec.abandon();
+      survival?.empty();
       pidFile?.remove();
       exitProcess(EXIT.ok);
     });
   });
+  let isTakenOver = predecessor === null;
+  survival?.attach({
+    daemon,
+    isBusy: () => !isTakenOver || reexec.isRunning,
+    onStore: () => void lockKinds.turnToOfd(),
+  });
+  if (discarded.size > 0) survival?.discard(discarded);
+  if (death !== null) survival?.takeOver(death);
+  else if (carried?.record !== undefined) survival?.goOn(carried.record);
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
   const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, lockKinds, ownState);
+  void takeover.then(() => {
+    isTakenOver = true;
+    survival?.takeoverFinished();
+  });
+  if (survival?.isActive === false) survival.look();
 
   requests.on('reload', () => {
     if (isEnding) return;
@@ -243,7 +279,8 @@ const PID_FILE_HOST: PidFileHost = {
 
 /** Over a re-execution nothing about the pid file is worth ending, and losing every lock, for. */
 function takePidFile(path: string, predecessor: Predecessor | null): PidFile | null {
-  if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
+  // A daemon that has died had one that nobody has now, unless another daemon serves.
+  if (predecessor === null || predecessor.hasDied === true) return PidFile.acquire(path, PID_FILE_HOST);
   try {
     const fd = predecessor.document.own?.pidFile;
     if (isHeld(path)) throw new StartupError(EXIT.pidFile, `Pid file '${path}' is a held resource`);

@@ -1,5 +1,7 @@
 /** What systemd hands a service through the environment: listening sockets, and where to say how it is going. */
 
+import { parseName, type StoredName } from '../../store/names.ts';
+
 /** A process's environment, from which what was read is removed, so that no child takes it for its own. */
 export type Environment = Record<string, string | undefined>;
 
@@ -21,12 +23,26 @@ export function takeListenDescriptors(environment: Environment, pid: number): Pa
   delete environment.LISTEN_PID;
   delete environment.LISTEN_FDS;
   delete environment.LISTEN_FDNAMES;
-  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,4}$/.test(LISTEN_FDS)) return [];
+  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,6}$/.test(LISTEN_FDS)) return [];
   const names = LISTEN_FDNAMES?.split(':') ?? [];
   return Array.from({ length: Number(LISTEN_FDS) }, (_, index) => ({
     fd: FIRST_DESCRIPTOR + index,
     name: names[index] ?? 'unknown',
   }));
+}
+
+/** Those that an earlier process of ours has left in the descriptor store, by their names there, and the others. */
+export function sortStored(passed: readonly PassedDescriptor[]): {
+  readonly stored: ReadonlyMap<StoredName, number>;
+  readonly others: readonly PassedDescriptor[];
+} {
+  const stored = new Map<StoredName, number>();
+  const others = passed.filter(({ fd, name }) => {
+    const parsed = parseName(name);
+    if (parsed !== undefined) stored.set(parsed, fd);
+    return parsed === undefined;
+  });
+  return { stored, others };
 }
 
 /** Names of the socket units; which socket is which goes by them, not by their order. */
@@ -61,6 +77,11 @@ export class Notifier {
     delete environment.NOTIFY_SOCKET;
     this.socket = NOTIFY_SOCKET !== undefined && /^[/@]./.test(NOTIFY_SOCKET) ? NOTIFY_SOCKET : undefined;
     this.send = send;
+  }
+
+  /** Where the service manager is told. */
+  get path(): string | undefined {
+    return this.socket;
   }
 
   /** What the successor of a re-execution needs in its environment to go on notifying. */

@@ -13,7 +13,7 @@ export function makeDaemon(processes?: ProcessHost): Daemon {
     adminMaxClients: 10,
     timeout: 0,
     logging: new LogSettings(logging),
-    life: { program: '', started: 0, executed: 0, restarts: 0 },
+    life: { program: '', started: 0, executed: 0, restarts: 0, deaths: 0 },
     onEnd: () => undefined,
     ...(processes === undefined ? {} : { processes }),
   });
