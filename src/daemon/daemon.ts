@@ -8,7 +8,7 @@ import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost } from '../admin/host.ts';
 import type { LogSettings } from '../admin/log-settings.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
-import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
+import type { InquireContext, InquireHost, Life, SurvivalView } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
 import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
@@ -48,7 +48,7 @@ export interface DaemonSettings {
   /** Other processes, as the end of owners sees them; the real ones by default. */
   readonly processes?: ProcessHost;
   /** Keeps held files beyond the daemon's life; by default nobody does. */
-  readonly keeper?: FileKeeper;
+  readonly keeper?: FileKeeper & { readonly status: SurvivalView };
   /** The daemon is to end, of its own accord or because the admin program asked for it. */
   onEnd(): void;
 }
@@ -161,6 +161,10 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   clientChanged({ connection }: LockClient): void {
     const known = this.lockServer.find(connection.id);
     if (known !== undefined) this.recorder.lockClientChanged(known);
+  }
+
+  get survival(): SurvivalView | null {
+    return this.settings.keeper?.status ?? null;
   }
 
   /** Sends what subscribers are still to be told, before the daemon executes its program anew. */

@@ -251,6 +251,22 @@ function listenWith(json: Json, { lock, admin }: PassedListeners): void {
 const SERVICE = { auth: 0, readonly: false, nrequests_client_max: 1 } as const;
 const SOCKET = { errfd: -1, pid: 0, isClient: false, unlinkUNIX: false } as const;
 
+/** What can be told of it, in words. */
+export function deathText({ state, ended, undone, unanswered }: Death): string {
+  const { pid, deaths, started } = state.recorder;
+  let locks = 0;
+  for (const resources of state.lockspaces.values()) locks += resources.size;
+  const clients = state.lockServer.clients.size + state.adminServer.clients.size;
+  const interrupted =
+    ended.length === 0
+      ? ''
+      : `; ${ended.length} clients are disconnected, for they had calls under way or were not kept`;
+  const calls = undone.length + unanswered.length;
+  const acquires = calls === 0 ? '' : `; of ${calls} acquires among these calls ${undone.length} are undone`;
+  const times = deaths === 0 ? '' : `, after ${deaths} others`;
+  return `The daemon with pid ${pid}, which served since ${new Date(started).toISOString()}, has ended without leaving anybody its state${times}: taking over ${locks} locks and ${clients} clients from the descriptor store${interrupted}${acquires}`;
+}
+
 /**
  * Concludes what the death has interrupted, in the restored daemon, which serves nobody yet. Everything is recorded before it is done,
  * so that this may be interrupted in its turn.

@@ -160,13 +160,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   /** Held files whose locks would end with the process, whatever the store has. */
-  get mortalCount(): number {
-    return this.mortal.size;
-  }
-
-  /** Whether a held file would outlive the process, as far as can be told without asking the manager. */
-  outlives(file: HeldFile): boolean {
-    return !this.hasFailed && !this.mortal.has(file) && this.store.isKept(file.fd);
+  get mortalFiles(): ReadonlySet<HeldFile> {
+    return this.mortal;
   }
 
   // ---- files

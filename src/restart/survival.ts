@@ -6,7 +6,9 @@ import type { Daemon } from '../daemon/daemon.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
 import type { HeldFile } from '../lockspace/files.ts';
 import { logger } from '../log/log.ts';
-import { posix, type Stat, strerror } from '../posix/posix.ts';
+import type { SurvivalView } from '../inquire/host.ts';
+import { isLocalFile } from '../lockspace/local-files.ts';
+import { lastStat, posix, type Stat, strerror } from '../posix/posix.ts';
 import { askStore, ownUnit, type StoreStatus } from '../store/manager.ts';
 import { StateRecord } from '../store/record.ts';
 import { DescriptorStore } from '../store/store.ts';
@@ -43,20 +45,8 @@ export interface Survivor {
   isBusy(): boolean;
   /** A store has appeared: locks that are held already are to be changed. */
   onStore(): void;
-}
-
-/** How it is about survival, for who inquires. */
-export interface SurvivalStatus {
-  /** Undefined: not known yet. */
-  readonly hasStore: boolean | undefined;
-  readonly limit: number;
-  readonly stored: number;
-  /** How many the manager lacks, as far as is known. */
-  readonly missing: number;
-  /** Held files whose locks would end with the process. */
-  readonly mortal: number;
-  /** Bytes of memory that the record takes. */
-  readonly memory: number;
+  /** A lock has come that would not outlive the process. */
+  onMortal(): void;
 }
 
 export class Survival implements FileKeeper {
@@ -267,27 +257,27 @@ export class Survival implements FileKeeper {
     return (
       recorder !== null &&
       store !== null &&
-      recorder.mortalCount === 0 &&
+      recorder.mortalFiles.size === 0 &&
       store.unsentCount === 0 &&
       this.shortfall === 0
     );
   }
 
-  get status(): SurvivalStatus {
+  get status(): SurvivalView {
     const { hasStore, limit, store, recorder, shortfall } = this;
+    let mortalLocal = 0;
+    for (const { fd } of recorder?.mortalFiles ?? []) {
+      if (posix.fstatInode(fd) === 0 && isLocalFile(fd, lastStat())) mortalLocal++;
+    }
     return {
-      hasStore,
+      hasStore: recorder === null && hasStore === true ? false : hasStore,
       limit,
       stored: store?.count ?? 0,
       missing: shortfall + (store?.unsentCount ?? 0),
-      mortal: recorder?.mortalCount ?? -1,
+      mortalLocal,
+      mortalRemote: (recorder?.mortalFiles.size ?? 0) - mortalLocal,
       memory: recorder?.memory ?? 0,
     };
-  }
-
-  /** Whether the lock of a held file would outlive the process. */
-  outlives(file: HeldFile): boolean {
-    return this.recorder?.outlives(file) ?? false;
   }
 
   /** The daemon ends, or its successor cannot take anything from the store: takes all out. Not awaited. */
@@ -329,6 +319,7 @@ export class Survival implements FileKeeper {
 
   locked(file: HeldFile): void {
     this.recorder?.locked(file);
+    if (file.lockKind === 'posix') this.survivor?.onMortal();
   }
 
   kindChanged(file: HeldFile): void {

@@ -1,6 +1,7 @@
 /** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:fs';
+import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
@@ -18,7 +19,7 @@ import { ownProcess } from '../../restart/provenance.ts';
 import { LockKinds } from '../../restart/lock-kinds.ts';
 import { Reexec } from '../../restart/reexec.ts';
 import { Survival } from '../../restart/survival.ts';
-import type { Death } from '../../restart/death.ts';
+import { type Death, deathText } from '../../restart/death.ts';
 import { restoreDaemon } from '../../restart/restore.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
@@ -38,6 +39,8 @@ import { listenAt, SocketError } from '../../rpc/listen.ts';
 import { returnSpareMemory } from './spare-memory.ts';
 import { forgetTaken } from './surroundings.ts';
 import { type Activation, type Environment, Notifier } from './systemd.ts';
+import { endingUnit, jobAtEnd } from './systemd-job.ts';
+import { Watchdog } from './watchdog.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -82,6 +85,12 @@ export function serve(input: ServeInput): void {
   if (carried?.log !== undefined) restoreLog(logSettings, carried.log);
 
   const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
+  const watchdog = new Watchdog(environment, process.pid, {
+    everyLockWouldOutlive: () => survival?.everyLockWouldOutlive === true,
+    notify: (state) => {
+      notifier.notify(state);
+    },
+  });
   forgetTaken(environment);
   const hasDied = death !== null;
   const started = (hasDied ? undefined : carried?.started) ?? Date.now();
@@ -134,7 +143,7 @@ export function serve(input: ServeInput): void {
     program,
     args,
     stateFile: paths.state,
-    environment: () => ({ ...environment, ...notifier.environment }),
+    environment: () => ({ ...environment, ...notifier.environment, ...watchdog.environment }),
     isEnding: () => isEnding,
     ownState,
     refused: (reason) => {
@@ -145,7 +154,9 @@ export function serve(input: ServeInput): void {
   surviveDefects();
   // Before the start, which serves what the program before has left of a client's calls: one may be to end.
   requests.once('end', () => {
+    if (isEnding) return;
     isEnding = true;
+    watchdog.stop();
     notifier.stopping();
     void daemon.shutdown().then(() => {
       reexec.abandon();
@@ -159,15 +170,37 @@ export function serve(input: ServeInput): void {
     daemon,
     isBusy: () => !isTakenOver || reexec.isRunning,
     onStore: () => void lockKinds.turnToOfd(),
+    onMortal: () => {
+      watchdog.update();
+    },
   });
   if (discarded.size > 0) survival?.discard(discarded);
-  if (death !== null) survival?.takeOver(death);
-  else if (carried?.record !== undefined) survival?.goOn(carried.record);
+  if (death !== null) {
+    log.warn(deathText(death));
+    survival?.takeOver(death);
+  } else if (carried?.record !== undefined) survival?.goOn(carried.record);
+  // With all that outlives it, the daemon need not end its owners to end itself: only when systemd is told to stop it.
+  requests.on('terminate', () => {
+    if (survival?.isActive !== true) {
+      requests.emit('end');
+      return;
+    }
+    const holdsLocks = (): boolean => daemon.lockspaces.count > 0;
+    void jobAtEnd(endingUnit(holdsLocks, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then((job) => {
+      if (job === 'stop' || !survival.isActive) {
+        requests.emit('end');
+        return;
+      }
+      log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
+      exitProcess(EXIT.ok);
+    });
+  });
   // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
+  watchdog.start();
   const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, lockKinds, ownState);
   void takeover.then(() => {
     isTakenOver = true;
@@ -184,7 +217,12 @@ export function serve(input: ServeInput): void {
     reload({ daemon, configFile, required: options.config !== undefined, setUpLog: setUpAgain });
   });
   requests.on('restart', () => {
-    void takeover.then(async () => (isEnding ? undefined : reexec.request()));
+    void takeover.then(async () => {
+      if (isEnding) return;
+      watchdog.stop();
+      await reexec.request();
+      watchdog.start();
+    });
   });
   ignoreStrays();
   // They have waited since before this program began.
@@ -195,14 +233,15 @@ export function serve(input: ServeInput): void {
 /** What the daemon is asked for. */
 interface Requests {
   end: [];
+  terminate: [];
   reload: [];
   restart: [];
 }
 
 const SIGNALS = {
-  SIGTERM: 'end',
-  SIGINT: 'end',
-  SIGQUIT: 'end',
+  SIGTERM: 'terminate',
+  SIGINT: 'terminate',
+  SIGQUIT: 'terminate',
   SIGHUP: 'reload',
   SIGUSR1: 'restart',
 } as const;
