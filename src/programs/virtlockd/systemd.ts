@@ -7,6 +7,8 @@ export type Environment = Record<string, string | undefined>;
 
 /** The first descriptor that is passed. */
 const FIRST_DESCRIPTOR = 3;
+/** More than these are nothing that we have stored. */
+const MAX_DESCRIPTORS = 65_536;
 
 /** A passed descriptor and the name its socket unit gave it. */
 export interface PassedDescriptor {
@@ -23,7 +25,8 @@ export function takeListenDescriptors(environment: Environment, pid: number): Pa
   delete environment.LISTEN_PID;
   delete environment.LISTEN_FDS;
   delete environment.LISTEN_FDNAMES;
-  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,6}$/.test(LISTEN_FDS)) return [];
+  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,5}$/.test(LISTEN_FDS)) return [];
+  if (Number(LISTEN_FDS) > MAX_DESCRIPTORS) return [];
   const names = LISTEN_FDNAMES?.split(':') ?? [];
   return Array.from({ length: Number(LISTEN_FDS) }, (_, index) => ({
     fd: FIRST_DESCRIPTOR + index,
