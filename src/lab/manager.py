@@ -21,7 +21,8 @@ wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 signal.signal(signal.SIGCHLD, lambda *_: None)
 signal.set_wakeup_fd(woken)
 
-store = []  # pairs of name and descriptor
+store = {}  # descriptors by name
+identities = {}  # descriptors by device and inode
 child = 0
 restarts = True
 listening = True
@@ -34,7 +35,7 @@ def say(event, **details):
 def write_status():
     path = os.path.join(directory, "status")
     with open(path + ".new", "w") as file:
-        file.write(f"FileDescriptorStoreMax={limit}\nNFileDescriptorStore={len(store)}\n")
+        file.write(f"FileDescriptorStoreMax={limit}\nNFileDescriptorStore={len(pairs())}\n")
     os.rename(path + ".new", path)
 
 
@@ -45,21 +46,24 @@ def is_same(one, other):
 
 def put(name, fds):
     for fd in fds:
-        if len(store) >= limit or any(is_same(fd, kept) for _, kept in store):
+        status = os.fstat(fd)
+        rivals = identities.setdefault((status.st_dev, status.st_ino), [])
+        if sum(map(len, store.values())) >= limit or any(is_same(fd, other) for other in rivals):
             os.close(fd)
         else:
-            store.append((name, fd))
+            rivals.append(fd)
+            store.setdefault(name, []).append(fd)
 
 
 def take_out(name):
-    for pair in [pair for pair in store if pair[0] == name]:
-        store.remove(pair)
-        os.close(pair[1])
+    for fd in store.pop(name, []):
+        status = os.fstat(fd)
+        identities[(status.st_dev, status.st_ino)].remove(fd)
+        os.close(fd)
 
 
-def empty():
-    for name in {name for name, _ in store}:
-        take_out(name)
+def pairs():
+    return [(name, fd) for name, fds in store.items() for fd in fds]
 
 
 def receive():
@@ -87,7 +91,7 @@ def start():
         return
     environment = {**os.environ, "NOTIFY_SOCKET": os.path.join(directory, "notify")}
     environment["PATH"] = directory + ":" + environment.get("PATH", "/usr/bin:/bin")
-    passed = list(store)
+    passed = pairs()
     child = os.fork()
     if child:
         say("started", pid=child, passed=len(passed))
@@ -139,13 +143,18 @@ def obey(line):
         listening = arguments[0] == "yes"
     elif command == "limit":
         limit = int(arguments[0])
-    elif command == "empty":
-        empty()
     elif command == "close":
-        # By the number that a listing has given: as if the manager had lost it.
+        # As if the manager had lost it.
         take_out(arguments[0])
+    elif command == "damage":
+        # One bit of whatever has a name that begins so.
+        prefix, offset, bit = arguments
+        for name, fd in pairs():
+            if name.startswith(prefix):
+                byte = os.pread(fd, 1, int(offset))[0]
+                os.pwrite(fd, bytes([byte ^ 1 << int(bit)]), int(offset))
     elif command == "list":
-        say("list", names=[name for name, _ in store])
+        say("list", names=[name for name, _ in pairs()])
     write_status()
     say("done", command=line)
 

@@ -85,7 +85,7 @@ export interface PassedListeners {
  */
 export function readDeath(stored: Stored, listeners: PassedListeners): Death | null {
   const found = newestRecord(stored);
-  if (found === null) return null;
+  if (found === null) return abandon(stored);
   const { record, state } = found;
   const { pid, process: written } = state.recorder;
   if (pid !== process.pid && startTimeOf(pid) === written.start)
@@ -94,8 +94,17 @@ export function readDeath(stored: Stored, listeners: PassedListeners): Death | n
     return judge(record, state, stored, listeners);
   } catch (error) {
     log.error(`The record of who owns what cannot be used, and all locks are lost: ${(error as Error).message}`);
-    return null;
+    return abandon(stored);
   }
+}
+
+/** Nothing of it will be taken over: peers see the end of their connections, and the sockets' paths are free. */
+function abandon(stored: Stored): null {
+  for (const fd of stored.values()) {
+    posix.shutdownSocket(fd);
+    posix.close(fd);
+  }
+  return null;
 }
 
 function newestRecord(stored: Stored): { readonly record: StateRecord; readonly state: RecordedState } | null {

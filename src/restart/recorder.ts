@@ -7,7 +7,6 @@
  *
  * While there is no store, or no room in it, nothing of this is done, and locks are as mortal as C's.
  */
-import os from 'node:os';
 import { type ClientRecorder, NO_CLIENT_RECORDER } from '../daemon/client-recorder.ts';
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
 import { daemonState } from '../daemon/state.ts';
@@ -50,8 +49,6 @@ const SPARE = 4;
 /** Bytes that an entry takes beside its text, at most. */
 const ENTRY_SIZE = 12;
 
-const { ENOMEM } = os.constants.errno;
-
 /** What a connection has under way is not on record: whoever has anything under way is disconnected. */
 const NOTHING_PENDING = {
   'x-received': undefined,
@@ -75,6 +72,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private readonly mortal = new Set<HeldFile>();
   private isLateDue = false;
   private isRewriteDue = false;
+  /** Larger than the present one, and not in the store yet. */
+  private next: StateRecord | null = null;
   /** It is not on record any more who owns what. */
   private readonly onFailure: () => void;
 
@@ -150,6 +149,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** Nothing is recorded any more; what was recorded counts as nothing from now on. */
   end(): void {
     const { daemon } = this;
+    if (this.hasFailed) return;
     this.hasFailed = true;
     this.isKeeping = false;
     daemon.poller.useMarks(null);
@@ -350,6 +350,15 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     });
   }
 
+  private rewriteLater(): void {
+    if (this.isRewriteDue) return;
+    this.isRewriteDue = true;
+    setTimeout(() => {
+      this.isRewriteDue = false;
+      this.rewrite();
+    }, LATE_MS).unref();
+  }
+
   private write(text: ByteString): void {
     if (!this.hasFailed && !this.record.append(text)) this.rewrite();
     // Somebody has come or gone, or got something: there are counters for that.
@@ -363,32 +372,51 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     const length = texts.reduce((sum, text) => sum + text.length + ENTRY_SIZE, 0);
     // So that it is not full again at once.
     if (length * 2 <= this.record.capacity && this.record.rewrite(texts)) return;
-    this.replaceRecord(texts, length);
+    this.enlarge(texts, length);
   }
 
-  private replaceRecord(texts: readonly string[], length: number): void {
+  /** Goes on in a larger record, which is in the store before the one that is there is given up. */
+  private enlarge(texts: readonly string[], length: number): void {
+    const made = this.makeNext(length);
+    if (made === null) this.fail('there is no memory for it');
+    else if (this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
+    // For a while it goes on as it is.
+    else if (this.record.rewrite(texts)) this.rewriteLater();
+    else this.fail('the service manager does not take it');
+  }
+
+  /** A larger one, which may have been made before and is not in the store yet. */
+  private makeNext(length: number): StateRecord | null {
+    if (this.next !== null && this.next.capacity >= length * 2) return this.next;
+    this.forgetNext();
     const half = Math.max(MIN_HALF, 2 ** Math.ceil(Math.log2(length * SPARE)));
-    const before = this.record;
-    const made =
-      half > MAX_HALF
-        ? -ENOMEM
-        : StateRecord.create({
-            half,
-            slots: before.slots,
-            boot: this.identity.process.boot,
-            generation: before.generation + 1,
-          });
+    if (half > MAX_HALF) return null;
+    const { slots, generation } = this.record;
+    const made = StateRecord.create({ half, slots, boot: this.identity.process.boot, generation: generation + 1 });
     if (typeof made === 'number') {
-      this.fail(`there is no memory for it: ${strerror(made)}`);
-      return;
+      log.error(`There is no memory for a larger record of who owns what: ${strerror(made)}`);
+      return null;
     }
-    made.rewrite(texts);
+    this.next = made;
+    return made;
+  }
+
+  private forgetNext(): void {
+    if (this.next === null) return;
+    this.store.drop(this.next.fd);
+    posix.close(this.next.fd);
+    this.next = null;
+  }
+
+  private replaceRecord(made: StateRecord, texts: readonly string[]): void {
+    const before = this.record;
+    this.next = null;
+    // Before anything is in it: until then it counts as none.
     made.copyBank(before);
+    made.rewrite(texts);
     this.record = made;
     this.store.useWords(made.bank.names);
     this.daemon.poller.useMarks(made.bank.marks);
-    this.store.keep(made.fd, StoredKind.RECORD);
-    if (!this.store.isKept(made.fd)) log.warn('The record of who owns what is not in the descriptor store yet');
     before.invalidate();
     this.store.drop(before.fd);
     posix.close(before.fd);
@@ -396,9 +424,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private fail(reason: string): void {
     log.error(`It is not on record any more who owns what, and locks would not outlive the daemon: ${reason}`);
-    this.hasFailed = true;
-    this.isKeeping = false;
-    this.record.invalidate();
+    this.forgetNext();
+    this.end();
     this.onFailure();
   }
 

@@ -22,8 +22,9 @@ const log = logger('locking.lock_daemon');
 /** Until the manager's count is compared with ours after something was stored, in milliseconds: doubled while they are equal. */
 const COMPARE_MS = 1000;
 const MAX_COMPARE_MS = 600_000;
-/** Until a store is looked for again where there was none to be found, in milliseconds. */
+/** Until a store is looked for again where there was none to be found, in milliseconds: doubled every time. */
 const LOOK_AGAIN_MS = 60_000;
+const MAX_LOOK_AGAIN_MS = 3_600_000;
 /** How long emptying the store may take, in milliseconds; and until its count is asked for again. */
 const EMPTY_MS = 5000;
 const EMPTY_CHECK_MS = 50;
@@ -59,6 +60,7 @@ export class Survival implements FileKeeper {
   private shortfall = 0;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
+  private lookDelay = LOOK_AGAIN_MS;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(options: SurvivalOptions) {
@@ -125,10 +127,7 @@ export class Survival implements FileKeeper {
   /** Takes out of the store what a daemon has left there of which nothing can be made. */
   discard(stored: Death['stored']): void {
     const store = new DescriptorStore(this.options.socket, new Uint32Array(0));
-    for (const [name, fd] of stored) {
-      store.remove(name);
-      posix.close(fd);
-    }
+    for (const name of stored.keys()) store.remove(name);
   }
 
   private promisedLimit(): number {
@@ -154,7 +153,6 @@ export class Survival implements FileKeeper {
 
   private start(store: DescriptorStore, record: StateRecord, limit: number): Recorder {
     const onFailure = (): void => {
-      this.recorder?.end();
       this.recorder = null;
       this.store = null;
       this.lookAgain();
@@ -175,7 +173,8 @@ export class Survival implements FileKeeper {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.look();
-    }, LOOK_AGAIN_MS).unref();
+    }, this.lookDelay).unref();
+    this.lookDelay = Math.min(this.lookDelay * 2, MAX_LOOK_AGAIN_MS);
   }
 
   // ---- the manager's word
@@ -211,8 +210,10 @@ export class Survival implements FileKeeper {
     const { store, recorder } = this;
     if (store === null || recorder === null) return;
     if (answer !== null) {
+      const hasGrown = answer.max > recorder.limit;
       this.limit = answer.max;
       recorder.limit = answer.max;
+      if (hasGrown) this.survivor?.onStore();
     }
     if (answer !== null && isCurrent) this.mend(store, answer);
     this.compareDelay = this.shortfall > 0 ? COMPARE_MS : Math.min(this.compareDelay * 2, MAX_COMPARE_MS);

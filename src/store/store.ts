@@ -18,8 +18,11 @@ const { EAGAIN } = os.constants.errno;
 /** For how long a call waits for the manager, in milliseconds; and for how long afterwards none does. */
 const PATIENCE_MS = 20;
 const IMPATIENCE_MS = 1000;
+/** The same where everything depends on it. */
+const URGENT_MS = 200;
 /** When what could not be sent is sent again, in milliseconds. */
 const AGAIN_MS = 200;
+const MOVING_MS = 2;
 
 /** What the store needs of the world. All functions return a descriptor, 0 or -errno. */
 export interface ManagerLink {
@@ -139,6 +142,23 @@ export class DescriptorStore {
     return name;
   }
 
+  /** As {@link keep}, before anything that could not be sent yet, and for as long as the manager may be waited for. Whether it is there. */
+  keepNow(fd: number, kind: StoredKind): boolean {
+    if (this.isKept(fd)) return true;
+    const name = this.nameFor(fd, kind);
+    if (name === 0) return false;
+    const isNew = (this.words[fd] ?? 0) < KEPT;
+    if (isNew) this.keptCount++;
+    this.words[fd] = (name | KEPT) >>> 0;
+    this.changes++;
+    if (this.transmit(name, fd, URGENT_MS)) this.unsent.delete(name);
+    else {
+      this.unsent.set(name, fd);
+      this.retryLater();
+    }
+    return this.isKept(fd);
+  }
+
   /** Takes a descriptor out, which is still open or just closed, and its name from it. */
   drop(fd: number): void {
     const word = this.words[fd] ?? 0;
@@ -225,21 +245,25 @@ export class DescriptorStore {
     return status;
   }
 
-  private sendUnsent(): void {
+  /** Whether the manager has taken any. */
+  private sendUnsent(): boolean {
+    const { size } = this.unsent;
     for (const [name, fd] of this.unsent) {
-      if (!this.transmit(name, fd, 0)) return;
+      if (!this.transmit(name, fd, 0)) break;
       this.unsent.delete(name);
     }
+    return this.unsent.size < size;
   }
 
-  private retryLater(): void {
+  private retryLater(milliseconds = AGAIN_MS): void {
     if (this.isRetryDue) return;
     this.isRetryDue = true;
     this.link.setTimeout(() => {
       this.isRetryDue = false;
-      this.sendUnsent();
-      if (this.unsent.size > 0) this.retryLater();
+      // A queue has room for a few only: one that moves is filled again at once.
+      const moves = this.sendUnsent();
+      if (this.unsent.size > 0) this.retryLater(moves ? MOVING_MS : AGAIN_MS);
       else this.onStored();
-    }, AGAIN_MS);
+    }, milliseconds);
   }
 }
