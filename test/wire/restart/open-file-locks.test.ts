@@ -145,7 +145,7 @@ describe('locks of open files', function () {
       assert.ok(isFree(name));
     }
     await owner.must(lock.acquire('', at('exclusive')));
-    assert.equal(lockOn('exclusive'), 'POSIX WRITE 0 0', 'nobody keeps files');
+    assert.match(lockOn('exclusive') ?? '', /WRITE 0 0$/);
   });
 
   it('unlink what was made for them, while they are held', async () => {
