@@ -379,13 +379,16 @@ export function adoptFile(fd: number, shared: boolean, key?: string, lock?: Kept
   const known = held.get(device)?.get(inode);
   if (known === undefined) {
     const blockDevice = typeof stat === 'number' ? 0 : stat.blockDevice;
-    const kind = lock?.startsWith('ofd') === true ? 'ofd' : 'posix';
-    const file = register(new HeldFile(fd, device, inode, shared, blockDevice, kind));
+    const file = register(new HeldFile(fd, device, inode, shared, blockDevice, kindIn(lock)));
     file.degraded = lock?.endsWith('degraded') === true;
     return file;
   }
   deferClose(known, fd);
   return restoreReference(known, shared);
+}
+
+function kindIn(lock: KeptLock | undefined): LockKind {
+  return lock?.startsWith('ofd') === true ? 'ofd' : 'posix';
 }
 
 /**
@@ -394,13 +397,14 @@ export function adoptFile(fd: number, shared: boolean, key?: string, lock?: Kept
  * goes on holding it, so that nobody else is let in; {@link reopen} may get the lock back.
  *
  * @param key the file's inode key, if it is known
+ * @param lock how it was locked
  */
-export function adoptWithout(shared: boolean, key?: string): HeldFile {
+export function adoptWithout(shared: boolean, key?: string, lock?: KeptLock): HeldFile {
   const { device, inode } = identityOf(key);
   const known = held.get(device)?.get(inode);
   // Another descriptor of it is as good.
   if (known !== undefined) return restoreReference(known, shared);
-  const file = register(new HeldFile(-1, device, inode, shared));
+  const file = register(new HeldFile(-1, device, inode, shared, 0, kindIn(lock)));
   file.locked = false;
   return file;
 }

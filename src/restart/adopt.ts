@@ -226,14 +226,14 @@ class Resources implements Rest {
   }
 
   private adopt(lockspace: Lockspace, state: ResourceState): void {
-    const { name, path, flags, 'x-inode': key } = state;
+    const { name, path, flags, 'x-inode': key, 'x-lock': lock } = state;
     let file: HeldFile;
     try {
       file = this.fileOf(state);
     } catch (error) {
       // A defect, for which neither this resource nor those behind it may be given away.
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
-      file = adoptWithout(modeOf(flags).shared, key);
+      file = adoptWithout(modeOf(flags).shared, key, lock);
     }
     this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state));
   }
@@ -279,7 +279,7 @@ class Resources implements Rest {
     if (file === null) {
       // A defect of whoever wrote the document. It says nothing of the owner, and frees nothing.
       log.error(`Descriptor ${fd} is not the file of resource '${state.name}', which stays held without it`);
-      file = adoptWithout(shared, key ?? this.keyAt(path));
+      file = adoptWithout(shared, key ?? this.keyAt(path), lock);
     }
     for (const spare of spares ?? []) if (deferClose(file, spare)) this.files.set(spare, { file, key });
     if (!lockHeld) file.locked = false;

@@ -19,8 +19,6 @@ const NO_NAMED = '],"magic":"';
 const BATCH = 256;
 /** In the place of a start time. */
 const UNKNOWN = -2;
-const OFD = { 'x-lock': 'ofd' } as const;
-const NO_MORE = {};
 /** Of a hold: the members before those that differ with each. */
 export type OwnerMembers = Pick<HoldState, 'id' | 'name' | 'uuid'>;
 
@@ -104,7 +102,7 @@ function usual(
       },
     ],
     'x-inode': inode,
-    ...(places[base + ResourcePlace.OFD] === 1 ? OFD : NO_MORE),
+    'x-lock': places[base + ResourcePlace.OFD] === 1 ? 'ofd' : undefined,
   };
 }
 
