@@ -15,15 +15,12 @@ export function isLocalFile(fd: number, { device, mode }: Stat): boolean {
   if ((mode & FileType.MASK) !== FileType.REGULAR) return false;
   const before = isHeldDevice(device) ? known.get(device) : undefined;
   if (before !== undefined) return before;
-  const isLocal = isOnLocalMount(fd);
-  known.set(device, isLocal);
-  return isLocal;
-}
-
-function isOnLocalMount(fd: number): boolean {
   try {
-    return isLocalType(new Mounts().typeOf(descriptorInfo('self', fd).mount));
+    const isLocal = isLocalType(new Mounts().typeOf(descriptorInfo('self', fd).mount));
+    known.set(device, isLocal);
+    return isLocal;
   } catch {
+    known.delete(device);
     return false;
   }
 }

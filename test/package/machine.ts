@@ -83,7 +83,7 @@ export class Machine {
 
   /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */
   async locksOf(pid: string): Promise<string[]> {
-    const known = await this.must('sh', '-c', `cat /proc/${pid}/fdinfo/*`);
+    const known = await this.must('sh', '-c', `cat /proc/${pid}/fdinfo/* || true`);
     const rows = known.split('\n').map((line) => line.split(/\s+/));
     const locks = rows.flatMap(([word, , kind, , access, , file]) =>
       word === 'lock:' && (kind === 'POSIX' || kind === 'OFDLCK') ? [`${access ?? ''} ${file ?? ''}`] : [],
