@@ -15,12 +15,17 @@ export function isLocalFile(fd: number, { device, mode }: Stat): boolean {
   if ((mode & FileType.MASK) !== FileType.REGULAR) return false;
   const before = isHeldDevice(device) ? known.get(device) : undefined;
   if (before !== undefined) return before;
+  const type = typeOf(fd);
+  if (type === undefined) known.delete(device);
+  else known.set(device, isLocalType(type));
+  return isLocalType(type);
+}
+
+/** Undefined when it cannot be found out. */
+function typeOf(fd: number): string | undefined {
   try {
-    const isLocal = isLocalType(new Mounts().typeOf(descriptorInfo('self', fd).mount));
-    known.set(device, isLocal);
-    return isLocal;
+    return new Mounts().typeOf(descriptorInfo('self', fd).mount);
   } catch {
-    known.delete(device);
-    return false;
+    return undefined;
   }
 }
