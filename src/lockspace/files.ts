@@ -151,11 +151,6 @@ function heldFile({ device, inode }: Stat): HeldFile | undefined {
   return held.get(device)?.get(inode);
 }
 
-/** Whether a file of that device is held. */
-export function isHeldDevice(device: number): boolean {
-  return (held.get(device)?.size ?? 0) > 0;
-}
-
 /** A held block device that is the same one, by whatever node, and keeps others from locking it. */
 function rivalOf({ blockDevice }: Stat, shared: boolean): HeldFile | undefined {
   adoptRest?.();

@@ -1,10 +1,9 @@
 /** Which files are on file systems that answer by themselves, as /proc tells: no file system is asked. */
-import { FileType, type Stat } from '../posix/posix.ts';
+import { FileType, posix, type Stat } from '../posix/posix.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
-import { isHeldDevice } from './files.ts';
 
-/** By device number, of devices with a held file: a number is given to no other file system as long as a file is open on it. */
+/** By device number, as long as no mount changes: only then is a number given to another file system. */
 const known = new Map<number, boolean>();
 
 /**
@@ -13,11 +12,11 @@ const known = new Map<number, boolean>();
  */
 export function isLocalFile(fd: number, { device, mode }: Stat): boolean {
   if ((mode & FileType.MASK) !== FileType.REGULAR) return false;
-  const before = isHeldDevice(device) ? known.get(device) : undefined;
+  if (posix.mountsChanged()) known.clear();
+  const before = known.get(device);
   if (before !== undefined) return before;
   const type = typeOf(fd);
-  if (type === undefined) known.delete(device);
-  else known.set(device, isLocalType(type));
+  if (type !== undefined) known.set(device, isLocalType(type));
   return isLocalType(type);
 }
 

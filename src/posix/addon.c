@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -313,6 +314,22 @@ static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
 }
 
 /* ---- files ---------------------------------------------------------------------------------------------------- */
+
+/* mountsChanged(): the kernel marks an open mountinfo as readable out of band at every change, until it is polled. */
+static napi_value posix_mounts_changed(napi_env env, napi_callback_info info) {
+    (void)info;
+    static int table = -1;
+    bool changed = true;
+    if (table < 0) {
+        table = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    } else {
+        struct pollfd polled = {.fd = table, .events = POLLPRI};
+        changed = poll(&polled, 1, 0) != 0;
+    }
+    napi_value result;
+    napi_get_boolean(env, changed, &result);
+    return result;
+}
 
 static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -855,6 +872,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("openInode", posix_open_inode),
         FUNCTION("lockNamed", posix_lock_named),
         FUNCTION("createLocked", posix_create_locked),
+        FUNCTION("mountsChanged", posix_mounts_changed),
         FUNCTION("unlinkOpen", posix_unlink_open),
         FUNCTION("statInode", posix_stat_inode),
         FUNCTION("fstatInode", posix_fstat_inode),

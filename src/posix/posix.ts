@@ -68,6 +68,8 @@ export interface Addon {
   createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
   /** Unlinks the file that is open (named as in {@link createLocked}), unless the name is another one's. */
   unlinkOpen(directory: ByteString, name: ByteString, fd: number): number;
+  /** Whether mounts of the process's namespace have changed since it was asked last; so also at first, and where it cannot be told. */
+  mountsChanged(): boolean;
   /** Stats what `path` names. */
   statInode(path: ByteString): number;
   /** Stats what is open. */

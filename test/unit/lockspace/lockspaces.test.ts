@@ -47,9 +47,9 @@ import { OneNumber } from '../support/one-number.ts';
 const SHARED = 1;
 const AUTOCREATE = 2;
 const hold = (pid: number): Hold => ({ owner: unknownOwner(pid), since: 0, client: 0 });
-/** Of files: Node.js opens and closes pipes, sockets and devices when it likes. */
+/** Of files: Node.js opens and closes pipes, sockets and devices when it likes, and the table of mounts stays open. */
 const openDescriptors = (): number =>
-  [...openedBy('self')].filter(([, name]) => name.startsWith('/') && !name.startsWith('/dev/')).length;
+  [...openedBy('self')].filter(([, name]) => /^\/(?!dev\/|proc\/)/.test(name)).length;
 
 /** Has local files be locked by this kind. */
 function keeping(kind: LockKind): FileKeeper {
