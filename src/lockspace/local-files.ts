@@ -10,8 +10,8 @@ const known = new Map<number, boolean>();
  * Whether a file that is open is a regular one, of a file system that is the kernel's own affair. Not a device node: opening and closing
  * that asks the device. What cannot be found out is not.
  */
-export function isLocalFile(fd: number, { device, mode }: Stat): boolean {
-  if ((mode & FileType.MASK) !== FileType.REGULAR) return false;
+export function isLocalFile(fd: number, { device, type: fileType }: Stat): boolean {
+  if (fileType !== FileType.REGULAR) return false;
   if (posix.mountsChanged()) known.clear();
   const before = known.get(device);
   if (before !== undefined) return before;
