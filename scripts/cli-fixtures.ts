@@ -1,6 +1,6 @@
 /**
- * Records what the C daemons do when they are started in every way: fixtures/cli/VERSION.json, for every version that is
- * installed here or has a tree (scripts/lab.sh).
+ * Records how the C daemons react to command lines: fixtures/cli/VERSION.json, for every version that is installed here or has
+ * a tree (scripts/lab.sh).
  *
  *   npm run fixtures:cli [VERSION...]
  */

@@ -4,7 +4,7 @@
   },
   'targets': [
     {'target_name': 'posix', 'sources': ['addon.c', 'scan.c', 'signals.c', 'store.c']},
-    # The daemon's runtime is started by one and has the other preloaded.
+    # launch starts the daemon's runtime, and preloads guard into it.
     {
       'target_name': 'launch',
       'type': 'executable',

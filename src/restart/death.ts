@@ -18,7 +18,7 @@ import { resource as resourceKind } from '../lockspace/state.ts';
 import { CallMark, LockType, posix, SocketKind } from '../posix/posix.ts';
 import { setLock } from '../posix/record-lock.ts';
 import { bootId } from '../proc/kernel.ts';
-import { startTimeOf } from '../proc/start-time.ts';
+import { startTimeOf } from '../proc/identity.ts';
 import type { Json } from '../state/state.ts';
 import { kindOf, StoredKind, type StoredName } from '../store/names.ts';
 import { RecordError, StateRecord } from '../store/record.ts';

@@ -4,11 +4,12 @@
  * those stay what they are when another process gets the descriptors.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import { daemonFields } from '../daemon/state.ts';
+import { processIdentity } from '../daemon/state.ts';
+import { logState } from '../log/logging.ts';
+import { watchedOwner } from '../lockd/state.ts';
 import { inquiry } from '../inquire/state.ts';
 import { hold } from '../lockspace/state.ts';
-import { object, optional, type StateOf, u32, whole } from '../state/state.ts';
-import { processIdentity } from './document.ts';
+import { list, object, optional, type StateOf, u32, whole } from '../state/state.ts';
 
 /** Words that entries begin with. */
 export const EntryKind = {
@@ -60,9 +61,13 @@ export type RecorderState = StateOf<typeof recorder>;
 export const recordedHold = object({ pid: u32, hold, round: optional(whole) });
 export type RecordedHold = StateOf<typeof recordedHold>;
 
-const { timeout, log, watched } = daemonFields;
 /** Of the daemon itself, what has no entries of its own. */
-export const settings = object({ inquiry, timeout, log, watched });
+export const settings = object({
+  inquiry,
+  timeout: optional(u32),
+  log: optional(logState),
+  watched: optional(list(watchedOwner)),
+});
 export type Settings = StateOf<typeof settings>;
 
 /** Of several texts in JSON. */

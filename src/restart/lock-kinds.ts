@@ -10,7 +10,7 @@ import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { logger } from '../log/log.ts';
 import { lastStat, posix, strerror } from '../posix/posix.ts';
 import type { LockKind } from '../posix/record-lock.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 

@@ -9,7 +9,7 @@
  */
 import { type ClientRecorder, NO_CLIENT_RECORDER } from '../daemon/client-recorder.ts';
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
-import { daemonState } from '../daemon/state.ts';
+import { ownState } from '../daemon/state.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { OwnerEnd } from '../lockd/owner-end.ts';
 import { type EndRecorder, NO_END_RECORDER } from '../lockd/owner-reaper.ts';
@@ -463,7 +463,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private lockClientEntry(connection: Connection<LockClient>): ByteString {
     const state = this.clientState(lockClientState(connection));
-    const start = connection.context.peerStart ?? null;
+    // By its pid and start it is known again whose connection has ended, if that is not kept.
+    const { context, fd, peer } = connection;
+    const isTold = context.isOwnerItself && !this.store.isKept(fd);
+    const start = isTold ? (context.peerStart ?? this.daemon.processes.startTime(peer.pid) ?? null) : null;
     return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(start));
   }
 
@@ -499,7 +502,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private settingsEntry(): ByteString {
-    const { inquiry, timeout, log, watched } = daemonState(this.daemon);
+    const { inquiry, timeout, log, watched } = ownState(this.daemon);
     const state = { inquiry: inquiry ?? { counters: {}, refused: 0, refusals: '' }, timeout, log, watched };
     return entry(EntryKind.SETTINGS, settings.format(this.named(settings, state, StoredKind.PIDFD)));
   }

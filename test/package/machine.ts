@@ -33,7 +33,7 @@ export class Machine {
     this.#init = init;
   }
 
-  /** Boots one and waits until its sockets listen. @throws Error with what it printed */
+  /** Boots one and waits until its sockets listen. @throws Error with its output */
   static async boot(): Promise<Machine> {
     const directory = mkdtempSync(join(tmpdir(), 'virtlockd-machine-'));
     chmodSync(directory, 0o755);
@@ -68,7 +68,7 @@ export class Machine {
     return new Running(child, command).exited;
   }
 
-  /** As run. @throws Error with what was said when it fails; returns its standard output. */
+  /** As run. @throws Error with the output when it fails; returns its standard output. */
   async must(command: string, ...args: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.run(command, ...args);
     if (code !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);
@@ -81,13 +81,14 @@ export class Machine {
     return Object.fromEntries(shown.split('\n').map((line) => line.split(/=(.*)/s)) as [string, string][]);
   }
 
-  /** POSIX locks that a process of it holds, as /proc/locks shows them inside: access and inode. */
+  /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */
   async locksOf(pid: string): Promise<string[]> {
-    const table = await this.must('cat', '/proc/locks');
-    const rows = table.split('\n').map((line) => line.split(/\s+/));
-    return rows.flatMap(([, kind, , access, owner, file]) =>
-      kind === 'POSIX' && owner === pid ? [`${access ?? ''} ${file ?? ''}`] : [],
+    const known = await this.must('sh', '-c', `cat /proc/${pid}/fdinfo/* || true`);
+    const rows = known.split('\n').map((line) => line.split(/\s+/));
+    const locks = rows.flatMap(([word, , kind, , access, , file]) =>
+      word === 'lock:' && (kind === 'POSIX' || kind === 'OFDLCK') ? [`${access ?? ''} ${file ?? ''}`] : [],
     );
+    return [...new Set(locks)];
   }
 
   async connect(): Promise<Peer> {

@@ -1,11 +1,11 @@
-/** What systemd hands a service through the environment: listening sockets, and where to say how it is going. */
+/** systemd's protocols: listening sockets passed to the service, and notifications of its state. */
 
 import { parseName, type StoredName } from '../../store/names.ts';
 
-/** A process's environment, from which what was read is removed, so that no child takes it for its own. */
+/** A process's environment. Variables are removed once they are read, so that no child takes them for its own. */
 export type Environment = Record<string, string | undefined>;
 
-/** The first descriptor that is passed. */
+/** The first passed descriptor. */
 const FIRST_DESCRIPTOR = 3;
 /** More than these are nothing that we have stored. */
 const MAX_DESCRIPTORS = 65_536;
@@ -48,17 +48,17 @@ export function sortStored(passed: readonly PassedDescriptor[]): {
   return { stored, others };
 }
 
-/** Names of the socket units; which socket is which goes by them, not by their order. */
+/** The socket units, by whose names the sockets are told apart. */
 export const SOCKET_UNITS = { lock: 'virtlockd.socket', admin: 'virtlockd-admin.socket' } as const;
 
-/** The descriptors by what they are for; `rest` is to be closed. */
+/** The descriptors by server; `rest` is to be closed. */
 export interface Activation {
   readonly lock: readonly number[];
   readonly admin: readonly number[];
   readonly rest: readonly number[];
 }
 
-/** Sorts passed descriptors by their names; systemd has passed names since version 227. */
+/** Sorts passed descriptors by name, which systemd passes since version 227. */
 export function sortActivation(passed: readonly PassedDescriptor[]): Activation {
   const named = (name: string): number[] => passed.filter((one) => one.name === name).map(({ fd }) => fd);
   const [lock, admin] = [named(SOCKET_UNITS.lock), named(SOCKET_UNITS.admin)];
@@ -66,13 +66,14 @@ export function sortActivation(passed: readonly PassedDescriptor[]): Activation 
   return { lock, admin, rest: passed.map(({ fd }) => fd).filter((fd) => !known.has(fd)) };
 }
 
-/** Tells systemd how it is going; see sd_notify(3). */
+/** Sends state to systemd; see sd_notify(3). */
 export class Notifier {
   private readonly socket: string | undefined;
   private readonly send: (path: string, data: Buffer) => number;
 
   /**
-   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is ever sent.
+   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is sent.
+   *
    * @param send sends a datagram to a UNIX socket, where a leading `@` means the abstract namespace; 0 or -errno
    */
   constructor(environment: Environment, send: (path: string, data: Buffer) => number) {
@@ -87,7 +88,7 @@ export class Notifier {
     return this.socket;
   }
 
-  /** What the successor of a re-execution needs in its environment to go on notifying. */
+  /** For the environment of the successor, which goes on notifying. */
   get environment(): Environment {
     return this.socket === undefined ? {} : { NOTIFY_SOCKET: this.socket };
   }
@@ -100,7 +101,7 @@ export class Notifier {
     this.notify('STOPPING=1');
   }
 
-  /** A line of state; failures are nobody's business here. */
+  /** Sends one state line; errors are ignored, as for sd_notify(3). */
   notify(state: string): void {
     if (this.socket !== undefined) this.send(this.socket, Buffer.from(`${state}\n`));
   }

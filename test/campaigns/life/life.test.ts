@@ -1,4 +1,4 @@
-/** A sample of `npm run life`, and that it notices what it is there for. */
+/** A sample of `npm run life`, and proof that it finds faults. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

@@ -4,7 +4,8 @@ import { inquiry } from '../../../src/inquire/state.ts';
 import { ownerEnd, registration } from '../../../src/lockd/state.ts';
 import { hold, resource } from '../../../src/lockspace/state.ts';
 import { logState } from '../../../src/log/logging.ts';
-import { adminClient, lockClient, ownState } from '../../../src/restart/document.ts';
+import { own } from '../../../src/daemon/state.ts';
+import { adminClient, lockClient } from '../../../src/restart/document.ts';
 import { server } from '../../../src/rpc/state.ts';
 import {
   defaulted,
@@ -21,11 +22,12 @@ import {
   sparse,
   text,
   u32,
+  word,
   write,
 } from '../../../src/state/state.ts';
 import { anyOf } from './arbitrary.ts';
 
-/** With a descriptor in every place that there may be one. */
+/** Has a descriptor in every possible place. */
 const everywhere = object({
   one: descriptor,
   none: optional(maybeDescriptor),
@@ -45,7 +47,7 @@ const described: Readonly<Record<string, Kind<unknown>>> = {
   logState,
   inquiry,
   ownerEnd,
-  ownState,
+  own,
   everywhere,
 };
 
@@ -60,7 +62,7 @@ function* found(shape: Shape, value: unknown): Generator<number> {
   if (shape.kind === 'object') for (const { key, of } of shape.fields) yield* found(of, fields[key]);
 }
 
-/** Values of which nothing is wrong that the description does not tell: keys that do not fit together. */
+/** Values whose keys do not contradict each other: the description alone does not ensure that. */
 function isSound(kind: Kind<unknown>, value: unknown): boolean {
   try {
     kind.read(value);
@@ -100,6 +102,12 @@ describe('described state', () => {
     const kind = object({ a: u32, b: optional(text), c: sparse(u32, 0), d: optional(list(u32)) });
     assert.equal(kind.format({ d: [1, 2], c: 0, b: 'x', a: 1 }), '{"a":1,"b":"x","d":[1,2]}');
     assert.equal(kind.format({ a: 1, b: undefined, c: 5 }), '{"a":1,"c":5}');
+  });
+
+  it('is one of certain words, and no other', () => {
+    const one = word('ofd', 'posix');
+    assert.equal(one.read('ofd'), 'ofd');
+    for (const other of ['', 'OFD', 'toString', 1, null]) assert.throws(() => one.read(other), DocumentError);
   });
 
   it('assumes for an absent key what the keys before it say', () => {
