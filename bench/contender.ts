@@ -6,6 +6,7 @@ import type { Lab } from '../src/lab/root.ts';
 import { checkout, openLab } from '../src/lab/trees.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import { Peer } from '../src/lab/wire.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 import { Load, type Placement, descriptorLimit, toolPath } from './tools.ts';
 
 export const kinds = ['9.0.0', '12.8.0', 'floor', 'ours'] as const;
@@ -24,7 +25,6 @@ export function missing(kind: Kind): string | undefined {
 }
 
 const configuration = 'max_clients = 20000\nmax_anonymous_clients = 20000\n';
-const program = '/usr/sbin/virtlockd';
 
 /** Where lock files are created: in the directory for temporary files, or in memory. */
 export type Files = 'disk' | 'memory';
@@ -52,10 +52,10 @@ export class Contender {
     lab.write('/etc/libvirt/virtlockd.conf', configuration);
     mkdirSync(lab.outside('/run/libvirt'), { recursive: true });
     if (kind === 'ours') {
-      rmSync(lab.outside(program), { force: true });
-      symlinkSync(join(checkout, 'bin/virtlockd'), lab.outside(program));
+      rmSync(lab.outside(PROGRAM), { force: true });
+      symlinkSync(join(checkout, 'bin/virtlockd'), lab.outside(PROGRAM));
     }
-    const command = kind === 'floor' ? [toolPath('floor'), '/run/libvirt/virtlockd-sock'] : [program];
+    const command = kind === 'floor' ? [toolPath('floor'), '/run/libvirt/virtlockd-sock'] : [PROGRAM];
     const running = lab.spawn('/usr/bin/prlimit', [limit, ...command], { output });
     const contender = new Contender(kind, lab, directory, running);
     try {

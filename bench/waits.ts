@@ -5,6 +5,7 @@ import { Contender, type Kind, kindTitles } from './contender.ts';
 import { type Section, short, shortSpread, spread, verdict } from './report.ts';
 import type { Setting } from './setting.ts';
 import { type Answer, type Load, figure } from './tools.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
 interface Event {
   readonly title: string;
@@ -69,7 +70,7 @@ const events: readonly Event[] = [
     kinds: ['ours'],
     prepare: async (load) => load.ask('names 100000'),
     happen: async (_load, contender) => {
-      const path = contender.lab.outside('/usr/sbin/virtlockd');
+      const path = contender.lab.outside(PROGRAM);
       writeFileSync(`${path}.new`, '#!/bin/sh\nexit 7\n', { mode: 0o755 });
       renameSync(`${path}.new`, path);
       contender.signal('SIGUSR1');

@@ -16,7 +16,10 @@ import { writeBuild } from '../scripts/build-id.js';
 import { builtParts, isArchitecture, type Parts } from './parts.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
+const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+  name: string;
+  version: string;
+};
 const { values: options } = parseArgs({
   options: {
     arch: { type: 'string', default: process.arch === 'arm64' ? 'arm64' : 'amd64' },
@@ -73,6 +76,8 @@ function assemble(parts: Parts): void {
     'swap.cjs',
   ];
   for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
+  // Programs read their version there.
+  write(`${lib}/package.json`, `${JSON.stringify({ name: packageJson.name, version })}\n`);
   for (const cache of parts.caches) put(cache, `${lib}/${cache}`);
   // The files of fs-ext that run. The others build it.
   for (const file of ['package.json', 'fs-ext.js']) {

@@ -4,10 +4,11 @@ import { recorded } from '../src/programs/conformance/exchange/recording.ts';
 import type { Generation } from '../src/lab/generation.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import type { Lab } from '../src/lab/root.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
 /** The Debian package of the lab's lock daemon, with its version. */
 export async function packageOf(lab: Lab): Promise<string> {
-  const owner = await lab.run('/usr/bin/dpkg', ['-S', '/usr/sbin/virtlockd']);
+  const owner = await lab.run('/usr/bin/dpkg', ['-S', PROGRAM]);
   const name = owner.stdout.split(':')[0] ?? '';
   const { stdout } = await lab.run('/usr/bin/dpkg-query', ['--show', '--showformat=${Package} ${Version}', name]);
   return stdout;

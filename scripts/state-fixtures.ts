@@ -19,8 +19,8 @@ import { type Generation, generations } from '../src/lab/generation.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import { openLab } from '../src/lab/trees.ts';
 import { autocreate, lock, type Peer, shared } from '../src/lab/wire.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
-const PROGRAM = '/usr/sbin/virtlockd';
 const STATE = '/run/virtlockd-restart-exec.json';
 /** Above every pid, so that the daemon kills no process. */
 const OWNER = 4_200_000;

@@ -1,4 +1,4 @@
-/** Encodes calls. */
+/** The calls of both clients as messages. */
 import { XdrWriter } from '../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
 import type { ArgsOf, Procedure, Program, ResultOf } from '../../xdr/program.ts';

@@ -1,4 +1,4 @@
-/** Converts names and UUIDs of callers to bytes for the wire. */
+/** Values of callers as the wire has them, and texts from the wire. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { LOCK_STRING_MAX, type Owner } from '../../xdr/programs/lock.ts';
 
@@ -7,12 +7,12 @@ export type Name = string | Uint8Array;
 
 /** An owner of locks: a guest. */
 export interface OwnerDetails {
-  /** 36 or 32 hexadecimal characters, or 16 bytes. */
+  /** 32 hexadecimal digits, with the four usual hyphens or without, or 16 bytes. */
   readonly uuid: string | Uint8Array;
   readonly name: Name;
   /** Its id within libvirtd, above 0: the daemon takes 0 for "not registered". */
   readonly id: number;
-  /** The guest's QEMU. It must end before another guest may write. */
+  /** Of the guest's QEMU, which the daemon kills if its connection ends while it holds locks. */
   readonly pid: number;
 }
 

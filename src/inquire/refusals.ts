@@ -7,10 +7,10 @@ import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
 import { printableBytes } from '../log/printable.ts';
 
-/** Size of the ring, and the most bytes of each name in it: 3 MiB at worst. */
+/** Size of the ring, and the most bytes of each name in it: 6 MiB at worst, for six names. */
 const REMEMBERED = 256;
 const NAME_MAX = 4096;
-/** The most bytes of refusals that a re-execution carries over, while clients wait; and the least bytes of one. */
+/** The most bytes of refusals that a re-execution carries over, while clients wait; and what one is charged beside its names. */
 const HANDED_ON_BYTES = 32 * 1024;
 const ENTRY_SIZE = 250;
 /** Version of their encoding: to be changed with {@link refusalInfo}. */

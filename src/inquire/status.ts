@@ -23,7 +23,7 @@ function implementationName(): string {
     const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { version?: unknown };
     if (typeof found === 'string') version = ` ${found}`;
   } catch {
-    // The package has none.
+    // The name says enough.
   }
   implementation = `virtlockd-node${version}`;
   return implementation;

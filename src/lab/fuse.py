@@ -10,7 +10,8 @@ these names in the directory fails with ENOENT and gives an order:
     hang:REQUEST            such requests stay unanswered from now on
     holder:PID              getlk: that process has a write lock; 0: none has
 
-With `posix-locks` this server keeps the locks, as on GlusterFS, and the kernel has no record of them; else the kernel keeps them.
+With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them; the server grants each. Else the kernel
+keeps them.
 Ends with its mount.
 """
 import ctypes, errno, os, struct, sys

@@ -17,7 +17,7 @@ export function treeNamed(suite: string): string {
   return join(process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab', suite);
 }
 
-/** The root directory of that daemon's lab. Ours runs beside 9.0.0. */
+/** The tree that the lab of that daemon shows as its root: this machine's own for 9.0.0 and ours. */
 export function treeOf(kind: DaemonKind): string {
   const suite = suites[kind];
   return suite === undefined ? '/' : treeNamed(suite);

@@ -10,7 +10,7 @@
       'type': 'executable',
       'product_extension': '',
       'sources': ['launch.c'],
-      # Static where there is a libc for that: half a millisecond less at every start, and no newer libc is needed than here.
+      # Static where a static libc is installed: a start is half a millisecond shorter, and the program runs with any libc. Else stripped.
       'ldflags': ['<!(echo "int main(void) { return 0; }" | cc -static -x c -o /dev/null - 2>&- && echo -static || echo -s)'],
     },
     {'target_name': 'guard', 'cflags': ['-fvisibility=hidden'], 'sources': ['guard.c']},

@@ -32,7 +32,7 @@ export function requireFromRoot(file: string): unknown {
   return require(place);
 }
 
-/** The version in package.json; 'unknown' in the Debian package, which does not have that file. */
+/** The version in package.json; 'unknown' if that cannot be read. */
 export function installedVersion(): string {
   try {
     const { version } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: string };

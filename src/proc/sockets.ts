@@ -28,7 +28,7 @@ export function listeningSockets(pid: Process): UnixSocket[] {
   return parseUnixSockets(readFileSync(`/proc/${pid}/net/unix`, 'latin1')).filter(({ isListening }) => isListening);
 }
 
-/** Where a process listens. */
+/** Paths of the UNIX sockets at which a process listens. */
 export function listensAt(pid: Process): ByteString[] {
   const own = socketsOf(pid);
   return listeningSockets(pid).flatMap(({ inode, path }) => (own.has(inode) ? [path] : []));

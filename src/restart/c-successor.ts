@@ -1,6 +1,7 @@
 /**
- * Refuses a C daemon as successor if anything would make it exit between exec and its first reply, with every lock lost. All of these
- * cases were seen on 9.0.0, 11.3.0 and 12.8.0 (docs/c-daemon.md). A child checks the files that it opens:
+ * Refuses a C daemon as successor if it would lose locks: by an exit between exec and its first reply, or later because of its idle
+ * timeout, or by closing a file that is held. All of these cases were seen on 9.0.0, 11.3.0 or 12.8.0, and one on 7.0.0
+ * (docs/c-daemon.md). A child checks the files that it opens:
  * programs/virtlockd/check-c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
@@ -97,7 +98,7 @@ export function documentForC(pieces: readonly Buffer[], version: string): Buffer
     if (bytes <= MAX_FILE) return;
     throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${MAX_FILE}`);
   };
-  // Before a document that is too large is concatenated and escaped, which only makes it larger, while clients wait.
+  // First of all: clients wait while a document is concatenated and escaped, which makes it larger still.
   checkSize(pieces.reduce((sum, { length }) => sum + length, 0));
   const document = Buffer.concat(pieces);
   // No version reads such names, though 11.3.0 and 12.8.0 write them.
@@ -108,7 +109,7 @@ export function documentForC(pieces: readonly Buffer[], version: string): Buffer
   if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
     throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
   }
-  // It would exit. Quotes in names are escaped, so these are keys.
+  // No C daemon starts with such a resource. Quotes in names are escaped, so these are keys.
   if (document.includes('"fd":-1,"lockHeld":')) {
     throw new UnfitSuccessor(`a held resource has no descriptor, without which libvirt ${version} cannot take it over`);
   }
@@ -167,7 +168,7 @@ async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Pr
 }
 
 function answersIn(output: string): CStartAnswer[] {
-  // After the last newline comes a line that the child's end has cut off.
+  // A child that was ended may have left the beginning of a line after the last newline.
   const lines = Buffer.from(output, 'latin1').toString().split('\n').slice(0, -1);
   try {
     return lines.map((line) => JSON.parse(line) as CStartAnswer);
@@ -213,8 +214,8 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
 }
 
 /**
- * It looks for the process of each client in /proc, and exits if one is missing: the process has ended and a child has kept its
- * connection, or it is not visible from here. To be called as late as possible.
+ * A C daemon looks for the process of each client in /proc, and exits if one is missing: the process has ended and a child has kept its
+ * connection, or it is not visible from here. It also exits for a client of another user. To be called as late as possible.
  *
  * @throws UnfitSuccessor
  */
@@ -239,7 +240,6 @@ function refuseClients({ servers }: Daemon, version: string): void {
 class MadeDescriptors {
   private readonly files = new Set<HeldFile>();
 
-  /** The number still needed. */
   static lacking({ lockspaces }: Daemon): number {
     let lacking = 0;
     for (const file of sharedFiles(lockspaces)) lacking += lackingFds(file);

@@ -1,5 +1,5 @@
 /**
- * Reads a state document, in its present form and in every older one of C's. Each room describes its part: see src/state.
+ * Reads a state document, in its present form and in every older one of C's. Each room describes its part in its state.ts.
  */
 import { own } from '../daemon/state.ts';
 import { hold, resource, type ResourceState } from '../lockspace/state.ts';
@@ -122,6 +122,7 @@ const readers: Readers = {
   },
   owner: (members) => {
     beginReading();
+    // The scanner reads those two itself.
     return hold.read({ ...readObject(jsonOf(`{${members}}`)), since: 0, client: 0 });
   },
   fail: (problem) => {

@@ -2,13 +2,14 @@
  * SIGUSR1: the same process, a new program. Everything that can fail is tried first or can be taken back, so that a
  * failure leaves the daemon as it was and an error in the log.
  *
- *     1  the state is written to a file and the successor proves that it can read it; service goes on meanwhile
- *     2  nobody is accepted any more. Between two rounds of the poller no request is in progress: only messages half received
- *        and replies half sent are left, which travel in the document. A C daemon would lose those, so for it they are
- *        awaited, up to a second, and so is the end of owners that are being killed.
- *     3  all signals are blocked (the mask survives exec, and the successor releases them when it serves), the state is written
- *        again if it has changed, close-on-exec is cleared on the descriptors that the document names, and the program is
- *        executed, unless a signal that ends the daemon is pending
+ *     1  The state is written to a file, and the successor proves that it can read it. A C daemon could not go on killing owners, so
+ *        for it the end of those is awaited. Clients are served.
+ *     2  Close-on-exec is cleared on the descriptors that the document names. Clients are served.
+ *     3  The daemon accepts no more connections. Between two rounds of the poller no request is in progress: only messages half
+ *        received and replies half sent are left, which travel in the document. A C daemon would lose those, so for it they are
+ *        awaited, up to a second.
+ *     4  All signals are blocked; the mask survives exec, and the successor releases them when it serves. The state is written again
+ *        if it has changed, close-on-exec follows, and the program is executed, unless a signal that ends the daemon is pending.
  *
  * A SIGUSR1 that comes while this runs is served after a failure; after a success the new program is newer than it.
  */

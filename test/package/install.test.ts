@@ -66,6 +66,7 @@ function describeRelease(release: Release): void {
         /to \/usr\/sbin\/virtlockd\.libvirt/,
       );
       assert.match(await scene.must('virt-lockctl', ['status']), new RegExp(String(scene.daemon.pid)));
+      assert.match(await scene.must('virt-lockctl', ['--version']), /^\d+\.\d+\.\d+\n$/);
     });
 
     it('apt-get install --reinstall: it is executed again', async () => {
