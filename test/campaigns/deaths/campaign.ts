@@ -1,17 +1,13 @@
 /** One run: guests that live, rivals that ask, and a daemon that dies. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { compile } from '../../../src/lab/compile.ts';
-import { checkout } from '../../../src/lab/trees.ts';
 import { Random } from '../../../src/programs/fuzz/random.ts';
-import { type Death, type Facts, type Free, now, type Problem } from './facts.ts';
+import { type Death, type Facts, now, type Problem } from './facts.ts';
 import { Guest } from './guest.ts';
 import { Host } from './host.ts';
 import { type Finding, judge } from './judge.ts';
 import type { Options } from './options.ts';
 import { PATIENCE, Rival } from './rival.ts';
+import { Watch } from './watch.ts';
 import { end, isDeath, type Way } from './ways.ts';
 
 /** Between two deaths, in ms, at most: a guest's start takes a second. Now and then the next one comes at once. */
@@ -38,7 +34,6 @@ interface Progress {
 }
 
 export async function run(options: Options, { onDeath, signal }: Progress): Promise<Report> {
-  compile(join(checkout, 'build/deaths/watch'), [join(checkout, 'test/campaigns/deaths/watch.c')]);
   const host = await Host.boot();
   try {
     await host.startLibvirtd();
@@ -164,26 +159,4 @@ async function leftovers(host: Host, before: number, after: number): Promise<Pro
 
 function counted(words: readonly string[]): Record<string, number> {
   return Object.fromEntries([...Map.groupBy(words, (word) => word)].map(([word, all]) => [word, all.length]));
-}
-
-/** See watch.c. */
-class Watch {
-  readonly free: Free[] = [];
-  readonly #child: ChildProcess;
-
-  constructor(files: readonly string[]) {
-    this.#child = spawn(join(checkout, 'build/deaths/watch'), files, { stdio: ['pipe', 'pipe', 'inherit'] });
-    const { stdout } = this.#child;
-    if (stdout === null) throw new Error('the watch has no output');
-    createInterface({ input: stdout }).on('line', (line) => {
-      const { is, at, file } = JSON.parse(line) as { is: string; at: number; file: string };
-      if (is === 'free') this.free.push({ at, file });
-    });
-  }
-
-  async stop(): Promise<void> {
-    const closed = new Promise((resolve) => this.#child.once('close', resolve));
-    this.#child.stdin?.end();
-    await closed;
-  }
 }
