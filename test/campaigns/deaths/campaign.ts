@@ -59,6 +59,7 @@ async function play(host: Host, options: Options, progress: Progress): Promise<R
   rival.start();
   for (const guest of guests) guest.start();
   const deaths = await die(host, options, rival, progress);
+  await host.endUpgrades();
   for (const guest of guests) await guest.stop();
   await rival.stop();
   await watch.stop();

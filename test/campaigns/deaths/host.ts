@@ -28,7 +28,10 @@ TimeoutAbortSec=1
 
 export class Host {
   readonly machine: Machine;
-  #version = 1;
+  #upgrade: Promise<void> | undefined;
+  /** A package of another version. */
+  #other: string | undefined;
+  #isOther = false;
 
   private constructor(machine: Machine) {
     this.machine = machine;
@@ -119,22 +122,29 @@ export class Host {
     return Number(await this.must('systemctl', 'show', '--value', '-p', 'NFileDescriptorStore', UNIT));
   }
 
-  /** Puts another version of the package into the place of the one that is installed, while the daemon runs. */
-  async upgrade(): Promise<void> {
-    const version = `0.1.0+${++this.#version}`;
-    const file = variant(version, this.machine.directory, () => undefined);
-    const unpacked = await this.run('dpkg', '--install', file);
-    // A swap that the daemon's death interrupts is to be repeated, as after any other interruption.
-    if (unpacked.code !== 0) {
-      await eventually(
-        'the package is configured',
-        async () => (await this.run('dpkg', '--configure', '-a')).code === 0,
-        60_000,
-      );
-    }
+  /**
+   * Begins to put another version of the package into the place of the one that is installed, unless that is under way: the daemon
+   * dies in the middle of it, too.
+   */
+  startUpgrade(): void {
+    this.#upgrade ??= this.#exchangePackage().finally(() => {
+      this.#upgrade = undefined;
+    });
+  }
+
+  /** Awaits the last upgrade. What the daemon's death has interrupted is configured, as after any other interruption. */
+  async endUpgrades(): Promise<void> {
+    await this.#upgrade;
+    await this.must('dpkg', '--configure', '--pending');
   }
 
   async stop(): Promise<void> {
     await this.machine.stop();
+  }
+
+  async #exchangePackage(): Promise<void> {
+    this.#other ??= variant('0.1.0+other', this.machine.directory, () => undefined);
+    this.#isOther = !this.#isOther;
+    await this.run('dpkg', '--install', this.#isOther ? this.#other : join(this.machine.directory, 'package.deb'));
   }
 }

@@ -60,7 +60,7 @@ export async function end(host: Host, way: Way): Promise<boolean> {
       await host.must('systemctl', 'daemon-reload');
       return true;
     case 'upgrade':
-      await host.upgrade();
+      host.startUpgrade();
       return true;
   }
 }
