@@ -8,7 +8,7 @@ import { type Finding, judge } from './judge.ts';
 import type { Options } from './options.ts';
 import { PATIENCE, Rival } from './rival.ts';
 import { Watch } from './watch.ts';
-import { end, isDeath, type Way } from './ways.ts';
+import { end, type Way } from './ways.ts';
 
 /** Between two deaths, in ms, at most: a guest's start takes a second. Now and then the next one comes at once. */
 const PAUSE_MS = 900;
@@ -102,6 +102,7 @@ function said(host: Host): string[] {
     line
       .replace(/^.*? (?=warning|error)/, '')
       .replaceAll(/guest\d+/g, 'GUEST')
+      .replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')
       .replaceAll(/\d+/g, 'N'),
   );
 }
@@ -114,15 +115,13 @@ async function die(host: Host, options: Options, rival: Rival, { onDeath, signal
     await pause(random.oneIn(AT_ONCE) ? 0 : random.below(PAUSE_MS));
     const way = wayOf(random, options.ways);
     const from = now();
-    const answer = rival.nextAnswer();
-    if (await end(host, way)) {
-      // What was sent before may still have been answered.
-      const next = isDeath(way) ? answer.then(async () => rival.nextAnswer()) : answer;
-      const to = await Promise.race([next, pause(PATIENCE)]);
+    const hasEnded = await end(host, way);
+    const to = await Promise.race([rival.answerSince(now()), pause(PATIENCE)]);
+    if (hasEnded) {
       deaths.push({ way, from, to: to ?? now() });
       onDeath(deaths.length);
-      if (to !== undefined) continue;
-    } else if ((await Promise.race([answer, pause(PATIENCE)])) !== undefined) continue;
+    }
+    if (to !== undefined) continue;
     rival.problems.push({ at: now(), kind: 'nobody serves', detail: `after death ${deaths.length}, by ${way}` });
     break;
   }

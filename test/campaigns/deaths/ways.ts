@@ -64,6 +64,3 @@ export async function end(host: Host, way: Way): Promise<boolean> {
       return true;
   }
 }
-
-/** Whether the daemon's process is another one afterwards, or is to be. */
-export const isDeath = (way: Way): boolean => way !== 'reexec' && way !== 'reload' && way !== 'upgrade';
