@@ -115,7 +115,10 @@ async function die(host: Host, options: Options, rival: Rival, { onDeath, signal
     await pause(random.oneIn(AT_ONCE) ? 0 : random.below(PAUSE_MS));
     const way = wayOf(random, options.ways);
     const from = now();
-    const hasEnded = await end(host, way);
+    const hasEnded = await end(host, way).catch((error: unknown) => {
+      rival.problems.push({ at: now(), kind: 'cannot be ended', detail: `by ${way}: ${(error as Error).message}` });
+      return false;
+    });
     const to = await Promise.race([rival.answerSince(now()), pause(PATIENCE)]);
     if (hasEnded) {
       deaths.push({ way, from, to: to ?? now() });

@@ -1,5 +1,6 @@
 /** The ways in which the daemon ends, or is disturbed, and how each is done. */
 import { spawnSync } from 'node:child_process';
+import { eventually } from '../../../src/lab/process.ts';
 import type { Host } from './host.ts';
 
 export const ways = [
@@ -47,7 +48,10 @@ export async function end(host: Host, way: Way): Promise<boolean> {
       await host.must('systemctl', 'restart', 'virtlockd.service');
       return true;
     case 'socket-restart':
-      await host.must('systemctl', 'restart', 'virtlockd.socket', 'virtlockd-admin.socket');
+      // Refused while systemd is starting a daemon that has just died: the sockets that it has stay.
+      await eventually('the sockets are restarted', async () => {
+        return (await host.run('systemctl', 'restart', 'virtlockd.socket', 'virtlockd-admin.socket')).code === 0;
+      });
       return true;
     case 'refused-stop':
       // Fails while guests hold locks, and that is what is tried here.
