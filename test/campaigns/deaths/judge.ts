@@ -20,6 +20,12 @@ function isExcused(operation: Operation, { deaths }: Facts): boolean {
   );
 }
 
+/** The last end of the daemon before that, in words. */
+function after(at: number, { deaths }: Facts): string {
+  const last = deaths.findLast(({ from }) => from <= at);
+  return last === undefined ? 'before the first death' : `${Math.round((at - last.from) / 1e6)} ms after ${last.way}`;
+}
+
 export function judge(facts: Facts): Finding[] {
   const { held, operations, free, grants, problems, log } = facts;
   const findings: Finding[] = problems.map(({ kind, detail }) => ({ kind, detail }));
@@ -28,18 +34,24 @@ export function judge(facts: Facts): Finding[] {
     if (span !== undefined) {
       findings.push({
         kind: 'lock free',
-        detail: `${span.guest} ran, ${Math.round((at - span.from) / 1e6)} ms after it had its lock`,
+        detail: `${span.guest} has run for ${Math.round((at - span.from) / 1e6)} ms, ${after(at, facts)}`,
       });
     }
   }
   for (const grant of grants) {
     const span = held.find((one) => one.file === grant.file && one.from <= grant.from && grant.to <= one.to);
     if (span !== undefined)
-      findings.push({ kind: 'granted to a rival', detail: `the disk of ${span.guest}, which ran` });
+      findings.push({
+        kind: 'granted to a rival',
+        detail: `the disk of ${span.guest}, which ran, ${after(grant.to, facts)}`,
+      });
   }
   for (const operation of operations) {
     if (operation.error === undefined || isExcused(operation, facts)) continue;
-    findings.push({ kind: 'operation failed', detail: `${operation.name} ${operation.guest}: ${operation.error}` });
+    findings.push({
+      kind: 'operation failed',
+      detail: `${operation.name} ${operation.guest}, ${after(operation.from, facts)}: ${operation.error}`,
+    });
   }
   for (const line of new Set(log)) {
     if (!DIED.test(line)) findings.push({ kind: "in libvirtd's log", detail: line });
