@@ -11,7 +11,7 @@ const within = (at: number, span: Span): boolean => span.from <= at && at <= spa
 
 /** How libvirt words that a call died with its connection. */
 const DIED =
-  /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect/i;
+  /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect|Child quit during startup handshake/i;
 
 /** An operation may fail because a call of it died with the daemon, and for nothing else. */
 function isExcused(operation: Operation, { deaths }: Facts): boolean {
