@@ -1,4 +1,4 @@
-/** Charts as SVG text, with no script and nothing fetched. */
+/** Charts as self-contained SVG text. */
 import { type Chart, type Series, short } from './report.ts';
 
 const size = { width: 680, height: 300, left: 62, right: 190, top: 14, bottom: 34 };
@@ -9,7 +9,7 @@ export const escapeText = (text: string): string =>
 
 interface Scale {
   readonly ticks: readonly number[];
-  /** Vertical place of a value. */
+  /** The vertical position of a value. */
   y(value: number): number;
 }
 

@@ -1,4 +1,4 @@
-/** What is measured side by side: the C daemons, the floor server and this daemon, each in a lab of its own. */
+/** The measured programs: C daemons, the floor server and this daemon, each in a lab of its own. */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Running, eventually } from '../src/lab/process.ts';
@@ -6,6 +6,7 @@ import type { Lab } from '../src/lab/root.ts';
 import { checkout, openLab } from '../src/lab/trees.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import { Peer } from '../src/lab/wire.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 import { Load, type Placement, descriptorLimit, toolPath } from './tools.ts';
 
 export const kinds = ['9.0.0', '12.8.0', 'floor', 'ours'] as const;
@@ -24,9 +25,8 @@ export function missing(kind: Kind): string | undefined {
 }
 
 const configuration = 'max_clients = 20000\nmax_anonymous_clients = 20000\n';
-const program = '/usr/sbin/virtlockd';
 
-/** Where lock files are made: in the directory for temporary files, on whatever that is, or in memory. */
+/** Where lock files are created: in the directory for temporary files, or in memory. */
 export type Files = 'disk' | 'memory';
 
 export class Contender {
@@ -43,7 +43,7 @@ export class Contender {
     this.#process = process;
   }
 
-  /** Starts it and waits until it accepts connections. */
+  /** Starts the program, and waits until it accepts connections. */
   static async start(kind: Kind, files: Files): Promise<Contender> {
     const lab = await openLab(kind === '12.8.0' ? kind : '9.0.0');
     const directory = mkdtempSync(files === 'memory' ? '/dev/shm/virtlockd-bench-' : join(lab.directory, 'locks-'));
@@ -52,10 +52,10 @@ export class Contender {
     lab.write('/etc/libvirt/virtlockd.conf', configuration);
     mkdirSync(lab.outside('/run/libvirt'), { recursive: true });
     if (kind === 'ours') {
-      rmSync(lab.outside(program), { force: true });
-      symlinkSync(join(checkout, 'bin/virtlockd'), lab.outside(program));
+      rmSync(lab.outside(PROGRAM), { force: true });
+      symlinkSync(join(checkout, 'bin/virtlockd'), lab.outside(PROGRAM));
     }
-    const command = kind === 'floor' ? [toolPath('floor'), '/run/libvirt/virtlockd-sock'] : [program];
+    const command = kind === 'floor' ? [toolPath('floor'), '/run/libvirt/virtlockd-sock'] : [PROGRAM];
     const running = lab.spawn('/usr/bin/prlimit', [limit, ...command], { output });
     const contender = new Contender(kind, lab, directory, running);
     try {
@@ -89,14 +89,13 @@ export class Contender {
     if (!this.alive) throw new Error(`${kindTitles[this.kind]} has ended:\n${this.#process.output.slice(-2000)}`);
   }
 
-  /** A new load generator for it; ended with it. */
+  /** Starts a load generator, which {@link stop} ends. */
   load(placement: Placement): Load {
     const load = new Load(this, placement);
     this.#loads.push(load);
     return load;
   }
 
-  /** Sends the daemon a signal. */
   signal(signal: NodeJS.Signals): void {
     this.#process.kill(signal);
   }

@@ -1,12 +1,12 @@
-/** The end of a lock owner: it must cost time by what the owner held, not by what the daemon holds. */
+/** The end of a lock owner. Its cost must depend on the owner's locks only, not on the daemon's. */
 import { Contender, type Kind, kindTitles } from './contender.ts';
 import { type Section, type Spread, short, shortSpread, spread, verdict } from './report.ts';
 import type { Setting } from './setting.ts';
 import { type Answer, type Load, figure } from './tools.ts';
 
 /**
- * What the locks are: files of their own, as many as there may be descriptors; or shared locks of names of few files, of which
- * there may be any number. C opens every name, so those are for this daemon alone.
+ * Locks are exclusive locks on files of their own, limited by descriptors, or any number of shared locks under names of few
+ * files. C opens every name, so the latter are for this daemon only.
  */
 interface Run {
   readonly kind: Kind;
@@ -17,7 +17,7 @@ interface Run {
 }
 
 interface Step {
-  /** Locks that others hold meanwhile. */
+  /** Locks of other owners. */
   readonly held: number;
   /** Locks of the owner that ends. */
   readonly owned: number;
@@ -28,7 +28,7 @@ interface Measured extends Step {
   readonly ends: readonly Answer[];
 }
 
-/** Of ACQUIRE/RELEASE on one connection, with no lock held beside it and with many. */
+/** Rates of ACQUIRE/RELEASE on one connection, with no other lock held, and with many. */
 interface Rates {
   readonly run: Run;
   readonly none: readonly Answer[];
@@ -51,7 +51,7 @@ const stepsOf = ({ many }: Run): Step[] => [
   ...[1, 100, 1000].map((owned) => ({ held: many, owned })),
 ];
 
-/** In turns with a daemon that holds nothing, for the machine's pace changes within minutes. */
+/** Alternates with a daemon that holds no lock, because the machine's speed changes within minutes. */
 async function compareRates(run: Run, load: Load, setting: Setting): Promise<Rates> {
   const [none, many]: [Answer[], Answer[]] = [[], []];
   const other = await Contender.start(run.kind, 'memory');
@@ -76,7 +76,7 @@ export async function runEndSection(setting: Setting): Promise<Section> {
   const measured: Measured[] = [];
   const rates: Rates[] = [];
   for (const run of runs) {
-    // A journal's stalls would hide what is measured here.
+    // Stalls of a journal would hide the effect.
     const contender = await Contender.start(run.kind, 'memory');
     try {
       const load = contender.load(setting.placement);

@@ -1,4 +1,4 @@
-/** A report as one HTML page that needs nothing else. */
+/** A report as one self-contained HTML page. */
 import { chartSvg, escapeText } from './charts.ts';
 import type { Chart, Report, Section } from './report.ts';
 

@@ -1,6 +1,6 @@
 /**
- * What inquiries cost: `npm run bench:inquire`. Fills a daemon of its own with 100 000 locks and measures how long
- * `virt-lockctl list --json`, `who` and `check` take, and how long another client waits for its answers meanwhile.
+ * `npm run bench:inquire`: fills a daemon with 100 000 locks, and measures how long `virt-lockctl list --json`, `who` and `check`
+ * take, and how long another client waits for its answers during that time.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ const ROUNDS = Number(process.env.ROUNDS ?? 5);
 
 const locks = new ManyLocks();
 
-/** Runs a program of the checkout; milliseconds until its end and the bytes it printed. */
+/** Runs a program of the checkout. Returns the milliseconds until its end and the bytes that it printed. */
 async function measure(program: string, args: readonly string[]): Promise<{ ms: number; bytes: number }> {
   const begin = performance.now();
   const child = spawn(path.resolve(checkout, program), args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -31,7 +31,7 @@ type Load = readonly [string, readonly string[]];
 
 const tool = (...args: readonly string[]): Load => ['bin/virt-lockctl', ['--connect', locks.sockets, ...args]];
 
-/** Runs each load some times, and prints a line of it. With a prober: also how long that one waited meanwhile. */
+/** Runs each load several times, and prints a line. With a prober, also its longest wait during the load. */
 async function report(loads: Readonly<Record<string, Load>>, prober?: Prober): Promise<void> {
   for (const [what, [program, args]] of Object.entries(loads)) {
     const times: number[] = [];

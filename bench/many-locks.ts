@@ -1,6 +1,6 @@
 /**
- * A daemon of the benchmark's own with very many locks. A process may have fewer descriptors than that: so they are shared
- * locks under several names of one file, which take one descriptor for all.
+ * A daemon with very many locks. They are shared locks under several names of each file, which need one descriptor for each file:
+ * a process may have fewer descriptors than these locks.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,12 +11,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../src/client/client.ts';
 import { AcquireFlag, lockProgram } from '../xdr/programs/lock.ts';
 
-/** Names of one file; file systems take 65 000 at least. */
+/** Names of one file. File systems allow at least 65 000. */
 export const NAMES = 1000;
 export const checkout = path.resolve(import.meta.dirname, '..');
 const uuid = Buffer.alloc(16, 7);
 
-/** A connection registered for the owner with that pid, as soon as the daemon listens. */
+/** Connects as soon as the daemon listens, and registers the owner with that pid. */
 async function connectOwner(sockets: string, pid: number): Promise<Client> {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -30,7 +30,7 @@ async function connectOwner(sockets: string, pid: number): Promise<Client> {
   }
 }
 
-/** Takes so many shared locks for the client, of files in the directory. Returns the name of one. */
+/** Acquires that many shared locks on files in the directory. Returns the name of one. */
 async function holdShared(client: Client, directory: string, count: number, guest: string): Promise<string> {
   let name = '';
   for (let from = 0; from < count; from += NAMES) {
@@ -65,7 +65,7 @@ export class ManyLocks {
     return connectOwner(this.sockets, pid);
   }
 
-  /** Takes so many locks for owners of a thousand each, who are no processes. Returns the name of one. */
+  /** Acquires that many locks, a thousand for each owner. No owner is a process. Returns the name of one. */
   async fill(count: number): Promise<string> {
     let name = '';
     for (let owner = 0; owner * NAMES < count; owner++) {
@@ -84,7 +84,7 @@ export class ManyLocks {
   }
 }
 
-/** Acquires and releases without pause, and remembers the longest wait for an answer, in milliseconds. */
+/** Acquires and releases without pause, and measures the longest wait for an answer, in milliseconds. */
 export class Prober {
   private stopped = false;
   private longest = 0;
@@ -94,7 +94,7 @@ export class Prober {
     this.done = this.run(client, name);
   }
 
-  /** The longest wait since the last time. */
+  /** The longest wait since the last call. */
   take(): number {
     const { longest } = this;
     this.longest = 0;

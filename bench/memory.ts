@@ -1,4 +1,4 @@
-/** Resident memory: idle, for each connection, for each lock, and what stays when all have gone. */
+/** Resident memory: idle, for each connection, for each lock, and after all have gone. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Contender, type Kind, kindTitles } from './contender.ts';
 import { type Section, type Verdict, short, verdict } from './report.ts';
@@ -9,7 +9,7 @@ import { type Load, figure } from './tools.ts';
 const nameLength = 64;
 const clients = 3900;
 const visitors = 4000;
-/** Further locks that come and go, which take few descriptors of this daemon; C opens every name. */
+/** Further locks that come and go. They need few descriptors of this daemon; C opens every name. */
 const names = 100_000;
 const QUIET_MS = 12_000;
 
@@ -23,13 +23,10 @@ interface Memory {
   readonly after: number;
 }
 
-/** Gives the commands one after the other, and returns the resident KiB afterwards. */
+/** Runs the commands one after the other, and returns the resident KiB afterwards. */
 type Step = (text: string, ...commands: readonly string[]) => Promise<number>;
 
-/**
- * Resident KiB after a while without work. A runtime that collects garbage returns memory only when it sees that nothing
- * happens any more, which takes V8 about eight seconds.
- */
+/** Resident KiB after a while without work. V8 returns memory only after about eight idle seconds. */
 async function settled(load: Load): Promise<number> {
   await pause(QUIET_MS);
   return figure(await load.ask('memory'), 'rssKiB');
@@ -59,7 +56,7 @@ async function measure(kind: Kind, setting: Setting): Promise<Memory> {
     clients3900: await step(`${clients} clients`, `idle ${clients}`),
     after: await step('all gone', 'idle 0', ...comeAndGo),
   }));
-  // On a daemon of its own: what departed clients left free would be used for locks.
+  // On a daemon of its own: locks would reuse the memory of departed clients.
   const locked = await withDaemon(async (step) => step(`${locks} locks`, `hold ${locks}`));
   return { kind, ...coming, locked };
 }

@@ -1,11 +1,11 @@
-/** Rates and waits under steady load, side by side: in every round each contender runs once, in changing order. */
+/** Rates and waits under steady load. In every round each contender runs once, in changing order. */
 import { Contender, type Kind, kindTitles } from './contender.ts';
 import { type RateLoad, idleSteps, rateLoads } from './loads.ts';
 import { type Section, type Spread, type Verdict, short, shortSpread, spread, verdict } from './report.ts';
 import { type Answer, type Load, figure } from './tools.ts';
 import type { Setting } from './setting.ts';
 
-/** A contender in this part: one of the daemons, or this one without any idle connection beside it. */
+/** A contender: one of the daemons, or this one without idle connections. */
 type Column = Kind | 'alone';
 type Samples = Map<Column, Answer[]>;
 
@@ -20,7 +20,7 @@ async function startRunner(column: Column, setting: Setting): Promise<Runner> {
   return { column, contender, load: contender.load(setting.placement) };
 }
 
-/** Every contender in turn, round after round; each round begins with another one. */
+/** Runs every contender in each round. Each round begins with another one. */
 async function runRounds(load: RateLoad, runners: readonly Runner[], setting: Setting): Promise<Samples> {
   const samples: Samples = new Map(runners.map(({ column }) => [column, []]));
   const command = load.command(setting.seconds);

@@ -1,4 +1,4 @@
-/** What a benchmark hands to whoever prints it: sections with a table, charts and verdicts, all plain data. */
+/** A benchmark's report as plain data: sections with a table, charts and verdicts. */
 
 /** A median with the lowest and highest of its rounds. */
 export interface Spread {
@@ -17,7 +17,7 @@ export interface Verdict {
 
 export interface Series {
   readonly name: string;
-  /** One for each of the chart's places; undefined where nothing was measured. */
+  /** One for each of the chart's places; undefined if not measured. */
   readonly values: readonly (number | undefined)[];
 }
 
@@ -65,7 +65,7 @@ export function spread(values: readonly number[]): Spread {
   return { median: (lower + upper) / 2, low, high };
 }
 
-/** Three significant digits, thousands set apart. */
+/** Three significant digits, thousands separated. */
 export function short(value: number): string {
   if (value !== 0 && Math.abs(value) < 100) return String(Number(value.toPrecision(3)));
   return String(Math.round(value)).replace(/(?<=\d)(?=(\d{3})+$)/g, ' ');
@@ -76,7 +76,7 @@ export function shortSpread({ median, low, high }: Spread): string {
   return low === high ? short(median) : `${short(median)} (${short(low)} to ${short(high)})`;
 }
 
-/** A verdict on a ratio or a figure that must reach at least, or stay at most at, a limit. */
+/** A verdict on a ratio or a figure with a lower or upper limit. */
 export function verdict(what: string, got: Spread | number, limit: { least: number } | { most: number }): Verdict {
   const value = typeof got === 'number' ? got : got.median;
   const least = 'least' in limit;

@@ -1,4 +1,4 @@
-/** `npm run bench:restart`: the part of the benchmark about SIGUSR1 alone. */
+/** `npm run bench:restart`: only the part of the benchmark about SIGUSR1. */
 import { runRestartSection } from './restarts.ts';
 import { runReport } from './run.ts';
 import { readSetting } from './setting.ts';

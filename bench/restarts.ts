@@ -14,9 +14,9 @@ interface Situation {
   readonly id: string;
   readonly title: string;
   readonly clients: number;
-  /** The command by which the load generator takes the locks. */
+  /** The load generator's command to acquire the locks. */
   readonly locks?: string;
-  /** For how long is watched, in seconds: very many locks are described first, while clients are served. */
+  /** How long the prober watches, in seconds: the daemon first describes very many locks while it serves clients. */
   readonly seconds: number;
   /** Of this daemon alone. */
   readonly own?: true;
@@ -30,20 +30,20 @@ const situations: readonly Situation[] = [
     seconds: 1.5,
   })),
   { id: 'locks', title: '900 locks', clients: 0, locks: 'hold 900', seconds: 1.5 },
-  // C would take a descriptor for each, and reads no document that is as large.
+  // C would need a descriptor for each, and does not read such a large document.
   { id: 'names', title: '100 000 names', clients: 0, locks: 'names 100000', seconds: 5, own: true },
 ];
 
 interface Measured {
   readonly situation: Situation;
   readonly kind: Kind;
-  /** What the prober saw in each round that the daemon survived. */
+  /** The prober's results of the rounds that the daemon survived. */
   readonly probes: readonly Answer[];
-  /** Rounds after which the daemon was gone. */
+  /** Rounds that the daemon did not survive. */
   readonly deaths: number;
 }
 
-/** One restart under the prober, at a moment of its own in every round. Undefined when the daemon did not survive. */
+/** One restart under the prober, at another moment in every round. Undefined if the daemon did not survive. */
 async function runRound(
   kind: Kind,
   { clients, locks, seconds }: Situation,
@@ -116,7 +116,7 @@ function bareStarts(): number[] {
 
 const lostIn = (probe: Answer): number => figure(probe, 'unanswered') + figure(probe, 'closed');
 const lost = ({ probes }: Measured): number => probes.reduce((sum, probe) => sum + lostIn(probe), 0);
-/** In ms. A round whose call was lost tells nothing: its client came back on a new connection, to a daemon long ready. */
+/** In ms. A round whose call was lost does not count: its client connected again when the daemon had long been ready. */
 const longest = ({ probes }: Measured): number[] =>
   probes.filter((probe) => lostIn(probe) === 0).map((probe) => figure(probe, 'max') / 1e3);
 
@@ -173,7 +173,7 @@ export async function runRestartSection(setting: Setting): Promise<Section> {
         setting.progress(`SIGUSR1 with ${situation.title}: round ${round + 1} of ${setting.rounds}, ${kind}`);
         answers.get(kind)?.push(await runRound(kind, situation, setting));
       }
-      // Beside what it is compared with: the machine's pace changes within minutes.
+      // Alternates with its reference, because the machine's speed changes within minutes.
       if (situation === situations[0]) bare.push(...bareStarts());
     }
     for (const [kind, all] of answers) {

@@ -1,4 +1,4 @@
-/** Runs sections one after the other and hands the report to the terminal, to JSON and to HTML. */
+/** Runs sections one after the other, and writes the report to the terminal, as JSON and as HTML. */
 import { writeFileSync } from 'node:fs';
 import { reportPage } from './html.ts';
 import { reportMarkdown } from './markdown.ts';
@@ -41,7 +41,7 @@ export async function runReport(
     setting.progress('');
     process.stdout.write(`${sectionText(section)}\n`);
     sections.push(section);
-    // After every section, so that an interrupted run leaves what it has.
+    // After every section, so that an interrupted run leaves its results.
     save();
   }
   if (sections.some(({ verdicts }) => verdicts.some(({ passed }) => !passed))) process.exitCode = 1;

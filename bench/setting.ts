@@ -1,4 +1,4 @@
-/** The command line of both benchmarks, and what they tell while they run. */
+/** The command line of both benchmarks, and their progress messages. */
 import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -13,7 +13,7 @@ export interface Setting {
   readonly kinds: readonly Kind[];
   readonly placement: Placement;
   readonly files: Files;
-  /** How many locks stand for the hundred thousand: fewer where a process may not have that many descriptors. */
+  /** 100 000 locks, or fewer if a process may not have that many descriptors. */
   readonly manyLocks: number;
   readonly json: string | undefined;
   readonly html: string | undefined;
@@ -35,7 +35,7 @@ const usage = `options:
   --markdown FILE    the report as tables for docs/performance.md
 `;
 
-/** Reads the command line; ends the process on a bad one and on --help. */
+/** Parses the command line. Ends the process on an invalid one and on --help. */
 export function readSetting(): Setting {
   const options = {
     rounds: { type: 'string', default: '5' },
@@ -85,7 +85,7 @@ export function readSetting(): Setting {
     placement: placement ?? refuse(`unknown placement: ${values.placement}`),
     files:
       (['disk', 'memory'] as const).find((word) => word === values.files) ?? refuse(`unknown place: ${values.files}`),
-    // Some descriptors are left for sockets and for the runtime's own.
+    // Leaves some descriptors for sockets and the runtime.
     manyLocks: Math.min(100_000, Math.floor((descriptorLimit() - 2000) / 1000) * 1000),
     json: values.json,
     html: values.html,
@@ -104,7 +104,7 @@ export function readSetting(): Setting {
 const isPart = (word: string, section: string): boolean =>
   section === 'rates' && !['rates', 'ends', 'waits', 'memory', 'restart', 'deaths'].includes(word);
 
-/** What the figures depend on, for the report's head. */
+/** The machine and the options, for the head of the report. */
 export function describeMachine(): Record<string, string> {
   const [first] = cpus();
   return {

@@ -1,4 +1,4 @@
-/** The benchmark's own C programs: compiled on first use, and the load generator as an object to ask. */
+/** The benchmark's own C programs, compiled on first use, and the interface of the load generator. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -19,7 +19,7 @@ type Tool = keyof typeof programs;
 /** The path of a compiled tool. */
 export const toolPath = (tool: Tool): string => join(build, tool);
 
-/** Compiles what is missing or older than its sources. @throws Error with the compiler's words when it fails. */
+/** Compiles programs that are missing or older than their sources. @throws Error with the compiler's output */
 export function compileTools(): void {
   for (const [tool, files] of Object.entries(programs)) {
     compile(
@@ -29,7 +29,7 @@ export function compileTools(): void {
   }
 }
 
-/** How many descriptors a process may be allowed here. */
+/** The most descriptors that a process can have here. */
 export function descriptorLimit(): number {
   const { hard } = descriptorLimits('self');
   return Number.isFinite(hard) ? hard : 1024;
@@ -38,7 +38,7 @@ export function descriptorLimit(): number {
 /** On which processors the daemon's main thread and the load generator run: two different ones, the same, or any. */
 export type Placement = 'apart' | 'together' | 'free';
 
-/** What the load generator measured, by the names that native/measure.c and its commands print. Waits are in µs. */
+/** The load generator's figures, by the names that native/measure.c prints. Waits are in µs. */
 export type Answer = Readonly<Record<string, number>>;
 
 /** A number of an answer. @throws Error when the generator did not print it. */
@@ -48,7 +48,7 @@ export function figure(answer: Answer, name: string): number {
   return value;
 }
 
-/** A running load generator, for one daemon. It does one thing at a time. */
+/** A running load generator for one daemon. It runs one command at a time. */
 export class Load {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
@@ -60,7 +60,7 @@ export class Load {
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** Gives it a command (native/load.c lists them). @throws Error when any reply of the daemon was wrong or missing. */
+  /** Runs a command (native/load.c lists them). @throws Error when a reply of the daemon was wrong or missing. */
   async ask(command: string): Promise<Answer> {
     this.#child.stdin.write(`${command}\n`);
     const line = await this.#lines.next();
@@ -70,7 +70,7 @@ export class Load {
     return answer;
   }
 
-  /** Ends it, and with it all its connections. */
+  /** Ends the generator, and so all its connections. */
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const closed = new Promise((resolve) => this.#child.once('close', resolve));

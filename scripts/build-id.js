@@ -1,8 +1,7 @@
 /**
- * dist/build.json: what belongs together. Its `id` stands for one build, and `parts` names every file of that by its path below
- * the installation's root, with its length and CRC-32. A start compares what it is about to use (src/programs/start.cjs), and the
- * proof of a successor all of it (src/restart/build.ts). What this is for is damage, and an upgrade that is half done: whoever can forge a part
- * can forge this file, too. A CRC-32 finds every flipped bit, and Node.js has one that it need not load anything for.
+ * Writes dist/build.json: the `id` of a build, and in `parts` each of its files by its path below the installation's root, with
+ * length and CRC-32. A start checks the files that it uses (src/programs/start.cjs), the proof of a successor checks all
+ * (src/restart/build.ts). They find damage and half-done upgrades, not forgery. Node.js has CRC-32 without loading a module.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -10,12 +9,12 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 
-/** Bundles of the package's scripts, made after the build and run by themselves. */
+/** Not a part: swap.cjs is built later, and runs by itself. */
 const OTHERS = new Set(['build.json', 'swap.cjs']);
 
 /**
  * @param {string} root the installation's root: a checkout, or the package's directory
- * @param {{ version: string, arch: string }} runtime the Node.js that will run it, and the name that has for the architecture
+ * @param {{ version: string, arch: string }} runtime the Node.js that will run it, with its name of the architecture
  */
 export function writeBuild(root, { version, arch }) {
   const parts = Object.fromEntries(partsOf(root).map((part) => [part, digest(readFileSync(path.join(root, part)))]));
@@ -27,7 +26,7 @@ export function writeBuild(root, { version, arch }) {
 }
 
 /**
- * What dist/ holds by now, what starts it, and what of fs-ext runs.
+ * The files of dist/, those that start it, and those of fs-ext that run.
  * @param {string} root
  */
 function partsOf(root) {
@@ -42,13 +41,13 @@ function partsOf(root) {
 }
 
 /**
- * Where fs-ext is, seen from the root. Links stay as they are: the copy of an installation may have others.
+ * The path of fs-ext from the root. Links are not resolved: the copy of an installation may have others.
  * @param {string} root
  */
 function fsExtBelow(root) {
   const usual = 'node_modules/fs-ext';
   if (existsSync(path.join(root, usual))) return usual;
-  // npm may have put it beside the root.
+  // npm may have installed it beside the root.
   const manifest = createRequire(path.join(root, 'package.json')).resolve('fs-ext/package.json');
   return path.relative(root, path.dirname(manifest));
 }

@@ -1,18 +1,9 @@
 /**
- * Builds the two native modules (our addon and fs-ext) against the headers of the pinned Node.js, which is the runtime
- * of the daemon, whatever Node.js runs npm. What is newer than its sources is left alone.
+ * Builds the native modules (our addons and fs-ext) against the headers of the pinned Node.js, whatever Node.js runs npm.
+ * Modules that are newer than their sources stay.
  */
 import { execFileSync } from 'node:child_process';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { writeBuild } from './build-id.js';
@@ -24,17 +15,17 @@ const require = createRequire(import.meta.url);
 const fsExt = path.dirname(require.resolve('fs-ext/package.json'));
 
 /**
- * Runs the node-gyp that npm carries.
+ * Runs npm's node-gyp.
  * @param {string} directory
  */
 function gyp(directory) {
   const nodeGyp = process.env.npm_config_node_gyp;
   if (nodeGyp === undefined) {
-    console.error("build-native: run it as 'npm run build', which brings node-gyp");
+    console.error("build-native: run 'npm run build', which provides node-gyp");
     process.exit(1);
   }
   try {
-    // By the environment: a nodedir in the user's own npm settings would win over an option.
+    // In the environment, because a nodedir in the user's npm settings would override an option.
     const env = { ...process.env, npm_config_nodedir: runtime.directory };
     execFileSync(process.execPath, [nodeGyp, 'rebuild'], { cwd: directory, env, stdio: 'pipe' });
   } catch (error) {
@@ -56,14 +47,14 @@ function gyp(directory) {
 function build(directory, output, sources) {
   const stamp = path.join(directory, 'build', 'made-for');
   const wanted = `node ${runtime.version} ${runtime.arch}`;
-  const made = existsSync(stamp) && existsSync(output) ? readFileSync(stamp, 'utf8') : '';
-  const fresh = made === wanted && sources.every((source) => statSync(source).mtimeMs <= statSync(stamp).mtimeMs);
+  const made = fs.existsSync(stamp) && fs.existsSync(output) ? fs.readFileSync(stamp, 'utf8') : '';
+  const fresh = made === wanted && sources.every((source) => fs.statSync(source).mtimeMs <= fs.statSync(stamp).mtimeMs);
   if (fresh) return;
   gyp(directory);
-  writeFileSync(stamp, wanted);
+  fs.writeFileSync(stamp, wanted);
 }
 
-/** What each room builds of its C sources, by the name that it has in dist. */
+/** The products of each room's C sources, by their names in dist. */
 const rooms = {
   'src/posix': { launch: 'launch', 'guard.so': 'guard.node', 'posix.node': 'posix.node' },
   'src/programs/fuzz': { 'client.node': 'client.node' },
@@ -72,7 +63,8 @@ const rooms = {
 
 /** @param {string} directory */
 function sourcesIn(directory) {
-  return readdirSync(directory)
+  return fs
+    .readdirSync(directory)
     .filter((file) => /\.(c|h|gyp)$/.test(file))
     .map((file) => path.join(directory, file));
 }
@@ -80,7 +72,7 @@ function sourcesIn(directory) {
 build(fsExt, path.join(fsExt, 'build', 'Release', 'fs_ext.node'), [path.join(fsExt, 'fs-ext.cc')]);
 
 const dist = path.join(root, 'dist');
-mkdirSync(dist, { recursive: true });
+fs.mkdirSync(dist, { recursive: true });
 for (const [room, products] of Object.entries(rooms)) {
   const directory = path.join(root, room);
   const made = (/** @type {string} */ file) => path.join(directory, 'build', 'Release', file);
@@ -89,10 +81,10 @@ for (const [room, products] of Object.entries(rooms)) {
   build(directory, made(Object.values(products).at(-1) ?? ''), [...sources]);
   for (const [name, file] of Object.entries(products)) {
     const target = path.join(dist, name);
-    // Renamed into place: a running daemon has the old file mapped, and writing into that would crash it.
-    copyFileSync(made(file), `${target}.new`);
-    renameSync(`${target}.new`, target);
+    // Renamed into place: writing to the old file, which a running daemon has mapped, would crash the daemon.
+    fs.copyFileSync(made(file), `${target}.new`);
+    fs.renameSync(`${target}.new`, target);
   }
 }
-// Of what was installed from npm only this is built here.
+// In an installation from npm the bundles are there already, and only the native modules are new.
 writeBuild(root, runtime);

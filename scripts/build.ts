@@ -1,7 +1,6 @@
 /**
- * Bundles the daemon into one script, dist/virtlockd.cjs: what loads on the way through a re-execution is waited for by
- * every guest's management, and one file loads faster than many. Beside it goes V8's code cache, made by the pinned
- * Node.js, so that the same script need not be compiled again at every start.
+ * Bundles each program into one script in dist/. One file loads faster than many, and during a re-execution all clients wait.
+ * Beside a script is V8's code cache, made by the pinned Node.js, so that a start need not compile it.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,19 +19,19 @@ import { warmUpDaemon } from './warm-up-daemon.ts';
 const root = path.resolve(import.meta.dirname, '..');
 const dist = path.join(root, 'dist');
 
-/** Built beside and renamed into place: a running daemon may be about to execute what is there. */
+/** Renames the bundle into place, because a running daemon may be about to execute the old one. */
 async function bundle(source: Pick<esbuild.BuildOptions, 'entryPoints' | 'stdin'>, output: string): Promise<void> {
   await esbuild.build({ ...bundling, ...source, absWorkingDir: root, outfile: path.join(dist, `${output}.new`) });
   renameSync(path.join(dist, `${output}.new`), path.join(dist, output));
 }
 
-/** Makes the script that starts a program: it runs these bundles one after the other until one is done. */
+/** Makes the script that starts a program. It runs these bundles in turn until one handles the command line. */
 async function start(output: string, ...bundles: readonly string[]): Promise<void> {
   const contents = `require('./src/programs/start.cjs')(${JSON.stringify(bundles)})`;
   await bundle({ stdin: { contents, resolveDir: root } }, output);
 }
 
-/** Bundles a program, with V8's code cache, which `warmUp` makes. */
+/** Bundles a program. `warmUp` makes its code cache. */
 async function program(entry: string, name: string, warmUp: (name: string) => unknown): Promise<void> {
   rmSync(path.join(dist, `${name}.cache`), { force: true });
   await bundle({ entryPoints: [entry] }, `${name}.cjs`);
@@ -40,20 +39,20 @@ async function program(entry: string, name: string, warmUp: (name: string) => un
   if (!existsSync(path.join(dist, `${name}.cache`))) throw new Error(`no code cache was made for ${name}`);
 }
 
-/** Runs a program on commands that use most of it. They may fail; what was compiled counts. */
+/** Runs a program with commands that use most of it. They may fail: only the compiled code counts. */
 function byCommands(...commands: readonly string[]): (name: string) => unknown {
   const script = path.join(root, 'scripts/make-code-cache.cjs');
   return (name) => spawnSync(process.execPath, [script, dist, name, ...commands], { stdio: 'ignore', timeout: 60_000 });
 }
 
-/** How long a daemon may take to start, on a machine that is busy with other things, in milliseconds. */
+/** How long a daemon may take to start on a busy machine, in milliseconds. */
 const START_MS = 60_000;
 
-/** Waits until the daemon accepts connections there: its socket has a name before it listens. */
+/** Waits until the daemon accepts connections. Its socket has a name before it listens. */
 async function accepting(socket: string, daemon: ChildProcess): Promise<void> {
   const until = performance.now() + START_MS;
   for (;;) {
-    if (daemon.exitCode !== null) throw new Error(`the daemon ended with status ${daemon.exitCode}`);
+    if (daemon.exitCode !== null) throw new Error(`the daemon exited with status ${daemon.exitCode}`);
     const connection = createConnection(socket);
     try {
       await once(connection, 'connect');
@@ -67,10 +66,10 @@ async function accepting(socket: string, daemon: ChildProcess): Promise<void> {
   }
 }
 
-/** Runs a daemon in a scratch directory while `work` does, which gets its sockets' directory and its pid. */
+/** Runs `work` with the directory of the sockets and the pid of a daemon in a scratch directory. */
 async function withDaemon(file: string, work: (sockets: string, pid: number) => Promise<void>): Promise<void> {
   const scratch = mkdtempSync(path.join(tmpdir(), 'virtlockd-'));
-  // The session daemon's paths are made the privileged one's, as far as they differ.
+  // Gives a session daemon the paths of a privileged one.
   const env = { ...process.env, XDG_RUNTIME_DIR: '/run', XDG_CONFIG_HOME: '/etc', XDG_CACHE_HOME: '/run' };
   const daemon = spawn(path.join(root, file), ['--root', scratch], { env, stdio: 'ignore' });
   const ended = once(daemon, 'exit');
@@ -85,7 +84,7 @@ async function withDaemon(file: string, work: (sockets: string, pid: number) => 
   }
 }
 
-/** Has the daemon execute itself under its clients: what the new program has compiled is what every re-execution needs. */
+/** The cache has the code that a daemon has compiled after a re-execution with clients. */
 const byReexecution = async (): Promise<void> => withDaemon('scripts/cache-daemon', warmUpDaemon);
 
 await program('src/programs/virtlockd/main.ts', 'virtlockd', byReexecution);

@@ -1,4 +1,4 @@
-/** How programs of this project are bundled, for the Node.js that runs them. */
+/** esbuild's options for the programs of this project. */
 import type { BuildOptions } from 'esbuild';
 
 export const bundling = {
@@ -9,5 +9,8 @@ export const bundling = {
   define: { 'import.meta.dirname': '__dirname', BUNDLED: 'true' },
   external: ['fs-ext', '*.node'],
   legalComments: 'none',
+  // A third less to read at every start. Lines stay short enough to be found by the numbers in a stack trace.
+  minifyWhitespace: true,
+  lineLimit: 100,
   logLevel: 'warning',
 } satisfies BuildOptions;

@@ -1,6 +1,6 @@
 /**
- * Records what the C daemons do when they are started in every way: fixtures/cli/VERSION.json, for every version that is
- * installed here or has a tree (scripts/lab.sh).
+ * Records how the C daemons react to command lines: fixtures/cli/VERSION.json, for every version that is installed here or has
+ * a tree (scripts/lab.sh).
  *
  *   npm run fixtures:cli [VERSION...]
  */
@@ -14,6 +14,7 @@ import {
 } from '../src/programs/conformance/groups/command-line/recording.ts';
 import { Starter } from '../src/programs/conformance/groups/command-line/starter.ts';
 import { openLab } from '../src/lab/trees.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 import { packageOf, recordVersions, writeRecording } from './recording.ts';
 
 async function record(version: Generation, like: Generation | undefined): Promise<CliRecording> {
@@ -22,7 +23,7 @@ async function record(version: Generation, like: Generation | undefined): Promis
   const outcomes: Record<string, readonly string[]> = {};
   try {
     const provenance = { libvirt: version, package: await packageOf(lab), command: 'npm run fixtures:cli' };
-    const starter = new Starter(lab, '/usr/sbin/virtlockd', '');
+    const starter = new Starter(lab, PROGRAM, '');
     for (const one of cliCases) {
       const lines = await starter.run(one);
       if (!isDeepStrictEqual(lines, before.get(one.name))) outcomes[one.name] = lines;

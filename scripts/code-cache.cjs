@@ -4,8 +4,8 @@ const { readFileSync, renameSync, writeFileSync } = require('node:fs');
 const vm = require('node:vm');
 
 /**
- * Loads DIST/NAME.cjs as start.cjs does, and when the process ends writes down its code cache: what V8 has compiled of it by
- * then. Returns a function that runs the bundle.
+ * Loads DIST/NAME.cjs as start.cjs does, and at the end of the process writes its code cache, with all code that V8 has
+ * compiled by then. Returns a function that runs the bundle.
  * @param {string} dist
  * @param {string} name
  * @returns {() => void}

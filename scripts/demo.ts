@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: in a scratch directory, without root or libvirt, starts the daemon, lets two stand-ins for guests lock
- * one disk, restarts the daemon under them, kills the owner, and shows that its lock is free.
+ * `npm run demo`: without root or libvirt, in a scratch directory, starts the daemon. Two stand-ins for guests lock one disk. The
+ * daemon re-executes itself, the owner is killed, and its lock is free.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ import { lockProgram } from '../xdr/programs/lock.ts';
 const [, script = '', role, ...words] = process.argv;
 const LIMIT_MS = 20_000;
 
-/** A stand-in for QEMU: registers itself as the owner and keeps the connection; locks the disks it reads on its input. */
+/** A stand-in for QEMU: registers itself as an owner, keeps the connection, and locks each disk named on its input. */
 async function guest(socket: string, name: string): Promise<void> {
   const client = await Client.connect(socket);
   const uuid = Buffer.alloc(16, name);
@@ -34,7 +34,6 @@ function say(text: string): void {
   console.log(`\n* ${text}`);
 }
 
-/** Starts a guest. */
 function start(socket: string, name: string): { process: ChildProcess; lock(disk: string): Promise<string> } {
   const child = spawn(process.execPath, [script, 'guest', socket, name], { stdio: ['pipe', 'pipe', 'inherit'] });
   const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -49,7 +48,6 @@ function start(socket: string, name: string): { process: ChildProcess; lock(disk
   };
 }
 
-/** Resolves when there is a file at `file`. */
 async function appears(file: string): Promise<void> {
   const watcher = watch(path.dirname(file));
   for (;;) {
@@ -94,7 +92,7 @@ async function demo(): Promise<void> {
     expect(await second.lock(disk), /^refused/);
 
     say(
-      'SIGUSR1: the daemon executes itself again, with every lock and client kept. Still refused, on the same connection.',
+      'SIGUSR1: the daemon executes itself again, and keeps every lock and client. Still refused, on the same connection.',
     );
     await executeAgain(daemon.pid ?? 0);
     expect(await second.lock(disk), /^refused/);
@@ -106,7 +104,7 @@ async function demo(): Promise<void> {
     for (let attempt = 0; attempt < 100 && answer !== 'locked'; attempt++) answer = await second.lock(disk);
     expect(answer, /^locked/);
 
-    say('The daemon ends: locks that nobody guards are worse than a dead guest, so it ends the second one too.');
+    say('The daemon ends. A guest without its lock could damage its disk, so the daemon ends the second guest, too.');
     daemon.kill('SIGTERM');
     const [[code], [status, signal]] = (await Promise.all([once(daemon, 'exit'), once(second.process, 'exit')])) as [
       [number | null],

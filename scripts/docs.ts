@@ -1,6 +1,6 @@
 /**
- * Writes docs/wire.md from the descriptions in xdr/programs, and the list of rooms into docs/architecture.md: `npm run docs`. Tests
- * compare the files with what this makes, so that neither can change alone.
+ * `npm run docs`: writes docs/wire.md from the descriptions in xdr/programs, and the list of rooms into docs/architecture.md. Tests
+ * fail when a file differs from that.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -25,7 +25,7 @@ function names(table: Readonly<Record<string, number>>): string {
     .join(', ');
 }
 
-/** A declaration as XDR's own language writes it. */
+/** A declaration in the XDR language. */
 function declare(shape: Shape, name: string): string {
   switch (shape.kind) {
     case 'void':
@@ -55,7 +55,7 @@ function declare(shape: Shape, name: string): string {
   }
 }
 
-/** Every struct and union below a shape, by name, in the order of first use. */
+/** Adds every struct and union of a shape, by name, in the order of first use. */
 function collect(shape: Shape, found: Map<string, Shape>): void {
   switch (shape.kind) {
     case 'optional':
@@ -89,7 +89,7 @@ function declaration(shape: Shape): string[] {
   return [];
 }
 
-/** The arguments in one line: the fields of the struct that holds them. */
+/** The fields of a struct of arguments or results, in one line. */
 function argumentsOf(shape: Shape): string {
   if (shape.kind !== 'struct') return '';
   return shape.fields.map(([name, field]) => declare(field, name)).join(', ');
@@ -103,7 +103,7 @@ function programSection(program: Program<object>): string[] {
   const procedures = Object.entries(program.procedures as Record<string, AnyProcedure>);
   const types = new Map<string, Shape>();
   for (const [, { args, result }] of procedures) {
-    // The structs of arguments and results themselves are in the table.
+    // The table has the structs of arguments and results themselves.
     for (const { shape } of [args, result]) {
       if (shape.kind === 'struct') for (const [, field] of shape.fields) collect(field, types);
     }
@@ -128,7 +128,6 @@ function programSection(program: Program<object>): string[] {
   ];
 }
 
-/** The whole page. */
 export function wirePage(): string {
   return [
     '# The wire',
@@ -167,7 +166,7 @@ export function wirePage(): string {
   ].join('\n');
 }
 
-/** The page about the architecture, with the list of rooms in place of the one that it has. */
+/** Replaces the list of rooms in docs/architecture.md. */
 export function architecturePage(page: string): string {
   const list = /^ {4}xdr\/(?:.*\n)(?: {4}.*\n)*/m;
   if (!list.test(page)) throw new Error('docs/architecture.md has no list that begins with xdr/');

@@ -1,7 +1,7 @@
 /**
  * Records the answers of the C daemons to the exchanges of src/programs/conformance: fixtures/exchanges/VERSION.json, for
- * every version that is installed here or has a tree (scripts/lab.sh). Recording the same daemon again gives the same bytes.
- * `right` records this project's daemon where it differs from C on purpose: fixtures/exchanges/right.json.
+ * every version that is installed here or has a tree (scripts/lab.sh). The same daemon gives the same bytes each time.
+ * `right` records this project's deliberate differences: fixtures/exchanges/right.json.
  *
  *   npm run fixtures [VERSION | right]...
  */

@@ -1,6 +1,6 @@
 /**
- * make-code-cache.cjs DIST NAME COMMAND...: makes the code cache of DIST/NAME.cjs by running it on every command (arguments
- * with blanks between them), so that what it needs has been compiled. Run by the pinned Node.js.
+ * make-code-cache.cjs DIST NAME COMMAND...: makes the code cache of DIST/NAME.cjs by running every command (arguments separated
+ * by blanks). The pinned Node.js must run this.
  */
 'use strict';
 const [node = '', , dist = '', name = '', ...commands] = process.argv;

@@ -1,10 +1,10 @@
 /**
- * Breaks the daemon in every way of test/wire/programs/conformance/mutants and tells who notices.
+ * Breaks the daemon in every way of test/wire/programs/conformance/mutants, and reports which checks notice.
  *
  *   npm run mutants [NAME...]                    all checks of virtlockd-conformance, and which of them fail
- *   npm run mutants -- --fuzz SECONDS [NAME...]  virtlockd-fuzz for so long each, and whether and when it finds something
+ *   npm run mutants -- --fuzz SECONDS [NAME...]  virtlockd-fuzz for that long each, and whether and when it finds something
  *
- * NAME is a part of a mutant's name. One line of JSON a mutant goes to standard output. Needs root and a build.
+ * NAME is a part of a mutant's name. Prints one line of JSON for each mutant. Needs root and a build.
  */
 import { parseArgs } from 'node:util';
 import type { Result } from '../src/programs/conformance/check.ts';
@@ -19,9 +19,9 @@ import { Mutants } from '../test/wire/programs/conformance/mutants/build.ts';
 import { mutants } from '../test/wire/programs/conformance/mutants/index.ts';
 import type { Mutant } from '../test/wire/programs/conformance/mutants/mutant.ts';
 
-/** How long a mutant that does not answer is waited for, in ms. */
+/** How long to wait for the answer of a mutant, in ms. */
 const PATIENCE = 6000;
-/** Sequences of which some of the later ones are mutations. */
+/** The number of sequences kept to mutate. */
 const CORPUS = 256;
 const SEED = 1;
 
@@ -32,7 +32,7 @@ interface Find {
   readonly complaint?: string;
 }
 
-/** Sequences of calls judged by the model, until the first complaint or for that many seconds. */
+/** Runs sequences of calls that the model judges, for that many seconds or until its first complaint. */
 async function fuzz(installation: Installation, seconds: number): Promise<Find> {
   const trial = new Trial(new BlackBox('ours', '12.8.0', installation), undefined);
   const random = new Random(SEED);
@@ -64,7 +64,7 @@ async function fuzz(installation: Installation, seconds: number): Promise<Find> 
     }
     return { seconds: elapsed(), calls };
   } catch (error) {
-    // Such as a daemon that never answers, so that it does not even begin.
+    // Such as a daemon that never answers.
     return { seconds: elapsed(), calls, complaint: `start: ${(error as Error).message.split('\n')[0] ?? ''}` };
   } finally {
     await trial.stop();
@@ -73,10 +73,10 @@ async function fuzz(installation: Installation, seconds: number): Promise<Find> 
 
 const usage = `Usage: npm run mutants -- [OPTION]... [NAME]...
 
-Breaks the daemon in every way of test/wire/programs/conformance/mutants and tells who notices; NAME is a part of a mutant's name.
+Break the daemon in every way of test/wire/programs/conformance/mutants, and report who notices. NAME is a part of a mutant's name.
 
-  --fuzz SECONDS  give each to the fuzzer for so long, in place of all checks of virtlockd-conformance
-  --jobs N        so many daemons at a time (2)
+  --fuzz SECONDS  fuzz each mutant for that long, instead of running all checks of virtlockd-conformance
+  --jobs N        run N daemons at a time (default: 2)
 `;
 const { values, positionals } = parseArgs({
   options: { fuzz: { type: 'string' }, jobs: { type: 'string', default: '2' }, help: { type: 'boolean', short: 'h' } },
@@ -86,7 +86,7 @@ if (values.help === true) {
   process.stdout.write(usage);
   process.exit();
 }
-/** Not broken at all: nothing may be found. */
+/** The unchanged daemon, with which nothing may be found. */
 const control: Mutant = { name: 'none', edits: [], caughtBy: [] };
 const wanted = [control, ...mutants].filter(
   ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),

@@ -1,13 +1,14 @@
-/** What the scripts share that record C daemons: which versions, and where their programs come from. */
+/** Shared by the scripts that record C daemons. */
 import { writeFileSync } from 'node:fs';
 import { recorded } from '../src/programs/conformance/exchange/recording.ts';
 import type { Generation } from '../src/lab/generation.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import type { Lab } from '../src/lab/root.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
 /** The Debian package of the lab's lock daemon, with its version. */
 export async function packageOf(lab: Lab): Promise<string> {
-  const owner = await lab.run('/usr/bin/dpkg', ['-S', '/usr/sbin/virtlockd']);
+  const owner = await lab.run('/usr/bin/dpkg', ['-S', PROGRAM]);
   const name = owner.stdout.split(':')[0] ?? '';
   const { stdout } = await lab.run('/usr/bin/dpkg-query', ['--show', '--showformat=${Package} ${Version}', name]);
   return stdout;
@@ -18,10 +19,10 @@ export function writeRecording(path: string, recording: object): void {
 }
 
 /**
- * Records every version that is wanted and here, and says which are not.
+ * Records every wanted version that is available here, and reports the others.
  *
- * @param wanted versions; all when there are none
- * @param record records one beside the version it is compared with, writes the file, and returns what it has written
+ * @param wanted versions; none means all
+ * @param record records a version as the difference to `like`, writes the file, and returns a summary
  */
 export async function recordVersions(
   wanted: readonly string[],

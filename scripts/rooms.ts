@@ -1,11 +1,11 @@
 /**
- * The rooms of the house, in their order: a room imports only rooms that stand before it, and of the programs none imports
- * another's but as `mayImport` says. test/unit/docs/rooms.test.ts fails on an import against this; docs/architecture.md shows it.
+ * The rooms in their order. A room imports only rooms before it; a program imports another program only if `mayImport` has that.
+ * test/unit/docs/rooms.test.ts checks all imports, and docs/architecture.md shows the list.
  */
 export interface Room {
   readonly path: string;
   readonly holds: string;
-  /** Rooms beside those before it. */
+  /** Further rooms beside those before it. */
   readonly mayImport?: readonly string[];
 }
 
@@ -45,18 +45,7 @@ export const rooms: readonly Room[] = [
 
 const WIDTH = Math.max(...rooms.map(({ path }) => path.length)) + 3;
 
-/** The list as docs/architecture.md has it. */
+/** The list for docs/architecture.md. */
 export function roomsText(): string {
   return rooms.map(({ path, holds }) => `    ${`${path}/`.padEnd(WIDTH)}${holds}\n`).join('');
-}
-
-/** The room that a file is in; undefined for what is in none (src/programs/start.cjs, and all that is not src or xdr). */
-export function roomOf(file: string): Room | undefined {
-  return rooms.find(({ path }) => file.startsWith(`${path}/`));
-}
-
-/** Whether a file of the room may import one of the other. */
-export function mayImport(room: Room, other: Room): boolean {
-  if (room === other || room.mayImport?.includes(other.path) === true) return true;
-  return rooms.indexOf(other) < rooms.indexOf(room) && !other.path.startsWith('src/programs/');
 }

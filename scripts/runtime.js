@@ -1,4 +1,4 @@
-/** The pinned Node.js, which is the runtime of all that is built, whatever Node.js runs npm. */
+/** The pinned Node.js, for which everything is built, whatever Node.js runs npm. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';

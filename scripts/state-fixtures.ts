@@ -3,12 +3,12 @@
  *
  *   npm run fixtures:state [VERSION...]
  *
- * In the place of the daemon's program lies a script that keeps the document and exits. What differs from run to run is
- * replaced: the lab's directory by /lab, pids and times by fixed ones, and resources are sorted, whose order in C is that
- * of a hash table. Everything else, descriptors and bytes of names too, is as C wrote it.
+ * A script replaces the daemon's program, copies the document and exits. This script then replaces values that differ in each
+ * run: the lab's directory by /lab, pids and times by fixed ones. It sorts resources, whose order in C is that of a hash table.
+ * Everything else, including descriptors and bytes of names, is as C wrote it.
  *
- * The C daemon 7.0.0 closes its sockets before it writes them down, fails on that and exits. A preloaded fcntl that
- * forgives this lets it go on; its document then has no clients, and sockets with descriptor -1.
+ * The C daemon 7.0.0 closes its sockets before it describes them, fails and exits. A preloaded fcntl hides that failure; the
+ * document then has no clients, and sockets with descriptor -1.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -19,10 +19,10 @@ import { type Generation, generations } from '../src/lab/generation.ts';
 import { missingDaemon } from '../src/lab/requirements.ts';
 import { openLab } from '../src/lab/trees.ts';
 import { autocreate, lock, type Peer, shared } from '../src/lab/wire.ts';
+import { PROGRAM } from '../src/libvirt/paths.ts';
 
-const PROGRAM = '/usr/sbin/virtlockd';
 const STATE = '/run/virtlockd-restart-exec.json';
-/** Owners that are no processes, so that nobody is killed. */
+/** Above every pid, so that the daemon kills no process. */
 const OWNER = 4_200_000;
 
 const FORGIVING_FCNTL = `
@@ -34,7 +34,7 @@ int fcntl(int fd, int cmd, ...) { va_list l; va_start(l, cmd); void *a = va_arg(
 int fcntl64(int fd, int cmd, ...) { va_list l; va_start(l, cmd); void *a = va_arg(l, void *); va_end(l); return forgiving(fd, cmd, a); }
 `;
 
-/** What every daemon is to hold: clients of all kinds, locks of all kinds, names with bytes that need escapes. */
+/** Gives a daemon all kinds of clients and locks, and names that need escapes. */
 async function load(daemon: LockDaemon, odd: readonly Buffer[]): Promise<Peer[]> {
   const { directory } = daemon.lab;
   const register = async (number: number, name: string | Buffer): Promise<Peer> => {
@@ -72,7 +72,7 @@ async function record(version: Generation): Promise<string> {
     ...(version === '7.0.0' ? { env: { LD_PRELOAD: shim } } : {}),
   });
   try {
-    // 9.0.0 writes no document with names that are no UTF-8, and exits.
+    // With names that are not UTF-8, 9.0.0 exits without a document.
     const anyBytes = version === '11.3.0' || version === '12.8.0';
     const odd = ['é"\\\u0002', ...(anyBytes ? ['\xff\xfe'] : [])];
     const peers = await load(

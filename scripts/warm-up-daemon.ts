@@ -1,19 +1,16 @@
-/**
- * What a client of the daemon does around a re-execution, so that V8 has compiled in the new program what it needs before it
- * can answer.
- */
+/** Makes the calls of clients around a re-execution, so that V8 compiles the code that they need. */
 import path from 'node:path';
 import { AdminClient, DEFAULT_LOCKSPACE, LockClient, RemoteFailure } from '../src/client/index.ts';
 import { eventually, programImage } from '../src/lab/process.ts';
 
-/** For each call, and for the re-execution, in milliseconds. */
+/** The timeout of each call and of the re-execution, in milliseconds. */
 const LIMIT_MS = 60_000;
 
-/** No process: nothing ends that owner, and its end ends nothing. */
+/** pid 0 is no process, so the daemon kills none. */
 const OWNER = { uuid: new Uint8Array(16), name: 'warm', id: 1, pid: 0 };
 
 /**
- * @param sockets the directory of a running daemon's sockets, below which there is room for more
+ * @param sockets the directory of a running daemon's sockets, in which this may create files
  * @throws Error when the daemon does not answer, or does not execute itself
  */
 export async function warmUpDaemon(sockets: string, pid: number): Promise<void> {
@@ -47,7 +44,7 @@ export async function warmUpDaemon(sockets: string, pid: number): Promise<void> 
   await admin.close();
 }
 
-/** A refusal is work for the daemon as well. */
+/** Refusals are wanted: the daemon compiles their code, too. */
 function refused(error: unknown): void {
   if (!(error instanceof RemoteFailure)) throw error;
 }

@@ -1,28 +1,28 @@
 /**
  * XDR (RFC 4506) primitives: a bounded reader and a growing writer over big-endian bytes.
  *
- * Strings stay bytes. libvirt checks no encoding, so a name may hold any byte but NUL; a {@link ByteString} carries
- * one byte per UTF-16 unit (latin1), which keeps every byte, compares and hashes fast, and costs V8 one byte each.
+ * Strings stay bytes. libvirt checks no encoding, so a name may hold any byte but NUL. A {@link ByteString} has one byte per UTF-16
+ * unit (latin1): that keeps every byte, compares and hashes fast, and takes V8 one byte each.
  */
 
 import { RecentStrings } from './recent-strings.ts';
 
-/** A string in which every code unit is one byte (0 to 255) as it was on the wire. */
+/** A string in which every code unit is one byte (0 to 255) of the wire. */
 export type ByteString = string;
 
-/** The bytes do not hold what the description asks for: they end early, or a length exceeds its limit. */
+/** The bytes do not fit their description: they end early, or a length exceeds its limit. */
 export class XdrError extends Error {
   override name = 'XdrError';
 }
 
 const recent = new RecentStrings();
 
-/** The same bytes for words: compiled code reads and writes a view's in place, and calls a function for a Buffer's. */
+/** A DataView over the same bytes: V8 inlines its 32-bit accessors, but not a Buffer's. */
 function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
   return new DataView(buffer, byteOffset, byteLength);
 }
 
-/** Reads XDR values from part of a buffer. It never reads past `end`, and never allocates more than it has seen. */
+/** Reads XDR values from part of a buffer. Never reads past `end`, and never allocates more than that holds. */
 export class XdrReader {
   offset: number;
   end: number;
@@ -40,7 +40,7 @@ export class XdrReader {
     return this.bytes;
   }
 
-  /** Points the reader at other bytes, so that one reader serves a whole connection. */
+  /** Moves to other bytes, so that one reader serves all connections. */
   reset(buffer: Buffer, offset: number, end: number): void {
     if (buffer !== this.bytes) {
       this.bytes = buffer;
@@ -84,7 +84,7 @@ export class XdrReader {
     return this.bytes.readDoubleBE(this.take(8));
   }
 
-  /** Fixed-length opaque data, copied, with its padding (whose content is not checked) skipped. */
+  /** A copy of fixed-length opaque data. Skips its padding, whatever that holds. */
   opaque(length: number): Buffer {
     const start = this.take(length + padding(length));
     const bytes = Buffer.allocUnsafe(length);
@@ -92,10 +92,7 @@ export class XdrReader {
     return bytes;
   }
 
-  /**
-   * A counted string of at most `limit` bytes. An embedded NUL ends it, as it does in C; the bytes behind the NUL are
-   * consumed all the same.
-   */
+  /** A counted string of at most `limit` bytes. An embedded NUL ends it, as in C; the bytes behind it are skipped. */
   string(limit: number): ByteString {
     const length = this.u32();
     if (length > limit) {
@@ -106,13 +103,13 @@ export class XdrReader {
     if (known !== undefined) return known;
     const whole = this.bytes.toString('latin1', start, start + length);
     const nul = whole.indexOf('\0');
-    // Read once more, for a slice would keep the whole alive: 64 KiB behind a name of ten bytes.
+    // Not a slice, which would keep the whole string alive: 64 KiB for a name of ten bytes.
     const text = nul < 0 ? whole : this.bytes.toString('latin1', start, start + nul);
     recent.keep(this.view, start, length, text);
     return text;
   }
 
-  /** A count of items that each take at least `itemSize` bytes, refused when that many cannot be there. */
+  /** A count of items of at least `itemSize` bytes each, refused if the remaining bytes cannot hold so many. */
   count(limit: number, itemSize: number): number {
     const items = this.u32();
     if (items > limit) throw new XdrError(`${items} items at offset ${this.offset}, limit ${limit}`);
@@ -123,7 +120,7 @@ export class XdrReader {
   }
 }
 
-/** Appends XDR values to a buffer that grows as needed; `bytes()` shows what was written. */
+/** Appends XDR values to a buffer that grows as needed. */
 export class XdrWriter {
   length = 0;
   private memory: Buffer;
@@ -134,12 +131,12 @@ export class XdrWriter {
     this.view = viewOf(this.memory);
   }
 
-  /** What is written to: its first `length` bytes are written. Another one when it has to grow. */
+  /** Its first `length` bytes are written. Growing replaces it. */
   get buffer(): Buffer {
     return this.memory;
   }
 
-  /** What has been written, as a view that the next write may overwrite. */
+  /** The written bytes, as a view that the next write may overwrite. */
   bytes(): Buffer {
     return this.memory.subarray(0, this.length);
   }
@@ -198,7 +195,7 @@ export class XdrWriter {
     for (let at = start + value.length; at < this.length; at++) this.memory[at] = 0;
   }
 
-  /** Overwrites the word at `offset`: for a length that is known only once all behind it is written. */
+  /** Overwrites the word at `offset`: for a length that is known only once the bytes behind it are written. */
   patchU32(offset: number, value: number): void {
     this.view.setUint32(offset, value);
   }

@@ -2,8 +2,8 @@
 import { i32, optional, string, struct, type ValueOf, type Xdr } from './schema.ts';
 import { XdrError } from './codec.ts';
 
-/** The most bytes in a string of an error, and of the admin program. */
-export const REMOTE_STRING_MAX = 4194304;
+/** The most bytes in a string of an error. */
+const REMOTE_STRING_MAX = 4194304;
 
 /** Error codes (virErrorNumber) that this daemon replies with. */
 export const ErrorCode = {
@@ -27,7 +27,7 @@ export type ErrorDomain = (typeof ErrorDomain)[keyof typeof ErrorDomain];
 /** The level of every error a daemon replies with (VIR_ERR_ERROR). */
 export const ERROR_LEVEL = 2;
 
-/** A libvirt object that an error may refer to. The lock daemon never sends one, and no reader here accepts one. */
+/** A libvirt object that an error refers to. The lock daemon never sends one, and the reader refuses it. */
 const absent: Xdr<null> = {
   shape: { kind: 'optional', of: { kind: 'void' } },
   minSize: 4,
@@ -35,9 +35,7 @@ const absent: Xdr<null> = {
     if (reader.u32() !== 0) throw new XdrError('an error that refers to an object');
     return null;
   },
-  write: (writer) => {
-    writer.u32(0);
-  },
+  write: (writer) => writer.u32(0),
 };
 
 const text = optional(string(REMOTE_STRING_MAX));

@@ -18,7 +18,7 @@ export const MESSAGE_MAX = 32 * 1024 * 1024 + LENGTH_SIZE;
 /** The most descriptors that one message may announce. */
 export const DESCRIPTORS_MAX = 32;
 
-/** What a message is (libvirt's virNetMessageType). */
+/** Types of messages (libvirt's virNetMessageType). */
 export const MessageType = {
   CALL: 0,
   REPLY: 1,
@@ -29,7 +29,7 @@ export const MessageType = {
   STREAM_HOLE: 6,
 } as const;
 
-/** How a call ended, or that a stream goes on (libvirt's virNetMessageStatus). */
+/** The outcome of a call, or that a stream goes on (libvirt's virNetMessageStatus). */
 export const MessageStatus = { OK: 0, ERROR: 1, CONTINUE: 2 } as const;
 
 export interface Header {
@@ -44,12 +44,12 @@ export interface Header {
   status: number;
 }
 
-/** Whether a message of `length` bytes may exist at all; a peer that claims another length is disconnected. */
+/** Whether a message may have this length. A peer that claims another one is disconnected. */
 export function isLengthValid(length: number): boolean {
   return length >= MESSAGE_MIN && length <= MESSAGE_MAX;
 }
 
-/** Reads the header behind the length word into `header`, which is reused from message to message. */
+/** Reads the header behind the length word into `header`, which serves one message after the other. */
 export function readHeader(reader: XdrReader, header: Header): void {
   header.program = reader.u32();
   header.version = reader.u32();
@@ -59,7 +59,7 @@ export function readHeader(reader: XdrReader, header: Header): void {
   header.status = reader.i32();
 }
 
-/** Writes a length word to be filled in, and the header. Returns the offset to hand to {@link endMessage}. */
+/** Writes a length word and the header. Returns the offset for {@link endMessage}, which fills in the length. */
 export function beginMessage(writer: XdrWriter, header: Header): number {
   const start = writer.length;
   writer.u32(0);
@@ -72,7 +72,6 @@ export function beginMessage(writer: XdrWriter, header: Header): number {
   return start;
 }
 
-/** Fills in the length of the message that began at `start`. */
 export function endMessage(writer: XdrWriter, start: number): void {
   writer.patchU32(start, writer.length - start);
 }

@@ -1,19 +1,19 @@
 /**
- * Strings that come again and again: the path of a lockspace with every request, a resource's name with its acquire and its
- * release. To find one by its bytes takes a third of making it once more and hashing it.
+ * A cache of strings that come again and again: the path of a lockspace with every request, a resource's name with its acquire and
+ * its release. To find one by its bytes takes a third of the time of making and hashing it again.
  */
 
-/** Bytes; a multiple of four, below 256. Longer ones are not kept. */
+/** In bytes: a multiple of four, below 256. Longer strings are not kept. */
 const MAX_LENGTH = 128;
 const SLOTS = 256;
 
 export class RecentStrings {
   private readonly texts = new Array<string>(SLOTS).fill('');
   private readonly lengths = new Uint8Array(SLOTS);
-  /** The bytes of each text, in whole words: with whatever was behind them. */
+  /** The bytes of each text, in whole words, with any bytes behind its end. */
   private readonly words = new DataView(new ArrayBuffer(SLOTS * MAX_LENGTH));
 
-  /** The text kept for the `length` bytes at `start`, which whole words can be read of. */
+  /** The text kept for the `length` bytes at `start`. They must be readable in whole words. */
   find(bytes: DataView, start: number, length: number): string | undefined {
     if (length > MAX_LENGTH) return undefined;
     const slot = slotOf(bytes, start, length);
@@ -26,7 +26,6 @@ export class RecentStrings {
     return this.texts[slot];
   }
 
-  /** Keeps a text, in the place of another one. */
   keep(bytes: DataView, start: number, length: number, text: string): void {
     if (length > MAX_LENGTH) return;
     const slot = slotOf(bytes, start, length);

@@ -1,11 +1,11 @@
 /**
- * Descriptions of XDR data with inferred types. A description encodes, decodes, and can be walked: the documentation,
- * the trace decoder and the fuzzer's generator read {@link Shape}, so that a field is described once and nowhere else.
+ * Descriptions of XDR data with inferred types. A description encodes and decodes, and its {@link Shape} serves the documentation,
+ * the trace decoder and the fuzzer's generator.
  */
 import type { ByteString, XdrReader, XdrWriter } from './codec.ts';
 import { XdrError } from './codec.ts';
 
-/** What a description looks like from outside, without its types. */
+/** A description without its types. */
 export type Shape =
   | { readonly kind: 'void' | 'u32' | 'i32' | 'u64' | 'i64' | 'double' | 'bool' }
   | { readonly kind: 'opaque'; readonly length: number }
@@ -15,55 +15,47 @@ export type Shape =
   | { readonly kind: 'struct'; readonly name: string; readonly fields: readonly (readonly [string, Shape])[] }
   | { readonly kind: 'union'; readonly name: string; readonly arms: readonly (readonly [number, string, Shape])[] };
 
-/** A described XDR type: how to read it, write it and explain it. */
+/** The description of an XDR type. */
 export interface Xdr<T> {
   readonly shape: Shape;
-  /** The fewest bytes a value takes; bounds lists before anything is allocated. */
+  /** The fewest bytes of a value: bounds a list before it is allocated. */
   readonly minSize: number;
   read(reader: XdrReader): T;
   write(writer: XdrWriter, value: T): void;
 }
 
-/** The TypeScript type of the values a description describes. */
+/** The type of the described values. */
 export type ValueOf<X> = X extends Xdr<infer T> ? T : never;
 
 export const u32: Xdr<number> = {
   shape: { kind: 'u32' },
   minSize: 4,
   read: (reader) => reader.u32(),
-  write: (writer, value) => {
-    writer.u32(value);
-  },
+  write: (writer, value) => writer.u32(value),
 };
 
 export const i32: Xdr<number> = {
   shape: { kind: 'i32' },
   minSize: 4,
   read: (reader) => reader.i32(),
-  write: (writer, value) => {
-    writer.i32(value);
-  },
+  write: (writer, value) => writer.i32(value),
 };
 
 export const u64: Xdr<bigint> = {
   shape: { kind: 'u64' },
   minSize: 8,
   read: (reader) => reader.u64(),
-  write: (writer, value) => {
-    writer.u64(value);
-  },
+  write: (writer, value) => writer.u64(value),
 };
 
 export const i64: Xdr<bigint> = {
   shape: { kind: 'i64' },
   minSize: 8,
   read: (reader) => reader.i64(),
-  write: (writer, value) => {
-    writer.i64(value);
-  },
+  write: (writer, value) => writer.i64(value),
 };
 
-/** A u64 that is known to be small, as a number: times, ids. Above 2^53 - 1 it is an error. */
+/** A small u64 as a number: times, ids. Above 2^53 - 1 it is an error. */
 export const u53: Xdr<number> = {
   shape: { kind: 'u64' },
   minSize: 8,
@@ -82,22 +74,18 @@ export const double: Xdr<number> = {
   shape: { kind: 'double' },
   minSize: 8,
   read: (reader) => reader.double(),
-  write: (writer, value) => {
-    writer.double(value);
-  },
+  write: (writer, value) => writer.double(value),
 };
 
-/** A boolean, which XDR keeps in a word. Any word but 0 is true, as in C. */
+/** A boolean in a word. Any word but 0 is true, as in C. */
 export const bool: Xdr<boolean> = {
   shape: { kind: 'bool' },
   minSize: 4,
   read: (reader) => reader.u32() !== 0,
-  write: (writer, value) => {
-    writer.u32(value ? 1 : 0);
-  },
+  write: (writer, value) => writer.u32(value ? 1 : 0),
 };
 
-/** Nothing: the arguments or the result of a procedure that has none. */
+/** For a procedure without arguments or without a result. */
 export const nothing: Xdr<undefined> = {
   shape: { kind: 'void' },
   minSize: 0,
@@ -131,7 +119,7 @@ export function string(limit: number): Xdr<ByteString> {
   };
 }
 
-/** A value that may be absent: a word 0, or a word 1 (any other, as in C) and the value. */
+/** A value that may be absent: a word 0, or a word 1 (as in C, any other) and the value. */
 export function optional<T>(of: Xdr<T>): Xdr<T | null> {
   return {
     shape: { kind: 'optional', of: of.shape },
@@ -162,7 +150,7 @@ export function list<T>(of: Xdr<T>, limit: number): Xdr<T[]> {
   };
 }
 
-/** A struct: its fields in the order in which they are given. */
+/** A struct, its fields in the given order. */
 export function struct<F extends object>(name: string, fields: { [K in keyof F]: Xdr<F[K]> }): Xdr<F> {
   const names = Object.keys(fields) as (keyof F & string)[];
   let readStruct: ((reader: XdrReader) => unknown) | undefined;
@@ -177,18 +165,18 @@ export function struct<F extends object>(name: string, fields: { [K in keyof F]:
 }
 
 /**
- * A function that reads the fields in turn, written out as an object literal: values then have one hidden class, and
- * their fields are found by position. A loop over the names reads a REGISTER in twice the time.
+ * Generates a function that reads the fields in an object literal: all values then have one hidden class. A loop over the names
+ * takes twice the time for a REGISTER.
  */
 function structReader(names: readonly string[], fields: object): (reader: XdrReader) => unknown {
   const body = names.map((name) => `${JSON.stringify(name)}: fields[${JSON.stringify(name)}].read(reader)`).join(', ');
-  // The names are those of our own descriptions. Made on the first read, so that a start does not pay for it.
+  // All names are from our own descriptions. Called on the first read, not at every start.
   // eslint-disable-next-line @typescript-eslint/no-implied-eval, @typescript-eslint/no-unsafe-call
   return new Function('fields', `return (reader) => ({ ${body} })`)(fields) as (reader: XdrReader) => unknown;
 }
 
-/** One arm of a {@link union}: its name and what it holds. */
-export interface Arm<T> {
+/** One arm of a {@link union}. */
+interface Arm<T> {
   readonly name: string;
   readonly of: Xdr<T>;
 }

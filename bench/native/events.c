@@ -62,7 +62,7 @@ void run_arrival(unsigned count) {
     free(arrivals);
 }
 
-/* A child process, and the two pipes by which it reports that it is ready and is told to end. */
+/* A child process, with a pipe to report that it is ready, and one that orders its end. */
 struct child {
     pid_t pid;
     int ready, order;
@@ -73,7 +73,7 @@ static void read_byte(int fd, const char *what) {
     if (read(fd, &byte, 1) != 1) fail("%s ended early", what);
 }
 
-/* In the child, returns pid 0, with `ready` to write to and `order` to read from; none of the parent's connections is kept. */
+/* In the child, returns pid 0, with `ready` to write to and `order` to read from. The child has no connection of the parent. */
 static struct child make_child(void) {
     int ready[2], order[2];
     if (pipe(ready) != 0 || pipe(order) != 0) fail("pipe: %s", strerror(errno));
@@ -81,7 +81,7 @@ static struct child make_child(void) {
     struct child child = {.pid = fork(), .ready = ready[0], .order = order[1]};
     if (child.pid < 0) fail("fork: %s", strerror(errno));
     if (child.pid == 0) {
-        /* 3 and 4 become the child's ends; everything above goes. */
+        /* 3 and 4 become the child's ends; descriptors above are closed. */
         if (dup2(ready[1], 1000) < 0 || dup2(order[0], 1001) < 0 || dup2(1000, 3) < 0 || dup2(1001, 4) < 0) _exit(1);
         close_range(5, ~0u, 0);
         child.ready = 3;
@@ -136,7 +136,7 @@ static void be_owner(struct child child, bool stubborn) {
     for (;;) pause();
 }
 
-/* An owner for which so many resources are acquired. */
+/* An owner with that many acquired resources. */
 static struct child make_owner(unsigned kind, unsigned count, uint32_t flags, bool stubborn) {
     struct child child = make_child();
     if (child.pid == 0) be_owner(child, stubborn);

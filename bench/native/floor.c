@@ -1,9 +1,9 @@
 /*
  * The floor: floor SOCKET
  *
- * What no lock daemon can go below. A bare epoll server that makes the system calls a request cannot do without (epoll_wait,
- * read, write; for ACQUIRE open, fcntl, fstat, stat; for RELEASE unlink, close) and nothing else: it checks nothing, keeps no
- * state but the last descriptor of each connection, and answers every request with success. Not a lock daemon.
+ * The lower bound of every lock daemon: a bare epoll server that makes only the system calls that a request needs (epoll_wait,
+ * read, write; for ACQUIRE open, fcntl, fstat, stat; for RELEASE unlink, close). It checks nothing, keeps only the last descriptor
+ * of each connection, and answers every request with success.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,11 +1,11 @@
 /*
  * The load generator: load SOCKET DIRECTORY PID apart|together|free
  *
- * Reads commands from standard input, one a line, and answers each with one line of JSON. Every reply of the daemon is
- * checked whole; the first wrong or missing one ends the program with {"error": …}. DIRECTORY is a directory for lock
- * files, made a lockspace of the daemon first; PID is the daemon's, whose CPU time and memory are reported beside the rates.
- * The last argument says on which processors the daemon's main thread and this program run: on a machine with two, the
- * scheduler's choice changes from second to second, and a request costs seven times as much when it crosses between them.
+ * Reads commands from standard input, one a line, and answers each with one line of JSON. It checks every reply of the daemon
+ * completely; the first wrong or missing one ends the program with {"error": …}. DIRECTORY is for lock files, and becomes a
+ * lockspace of the daemon. PID is the daemon's, whose CPU time and memory are reported beside the rates. The last argument says
+ * on which processors the daemon's main thread and this program run: on a machine with two, the scheduler's choice changes from
+ * second to second, and a request between two processors costs seven times as much.
  *
  *     register CONNECTIONS SECONDS      acquire CONNECTIONS SECONDS     cycle SECONDS     shared OWNERS SECONDS
  *     probe SECONDS TIMEOUT             idle COUNT                      hold COUNT        drop COUNT
@@ -83,7 +83,7 @@ int main(int argc, char **argv) {
     raise_descriptors();
     place(argv[4]);
     signal(SIGPIPE, SIG_IGN);
-    /* Children are reaped by the kernel: a zombie would look alive to the daemon that waits for its end. */
+    /* The kernel reaps children: the daemon, which waits for their end, would take a zombie for alive. */
     signal(SIGCHLD, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1);
     struct request lockspace = lockspace_request(target.directory);

@@ -1,4 +1,4 @@
-/* Time, the spread of waits, and what a process costs, seen from outside it. */
+/* Time, the spread of waits, and the cost of another process. */
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,5 +31,5 @@ void print_interval(const struct interval *interval);
 /* Prints, without braces: calls, rate, p50, p99 and longest wait in µs. */
 void print_waits(const struct waits *waits, uint64_t calls, double seconds);
 
-/* Descriptors a process has open. */
+/* The open descriptors of a process. */
 long open_descriptors(pid_t pid);

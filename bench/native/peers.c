@@ -46,7 +46,7 @@ void make_names(unsigned kind, unsigned count) {
 }
 
 int connect_registered(uint32_t pid) {
-    /* A daemon that never answers, as C after a restart, must not hold up the benchmark for ever. */
+    /* A daemon that never answers, as C after a restart, must not block the benchmark for ever. */
     const struct timeval limit = {.tv_sec = 30};
     int fd = dial(target.socket);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);

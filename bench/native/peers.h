@@ -1,4 +1,4 @@
-/* Connections, and the locks taken through them: what every load starts from. */
+/* Connections, and locks acquired through them. */
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,12 +14,12 @@ struct target {
 extern struct target target;
 
 /*
- * An owner pid above every pid the kernel gives out, so that no peer is ever its own lock owner: the end of such a
- * connection releases nothing and kills nobody.
+ * Above every pid of the kernel, so that no peer is its own lock owner: the end of its connection releases no lock and kills no
+ * process.
  */
 #define NOBODY 5000000u
 
-/* A resource's name as libvirt makes them: 64 hexadecimal digits. */
+/* A resource's name as of libvirt: 64 hexadecimal digits. */
 struct name {
     char text[65];
 };
@@ -29,7 +29,7 @@ const char *path_of(struct name name);
 
 int connect_registered(uint32_t pid);
 
-/* Connects and registers many at once; replies are read after all requests of a batch were sent. */
+/* Connects and registers many at once. Reads replies after it has sent all requests of a batch. */
 void connect_many(int *fds, unsigned count);
 
 /* Grows or shrinks the set of connections that are registered and then idle. */

@@ -1,4 +1,4 @@
-/* Loads that run for a fixed time: how many calls a second, and how long each waited. */
+/* Loads that run for a fixed time, and report calls per second and their waits. */
 #pragma once
 
 /* REGISTER over and over on that many connections. */
@@ -10,7 +10,7 @@ void run_shared(unsigned owners, double seconds);
 /* Connect, REGISTER, ACQUIRE, RELEASE, close, one after the other. The whole counts as one call. */
 void run_cycle(double seconds);
 /*
- * REGISTER without pause on one connection, for the longest wait. A call not answered within `timeout` seconds, or a
- * connection that ends, is counted and the connection is made anew.
+ * REGISTER without pause on one connection, for the longest wait. Counts each call that is not answered within `timeout` seconds
+ * and each lost connection, and connects again.
  */
 void run_probe(double seconds, double timeout);

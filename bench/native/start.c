@@ -1,8 +1,8 @@
 /*
  * start ROUNDS PROGRAM [ARGUMENT…]
  *
- * Starts a program that often, one after the other, and prints how long each took from fork to its end, as a JSON array of
- * milliseconds: the bare start of a runtime, measured without a runtime around it.
+ * Runs a program that often, one after the other, and prints the milliseconds from fork to its end as a JSON array: the bare start
+ * of a runtime.
  */
 #define _GNU_SOURCE
 #include <spawn.h>

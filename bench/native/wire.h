@@ -1,4 +1,4 @@
-/* The lock program's messages as the load generator writes and checks them; on purpose not the daemon's own code. */
+/* The lock program's messages for the load generator, deliberately independent of the daemon's code. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,5 +44,5 @@ void call(int fd, struct request *request, uint32_t serial);
 /* Raises the limit of open descriptors as far as this user may. */
 void raise_descriptors(void);
 
-/* Prints {"error": …} where the driver reads results, and exits 1. */
+/* Prints {"error": …} to standard output, and exits 1. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,4 +1,4 @@
-# Shared by the maintainer scripts; the build puts it into each of them.
+# The build includes this in each maintainer script.
 lib=/usr/lib/virtlockd-node
 program=/usr/sbin/virtlockd
 libvirts=/usr/sbin/virtlockd.libvirt
@@ -6,7 +6,7 @@ units='virtlockd.service virtlockd.socket virtlockd-admin.socket'
 
 say() { echo "virtlockd-node: $*" >&2; }
 
-# Another file at the daemon's path, in one step: a running daemon may execute it at any moment, and libvirt's would not
+# Replaces the file at the daemon's path atomically: a running daemon may execute it at any moment, and libvirt's would not
 # survive its absence.
 put_program() {
   if [ "$1" = launcher ]; then
@@ -14,13 +14,13 @@ put_program() {
   else
     ln -fT "$libvirts" "$program.new"
   fi
-  # Two names of one file are no rename to the kernel, and mv would only complain.
+  # rename(2) does nothing between two names of one file, and mv reports an error.
   if [ "$program.new" -ef "$program" ] && ! [ -L "$program" ]; then rm -f "$program.new"; else mv -fT "$program.new" "$program"; fi
 }
 
 is_ours() { [ "$(readlink "$program")" = "$lib/bin/virtlockd" ]; }
 
-# Whether a package of libvirt's brings the units.
+# Whether a package of libvirt has the units.
 libvirt_has_units() { [ -e /lib/systemd/system/virtlockd.socket ]; }
 
 systemd_runs() { [ -d /run/systemd/system ]; }

@@ -6,7 +6,7 @@ import { isHeld } from '../lockspace/files.ts';
 /** How long `getent` may take, in milliseconds: directory services that hang must not hang the daemon for long. */
 const GETENT_TIMEOUT = 1000;
 
-/** One of the two databases: its file, its name for getent, and the names found by asking getent. */
+/** A database: its file, its name for getent, and the answers of getent so far. */
 interface Database {
   readonly file: string;
   readonly name: 'passwd' | 'group';
@@ -16,17 +16,17 @@ interface Database {
 const users: Database = { file: '/etc/passwd', name: 'passwd', asked: new Map() };
 const groups: Database = { file: '/etc/group', name: 'group', asked: new Map() };
 
-/** The user's name, or the number as text where no name is known. */
+/** The user's name; without one, the number as text. */
 export function userName(uid: number): ByteString {
   return lookUp(users, uid) ?? String(uid);
 }
 
-/** The group's name, or the number as text where no name is known. */
+/** The group's name; without one, the number as text. */
 export function groupName(gid: number): ByteString {
   return lookUp(groups, gid) ?? String(gid);
 }
 
-/** The file is read each time, as it may change; getent, which may ask a network, is asked once for each number. */
+/** Reads the file each time, as it may change; runs getent, which may use the network, once for each number. */
 function lookUp(database: Database, id: number): ByteString | null {
   const { file, name, asked } = database;
   const found = findEntry(read(file), id) ?? asked.get(id);
@@ -46,7 +46,7 @@ export function findEntry(lines: ByteString, id: number): ByteString | undefined
 }
 
 function read(file: string): ByteString {
-  // Closed again, one that is held as a resource would lose its lock. getent, another process, may read it.
+  // Its close would drop the lock of a held resource. getent, another process, may read it.
   if (isHeld(file)) return '';
   try {
     return readFileSync(file, 'latin1');

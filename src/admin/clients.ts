@@ -11,7 +11,7 @@ import { boolean, int, text } from './parameters.ts';
 
 const { listClients, lookupClient, getClientInfo, closeClient } = adminProcedures;
 
-/** The only transport there is (VIR_CLIENT_TRANS_UNIX). */
+/** VIR_CLIENT_TRANS_UNIX: there is no other transport. */
 const TRANSPORT_UNIX = 0;
 
 function refer({ name }: AdminServer, { id, connectedAt }: AdminClient): ClientRef {
@@ -40,7 +40,7 @@ export const clientHandlers: Pick<
     return { client: refer(server, findClient(server, id)) };
   },
 
-  // Only the server's name and the id of the given client count; its timestamp and transport are not looked at.
+  // As in C, only the server's name and the client's id count, not its timestamp and transport.
   getClientInfo({ host }, { client: { server, id }, flags }) {
     const client = findClient(findServer(host, server.name, byAdmin), id, byAdmin);
     checkLateFlags(getClientInfo, flags);
@@ -53,7 +53,7 @@ export const clientHandlers: Pick<
     return {
       params: [
         boolean('readonly', false),
-        // C tells the ids as signed, whatever the kernel thinks of them.
+        // C reports the ids as signed.
         int('unix_user_id', peer.uid | 0),
         text('unix_user_name', userName(peer.uid)),
         int('unix_group_id', peer.gid | 0),
@@ -67,7 +67,7 @@ export const clientHandlers: Pick<
   closeClient({ host }, { client: { server, id }, flags }) {
     const client = findClient(findServer(host, server.name), id);
     checkLateFlags(closeClient, flags);
-    // Before the reply, as in C: so whoever closes itself gets none.
+    // Before the reply, as in C: a client that closes itself gets none.
     client.close();
     return undefined;
   },

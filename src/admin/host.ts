@@ -1,58 +1,55 @@
 /**
- * What the admin program needs of the daemon it runs in. The handlers know servers, clients and logging by these
- * shapes only, so that they can be tested without a socket.
+ * The daemon as the admin program sees it: the handlers know these interfaces only, and so can be tested without a socket.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 
-/** A connection, as the admin program sees it. */
 export interface AdminClient {
-  /** Counted from 1 for each server, and never used again. */
+  /** From 1 for each server, and never used again. */
   readonly id: number;
   readonly fd: number;
   /** Seconds since 1970. */
   readonly connectedAt: number;
   readonly peer: { readonly pid: number; readonly uid: number; readonly gid: number };
-  /** Whether it has made a call whose arguments could be decoded: C learns who a client is only then. */
+  /** Whether it has made a call whose arguments could be decoded: only then C knows the client's identity. */
   readonly isIdentified: boolean;
-  /** Ends the connection at once, whatever waits to be sent. */
+  /** Ends the connection at once, with replies unsent. */
   close(): void;
-  /** Ends the connection behind the reply to the present call. */
+  /** Ends the connection after the reply to the present call. */
   closeAfterReply(): void;
 }
 
-/** How many clients a server takes. */
 export interface ClientLimits {
   readonly maxClients: number;
-  /** The most clients that wait for authentication: kept and told, but nobody waits, as there is no authentication. */
+  /** The most clients that wait for authentication, of which there is none: kept and reported only. */
   readonly maxAnonymousClients: number;
 }
 
-/** A server: a socket with its clients and their limits. */
 export interface AdminServer extends ClientLimits {
   readonly name: string;
   readonly clientCount: number;
   /** All clients by id, in the order in which they connected. Those left by a restart are adopted first. */
   adoptAll(): ReadonlyMap<number, AdminClient>;
-  /** Workers reserved for urgent requests: kept and told as C does, but nothing is made of them. */
+  /** Workers for urgent requests, of which there are none: kept and reported only. */
   priorityWorkers: number;
-  /** Nobody is disconnected; accepting stops or goes on as the new limits want. */
+  /** Disconnects nobody; accepting stops or goes on by the new limits. */
   setLimits(limits: ClientLimits): void;
 }
 
-/** Log settings: how they are now, and how to change them. */
+/** The log settings. */
 export interface AdminLogging {
-  /** The outputs as stored, e.g. `1:file:/abs/path 4:stderr`, and how many they are. */
+  /** E.g. `1:file:/abs/path 4:stderr`, and their number. */
   readonly outputs: { readonly text: ByteString; readonly count: number };
-  /** The filters as stored, e.g. `3:*rpc* `, and how many they are; empty text where there are none. */
+  /** E.g. `3:*rpc* `, and their number; empty text without any. */
   readonly filters: { readonly text: ByteString; readonly count: number };
-  /** Replaces the outputs; empty: the default output. Throws an RpcError, with nothing changed. */
+  /** Replaces the outputs; empty: the default output. Throws a LogSettingError, with nothing changed. */
   setOutputs(text: ByteString): void;
-  /** Replaces the filters; empty: none. Throws an RpcError, with nothing changed. */
+  /** Replaces the filters; empty: none. Throws a LogSettingError, with nothing changed. */
   setFilters(text: ByteString): void;
+  /** A restart carries the settings over. */
+  isChanged: boolean;
 }
 
-/** The daemon, as the admin program sees it. */
 export interface AdminHost {
   readonly dialect: Dialect;
   readonly servers: readonly AdminServer[];
@@ -63,7 +60,7 @@ export interface AdminHost {
   requestEnd(): void;
 }
 
-/** What a handler is given: who calls, and the daemon. */
+/** The context of a handler: the connection and the daemon. */
 export interface AdminContext {
   readonly connection: AdminClient;
   readonly host: AdminHost;

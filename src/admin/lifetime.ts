@@ -25,7 +25,7 @@ export const lifetimeHandlers: Pick<
     return undefined;
   },
 
-  // With ShutdownFlag.PRESERVE likewise, as the C daemon does.
+  // ShutdownFlag.PRESERVE changes nothing, as in C.
   shutdown({ connection, host }) {
     // C leaves its event loop before the reply is sent, so a caller only ever sees the connection end.
     connection.close();

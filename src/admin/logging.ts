@@ -1,8 +1,10 @@
 /** The procedures about logging. */
 import type { Handlers } from '../../xdr/program.ts';
 import type { adminProcedures } from '../../xdr/programs/admin.ts';
-import { UndescribedError } from '../libvirt/errors.ts';
-import type { AdminContext } from './host.ts';
+import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
+import { RpcError, UndescribedError } from '../libvirt/errors.ts';
+import { LogSettingError } from '../log/levels.ts';
+import type { AdminContext, AdminLogging } from './host.ts';
 
 export const loggingHandlers: Pick<
   Handlers<typeof adminProcedures, AdminContext>,
@@ -21,12 +23,25 @@ export const loggingHandlers: Pick<
   },
 
   setLogOutputs({ host: { logging } }, { setting }) {
-    logging.setOutputs(setting ?? '');
+    change(logging, () => logging.setOutputs(setting ?? ''));
     return undefined;
   },
 
   setLogFilters({ host: { logging } }, { setting }) {
-    logging.setFilters(setting ?? '');
+    change(logging, () => logging.setFilters(setting ?? ''));
     return undefined;
   },
 };
+
+/** Changes a setting. @throws RpcError */
+function change(logging: AdminLogging, set: () => void): void {
+  try {
+    set();
+  } catch (error) {
+    if (!(error instanceof LogSettingError)) throw error;
+    const { errno, message } = error;
+    if (errno === 0) throw new RpcError(ErrorCode.INVALID_ARG, ErrorDomain.NONE, message);
+    throw new RpcError(ErrorCode.SYSTEM_ERROR, ErrorDomain.NONE, message, errno);
+  }
+  logging.isChanged = true;
+}

@@ -1,11 +1,11 @@
-/** Finding servers and clients by what a caller names, with the error that each procedure has for a wrong name. */
+/** Finds servers and clients by name and id, with the error of each procedure for a wrong one. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { FlagRule } from '../../xdr/program.ts';
 import { checkFlags, RpcError } from '../libvirt/errors.ts';
 import type { AdminClient, AdminHost, AdminServer } from './host.ts';
 
-/** Who reports that something was not found, and in which words: C has two places that look. */
+/** Domain and text of the errors: C has two places that look things up. */
 interface Finder {
   readonly domain: ErrorDomain;
   server(name: ByteString): string;
@@ -13,7 +13,7 @@ interface Finder {
 }
 
 /** Procedures whose look-ups are made by C's generic server code. */
-export const byDaemon: Finder = {
+const byDaemon: Finder = {
   domain: ErrorDomain.RPC,
   server: (name) => `No server named '${name}'`,
   client: (id) => `No client with matching ID '${id.toString()}'`,
@@ -40,7 +40,7 @@ export function findClient(server: AdminServer, id: bigint, finder = byDaemon): 
   return client;
 }
 
-/** Refuses flags where C looks at them only behind the look-ups, so that dispatch must not. */
+/** Refuses flags where C checks them after the look-ups, so that dispatch must not. */
 export function checkLateFlags({ flags: rule }: { readonly flags?: FlagRule }, flags: number): void {
   if (rule !== undefined) checkFlags(ErrorDomain.ADMIN, rule, flags);
 }

@@ -1,4 +1,4 @@
-/** Typed parameters: making them, and checking those that a caller gives. */
+/** Makes typed parameters, and checks those of a caller. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { ParameterType, type TypedParameter } from '../../xdr/programs/admin.ts';
@@ -6,7 +6,7 @@ import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
 /** The most bytes in a parameter's name: C keeps it in 80, the closing NUL included. */
-export const FIELD_MAX = 79;
+const FIELD_MAX = 79;
 
 /** The names that C gives to the types in errors. */
 const TYPE_NAMES = {
@@ -35,7 +35,7 @@ export function text(field: string, value: ByteString): TypedParameter {
   return { field, value: { type: ParameterType.STRING, value } };
 }
 
-/** Refuses names that C has no room for. It does so while it decodes, before it looks at flags. */
+/** Refuses names that are too long for C, which checks that while it decodes, before it checks flags. */
 export function checkFieldLengths(params: readonly TypedParameter[]): void {
   for (const { field } of params) {
     if (field.length <= FIELD_MAX) continue;
@@ -73,7 +73,7 @@ export function readUnsigned<K extends string>(
   return values;
 }
 
-/** A parameter, or what several together ask for, makes no sense. */
+/** The error for a parameter, or several together, that make no sense. */
 export function invalid(detail: ByteString, domain: ErrorDomain = ErrorDomain.NONE): RpcError {
   return new RpcError(ErrorCode.INVALID_ARG, domain, detail);
 }

@@ -1,4 +1,4 @@
-/** The procedures about servers: finding them, their thread pools and their TLS files, of which there are none. */
+/** The procedures about servers, their thread pools and their TLS files, of which there are none. */
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import { adminProcedures } from '../../xdr/programs/admin.ts';
@@ -46,11 +46,11 @@ export const serverHandlers: Pick<
       host.dialect,
     );
     if ((minWorkers ?? 0) > (maxWorkers ?? 0)) throw invalid('minWorkers cannot be larger than maxWorkers');
-    // A daemon without workers cannot be given any.
+    // A daemon without workers cannot get any.
     if ((maxWorkers ?? 0) > 0) {
       throw invalid('maxWorkers must not be switched from zero to non-zero and vice versa');
     }
-    // C makes threads that then have nothing to do, and dies where it cannot make as many as it is told.
+    // C starts threads that have nothing to do, and dies if it cannot start that many.
     if (prioWorkers !== undefined) server.priorityWorkers = prioWorkers;
     return undefined;
   },

@@ -11,7 +11,7 @@ import { ConnectionLost } from './errors.ts';
 import { numberAt, type Parameters, readParameters, textAt, writeUnsigned } from './parameters.ts';
 import { type Name, nameBytes, textOf, word } from './values.ts';
 
-/** Where the system's daemon answers to administrators. A session daemon: `$XDG_RUNTIME_DIR/libvirt/virtlockd-admin-sock`. */
+/** The admin socket of the system's daemon. A session daemon has `$XDG_RUNTIME_DIR/libvirt/virtlockd-admin-sock`. */
 export const ADMIN_SOCKET = '/run/libvirt/virtlockd-admin-sock';
 
 /** A libvirt version. */
@@ -21,7 +21,7 @@ export interface LibraryVersion {
   readonly micro: number;
 }
 
-/** A server's worker threads. The lock daemon has none: all are 0 but `prioWorkers`, once set. */
+/** A server's worker threads. The lock daemon has none: all numbers are 0, except `prioWorkers` once it was set. */
 export interface ThreadPool {
   readonly minWorkers: number;
   readonly maxWorkers: number;
@@ -31,10 +31,10 @@ export interface ThreadPool {
   readonly jobQueueDepth: number;
 }
 
-/** What can be changed of a thread pool; what is left out stays. */
+/** New values for a thread pool. Omitted ones stay. */
 export type ThreadPoolChange = Partial<Pick<ThreadPool, 'minWorkers' | 'maxWorkers' | 'prioWorkers'>>;
 
-/** How many clients a server takes, and has; those waiting for authentication likewise. */
+/** Limits and numbers of a server's clients, and of its clients that wait for authentication. */
 export interface ClientLimits {
   readonly maxClients: number;
   readonly clients: number;
@@ -42,16 +42,15 @@ export interface ClientLimits {
   readonly unauthenticated: number;
 }
 
-/** What can be changed of a server's limits; what is left out stays. */
+/** New limits for a server. Omitted ones stay. */
 export type ClientLimitsChange = Partial<Pick<ClientLimits, 'maxClients' | 'maxUnauthenticated'>>;
 
 /** A connection to a server. */
 export interface ConnectedClient {
   /** The server's name. */
   readonly server: string;
-  /** Counted from 1 for each server, and never used again. */
+  /** Each server counts its clients from 1, and never reuses a number. */
   readonly id: bigint;
-  /** When it connected. */
   readonly connectedAt: Date;
   /** 0: a UNIX socket. */
   readonly transport: number;
@@ -67,23 +66,23 @@ export interface ClientIdentity {
   readonly processId: number;
   /** Absent where there is no SELinux. */
   readonly selinuxContext: string | undefined;
-  /** All that the daemon told, by libvirt's names. */
+  /** All values in the reply, by libvirt's names. */
   readonly parameters: Parameters;
 }
 
-/** A log setting: the text as virtlockd.conf has it, and how many entries that are. */
+/** A log setting as in virtlockd.conf, and the number of its entries. */
 export interface LogSetting {
   readonly text: string;
   readonly count: number;
 }
 
 /**
- * A connection to a daemon's admin socket: libvirt's C daemons and this project's alike. Only the user who runs the daemon is let
- * in; for others the connection ends at the first call.
+ * A connection to the admin socket of a daemon: libvirt's or this project's. Only the user who runs the daemon may use it; the
+ * daemon closes the connections of others at the first call.
  *
- * Methods reject with {@link RemoteFailure} when the daemon refuses, {@link ConnectionLost}, {@link CallTimeout},
- * {@link ProtocolError}, or the reason of the signal; and with TypeError or RangeError, before anything is sent, for what
- * cannot be sent. A connection that ends is not made again.
+ * Methods reject with {@link RemoteFailure} when the daemon refuses, with {@link ConnectionLost}, {@link CallTimeout},
+ * {@link ProtocolError} or the reason of the signal, and with TypeError or RangeError for arguments that cannot be sent.
+ * The client does not reconnect.
  */
 export class AdminClient {
   private readonly client: Client;
@@ -92,7 +91,7 @@ export class AdminClient {
     this.client = client;
   }
 
-  /** Connects, and begins to use the program as virt-admin does. `timeout` holds for calls as well. */
+  /** Connects, and opens the program as virt-admin does. `timeout` is also the default of each call. */
   static async connect(socket: string = ADMIN_SOCKET, options: CallOptions = {}): Promise<AdminClient> {
     const client = await Client.connect(socket, options);
     try {
@@ -109,12 +108,12 @@ export class AdminClient {
     return this.client.isOpen;
   }
 
-  /** Calls `handler` once when the connection has ended, by whichever side; at once when it has already. */
+  /** Calls `handler` once when either side has closed the connection; at once if that has happened. */
   onClose(handler: (error: ConnectionLost) => void): void {
     this.client.onClose(handler);
   }
 
-  /** Takes leave of the daemon, and ends the connection however that went. */
+  /** Closes the program as virt-admin does, and in any case the connection. */
   async close(options?: CallOptions): Promise<void> {
     try {
       await this.client.call(adminProgram, 'close', undefined, options);
@@ -125,14 +124,14 @@ export class AdminClient {
     }
   }
 
-  /** The version of libvirt that the daemon is, or speaks as. */
+  /** The version of libvirt that the daemon reports. */
   async libVersion(options?: CallOptions): Promise<LibraryVersion> {
     const { version } = await this.client.call(adminProgram, 'getLibVersion', undefined, options);
     const number = Number(version);
     return { major: Math.floor(number / 1e6), minor: Math.floor(number / 1e3) % 1e3, micro: number % 1e3 };
   }
 
-  /** The names of the servers, in no fixed order: `virtlockd` and `admin`. */
+  /** The names of the servers, `virtlockd` and `admin`, in unspecified order. */
   async servers(options?: CallOptions): Promise<string[]> {
     const { servers } = await this.client.call(adminProgram, 'listServers', { needResults: 1, flags: 0 }, options);
     return servers.map(({ name }) => textOf(name));
@@ -143,7 +142,7 @@ export class AdminClient {
     return count;
   }
 
-  /** The name of a server that is there. Rejects with code NO_SERVER when there is none. */
+  /** The name of a server. Rejects with code NO_SERVER if there is no such server. */
   async lookupServer(name: Name, options?: CallOptions): Promise<string> {
     const args = { name: nameBytes(name, "the server's name", ADMIN_STRING_MAX), flags: 0 };
     const { server } = await this.client.call(adminProgram, 'lookupServer', args, options);
@@ -181,7 +180,7 @@ export class AdminClient {
     return count;
   }
 
-  /** Rejects with code NO_CLIENT when there is none of that id. */
+  /** Rejects with code NO_CLIENT if there is no client with that id. */
   async lookupClient(server: Name, id: bigint | number, options?: CallOptions): Promise<ConnectedClient> {
     const args = { ...serverArgs(server), id: BigInt(id) };
     const { client } = await this.client.call(adminProgram, 'lookupClient', args, options);
@@ -203,7 +202,7 @@ export class AdminClient {
     };
   }
 
-  /** Disconnects a client. An owner's own connection guards its locks: its end releases them, and kills the owner. */
+  /** Closes a client's connection. If it is an owner's own, that releases its locks and kills the owner. */
   async closeClient(server: Name, id: bigint | number, options?: CallOptions): Promise<void> {
     await this.client.call(adminProgram, 'closeClient', clientArgs(server, id), options);
   }
@@ -219,7 +218,7 @@ export class AdminClient {
     };
   }
 
-  /** Changes limits. Nobody is disconnected: a server with too many clients takes no more until enough have left. */
+  /** Changes limits. No client is disconnected: a server with too many accepts no more until enough have left. */
   async setLimits(server: Name, change: ClientLimitsChange, options?: CallOptions): Promise<void> {
     const params = writeUnsigned({
       nclients_max: change.maxClients,
@@ -228,7 +227,7 @@ export class AdminClient {
     await this.client.call(adminProgram, 'setClientLimits', { ...serverArgs(server), params }, options);
   }
 
-  /** Where log messages go, such as `3:stderr`. */
+  /** The log outputs, such as `3:stderr`. */
   async logOutputs(options?: CallOptions): Promise<LogSetting> {
     const { outputs, count } = await this.client.call(adminProgram, 'getLogOutputs', { flags: 0 }, options);
     return { text: textOf(outputs), count };
@@ -240,7 +239,7 @@ export class AdminClient {
     return { text: textOf(filters ?? ''), count };
   }
 
-  /** Changes where log messages go; empty: the default output. */
+  /** Changes the log outputs; empty: the default output. */
   async setLogOutputs(outputs: Name, options?: CallOptions): Promise<void> {
     await this.client.call(adminProgram, 'setLogOutputs', settingArgs(outputs), options);
   }
@@ -250,20 +249,20 @@ export class AdminClient {
     await this.client.call(adminProgram, 'setLogFilters', settingArgs(filters), options);
   }
 
-  /** Has TLS files read again. Always rejects: the lock daemon has no TLS. */
+  /** Has the daemon read its TLS files again. Always rejects: the lock daemon has no TLS. */
   async updateTls(server: Name, options?: CallOptions): Promise<void> {
     await this.client.call(adminProgram, 'updateTls', serverArgs(server), options);
   }
 
-  /** Ends the daemon when it was idle for so many seconds; 0: never. Since libvirt 9.0.0. */
+  /** Has the daemon end after that many idle seconds; 0: never. Since libvirt 9.0.0. */
   async setTimeout(seconds: number, options?: CallOptions): Promise<void> {
     const args = { seconds: word(seconds, 'the timeout'), flags: 0 };
     await this.client.call(adminProgram, 'setTimeout', args, options);
   }
 
   /**
-   * Ends the daemon; with `preserve` its locks are kept for the one that follows. Since libvirt 11.3.0. Daemons end without
-   * a reply to this, so the end of the connection counts as one.
+   * Ends the daemon; with `preserve` it keeps its locks for the next one. Since libvirt 11.3.0. Daemons end without a reply,
+   * so the end of the connection counts as one.
    */
   async shutdown(options: CallOptions & { readonly preserve?: boolean | undefined } = {}): Promise<void> {
     const flags = options.preserve === true ? ShutdownFlag.PRESERVE : 0;
@@ -284,7 +283,7 @@ function serverArgs(name: Name): { server: ServerRef; flags: number } {
   return { server: serverOf(name), flags: 0 };
 }
 
-/** The daemon finds clients by their id alone; virt-admin repeats the rest, and it may be anything. */
+/** The daemon finds a client by its id, and ignores timestamp and transport. */
 function clientArgs(server: Name, id: bigint | number): { client: ClientRef; flags: number } {
   return { client: { server: serverOf(server), id: BigInt(id), timestamp: 0n, transport: 0 }, flags: 0 };
 }

@@ -1,31 +1,24 @@
 /**
- * A connection to a daemon, from the other side: calls procedures by their description, and hands on events. Calls may
- * overlap; the daemon answers them in order.
+ * A client's connection to a daemon: calls procedures by their description, and delivers events. Calls may overlap; the
+ * daemon answers them in order.
  */
 import { createConnection, type Socket } from 'node:net';
-import { XdrError, XdrReader, XdrWriter } from '../../xdr/codec.ts';
+import { XdrError, XdrReader } from '../../xdr/codec.ts';
 import { remoteError } from '../../xdr/error.ts';
-import {
-  beginMessage,
-  endMessage,
-  type Header,
-  LENGTH_SIZE,
-  MessageStatus,
-  MessageType,
-  readHeader,
-} from '../../xdr/frame.ts';
-import type { ArgsOf, Procedure, Program, ResultOf } from '../../xdr/program.ts';
+import { type Header, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from '../../xdr/frame.ts';
+import type { ArgsOf, Program, ResultOf } from '../../xdr/program.ts';
 import type { Xdr } from '../../xdr/schema.ts';
+import { encodeCall } from './calls.ts';
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from './errors.ts';
 import { FrameReader } from './frames.ts';
 
-/** How long a connect or a call may take unless it says otherwise, in milliseconds. */
+/** The default timeout of a connect or a call, in milliseconds. */
 const DEFAULT_TIMEOUT_MS = 30_000;
 
 export interface CallOptions {
-  /** Milliseconds until {@link CallTimeout}; 0: never. Default: 30 s, or what was said to connect. */
+  /** Milliseconds until {@link CallTimeout}; 0: never. Default: the timeout given to connect, or 30 s. */
   readonly timeout?: number | undefined;
-  /** Rejects the call with the signal's reason. The daemon may have served it all the same. */
+  /** Rejects the call with the signal's reason. The daemon may serve it nevertheless. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -34,7 +27,7 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
-/** What an event's handler gets: the reader stands at the payload, and is good until the handler returns. */
+/** The reader is at the payload, and is valid until the handler returns. */
 type EventHandler = (reader: XdrReader) => void;
 
 export class Client {
@@ -45,7 +38,7 @@ export class Client {
   private readonly closers: ((error: ConnectionLost) => void)[] = [];
   private readonly header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
   private readonly timeout: number | undefined;
-  /** Of the next call. libvirt begins with 0, too. */
+  /** Of the next call. As in libvirt, the first is 0. */
   private serial = 0;
   private lost: ConnectionLost | undefined;
 
@@ -53,31 +46,24 @@ export class Client {
     this.socket = socket;
     this.timeout = timeout;
     let cause: Error | undefined;
-    socket.on('data', (chunk: Buffer) => {
-      this.receive(chunk);
-    });
+    socket.on('data', (chunk: Buffer) => this.receive(chunk));
     socket.on('error', (error: Error) => {
       cause = error;
     });
-    socket.on('close', () => {
-      this.end(new ConnectionLost(`the connection to ${path} was closed`, cause));
-    });
+    socket.on('close', () => this.end(new ConnectionLost(`the connection to ${path} was closed`, cause)));
   }
 
   /**
-   * Connects to the UNIX socket at `path`. The timeout holds for calls as well, unless they bring their own; the signal is
-   * for connecting alone.
+   * Connects to the UNIX socket at `path`. The timeout is also the default of each call; the signal is for the connect only.
    * @throws ConnectionLost with the system's code, CallTimeout, or the signal's reason
    */
   static async connect(path: string, options: CallOptions = {}): Promise<Client> {
     const socket = createConnection({ path });
     await withLimits<undefined>(`no connection to ${path}`, options, (resolve, reject) => {
-      socket.once('connect', () => {
-        resolve(undefined);
-      });
-      socket.once('error', (error: NodeJS.ErrnoException) => {
-        reject(new ConnectionLost(`cannot connect to ${path}: ${error.message}`, error));
-      });
+      socket.once('connect', () => resolve(undefined));
+      socket.once('error', (error: NodeJS.ErrnoException) =>
+        reject(new ConnectionLost(`cannot connect to ${path}: ${error.message}`, error)),
+      );
     }).catch((error: unknown) => {
       socket.destroy();
       throw error;
@@ -92,7 +78,7 @@ export class Client {
   }
 
   /**
-   * Calls a procedure of a program by its name.
+   * Calls a procedure by name.
    * @throws RemoteFailure when the daemon answers with an error
    * @throws ConnectionLost, CallTimeout, ProtocolError, or the signal's reason
    */
@@ -102,22 +88,10 @@ export class Client {
     args: ArgsOf<P[N]>,
     options: CallOptions = {},
   ): Promise<ResultOf<P[N]>> {
-    const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
     if (this.lost !== undefined) throw this.lost;
     const { serial } = this;
     this.serial = (serial + 1) >>> 0;
-    const { number: programNumber, version } = program;
-    const writer = new XdrWriter(256);
-    const start = beginMessage(writer, {
-      program: programNumber,
-      version,
-      procedure: number,
-      type: MessageType.CALL,
-      serial,
-      status: MessageStatus.OK,
-    });
-    argsType.write(writer, args);
-    endMessage(writer, start);
+    const { bytes, result } = encodeCall(program, name, args, serial);
     try {
       const limits = { timeout: options.timeout ?? this.timeout, signal: options.signal };
       return await withLimits<ResultOf<P[N]>>(`no answer to ${name}`, limits, (resolve, reject) => {
@@ -131,21 +105,19 @@ export class Client {
           },
           reject,
         });
-        this.socket.write(writer.bytes());
+        this.socket.write(bytes);
       });
     } finally {
       this.pending.delete(serial);
     }
   }
 
-  /** Calls `handler` for every event of this kind, until the connection ends. Another handler replaces it. */
+  /** Calls `handler` for every event of this kind. Another handler for the same kind replaces it. */
   onEvent<T>(program: Program<object>, number: number, payload: Xdr<T>, handler: (value: T) => void): void {
-    this.handlers.set(`${program.number}:${program.version}:${number}`, (reader) => {
-      handler(payload.read(reader));
-    });
+    this.handlers.set(`${program.number}:${program.version}:${number}`, (reader) => handler(payload.read(reader)));
   }
 
-  /** The same as a stream, from now on until the connection ends. What is not taken waits in memory. */
+  /** The events of a kind as a stream, until the connection ends. Unread events wait in memory. */
   events<T>(program: Program<object>, number: number, payload: Xdr<T>): AsyncGenerator<T, void, undefined> {
     const queue: T[] = [];
     let wake = (): void => undefined;
@@ -153,9 +125,7 @@ export class Client {
       queue.push(value);
       wake();
     });
-    this.onClose(() => {
-      wake();
-    });
+    this.onClose(() => wake());
     const isOpen = (): boolean => this.isOpen;
     return (async function* () {
       for (;;) {
@@ -167,13 +137,13 @@ export class Client {
     })();
   }
 
-  /** Calls `handler` once when the connection has ended, by whichever side. */
+  /** Calls `handler` once when either side has closed the connection; at once if that has happened. */
   onClose(handler: (error: ConnectionLost) => void): void {
     if (this.lost === undefined) this.closers.push(handler);
     else handler(this.lost);
   }
 
-  /** Ends the connection; calls under way fail. */
+  /** Closes the connection; calls under way fail. */
   close(): void {
     this.socket.destroy();
     this.end(new ConnectionLost('the connection was closed here'));
@@ -208,14 +178,14 @@ export class Client {
     }
     if (header.type !== MessageType.REPLY) throw new ProtocolError(`a message of type ${header.type}`);
     const call = this.pending.get(header.serial);
-    // Timed out or aborted: nobody waits any more.
+    // The call has timed out, or was aborted.
     if (call === undefined) return;
     if (header.status === MessageStatus.OK) call.resolve(reader);
     else call.reject(new RemoteFailure(remoteError.read(reader)));
   }
 }
 
-/** A promise that also ends by time and by signal. */
+/** A promise that rejects after the timeout, and when the signal aborts. */
 async function withLimits<T>(
   what: string,
   { timeout = DEFAULT_TIMEOUT_MS, signal }: CallOptions,
@@ -227,13 +197,9 @@ async function withLimits<T>(
   try {
     return await new Promise<T>((resolve, reject) => {
       if (timeout > 0) {
-        timer = setTimeout(() => {
-          reject(new CallTimeout(`${what} within ${timeout} ms`));
-        }, timeout);
+        timer = setTimeout(() => reject(new CallTimeout(`${what} within ${timeout} ms`)), timeout);
       }
-      onAbort = (): void => {
-        reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)));
-      };
+      onAbort = (): void => reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)));
       signal?.addEventListener('abort', onAbort, { once: true });
       start(resolve, reject);
     });

@@ -1,7 +1,7 @@
-/** What can go wrong with a call, as types that a caller can tell apart. */
+/** The errors of calls, each a class of its own. */
 import { ErrorCode } from '../../xdr/error.ts';
 
-/** An error as a reply carries it. Texts are bytes, one a character (latin1). */
+/** The error in a reply. Each character of a text is one byte (latin1). */
 export interface RemoteDetails {
   /** See {@link ErrorCode}. */
   readonly code: number;
@@ -10,7 +10,7 @@ export interface RemoteDetails {
   readonly message: string | null;
   /** 2: an error. */
   readonly level: number;
-  /** The pattern of the message, and its parts. */
+  /** The pattern of the message, and its arguments. */
   readonly str1: string | null;
   readonly str2: string | null;
   readonly str3: string | null;
@@ -19,19 +19,16 @@ export interface RemoteDetails {
   readonly int2: number;
 }
 
-/**
- * The daemon answered with an error. `code` and `domain` are libvirt's (see {@link ErrorCode} and {@link ErrorDomain});
- * the message is libvirt's, read as UTF-8.
- */
+/** The daemon answered with an error. `code` and `domain` are libvirt's; the message is libvirt's, decoded as UTF-8. */
 export class RemoteFailure extends Error {
   override name = 'RemoteFailure';
-  /** Which kind of error: see {@link ErrorCode}. */
+  /** See {@link ErrorCode}. */
   readonly code: number;
-  /** Where it comes from: see {@link ErrorDomain}. */
+  /** See {@link ErrorDomain}. */
   readonly domain: number;
-  /** The errno behind a system error, as a positive number; otherwise absent. */
+  /** The errno of a system error, as a positive number; otherwise absent. */
   readonly errno: number | undefined;
-  /** Everything that the reply carried, as bytes. */
+  /** The whole error of the reply. */
   readonly remote: RemoteDetails;
 
   constructor(remote: RemoteDetails) {
@@ -42,16 +39,16 @@ export class RemoteFailure extends Error {
     this.remote = remote;
   }
 
-  /** Somebody else holds the resource, or holds it in a way that does not go with what was asked for. */
+  /** Another owner holds the resource, in a mode that excludes the one asked for. */
   get isBusy(): boolean {
     return this.code === ErrorCode.RESOURCE_BUSY;
   }
 }
 
-/** The connection is closed, or could not be made; `cause` is the system's error where there was one. */
+/** The connection was closed, or could not be made. `cause` is the system's error, if there was one. */
 export class ConnectionLost extends Error {
   override name = 'ConnectionLost';
-  /** The errno's name, such as ENOENT, ECONNREFUSED or EACCES; absent when the peer simply closed. */
+  /** The errno's name, such as ENOENT, ECONNREFUSED or EACCES; absent if the peer closed the connection. */
   readonly code: string | undefined;
 
   constructor(message: string, cause?: NodeJS.ErrnoException) {
@@ -60,7 +57,7 @@ export class ConnectionLost extends Error {
   }
 }
 
-/** No answer in time. The connection goes on, and a late answer is dropped. */
+/** No answer in time. The connection stays open, and a late answer is dropped. */
 export class CallTimeout extends Error {
   override name = 'CallTimeout';
 }

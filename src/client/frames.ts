@@ -2,23 +2,21 @@
 import { isLengthValid, LENGTH_SIZE } from '../../xdr/frame.ts';
 import { ProtocolError } from './errors.ts';
 
-/** The first buffer for the pieces of a message. */
-const INITIAL = 64 * 1024;
+const INITIAL_SIZE = 64 * 1024;
 
 export class FrameReader {
-  private held = Buffer.alloc(0);
+  private buffer = Buffer.alloc(0);
   private length = 0;
 
   /**
-   * Whole messages, their length words included, in what has come so far with `chunk`. They are views that are good until
-   * the next call.
+   * Yields the messages that `chunk` completes, with their length words. They are views that are valid until the next call.
    * @throws ProtocolError when a length is out of range
    */
   *push(chunk: Buffer): Generator<Buffer> {
     let bytes = chunk;
     if (this.length > 0) {
-      this.hold(chunk);
-      bytes = this.held.subarray(0, this.length);
+      this.keep(chunk);
+      bytes = this.buffer.subarray(0, this.length);
     }
     let at = 0;
     while (bytes.length - at >= LENGTH_SIZE) {
@@ -29,19 +27,19 @@ export class FrameReader {
       at += size;
     }
     if (this.length > 0) {
-      this.held.copyWithin(0, at, this.length);
+      this.buffer.copyWithin(0, at, this.length);
       this.length -= at;
-    } else if (at < bytes.length) this.hold(bytes.subarray(at));
+    } else if (at < bytes.length) this.keep(bytes.subarray(at));
   }
 
-  private hold(chunk: Buffer): void {
+  private keep(chunk: Buffer): void {
     const length = this.length + chunk.length;
-    if (length > this.held.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(INITIAL, this.held.length * 2, length));
-      this.held.copy(larger, 0, 0, this.length);
-      this.held = larger;
+    if (length > this.buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(INITIAL_SIZE, this.buffer.length * 2, length));
+      this.buffer.copy(larger, 0, 0, this.length);
+      this.buffer = larger;
     }
-    chunk.copy(this.held, this.length);
+    chunk.copy(this.buffer, this.length);
     this.length = length;
   }
 }

@@ -1,8 +1,8 @@
 /**
  * A client of libvirt's lock daemon, virtlockd: this project's or the C one.
  *
- * {@link LockClient} makes the lock program's calls, {@link LockDriver} does with them what libvirt's lock driver does for a
- * guest, and {@link AdminClient} makes the calls of virt-admin.
+ * {@link LockClient} makes the calls of the lock program, {@link LockDriver} locks a guest's disks and leases as libvirt's lock
+ * driver does, and {@link AdminClient} makes the calls of virt-admin.
  * @module
  */
 export {

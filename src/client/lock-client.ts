@@ -4,30 +4,29 @@ import { type CallOptions, Client } from './client.ts';
 import type { ConnectionLost } from './errors.ts';
 import { type Name, nameBytes, type OwnerDetails, ownerOf } from './values.ts';
 
-/** Where the system's daemon listens. A session daemon: `$XDG_RUNTIME_DIR/libvirt/virtlockd-sock`. */
+/** The lock socket of the system's daemon. A session daemon has `$XDG_RUNTIME_DIR/libvirt/virtlockd-sock`. */
 export const LOCK_SOCKET = '/run/libvirt/virtlockd-sock';
 
-/** The lockspace in which resources are files, named by their paths. */
+/** The lockspace whose resources are files, named by their paths. */
 export const DEFAULT_LOCKSPACE = '';
 
 /** How a resource is acquired. */
 export interface AcquireOptions extends CallOptions {
-  /** Together with others who ask for the same. Default: alone. */
+  /** Share the lock with others that ask for a shared one. Default: an exclusive lock. */
   readonly shared?: boolean | undefined;
-  /** Make the resource's file if it is missing, and remove it behind the last hold. */
+  /** Create the resource's file if it is missing, and unlink it after the last hold. */
   readonly autocreate?: boolean | undefined;
 }
 
 /**
- * A connection to the lock daemon on which one owner's locks are asked for.
+ * A connection to the lock daemon, on behalf of one owner.
  *
- * Every method resolves when the daemon has done it. Methods reject with {@link RemoteFailure} when the daemon refuses,
- * {@link ConnectionLost}, {@link CallTimeout}, {@link ProtocolError}, or the reason of the signal; and with TypeError or
- * RangeError, before anything is sent, for what cannot be sent. Calls may overlap: they are done in order.
+ * Methods resolve when the daemon has answered. They reject with {@link RemoteFailure} when the daemon refuses, with
+ * {@link ConnectionLost}, {@link CallTimeout}, {@link ProtocolError} or the reason of the signal, and with TypeError or
+ * RangeError for arguments that cannot be sent. Calls may overlap: the daemon serves them in order.
  *
- * A connection that ends is not made again: what its end meant depends on whose it was. Was this process the registered
- * owner, the daemon has released all its locks and is about to kill it; was it another, all locks are as they were, and a
- * new connection that registers the same owner goes on with them.
+ * The client does not reconnect. If this process is the registered owner, the end of the connection releases the owner's locks,
+ * and the daemon kills it. If the owner is another process, its locks stay, and a new connection can register it again.
  */
 export class LockClient {
   private readonly client: Client;
@@ -36,7 +35,7 @@ export class LockClient {
     this.client = client;
   }
 
-  /** Connects to the daemon's lock socket. `timeout` holds for calls as well. */
+  /** Connects to the daemon's lock socket. `timeout` is also the default of each call. */
   static async connect(socket: string = LOCK_SOCKET, options: CallOptions = {}): Promise<LockClient> {
     return new LockClient(await Client.connect(socket, options));
   }
@@ -46,58 +45,58 @@ export class LockClient {
     return this.client.isOpen;
   }
 
-  /** Calls `handler` once when the connection has ended, by whichever side; at once when it has already. */
+  /** Calls `handler` once when either side has closed the connection; at once if that has happened. */
   onClose(handler: (error: ConnectionLost) => void): void {
     this.client.onClose(handler);
   }
 
-  /** Ends the connection; calls under way reject. */
+  /** Closes the connection; calls under way reject. */
   close(): void {
     this.client.close();
   }
 
   /**
-   * Names the owner on whose behalf this connection calls from now on. All but {@link createLockspace} want it. If the owner's
-   * pid is this process itself, the end of the connection releases all its locks, and the daemon kills it if it had any.
+   * Names the owner for all further calls. All but {@link createLockspace} need one. If the owner is this process, the end of
+   * the connection releases its locks, and the daemon kills it if it had any.
    */
   async register(owner: OwnerDetails, options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'register', { owner: ownerOf(owner), flags: 0 }, options);
   }
 
-  /** Has the daemon refuse every further call on this connection, as QEMU's own is. */
+  /** Has the daemon refuse every further call on this connection, as on that of a QEMU. */
   async restrict(options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'restrict', { flags: 0 }, options);
   }
 
-  /** Makes a lockspace known, and its directory if that is missing. A known one is an error. */
+  /** Creates a lockspace, and its directory if that is missing. An existing lockspace is an error. */
   async newLockspace(directory: Name, options?: CallOptions): Promise<void> {
     const path = nameBytes(directory, 'the directory');
     await this.client.call(lockProgram, 'newLockspace', { path, flags: 0 }, options);
   }
 
-  /** As {@link newLockspace}, but content with a known one (libvirt 7.0.0 is not). */
+  /** As {@link newLockspace}, but an existing lockspace is no error (except with libvirt 7.0.0). */
   async createLockspace(directory: Name, options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'createLockspace', { path: nameBytes(directory, 'the directory') }, options);
   }
 
-  /** Makes a resource's file, empty. One that is there is left as it is; a held resource is an error. */
+  /** Creates the empty file of a resource. An existing file stays as it is; a held resource is an error. */
   async createResource(lockspace: Name, name: Name, options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'createResource', resource(lockspace, name), options);
   }
 
-  /** Removes a resource's file. One that is not there is no error; a held resource is. */
+  /** Unlinks a resource's file. A missing file is no error; a held resource is. */
   async deleteResource(lockspace: Name, name: Name, options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'deleteResource', resource(lockspace, name), options);
   }
 
-  /** Locks a resource for the registered owner. Rejects at once with code RESOURCE_BUSY when it cannot be had. */
+  /** Locks a resource for the registered owner. Rejects at once with code RESOURCE_BUSY if another owner excludes that. */
   async acquire(lockspace: Name, name: Name, options: AcquireOptions = {}): Promise<void> {
     const { shared = false, autocreate = false, ...limits } = options;
     const flags = (shared ? AcquireFlag.SHARED : 0) | (autocreate ? AcquireFlag.AUTOCREATE : 0);
     await this.client.call(lockProgram, 'acquireResource', resource(lockspace, name, flags), limits);
   }
 
-  /** Gives up one of the registered owner's holds on a resource. */
+  /** Releases one hold of the registered owner on a resource. */
   async release(lockspace: Name, name: Name, options?: CallOptions): Promise<void> {
     await this.client.call(lockProgram, 'releaseResource', resource(lockspace, name), options);
   }

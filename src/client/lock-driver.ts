@@ -1,6 +1,6 @@
 /**
- * What libvirt's own lock driver `lockd` makes of a guest's disks and leases: which resources, in which lockspaces, on which
- * connections. It sends what libvirtd sends, byte for byte.
+ * Locks a guest's disks and leases as libvirt's lock driver `lockd` does: the same resources in the same lockspaces, on the same
+ * connections, byte for byte.
  */
 import { createHash } from 'node:crypto';
 import { ErrorCode } from '../../xdr/error.ts';
@@ -9,20 +9,20 @@ import { RemoteFailure } from './errors.ts';
 import { DEFAULT_LOCKSPACE, LOCK_SOCKET, LockClient } from './lock-client.ts';
 import { type Name, nameBytes, type OwnerDetails, ownerOf } from './values.ts';
 
-/** The settings of qemu-lockd.conf, and where the daemon is. */
+/** The settings of qemu-lockd.conf, and the daemon's socket. */
 export interface LockDriverOptions {
   /** Default: {@link LOCK_SOCKET}. */
   readonly socket?: string | undefined;
-  /** Disks are locked without being asked for (`auto_disk_leases`). Default: true. */
+  /** Lock every disk that needs it (`auto_disk_leases`). Default: true. */
   readonly autoDiskLeases?: boolean | undefined;
   /**
-   * Without automatic leases: refuse an owner with writable disks and no lease (`require_lease_for_disks`). Default: true. It
-   * means nothing with them.
+   * Refuse an owner with writable disks and no lease (`require_lease_for_disks`). Default: true. Without effect if
+   * `autoDiskLeases` is true.
    */
   readonly requireLeaseForDisks?: boolean | undefined;
   /**
-   * Lock not the disks' files but files in this directory, named by the SHA-256 of the disks' paths (`file_lockspace_dir`):
-   * an indirect lockspace, which hosts can share.
+   * An indirect lockspace, which hosts can share: lock files in this directory, named by the SHA-256 of the disks' paths
+   * (`file_lockspace_dir`), and not the disks' own files.
    */
   readonly fileLockspace?: Name | undefined;
   /** Likewise for LVM volumes, named by their UUIDs (`lvm_lockspace_dir`); see {@link DiskOptions.lvmUuid}. */
@@ -31,27 +31,26 @@ export interface LockDriverOptions {
   readonly scsiLockspace?: Name | undefined;
 }
 
-/** How a guest uses a disk, and how its volume is known. */
+/** How a guest uses a disk, and the ids of its volume. */
 export interface DiskOptions {
-  /** `<shareable/>`: others may have it, too. */
+  /** `<shareable/>`: a shared lock. */
   readonly shared?: boolean | undefined;
-  /** `<readonly/>`: nothing is locked. */
+  /** `<readonly/>`: no lock. */
   readonly readonly?: boolean | undefined;
-  /** The volume's LVM UUID, which counts where there is a lockspace for LVM volumes. */
+  /** The volume's LVM UUID, used if there is a lockspace for LVM volumes. */
   readonly lvmUuid?: Name | undefined;
-  /** The volume's SCSI serial, which counts where there is a lockspace for SCSI volumes. */
+  /** The volume's SCSI serial, used if there is a lockspace for SCSI volumes. */
   readonly scsiSerial?: Name | undefined;
 }
 
 /** A `<lease>` of a guest. */
 export interface LeaseDetails {
-  /** The lockspace's directory: of libvirt's XML, `target path` and `lockspace` with a slash between them. */
+  /** The lockspace's directory: `target path` and `lockspace` of libvirt's XML, joined by a slash. */
   readonly directory: Name;
-  /** The resource in it. */
   readonly key: Name;
 }
 
-/** The owner has disks that it writes to alone, and no lease, where the driver wants one. */
+/** The owner has a disk for exclusive writing and no lease, but the driver requires one. */
 export class LeaseRequired extends Error {
   override name = 'LeaseRequired';
 
@@ -67,9 +66,8 @@ interface Resource {
   readonly autocreate: boolean;
 }
 
-/** The driver: its settings, from which every guest's {@link LockManager} is made. */
+/** The driver with its settings. It makes a {@link LockManager} for each guest. */
 export class LockDriver {
-  /** Where the daemon listens. */
   readonly socket: string;
   private readonly options: LockDriverOptions;
 
@@ -78,7 +76,7 @@ export class LockDriver {
     this.options = options;
   }
 
-  /** Makes the indirect lockspaces known to the daemon, as libvirtd does when it starts; without any, nothing is sent. */
+  /** Creates the indirect lockspaces in the daemon, as libvirtd does when it starts. Sends nothing if there are none. */
   static async open(options: LockDriverOptions = {}, limits: CallOptions = {}): Promise<LockDriver> {
     const driver = new LockDriver(options);
     if (options.autoDiskLeases !== false) {
@@ -89,7 +87,7 @@ export class LockDriver {
     return driver;
   }
 
-  /** The view of one guest. @throws TypeError or RangeError when its details cannot be sent */
+  /** @throws TypeError or RangeError when the owner's details cannot be sent */
   manager(owner: OwnerDetails): LockManager {
     ownerOf(owner);
     return new LockManager(this.socket, this.options, owner);
@@ -100,7 +98,7 @@ export class LockDriver {
     try {
       await client.createLockspace(directory, limits);
     } catch (error) {
-      // To libvirt 7.0.0 a lockspace that is known already is an error.
+      // To libvirt 7.0.0 an existing lockspace is an error.
       if (!(error instanceof RemoteFailure && error.code === ErrorCode.OPERATION_INVALID)) throw error;
     } finally {
       client.close();
@@ -109,15 +107,14 @@ export class LockDriver {
 }
 
 /**
- * One guest's locks. {@link addLease} and {@link addDisk} collect; {@link acquire} and {@link release} act on all that was
- * collected, in that order, each over a connection of its own. libvirt adds leases before disks.
+ * One guest's locks. {@link addLease} and {@link addDisk} collect resources; {@link acquire} and {@link release} act on all of
+ * them in that order, each on a connection of its own. libvirt adds leases before disks.
  */
 export class LockManager {
   private readonly socket: string;
   private readonly options: LockDriverOptions;
   private readonly owner: OwnerDetails;
   private readonly resources: Resource[] = [];
-  /** A disk that wants a lease, and whether there is a lease. */
   private hasWritableDisk = false;
   private hasLease = false;
 
@@ -128,7 +125,7 @@ export class LockManager {
     this.owner = owner;
   }
 
-  /** Adds a lease. Its lockspace must be known to the daemon, and its file must be there, when it is acquired. */
+  /** Adds a lease. Before {@link acquire}, its lockspace must exist in the daemon, and its file must exist. */
   addLease({ directory, key }: LeaseDetails): void {
     nameBytes(directory, 'the directory');
     nameBytes(key, 'the key');
@@ -155,9 +152,8 @@ export class LockManager {
   }
 
   /**
-   * Registers the owner and no more, on a connection that is returned open: what the guest's own process does, with
-   * `restrict`, before it becomes QEMU. As long as it is open and the owner's pid is this process, the daemon guards the
-   * owner: when it ends, all locks are released, and the process is killed if there were any.
+   * Registers the owner, and returns the open connection. A guest's own process does that, with `restrict`, before it becomes
+   * QEMU. If the owner is this process, the end of this connection releases its locks, and the daemon kills it if it had any.
    * @throws LeaseRequired
    */
   async register(options: CallOptions & { readonly restrict?: boolean | undefined } = {}): Promise<LockClient> {
@@ -174,8 +170,8 @@ export class LockManager {
   }
 
   /**
-   * Acquires everything. At the first that cannot be had it rejects, with {@link RemoteFailure}; what was acquired before it
-   * stays acquired until {@link release} or the owner's end, as with libvirt, which ends the guest then.
+   * Acquires all resources. Rejects with {@link RemoteFailure} at the first that is refused. As with libvirt, which ends the
+   * guest then, the resources acquired before stay acquired until {@link release} or the owner's end.
    * @throws LeaseRequired
    */
   async acquire(options: CallOptions = {}): Promise<void> {
@@ -186,7 +182,7 @@ export class LockManager {
     });
   }
 
-  /** Releases everything. At the first that is not held it rejects, and what comes behind it stays, as with libvirt. */
+  /** Releases all resources. As with libvirt, rejects at the first that is not held; the following ones stay held. */
   async release(options: CallOptions = {}): Promise<void> {
     await this.within(options, async (client) => {
       for (const { lockspace, name } of this.resources) await client.release(lockspace, name, options);
@@ -194,8 +190,7 @@ export class LockManager {
   }
 
   /**
-   * The state of the leases, which other drivers of libvirt carry from host to host when a guest migrates. This one has
-   * none: nothing is asked, and there is nothing to tell.
+   * The state that other lock drivers of libvirt carry from host to host when a guest migrates. This driver has none.
    */
   inquire(): undefined {
     return undefined;
@@ -206,7 +201,7 @@ export class LockManager {
     if (requireLeaseForDisks && this.hasWritableDisk && !this.hasLease) throw new LeaseRequired();
   }
 
-  /** Registers on a connection, works with it, and closes it. */
+  /** Runs `work` on a registered connection, and closes that. */
   private async within(options: CallOptions, work: (client: LockClient) => Promise<void>): Promise<void> {
     const client = await this.register({ timeout: options.timeout, signal: options.signal });
     try {
@@ -217,7 +212,7 @@ export class LockManager {
   }
 }
 
-/** What a disk's lock file is called in an indirect lockspace: the SHA-256 of its path, in hex. */
+/** The name of a disk's lock file in an indirect lockspace: the SHA-256 of its path, in hex. */
 export function diskResourceName(path: Name): string {
   return createHash('sha256').update(path).digest('hex');
 }

@@ -17,18 +17,18 @@ export function readParameters(params: readonly TypedParameter[]): Parameters {
   );
 }
 
-/** Those that are given, as unsigned numbers. @throws RangeError when one is not */
+/** The values that are not undefined, as unsigned numbers. @throws RangeError when one is not */
 export function writeUnsigned(values: Readonly<Record<string, number | undefined>>): TypedParameter[] {
   const given = Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined);
   return given.map(([field, value]) => ({ field, value: { type: ParameterType.UINT, value: word(value, field) } }));
 }
 
-/** A number among parameters; 0 when it is not there. */
+/** A number among parameters; 0 if missing. */
 export function numberAt(parameters: Parameters, name: string): number {
   return Number(parameters[name] ?? 0);
 }
 
-/** A text among parameters; absent when it is not there. */
+/** A text among parameters. */
 export function textAt(parameters: Parameters, name: string): string | undefined {
   const value = parameters[name];
   return value === undefined ? undefined : String(value);

@@ -1,4 +1,4 @@
-/** The daemon proper: its two servers, the lockspaces behind them, and what ends it. */
+/** The daemon: its two servers, the lockspaces behind them, and its end. */
 import { ErrorDomain } from '../../xdr/error.ts';
 import { MESSAGE_MAX, MESSAGE_MIN } from '../../xdr/frame.ts';
 import { adminProgram } from '../../xdr/programs/admin.ts';
@@ -6,7 +6,6 @@ import { LOCK_STRING_MAX, lockProgram } from '../../xdr/programs/lock.ts';
 import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost } from '../admin/host.ts';
-import type { LogSettings } from '../admin/log-settings.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
 import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
@@ -15,7 +14,7 @@ import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
-import { logger } from '../log/log.ts';
+import { logger, logging } from '../log/log.ts';
 import { descriptorLimit } from '../proc/limits.ts';
 import { posix } from '../posix/posix.ts';
 import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
@@ -38,20 +37,20 @@ export interface DaemonSettings {
   readonly adminMaxClients: number;
   /** End after this many seconds with no client and no lock; 0 never. */
   readonly timeout: number;
-  /** The log settings that the admin program shows and changes. */
-  readonly logging: LogSettings;
-  /** What the process has been through, for who inquires. */
+  /** What the process has been through. */
   readonly life: Life;
-  /** Other processes, as the end of owners sees them; the real ones by default. */
+  /** Descriptor of the locked pid file, if there is one. */
+  readonly pidFile?: number | undefined;
+  /** The real ones by default. */
   readonly processes?: ProcessHost;
-  /** The daemon is to end, of its own accord or because the admin program asked for it. */
+  /** The daemon is to end: it is idle, or the admin program asked for it. */
   onEnd(): void;
 }
 
-/** A client of the admin server, as both of its programs see it. */
+/** A client of the admin server, for both of its programs. */
 export type AdminPeer = AdminContext & InquireContext;
 
-/** How a server is to be made: fresh from the configuration, or as a state document describes it. */
+/** Limits and ids of a server: from the configuration, or from a state document. */
 export interface ServerShape {
   readonly maxClients: number;
   readonly maxAnonymousClients: number;
@@ -66,7 +65,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
   readonly poller: Poller;
   readonly dialect: Dialect;
-  readonly logging: LogSettings;
+  readonly logging = logging;
   readonly life: Life;
   readonly processes: ProcessHost;
   readonly descriptorLimit = descriptorLimit();
@@ -79,15 +78,14 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
-  /** The timeout in seconds that was set while running; undefined while it is the one of the command line. */
+  /** The timeout in seconds if it was set at run time. */
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
-    const { poller, version, logging, life, timeout, processes = realHost(poller) } = settings;
+    const { poller, version, life, timeout, processes = realHost(poller) } = settings;
     this.settings = settings;
     this.poller = poller;
     this.dialect = dialectOf(version);
-    this.logging = logging;
     this.life = life;
     this.timeout = timeout;
     this.processes = processes;
@@ -141,7 +139,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.servers = [this.lockServer, this.adminServer];
   }
 
-  /** Sends what subscribers are still to be told, before the daemon executes its program anew. */
+  /** Sends events that are still collected, before a re-execution. */
   flushEvents(): void {
     this.inquiry.subscriptions.flush();
   }
@@ -153,7 +151,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.watchIdleness();
   }
 
-  /** Leaves newcomers in the backlog until {@link resume}; clients are served on. */
+  /** Accepts nobody until {@link resume}; clients are served. */
   suspend(): void {
     for (const server of this.servers) server.suspend();
   }
@@ -167,7 +165,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     return this.servers.reduce((sum, { clientCount }) => sum + clientCount, this.lockspaces.count);
   }
 
-  /** How many clients have a message half received or a reply half sent. */
+  /** The number of clients with a message half received or a reply half sent. */
   pendingCount(): number {
     let count = 0;
     for (const bytes of this.pendingSizes()) if (bytes > 0) count++;
@@ -181,7 +179,6 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     return sum;
   }
 
-  /** Of each client. */
   private *pendingSizes(): Generator<number> {
     for (const server of this.servers) {
       for (const { pending } of server.adoptAll().values()) yield pending.received.length + pending.unsent.length;
@@ -199,7 +196,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.settings.onEnd();
   }
 
-  /** The socket of the connection of the process with this pid that is an owner, if it has one. */
+  /** The socket of the owner's own connection, if it has one. */
   private socketOf(pid: number): number | undefined {
     for (const { fd, context } of this.lockServer.adoptAll().values()) {
       if (context.isOwnerItself && context.owner?.pid === pid) return fd;
@@ -208,9 +205,9 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   }
 
   /**
-   * Gives up everything: locks that nobody guards are worse than a dead guest, so all holders are ended, whether they are
-   * connected or not. Their locks are held until they are gone, for other hosts wait for these. Resolves when that is so or
-   * nothing more can be done, and the sockets that the daemon made are removed.
+   * Gives up everything. Unguarded locks are worse than a dead guest, so all owners are killed, connected or not. Their locks are held
+   * until they are gone, for other hosts wait for these. Resolves when that is so, or nothing more can be done, and the sockets of the
+   * daemon are unlinked.
    */
   async shutdown(): Promise<void> {
     clearTimeout(this.idleTimer);
@@ -231,13 +228,13 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     }
   }
 
-  /** Releases what nobody is known to be behind. What an owner holds that could not be ended is left as it is, to the last. */
+  /** Releases a resource, unless its owner could not be killed: that one keeps it to the last. */
   private giveUp(resource: Resource): void {
     if (resource.holds.every(({ end }) => end === undefined)) this.lockspaces.endResource(resource);
     else log.error(`Resource '${resource.name}' is unguarded from now on: its owner could not be ended`);
   }
 
-  /** C forgets the locks when it counts the idle seconds; here a held lock keeps the daemon. */
+  /** Restarts the idle timer. C ignores locks here; this daemon is not idle while it holds one. */
   private watchIdleness(): void {
     clearTimeout(this.idleTimer);
     if (this.timeout === 0 || !this.isIdle) return;
@@ -245,7 +242,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.awaitIdleEnd();
   }
 
-  /** Waits in steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
+  /** In steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
   private awaitIdleEnd(): void {
     const left = this.idleSince + this.timeout * 1000 - performance.now();
     this.idleTimer = setTimeout(

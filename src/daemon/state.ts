@@ -1,11 +1,34 @@
-/** What only this implementation keeps of a daemon over a restart, beside clients and locks. */
+/** State of the daemon that outlives a restart and that only this implementation has. */
 import { inquiry } from '../inquire/state.ts';
 import { ownerEnd } from '../lockd/state.ts';
+import { LogSettingError } from '../log/levels.ts';
+import { logger, logging } from '../log/log.ts';
 import { logState } from '../log/logging.ts';
-import { descriptor, list, type ObjectOf, optional, u32, type Whole } from '../state/state.ts';
+import { startTimeOf } from '../proc/identity.ts';
+import { bootId } from '../proc/kernel.ts';
+import { descriptor, list, object, optional, type StateOf, text, u32, type Whole, whole } from '../state/state.ts';
 import type { Daemon } from './daemon.ts';
 
-export const daemonFields = {
+const log = logger('locking.lock_daemon');
+
+/** Which process it is, beyond its pid. */
+const processIdentity = object({
+  /** When it started, in clock ticks since boot. */
+  start: whole,
+  /** The id of that boot; empty where it was not readable. */
+  boot: text,
+});
+type ProcessState = StateOf<typeof processIdentity>;
+
+export const own = object({
+  /** How often the process has executed itself again. */
+  restarts: whole,
+  /** When the process began to serve, milliseconds since 1970. */
+  started: whole,
+  /** The process that wrote the document. */
+  process: optional(processIdentity),
+  /** Descriptor of the locked pid file, so that no other daemon gets it. */
+  pidFile: optional(descriptor),
   /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
   epoll: optional(descriptor),
   /** Seconds of idleness after which the daemon ends, if set at run time. */
@@ -15,36 +38,67 @@ export const daemonFields = {
   inquiry: optional(inquiry),
   /** Owners that are being ended: their locks are held until their processes are gone. */
   ending: optional(list(ownerEnd)),
-};
+});
+export type OwnState = StateOf<typeof own>;
 
-export type DaemonState = ObjectOf<typeof daemonFields>;
+/** Undefined where /proc does not tell. */
+export function ownProcess(): ProcessState | undefined {
+  const start = startTimeOf(process.pid);
+  return typeof start === 'number' ? { start, boot: bootId() } : undefined;
+}
 
-export function daemonState({ settings, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<DaemonState> {
+/** Read once: exec does not change it. */
+let identity: ProcessState | undefined;
+
+export function ownState({ settings, logging, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<OwnState> {
+  const { life, pidFile } = settings;
   return {
+    restarts: life.restarts,
+    started: life.started,
+    process: (identity ??= ownProcess()),
+    pidFile,
     epoll: poller.descriptor < 0 ? undefined : poller.descriptor,
     timeout: changedTimeout,
-    log: settings.logging.state,
+    log: logging.isChanged ? logging.state : undefined,
     inquiry: inquiry.state,
     ending: ownerReaper.count === 0 ? undefined : ownerReaper.unfinished.map(({ state }) => state),
   };
 }
 
-/** How each is taken up again; null where it has its place among the steps of taking over. */
-const restorers: { readonly [K in keyof DaemonState]-?: ((daemon: Daemon, state: DaemonState) => void) | null } = {
+/** Failure, such as for a log file that is gone, does not keep the daemon from serving. */
+export function restoreLog({ log: state }: OwnState): void {
+  if (state === undefined) return;
+  try {
+    logging.apply(state);
+    logging.isChanged = true;
+  } catch (error) {
+    if (!(error instanceof LogSettingError)) throw error;
+    log.error(`Log settings are lost: ${error.message}`);
+  }
+}
+
+/** Restores each field; null where another step of taking over does. */
+const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, state: OwnState) => void) | null } = {
+  // Settings of the daemon, which is made with them.
+  restarts: null,
+  started: null,
+  pidFile: null,
+  // Proves whose document it is.
+  process: null,
   // Once the late clients are known, before the daemon listens.
   epoll: null,
   timeout: (daemon, { timeout }) => {
     if (timeout !== undefined) daemon.setTimeout(timeout);
   },
-  // Before anything else, so that all that is logged goes where it should.
+  // By restoreLog, before anything else is logged.
   log: null,
   inquiry: (daemon, { inquiry }) => {
     if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
   },
-  // Behind the resources: each has holds.
+  // After the resources, for each has holds.
   ending: null,
 };
 
-export function restoreDaemonState(daemon: Daemon, state: DaemonState): void {
+export function restoreOwnState(daemon: Daemon, state: OwnState): void {
   for (const restore of Object.values(restorers)) restore?.(daemon, state);
 }

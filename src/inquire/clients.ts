@@ -1,11 +1,11 @@
-/** Connections as the inquire program tells them. */
+/** The list of connections. */
 import type { ClientInfo } from '../../xdr/programs/inquire.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { InquireHost } from './host.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
-/** About how many bytes an entry takes beside its owner's name. */
+/** Approximate bytes of an entry without its owner's name. */
 const CLIENT_SIZE = 150;
 
 export function* describeClients({ servers, lockspaces }: InquireHost): Generator<Step<ClientInfo>> {
@@ -27,7 +27,7 @@ export function* describeClients({ servers, lockspaces }: InquireHost): Generato
   }
 }
 
-/** A connection that is nothing else. */
+/** The fields that every connection has; the others are empty. */
 function describeConnection(server: string, { id, peer, connectedAt, pending }: Connection): ClientInfo {
   return {
     server,

@@ -1,4 +1,4 @@
-/** The procedures of the inquire program. Flags are checked before, by dispatch, from the description. */
+/** The procedures of the inquire program. Dispatch has checked the flags. */
 import type { Handlers } from '../../xdr/program.ts';
 import { type inquireProcedures, LocksFlag } from '../../xdr/programs/inquire.ts';
 import { describeClients } from './clients.ts';
@@ -58,12 +58,12 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
   },
 };
 
-/** What the locks cost of the memory that they may take, in bytes: see lockspace/budget.ts. They may go down, too. */
+/** Gauges beside the counters: the memory that the locks cost, in bytes, and the most that they may cost. */
 function memoryOf({ lockspaces: { memory } }: InquireHost): Record<string, number> {
   return { lockMemory: memory.used, lockMemoryMax: memory.most };
 }
 
-/** About how many bytes of refusals go into one reply. */
+/** Approximate bytes of refusals in one reply. */
 const REFUSALS_BYTES = 256 * 1024;
 
 function cutBySize<T extends { readonly name: string; readonly path: string; readonly reason: string }>(

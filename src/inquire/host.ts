@@ -1,4 +1,4 @@
-/** What the inquire program sees of the daemon. */
+/** The daemon as the inquire program sees it. */
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { OwnerReaper } from '../lockd/owner-reaper.ts';
@@ -8,18 +8,17 @@ import type { Server } from '../rpc/server.ts';
 import type { Inquiry } from './inquiry.ts';
 import type { Subscriber } from './subscriptions.ts';
 
-/** A server, as its status and its clients are described. */
 export type ServerView<C> = Pick<Server<C>, 'name' | 'maxClients' | 'isFull' | 'clientCount' | 'adoptAll'>;
 
-/** Of the process and its program. Times are milliseconds since 1970. */
+/** The past of the process. Times are milliseconds since 1970. */
 export interface Life {
   /** The path that SIGUSR1 executes. */
   readonly program: string;
   /** When the process began to serve. */
   readonly started: number;
-  /** When it executed its present program. */
+  /** When the process executed its present program. */
   readonly executed: number;
-  /** How often it executed itself again. */
+  /** How often the process executed itself again. */
   readonly restarts: number;
 }
 
@@ -33,7 +32,7 @@ export interface InquireHost {
   readonly inquiry: Inquiry;
 }
 
-/** What a handler is given: who calls, what that has subscribed to, and the daemon. */
+/** The context of a handler: the connection, its subscription and the daemon. */
 export interface InquireContext extends Subscriber {
   readonly connection: Connection;
   readonly host: InquireHost;

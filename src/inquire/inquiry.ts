@@ -1,7 +1,6 @@
 /**
- * The memory of the inquire program: what happened (counted, the refusals remembered, subscribers told) and the lists that
- * are under way. Who holds what is not kept here: it is read off the lockspaces when somebody asks, so that acquire and
- * release pay for no more than a counter.
+ * The state of the inquire program: counters, the last refusals, subscriptions and unfinished lists. Holds are read from the
+ * lockspaces at each request, so that acquire and release pay for a counter only.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ChangeType, type RefusedRestart } from '../../xdr/programs/inquire.ts';
@@ -23,7 +22,7 @@ type Counters = Record<
   number
 >;
 
-/** The most bytes of the reason for a refused re-execution that are kept. */
+/** The reason for a refused re-execution is cut to so many bytes. */
 const REASON_MAX = 800;
 
 export class Inquiry implements LockObserver {
@@ -39,16 +38,15 @@ export class Inquiry implements LockObserver {
     disconnected: 0,
     restartsRefused: 0,
   };
-  /** What the program before this one remembered, until somebody asks. */
+  /** The state of the previous program, until it is first needed. */
   private left: InquiryState | undefined;
   private lastRefusedRestart: RefusedRestart | null = null;
 
-  /** The program before this one remembered this. It is looked at when somebody asks. */
+  /** Takes over the state of the previous program. */
   restore(left: InquiryState): void {
     this.left = left;
   }
 
-  /** What the program after this one is to remember. */
   get state(): InquiryState {
     const { refusals } = this;
     return { counters: { ...this.ownCounters }, refused: refusals.total, refusals: refusals.text };
@@ -64,12 +62,11 @@ export class Inquiry implements LockObserver {
     return this.ownCounters;
   }
 
-  /** A re-execution that was asked for and did not come about, the last since this program was executed. */
+  /** The last refused re-execution since this program was executed. */
   get refusedRestart(): RefusedRestart | null {
     return this.lastRefusedRestart;
   }
 
-  /** The daemon goes on with the program that it has. */
   restartRefused(reason: ByteString): void {
     this.ownCounters.restartsRefused++;
     this.lastRefusedRestart = { time: Date.now(), reason: reason.slice(0, REASON_MAX) };
@@ -85,12 +82,12 @@ export class Inquiry implements LockObserver {
     this.ownRefusals.precede(left.refused, left.refusals);
   }
 
-  /** Clients and locks that have gone so far. */
+  /** Clients disconnected and locks released so far. */
   get gone(): number {
     return this.counters.disconnected + this.counters.released;
   }
 
-  /** Begins to watch: what was restored before counts as no change. */
+  /** Observes changes from now on. @param resumed the clients that a restart has carried over */
   watch(lockspaces: Lockspaces, resumed: readonly Subscriber[]): void {
     lockspaces.observe(this);
     this.subscriptions.resume(
@@ -128,7 +125,7 @@ export class Inquiry implements LockObserver {
     this.publishClient(ChangeType.DISCONNECTED, connection);
   }
 
-  /** A client that may have asked for lists and events is gone. */
+  /** A client has disconnected. */
   forget(client: InquireContext): void {
     this.pages.forget(client.connection);
     this.subscriptions.remove(client);

@@ -1,5 +1,5 @@
-/** Held locks as the inquire program tells them, and which of them a filter means. Nothing here opens a file. */
-import os from 'node:os';
+/** The list of held locks, and its filter. Nothing here opens a file. */
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import {
   FileState,
@@ -9,22 +9,21 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
-import { flagsOf } from '../lockspace/mode.ts';
 import { findHeld } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
-import { FileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
+import { FileType, fileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
 import { describeOwner } from './owners.ts';
 import type { Step } from './pages.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
-/** About how many bytes an entry takes beside its names. */
+const { ENOENT, ENOTDIR } = constants.errno;
+/** Approximate bytes of an entry without its names. */
 const LOCK_SIZE = 80;
 const HOLD_SIZE = 80;
-/** Holds go into an entry until it has about so many bytes: an owner's name may have 64 KiB. */
+/** Approximate size at which the holds go on in another entry: an owner's name may have 64 KiB. */
 const ENTRY_BYTES = 128 * 1024;
 
-/** The locks that fit the filter, each in as many entries as its holds need. */
+/** The locks that match the filter, each in as many entries as its holds need. */
 export function* matchingLocks(
   lockspaces: Lockspaces,
   filter: LockFilter,
@@ -54,10 +53,10 @@ export function* matchingLocks(
   }
 }
 
-/** Resources that are looked at in one step, where looking is no more than comparing two pointers. */
+/** Resources in one step, where each takes no more than comparing two pointers. */
 const STRIDE = 512;
 
-/** What the filter cannot exclude by an index. */
+/** The resources that the indices find for the filter. Null is a step without one. */
 function* candidates(lockspaces: Lockspaces, filter: LockFilter): Generator<Resource | null> {
   const { pid, lockspace, resource, path } = filter;
   if (pid !== null) {
@@ -92,7 +91,7 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
   let references = files.reduce((sum, file) => sum + file.references, 0);
   for (const resource of found) if (files.includes(resource.file)) references--;
   if (references === 0) return;
-  // Under other names, of which nobody keeps account.
+  // Under other names, by which there is no index.
   let looked = 0;
   for (const resource of lockspaces.resources()) {
     if (files.includes(resource.file) && !found.has(resource)) {
@@ -131,10 +130,10 @@ function isLockOf(path: ByteString): (resource: Resource) => boolean {
 
 let hashed: { readonly path: ByteString; readonly hash: string } | undefined;
 
-/** The resource's name that libvirt gives a disk in an indirect lockspace. */
+/** The name that libvirt gives the resource of a disk in an indirect lockspace. */
 function hashOf(path: ByteString): string {
   if (hashed?.path === path) return hashed.hash;
-  // Loaded only here, in 7 ms: neither a start of the daemon nor one without such lockspaces is to wait for it.
+  // Loaded when first needed, for it takes 7 ms.
   const { createHash } = process.getBuiltinModule('node:crypto');
   const hash = createHash('sha256').update(Buffer.from(path, 'latin1')).digest('hex');
   hashed = { path, hash };
@@ -147,7 +146,7 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
     lockspace: lockspace.directory,
     name,
     path,
-    flags: flagsOf(mode),
+    flags: mode.flags,
     descriptor: resource.file.fd,
     device: resource.file.device,
     inode: BigInt(resource.file.inode),
@@ -158,7 +157,7 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
   };
 }
 
-/** A lock with one hold: what an event tells. */
+/** A lock with one hold, for an event. */
 export function describeChange(resource: Resource, hold: Hold): LockInfo {
   return lockEntry(resource, FileState.NOT_LOOKED, 0, [describeHold(hold)]);
 }
@@ -185,7 +184,7 @@ export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<Lock
 
 function directoryState(directory: ByteString): number {
   if (directory === '') return FileState.SAME;
-  const type = posix.fileType(directory);
+  const type = fileType(directory);
   if (type === FileType.DIRECTORY) return FileState.SAME;
   if (type >= 0) return FileState.REPLACED;
   return type === -ENOENT || type === -ENOTDIR ? FileState.GONE : FileState.UNREADABLE;

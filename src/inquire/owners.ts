@@ -1,17 +1,17 @@
 /**
- * What is known of an owner. One that registered with this daemon said all of it. Of one that a C daemon left, only the
- * pid is known; a QEMU's command line tells the guest's name and UUID.
+ * Details of an owner. One that registered with this daemon gave them all. A C daemon leaves the pid alone; the command line of a QEMU
+ * has the guest's name and UUID.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { Identity, type OwnerInfo } from '../../xdr/programs/inquire.ts';
 import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
 import { commandLineOf } from '../proc/processes.ts';
 
-/** By identity object, which all holds of an owner share: a process is looked at once. */
+/** By identity object, which all holds of an owner share: each process's command line is read once. */
 const guesses = new WeakMap<OwnerIdentity, OwnerInfo>();
 
-/** The words of a process's command line; none when it cannot be read. */
-export type ReadCommandLine = (pid: number) => readonly ByteString[];
+/** Returns the words of a process's command line; none when it cannot be read. */
+type ReadCommandLine = (pid: number) => readonly ByteString[];
 
 function fromProc(pid: number): readonly ByteString[] {
   try {
@@ -32,7 +32,7 @@ export function describeOwner(owner: OwnerIdentity, read: ReadCommandLine = from
   return guessed;
 }
 
-/** What the command line of a guest's process tells about its owner. */
+/** The owner's details in the command line of its process. */
 export function guessOwner(pid: number, words: readonly ByteString[]): OwnerInfo {
   const unknown = { pid, id: 0, name: '', uuid: NIL_UUID, identity: Identity.UNKNOWN };
   const program = words[0] ?? '';

@@ -1,24 +1,24 @@
 /**
- * Lists in pages. A page is cut by what it holds and by the time it takes, so that a client that lists 100 000 locks costs
- * the others a few milliseconds at a time. Between two pages the list is an iterator over the live tables, which go on
- * changing under it: an entry that stays is met exactly once (lockspace/table.ts).
+ * Lists in pages. A page ends at a size or a time limit, so that a client that lists 100 000 locks delays the others by a few
+ * milliseconds at a time. Between two pages the list is an iterator over the live tables, which may change: an entry that stays appears
+ * exactly once (lockspace/table.ts).
  */
 import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { PAGE_MAX } from '../../xdr/programs/inquire.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
-/** How long a page may take to make, in milliseconds, and about how many bytes it may have. */
+/** Limits of a page: milliseconds to make it, and approximate bytes. */
 const PAGE_MS = 2;
 const PAGE_BYTES = 256 * 1024;
-/** Looking at the clock costs about as much as looking at an entry. */
-const LOOK_EVERY = 16;
-/** Lists that a connection may have under way; the one begun first is forgotten for another. */
+/** Steps between two reads of the clock: one costs about as much as a step. */
+const CLOCK_EVERY = 16;
+/** Unfinished lists of a connection; one more replaces the oldest. */
 const CURSORS_MAX = 4;
-/** A list that nobody asks on is forgotten: its iterator keeps the tables alive that it began with. */
+/** A list that is not continued for so long is dropped: its iterator keeps the tables alive that it began with. */
 const CURSOR_LIFE_MS = 10_000;
 
-/** One step of a list: an entry and about how many bytes it takes, or null for a step that found none. */
+/** One step of a list: an entry and its approximate bytes, or null for a step without one. */
 export type Step<T> = { readonly entry: T; readonly size: number } | null;
 
 interface Cursor {
@@ -40,6 +40,7 @@ export class Pages {
 
   /**
    * The next page of a list. `begin` makes the list when `cursor` is 0.
+   *
    * @throws RpcError when the cursor is not one that this connection got for this kind of list
    */
   page<T>(
@@ -62,17 +63,17 @@ export class Pages {
         bytes += step.value.size;
       }
       const full = entries.length >= most || bytes >= PAGE_BYTES;
-      if (full || (count % LOOK_EVERY === 0 && this.now() >= until)) break;
+      if (full || (count % CLOCK_EVERY === 0 && this.now() >= until)) break;
     }
     return { entries, next: this.keep(connection, kind, steps) };
   }
 
-  /** The connection is gone, and its lists with it. */
+  /** Drops the lists of a connection that has ended. */
   forget(connection: Connection): void {
     this.cursors.delete(connection);
   }
 
-  /** Lists under way. */
+  /** The number of unfinished lists. */
   get count(): number {
     let sum = 0;
     for (const { length } of this.cursors.values()) sum += length;
@@ -105,7 +106,7 @@ export class Pages {
     return BigInt(cursor.id);
   }
 
-  /** Forgets what was not asked for since the last time. */
+  /** Drops lists that were not continued in time. */
   sweep(): void {
     const before = this.now() - CURSOR_LIFE_MS;
     for (const [connection, own] of this.cursors) {

@@ -1,20 +1,19 @@
-/** The last refused acquires: a ring, so that who asks in vain for ever costs no more than a full one. */
+/** The last refused acquires, in a ring: endless refusals take no more memory than a full one. */
 import { type ByteString, XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import { HolderKind, Identity, type HolderInfo, refusalInfo, type RefusalInfo } from '../../xdr/programs/inquire.ts';
 import { list, u32 } from '../../xdr/schema.ts';
-import { flagsOf } from '../lockspace/mode.ts';
 import type { Refusal } from '../lockspace/lockspaces.ts';
 import { unknownOwner } from '../lockspace/owner.ts';
 import { describeOwner } from './owners.ts';
 import { printableBytes } from '../log/printable.ts';
 
-/** Refusals remembered, and the most bytes of each of their names: 3 MiB at worst. */
+/** Size of the ring, and the most bytes of each name in it: 6 MiB at worst, for six names. */
 const REMEMBERED = 256;
 const NAME_MAX = 4096;
-/** The most bytes of refusals that are handed on at a re-execution, for which everybody waits; and what one takes at least. */
+/** The most bytes of refusals that a re-execution carries over, while clients wait; and what one is charged beside its names. */
 const HANDED_ON_BYTES = 32 * 1024;
 const ENTRY_SIZE = 250;
-/** The form in which they are: to be changed when {@link refusalInfo} is. */
+/** Version of their encoding: to be changed with {@link refusalInfo}. */
 const FORM = 1;
 const handedOn = list(refusalInfo, REMEMBERED);
 
@@ -23,12 +22,12 @@ export class Refusals {
   private count = 0;
   private encoded: { readonly count: number; readonly text: string } | undefined;
 
-  /** How many there were. */
+  /** The number of refusals so far. */
   get total(): number {
     return this.count;
   }
 
-  /** Remembers a refusal of now (milliseconds since 1970), and returns what is remembered. */
+  /** Records a refusal. @param now milliseconds since 1970 */
   add(refusal: Refusal, now: number): RefusalInfo {
     const { lockspace, name, path, mode, error, hold } = refusal;
     const info: RefusalInfo = {
@@ -37,7 +36,7 @@ export class Refusals {
       lockspace: cut(lockspace),
       name: cut(name),
       path: cut(path),
-      flags: flagsOf(mode),
+      flags: mode.flags,
       code: error.code,
       reason: cut(error.message),
       owner: describeCut(refusal.hold),
@@ -49,19 +48,19 @@ export class Refusals {
     return info;
   }
 
-  /** Takes over those that came before all of these: `total` of them, the last of which are in what {@link text} gave. */
+  /** Takes over the refusals of the previous program: their number, and the last of them as encoded by {@link text}. */
   precede(total: number, text: string): void {
     this.count = total;
     for (const info of decode(text)) this.ring[(info.sequence - 1) % REMEMBERED] = info;
   }
 
-  /** The last ones, as many as {@link HANDED_ON_BYTES} allow, for the program that is executed after this one. */
+  /** The last refusals, as many as {@link HANDED_ON_BYTES} allow, for the next program. */
   get text(): string {
     if (this.encoded?.count !== this.count) this.encoded = { count: this.count, text: encode(this.since(0)) };
     return this.encoded.text;
   }
 
-  /** Those that are remembered of the refusals behind the first `after`, oldest first. */
+  /** The refusals in the ring with a sequence above `after`, oldest first. */
   since(after: number): RefusalInfo[] {
     const first = Math.max(after, this.count - REMEMBERED);
     const found: RefusalInfo[] = [];
@@ -86,7 +85,7 @@ function encode(refusals: RefusalInfo[]): string {
   return writer.bytes().toString('base64');
 }
 
-/** None where another program wrote them in another form. */
+/** Empty if another program encoded them differently. */
 function decode(text: string): RefusalInfo[] {
   try {
     const reader = new XdrReader(Buffer.from(text, 'base64'));
@@ -96,7 +95,7 @@ function decode(text: string): RefusalInfo[] {
   }
 }
 
-/** A copy, for a slice would keep the whole alive. */
+/** Copies, for a slice would keep the whole text alive. */
 function cut(text: ByteString): ByteString {
   return text.length > NAME_MAX ? Buffer.from(text.slice(0, NAME_MAX), 'latin1').toString('latin1') : text;
 }
@@ -117,19 +116,19 @@ function holderOf({ heldBy, pid }: Refusal): HolderInfo | null {
   return { kind, owner: { ...owner, name: cut(owner.name) }, owners: 1 };
 }
 
-/** A refusal as the log tells it: names escaped, on one line. */
+/** One line for the log, with names escaped. */
 export function refusalText({ name, lockspace, owner, holder, reason }: RefusalInfo): ByteString {
   const where = lockspace === '' ? '' : ` in lockspace ${printableBytes(lockspace)}`;
   const why = holder === null ? printableBytes(reason) : `held by ${holderText(holder)}`;
   return `Refused '${printableBytes(name)}'${where} to ${ownerText(owner)}: ${why}`;
 }
 
-/** `VM "web" (pid 4557)`, or `pid 4557` where the name is not known. */
-export function ownerText({ pid, name, identity }: RefusalInfo['owner']): ByteString {
+/** `VM "web" (pid 4557)`, or `pid 4557` without a name. */
+function ownerText({ pid, name, identity }: RefusalInfo['owner']): ByteString {
   return identity === Identity.UNKNOWN || name === '' ? `pid ${pid}` : `VM "${printableBytes(name)}" (pid ${pid})`;
 }
 
-export function holderText({ kind, owner, owners }: HolderInfo): ByteString {
+function holderText({ kind, owner, owners }: HolderInfo): ByteString {
   switch (kind) {
     case HolderKind.OWNER:
       return `${ownerText(owner)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;

@@ -1,14 +1,14 @@
-/** Whether a C daemon could read the state document of ours, by what `status` tells. */
+/** Whether a C daemon could read our state document, estimated from the numbers of `status`. */
 import type { StatusInfo } from '../../xdr/programs/inquire.ts';
 import { MAX_FILE } from '../libvirt/limits.ts';
 
-/** What a lock and a client take in our document, about. */
+/** Approximate bytes of a lock and of a client in our document. */
 const LOCK_BYTES = 330;
 const CLIENT_BYTES = 420;
-/** The estimate may be wrong by the rest. */
+/** The estimate may be too low by the rest. */
 const NEARLY = 0.9;
 
-/** Why it could not, for the operator; undefined when it could. */
+/** A warning for the operator; undefined when it could. */
 export function tooLargeForC({
   locks,
   lockServer,

@@ -1,4 +1,4 @@
-/** What of the inquire program's memory outlives a restart. */
+/** State of the inquire program that outlives a restart. */
 import {
   base64,
   boolean,
@@ -14,9 +14,8 @@ import type { Subscriber } from './subscriptions.ts';
 
 /** Of a client. */
 export const subscriptionFields = {
-  /** It gets events. */
   'x-subscribed': optional(boolean),
-  /** How many of those it could not be told of. */
+  /** The number of events it has missed. */
   'x-missed': optional(whole),
 };
 
@@ -28,7 +27,7 @@ export const inquiry = object({
   counters: map(whole),
   /** How many acquires were refused. */
   refused: whole,
-  /** The last of those, read by who knows the form, when somebody asks. */
+  /** The last of them, encoded by refusals.ts. */
   refusals: base64,
 });
 export type InquiryState = StateOf<typeof inquiry>;

@@ -1,4 +1,4 @@
-/** How the daemon is, in numbers, and what an operator should be warned of. */
+/** The daemon in numbers, and warnings for the operator. */
 import { insist } from '../posix/insist.ts';
 import { readFileSync } from 'node:fs';
 import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
@@ -8,7 +8,7 @@ import { isHeld } from '../lockspace/files.ts';
 import { installRoot } from '../posix/root.ts';
 import { ownDescriptorCount } from '../proc/descriptors.ts';
 
-/** The part of a limit from which on it is warned of. */
+/** The part of a limit at which warnings begin. */
 const NEARLY = 0.9;
 
 let implementation: string | undefined;
@@ -18,18 +18,18 @@ function implementationName(): string {
   let version = '';
   const file = `${installRoot}/package.json`;
   try {
-    // Closed again, one that is held as a resource would lose its lock.
+    // Its close would drop the lock of a held resource.
     if (isHeld(file)) return 'virtlockd-node';
     const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { version?: unknown };
     if (typeof found === 'string') version = ` ${found}`;
   } catch {
-    // A tree that was packaged without it.
+    // The name says enough.
   }
   implementation = `virtlockd-node${version}`;
   return implementation;
 }
 
-/** Where the kernel does not tell it, they are counted up. */
+/** @param atLeast the result where the kernel does not report the number */
 function openDescriptors(atLeast: number): number {
   try {
     return ownDescriptorCount() || atLeast;
@@ -76,7 +76,7 @@ function describeServer({ clientCount, maxClients, isFull }: ServerView<unknown>
   return { clients: clientCount, maxClients, isFull };
 }
 
-/** So many owners that could not be ended are named, each in a warning of so many bytes at most. */
+/** The most owners that are named as unkillable, and the most bytes of each warning. */
 const UNKILLABLE_MAX = 32;
 const WARNING_MAX = 1000;
 
@@ -90,8 +90,8 @@ function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): str
   return used < most * NEARLY ? [] : [`the locks take ${used} of at most ${most} bytes of memory: more are refused`];
 }
 
-/** One line for everything that calls for the operator. */
-export function warningsOf(status: StatusInfo): string[] {
+/** One line for each problem. */
+function warningsOf(status: StatusInfo): string[] {
   const { lockServer, adminServer, descriptors, descriptorLimit, killing } = status;
   const warnings: string[] = [];
   for (const [name, { clients, maxClients, isFull }] of Object.entries({ virtlockd: lockServer, admin: adminServer })) {

@@ -1,6 +1,6 @@
 /**
- * Events of changes. Changes are gathered for a moment and sent to all subscribers as one message. A subscriber that does
- * not take its events makes the daemon hold no more than one message: what comes meanwhile it misses, and is told how much.
+ * Events. Changes are collected for a moment and sent to all subscribers as one message. For a subscriber that does not read, the
+ * daemon keeps one message at most; it misses all further changes, and gets their number later.
  */
 import { XdrWriter } from '../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../xdr/frame.ts';
@@ -9,12 +9,12 @@ import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
-/** How long changes are gathered, in milliseconds, and how often somebody who missed some is looked at again. */
+/** How long changes are collected, and how often a subscriber that missed some is tried again, in milliseconds. */
 const GATHER_MS = 20;
 const RETRY_MS = 200;
-/** The most that is gathered, by the names in it; one more change and a message is on its way. */
+/** A message is sent once the names in it have so many bytes. */
 const GATHER_BYTES = 512 * 1024;
-/** Every one of them may have a message waiting. */
+/** Limited, for each may have a message waiting. */
 const SUBSCRIBERS_MAX = 64;
 
 /** A client of the inquire program. Both fields outlive a restart. */
@@ -47,7 +47,7 @@ export class Subscriptions {
         `there are ${SUBSCRIBERS_MAX} subscribers already`,
       );
     }
-    // It is told of nothing that came before.
+    // Changes from before are not for the new one.
     this.flush();
     subscriber.subscribed = true;
     subscriber.missed = 0;
@@ -59,13 +59,13 @@ export class Subscriptions {
     this.subscribers.delete(subscriber);
   }
 
-  /** Takes up those who had subscribed before a restart, with what they had missed by then, and tells them of it. */
+  /** Resumes subscriptions from before a restart, and reports the restart to them. */
   resume(subscribers: Iterable<Subscriber>, now: number): void {
     for (const subscriber of subscribers) this.subscribers.add(subscriber);
     if (this.count > 0) this.gather({ type: ChangeType.RESUMED, value: now }, 0);
   }
 
-  /** A change; `describe` is only called when somebody wants to know, `size` is about the bytes of its names. */
+  /** @param describe called only if there are subscribers @param size approximate bytes of the names */
   publish(describe: () => Change, size: number): void {
     if (this.subscribers.size > 0) this.gather(describe(), size);
   }
@@ -82,7 +82,7 @@ export class Subscriptions {
     this.flush();
   };
 
-  /** Sends what has been gathered: also before the daemon executes its program anew. */
+  /** Sends the collected changes; also called before a re-execution. */
   flush(): void {
     const changes = this.gathered;
     this.gathered = [];

@@ -1,5 +1,13 @@
 /** Command lines of the programs that try daemons. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
+
+import { installRoot } from '../posix/root.ts';
+
+/** The version of this package. */
+export const packageVersion = (): string =>
+  (JSON.parse(readFileSync(join(installRoot, 'package.json'), 'utf8')) as { version: string }).version;
 
 export class UsageError extends Error {}
 
@@ -12,11 +20,18 @@ export function parseCommandLine<const T extends ParseArgsConfig>(config: T): Re
   }
 }
 
-/** @throws UsageError for what is no whole number from `least` on */
+/** The word of a list. @throws UsageError that names `what` for any other */
+export function oneOf<const T extends string>(what: string, words: readonly T[], text: string): T {
+  const found = words.find((word) => word === text);
+  if (found === undefined) throw new UsageError(`no ${what} '${text}': ${words.join(', ')}`);
+  return found;
+}
+
+/** @throws UsageError unless the text is a whole number from `least` on */
 export function wholeNumber(option: string, text: string, least = 0): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
-    throw new UsageError(`--${option}: '${text}' is no number from ${least} on`);
+    throw new UsageError(`--${option}: '${text}' is no whole number from ${least} on`);
   }
   return value;
 }

@@ -1,4 +1,4 @@
-/** C programs that tests and benchmarks need: compiled on first use. */
+/** Compiles the C programs of tests and benchmarks on first use. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -10,9 +10,8 @@ function newestIn(directory: string): number {
 }
 
 /**
- * Makes a program of C files, unless it is there and newer than all that lies beside them: headers count as well. Their directories
- * are where headers are looked for.
- * @throws Error when the compiler fails; what it says goes to standard error
+ * Compiles C files into a program, unless it is newer than every file in their directories, where their headers are too.
+ * @throws Error when the compiler fails; its messages go to standard error
  */
 export function compile(output: string, files: readonly string[]): void {
   const directories = [...new Set(files.map((file) => dirname(file)))];

@@ -1,4 +1,4 @@
-/** A lock daemon that was started to be looked at from outside. */
+/** A lock daemon of a test or a check. */
 import { join } from 'node:path';
 import { type LockRow, locksOf } from './observe.ts';
 import type { Place, SpawnOptions } from './place.ts';
@@ -7,22 +7,22 @@ import { ordinaryUser } from './root.ts';
 import { Peer } from './wire.ts';
 
 export interface StartOptions extends Pick<SpawnOptions, 'env' | 'ordinary'> {
-  /** Text of virtlockd.conf; without it, what is there stays. */
+  /** Text of virtlockd.conf; without it, the present file stays. */
   readonly configuration?: string | undefined;
   readonly args?: readonly string[];
-  /** The path to start the program by, in place of the command's own: it leads there too. SIGUSR1 executes it again. */
+  /** Another path of the command's program, to start it by. SIGUSR1 executes it again. */
   readonly program?: string | undefined;
 }
 
 export class Daemon<P extends Place = Place> {
   readonly process: Running;
   readonly lab: P;
-  /** Outside paths of the two sockets. Those of a private root lead through /proc, so they stay short enough for connect. */
+  /** Outside paths of the two sockets. Those of a private root lead through /proc, which keeps them short enough for connect. */
   readonly socket: string;
   readonly adminSocket: string;
   readonly #ownsLab: boolean;
 
-  /** @param paths where its sockets appear */
+  /** @param paths of its sockets */
   constructor(process: Running, lab: P, paths: Pick<Place, 'sockets'> = lab, ownsLab = false) {
     this.process = process;
     this.lab = lab;
@@ -60,7 +60,7 @@ export class Daemon<P extends Place = Place> {
     return this.process.exited;
   }
 
-  /** What it has logged. */
+  /** Its log. */
   get log(): string {
     return this.process.output;
   }
@@ -78,7 +78,7 @@ export class Daemon<P extends Place = Place> {
     return locksOf(this.pid);
   }
 
-  /** Waits until both sockets accept. @throws Error with its log when it ends instead, or takes too long; it is killed then. */
+  /** Waits until both sockets accept. Else it is killed. @throws Error with its log when it ends or takes too long */
   async accepts(name: string): Promise<void> {
     try {
       await eventually(`${name} accepts`, async () => {

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""A file system of one file, `disk`, spoken by hand over /dev/fuse, whose answers can be chosen.
+"""A file system with one file, `disk`, over /dev/fuse. Its answers can be chosen.
 
     fuse.py DIRECTORY [posix-locks]
 
-Mounts itself at the directory and prints `mounted`, then the name of each request that comes (getattr, setlk, getlk, …). Looking for
-these names in the directory has an effect, and finds nothing:
+Mounts itself at the directory and prints `mounted`, then the name of each request (getattr, setlk, getlk, …). A stat of one of
+these names in the directory fails with ENOENT and gives an order:
 
     answer:REQUEST:ERRNO    such requests fail with that errno from now on; 0: they succeed again
     hang:REQUEST            such requests stay unanswered from now on
-    holder:PID              getlk: that process has a write lock; 0: nobody has
+    holder:PID              getlk: that process has a write lock; 0: none has
 
-With `posix-locks`, locks are the server's affair, as they are on GlusterFS: the kernel keeps no record of them. Without, the kernel keeps
-them by itself. Ends when the mount is taken away, or with its process.
+With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them; the server grants each. Else the kernel
+keeps them.
+Ends with its mount.
 """
 import ctypes, errno, os, struct, sys
 
@@ -52,7 +53,7 @@ def obey(name):
 
 
 def answer(opcode, node, body):
-    """The reply, or a positive errno. What it says of files is valid for no time at all: the kernel asks whenever it is asked."""
+    """The reply, or a positive errno. Attributes are valid for no time, so the kernel asks for them at every stat."""
     if opcode == INIT:
         flags = POSIX_LOCKS if own_locks else 0
         return struct.pack('<IIIIHHIIHHIIHHIIII', 7, 31, 0, flags, 0, 0, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -91,4 +92,4 @@ while True:
     try:
         os.write(device, struct.pack('<IiQ', 16 + len(reply), code, unique) + reply)
     except FileNotFoundError:
-        pass  # the caller was interrupted meanwhile
+        pass  # the caller was interrupted

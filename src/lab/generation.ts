@@ -1,8 +1,8 @@
-/** The releases of libvirt whose daemons were recorded, and which of them a daemon is judged by. */
+/** The releases of libvirt whose daemons were recorded, and by which of them a daemon is judged. */
 export type Generation = '7.0.0' | '9.0.0' | '11.3.0' | '12.8.0';
 export const generations: readonly Generation[] = ['7.0.0', '9.0.0', '11.3.0', '12.8.0'];
 
-/** A lock daemon: this project's, or the C one of that release. */
+/** This project's lock daemon, or the C daemon of a release. */
 export type DaemonKind = 'ours' | Generation;
 
 /** The version as libvirt counts it: major * 1000000 + minor * 1000 + micro. */
@@ -16,7 +16,7 @@ export function generationOf(version: number): Generation {
   return generations.findLast((generation) => numberOf(generation) <= version) ?? '7.0.0';
 }
 
-/** @throws Error for what is no version `X.Y.Z` */
+/** @throws Error unless the text is a version `X.Y.Z` */
 export function generationNamed(version: string): Generation {
   if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(version)) throw new Error(`'${version}' is no version like 9.0.0`);
   return generationOf(numberOf(version));

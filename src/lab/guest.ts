@@ -1,4 +1,4 @@
-/** Domain XML for guests with nothing to boot: what matters is which locks libvirt asks for on their behalf. */
+/** Domain XML of guests with nothing to boot: only libvirt's lock calls for them matter. */
 import { createHash } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,7 +5,7 @@ import { type GuestDescription, guestXml } from './guest.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { type Lab, ordinaryUser } from './root.ts';
 
-export interface LibvirtdOptions {
+interface LibvirtdOptions {
   /** An indirect lockspace for disks: `file_lockspace_dir` of qemu-lockd.conf. */
   fileLockspace?: string;
   /** Session mode, as the lab's ordinary user. */
@@ -89,7 +89,7 @@ export class Libvirtd {
     return finished.stdout.trim();
   }
 
-  /** Starts a transient guest. Its success is in `code`, libvirt's message in `stderr`. */
+  /** Starts a transient guest. `code` tells success, `stderr` has libvirt's message. */
   async create(guest: GuestDescription): Promise<Finished> {
     const file = join(this.lab.directory, `${guest.name}.xml`);
     this.lab.write(file, guestXml(guest));
@@ -117,7 +117,7 @@ export class Libvirtd {
     throw new Error(`no pid file of guest ${name}`);
   }
 
-  /** Names of the guests libvirtd knows to be running or paused, sorted. */
+  /** Sorted names of the guests that libvirtd knows as running or paused. */
   async guests(): Promise<string[]> {
     return (await this.must('list', '--name'))
       .split('\n')

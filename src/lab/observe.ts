@@ -1,6 +1,6 @@
 /**
- * What can be seen of a daemon from outside: the kernel's lock table and file trees. The table is not read by src/proc, which
- * the product trusts: this is the second opinion that its tests have.
+ * A daemon seen from outside: the kernel's lock table and file trees. The product reads the table by src/proc; its tests read it
+ * by this second parser, so that the two share no mistake.
  */
 import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ export interface LockRow {
   readonly end: number | 'EOF';
 }
 
-/** All locks held (not those waited for), in the kernel's order. */
+/** All locks that are held, in the kernel's order, without those that a process waits for. */
 export function allLocks(): LockRow[] {
   const rows: LockRow[] = [];
   for (const line of readFileSync('/proc/locks', 'latin1').split('\n')) {
@@ -42,9 +42,9 @@ export function allLocks(): LockRow[] {
 }
 
 /**
- * The POSIX locks of one process, sorted by device, inode and start: what its lockspaces hold, and its pid file.
- * The kernel hands the table out a page at a time: while other processes lock and unlock, rows come twice or are left out.
- * So a row counts once, and the table is read until two readings agree.
+ * The POSIX locks of one process, sorted by device, inode and start. The kernel hands the table out a page at a time: while
+ * other processes lock and unlock, rows come twice or are left out. So a row counts once, and the table is read until two
+ * readings agree.
  */
 export function locksOf(pid: number): LockRow[] {
   const read = (): Map<string, LockRow> => {
@@ -61,7 +61,7 @@ export function locksOf(pid: number): LockRow[] {
   return [...rows.values()].sort((a, b) => a.device.localeCompare(b.device) || a.inode - b.inode || a.start - b.start);
 }
 
-/** The lock a process has on the file at a path, as 'READ 0 0' (access, first and last byte); undefined when none. */
+/** The lock of a process on the file at a path, as 'READ 0 0' (access, first and last byte); undefined for none. */
 export function lockOn(pid: number, path: string): string | undefined {
   const { ino } = lstatSync(path);
   const row = locksOf(pid).find(({ inode }) => inode === ino);
@@ -71,7 +71,7 @@ export function lockOn(pid: number, path: string): string | undefined {
 /**
  * A file tree as lines, sorted: mode and type, owner, size (of files), path relative to `root`, target of links. Names are
  * bytes, one character each (latin1).
- * No file is opened: a daemon's process could lose its lock by that.
+ * No file is opened, because its close would drop the locks of a daemon in this process.
  */
 export function snapshot(root: string): string[] {
   const kinds: readonly [string, (s: ReturnType<typeof lstatSync>) => boolean | undefined][] = [

@@ -1,13 +1,23 @@
-/** Where a daemon under check lives: a private root, or for an ordinary user directories of a session's own. */
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+/** A place where daemons run: a private root, or an ordinary user's own session directories. */
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { PROGRAM } from '../libvirt/paths.ts';
 import type { Finished, Running, Streams } from './process.ts';
 
 export interface SpawnOptions extends Streams {
-  /** Added to a minimal environment (PATH, HOME, LC_ALL); nothing of this process's own environment gets in. */
+  /** Added to a minimal environment (PATH, HOME, LC_ALL), which has nothing of this process's own. */
   env?: Readonly<Record<string, string>> | undefined;
-  /** Run as the place's ordinary user; default is root. Only in a private root. */
+  /** Run as the ordinary user of a private root; default: as root. */
   ordinary?: boolean | undefined;
 }
 
@@ -16,7 +26,6 @@ export const minimalEnvironment = {
   LC_ALL: 'C',
 } as const;
 
-/** @param mode of the directory */
 export function makePlaceDirectory(mode: number): string {
   const directory = mkdtempSync(join(realpathSync(tmpdir()), 'virtlockd-lab-'));
   chmodSync(directory, mode);
@@ -32,7 +41,7 @@ export abstract class Place {
   abstract readonly directory: string;
   /** The inside path of the daemon's configuration. */
   abstract readonly configuration: string;
-  /** The inside path of the directory where its sockets appear. */
+  /** The inside path of the directory of its sockets. */
   abstract readonly sockets: string;
 
   /** The outside path of a path inside. */
@@ -49,6 +58,17 @@ export abstract class Place {
     const path = this.outside(inside);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, content, { mode });
+  }
+
+  /**
+   * Puts a program at a path inside in one step, as an upgrade or a swap does while the old one runs. The path becomes a link,
+   * because bin/virtlockd finds its parts beside itself.
+   */
+  install(program: string, at = PROGRAM): void {
+    const path = this.outside(at);
+    mkdirSync(dirname(path), { recursive: true });
+    symlinkSync(program, `${path}.new`);
+    renameSync(`${path}.new`, path);
   }
 
   /** Runs a program inside to its end. */

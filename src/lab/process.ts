@@ -1,4 +1,4 @@
-/** A process a test started: its output, its end, and bounded waiting. */
+/** A process that a test started: its output, its end, and bounded waiting. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,9 +13,9 @@ export interface Finished {
 }
 
 export interface Streams {
-  /** A file (outside path) that standard output and error are appended to; default: they are collected. */
+  /** A file (outside path) for standard output and error, which are appended; default: they are collected. */
   output?: string | undefined;
-  /** Written to standard input, which then ends. Default: no input. */
+  /** Standard input; default: none. */
   input?: string | undefined;
 }
 
@@ -28,14 +28,14 @@ export class Running {
   #stderr = '';
   readonly #file: string | undefined;
 
-  /** @throws Error when the program could not be started at all. */
+  /** @throws Error when the program could not be started. */
   constructor(child: ChildProcess, label: string, file?: string) {
     if (child.pid === undefined) throw new Error(`cannot start ${label}`);
     this.pid = child.pid;
     this.#file = file;
     child.stdout?.on('data', (data: Buffer) => (this.#stdout += data.toString('latin1')));
     child.stderr?.on('data', (data: Buffer) => (this.#stderr += data.toString('latin1')));
-    // 'exit', when output goes to pipes, can come before the last of it; 'close' waits for pipes that a grandchild may hold open.
+    // With pipes, 'exit' can come before the last output. With a file, 'close' would wait for a grandchild's descriptors.
     this.exited = new Promise((resolve) => {
       child.once(file === undefined ? 'close' : 'exit', (code: number | null, signal: NodeJS.Signals | null) => {
         this.#finished = { code, signal, stdout: this.#stdout, stderr: this.#stderr };
@@ -44,7 +44,7 @@ export class Running {
     });
   }
 
-  /** @throws Error when the program could not be started at all. */
+  /** @throws Error when the program could not be started. */
   static start(
     [program = '', ...args]: readonly string[],
     surroundings: { readonly env: Readonly<Record<string, string>>; readonly cwd?: string },
@@ -68,7 +68,7 @@ export class Running {
     return this.#finished;
   }
 
-  /** All it has printed so far, both streams. */
+  /** Its output so far, of both streams. */
   get output(): string {
     return this.#file === undefined ? this.#stdout + this.#stderr : readFileSync(this.#file, 'latin1');
   }
@@ -81,9 +81,7 @@ export class Running {
   /** Sends a signal and waits for the end, for at most `limit` ms; then SIGKILL. */
   async stop(signal: NodeJS.Signals = 'SIGTERM', limit = 10_000): Promise<Finished> {
     this.kill(signal);
-    const late = setTimeout(() => {
-      this.kill('SIGKILL');
-    }, limit);
+    const late = setTimeout(() => this.kill('SIGKILL'), limit);
     const finished = await this.exited;
     clearTimeout(late);
     return finished;
@@ -97,16 +95,16 @@ export function programImage(pid: number): string {
   return image;
 }
 
-/** Whether it is a daemon that listens for SIGUSR1, and not a launcher on the way to one: a shell may listen as well. */
+/** Whether the process is a daemon that catches SIGUSR1, and not a shell that launches one: a shell may catch it too. */
 function heedsUserSignal(pid: number): boolean {
   return !/\/(?:ba|da)?sh$/.test(programOf(pid)) && catchesSignal(pid, 'SIGUSR1');
 }
 
 /**
- * Sends SIGUSR1 and waits until the process has executed its program file anew, and would do so again: a launcher may come in
- * between. What is asked before that, C may leave unanswered.
+ * Sends SIGUSR1 and waits until the process has executed its program again and catches SIGUSR1: a launcher may come in between.
+ * C may leave earlier calls unanswered.
  * @param alive a probe that throws when waiting longer cannot help
- * @throws Error when that does not come within `limit` ms, or the process is gone
+ * @throws Error after `limit` ms, or when the process is gone
  */
 export async function executeAgain(pid: number, limit = 10_000, alive: () => void = () => undefined): Promise<void> {
   const before = programImage(pid);
@@ -122,9 +120,9 @@ export async function executeAgain(pid: number, limit = 10_000, alive: () => voi
 export class GivenUp extends Error {}
 
 /**
- * Asks again until the probe has an answer (anything but undefined or false), where the kernel offers no event to wait for.
+ * Repeats the probe until it has an answer (not undefined or false), where the kernel offers no event to wait for.
  * @param limit in ms
- * @throws Error naming `what`, and the probe's last error if it threw, when there is none in time.
+ * @throws Error after the limit, with `what` and the probe's last error
  */
 export async function eventually<T>(
   what: string,

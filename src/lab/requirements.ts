@@ -1,4 +1,4 @@
-/** What daemons, guests and other tools need of the machine: each function tells what is missing. */
+/** The needs of daemons, guests and tools: each function tells what this machine lacks. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DaemonKind, Generation } from './generation.ts';
@@ -13,7 +13,6 @@ const executable = (path: string): boolean => {
   }
 };
 
-/** Whether there is such a program. */
 export const onPath = (name: string): boolean =>
   ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'].some((d) =>
     executable(join(d, name)),
@@ -46,7 +45,7 @@ export function missingDaemon(kind: DaemonKind): string | undefined {
   return missingLab(kind);
 }
 
-/** Why no file system of the tests' own can be mounted by FUSE, or undefined. */
+/** Why no test can mount a file system of its own by FUSE, or undefined. */
 export function missingFuse(): string | undefined {
   if (process.geteuid?.() !== 0) return 'not root';
   if (!existsSync('/dev/fuse')) return 'the kernel has no FUSE';

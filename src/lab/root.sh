@@ -3,9 +3,9 @@
 #
 #   root.sh TREE DIRECTORY [SHARED...]
 #
-# TREE (/ or a debootstrap tree) is overlaid, so whatever is written, replaced or removed in it stays in this lab.
-# DIRECTORY, and each SHARED path, is the same directory inside and outside, at the same path. Everything is gone with
-# the namespace. When standard input ends, every process left in the namespace is killed: a test run that dies leaves nothing.
+# TREE (/ or a debootstrap tree) is overlaid, so that changes stay in this lab and go with its namespace. DIRECTORY and each SHARED
+# path lead to the same directory inside and outside. When standard input ends, every process in the namespace is killed: a test
+# run that dies leaves nothing.
 set -e
 tree=$1
 directory=$2
@@ -20,7 +20,7 @@ root=$scratch/root
 mount -t overlay -o "lowerdir=$tree,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root"
 for kernel in proc sys dev; do mount --rbind "/$kernel" "$root/$kernel"; done
 
-# Directories on the way are made readable: the checkout may lie in a home directory, and session mode is an ordinary user's.
+# Parent directories become readable: the checkout may lie in a home directory, and the ordinary user must reach it.
 reach() {
   parent=$(dirname "$1")
   [ "$parent" = / ] || reach "$parent"
@@ -45,7 +45,7 @@ if ! grep -q '^labuser:' "$root/etc/passwd"; then
   echo 'labuser:x:47110:47110::/run/labuser:/bin/sh' >>"$root/etc/passwd"
   echo 'labuser:x:47110:' >>"$root/etc/group"
 fi
-# libvirt-daemon-system makes this one; bullseye's tree is without that package, and its libvirtd looks the name up all the same.
+# libvirt-daemon-system makes this user. bullseye's tree lacks that package, but its libvirtd needs the name.
 if ! grep -q '^libvirt-qemu:' "$root/etc/passwd"; then
   echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin' >>"$root/etc/passwd"
   echo 'libvirt-qemu:x:64055:' >>"$root/etc/group"

@@ -1,4 +1,4 @@
-/** A private root for real daemons: a mount and a network namespace in which libvirt's fixed paths belong to one run alone. */
+/** A private root for real daemons: a namespace in which one run owns libvirt's fixed paths. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -18,17 +18,16 @@ export const ordinaryUser = {
   sockets: '/run/labuser/runtime/libvirt',
 };
 
-export interface RootOptions {
+interface RootOptions {
   /** The directory that becomes `/`; default: this machine's own. */
   readonly tree?: string;
-  /** More directories that are the same inside and outside. */
+  /** More directories to share between inside and outside. */
   readonly share?: readonly string[];
   /** Without a network but its own loopback, which is down. */
   readonly offline?: boolean;
 }
 
 export class Lab extends Place {
-  /** Where its files are; the same path inside and outside, readable by everybody. */
   readonly directory: string;
   readonly configuration = '/etc/libvirt/virtlockd.conf';
   readonly sockets = '/run/libvirt';
@@ -71,7 +70,7 @@ export class Lab extends Place {
     return `/proc/${this.#pid}/root${inside}`;
   }
 
-  /** Everything before the program ends in exec, so the pid is its own. */
+  /** nsenter and setpriv end in exec, so the pid is the program's. */
   spawn(program: string, args: readonly string[] = [], options: SpawnOptions = {}): Running {
     const user = options.ordinary === true ? ordinaryUser : undefined;
     const become =

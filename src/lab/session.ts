@@ -1,4 +1,4 @@
-/** A place for an ordinary user's daemon: directories of its own in place of the session's. */
+/** A place for an ordinary user's daemon, in directories of its own. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { makePlaceDirectory, minimalEnvironment, Place, removePlaceDirectory, type SpawnOptions } from './place.ts';

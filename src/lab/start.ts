@@ -1,15 +1,15 @@
-/** Starts lock daemons of every kind, the C one of any generation or this project's, each in a lab of its own. */
-import { renameSync, symlinkSync } from 'node:fs';
+/** Starts lock daemons, the C one of any generation or this project's, each in a lab of its own. */
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, type StartOptions } from './daemon.ts';
 import type { DaemonKind } from './generation.ts';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { GivenUp, executeAgain } from './process.ts';
 import type { Lab } from './root.ts';
 import { checkout, openLab } from './trees.ts';
 import { lock } from './wire.ts';
 
-/** Where libvirt has its program, and where that lies once another has taken its place. */
-export const PROGRAM = '/usr/sbin/virtlockd';
+/** Where libvirt's program is once another has taken its place. */
 export const C_PROGRAM = `${PROGRAM}.c`;
 
 export type LockDaemon = Daemon<Lab>;
@@ -19,28 +19,18 @@ export interface DaemonOptions extends StartOptions {
   readonly lab?: Lab | undefined;
 }
 
-/** The file that starts that daemon, inside its lab. */
+/** The path of that daemon's program inside its lab. */
 export function programOf(kind: DaemonKind): string {
   return kind === 'ours' ? join(checkout, 'bin/virtlockd') : PROGRAM;
 }
 
-/**
- * Puts a program at a path inside a lab, as an upgrade or a swap does: in one step, under the old one's feet.
- * The path becomes a link, because bin/virtlockd finds its parts beside itself.
- */
-export function install(lab: Lab, program: string, at = PROGRAM): void {
-  const path = lab.outside(at);
-  symlinkSync(program, `${path}.new`);
-  renameSync(`${path}.new`, path);
-}
-
-/** Moves libvirt's program aside, and puts another in its place. */
+/** Moves libvirt's program aside and puts another in its place. */
 export function displace(lab: Lab, program: string): void {
   renameSync(lab.outside(PROGRAM), lab.outside(C_PROGRAM));
-  install(lab, program);
+  lab.install(program);
 }
 
-/** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends instead. */
+/** Starts a lock daemon and waits until it answers. @throws Error with its log when it ends. */
 export async function startDaemon(kind: DaemonKind, { lab, ...options }: DaemonOptions = {}): Promise<LockDaemon> {
   const daemon = Daemon.launch(lab ?? (await openLab(kind)), [programOf(kind)], options, lab === undefined);
   await daemon.accepts(`${kind} virtlockd`);
@@ -54,7 +44,7 @@ export async function reexecute(daemon: LockDaemon, limit = 10_000): Promise<voi
       if (daemon.finished !== undefined) throw new GivenUp('it has ended');
     });
     const peer = await daemon.connect();
-    // Unregistered: an error, but an answer, and it comes from the new program.
+    // An error, because this client has not registered; but an answer of the new program.
     await peer.ask(lock.release('', 'none'));
     peer.close();
   } catch (error) {

@@ -1,4 +1,4 @@
-/** The trees with libvirt, and private roots over them in which the checkout is found at its own path. */
+/** The trees with libvirt, and private roots over them that show the checkout at its own path. */
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { installRoot } from '../posix/root.ts';
@@ -17,22 +17,22 @@ export function treeNamed(suite: string): string {
   return join(process.env.VIRTLOCKD_LAB ?? '/var/cache/virtlockd-lab', suite);
 }
 
-/** The directory that is the root of that daemon's lab. Ours runs beside 9.0.0. */
+/** The tree that the lab of that daemon shows as its root: this machine's own for 9.0.0 and ours. */
 export function treeOf(kind: DaemonKind): string {
   const suite = suites[kind];
   return suite === undefined ? '/' : treeNamed(suite);
 }
 
-/** The checkout's directory; visible at the same path in every lab. */
+/** The checkout's directory, at the same path in every lab. */
 export const checkout = realpathSync(installRoot);
 
-/** What a daemon of the checkout needs to find at its own path. */
+/** The directories that a daemon of the checkout needs at their own paths. */
 export const ownDirectories = [checkout, realpathSync(join(checkout, 'node_modules'))];
 
 /**
  * Opens a lab whose root is that daemon's tree.
- * @param share more directories to be the same inside and outside, such as what two hosts would share
- * @throws Error with what mount said, when the root cannot be made.
+ * @param share more directories to share, such as the storage of two hosts
+ * @throws Error with the message of mount, when the root cannot be made.
  */
 export async function openLab(
   kind: DaemonKind = 'ours',

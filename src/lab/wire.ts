@@ -1,5 +1,5 @@
 /**
- * The wire as bytes, written a second time on purpose: it shares nothing with xdr/, so that a test cannot repeat a mistake of it.
+ * The wire as bytes, written a second time on purpose: it shares nothing with xdr/, so that a test cannot repeat its mistakes.
  */
 import { once } from 'node:events';
 import { type Socket, createConnection } from 'node:net';
@@ -29,10 +29,21 @@ export function u32(value: number): Buffer {
   return bytes;
 }
 
+export function u64(value: bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt.asUintN(64, value));
+  return bytes;
+}
+
 /** An XDR string: length, bytes, zeros up to a multiple of four. */
 export function text(value: Bytes): Buffer {
   const bytes = Buffer.from(value);
   return Buffer.concat([u32(bytes.length), bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
+}
+
+/** An optional string: absent, or a 1 and the string. */
+export function optional(value?: Bytes): Buffer {
+  return value === undefined ? u32(0) : Buffer.concat([u32(1), text(value)]);
 }
 
 /** A whole message with its length word. By default a CALL of the lock program, version 1, serial 1, without payload. */
@@ -91,7 +102,7 @@ export function decodeError(payload: Buffer): WireError {
 export interface Owner {
   /** Default: the pid */
   id?: number;
-  /** Beware: the daemon kills owners that vanish with leases. Above 4194304 there is no process. */
+  /** The daemon kills this process when its own connection ends with leases held. No process has a pid above 4194304. */
   pid: number;
   name?: Bytes;
   /** 16 bytes */
@@ -130,8 +141,27 @@ export const lock = {
   createLockspace: (path: Bytes): Call => call(8, text(path)),
 } as const;
 
+/** A connection that makes calls. */
+export abstract class Caller {
+  /** Sends a call with a serial of its own and returns the reply to it. @throws Error when the connection ends first. */
+  abstract call(request: Call): Promise<Message>;
+
+  /** As call, and the error the daemon answered, or undefined for success. */
+  async ask(request: Call): Promise<WireError | undefined> {
+    const reply = await this.call(request);
+    return reply.status === 0 ? undefined : decodeError(reply.payload);
+  }
+
+  /** As call. @throws Error with the daemon's message when it refuses. */
+  async must(request: Call): Promise<Message> {
+    const reply = await this.call(request);
+    if (reply.status === 0) return reply;
+    throw new Error(`the daemon refused: ${decodeError(reply.payload).message ?? 'no message'}`);
+  }
+}
+
 /** One end of a connection: sends any bytes, takes whole messages. */
-export class Peer {
+export class Peer extends Caller {
   readonly socket: Socket;
   #received: Buffer = Buffer.alloc(0);
   #waiting: (() => void) | undefined;
@@ -139,6 +169,7 @@ export class Peer {
   #serial = 0;
 
   private constructor(socket: Socket) {
+    super();
     this.socket = socket;
     const wake = (): void => {
       this.#waiting?.();
@@ -148,7 +179,7 @@ export class Peer {
       this.#received = this.#received.length === 0 ? data : Buffer.concat([this.#received, data]);
       wake();
     });
-    // A reset is an end as any other to a test: what arrived before it counts.
+    // To a test, a reset is an end: bytes that arrived before it count.
     socket.on('error', () => undefined);
     for (const event of ['end', 'close'] as const) {
       socket.on(event, () => {
@@ -165,7 +196,7 @@ export class Peer {
     return new Peer(socket);
   }
 
-  /** The other side has closed; messages received before that may still be read. */
+  /** The other side has closed; earlier messages can still be read. */
   get ended(): boolean {
     return this.#ended;
   }
@@ -194,7 +225,6 @@ export class Peer {
     return this.#received;
   }
 
-  /** Sends a call with a serial of its own and returns the reply to it. @throws Error when the connection ends first. */
   async call(request: Call): Promise<Message> {
     return this.exchange({ ...request, serial: ++this.#serial });
   }
@@ -207,18 +237,6 @@ export class Peer {
     if (reply === undefined) throw new Error('the connection was closed instead of a reply');
     if (reply.serial !== serial) throw new Error(`the reply has serial ${reply.serial}, not ${serial}`);
     return reply;
-  }
-
-  /** As call, and the error the daemon answered, or undefined for success. */
-  async ask(request: Call): Promise<WireError | undefined> {
-    const reply = await this.call(request);
-    return reply.status === 0 ? undefined : decodeError(reply.payload);
-  }
-
-  /** As call. @throws Error with the daemon's message when it refuses. */
-  async must(request: Call): Promise<void> {
-    const error = await this.ask(request);
-    if (error !== undefined) throw new Error(`the daemon refused: ${error.message ?? 'no message'}`);
   }
 
   /** Shuts down the sending side only. */

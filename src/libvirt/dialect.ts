@@ -1,27 +1,27 @@
-/** What differs between libvirt versions in the bytes a client sees. One table, chosen by `libvirt_version`. */
+/** Differences between libvirt versions in the bytes that a client gets. The setting `libvirt_version` chooses the dialect. */
 
-/** The version as libvirt counts it: major * 1000000 + minor * 1000 + micro. */
+/** As libvirt counts versions: major * 1000000 + minor * 1000 + micro. */
 export type VersionNumber = number;
 
 export interface Dialect {
-  /** The version that is claimed. */
+  /** The version that the daemon claims. */
   readonly version: VersionNumber;
-  /** How a prefixed error's format (str1) names its argument. */
+  /** The argument in the format (str1) of a prefixed error. */
   readonly detailFormat: '%s' | '%1$s';
   /** CREATE_LOCKSPACE on a lockspace that exists is an error. */
   readonly createLockspaceOnce: boolean;
-  /** CREATE_LOCKSPACE and NEW look before they make a directory or a parent, and cannot make one that has no slash in its path. */
+  /** CREATE_LOCKSPACE and NEW stat a directory and its parents before making them, and fail on a path without a slash. */
   readonly looksForDirectories: boolean;
   /**
-   * Error texts are made in a buffer of this many bytes, its NUL included: a system error that does not fit keeps only
-   * the text of its errno, any other detail is cut.
+   * C formats error texts in a buffer of so many bytes, with the NUL. Of a system error that does not fit only the text of its errno
+   * remains; any other detail is cut.
    */
   readonly errorBuffer: number;
   /** The admin program's error when client limits contradict each other. */
   readonly contradictingLimits: string;
-  /** A wrongly typed parameter is reported with what was given and what was wanted exchanged. */
+  /** The report of a wrongly typed parameter exchanges the given and the wanted type. */
   readonly wrongTypeSwapped: boolean;
-  /** How log outputs are named in errors; one that says `output` takes the paths of log files as they are, too. */
+  /** The noun in errors about log outputs. Versions that say `output` also leave the paths of log files as they are. */
   readonly logOutput: 'output' | 'log output';
 }
 
@@ -75,7 +75,7 @@ export function parseVersion(text: string): VersionNumber | null {
   return Number(major) * 1_000_000 + Number(minor) * 1000 + Number(micro);
 }
 
-/** The dialect of a version: that of the newest known one which is not newer. */
+/** That of the newest known version that is not newer. */
 export function dialectOf(version: VersionNumber): Dialect {
   return { ...(DIALECTS.find(({ since }) => since <= version) ?? V7), version };
 }

@@ -1,11 +1,11 @@
-/** Errors that travel to the client, in the forms libvirt gives them. */
+/** Errors as replies carry them, in libvirt's forms. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ERROR_LEVEL, ErrorCode, ErrorDomain, type RemoteError } from '../../xdr/error.ts';
 import type { FlagRule } from '../../xdr/program.ts';
 import { strerror } from '../posix/posix.ts';
 import type { Dialect } from './dialect.ts';
 
-/** The text that precedes the detail of an error, by code. Codes that are not here have none. */
+/** The text before the detail of an error. Other codes have none. */
 const PREFIX: Readonly<Partial<Record<ErrorCode, string>>> = {
   [ErrorCode.INTERNAL_ERROR]: 'internal error',
   [ErrorCode.INVALID_ARG]: 'invalid argument',
@@ -17,7 +17,7 @@ const PREFIX: Readonly<Partial<Record<ErrorCode, string>>> = {
   [ErrorCode.NO_CLIENT]: 'Client not found',
 };
 
-/** A failure of a call, to be sent as its reply. `detail` is bytes: it repeats names that the client chose. */
+/** A failure of a call, sent as its reply. `detail` is bytes, because it repeats names that the client chose. */
 export class RpcError extends Error {
   override name = 'RpcError';
   readonly code: ErrorCode;
@@ -35,7 +35,6 @@ export class RpcError extends Error {
     this.errno = errno;
   }
 
-  /** The error as a reply carries it. */
   toRemote({ detailFormat, errorBuffer }: Dialect): RemoteError {
     const prefix = PREFIX[this.code];
     let { detail } = this;
@@ -55,7 +54,7 @@ export class RpcError extends Error {
   }
 }
 
-/** Flags outside the set that a procedure takes: reported in a form of its own, which names the C function. */
+/** Flags that a procedure does not take: a form of its own, which names the C function. */
 export class UnsupportedFlagsError extends RpcError {
   readonly reportedAs: string;
 
@@ -71,7 +70,7 @@ export class UnsupportedFlagsError extends RpcError {
   }
 }
 
-/** What C replies when a function of it failed without saying why. */
+/** C's reply when a function of its own fails without setting an error. */
 export class UndescribedError extends RpcError {
   constructor() {
     super(ErrorCode.INTERNAL_ERROR, ErrorDomain.RPC, '');

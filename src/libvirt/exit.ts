@@ -1,4 +1,4 @@
-/** Exit codes and the texts that `-d` reports for them; both as the C daemon's. */
+/** Exit codes, and the texts that `-d` prints for them, both the C daemon's. */
 
 export const EXIT = {
   ok: 0,
@@ -27,7 +27,7 @@ export class StartupError extends Error {
   override name = 'StartupError';
   readonly exitCode: number;
 
-  /** @param exitCode what the process ends with; @param message one line, without newline */
+  /** @param message one line, without newline */
   constructor(exitCode: number, message: string) {
     super(message);
     this.exitCode = exitCode;

@@ -1,2 +1,2 @@
-/** libvirt reads no larger file, be it its configuration or a state document, and calls more an overflow. */
+/** libvirt reads no larger file, neither configuration nor state document: it reports EOVERFLOW. */
 export const MAX_FILE = 10 * 1024 * 1024;

@@ -1,4 +1,4 @@
-/** A client of the lock program: what it registered, and whether it may still call. */
+/** A client of the lock program: the owner that it registered, and whether it may still call. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
@@ -6,54 +6,55 @@ import type { Dialect } from '../libvirt/dialect.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { ProcessHost } from './process-host.ts';
 
-/** What the lock program needs of the daemon it runs in. */
+/** The daemon as the lock program sees it. */
 export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
-  readonly processes: Pick<ProcessHost, 'isLocal' | 'startTime'>;
+  readonly processes: Pick<ProcessHost, 'tellsPeers' | 'isLocal' | 'startTime'>;
 }
 
 export class LockClient {
   readonly connection: Connection;
   readonly host: LockHost;
-  /** On whose behalf it calls; null until it registers. */
+  /** The owner on whose behalf it calls; null until it registers one. */
   owner: OwnerIdentity | null = null;
   /** Every further call is refused. */
   restricted = false;
-  /** The peer is in the daemon's pid namespace: only then the pids that it names mean anything here. Undefined until asked. */
+  /** The peer is in the daemon's pid namespace: only then the pids that it sends mean anything here. Undefined until read. */
   isLocal: boolean | undefined;
-  /** When the peer started that is the owner itself, if that is known: its connection may outlive it in a child. */
+  /** When the peer started that is the owner itself, where the kernel does not say later which process it was. */
   peerStart: number | undefined;
 
   constructor(connection: Connection, host: LockHost) {
     this.connection = connection;
     this.host = host;
-    // Of a peer in another namespace that is none of those below it, the kernel tells no pid.
+    // The kernel reports 0 for a peer in another pid namespace that is not below the daemon's.
     if (connection.peer.pid === 0) this.isLocal = false;
   }
 
-  /** Whether the peer is the owner itself, so that its end is the owner's: not libvirtd acting for it. */
+  /** Whether the peer is the owner itself, so that its end is the owner's, and not libvirtd on its behalf. */
   get isOwnerItself(): boolean {
     return this.owner !== null && this.owner.pid === this.connection.peer.pid && this.isLocal !== false;
   }
 
-  /** Empty when nobody is registered. */
+  /** Empty before it registers. */
   get ownerName(): ByteString {
     return this.owner?.name ?? '';
   }
 
-  /** Takes the details that the peer registered. @throws LimitError */
+  /** @throws LimitError */
   register(owner: OwnerIdentity): void {
     this.host.lockspaces.budget.replaceName(this.ownerName, owner.name);
     this.owner = owner;
     const { pid, startTime } = this.connection.peer;
-    // While it waits for the answer it is there to be asked about; at its end it may be gone.
+    const { processes } = this.host;
+    // While the peer waits for the answer it exists; at the end of its connection it may be gone.
     if (owner.pid !== pid) return;
     this.locate();
-    this.peerStart ??= startTime ?? this.host.processes.startTime(pid) ?? undefined;
+    if (!processes.tellsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
   }
 
-  /** The owner for whom it acquires, with what tells its process from a later one of the same pid. */
+  /** Adds to the registered owner what distinguishes its process from a later one with the same pid. */
   identify(owner: OwnerIdentity): OwnerIdentity {
     if (owner.startTime !== undefined || owner.isForeign === true || this.isOwnerItself) return owner;
     this.locate();

@@ -1,4 +1,4 @@
-/** The eight procedures of the lock program. Flags are checked before, by dispatch, from the description. */
+/** The eight procedures of the lock program. Dispatch has checked the flags. */
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import type { Handlers } from '../../xdr/program.ts';
 import type { lockProcedures } from '../../xdr/programs/lock.ts';
@@ -42,9 +42,9 @@ function knownLockspace({ host: { lockspaces } }: LockClient, path: string): Loc
 }
 
 /** The 36 characters of a UUID. */
-export function formatUuid(bytes: Buffer): string {
+function formatUuid(bytes: Buffer): string {
   const hex = bytes.toString('hex');
-  // Slices: this is on the way of every REGISTER, and a regular expression is not fast.
+  // Slices, which are faster than a regular expression: every REGISTER does this.
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
@@ -72,7 +72,7 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
     try {
       lockspaces.create(path);
     } catch (error) {
-      // C answers success all the same, and does not know the lockspace afterwards.
+      // C answers success all the same, without the lockspace.
       if (!(error instanceof RpcError) || error instanceof LimitError) throw error;
       log.warn(error.message);
     }

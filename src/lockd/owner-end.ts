@@ -1,34 +1,36 @@
 /**
- * The end of one owner. Its locks stay held until its process is known to be gone, for until then it may write: SIGTERM at
- * once, SIGKILL after 1.6 s, both as C sends them. C serves nobody meanwhile, for 3 s at most; here those wait who ask for
- * what the owner holds, for as long as they would with C.
+ * Kills the process of one owner. Until that is known to be gone it may write, so the owner's locks stay held: SIGTERM at once,
+ * SIGKILL after 1.6 s, both as C sends them. C then serves nobody for up to 3 s; here only those callers wait who ask for what the
+ * owner holds.
+ *
+ * A pid alone does not name a process: another one may have it by now, which no signal must reach. A pidfd names one process for
+ * good; a start time tells whether a pid still means the same process.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
-import { findProcess } from './owner-process.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 
-const { ESRCH } = os.constants.errno;
+const { EAGAIN, EINVAL, ENODATA, ENOPROTOOPT, ESRCH } = constants.errno;
 
-/** Between two looks at what is due, in milliseconds. */
-const LOOK_EVERY_MS = 200;
-/** The same for an owner that could not be ended in time. */
-const LOOK_SELDOM_MS = 5000;
+/** The interval between two attempts, in milliseconds. */
+const RETRY_MS = 200;
+/** The same for an owner that did not end in time. */
+const OVERDUE_RETRY_MS = 5000;
 /** From SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 1600;
-/** For how long C serves nobody. */
+/** C's blocking time. */
 const AWAITED_MS = 3000;
 
-/** Who is told of what becomes of an end. */
-export interface EndObserver {
+/** Gets the outcome of an end. */
+interface EndObserver {
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
-  /** It is not {@link OwnerEnd.isAwaited} any more, and its process may live on. */
+  /** It is no longer {@link OwnerEnd.isAwaited}, and its process may live on. */
   onOverdue(end: OwnerEnd): void;
 }
 
@@ -46,7 +48,7 @@ export class OwnerEnd implements HoldEnd {
   private termSent: number | undefined;
   private killSent: boolean;
   private reported: boolean;
-  /** The last failure that the log names. */
+  /** The last failure in the log. */
   private failure = '';
   private readonly waiters = new Set<() => void>();
 
@@ -78,12 +80,12 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Those wait who ask for what it holds. */
+  /** Calls for its resources wait. */
   get isAwaited(): boolean {
     return !this.isGone && this.host.now() < this.began + AWAITED_MS;
   }
 
-  /** Its process may live on although everything was done to end it. */
+  /** Its process may live on, and calls for its resources no longer wait. */
   get isOverdue(): boolean {
     return !this.isGone && !this.isAwaited;
   }
@@ -95,15 +97,15 @@ export class OwnerEnd implements HoldEnd {
     };
   }
 
-  /** Has those who wait make their calls again. */
+  /** Has the waiting calls made again. */
   wake(): void {
     const waiters = [...this.waiters];
     this.waiters.clear();
     for (const done of waiters) done();
   }
 
-  /** Does what is due now, and goes on doing so until the process is gone. */
-  readonly look = (): void => {
+  /** Takes the next step, and repeats that until the process is gone. */
+  readonly proceed = (): void => {
     if (this.isGone) return;
     if (!this.isWatched && !this.identify()) return;
     if (this.evidence.isProcess === true) this.sendDue();
@@ -111,13 +113,13 @@ export class OwnerEnd implements HoldEnd {
       this.reportOnce();
       this.wake();
       this.observer.onOverdue(this);
-      // From here on only the pidfd tells anything new.
+      // From here on only the pidfd reports anything new.
       if (this.isWatched && (this.killSent || this.evidence.isProcess !== true)) return;
     }
-    this.host.setTimeout(this.look, this.reported ? LOOK_SELDOM_MS : LOOK_EVERY_MS);
+    this.host.setTimeout(this.proceed, this.reported ? OVERDUE_RETRY_MS : RETRY_MS);
   };
 
-  /** Finds the process, as far as it can be found now. Whether there may be one. */
+  /** Finds the process, as far as possible now. False when it is gone. */
   private identify(): boolean {
     const found = findProcess(this.pid, this.evidence, this.host);
     if (found.kind === 'gone') {
@@ -139,7 +141,7 @@ export class OwnerEnd implements HoldEnd {
       this.logFailure(`Cannot watch owner ${this.pid}: ${(error as Error).message}`);
       return true;
     }
-    // The pidfd is better than what led to it.
+    // The pidfd replaces the evidence that led to it.
     if (this.evidence.socket !== undefined) this.host.close(this.evidence.socket);
     this.evidence = { pidfd, isProcess: kind === 'process' };
     return true;
@@ -152,7 +154,7 @@ export class OwnerEnd implements HoldEnd {
     } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
   }
 
-  /** Whether it was sent. To a process that is gone nothing is; its pidfd then says so. */
+  /** Whether the signal was sent. It is not to a process that is gone, which its pidfd reports. */
   private send(signal: 'SIGTERM' | 'SIGKILL'): boolean {
     const { pidfd } = this.evidence;
     if (pidfd === undefined) return false;
@@ -168,7 +170,7 @@ export class OwnerEnd implements HoldEnd {
     log.error(this.text);
   }
 
-  /** What an operator is told of an owner that could not be ended. */
+  /** The message for an operator about an owner that could not be ended. */
   get text(): string {
     const advice =
       'its locks stay held until it is gone: see what the process waits for (ps -o stat,wchan), and end it';
@@ -184,7 +186,7 @@ export class OwnerEnd implements HoldEnd {
       : 'could not be identified';
   }
 
-  /** The same failure comes every 200 ms. */
+  /** Once, because the same failure repeats at every attempt. */
   private logFailure(text: string): void {
     if (text !== this.failure) log.warn(`${text}: its locks stay held`);
     this.failure = text;
@@ -197,10 +199,57 @@ export class OwnerEnd implements HoldEnd {
     this.observer.onGone(this);
   }
 
-  /** Closes the descriptors that it has. */
   private close(): void {
     const { pidfd, socket } = this.evidence;
     for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);
     this.evidence = {};
   }
+}
+
+/** `errno` is positive. */
+type FoundProcess =
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'unknown'; readonly errno: number }
+  | {
+      /** `number`: a process that has the owner's pid now, and may be another. Once it is gone, the owner is, too. */
+      readonly kind: 'process' | 'number';
+      readonly pidfd: number;
+    };
+
+const GONE: FoundProcess = { kind: 'gone' };
+
+/** Finds the process of the owner with this pid. The caller closes the pidfd. */
+function findProcess(pid: number, evidence: Evidence, host: ProcessHost): FoundProcess {
+  const { pidfd, isProcess, socket } = evidence;
+  if (pidfd !== undefined) return { kind: isProcess === true ? 'process' : 'number', pidfd };
+  // Neither init nor this process is ever killed.
+  const mayEnd = pid > 1 && pid !== host.ownPid;
+  if (socket !== undefined) {
+    const found = host.peerPidfd(socket);
+    if (found >= 0) return { kind: mayEnd ? 'process' : 'number', pidfd: found };
+    if (found === -ESRCH) return GONE;
+    if (mayPass(found)) return { kind: 'unknown', errno: -found };
+  }
+  const found = findByPid(pid, evidence.startTime, host);
+  return found.kind === 'process' && !mayEnd ? { ...found, kind: 'number' } : found;
+}
+
+/**
+ * Whether the kernel may report a connection's peer at a later try. It never will before Linux 6.5 (ENOPROTOOPT), up to about 6.8 for
+ * a peer that is reaped (EINVAL), and for a connection without one (ENODATA).
+ */
+export function mayPass(status: number): boolean {
+  return status !== -ENOPROTOOPT && status !== -EINVAL && status !== -ENODATA;
+}
+
+function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {
+  const pidfd = host.openPidfd(pid);
+  if (pidfd === -ESRCH) return GONE;
+  if (pidfd < 0) return { kind: 'unknown', errno: -pidfd };
+  if (startTime === undefined) return { kind: 'number', pidfd };
+  // Read after the pidfd was opened: if the pid names the right process now, it did then.
+  const present = host.startTime(pid);
+  if (present === startTime) return { kind: 'process', pidfd };
+  host.close(pidfd);
+  return present === undefined ? { kind: 'unknown', errno: EAGAIN } : GONE;
 }

@@ -1,34 +1,32 @@
 /**
- * Ends owners: those whose own connection has ended while they held locks, those whose locks were lost, and all of them when
- * the daemon itself ends. What an owner holds is released once its process is gone, in slices, for it may be very much, and
- * nobody else waits longer than one of them.
+ * Decides whose process is killed: that of an owner whose own connection ends while it holds locks, of one whose locks were lost,
+ * and of every owner when the daemon itself ends. owner-end.ts kills it. Once the process is gone, the owner's locks are released in
+ * slices: there may be very many, and nobody else waits longer than one slice.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
+import { SLICE_MS } from '../rpc/slices.ts';
 import type { LockClient } from './client.ts';
-import { OwnerEnd } from './owner-end.ts';
-import { mayPass } from './owner-process.ts';
+import { mayPass, OwnerEnd } from './owner-end.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
 const log = logger('locking.lock_daemon');
-const { ESRCH } = os.constants.errno;
+const { EINVAL, ESRCH } = constants.errno;
 
-/** How long a slice takes, in milliseconds. */
-const SLICE_MS = 5;
-/** When what was not possible is tried again, in milliseconds. */
+/** Until a failed attempt is repeated, in milliseconds. */
 const RETRY_MS = 200;
 
-/** What an owner that is gone held, while it is being released. */
+/** The holds of an owner that is gone, while they are being released. */
 interface Release {
   readonly end: OwnerEnd;
   readonly left: Iterator<Resource>;
 }
 
-export interface ReaperOptions {
+interface ReaperOptions {
   readonly lockspaces: Lockspaces;
   readonly host: ProcessHost;
   /** The socket of the open connection of the process with this pid, if it has one. */
@@ -51,36 +49,37 @@ export class OwnerReaper {
     this.socketOf = socketOf;
   }
 
-  /** How many owners are being ended. */
+  /** The number of owners that are being ended. */
   get count(): number {
     return this.ends.size;
   }
 
-  /** Those for whom there is still something to wait: see {@link OwnerEnd.isAwaited}. */
+  /** The number of those that callers wait for: see {@link OwnerEnd.isAwaited}. */
   get awaited(): number {
     let count = 0;
     for (const end of this.ends) if (end.isAwaited) count++;
     return count;
   }
 
-  /** Owners that could not be ended, and keep their locks. */
+  /** Owners that could not be killed, and keep their locks. */
   get overdue(): OwnerEnd[] {
     return [...this.ends].filter(({ isOverdue }) => isOverdue);
   }
 
-  /** Who is being ended: what a successor goes on with. */
+  /** The owners that are being ended: a successor goes on with them. */
   get unfinished(): readonly OwnerEnd[] {
     return [...this.ends];
   }
 
-  /** The connection of `client` is gone, but for its socket. */
+  /** The connection of `client` has ended; its socket is still open. */
   clientClosed(client: LockClient): void {
-    const { owner, connection, peerStart } = client;
-    // libvirtd calls for owners that are not itself: when it hangs up, their locks stay.
+    const { owner, connection } = client;
+    // libvirtd calls on behalf of owners: when it hangs up, their locks stay.
     if (owner === null || !client.isOwnerItself) return;
-    // Of a later process that has its pid, nothing is known by this.
-    const holds = this.liveHoldsOf(owner.pid).filter(
-      ({ owner: { startTime } }) => startTime === undefined || peerStart === undefined || startTime === peerStart,
+    let isPeer: ((startTime: number) => boolean) | undefined;
+    const holds = this.liveHoldsOf(
+      owner.pid,
+      (startTime) => startTime === undefined || (isPeer ??= this.peerTest(client))(startTime),
     );
     if (holds.length === 0) return;
     log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${holds.length} locks held`);
@@ -91,9 +90,9 @@ export class OwnerReaper {
     });
   }
 
-  /** Ends the owner with this pid, who has not ended by itself: its locks are lost, or will not be guarded any more. */
+  /** Kills the owner with this pid: its locks are lost, or will not be guarded any more. */
   end(pid: number): void {
-    // Holds of one pid may be those of several processes, one after the other.
+    // The holds of a pid may be of several processes, one after the other.
     const groups = new Map<number | undefined, Hold[]>();
     for (const hold of this.liveHoldsOf(pid)) {
       const { startTime } = hold.owner;
@@ -112,40 +111,36 @@ export class OwnerReaper {
     }
   }
 
-  /** Ends all owners: the daemon itself ends. */
+  /** Kills all owners: the daemon itself ends. */
   endAll(): void {
-    const pids = new Set<number>();
-    for (const { holds } of this.lockspaces.resources()) for (const { owner } of holds) pids.add(owner.pid);
-    for (const pid of pids) this.end(pid);
+    for (const pid of this.lockspaces.ownerPids) this.end(pid);
   }
 
-  /** Goes on with an end that was begun before a re-execution; `holds` are those of its owner that were held then. */
+  /** Resumes an end that was begun before a re-execution, with the holds that it releases. */
   resume(state: OwnerEndState, holds: readonly Hold[]): void {
     const end = new OwnerEnd(state, this.host, this);
     this.add(end, holds);
-    // Not at once: the epoll of the program before this one is not taken over yet.
-    this.host.setTimeout(end.look, 0);
+    // Not at once: the epoll of the previous program is not inherited yet.
+    this.host.setTimeout(end.proceed, 0);
   }
 
-  /** Releases at once all that slices were left for: before the state is written or the daemon ends. */
+  /** Finishes all releases at once, before the state is written or the daemon ends. */
   finish(): void {
     while (this.releases.length > 0) this.slice(Infinity);
   }
 
-  /** Resolves when nobody has to be waited for any more. */
+  /** Resolves when no end is awaited any more. */
   async allKilled(): Promise<void> {
     if (this.awaited > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  /** The process of this owner is gone. */
   onGone(end: OwnerEnd): void {
-    // A copy: what is released is taken out of it.
+    // A copy: releases change the original.
     this.releases.push({ end, left: [...this.lockspaces.heldBy(end.pid)].values() });
     if (!this.scheduled) this.slice();
     this.notifyIdle();
   }
 
-  /** Nobody waits for this owner any more. */
   onOverdue(): void {
     this.notifyIdle();
   }
@@ -154,7 +149,7 @@ export class OwnerReaper {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
-    end.look();
+    end.proceed();
   }
 
   private add(end: OwnerEnd, holds: readonly Hold[]): void {
@@ -163,25 +158,50 @@ export class OwnerReaper {
     for (const hold of holds) hold.end = end;
   }
 
-  /** Its holds that no end has begun of. Those of an owner whose number means nothing here end by a release alone. */
-  private liveHoldsOf(pid: number): Hold[] {
+  /**
+   * The owner's holds that no end has begun of. An owner whose pid means nothing here has none: its locks end by release alone.
+   *
+   * @param counts whether holds of the process with that start time do
+   */
+  private liveHoldsOf(pid: number, counts?: (startTime: number | undefined) => boolean): Hold[] {
     const live: Hold[] = [];
     if (pid === 0) return live;
     for (const { holds } of this.lockspaces.heldBy(pid)) {
       for (const hold of holds) {
-        if (hold.owner.pid === pid && hold.end === undefined && hold.owner.isForeign !== true) live.push(hold);
+        const { owner, end } = hold;
+        if (owner.pid !== pid || owner.isForeign === true || end !== undefined) continue;
+        if (counts === undefined || counts(owner.startTime)) live.push(hold);
       }
     }
     return live;
   }
 
-  /** By the owner's own connection, if it is open, else by the pid alone. Null when that cannot be asked at present. */
+  /**
+   * Tells by its start time whether a process with the pid of the client's peer may be that peer, and not a later one: a child of
+   * the peer may have kept the connection for long.
+   */
+  private peerTest({ connection: { fd, peer }, peerStart }: LockClient): (startTime: number) => boolean {
+    const { host } = this;
+    if (peerStart !== undefined) return (startTime) => startTime === peerStart;
+    // Before the peer is asked for: it had its pid then if it has not been reaped after.
+    const present = host.startTime(peer.pid);
+    const pidfd = host.peerPidfd(fd);
+    const isReaped = (pidfd >= 0 ? host.signal(pidfd, 0) : pidfd) === -ESRCH || pidfd === -EINVAL;
+    if (pidfd >= 0) host.close(pidfd);
+    if (isReaped) {
+      const later = host.startTime(peer.pid);
+      return (startTime) => startTime !== later;
+    }
+    return (startTime) => pidfd < 0 || typeof present !== 'number' || startTime === present;
+  }
+
+  /** From the owner's own connection, if it is open, else from the pid. Null if that fails at present. */
   private evidenceByPid(pid: number): Evidence | null {
     const socket = this.socketOf(pid);
     if (socket === undefined) return this.evidenceOfAge(pid);
     const pidfd = this.host.peerPidfd(socket);
     if (pidfd >= 0) return { pidfd, isProcess: true };
-    // Whoever has its pid now is somebody else.
+    // Another process has its pid by now, if any.
     if (pidfd === -ESRCH) return { startTime: NO_PROCESS };
     if (!mayPass(pidfd)) return this.evidenceOfAge(pid);
     log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
@@ -189,8 +209,8 @@ export class OwnerReaper {
   }
 
   /**
-   * Of an owner of whom only the pid is known. A process that is older than this daemon has had its pid ever since, so it is
-   * the one that was meant. A younger one may be a stranger.
+   * Evidence for an owner known by its pid only. A process that is older than this daemon has had the pid all the time, so it is the
+   * owner. A younger one may be a stranger.
    */
   private evidenceOfAge(pid: number): Evidence {
     const { ownStartTime } = this.host;
@@ -212,7 +232,7 @@ export class OwnerReaper {
         continue;
       }
       this.lockspaces.releaseEnded(next.value, release.end);
-      // At every one: on a disk with a busy journal a single release may take milliseconds.
+      // Checked after each: with a busy journal a single release may take milliseconds.
       if (performance.now() >= until) break;
     }
     if (this.scheduled) return;

@@ -1,14 +1,13 @@
-/** What the end of an owner needs of the world, so that a test can let 3 seconds pass in no time. */
-import os from 'node:os';
+/** Processes and the clock as the end of owners uses them: a test can let 3 seconds pass in no time. */
+import { constants } from 'node:os';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
-import { isLocalProcess } from '../proc/processes.ts';
-import { startTimeOf } from '../proc/start-time.ts';
+import { isLocalProcess, startTimeOf } from '../proc/identity.ts';
 import { posix } from '../posix/posix.ts';
 import type { Poller } from '../rpc/poller.ts';
 
-const { signals } = os.constants;
+const { signals } = constants;
 
-/** Functions that return a descriptor or a status return a negative errno when they fail. */
+/** Functions return a descriptor or 0, or a negative errno. */
 export interface ProcessHost {
   readonly ownPid: number;
   /** When the daemon's own process started: see {@link startTimeOf}. */
@@ -23,12 +22,13 @@ export interface ProcessHost {
   startTime(pid: number): number | null | undefined;
   /** See {@link isLocalProcess}. */
   isLocal(pid: number): boolean | undefined;
-  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL'): number;
+  /** -ESRCH once the process is reaped. The signal 0 is none, and only asks. */
+  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL' | 0): number;
   /** Calls back once the process behind a pidfd is gone. @throws Error when it cannot be watched */
   watch(pidfd: number, onGone: () => void): void;
   /** Closes a pidfd, which may be watched, or a socket. */
   close(fd: number): void;
-  /** Milliseconds of a clock that a re-execution does not change. */
+  /** Milliseconds, of a clock that goes on over a re-execution. */
   now(): number;
   setTimeout(callback: () => void, milliseconds: number): unknown;
 }
@@ -45,7 +45,7 @@ export function realHost(poller: Poller): ProcessHost {
     openPidfd: (pid) => posix.pidfdOpen(pid),
     startTime: startTimeOf,
     isLocal: isLocalProcess,
-    signal: (pidfd, signal) => posix.pidfdSignal(pidfd, signals[signal]),
+    signal: (pidfd, signal) => posix.pidfdSignal(pidfd, signal === 0 ? 0 : signals[signal]),
     watch: (pidfd, onGone) => {
       poller.watch(pidfd, onGone);
     },

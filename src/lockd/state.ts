@@ -1,4 +1,4 @@
-/** What of lock clients and of the ends of owners outlives a restart. */
+/** State of lock clients and of the ends of owners that outlives a restart. */
 import { NIL_UUID } from '../lockspace/owner.ts';
 import {
   boolean,
@@ -16,7 +16,7 @@ import {
 } from '../state/state.ts';
 import type { LockClient } from './client.ts';
 
-/** What a lock client registered. One that has not has the id 0, which C reads but cannot write. */
+/** The registration of a lock client. The id is 0 before it registers, which C reads but never writes. */
 export const registration = object({
   restricted: boolean,
   ownerPid: u32,
@@ -25,7 +25,7 @@ export const registration = object({
   ownerUUID: uuid,
 });
 
-/** Of a lock client, beside its registration: whether its peer is in the daemon's pid namespace. */
+/** Whether the peer of a lock client is in the daemon's pid namespace. */
 export const localityFields = { 'x-local': optional(boolean) };
 
 export function registrationState({ owner, restricted }: LockClient): Whole<StateOf<typeof registration>> {
@@ -38,15 +38,15 @@ export function registrationState({ owner, restricted }: LockClient): Whole<Stat
   };
 }
 
-/** What tells which process an owner is. With nothing of it, the owner is only known to be gone when nobody has its pid. */
+/** Evidence of an owner's process. Without any, the owner is known to be gone only once no process has its pid. */
 const evidenceFields = {
-  /** The socket of its own connection, shut down. */
+  /** The socket, shut down, of its own connection. */
   socket: optional(descriptor),
   /** When its process started, in clock ticks since boot. */
   startTime: optional(startTime),
-  /** A pidfd, watched until it says that the process is gone. */
+  /** A pidfd, watched until the process is gone. */
   pidfd: optional(descriptor),
-  /** The pidfd is the owner's, and not only that of whoever had its pid when it was opened. */
+  /** The pidfd is the owner's for certain, not only that of a process with its pid. */
   isProcess: optional(boolean),
 };
 
@@ -61,7 +61,7 @@ export const ownerEnd = object({
   ...evidenceFields,
   termSent: optional(whole),
   killSent: optional(boolean),
-  /** The log says that the owner could not be ended. */
+  /** The log has it that the owner could not be killed. */
   reported: optional(boolean),
 });
 export type OwnerEndState = StateOf<typeof ownerEnd>;

@@ -1,13 +1,13 @@
 /**
- * Bounds what clients can make the daemon remember. At the limit of its heap the runtime aborts the process, and every lock is
- * lost; so an acquire is refused long before.
+ * Bounds the memory that clients can make the daemon use. At the limit of its heap the runtime aborts the process, and every lock
+ * is lost; so the daemon refuses an acquire long before.
  *
- * A hold has a cost in bytes, which is added when it comes and taken off when it goes: nothing is measured. The cost is at least
- * what the hold takes of the heap when that is fullest, which is in a restart, while the document is parsed and adopted: by
- * experiment 1200 to 1400 bytes for a lock, and its name and path. It is also about what the hold takes of the document, which
- * the runtime must read as one string: see {@link MAX_TOTAL}.
+ * A hold has a cost in bytes, which is added with the hold and subtracted with its release: nothing is measured. The cost is at least
+ * the heap that the hold takes when the heap is fullest, while a restart parses and adopts the document: by experiment 1200 to 1400
+ * bytes for a lock, and its name and path. It is also about the hold's part of the document, which the runtime must read as one
+ * string: see {@link MAX_TOTAL}.
  *
- * What was granted is never taken back, and a release asks nothing.
+ * The limits refuse only: they take nothing back, and never a release.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
@@ -19,9 +19,9 @@ const HOLD_COST = 1280;
 const LOCKSPACE_COST = 1024;
 /** A control character has six bytes in the document: `\u0001`. */
 const ESCAPED = 6;
-/** So many bytes of a name cost what they take of the heap, whatever they are: to look at each would slow an acquire down. */
+/** Up to this length a name costs its length, without a search for bytes to be escaped: that would slow an acquire down. */
 const UNSEEN = 128;
-/** The longest name of an owner that counts for nothing while the owner only is registered. */
+/** Up to this length the name of a registered owner costs nothing. */
 const NAME_FREE = 1024;
 
 /**
@@ -34,9 +34,9 @@ const MAX_TOTAL = 336 * 1024 * 1024;
 const HEAP_SHARE = 1 / 2;
 /** The part of the total that the holds of one owner, and those acquired through one connection, may cost. */
 const ONE_SHARE = 3 / 4;
-/** The part of the total that lockspaces may cost, which never end; and so much again for long names of registered owners. */
+/** The part of the total that lockspaces may cost, which never end; and the part for long names of registered owners. */
 const REST_SHARE = 1 / 16;
-/** Up to here no limit is looked up: that loads a module of the runtime, for which a young daemon's clients would wait. */
+/** Below this, no limit is looked up: that loads a module of the runtime, for which the clients of a young daemon would wait. */
 const FREE = 4 * 1024 * 1024;
 const REST_FREE = FREE * REST_SHARE;
 
@@ -60,21 +60,21 @@ export function heapLimit(): number {
   return process.getBuiltinModule('node:v8').getHeapStatistics().heap_size_limit;
 }
 
-/** What somebody's holds cost. */
+/** The cost of the holds of an owner, or of a connection. */
 export interface Account {
   cost: number;
 }
 
-/** A call that is refused because it would cost too much. */
+/** Refuses a call that would cost too much. */
 export class LimitError extends RpcError {
   constructor(domain: ErrorDomain, what: string, limit: number) {
     super(ErrorCode.INTERNAL_ERROR, domain, `out of memory: ${what} may take ${limit} bytes of it`);
   }
 }
 
-/** What a hold of the owner costs on the resource. */
+/** The cost of a hold of the owner on the resource. */
 export function holdCost(directory: ByteString, name: ByteString, owner: ByteString): number {
-  // In the document a resource has its name and its path, and a hold its owner's name, which an end of the owner repeats.
+  // The document has a resource's name twice, alone and in its path, and the owner's name with the hold and with the owner's end.
   return HOLD_COST + ESCAPED * directory.length + 2 * nameCost(name) + 2 * ESCAPED * owner.length;
 }
 
@@ -97,7 +97,7 @@ export class Budget {
     return (this.known ??= this.lookUp());
   }
 
-  /** What all holds cost. */
+  /** The cost of all holds. */
   get used(): number {
     return this.holds;
   }
@@ -116,7 +116,7 @@ export class Budget {
     }
   }
 
-  /** Adds the cost of a hold that came; takes it off, when negative, of one that went. */
+  /** Adds the cost of a hold; negative for one that was released. */
   count(cost: number): void {
     this.holds += cost;
   }
@@ -133,9 +133,9 @@ export class Budget {
   }
 
   /**
-   * A connection's registered owner gets another name; empty when there is none before.
+   * A connection registers another owner's name; an empty name stands for no owner.
    *
-   * @throws LimitError when that is too much. A name of ordinary length never is, so that everybody can register and release
+   * @throws LimitError when that is too much. A name of ordinary length never is, so everybody can register and release
    */
   replaceName(before: ByteString, after: ByteString): void {
     const added = registeredCost(after) - registeredCost(before);

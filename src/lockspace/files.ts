@@ -3,21 +3,22 @@
  * easily lost:
  *
  * - A lock belongs to the process and the inode, not to the descriptor. Closing ANY descriptor of an inode, however it
- *   was opened, drops every lock the process has on it. So a file that may be held is never opened to look at it: stat
- *   on the path or fstat on the descriptor in hand tell enough.
- * - Asking again for a lock that the process has on the inode always succeeds. So two names of one file would both be
- *   granted: the kernel does not object, and this table by (device, inode) must.
+ *   was opened, drops every lock the process has on it. So a file that may be held is never opened for inspection: stat
+ *   on the path, or fstat on a descriptor that is open already, is enough.
+ * - Asking again for a lock that the process has on the inode always succeeds. So the kernel would grant both of two names of one
+ *   file, and this table by (device, inode) must refuse.
  * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
  * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
  */
 import { constants } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
   FileType,
+  fileType,
   inodeKey,
   type InodeNumber,
   lastStat,
@@ -29,24 +30,24 @@ import {
 } from '../posix/posix.ts';
 
 const log = logger('util.lockspace');
-const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = os.constants.errno;
+const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = osConstants.errno;
 
 const NO_FDS: readonly number[] = [];
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
-  /** -1 when there is none any more: see {@link adoptWithout}. */
+  /** -1 after a restart has lost it: see {@link adoptWithout}. */
   fd: number;
   readonly device: number;
   readonly inode: InodeNumber;
   shared: boolean;
   /** False when its lock turned out to be lost after a restart. */
   locked = true;
-  /** The device's number, of a block device; else 0. */
+  /** The number of a block device; 0 for any other file. */
   readonly blockDevice: number;
   /** Resources that hold it. */
   references = 1;
-  /** More descriptors of the same inode: their close is deferred until this one's. */
+  /** Further descriptors of the inode: they are closed with {@link fd}, not before. */
   deferredFds = NO_FDS;
 
   constructor(fd: number, device: number, inode: InodeNumber, shared: boolean, blockDevice = 0) {
@@ -68,40 +69,39 @@ export class HeldFile {
   }
 }
 
-/** How often a held file's descriptors, or what is known of its lock, have changed. */
 let changeCount = 0;
 
+/** Counts changes to the descriptors of held files, and to {@link HeldFile.locked}. */
 export function fileChanges(): number {
   return changeCount;
 }
 
-/** A held file's descriptors, or what is known of its lock, change. */
 export function noteFileChange(): void {
   changeCount++;
 }
 
 /**
- * Why a file could not be locked: someone has it, or a system call failed with `errno` (positive). `pid`: the process that
- * has it; -1 when the kernel does not tell (an OFD lock, another host), 0 when it is this one. Or it is the daemon's own.
+ * Why a file could not be locked: it is the daemon's own, another lock is in the way, or a system call failed with `errno`
+ * (positive). `pid`: the process that has the lock; -1 when the kernel does not report it (an OFD lock, another host), 0 for this one.
  */
 export type LockFailure =
   | { readonly kind: 'own'; readonly file: OwnFile }
   | { readonly kind: 'busy'; readonly pid: number; readonly file?: HeldFile }
   | { readonly kind: 'open' | 'lock'; readonly errno: number };
 
-/** How often a file that vanishes between open and lock is tried again. Only a hostile process gets this far. */
+/** How often a file is tried again that vanishes between open and lock. Only a hostile process causes so many. */
 const ATTEMPTS = 1000;
 
 /**
- * By device and inode. It is the module's, not a daemon's: the kernel's locks are the process's, so whatever in it opens or
- * closes a file must know them all.
+ * By device and inode. A table of the module, not of a daemon: the kernel's locks are the process's, so whatever in the process opens
+ * or closes a file must know them all.
  *
- * Numbers, where a string of both would take more memory than all else about a lock.
+ * The keys are numbers: a string of both would take more memory than all else about a lock.
  */
 const held = new Map<number, NumberTable<HeldFile>>();
 /**
- * Held block devices by their number. One may have several nodes (/dev/mapper/x and /dev/dm-3, the /dev of a container), each
- * with locks of its own, so that the kernel objects to none.
+ * Held block devices by their number. A device may have several nodes (/dev/mapper/x and /dev/dm-3, the /dev of a container). Each
+ * node has locks of its own, so the kernel grants all of them.
  */
 const heldBlockDevices = new Map<number, Set<HeldFile>>();
 const inTheWay = new Int32Array(2);
@@ -109,7 +109,7 @@ const inTheWay = new Int32Array(2);
 /** Adopts the files that were held before a restart and are not in the tables yet. */
 let adoptRest: (() => void) | null = null;
 
-/** Has files adopted before anybody asks for those that are held; null: all are. */
+/** Has `adopt` called before the next look into the tables; null: all files are adopted. */
 export function adoptFilesLater(adopt: (() => void) | null): void {
   adoptRest = adopt;
 }
@@ -119,7 +119,7 @@ function heldFile({ device, inode }: Stat): HeldFile | undefined {
   return held.get(device)?.get(inode);
 }
 
-/** A held block device that is the same one, by whatever node, and keeps others from locking it. */
+/** The held node of the same block device that excludes a further lock. */
 function rivalOf({ blockDevice }: Stat, shared: boolean): HeldFile | undefined {
   adoptRest?.();
   for (const file of heldBlockDevices.get(blockDevice) ?? []) if (!shared || !file.shared) return file;
@@ -151,7 +151,7 @@ export function lockFile(
   return { kind: 'lock', errno: EAGAIN };
 }
 
-/** As {@link lockFile}, for a file that was there. Null when it has vanished and is to be tried again. */
+/** As {@link lockFile}, for a file that existed. Null when it has vanished and is to be tried again. */
 function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
   protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
@@ -182,7 +182,7 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
   return busy ? { kind: 'busy', pid } : { kind: 'lock', errno: -status };
 }
 
-/** Why a file that is not held must not be locked, whatever the kernel says. */
+/** Why a file that is not held must not be locked although the kernel would grant it. */
 function failureOf(stat: Stat, shared: boolean): LockFailure | null {
   const own = ownFileOf(stat);
   if (own !== undefined) return { kind: 'own', file: own };
@@ -190,7 +190,7 @@ function failureOf(stat: Stat, shared: boolean): LockFailure | null {
   return rival === undefined ? null : { kind: 'busy', pid: 0, file: rival };
 }
 
-/** The process whose lock is in the way, or -1: it is not known, or let go meanwhile. */
+/** The process whose lock is in the way; -1 when that is unknown, or the lock is gone by now. */
 function holderOf(fd: number, shared: boolean): number {
   const status = posix.getlk(fd, shared ? LockType.READ : LockType.WRITE, 0, 1, inTheWay);
   const [type, pid = -1] = inTheWay;
@@ -198,22 +198,21 @@ function holderOf(fd: number, shared: boolean): number {
 }
 
 function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
-  // What was lost at a restart is somebody else's.
+  // A lock that was lost at a restart is another process's.
   if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
   file.references++;
   return file;
 }
 
-/** As {@link addReference}, with one more descriptor of the file, which can be closed no sooner than all others. */
+/** As {@link addReference}, with one more descriptor of the file, whose close is deferred. */
 function addOpenReference(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
   file.addDeferredFd(fd);
   return addReference(file, shared);
 }
 
 /**
- * Whether the file system at `path`, on which the file is, counts links, so that a file without one is gone whatever a cache says.
- * Asked of a file made for that, and every time: another file system may have the device's number by now. Where none can be made,
- * it counts.
+ * Whether the file system counts links, so that a file without a link is gone whatever a cache says. Makes a probe file beside `path`,
+ * every time: another file system may have the device's number by now. Where no file can be made, the answer is yes.
  */
 function countsLinks(path: ByteString, { device }: Stat): boolean {
   const probe = `${path}.${process.pid}`;
@@ -227,9 +226,8 @@ function countsLinks(path: ByteString, { device }: Stat): boolean {
 }
 
 /**
- * Registers a file that was made just now. It is new, but its inode number need not be: a file server gives out again what it has
- * freed, also while we hold the file that had it. Nobody can tell the two apart then, so the new one counts as another name of
- * that one.
+ * Registers a file that was made just now. Its inode number need not be new: a file server reuses the number of a file that it has
+ * removed, even while we hold that file. The two cannot be told apart then, so the new one counts as another name of the held one.
  */
 function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure {
   const known = heldFile(stat);
@@ -254,22 +252,22 @@ function register(file: HeldFile): HeldFile {
   return file;
 }
 
-/** Gives up one reference to the file of that name, unlinking it first when `unlink` says so. The last one unlocks it. */
+/** Drops one reference to the file. The last one unlinks it by that name, if `unlink` says so, and unlocks it. */
 export function releaseFile(file: HeldFile, directory: ByteString, name: ByteString, unlink: boolean): void {
   file.references--;
   if (file.references > 0) return;
-  // The device's empty map stays: most often it is filled again at once, and there are few devices.
+  // An empty map of a device stays: it is filled again soon, and there are few devices.
   held.get(file.device)?.delete(file.inode);
   if (file.blockDevice !== 0) forgetBlockDevice(file);
-  // A file whose lock was lost is somebody else's by now.
-  // One created shared goes with its last sharer only, here or on another host: only that one can lock it for writing.
+  // A file whose lock was lost is another process's by now.
+  // A shared file goes with its last sharer, here or on another host: only that one can lock it for writing.
   if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
     const status = posix.unlinkClose(directory, name, file.fd);
     if (status < 0 && status !== -ENOENT) {
       log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
     }
   } else posix.close(file.fd);
-  // Last, for the first close of any drops the lock, and others may lock the file as long as it has its name.
+  // Last: the first close of any drops the lock, and others may lock the file as long as it has its name.
   for (const fd of file.deferredFds) posix.close(fd);
 }
 
@@ -280,8 +278,8 @@ function forgetBlockDevice(file: HeldFile): void {
 }
 
 /**
- * Takes over a file that is open and locked already, from before a restart. Nothing is asked of its file system, which may not
- * answer: exec has kept the lock, and restart/confirm.ts looks at it later.
+ * Adopts a file that is open and locked since before a restart. Its file system, which may hang, is not called: exec has kept the
+ * lock, and restart/confirm.ts checks it later.
  *
  * @param key the file's inode key, if it is on record
  * @returns null when the descriptor is not open, or not of a file that could be it
@@ -290,7 +288,7 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
   const stat = statOpen(fd);
   if (stat === -EBADF) return null;
   if (typeof stat !== 'number' && (key === undefined ? !isLockable(stat) : inodeKey(stat) !== key)) return null;
-  // Any other error tells nothing of the file: then it is what is on record, or one that is like no other.
+  // Any other error says nothing about the file: then the key on record counts, or the file gets an identity of its own.
   const { device, inode } = typeof stat === 'number' ? identityOf(key) : stat;
   const known = held.get(device)?.get(inode);
   if (known === undefined) {
@@ -301,16 +299,16 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
 }
 
 /**
- * Takes over what is on record as a file whose descriptor is not what it should be. Its lock is gone, for the kernel drops it
- * with a descriptor's close, and there is no telling whose the descriptor is by now: it is left alone. What holds the file
- * goes on holding it, so that nobody else is let in; {@link reopen} may get the lock back.
+ * Adopts a file on record whose descriptor is not the file's. Its lock is gone, for the kernel dropped it when the descriptor was
+ * closed. The descriptor may be anybody's by now and is left alone. The resource stays held, so that nobody else gets it, and
+ * {@link reopen} may get the lock back.
  *
  * @param key the file's inode key, if it is known
  */
 export function adoptWithout(shared: boolean, key?: string): HeldFile {
   const { device, inode } = identityOf(key);
   const known = held.get(device)?.get(inode);
-  // Another descriptor of it is as good.
+  // It has another descriptor, which is as good.
   if (known !== undefined) return restoreReference(known, shared);
   const file = register(new HeldFile(-1, device, inode, shared));
   file.locked = false;
@@ -320,7 +318,7 @@ export function adoptWithout(shared: boolean, key?: string): HeldFile {
 /** No file is on it. */
 const NO_DEVICE = 0;
 
-/** By the key; else one that no other file has. */
+/** The identity in the key; without one, an identity that no other file has. */
 function identityOf(key: string | undefined): Pick<Stat, 'device' | 'inode'> {
   const recorded = key === undefined ? null : parseInodeKey(key);
   if (recorded !== null) return recorded;
@@ -329,16 +327,19 @@ function identityOf(key: string | undefined): Pick<Stat, 'device' | 'inode'> {
   return { device: NO_DEVICE, inode };
 }
 
-/** One more resource held the file before a restart. C grants an exclusive lock beside shared ones when the names differ: the kernel then has the exclusive one. */
+/**
+ * One more resource held the file before a restart. C grants an exclusive lock beside shared ones when the names differ: the kernel
+ * then has the exclusive one.
+ */
 export function restoreReference(file: HeldFile, shared: boolean): HeldFile {
   file.references++;
   if (!shared) file.shared = false;
   return file;
 }
 
-/** Opens the file again, if it is still at its path, for one that has no descriptor. Returns 0 or -errno. */
+/** Opens a file that has no descriptor at its path, if it is still there. Returns 0 or -errno. */
 export function reopen(file: HeldFile, path: ByteString): number {
-  // Never what is held as another file: that descriptor could not be closed again.
+  // Never another held file: that descriptor could not be closed again.
   const status = posix.statInode(path);
   if (status !== 0) return status;
   if (heldFile(lastStat()) !== file) return -ESTALE;
@@ -354,8 +355,8 @@ export function reopen(file: HeldFile, path: ByteString): number {
 }
 
 /**
- * Asks for a held file's lock again: held still, that changes nothing. Null when it is held now; else who or what is in the
- * way. A `pid` of -1: the kernel names no other process, and then it may be nobody at all.
+ * Asks for a held file's lock again, which changes nothing if it is still held. Null when it is held now. A `pid` of -1: the kernel
+ * names no other process, and there may be none.
  */
 export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
   const status = posix.lockNamed(fd, shared, null);
@@ -365,7 +366,7 @@ export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind
   return { kind: 'busy', pid: pid === process.pid ? -1 : pid };
 }
 
-/** Stats what is open, again if the system has a fault for once. Returns what it found, or -errno. */
+/** Stats an open file, repeatedly if that fails for once. Returns the result or -errno. */
 function statOpen(fd: number): Stat | number {
   let status = 0;
   for (let attempt = 0; attempt < 3; attempt++) {
@@ -376,10 +377,9 @@ function statOpen(fd: number): Stat | number {
   return status;
 }
 
-/** Whether a file can have been opened by its path: it is no socket, and no object without a type. */
-function isLockable({ mode }: Stat): boolean {
-  const type = mode & constants.S_IFMT;
-  return type !== 0 && type !== constants.S_IFSOCK;
+/** Whether a file can have been opened by its path: neither a socket nor an object without a type. */
+function isLockable({ type }: Stat): boolean {
+  return type !== 0 && type !== FileType.SOCKET;
 }
 
 /** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
@@ -387,7 +387,7 @@ export function createFile(path: ByteString): number {
   const created = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   if (created >= 0) return posix.close(created);
   if (created !== -EEXIST) return created;
-  // Opened only to find what C would object to, so not when it is held: closing it would drop the lock, as it does in C.
+  // Opened only to find the errors that C reports, so not when it is held: the close would drop the lock, as it does in C.
   if (isHeld(path)) return 0;
   // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
   const fd = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK);
@@ -406,10 +406,10 @@ export function deleteFile(path: ByteString): number {
   return -EAGAIN;
 }
 
-/** As {@link deleteFile}; null when the name was given to another file meanwhile. */
+/** As {@link deleteFile}; null when another file has got the name. */
 function deleteOnce(path: ByteString): number | null {
-  // Only what can be a lease is opened: opening a device may do something, and of a link the link itself goes.
-  if (posix.fileType(path) !== FileType.REGULAR) return posix.unlink(path);
+  // Only a regular file, which may be a lease, is opened: to open a device may have an effect, and a link is unlinked itself.
+  if (fileType(path) !== FileType.REGULAR) return posix.unlink(path);
   const fd = posix.openInode(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   if (fd === -ELOOP) return posix.unlink(path);
   if (fd < 0) return fd;
@@ -425,20 +425,17 @@ function deleteOnce(path: ByteString): number | null {
   return status === -EACCES ? -EAGAIN : status;
 }
 
-/**
- * The descriptor of the resource that holds the file as its `index`th, from 0: where there are deferred ones, each resource has one of
- * its own.
- */
+/** The descriptor of the `index`th resource, from 0, that holds the file: its own where there are enough. */
 export function descriptorOfReference(file: HeldFile, index: number): number {
   return index === 0 ? file.fd : (file.deferredFds[index - 1] ?? file.fd);
 }
 
-/** How many descriptors the file lacks, for each resource that holds it to have a descriptor of its own. */
+/** How many more descriptors the file needs for each of its resources to have one. */
 export function lackingFds({ references, deferredFds }: HeldFile): number {
   return Math.max(0, references - 1 - deferredFds.length);
 }
 
-/** Makes one more descriptor of the file. Returns it, or -errno. */
+/** Duplicates the file's descriptor. Returns the new one or -errno. */
 export function duplicateDeferred(file: HeldFile): number {
   const fd = posix.duplicate(file.fd);
   if (fd >= 0) file.addDeferredFd(fd);
@@ -446,8 +443,8 @@ export function duplicateDeferred(file: HeldFile): number {
 }
 
 /**
- * Closes descriptors that {@link duplicateDeferred} has made. The first close drops the lock, which belongs to the process: meanwhile
- * one that belongs to the open file keeps everybody out. Where the kernel does not give that one, nothing is closed.
+ * Closes descriptors that {@link duplicateDeferred} has made. The first close drops the process's lock: until that is taken again, a
+ * lock of the open file description keeps everybody out. Where the kernel does not grant that one, nothing is closed.
  */
 export function closeDeferred(file: HeldFile, made: ReadonlySet<number>): void {
   if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
@@ -459,30 +456,30 @@ export function closeDeferred(file: HeldFile, made: ReadonlySet<number>): void {
   else log.error(`A shared lock is kept as one of its open file alone: ${strerror(status)}`);
 }
 
-/** Keeps one more descriptor of the file open: not closing it is the point, see the top. False when it is none of the file. */
+/** Defers the close of one more descriptor of the file. False when it is not one of this file. */
 export function deferClose(file: HeldFile, fd: number): boolean {
   if (fd === file.fd || file.deferredFds.includes(fd)) return true;
   const stat = statOpen(fd);
-  // In doubt it is one: it would not be carried over the next exec, which would close it.
+  // In doubt it is: else the next exec would close it.
   const isOne = typeof stat === 'number' ? stat !== -EBADF : stat.device === file.device && stat.inode === file.inode;
   if (isOne) file.addDeferredFd(fd);
   return isOne;
 }
 
-/** Tells inodes that are held and not taken over yet, by their keys. */
+/** Whether the inode with this key is held, and not adopted yet. */
 let isAwaited: (key: string) => boolean = () => false;
-/** Descriptors of those. */
+/** Descriptors of such inodes. */
 let strays: number[] = [];
 
 /**
- * What a program that was just executed holds is not in the table until it is adopted, but whoever opens a file before that must
- * know: from now on what `isHeldKey` tells counts as held too.
+ * The files of a program that was just executed are not in the table until they are adopted, but until then whoever opens a file must
+ * know them: from now on a file counts as held if `isHeldKey` says so.
  */
 export function awaitAdoption(isHeldKey: (key: string) => boolean): void {
   isAwaited = isHeldKey;
 }
 
-/** All is adopted that will be. */
+/** Every file is in the table, or will not be adopted. */
 export function endAdoption(): void {
   isAwaited = () => false;
   const fds = strays;
@@ -490,15 +487,12 @@ export function endAdoption(): void {
   for (const fd of fds) closeUnlessHeld(fd);
 }
 
-/** Whether it is held, taken over already or not. */
+/** Whether it is held, adopted already or not. */
 function isHeldFile(stat: Stat): boolean {
   return heldFile(stat) !== undefined || isAwaited(inodeKey(stat));
 }
 
-/**
- * Closes a descriptor, or keeps it when its file is held or locked by the daemon itself: the close would drop the lock. Returns 0
- * or -errno.
- */
+/** Closes a descriptor, but not of a file that is held or that the daemon has locked for itself. Returns 0 or -errno. */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);
   const stat = lastStat();
@@ -509,7 +503,7 @@ export function closeUnlessHeld(fd: number): number {
   return 0;
 }
 
-/** Opens a file for the daemon itself, which is then one of its own. Returns the descriptor or -errno; -EBUSY when it is held. */
+/** Opens one of the daemon's own files. Returns the descriptor or -errno; -EBUSY when it is held. */
 export function openOwn(path: ByteString, flags: number, purpose: string): number {
   if (isHeld(path)) return -EBUSY;
   const fd = posix.openInode(path, flags);
@@ -523,29 +517,29 @@ export function openOwn(path: ByteString, flags: number, purpose: string): numbe
   return fd;
 }
 
-/** Closes what {@link openOwn} has opened. */
+/** Closes a file that {@link openOwn} has opened. */
 export function closeOwn(fd: number): void {
   unprotectOpen(fd);
   closeUnlessHeld(fd);
 }
 
-/** Whether the close of a descriptor would drop a lock on the file, which is held or locked by the daemon itself. */
+/** Whether the close of a descriptor would drop a lock: the file is held, or locked by the daemon for itself. */
 function mustStayOpen(stat: Stat): boolean {
   return isHeldFile(stat) || ownFileOf(stat)?.locked === true;
 }
 
-/** Whether `path` names a file that is held, or locked by the daemon itself, which therefore must not be opened. */
+/** Whether `path` names a file that must not be opened: it is held, or locked by the daemon for itself. */
 export function isHeld(path: ByteString): boolean {
   return posix.statInode(path) === 0 && mustStayOpen(lastStat());
 }
 
-/** What the path names at present, if that is one of the daemon's own files. */
+/** The daemon's own file at the path, if there is one. */
 export function findOwn(path: ByteString): OwnFile | undefined {
   protectNow();
   return posix.statInode(path) === 0 ? ownFileOf(lastStat()) : undefined;
 }
 
-/** The held files that a path names at present: a block device may be held by several nodes. */
+/** The held files at the path: a block device may be held by several nodes. */
 export function findHeld(path: ByteString): HeldFile[] {
   if (posix.statInode(path) !== 0) return [];
   const stat = lastStat();
@@ -555,27 +549,28 @@ export function findHeld(path: ByteString): HeldFile[] {
   return [...files];
 }
 
-/** The inode key of what a path names at present, or null. */
+/** The inode key of the file at the path, or null. */
 export function inodeOf(path: ByteString): string | null {
   return posix.statInode(path) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**
- * A directory that is missing, made with its parents, each mode 0700. Returns 0 or -errno.
- * @param looking as C 7.0.0: look before making
+ * Makes a missing directory and its parents, each with mode 0700. Returns 0 or -errno.
+ *
+ * @param looking stat first, as C 7.0.0 does
  */
 export function makeDirectories(path: ByteString, looking: boolean): number {
   if (path === '') return -EINVAL;
   if (looking) return makeLooking(path);
   const status = makeWithParents(path);
   if (status !== -EEXIST) return status;
-  // One that is there is fine, but not a link that leads nowhere, in whose place mkdir(2) makes nothing either.
-  return posix.fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
+  // An existing directory is fine, but not a dangling link, for which mkdir(2) fails with EEXIST as well.
+  return fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
 }
 
 /**
- * Returns -EEXIST when something is there, whatever it is: of a parent, C finds out by using it. Parents are made from the
- * outermost on, as C makes them: those before one that fails stay.
+ * Returns -EEXIST when the path exists, whatever it is; a parent that is no directory fails when it is used, as in C. Parents are made
+ * from the outermost on, as C makes them: those before one that fails stay.
  */
 function makeWithParents(path: ByteString): number {
   const status = posix.makeDirectory(path);
@@ -587,9 +582,9 @@ function makeWithParents(path: ByteString): number {
   return posix.makeDirectory(path);
 }
 
-/** C 7.0.0 takes whatever has come into a directory's place for one, and finds no parent in a name without a slash. */
+/** C 7.0.0 takes whatever has come into the directory's place for a directory, and finds no parent in a name without a slash. */
 function makeLooking(path: ByteString): number {
-  const type = posix.fileType(path);
+  const type = fileType(path);
   if (type >= 0) return type === FileType.DIRECTORY ? 0 : -ENOTDIR;
   if (type !== -ENOENT) return type;
   const slash = path.lastIndexOf('/');

@@ -1,12 +1,12 @@
 /**
- * Lockspaces and the resources held in them: what acquire, release, create and delete do, and what an owner's end does.
- * Only held resources are known; all others are files that nobody asks about. Two indices make every request cost what
- * it touches: resources by lockspace and exact name, and by owner pid.
+ * Lockspaces and the resources held in them: acquire, release, create, delete, and the release of an owner that has ended. The tables
+ * know held resources only. Two indices keep the cost of every request to the resources it names: by lockspace and exact name, and by
+ * owner pid.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { FileType, posix } from '../posix/posix.ts';
+import { FileType, fileType } from '../posix/posix.ts';
 import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError, systemError } from '../libvirt/errors.ts';
@@ -25,29 +25,22 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
+import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
 import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
 
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN } = constants.errno;
 
-/** How a resource is acquired. */
-export interface LockMode {
-  /** Others may hold it as well who share it. */
-  readonly shared: boolean;
-  /** The file is made if it is missing, and unlinked when nobody holds it any more. */
-  readonly autocreate: boolean;
-}
-
-/** A resource that is held. There may be a hundred thousand of them: one takes no more than it must. */
+/** A held resource. There may be a hundred thousand of them, so memory counts. */
 export class Resource {
   readonly lockspace: Lockspace;
   readonly name: ByteString;
-  /** Of the first acquire: they decide what happens to the file at the end. */
+  /** Of the first acquire: it decides whether the file is unlinked at the end. */
   readonly mode: LockMode;
   readonly file: HeldFile;
-  /** One entry a hold, in the order of acquisition. */
+  /** In the order of acquisition. */
   readonly holds: Hold[];
-  /** Where a state document says that the file is, if that is not where the name puts it. */
+  /** The path that a state document gives, if the name gives another one. */
   private readonly elsewhere: ByteString | null;
 
   constructor(
@@ -66,12 +59,10 @@ export class Resource {
     this.elsewhere = elsewhere;
   }
 
-  /** The file's path. */
   get path(): ByteString {
     return this.elsewhere ?? joinPath(this.lockspace.directory, this.name);
   }
 
-  /** Whether the owner has a hold on it. */
   isHeldBy(pid: number): boolean {
     for (const { owner } of this.holds) if (owner.pid === pid) return true;
     return false;
@@ -108,15 +99,15 @@ export interface Lockspace {
   readonly resources: TextTable<Resource>;
 }
 
-/** What an owner holds. */
+/** The holds of an owner. */
 interface Holdings extends Account {
   /** Of its last hold: the next one shares it if it is the same. */
   identity: OwnerIdentity;
-  /** An only resource needs no set around it. */
+  /** A single resource needs no set. */
   resources: Resource | Set<Resource>;
 }
 
-/** A refused acquire, for whoever keeps account of them. */
+/** A refused acquire. */
 export interface Refusal {
   readonly lockspace: ByteString;
   readonly name: ByteString;
@@ -124,21 +115,21 @@ export interface Refusal {
   readonly mode: LockMode;
   /** The resource that is in the way; absent when it is another process or host, or nobody. */
   readonly heldBy: Resource | undefined;
-  /** The process that is in the way; -1 when that is not known, 0 when there is none but ourselves. */
+  /** The process that is in the way; -1 when that is unknown, 0 when it is this one or none. */
   readonly pid: number;
-  /** What the client is told. */
+  /** The reply. */
   readonly error: RpcError;
   readonly hold: Hold;
 }
 
-/** Told of every change, in the order in which they happen. */
+/** Called at every change, in the order in which they happen. */
 export interface LockObserver {
   acquired(resource: Resource, hold: Hold): void;
   released(resource: Resource, hold: Hold): void;
   refused(refusal: Refusal): void;
 }
 
-/** What is left to do of something that is done in parts. */
+/** The rest of work that is done in parts. */
 export interface Rest {
   /** A part is being done. */
   readonly isRunning: boolean;
@@ -151,12 +142,12 @@ export class Lockspaces {
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
   private readonly byOwner = new NumberTable<Holdings>();
-  /** What was acquired through each connection, by its id, and is held still. */
+  /** The holds that each connection, by its id, has acquired. */
   private readonly byClient = new NumberTable<Account>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
   private changed: Set<Resource> | null = null;
-  /** Adopts what was held before a restart and is not in the tables yet. */
+  /** Adopts the resources held before a restart that are not in the tables yet. */
   private rest: Rest | null = null;
 
   constructor(dialect: Dialect, budget = new Budget()) {
@@ -168,7 +159,7 @@ export class Lockspaces {
     this.observer = observer;
   }
 
-  /** The resources that are acquired or released from now on. */
+  /** Returns a set that gets every resource which is acquired or released from now on. */
   noteChanges(): ReadonlySet<Resource> {
     return (this.changed = new Set());
   }
@@ -178,8 +169,8 @@ export class Lockspaces {
   }
 
   /**
-   * Of what was held before a restart, the rest is adopted when there is time, or at once when somebody asks for anything that is
-   * held: no table is looked at that is not complete.
+   * Resources held before a restart are adopted by and by, or all at once before the first look into the tables, which so are
+   * always complete.
    */
   adoptLater(rest: Rest): void {
     this.rest = rest;
@@ -195,7 +186,7 @@ export class Lockspaces {
   /** Adopts one more. False when there is none left. */
   adoptNext(): boolean {
     const { rest } = this;
-    // What adopts may itself come by here.
+    // Adoption itself looks into the tables.
     if (rest === null || rest.isRunning) return false;
     if (rest.next()) return true;
     this.rest = null;
@@ -203,7 +194,7 @@ export class Lockspaces {
     return false;
   }
 
-  /** Bytes of memory that the locks are counted with, and the most that there may be of them. */
+  /** The cost of all locks in bytes (see budget.ts), and the most that they may cost. */
   get memory(): { readonly used: number; readonly most: number } {
     this.adoptRest();
     return { used: this.budget.used, most: this.budget.limits.total };
@@ -222,13 +213,19 @@ export class Lockspaces {
     return sum;
   }
 
-  /** Owners, by their pids, that hold something. */
+  /** The number of pids that hold something. */
   get ownerCount(): number {
     this.adoptRest();
     return this.byOwner.size;
   }
 
-  /** What the owner with this pid holds. */
+  /** The pids that hold something. */
+  get ownerPids(): number[] {
+    this.adoptRest();
+    return Array.from(this.byOwner.values(), ({ identity }) => identity.pid);
+  }
+
+  /** The resources that the owner with this pid holds. */
   heldBy(pid: number): ReadonlySet<Resource> {
     this.adoptRest();
     const resources = this.byOwner.get(pid)?.resources;
@@ -245,15 +242,15 @@ export class Lockspaces {
     yield* this.byPath.values();
   }
 
-  /** Every held resource; told over a while, each as long as it is held. */
+  /** Iterates over all held resources. May span loop turns; resources released in between are skipped. */
   *resources(): IterableIterator<Resource> {
     for (const { resources } of this) yield* resources.values();
   }
 
-  /** Makes a lockspace that is not known yet, and its directory if that is missing. */
+  /** Adds a lockspace, and makes its directory if that is missing. */
   create(path: ByteString): Lockspace {
     this.budget.admitLockspace(path);
-    const type = posix.fileType(path);
+    const type = fileType(path);
     if (type < 0) {
       const status = makeDirectories(path, this.dialect.looksForDirectories);
       if (status < 0) throw cannotCreate(path, status);
@@ -267,7 +264,7 @@ export class Lockspaces {
     return this.add(path);
   }
 
-  /** Enters a lockspace, whatever is at its path. */
+  /** Adds a lockspace without a check of its path. */
   add(path: ByteString): Lockspace {
     const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
@@ -275,21 +272,21 @@ export class Lockspaces {
     return lockspace;
   }
 
-  /** Makes the file of a resource that nobody holds. One that exists is fine. */
+  /** Makes the file of a resource that nobody holds, unless it exists. */
   createResource(lockspace: Lockspace, name: ByteString): void {
     this.assertFree(lockspace, name);
     const path = joinPath(lockspace.directory, name);
     const status = createFile(path);
-    // Not domain LOCKSPACE: C reports it from a helper of its own.
+    // Not domain LOCKSPACE: C reports it from another module.
     if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
   }
 
-  /** Unlinks the file of a resource that nobody holds, here or on another host. None is fine. */
+  /** Unlinks the file, if it exists, of a resource that nobody holds, here or on another host. */
   deleteResource(lockspace: Lockspace, name: ByteString): void {
     this.assertFree(lockspace, name);
     const path = joinPath(lockspace.directory, name);
     const held = findHeld(path);
-    // C looks at names only, and deletes what is held under another.
+    // C compares names only, and deletes a file that is held under another name.
     if (held.length > 0) {
       awaitEnds(this.resourcesOf(held));
       throw busy(name);
@@ -301,7 +298,7 @@ export class Lockspaces {
     if (status < 0) throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
   }
 
-  /** @throws RpcError; Waiting, when what is in the way is held by owners that are being ended */
+  /** @throws RpcError; Waiting, when only owners that are being ended are in the way */
   acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
@@ -309,11 +306,12 @@ export class Lockspaces {
         awaitEnds([present]);
         throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
       }
-      this.admit(lockspace, name, mode, hold);
-      this.addHold(present, hold);
+      const cost = this.admit(lockspace, name, mode, hold);
+      present.holds.push(hold);
+      this.granted(present, hold, cost);
       return;
     }
-    this.admit(lockspace, name, mode, hold);
+    const cost = this.admit(lockspace, name, mode, hold);
     const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate);
     if (!(file instanceof HeldFile)) {
       const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
@@ -321,10 +319,10 @@ export class Lockspaces {
     }
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
-    this.indexHold(resource, hold);
+    this.granted(resource, hold, cost);
   }
 
-  /** A resource as a state document knows it, its file open and locked already. To the observer it is nothing new. */
+  /** Adds a resource of a state document, whose file is open and locked already. It is not reported to the observer. */
   restoreResource(
     lockspace: Lockspace,
     name: ByteString,
@@ -336,16 +334,11 @@ export class Lockspaces {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
-    for (const hold of holds) this.indexOwner(resource, hold);
+    for (const hold of holds) this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
   }
 
-  private addHold(resource: Resource, hold: Hold): void {
-    resource.holds.push(hold);
-    this.indexHold(resource, hold);
-  }
-
-  /** @throws RpcError when the hold would cost more than there may be */
-  private admit(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
+  /** Returns the hold's cost. @throws RpcError when there is no room for it */
+  private admit(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): number {
     const { owner, client } = hold;
     const cost = holdCost(lockspace.directory, name, owner.name);
     try {
@@ -353,15 +346,17 @@ export class Lockspaces {
     } catch (error) {
       throw error instanceof LimitError ? this.reportRefusal(lockspace, name, mode, hold, error) : error;
     }
+    return cost;
   }
 
-  private indexHold(resource: Resource, hold: Hold): void {
-    this.indexOwner(resource, hold);
+  private granted(resource: Resource, hold: Hold, cost: number): void {
+    this.indexHold(resource, hold, cost);
     this.changed?.add(resource);
     this.observer?.acquired(resource, hold);
   }
 
-  private indexOwner(resource: Resource, hold: Hold): void {
+  /** Enters a hold by its owner, and counts its cost. */
+  private indexHold(resource: Resource, hold: Hold, cost: number): void {
     const { pid } = hold.owner;
     let holdings = this.byOwner.get(pid);
     if (holdings === undefined) {
@@ -374,41 +369,33 @@ export class Lockspaces {
       if (!(resources instanceof Resource)) resources.add(resource);
       else if (resources !== resource) holdings.resources = new Set([resources, resource]);
     }
-    this.charge(resource, hold, holdings);
-  }
-
-  /** Counts the cost of a hold. */
-  private charge({ lockspace, name }: Resource, { owner, client }: Hold, holdings: Account): void {
-    const cost = holdCost(lockspace.directory, name, owner.name);
     this.budget.count(cost);
     holdings.cost += cost;
-    const account = this.byClient.get(client);
-    if (account === undefined) this.byClient.set(client, { cost });
+    const account = this.byClient.get(hold.client);
+    if (account === undefined) this.byClient.set(hold.client, { cost });
     else account.cost += cost;
   }
 
-  /** Takes the cost of a hold that is gone off again. */
-  private discharge({ lockspace, name }: Resource, { owner, client }: Hold): void {
-    const cost = holdCost(lockspace.directory, name, owner.name);
+  /**
+   * The reverse of {@link indexHold}, for a hold that is not in the resource's list any more.
+   *
+   * @param isLast it is the owner's last one on the resource
+   */
+  private forgetHold(resource: Resource, { owner, client }: Hold, isLast: boolean): void {
+    const cost = holdCost(resource.lockspace.directory, resource.name, owner.name);
     this.budget.count(-cost);
-    const holdings = this.byOwner.get(owner.pid);
-    if (holdings !== undefined) holdings.cost -= cost;
     const account = this.byClient.get(client);
-    if (account === undefined) return;
-    account.cost -= cost;
-    if (account.cost === 0) this.byClient.delete(client);
+    if (account !== undefined && (account.cost -= cost) === 0) this.byClient.delete(client);
+    const holdings = this.byOwner.get(owner.pid);
+    if (holdings === undefined) return;
+    holdings.cost -= cost;
+    if (!isLast) return;
+    const { resources } = holdings;
+    if (resources instanceof Set) resources.delete(resource);
+    if (resources === resource || (resources instanceof Set && resources.size === 0)) this.byOwner.delete(owner.pid);
   }
 
-  private forgetHolding(resource: Resource, pid: number): void {
-    const resources = this.byOwner.get(pid)?.resources;
-    if (resources === resource) this.byOwner.delete(pid);
-    else if (resources !== undefined && !(resources instanceof Resource)) {
-      resources.delete(resource);
-      if (resources.size === 0) this.byOwner.delete(pid);
-    }
-  }
-
-  /** @throws RpcError; Waiting, when the owner is being ended, whose holds are released by that */
+  /** @throws RpcError; Waiting, when the owner is being ended: that releases its holds */
   release(lockspace: Lockspace, name: ByteString, pid: number): void {
     const resource = lockspace.resources.get(name);
     const index = resource?.liveHoldOf(pid) ?? -1;
@@ -417,7 +404,7 @@ export class Lockspaces {
       return;
     }
     if (resource !== undefined) awaitEnds([resource]);
-    // C has released by now what an owner held that ended.
+    // C has released the holds of an owner that ended by now.
     if (resource === undefined || resource.isEnding) {
       throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
     }
@@ -429,17 +416,17 @@ export class Lockspaces {
     );
   }
 
-  /** Releases what an owner holds that is gone. */
+  /** Releases the holds of an owner whose process is gone. */
   releaseEnded(resource: Resource, end: HoldEnd): void {
     this.dropHolds(resource, (hold) => hold.end === end);
   }
 
-  /** Ends a resource whoever holds it, as the daemon's own end does. */
+  /** Releases all holds, as the daemon's own end does. */
   endResource(resource: Resource): void {
     this.dropHolds(resource, () => true);
   }
 
-  /** In one pass: an owner may have very many holds on one resource, beside those of others. */
+  /** In one pass: there may be very many holds on one resource. */
   private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
     const { holds } = resource;
     const gone: Hold[] = [];
@@ -452,14 +439,13 @@ export class Lockspaces {
     if (gone.length > 0) this.dropped(resource, gone);
   }
 
-  /** These holds are not in the resource's list any more; those of one owner follow each other. */
+  /** @param gone holds that were taken out of the resource's list; those of one owner follow each other */
   private dropped(resource: Resource, gone: readonly Hold[]): void {
     let last = -1;
     for (const hold of gone) {
-      const { owner } = hold;
-      this.discharge(resource, hold);
-      if (owner.pid !== last && !resource.isHeldBy(owner.pid)) this.forgetHolding(resource, owner.pid);
-      last = owner.pid;
+      const { pid } = hold.owner;
+      this.forgetHold(resource, hold, pid !== last && !resource.isHeldBy(pid));
+      last = pid;
     }
     this.changed?.add(resource);
     if (resource.holds.length === 0) {
@@ -491,7 +477,7 @@ export class Lockspaces {
     return error;
   }
 
-  /** The error of a file that could not be locked, and what is in the way. @throws Waiting */
+  /** The error for a file that could not be locked, and the resource that is in the way. @throws Waiting */
   private toError(
     { directory }: Lockspace,
     name: ByteString,
@@ -518,7 +504,7 @@ export class Lockspaces {
     }
   }
 
-  /** The resources that hold the files, under whatever names. Checks all of them: only a refusal asks. */
+  /** The resources that hold the files, by whatever names. A search of all resources, for refusals only. */
   private resourcesOf(files: readonly HeldFile[]): Resource[] {
     const found: Resource[] = [];
     for (const resource of this.resources()) if (files.includes(resource.file)) found.push(resource);
@@ -526,11 +512,11 @@ export class Lockspaces {
   }
 }
 
-/** Has the caller wait if nobody holds the resources but owners that are being ended. @throws Waiting */
+/** Has the caller wait if only owners that are being ended hold the resources. @throws Waiting */
 function awaitEnds(resources: readonly Resource[]): void {
   const ends = resources.flatMap(({ holds }) => holds.map(({ end }) => end));
   const [first] = ends;
-  // Of one that is gone, what is left for the next slices is released in a moment: C would have released it by now.
+  // The holds of an owner that is gone are released within the next slices: C would have released them by now.
   if (first !== undefined && ends.every((end) => end?.isAwaited === true || end?.isGone === true))
     throw new Waiting((done) => first.wait(done));
 }

@@ -1,37 +1,36 @@
 /**
- * The daemon's own files, by device and inode: what it has open beside held resources, and what a program that is executed
- * anew opens and closes before it holds anything (the runtime, its libraries, the program). Nobody gets a lock on one: the
- * close would drop it, and into a log's file the daemon writes.
+ * The daemon's own files, by device and inode: those it has open beside held resources, and those that a new program opens and closes
+ * at its start (the runtime, its libraries, the program). The daemon refuses them as resources: such a close would drop the lock, and
+ * the daemon writes into its log files.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { inodeKey, type InodeNumber, lastStat, posix, type Stat } from '../posix/posix.ts';
 
-const { ENOENT, ENOTDIR } = os.constants.errno;
+const { ENOENT, ENOTDIR } = constants.errno;
 
 export interface OwnFile {
-  /** As it completes "the daemon's own". */
+  /** Completes "the daemon's own …". */
   readonly purpose: string;
-  /** The daemon has a lock on it, which no descriptor's close may drop. */
+  /** The daemon has locked it, so no descriptor of it may be closed. */
   readonly locked: boolean;
-  /** The name it was counted in by, if it is not open: it may be another file's by now. */
+  /** The path that it was protected by, if it is not open: it may be another file's by now. */
   readonly path: ByteString | undefined;
-  /** Times that it was counted in and not out again. */
   references: number;
 }
 
 const own = new Map<number, Map<InodeNumber, OwnFile>>();
 
-/** The daemon's own file that has this device and inode. */
+/** The daemon's own file with this device and inode. */
 export function ownFileOf(stat: Stat): OwnFile | undefined {
   const known = own.get(stat.device)?.get(stat.inode);
   return known?.path === undefined || isStill(known.path, stat) ? known : undefined;
 }
 
-/** Whether the path names that file. If not, what has its inode number now is another file. */
+/** Whether the path still names that file. If not, another file has its inode number by now, and the entry goes. */
 function isStill(path: ByteString, stat: Stat): boolean {
   const status = posix.statInode(path);
-  // An error that does not say that the path names nothing leaves the file what it was.
+  // Any error but "no such file" says nothing about the file.
   const still = status === 0 ? inodeKey(lastStat()) === inodeKey(stat) : status !== -ENOENT && status !== -ENOTDIR;
   if (!still) own.get(stat.device)?.delete(stat.inode);
   return still;
@@ -53,43 +52,42 @@ function countOut(stat: Stat): void {
   if (known !== undefined && --known.references === 0) own.get(stat.device)?.delete(stat.inode);
 }
 
-/** Counts in a file that is open. */
+/** Protects an open file. */
 export function protectOpen(fd: number, purpose: string, locked = false): void {
   if (posix.fstatInode(fd) === 0) countIn(lastStat(), purpose, locked);
 }
 
-/** Counts out a file that is open still. */
+/** To be called before the close. */
 export function unprotectOpen(fd: number): void {
   if (posix.fstatInode(fd) === 0) countOut(lastStat());
 }
 
-/** Files that need not be counted in before anybody asks for a file that is there already. */
 let later: (() => Iterable<readonly [ByteString, string]>) | undefined;
 
-/** Has files, each with its purpose, counted in once that is needed: no start need wait for them to be found. */
+/** Has files, each with its purpose, protected once a client asks for an existing file: a start need not wait for that. */
 export function protectLater(files: () => Iterable<readonly [ByteString, string]>): void {
   later = files;
 }
 
-/** Counts in what {@link protectLater} has left. */
+/** Protects the files of {@link protectLater}. */
 export function protectNow(): void {
   if (later === undefined) return;
   let files: (readonly [ByteString, string])[];
   try {
     files = [...later()];
   } catch {
-    return; // for a lack of descriptors, which passes
+    return; // out of descriptors: the next call tries again
   }
   later = undefined;
   for (const [path, purpose] of files) protectPath(path, purpose);
 }
 
-/** Counts in what a path names at present, if anything. */
+/** Protects the file at a path, if there is one. */
 export function protectPath(path: ByteString, purpose: string): void {
   if (posix.statInode(path) === 0) countIn(lastStat(), purpose, false, path);
 }
 
-/** Counts out what a path names at present. */
+/** The reverse of {@link protectPath}. */
 export function unprotectPath(path: ByteString): void {
   if (posix.statInode(path) === 0) countOut(lastStat());
 }

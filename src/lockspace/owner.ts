@@ -1,7 +1,7 @@
-/** Who holds what. */
+/** Owners and their holds. */
 import type { ByteString } from '../../xdr/codec.ts';
 
-/** An owner as it registered: a guest's process. Shared by everything that it holds. */
+/** An owner as it registered: a guest's process. All its holds share this. */
 export interface OwnerIdentity {
   readonly pid: number;
   readonly id: number;
@@ -9,42 +9,45 @@ export interface OwnerIdentity {
   /** 16 bytes as 32 hexadecimal digits in groups of 8-4-4-4-12. */
   readonly uuid: string;
   /**
-   * When the process that had the pid at the first acquire started, in clock ticks since the host's boot; {@link NO_PROCESS}.
-   * Undefined where that is not known, and for an owner that called itself: its connection tells which process it is.
+   * Start time, in clock ticks since the host's boot, of the process that had the pid at the first acquire, or {@link NO_PROCESS}.
+   * Undefined where it is unknown, and for an owner that called itself: its connection identifies the process.
    */
   startTime?: number;
-  /** Its pid is a number of another pid namespace: it means nothing here. */
+  /** Its pid is of another pid namespace, and means nothing here. */
   isForeign?: boolean;
 }
 
 /** As {@link OwnerIdentity.startTime}: no process had the pid. */
 export const NO_PROCESS = -1;
 
-/** The end of an owner, as whoever asks for its locks sees it: they are held until its process is gone. */
+/** The end of an owner, whose locks are held until its process is gone, as seen by callers that ask for these. */
 export interface HoldEnd {
-  /** Tells it from the daemon's other ends, also after a re-execution. */
+  /** Unique, also after a re-execution. */
   readonly id: number;
-  /** Callers wait for it, as C has everybody wait: until the process is gone, for 3 s at most. */
+  /** Callers wait, as C has everybody wait: until the process is gone, for 3 s at most. */
   readonly isAwaited: boolean;
-  /** The process is gone; what it held is released in a moment, if it is not yet. */
+  /** The process is gone; its holds are released within the next slices. */
   readonly isGone: boolean;
-  /** Calls `done` once, when it is not awaited any more and, if the process is gone, what it held is released. Returns what forgets that. */
+  /**
+   * Calls `done` once, when callers need not wait any more and, if the process is gone, its holds are released. Returns a function
+   * that cancels the call.
+   */
   wait(done: () => void): () => void;
 }
 
 /** One hold of an owner on a resource. An owner that shares a resource may have several. */
 export interface Hold {
-  /** Replaced, when the hold is granted, by the same identity that the owner's other holds have. */
+  /** When the hold is granted, replaced by the equal identity that the owner's other holds share. */
   owner: OwnerIdentity;
-  /** Milliseconds since 1970; 0 when it was taken over from a daemon that did not say. */
+  /** Milliseconds since 1970; 0 when the daemon it was adopted from did not say. */
   readonly since: number;
   /** Id of the connection it was acquired through; 0 when unknown. */
   readonly client: number;
-  /** Its owner is being ended; absent from the many others, for what it would take. */
+  /** Its owner is being ended. Left out otherwise, to save memory. */
   end?: HoldEnd;
 }
 
-/** Whether both have the same details and are known to be one process: what is not known may be added to either. */
+/** Whether both have the same details and are known to be one process. One without a start time may still get one. */
 export function isSameOwner(one: OwnerIdentity, other: OwnerIdentity): boolean {
   return (
     one === other ||
@@ -57,7 +60,7 @@ export function isSameOwner(one: OwnerIdentity, other: OwnerIdentity): boolean {
   );
 }
 
-/** The identity of an owner of whom only the pid is known, as a C daemon's state document leaves it. */
+/** The identity of an owner of a C daemon's state document, which has the pid alone. */
 export function unknownOwner(pid: number): OwnerIdentity {
   return { pid, id: 0, name: '', uuid: NIL_UUID };
 }

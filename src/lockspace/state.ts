@@ -1,4 +1,4 @@
-/** What of resources and of those who hold them outlives a restart. */
+/** State of resources and holds that outlives a restart. */
 import {
   boolean,
   descriptor,
@@ -17,10 +17,9 @@ import {
 } from '../state/state.ts';
 import { descriptorOfReference, type HeldFile } from './files.ts';
 import type { Resource } from './lockspaces.ts';
-import { flagsOf } from './mode.ts';
 import type { Hold } from './owner.ts';
 
-/** One hold, in the order of `owners`: what the pid alone does not tell. */
+/** One hold, in the order of `owners`: all but the pid. */
 export const hold = object({
   id: u32,
   name: text,
@@ -31,7 +30,7 @@ export const hold = object({
   client: whole,
   /** When the owner's process started: see OwnerIdentity. */
   start: optional(startTime),
-  /** The owner's pid is one of another namespace. */
+  /** The owner's pid is of another pid namespace. */
   foreign: optional(boolean),
   /** Its owner is being ended: the id of that end. */
   ending: optional(whole),
@@ -46,16 +45,16 @@ const described = object({
   flags: u32,
   owners: list(u32),
   'x-holds': optional(list(hold)),
-  /** Device and inode behind the descriptor. */
+  /** The inode key of the descriptor. */
   'x-inode': optional(text),
-  /** Further descriptors of that inode, which must stay open as long: closing one would drop the lock. */
+  /** Further descriptors of that inode, which must stay open as well: closing one would drop the lock. */
   'x-spares': optional(list(descriptor)),
 });
 export type ResourceState = StateOf<typeof described>;
 
 /**
- * There may be a hundred thousand, and the runtime's own writer takes half the time. It keeps to the order of the keys in the
- * value, so {@link resourceState} has them in the order of the description.
+ * Written by JSON.stringify, which takes half the time: there may be a hundred thousand. It writes keys in the value's order, so
+ * {@link resourceState} has them in the order of the description.
  */
 export const resource: Kind<ResourceState> = { ...described, format: (state) => JSON.stringify(state) };
 
@@ -64,7 +63,7 @@ function holdState({ owner, since, client, end }: Hold): Whole<HoldState> {
   return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
 }
 
-/** @param counts how many resources that hold the file have been described already; counted up */
+/** @param counts the number of resources described so far by file, to be counted up */
 export function resourceState(
   { name, path, file, mode, holds }: Resource,
   counts: Map<HeldFile, number>,
@@ -76,11 +75,11 @@ export function resourceState(
     path,
     fd: descriptorOfReference(file, use),
     lockHeld: file.locked,
-    flags: flagsOf(mode),
+    flags: mode.flags,
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     'x-inode': file.key,
-    // Once for all that hold the file.
+    // With the first resource of the file only.
     'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
   };
 }

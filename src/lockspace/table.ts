@@ -1,21 +1,21 @@
 /**
  * Hash tables for entries that come and go all the time, beside very many that stay.
  *
- * V8's Map is none for that. What is deleted from it stays in its chain until the whole table is made anew, which a large one
- * is rarely: beside 100 000 held locks, one that is acquired and released again and again is looked for among tens of thousands
- * of its own former entries. And each new table hangs on the one before it: once that has got into the old generation, all later
- * ones survive every scavenge with what was in them. Here an entry's place is used again, and nothing is left behind.
+ * V8's Map does not suit that. A deleted entry stays in its chain until the whole table is rehashed, which is rare for a large one:
+ * beside 100 000 held locks, a lock that is acquired and released again and again is searched among tens of thousands of its own former
+ * entries. And each new table is referenced by the one before it: once that one is in the old generation, all later ones survive every
+ * scavenge with their entries. Here the place of a deleted entry is used again.
  */
 
 /** Entries of the smallest table. */
 const MIN_CAPACITY = 8;
-/** A table is made smaller when so many times more would fit. */
+/** A table shrinks when so many times more entries would fit. */
 const SPARSE = 8;
-/** Hashes that differ well leave no chain with so many in it, however large the table. */
+/** Good hashes give no chain of this length, however large the table. */
 const CROWD = 16;
 const NONE = -1;
 
-/** Where the entries are. Left as it is when another one takes its place, so that whoever is telling them can go on. */
+/** The arrays of a table. A resize makes new ones and leaves these as they are, so that iterators can go on. */
 class Places<K, V> {
   readonly capacity: number;
   readonly keys: (K | undefined)[];
@@ -23,9 +23,9 @@ class Places<K, V> {
   readonly hashes: Int32Array;
   /** The first place of each chain. */
   readonly chains: Int32Array;
-  /** The next place of the same chain, or of those that are free. */
+  /** The next place of the same chain, or of the free list. */
   readonly next: Int32Array;
-  /** Places from here on have never been used. */
+  /** Places from here on were never used. */
   used = 0;
   free = NONE;
 
@@ -38,7 +38,7 @@ class Places<K, V> {
     this.next = new Int32Array(capacity);
   }
 
-  /** Puts in what is not there; there must be room. Returns how many are in the chain before it. */
+  /** Adds a new key; there must be room. Returns the length of its chain before. */
   add(hash: number, key: K, value: V): number {
     const { hashes, chains, next } = this;
     let place = this.free;
@@ -65,7 +65,7 @@ export abstract class Table<K, V extends object> {
   /** Any 32 bits, of which the low ones differ most. */
   protected abstract hash(key: K): number;
 
-  /** Many keys have hashes alike: whether these are made of more of each key from now on. */
+  /** A chain is too long. Returns whether hashes are made of more of each key from now on. */
   protected hashMore(): boolean {
     return false;
   }
@@ -120,7 +120,7 @@ export abstract class Table<K, V extends object> {
     return true;
   }
 
-  /** In no certain order. What goes meanwhile is not told; of what comes, maybe not all. */
+  /** In unspecified order. Entries deleted during iteration are skipped; entries added may or may not appear. */
   *values(): IterableIterator<V> {
     const { places } = this;
     for (let place = 0; place < places.used; place++) {
@@ -158,12 +158,12 @@ export class NumberTable<V extends object> extends Table<number | bigint, V> {
   }
 }
 
-/** By strings: names that the daemon's own user gives. Nobody else could choose such as collide. */
+/** By strings: names chosen by the daemon's own user, so nobody else can choose colliding ones. */
 export class TextTable<V extends object> extends Table<string, V> {
-  // What is looked for is most often entered next: its characters need not be gone through twice.
+  // A key that was not found is most often set next: this saves its second hash.
   private lastKey = '';
   private lastHash = 0;
-  /** How many characters of a name count. */
+  /** How many characters of a name are hashed. */
   private most = SAMPLE;
 
   protected hash(key: string): number {
@@ -181,11 +181,11 @@ export class TextTable<V extends object> extends Table<string, V> {
   }
 }
 
-/** Enough for most names there are; those of a disk differ at the end, or everywhere. */
+/** Enough for most names: those of disks differ at the end, or everywhere. */
 const SAMPLE = 16;
 const MAX_SAMPLE = 0x7fffffff;
 
-/** Of a longer text: half as many of its last characters, and about as many of those before them, evenly spaced. */
+/** Of a text longer than `most`: its last `most` / 2 characters, and about as many of those before, evenly spaced. */
 function hashText(text: string, most: number): number {
   const { length } = text;
   let hash = length;
@@ -204,7 +204,7 @@ function hashText(text: string, most: number): number {
 /** As in FNV-1a. */
 const PRIME = 0x01000193;
 
-/** The low bits of a product know nothing of the high bits of what was multiplied. */
+/** The low bits of a product do not depend on the high bits of its factors. */
 function mix(hash: number): number {
   return hash ^ (hash >>> 15);
 }

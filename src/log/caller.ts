@@ -1,8 +1,9 @@
-/** Who called: function and line of the code that logs, looked up only when its message is really written. */
-
 import type { Caller } from './record.ts';
 
-/** The function `depth` calls above the one that asks (1: its caller). */
+/**
+ * The function that is `depth` calls above the one that calls this (1: its caller). It costs a stack trace, so only a message that
+ * is really written asks for it.
+ */
 export function callerOf(depth: number): Caller {
   const holder: { stack?: unknown } = {};
   const { stackTraceLimit } = Error;
@@ -11,7 +12,7 @@ export function callerOf(depth: number): Caller {
     Error.stackTraceLimit = depth + 2;
     Error.prepareStackTrace = (_error, sites): unknown => sites;
     Error.captureStackTrace(holder);
-    // Reading the property is what formats it.
+    // To read the property formats it.
     const site = (holder.stack as NodeJS.CallSite[])[depth + 1];
     return {
       name: site?.getFunctionName()?.split('.').at(-1) ?? 'main',

@@ -1,4 +1,4 @@
-/** Filters: which sources log from which level on. Pure. */
+/** Filters: from which level on a source logs. */
 
 import { matchesGlob } from './glob.ts';
 import { LogSettingError, parsePriority } from './levels.ts';
@@ -6,13 +6,14 @@ import type { Level } from './levels.ts';
 
 export interface LogFilter {
   readonly level: Level;
-  /** A shell pattern for the whole name of a source, as C stores it: `*` on both sides of what was given. */
+  /** A shell pattern for the whole name of a source: as in C, the given match between two `*`. */
   readonly pattern: string;
 }
 
 /**
- * Parses `N:match N:match …`. The old `N:+match` means the same. What follows a second colon is not looked at.
- * @param exact refuse a second colon, as libvirt 7.0.0 does
+ * Parses `N:match N:match …`. The old `N:+match` means the same. Ignores a second colon and the text behind it.
+ *
+ * @param exact refuses a second colon, as libvirt 7.0.0 does
  * @throws LogSettingError
  */
 export function parseFilters(text: string, exact = false): LogFilter[] {
@@ -29,12 +30,12 @@ export function parseFilters(text: string, exact = false): LogFilter[] {
   });
 }
 
-/** The words of a setting: C separates them at blanks, and at nothing else. */
+/** The words of a setting: C separates them at blanks alone. */
 export function tokens(text: string): string[] {
   return text.split(' ').filter((token) => token !== '');
 }
 
-/** The filters as they are given back: each with a blank behind it. */
+/** The filters as the admin program returns them: each with a blank behind it. */
 export function formatFilters(filters: readonly LogFilter[]): string {
   return filters.map(({ level, pattern }) => `${level}:${pattern} `).join('');
 }

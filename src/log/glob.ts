@@ -1,18 +1,18 @@
-/** Shell patterns, as fnmatch(3) without flags takes them, as far as log sources need it: `*`, `?`, `[…]`, backslash. */
+/** Shell patterns of fnmatch(3) without flags, as far as log sources need them: `*`, `?`, `[…]`, backslash. */
 
-/** What one place of a pattern takes: `any` number of characters, or one that fits. */
+/** A part of a pattern: matches `any` number of characters, or one that fits. */
 type Part = 'any' | ((character: string) => boolean);
 
 /**
- * Whether all of `name` fits the pattern. However long and hostile that is, it takes the square of the name's length at
- * most: of several stars only the newest has to be tried again.
+ * Whether the pattern matches all of `name`. Takes the square of the name's length at most, however hostile the pattern is: of
+ * several stars only the last needs to take more characters.
  */
 export function matchesGlob(name: string, pattern: string): boolean {
   const parts = parse(pattern, name.length);
   if (parts === null) return false;
   let at = 0;
   let part = 0;
-  /** Where the newest star is, and up to where it has taken characters. */
+  /** The last star, and where the characters end that it has taken. */
   let star = -1;
   let taken = 0;
   while (at < name.length) {
@@ -31,7 +31,7 @@ export function matchesGlob(name: string, pattern: string): boolean {
   return parts.slice(part).every((left) => left === 'any');
 }
 
-/** The parts; null when they take more than `most` characters. */
+/** Null when the parts match more than `most` characters. */
 function parse(pattern: string, most: number): Part[] | null {
   const parts: Part[] = [];
   let left = most;
@@ -56,7 +56,7 @@ function parse(pattern: string, most: number): Part[] | null {
   return parts;
 }
 
-/** Where the set that begins at `start` is closed; -1 when it is not, and so is none. A first `]` is a member. */
+/** The end of the set that begins at `start`; -1 when it is not closed, and so no set. A first `]` is a member. */
 function endOfSet(pattern: string, start: number): number {
   const first = /[!^]/.test(pattern.charAt(start + 1)) ? start + 2 : start + 1;
   return pattern.indexOf(']', first + 1);

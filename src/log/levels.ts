@@ -19,12 +19,12 @@ export function levelOf(value: number): Level | undefined {
   return value >= Level.DEBUG && value <= Level.ERROR && Number.isInteger(value) ? (value as Level) : undefined;
 }
 
-/** A level's number as filters and outputs spell it: strtoul(3), all of the text, no minus. */
+/** The number of a level in filters and outputs: as strtoul(3) reads it, all of the text, without a minus. */
 export function parsePriority(text: string): Level | undefined {
   return /^[\t\n\v\f\r ]*\+?[0-9]+$/.test(text) ? levelOf(Number(text)) : undefined;
 }
 
-/** A change of the log's settings that is refused; everything is as it was before. */
+/** A refused change of the log's settings, which are as before. */
 export class LogSettingError extends Error {
   override name = 'LogSettingError';
   /** Positive when the system refused (an RPC error of code 38), 0 when the setting is bad (code 8, `invalid argument`). */
@@ -36,7 +36,7 @@ export class LogSettingError extends Error {
     this.errno = errno;
   }
 
-  /** The whole text, as libvirt's programs print it. */
+  /** As libvirt's programs print it. */
   get text(): string {
     return this.errno === 0 ? `invalid argument: ${this.message}` : this.message;
   }

@@ -3,12 +3,12 @@
  *
  *     const log = logger('rpc.netserver');
  *     log.error(`Cannot do ${what}`);
- *     log.debug(() => `only put together when someone listens: ${costly}`);
+ *     log.debug(() => `only made if it is logged: ${costly}`);
  *
  * A message below its source's level costs a comparison. Texts are byte strings, as names from the wire are.
  */
 
-import os from 'node:os';
+import { hostname } from 'node:os';
 import { posix, strerror } from '../posix/posix.ts';
 import { callerOf } from './caller.ts';
 import { Level } from './levels.ts';
@@ -17,17 +17,17 @@ import type { OutputFiles } from './outputs.ts';
 import type { ThresholdHolder } from './logging.ts';
 import type { LogRecord } from './record.ts';
 
-/** A text, or what makes it when it is needed. */
+/** A text, or a function that makes it when it is needed. */
 export type Text = string | (() => string);
 
-/** Files of a process that holds nothing. */
+/** For a process that holds no resources. */
 export const PLAIN_FILES: OutputFiles = {
   isHeld: () => false,
   open: (path, flags) => posix.openInode(path, flags),
   close: (fd) => posix.close(fd),
 };
 
-/** The log of this process. It writes to standard error from warnings on until it is set up. */
+/** The log of this process. Until it is set up, it writes warnings and errors to standard error. */
 export const logging = new Logging({
   host: {
     pid: process.pid,
@@ -38,7 +38,7 @@ export const logging = new Logging({
     files: PLAIN_FILES,
     strerror,
   },
-  hostname: os.hostname(),
+  hostname: hostname(),
   uid: process.geteuid?.() ?? 0,
   now: () => new Date(),
 });
@@ -55,7 +55,7 @@ export class Logger implements ThresholdHolder {
     to.register(this);
   }
 
-  /** For where every call passes: whether it is worth making the text, or the closure that makes it. */
+  /** For code on the way of every call, where even the closure that makes a text costs too much. */
   get isDebugging(): boolean {
     return this.threshold <= Level.DEBUG;
   }
@@ -75,15 +75,15 @@ export class Logger implements ThresholdHolder {
     this.write(Level.WARNING, text);
   }
 
-  /** `code` is that of the RPC error, where a client gets the same text; `by` the function that failed, if not the caller. */
+  /** `code`: of the RPC error, if a client gets the same text. `by`: the function that failed, if not the caller. */
   error(text: Text, code?: LogRecord['code'], by?: string): void {
-    // Above it when there are no outputs at all.
+    // Infinity when there are no outputs.
     if (this.threshold > Level.ERROR) return;
     this.write(Level.ERROR, text, code, by);
   }
 
   private write(level: Level, text: Text, code?: LogRecord['code'], by?: string): void {
-    // Two calls above this one is who called error() or its like.
+    // Two calls above this one: the caller of error(), warn() and so on.
     const caller = callerOf(2);
     const from = by === undefined ? caller : { ...caller, name: by };
     this.logging.write(level, this.source, typeof text === 'string' ? text : text(), from, code);

@@ -1,4 +1,4 @@
-/** The state of the log: level, filters, outputs. Every change is made as a whole or not at all. */
+/** The state of the log: level, filters, outputs. Each change is made as a whole or not at all. */
 
 import type { ByteString } from '../../xdr/codec.ts';
 import { DEFAULT_VERSION, DEFAULT_VERSION_NUMBER } from '../libvirt/dialect.ts';
@@ -14,27 +14,27 @@ import type { LogOutput, OutputFiles, OutputHost } from './outputs.ts';
 import { visibleText } from './record.ts';
 import type { Caller, LogRecord } from './record.ts';
 
-/** What a setting reads as: the text of daemon-log-filters and daemon-log-outputs, and how many there are. */
-export interface SettingText {
+/** The text of daemon-log-filters or daemon-log-outputs, and how many there are. */
+interface SettingText {
   readonly text: string;
   readonly count: number;
 }
 
-/** The log's settings as text: for the restart, and to be applied at once. */
+/** The log's settings as text, for a restart. */
 export const logState = object({ level: integer(1, 4), filters: text, outputs: text });
 export type LogState = StateOf<typeof logState>;
 
-/** The libvirt version from which on the opening lines name the user. */
+/** From this libvirt version on the opening lines name the user. */
 const VERSION_WITH_UID = 12_008_000;
 
-/** Something that keeps a threshold up to date: see logger(). */
+/** Holds a threshold that {@link Logging} keeps up to date. */
 export interface ThresholdHolder {
   readonly source: string;
   /** Messages below this level go nowhere. */
   threshold: number;
 }
 
-export interface LoggingOptions {
+interface LoggingOptions {
   readonly host: OutputHost;
   readonly hostname: string;
   readonly uid: number;
@@ -42,14 +42,16 @@ export interface LoggingOptions {
 }
 
 export class Logging {
-  /** As reported in the opening lines; `number` decides how they look. */
+  /** For the opening lines. */
   version = { text: DEFAULT_VERSION, number: DEFAULT_VERSION_NUMBER };
-  /** How errors call an output: the dialect's. */
+  /** The noun for an output in errors: see libvirt/dialect.ts. */
   outputNoun: OutputNoun = 'log output';
-  /** What relative paths of outputs are relative to, if that is known; -d changes the working directory. */
+  /** Of relative paths of outputs; null when it is not known. -d changes the working directory. */
   directory: ByteString | null = null;
-  /** What an empty setting stands for. */
+  /** The meaning of an empty setting. */
   defaultOutput = '3:stderr';
+  /** The settings were made at run time: a restart carries them over, where it reads those of the configuration again. */
+  isChanged = false;
 
   private readonly options: LoggingOptions;
   private readonly holders: ThresholdHolder[] = [];
@@ -63,7 +65,7 @@ export class Logging {
     this.currentOutputs = [openOutput({ level: Level.DEBUG, destination: 'stderr', name: '' }, options.host)];
   }
 
-  /** Has the files of outputs opened and closed in another way. */
+  /** From now on these functions open and close the files of outputs. */
   useFiles(files: OutputFiles): void {
     this.options.host.files = files;
   }
@@ -74,7 +76,7 @@ export class Logging {
     this.options.host.syslogSocket = syslog;
   }
 
-  /** Sets and goes on setting the threshold of `holder`. */
+  /** Sets the threshold of `holder`, now and at every change. */
   register(holder: ThresholdHolder): void {
     this.holders.push(holder);
     holder.threshold = this.thresholdOf(holder.source);
@@ -94,7 +96,7 @@ export class Logging {
     return { text: formatFilters(this.currentFilters), count: this.currentFilters.length };
   }
 
-  /** Replaces all filters; none when empty. @throws LogSettingError */
+  /** @throws LogSettingError */
   setFilters(text: string): void {
     this.currentFilters = parseFilters(text, this.outputNoun === 'output');
     this.refresh();
@@ -105,22 +107,22 @@ export class Logging {
   }
 
   /**
-   * Replaces all outputs, opening each anew; the default output when the text is empty, and, as in C, none at all when
-   * it is blanks. Relative paths are taken from the working directory.
+   * Opens these outputs, and closes all others. An empty text means the default output; blanks, as in C, none.
+   *
    * @throws LogSettingError
    */
   setOutputs(text: string): void {
     this.replaceOutputs(this.openOutputs(text));
   }
 
-  /** All settings as text that sets them again. (The text that C shows of filters would grow stars each time.) */
+  /** All settings, for {@link apply}. Not the filters' text as the admin program returns it: that would gain stars each time. */
   get state(): LogState {
     const filters = this.currentFilters.map(({ level, pattern }) => `${level}:+${pattern.slice(1, -1)}`).join(' ');
     const { text, count } = this.outputs;
     return { level: this.level, filters, outputs: count === 0 ? ' ' : text };
   }
 
-  /** Applies a whole state, or nothing of it. @throws LogSettingError */
+  /** @throws LogSettingError */
   apply(state: LogState): void {
     const level = parseLevel(String(state.level));
     const filters = parseFilters(state.filters);
@@ -135,28 +137,19 @@ export class Logging {
     const record: LogRecord = { time: this.options.now(), level, source, text: visibleText(text), caller, code };
     for (const output of this.currentOutputs) {
       if (level < output.level) continue;
-      if (!output.opened) {
-        output.opened = true;
-        for (const line of this.openingLines()) {
-          const text = visibleText(line);
-          output.write({
-            time: record.time,
-            level: Level.INFO,
-            source: 'util.log',
-            text,
-            caller: callerOf(0),
-            isOpening: true,
-          });
-        }
-      }
+      if (!output.opened) this.open(output, record.time);
       output.write(record);
     }
   }
 
-  private openingLines(): string[] {
+  private open(output: LogOutput, time: Date): void {
     const { hostname, uid } = this.options;
     const user = this.version.number >= VERSION_WITH_UID ? `, uid: ${uid}` : '';
-    return [`libvirt version: ${this.version.text}`, `hostname: ${hostname}${user}`];
+    const opening = { time, level: Level.INFO, source: 'util.log', caller: callerOf(0), isOpening: true } as const;
+    for (const line of [`libvirt version: ${this.version.text}`, `hostname: ${hostname}${user}`]) {
+      output.write({ ...opening, text: visibleText(line) });
+    }
+    output.opened = true;
   }
 
   private thresholdOf(source: string): number {

@@ -1,12 +1,12 @@
-/** Outputs as text: what goes where, from which level on. Pure; outputs.ts opens them. */
+/** Outputs as text: destinations, and the levels from which on they get messages. outputs.ts opens them. */
 
 import { resolve } from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { tokens } from './filters.ts';
-import { levelOf, parsePriority } from './levels.ts';
+import { parsePriority } from './levels.ts';
 import type { Level } from './levels.ts';
 
-export type Destination = 'stderr' | 'file' | 'syslog' | 'journald';
+type Destination = 'stderr' | 'file' | 'syslog' | 'journald';
 
 /** One output. `name` is the file's absolute path, or the identifier for syslog; else empty. */
 export interface OutputSpec {
@@ -15,13 +15,13 @@ export interface OutputSpec {
   readonly name: string;
 }
 
-/** The outputs up to the first mistake, and that mistake: C opens each before it looks at the next. */
-export interface ParsedOutputs {
+/** The outputs before the first mistake, and that mistake: C opens each output before it parses the next. */
+interface ParsedOutputs {
   readonly outputs: readonly OutputSpec[];
   readonly error?: string;
 }
 
-/** How the versions of libvirt call an output in their errors (libvirt/dialect.ts). */
+/** The noun for an output in the errors of libvirt's versions (libvirt/dialect.ts). */
 export type OutputNoun = 'output' | 'log output';
 
 const HAS_NAME: Readonly<Record<Destination, boolean>> = { stderr: false, file: true, syslog: true, journald: false };
@@ -57,43 +57,42 @@ function isDestination(text: string): text is Destination {
 }
 
 /**
- * As glib makes a path canonical: without looking at links, and leaving exactly two slashes at its start alone.
- * 7.0.0, which says 'output', only puts the directory before a relative path.
+ * As glib makes a path canonical: without resolving links, and keeping exactly two slashes at its start. 7.0.0, which says 'output',
+ * only puts the directory before a relative path.
  */
 function absolutePath(path: ByteString, noun: OutputNoun, directory: ByteString | null): ByteString {
-  // Not known, when it was deleted: the kernel finds nothing there.
+  // A deleted directory has no path. The kernel finds no file there.
   if (directory === null && !path.startsWith('/')) return path;
   if (noun === 'output') return path.startsWith('/') ? path : `${directory ?? ''}/${path}`;
   const canonical = resolve(directory ?? '/', path);
   return /^\/\/(?!\/)/.test(path) ? `/${canonical}` : canonical;
 }
 
-/** The outputs as they are given back. */
+/** As the admin program returns them. */
 export function formatOutputs(outputs: readonly OutputSpec[]): string {
   return outputs
     .map(({ level, destination, name }) => `${level}:${destination}${HAS_NAME[destination] ? `:${name}` : ''}`)
     .join(' ');
 }
 
-/** Of two outputs to the same place the later one counts, where it stands. */
+/** Of two outputs to the same place the later one counts, at its own position. */
 export function sameOutput(one: OutputSpec, other: OutputSpec): boolean {
   return one.destination === other.destination && one.name === other.name;
 }
 
-/** What decides where a daemon logs that was not told. */
-export interface DefaultOutputInput {
+interface DefaultOutputInput {
   readonly level: Level;
   readonly daemonized: boolean;
-  /** The journal's socket is there. */
+  /** The journal's socket exists. */
   readonly journal: boolean;
   readonly stdinIsTerminal: boolean;
   /** For a daemonized one without a journal. */
   readonly logFile: string;
 }
 
-/** The setting that an unconfigured daemon runs with, and that an empty one returns to. */
+/** The setting of an unconfigured daemon, which an empty setting restores. */
 export function defaultOutputs(input: DefaultOutputInput): string {
-  const level = levelOf(input.level) ?? 3;
-  if (input.journal && (input.daemonized || !input.stdinIsTerminal)) return `${level}:journald`;
-  return input.daemonized ? `${level}:file:${input.logFile}` : `${level}:stderr`;
+  const { level, daemonized, journal, stdinIsTerminal, logFile } = input;
+  if (journal && (daemonized || !stdinIsTerminal)) return `${level}:journald`;
+  return daemonized ? `${level}:file:${logFile}` : `${level}:stderr`;
 }

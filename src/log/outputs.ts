@@ -1,76 +1,59 @@
-/** Opened outputs. Writing never throws and never waits: what cannot be written is lost, as in C. */
+/** Opened outputs. Writing never throws and never waits: as in C, a message that cannot be written is lost. */
 
 import { constants, writeSync } from 'node:fs';
-import os from 'node:os';
+import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { LogSettingError } from './levels.ts';
 import type { OutputSpec } from './output-spec.ts';
 import { journalDatagram, recordText, syslogDatagram, timestamp } from './record.ts';
 import type { LogRecord } from './record.ts';
 
-/** Sends one datagram to a UNIX socket: 0 or a negative errno. */
-export type SendDatagram = (path: string, data: Buffer) => number;
-
-/** What outputs need of the world. */
 export interface OutputHost {
   readonly pid: number;
-  /** journald's name for us. */
+  /** journald's name for the daemon. */
   readonly identifier: string;
   /** Paths, which --root moves. */
   journalSocket: string;
   syslogSocket: string;
-  sendDatagram: SendDatagram;
-  /** How files are opened and closed. */
+  /** Sends one datagram to a UNIX socket: 0 or a negative errno. */
+  sendDatagram(path: string, data: Buffer): number;
   files: OutputFiles;
   strerror(errno: number): string;
 }
 
 export interface OutputFiles {
-  /** Whether it is held as a resource, so that nothing may be written into it. */
+  /** Whether a file is held as a resource, and so may not be opened. */
   isHeld(path: ByteString): boolean;
-  /** Opens a file, made with mode 0600 if there is none: the descriptor, or a negative errno. */
+  /** Opens a file, or makes it with mode 0600. Returns the descriptor, or a negative errno. */
   open(path: ByteString, flags: number): number;
   close(fd: number): void;
 }
 
 export interface LogOutput extends OutputSpec {
-  /** Set once the two opening lines are out. */
+  /** Set once the two opening lines are written. */
   opened: boolean;
   write(record: LogRecord): void;
   close(): void;
 }
 
-/**
- * Opens an output.
- * @throws LogSettingError when a file cannot be opened
- */
+/** @throws LogSettingError when a file cannot be opened */
 export function openOutput(spec: OutputSpec, host: OutputHost): LogOutput {
-  const nothing = (): void => undefined;
+  const output = { ...spec, opened: false, close: (): void => undefined };
   switch (spec.destination) {
     case 'stderr':
-      return { ...spec, opened: false, write: lineWriter(2, host.pid), close: nothing };
+      return { ...output, write: lineWriter(2, host.pid) };
     case 'file': {
       const fd = openFile(spec.name, host);
-      return {
-        ...spec,
-        opened: false,
-        write: lineWriter(fd, host.pid),
-        close: () => {
-          host.files.close(fd);
-        },
-      };
+      const close = (): void => host.files.close(fd);
+      return { ...output, write: lineWriter(fd, host.pid), close };
     }
     case 'syslog': {
-      const write = (record: LogRecord): void => {
-        sendShrinking(host, host.syslogSocket, record, (shown) => syslogDatagram(shown, spec.name, host.pid));
-      };
-      return { ...spec, opened: false, write, close: nothing };
+      const encode = (record: LogRecord): Buffer => syslogDatagram(record, spec.name, host.pid);
+      return { ...output, write: datagramWriter(host, 'syslogSocket', encode) };
     }
     case 'journald': {
-      const write = (record: LogRecord): void => {
-        sendShrinking(host, host.journalSocket, record, (shown) => journalDatagram(shown, host.identifier));
-      };
-      return { ...spec, opened: false, write, close: nothing };
+      const encode = (record: LogRecord): Buffer => journalDatagram(record, host.identifier);
+      return { ...output, write: datagramWriter(host, 'journalSocket', encode) };
     }
   }
 }
@@ -79,8 +62,7 @@ function openFile(path: ByteString, host: OutputHost): number {
   const { files } = host;
   const refuse = (errno: number, reason: string): LogSettingError =>
     new LogSettingError(`failed to open ${path}: ${reason}`, errno);
-  if (files.isHeld(path)) throw refuse(os.constants.errno.EBUSY, 'it is locked, as a resource or by the daemon itself');
-  // Appended to, and the daemon's own: names of guests and their disks are in it.
+  if (files.isHeld(path)) throw refuse(osConstants.errno.EBUSY, 'it is locked, as a resource or by the daemon itself');
   const fd = files.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND);
   if (fd < 0) throw refuse(-fd, host.strerror(-fd));
   return fd;
@@ -98,10 +80,16 @@ function lineWriter(fd: number, pid: number): LogOutput['write'] {
   };
 }
 
-/** A message too large for one datagram is cut: C would hand journald a file instead, syslog would lose it. */
-function sendShrinking(host: OutputHost, path: string, record: LogRecord, encode: (record: LogRecord) => Buffer): void {
-  const status = host.sendDatagram(path, encode(record));
-  if (status !== -os.constants.errno.EMSGSIZE) return;
-  const text = `${record.text.slice(0, 4096)}… (${record.text.length} bytes)`.replace('…', '...');
-  host.sendDatagram(path, encode({ ...record, text }));
+/** Cuts a message that is too large for a datagram: C would hand journald a file instead, and syslog would lose it. */
+function datagramWriter(
+  host: OutputHost,
+  socket: 'journalSocket' | 'syslogSocket',
+  encode: (record: LogRecord) => Buffer,
+): LogOutput['write'] {
+  return (record) => {
+    const status = host.sendDatagram(host[socket], encode(record));
+    if (status !== -osConstants.errno.EMSGSIZE) return;
+    const text = `${record.text.slice(0, 4096)}... (${record.text.length} bytes)`;
+    host.sendDatagram(host[socket], encode({ ...record, text }));
+  };
 }

@@ -1,20 +1,20 @@
 /**
- * Names that come from outside, made harmless to look at: a guest may be called anything, and what is written to a
- * terminal or a log must not move the cursor, begin a line of its own, or change the direction of text.
+ * Names from outside, made harmless for a terminal or a log: a guest may have any name, and none may move the cursor, begin a line,
+ * or change the direction of text.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 
-/** A run of bytes that need no closer look: printable ASCII but the backslash, which introduces escapes. */
+/** Printable ASCII but the backslash, which introduces escapes. */
 const PLAIN = /^[ -[\]-~]*$/;
 
-/** Code points that are valid and yet do not show as what they are: controls, formats (bidi, joiners), separators. */
+/** Valid code points that are not visible as such: controls, formats (bidi, joiners), separators. */
 const UNSEEN = String.raw`[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]`;
 
-/** Made when first needed: each takes the better part of a millisecond, and most names are plain. */
+/** Made on first use: each takes almost a millisecond, and most names are plain. */
 let unseen: RegExp | undefined;
 let utf8: InstanceType<typeof TextDecoder> | undefined;
 
-/** The bytes as text: valid UTF-8 as it is, everything that is not printable as `\n`, `\xNN` or `\u{N}`. */
+/** The bytes as text: printable UTF-8 as it is, all other bytes and code points as `\n`, `\t`, `\xNN` or `\u{N}`. */
 export function printable(bytes: ByteString): string {
   if (PLAIN.test(bytes)) return bytes;
   let text = '';
@@ -32,12 +32,12 @@ export function printable(bytes: ByteString): string {
   return text;
 }
 
-/** As {@link printable}, and still bytes: for the log, which is written as bytes. */
+/** As {@link printable}, encoded: the log is written as bytes. */
 export function printableBytes(bytes: ByteString): ByteString {
   return PLAIN.test(bytes) ? bytes : Buffer.from(printable(bytes), 'utf8').toString('latin1');
 }
 
-/** How many bytes a UTF-8 sequence has by its first; 0 when none begins so. */
+/** The length of a UTF-8 sequence that begins with this byte; 0 when none does. */
 function sequenceLength(first: number): number {
   if (first < 0x80) return 1;
   if (first < 0xc2 || first > 0xf4) return 0;
@@ -63,6 +63,6 @@ function escapeCharacter(character: string): string {
   return code === 0xfeff || unseen.test(character) ? `\\u{${code.toString(16)}}` : character;
 }
 
-function hex(byte: number): string {
+export function hex(byte: number): string {
   return `\\x${byte.toString(16).padStart(2, '0')}`;
 }

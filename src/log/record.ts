@@ -1,18 +1,18 @@
-/** One message on its way to the outputs, and the text forms of it. */
+/** One message, and its forms in the outputs. */
 
 import { Level, levelName } from './levels.ts';
+import { hex } from './printable.ts';
 
 export interface LogRecord {
   readonly time: Date;
   readonly level: Level;
   readonly source: string;
-  /** One line of bytes (latin1), control bytes made visible. */
+  /** One line of bytes (latin1), with control bytes escaped. */
   readonly text: string;
-  /** Where in the program it came from. */
   readonly caller: Caller | undefined;
-  /** One of the two lines that open an output: where they come from is told to journald only, as in C. */
+  /** One of the two lines that open an output. Only journald gets its caller, as in C. */
   readonly isOpening?: true;
-  /** For journald, when the message is an error that a client got. */
+  /** For journald, if a client got the message as an error. */
   readonly code?: { readonly domain: number; readonly code: number } | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface Caller {
   readonly line: number;
 }
 
-/** `pid: level : function:line : text`, the part that all textual outputs share. */
+/** `pid: level : function:line : text`, as in all textual outputs. */
 export function recordText(record: LogRecord, pid: number): string {
   const from = record.caller === undefined || record.isOpening ? '' : `${record.caller.name}:${record.caller.line} : `;
   return `${pid}: ${levelName(record.level)} : ${from}${record.text}\n`;
@@ -33,30 +33,26 @@ export function timestamp(time: Date): string {
   return time.toISOString().replace('T', ' ').replace('Z', '+0000');
 }
 
-const SYSLOG_SEVERITY: Readonly<Record<Level, number>> = {
+/** The severities of syslog(3), which journald calls PRIORITY. */
+const SEVERITY: Readonly<Record<Level, number>> = {
   [Level.DEBUG]: 7,
   [Level.INFO]: 6,
   [Level.WARNING]: 4,
   [Level.ERROR]: 3,
 };
 
-/** The severity of syslog(3), which journald calls PRIORITY. */
-export function syslogSeverity(level: Level): number {
-  return SYSLOG_SEVERITY[level];
-}
-
 /** LOG_DAEMON. */
 const FACILITY = 3;
 
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
-/** An RFC 3164 datagram as syslog(3) writes it: local time, no host name, no pid of its own. */
+/** An RFC 3164 datagram as syslog(3) writes it: local time, no host name, no pid but the text's. */
 export function syslogDatagram(record: LogRecord, identifier: string, pid: number): Buffer {
   const { time } = record;
   const two = (value: number): string => String(value).padStart(2, '0');
   const date = `${MONTHS[time.getMonth()] ?? ''} ${String(time.getDate()).padStart(2)}`;
   const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
-  const priority = FACILITY * 8 + syslogSeverity(record.level);
+  const priority = FACILITY * 8 + SEVERITY[record.level];
   return Buffer.from(`<${priority}>${date} ${clock} ${identifier}: ${recordText(record, pid)}`, 'latin1');
 }
 
@@ -64,9 +60,9 @@ export function syslogDatagram(record: LogRecord, identifier: string, pid: numbe
 export function journalDatagram(record: LogRecord, identifier: string): Buffer {
   const fields: [string, string | number][] = [
     ['MESSAGE', record.text],
-    ['PRIORITY', syslogSeverity(record.level)],
+    ['PRIORITY', SEVERITY[record.level]],
     ['SYSLOG_FACILITY', FACILITY],
-    // C leaves this to journald, which takes the process's name; ours is the runtime's.
+    // C does not send this: journald then takes the process's name, which here is the runtime's.
     ['SYSLOG_IDENTIFIER', identifier],
     ['LIBVIRT_SOURCE', record.source],
   ];
@@ -92,15 +88,11 @@ function journalField(name: string, value: string): Buffer {
 }
 
 /**
- * Makes control bytes visible, so that a name from the wire can neither forge a line nor talk to a terminal; C prints
- * them as they are. Characters beyond one byte become their UTF-8, as a log is bytes.
+ * Escapes control bytes, so that a name from the wire can neither forge a line nor control a terminal; C prints them as they are.
+ * Encodes characters above one byte as UTF-8, because a log is bytes.
  */
 export function visibleText(text: string): string {
   if (!/[\0-\x1f\x7f\u0100-\uffff]/.test(text)) return text;
-
   const bytes = /[\u0100-\uffff]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text;
-
-  return bytes.replace(/[\0-\x1f\x7f]/g, (byte) =>
-    byte === '\n' ? '\\n' : `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
+  return bytes.replace(/[\0-\x1f\x7f]/g, (byte) => (byte === '\n' ? '\\n' : hex(byte.charCodeAt(0))));
 }

@@ -1,4 +1,4 @@
-/** Puts the log's settings together at start: configuration, environment, command line, in rising precedence. */
+/** The log's settings at start: configuration, environment, command line, in rising precedence. */
 
 import { Level, LogSettingError } from './levels.ts';
 import type { Logging } from './logging.ts';
@@ -13,21 +13,21 @@ export interface LogSetup {
   };
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly daemonized: boolean;
-  /** The journal's socket is there. */
+  /** The journal's socket exists. */
   readonly journal: boolean;
   readonly stdinIsTerminal: boolean;
   readonly logFile: string;
 }
 
-/** What is set up: the log, or what only looks whether it could be. */
+/** The log, or a stand-in that only checks the settings. */
 export type LogTarget = Pick<
   Logging,
   'defaultLevel' | 'defaultOutput' | 'setLevel' | 'setFilters' | 'setOutputs' | 'write'
 >;
 
 /**
- * Applies all of it, in the order in which C looks at it, as the first mistake is the one reported. To be used again
- * when the configuration is read again: then the caller keeps `logging.state` and applies it when this throws.
+ * Applies the settings in C's order, because the first mistake is the one reported. When a configuration is read again, the caller
+ * keeps `logging.state`, and applies that if this throws.
  *
  * @throws LogSettingError which C reports as `libvirt:  error : <text>` on standard error, exit 1
  */
@@ -48,7 +48,7 @@ export function setUpLogging(logging: LogTarget, setup: LogSetup): void {
     if (outputs.trim() !== '') logging.setOutputs(outputs);
     else if (configured === undefined || configured.trim() === '') logging.setOutputs('');
   } catch (error) {
-    // As C does it: where outputs are set already, the complaint goes there too.
+    // As in C: if outputs are set already, the error goes there too.
     if (error instanceof LogSettingError && configured !== undefined) {
       logging.write(Level.ERROR, 'util.log', error.text, { name: 'setUpLogging', file: 'log/setup.ts', line: 1 });
     }

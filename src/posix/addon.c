@@ -1,15 +1,16 @@
 /*
- * The only native code of the daemon: the system calls that Node.js lacks, each returning its errno, and the poller
- * that feeds every connection through one epoll descriptor. N-API and libuv only, no V8 API, so that one build serves
- * every Node.js of the same N-API version. posix.ts is its typed face and documents each function.
+ * The daemon's native code: the system calls that Node.js lacks, and the poller that serves all connections through one epoll
+ * descriptor. It uses N-API and libuv only, not V8's API, so one build serves every Node.js of the same N-API version. posix.ts
+ * types and documents each function: the result of a call, or a negative errno.
  *
- * Strings that name files arrive as latin1: one byte a character, whatever bytes the name holds.
+ * File names arrive as latin1, one byte a character: a name may hold any byte.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <locale.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,18 +31,13 @@
 
 #include "addon.h"
 #include "napi-helpers.h"
+#include "unix-address.h"
 
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
 #define PATH_SIZE (2 * 65536 + 2)
 
-/* Static, because the daemon's JavaScript runs on one thread, and because it is too large for a stack. */
+/* Too large for the stack. Static, because the daemon's JavaScript has one thread. */
 static char path_buffer[PATH_SIZE];
-
-static int64_t arg_long(napi_env env, napi_value value) {
-    int64_t result = 0;
-    napi_get_value_int64(env, value, &result);
-    return result;
-}
 
 static bool arg_bool(napi_env env, napi_value value) {
     bool result = false;
@@ -49,7 +45,7 @@ static bool arg_bool(napi_env env, napi_value value) {
     return result;
 }
 
-/* The path in `value`, or NULL with errno set when no path can be that long. */
+/* The path in `value`, or NULL with errno set when it is too long for any path. */
 static const char *arg_path(napi_env env, napi_value value) {
     size_t length = 0;
     napi_get_value_string_latin1(env, value, path_buffer, PATH_SIZE, &length);
@@ -61,8 +57,8 @@ static const char *arg_path(napi_env env, napi_value value) {
 }
 
 /*
- * The path of a file in a lockspace, whose directory may be empty: then the name is the path. Joined here, because the
- * daemon would otherwise make and flatten a string of it for every call.
+ * The path of a file in a lockspace. If the directory is empty, the name is the path. Joined here, because V8 would make and
+ * flatten a string for every call.
  */
 static const char *arg_joined(napi_env env, napi_value directory, napi_value name) {
     size_t length = 0, rest = 0;
@@ -77,6 +73,14 @@ static const char *arg_joined(napi_env env, napi_value directory, napi_value nam
 }
 
 static napi_value result_of(napi_env env, int status) { return number(env, status < 0 ? -errno : status); }
+
+/* Defines a function of the addon that makes one system call. */
+#define SYSTEM_CALL(name, count, call)                                                                                 \
+    static napi_value name(napi_env env, napi_callback_info info) {                                                    \
+        ARGS(count);                                                                                                   \
+        return result_of(env, (int)(call));                                                                            \
+    }
+#define INT(index) arg_int(env, argv[index])
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
@@ -99,7 +103,6 @@ static napi_value posix_setlk(napi_env env, napi_callback_info info) {
                                    arg_long(env, argv[3])));
 }
 
-/* setOfdLock(fd, type, start, length): see posix.ts. */
 static napi_value posix_set_ofd_lock(napi_env env, napi_callback_info info) {
     ARGS(4);
     return result_of(env, set_lock_by(F_OFD_SETLK, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
@@ -121,8 +124,8 @@ static napi_value posix_getlk(napi_env env, napi_callback_info info) {
 }
 
 /*
- * What is asked of stat and fstat. Those, and pthread_sigmask in libc, are symbols of glibc 2.32 and 2.33: an addon built
- * on a newer system would not load on one that the pinned Node.js itself (glibc 2.28) still runs on.
+ * stat, fstat and libc's pthread_sigmask are symbols of glibc 2.33 and 2.32. An addon that uses them would not load with glibc
+ * 2.28, on which the pinned Node.js still runs. So this is filled by statx.
  */
 struct file {
     dev_t st_dev;
@@ -145,24 +148,24 @@ static int statx_file(int fd, const char *path, int flags, struct file *file) {
 
 static int file_at(const char *path, struct file *file) { return statx_file(AT_FDCWD, path, 0, file); }
 
-/* What is open: device, inode and type are in the kernel, which so asks no server that may not answer. */
+/* Stats an open file by what the kernel has in memory: a file server that does not answer is not asked. */
 static int file_of(int fd, struct file *file) {
     return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, file);
 }
 
 /*
- * The export `statFields`: what the last call that stats a file found. Of one array's memory the address is known; to ask it of
- * an argument takes 1 % of an ACQUIRE.
+ * The export `statFields`: the result of the last call that stats a file. One array, whose address is known: to get the address
+ * of an argument takes 1 % of an ACQUIRE.
  */
 #define STAT_FIELDS 6
 static double *stat_fields;
 
 static void put_inode(const struct file *st) {
     stat_fields[0] = (double)st->st_dev;
-    /* An inode number of NFS may use all 64 bits; a double holds 53, so the halves travel apart. */
+    /* An inode number of NFS may use all 64 bits, and a double holds 53. */
     stat_fields[1] = (double)(st->st_ino >> 32);
     stat_fields[2] = (double)(st->st_ino & 0xffffffffU);
-    stat_fields[3] = st->st_mode;
+    stat_fields[3] = st->st_mode & S_IFMT;
     stat_fields[4] = S_ISBLK(st->st_mode) ? (double)st->st_rdev : 0;
     stat_fields[5] = st->st_nlink;
 }
@@ -179,12 +182,7 @@ static void export_stat_fields(napi_env env, napi_value exports) {
 static int open_inode(const char *path, int flags, struct file *st) {
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0) return -errno;
-    if (file_of(fd, st) < 0) {
-        int error = errno;
-        close(fd);
-        return -error;
-    }
-    return fd;
+    return file_of(fd, st) < 0 ? close_failed(fd) : fd;
 }
 
 static int lock_first_byte(int fd, bool shared) { return set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1); }
@@ -194,15 +192,12 @@ static bool is_named(const struct file *opened, const char *path) {
     return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
 }
 
-/* What is open, as the server has it: a network file system would answer from its cache. */
+/* Stats an open file as the server has it: a network file system would answer from its cache. */
 static int file_of_server(int fd, struct file *file) {
     return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, file);
 }
 
-/*
- * Locks byte 0. 0; 1 when `path` (which may be NULL) no longer names that file; 2 when it does, but the file has no link: then the
- * name is one that is cached, or the file system counts none.
- */
+/* See lockNamed in posix.ts. A named file without a link: the name is a cached one, or the file system counts no links. */
 static int lock_named(int fd, bool shared, const char *path) {
     struct file opened;
     if (lock_first_byte(fd, shared) < 0) return -errno;
@@ -231,11 +226,7 @@ static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
     return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path));
 }
 
-/*
- * createLocked(directory, name, shared): the way of most acquires in one call. A file that was not there is made and locked;
- * being new it cannot be held by this process under another name. -EEXIST when there is a file, or when the new one was
- * taken away or locked by somebody else at once, or has no link: the caller then goes the long way.
- */
+/* Most acquires in one call. A new file cannot be held by this process under another name. */
 static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
@@ -251,10 +242,7 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/*
- * unlinkClose(directory, name, fd): the way of most releases. The name stays if it is another file's by now: somebody else may
- * have that locked. The errno is unlink's; the descriptor is closed in any case.
- */
+/* Most releases in one call. If the name is another file's by now, it stays: another process may have that file locked. */
 static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
@@ -269,7 +257,6 @@ static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
     return number(env, status);
 }
 
-/* statInode(path): looks at what the path names. */
 static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct file st;
@@ -279,7 +266,6 @@ static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
     return number(env, 0);
 }
 
-/* fstatInode(fd): looks at what is open. */
 static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct file st;
@@ -296,35 +282,18 @@ static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     return result_of(env, path == NULL ? -1 : unlink(path));
 }
 
-static napi_value posix_close(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, close(arg_int(env, argv[0])));
-}
+SYSTEM_CALL(posix_close, 1, close(INT(0)))
+SYSTEM_CALL(posix_duplicate, 1, fcntl(INT(0), F_DUPFD_CLOEXEC, 0))
 
-static napi_value posix_duplicate(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, fcntl(arg_int(env, argv[0]), F_DUPFD_CLOEXEC, 0));
-}
-
-/* makeDirectory(path): 0 or -errno, one level, mode 0700. */
 static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
     ARGS(1);
     const char *path = arg_path(env, argv[0]);
     return result_of(env, path == NULL ? -1 : mkdir(path, 0700));
 }
 
-/* fileType(path): st_mode & S_IFMT of what the path names, or -errno. */
-static napi_value posix_file_type(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    struct file st;
-    const char *path = arg_path(env, argv[0]);
-    if (path == NULL || file_at(path, &st) < 0) return number(env, -errno);
-    return number(env, st.st_mode & S_IFMT);
-}
-
 /* ---- processes ------------------------------------------------------------------------------------------------ */
 
-/* Newer than the headers this may be built with. A process's pidfd is readable once the process is gone. */
+/* Newer than some headers that this is built with. */
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
@@ -335,7 +304,6 @@ static napi_value posix_file_type(napi_env env, napi_callback_info info) {
 #define SYS_pidfd_open 434
 #endif
 
-/* peerPidfd(fd): a pidfd of the process that connected, dead or alive. -ENOPROTOOPT before Linux 6.5. */
 static napi_value posix_peer_pidfd(napi_env env, napi_callback_info info) {
     ARGS(1);
     int pidfd = -1;
@@ -344,22 +312,10 @@ static napi_value posix_peer_pidfd(napi_env env, napi_callback_info info) {
     return number(env, status < 0 ? -errno : pidfd);
 }
 
-/* pidfdOpen(pid): a pidfd of the process that has this pid now; it is close-on-exec. */
-static napi_value posix_pidfd_open(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, (int)syscall(SYS_pidfd_open, arg_int(env, argv[0]), 0));
-}
+SYSTEM_CALL(posix_pidfd_open, 1, syscall(SYS_pidfd_open, INT(0), 0))
+SYSTEM_CALL(posix_pidfd_signal, 2, syscall(SYS_pidfd_send_signal, INT(0), INT(1), NULL, 0))
 
-/* pidfdSignal(pidfd, signal): 0 or -errno. */
-static napi_value posix_pidfd_signal(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    return result_of(env, (int)syscall(SYS_pidfd_send_signal, arg_int(env, argv[0]), arg_int(env, argv[1]), NULL, 0));
-}
-
-/*
- * processStart(pid): when the process that has this pid started, in clock ticks since the host's boot, or -errno. A registration
- * for a guest waits for this, so it is read here: open, read and close of Node.js take five times as long.
- */
+/* Native, because the registration of a guest waits for it: open, read and close of Node.js take five times as long. */
 static napi_value posix_process_start(napi_env env, napi_callback_info info) {
     ARGS(1);
     char text[1024];
@@ -371,11 +327,20 @@ static napi_value posix_process_start(napi_env env, napi_callback_info info) {
     close(fd);
     if (length < 0) return number(env, -error);
     text[length] = '\0';
-    /* Behind the program's name, which is in parentheses and may hold anything, it is the 20th word. */
+    /* The 20th word behind the program's name, which is in parentheses and may hold any byte. */
     const char *word = strrchr(text, ')');
     for (int i = 0; i < 20 && word != NULL; i++) word = strchr(word + 1, ' ');
     if (word == NULL) return number(env, -EPROTO);
     return number(env, strtoll(word + 1, NULL, 10));
+}
+
+/* Not strerror: its texts are those of the process's language. */
+static napi_value posix_strerror(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    napi_value result;
+    const char *text = strerror_l(arg_int(env, argv[0]), newlocale(LC_ALL_MASK, "C", (locale_t)0));
+    napi_create_string_latin1(env, text, NAPI_AUTO_LENGTH, &result);
+    return result;
 }
 
 static napi_value posix_exit(napi_env env, napi_callback_info info) {
@@ -390,12 +355,9 @@ static napi_value posix_is_terminal(napi_env env, napi_callback_info info) {
     return result;
 }
 
-static napi_value posix_set_process_name(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, prctl(PR_SET_NAME, arg_path(env, argv[0])));
-}
+SYSTEM_CALL(posix_set_process_name, 1, prctl(PR_SET_NAME, arg_path(env, argv[0])))
 
-/* Whether the runtime's program is mapped there: then its pages are let go, to be mapped again from the file when they are used. */
+/* Drops the pages of the runtime's program, which the kernel reads from the file again when they are used. `data` is in it. */
 static int forget_program(struct dl_phdr_info *object, size_t size, void *data) {
     (void)size;
     for (int i = 0; i < object->dlpi_phnum; i++) {
@@ -410,7 +372,6 @@ static int forget_program(struct dl_phdr_info *object, size_t size, void *data) 
     return 0;
 }
 
-/* trimMemory(): gives back what malloc keeps of freed memory, and the pages of the runtime's program. */
 static napi_value posix_trim_memory(napi_env env, napi_callback_info info) {
     (void)env;
     (void)info;
@@ -421,107 +382,88 @@ static napi_value posix_trim_memory(napi_env env, napi_callback_info info) {
 
 /* ---- sockets -------------------------------------------------------------------------------------------------- */
 
-/* The address of `path`; a leading '@' or NUL means the abstract namespace. 0 when the path is too long. */
-static socklen_t unix_address(napi_env env, napi_value value, struct sockaddr_un *address) {
-    size_t length = 0;
-    memset(address, 0, sizeof(*address));
-    address->sun_family = AF_UNIX;
-    napi_get_value_string_latin1(env, value, path_buffer, PATH_SIZE, &length);
-    if (length == 0 || length >= sizeof(address->sun_path)) return 0;
-    memcpy(address->sun_path, path_buffer, length);
-    if (address->sun_path[0] == '@') address->sun_path[0] = '\0';
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (address->sun_path[0] != '\0'));
+struct unix_address {
+    struct sockaddr_un name;
+    socklen_t length;
+};
+/* As bind, connect and sendto take an address. */
+#define NAME_OF(address) (const struct sockaddr *)&(address).name, (address).length
+
+/* A UNIX socket of this type, or -errno; fills in the address of `path`: see unix-address.h. */
+static int unix_socket(napi_env env, napi_value path, int type, struct unix_address *address) {
+    address->length = unix_address(env, path, &address->name);
+    if (address->length == 0) return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
 }
 
 static napi_value posix_listen_unix(napi_env env, napi_callback_info info) {
     ARGS(2);
-    struct sockaddr_un address;
-    socklen_t length = unix_address(env, argv[0], &address);
-    if (length == 0) return number(env, -ENAMETOOLONG);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return number(env, -errno);
-    if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, arg_int(env, argv[1])) < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
+    struct unix_address address;
+    int fd = unix_socket(env, argv[0], SOCK_STREAM | SOCK_NONBLOCK, &address);
+    if (fd >= 0 && (bind(fd, NAME_OF(address)) < 0 || listen(fd, arg_int(env, argv[1])) < 0)) fd = close_failed(fd);
     return number(env, fd);
 }
 
-/* probeUnix(path): 0 when somebody listens there, else -errno. */
 static napi_value posix_probe_unix(napi_env env, napi_callback_info info) {
     ARGS(1);
-    struct sockaddr_un address;
-    socklen_t length = unix_address(env, argv[0], &address);
-    if (length == 0) return number(env, -ENAMETOOLONG);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return number(env, -errno);
-    int status = connect(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+    struct unix_address address;
+    int fd = unix_socket(env, argv[0], SOCK_STREAM | SOCK_NONBLOCK, &address);
+    if (fd < 0) return number(env, fd);
+    int status = connect(fd, NAME_OF(address)) < 0 ? -errno : 0;
     close(fd);
     return number(env, status);
 }
 
-/*
- * connectUnix(path, milliseconds): a connection that blocks, for that long at most: reading and writing fail with EAGAIN
- * then.
- */
 static napi_value posix_connect_unix(napi_env env, napi_callback_info info) {
     ARGS(2);
-    struct sockaddr_un address;
-    socklen_t length = unix_address(env, argv[0], &address);
+    struct unix_address address;
     int milliseconds = arg_int(env, argv[1]);
     struct timeval limit = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
-    if (length == 0) return number(env, -ENAMETOOLONG);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return number(env, -errno);
+    int fd = unix_socket(env, argv[0], SOCK_STREAM, &address);
+    if (fd < 0) return number(env, fd);
     int status = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     if (status == 0) status = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    /* With a time limit, being stopped and continued is enough to interrupt it. */
+    /* With a time limit, stopping and continuing the process interrupts the call. */
     if (status == 0) {
-        do status = connect(fd, (struct sockaddr *)&address, length);
+        do status = connect(fd, NAME_OF(address));
         while (status < 0 && errno == EINTR);
     }
-    if (status < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
-    return number(env, fd);
+    return number(env, status < 0 ? close_failed(fd) : fd);
 }
 
 static napi_value posix_send_datagram(napi_env env, napi_callback_info info) {
     ARGS(2);
-    struct sockaddr_un address;
+    struct unix_address address;
     void *data;
     size_t size;
-    socklen_t length = unix_address(env, argv[0], &address);
-    if (length == 0) return number(env, -ENAMETOOLONG);
+    int fd = unix_socket(env, argv[0], SOCK_DGRAM | SOCK_NONBLOCK, &address);
+    if (fd < 0) return number(env, fd);
     napi_get_buffer_info(env, argv[1], &data, &size);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return number(env, -errno);
-    int status = sendto(fd, data, size, MSG_NOSIGNAL, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+    int status = sendto(fd, data, size, MSG_NOSIGNAL, NAME_OF(address)) < 0 ? -errno : 0;
     close(fd);
     return number(env, status);
 }
 
-/* peerSecurity(fd): the peer's SELinux context, or null where the kernel has none. */
-static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    char context[4096];
-    socklen_t size = sizeof(context) - 1;
+/* `text`, up to its NUL or `size` bytes; null for NULL. */
+static napi_value text_or_null(napi_env env, const char *text, size_t size) {
     napi_value result;
-    if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERSEC, context, &size) < 0) {
-        napi_get_null(env, &result);
-        return result;
-    }
-    context[size] = '\0';
-    napi_create_string_latin1(env, context, NAPI_AUTO_LENGTH, &result);
+    if (text == NULL) napi_get_null(env, &result);
+    else napi_create_string_latin1(env, text, strnlen(text, size), &result);
     return result;
 }
 
+static napi_value posix_peer_security(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    char context[4096];
+    socklen_t size = sizeof(context);
+    int status = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERSEC, context, &size);
+    return text_or_null(env, status < 0 ? NULL : context, size);
+}
+
 /*
- * getsockopt of a number or a struct, asked again when memory is short: an answer that is missing would tell that there is no
- * connection, or that its peer is nobody.
+ * getsockopt of a number or a struct, repeated when memory is short: a failure would mean that there is no connection, or that
+ * its peer is unknown.
  */
 static int ask_socket(int fd, int option, void *value, socklen_t size) {
     for (int tries = 1;; tries++) {
@@ -531,10 +473,7 @@ static int ask_socket(int fd, int option, void *value, socklen_t size) {
     }
 }
 
-/*
- * inspectSocket(fd, peer): 0 no stream socket, 1 a connected one, 2 a listening one, -errno not open; then peer is filled
- * with pid, uid and gid of the process that connected.
- */
+/* The results are those of SocketKind in posix.ts. */
 static napi_value posix_inspect_socket(napi_env env, napi_callback_info info) {
     ARGS(2);
     int fd = arg_int(env, argv[0]);
@@ -553,26 +492,15 @@ static napi_value posix_inspect_socket(napi_env env, napi_callback_info info) {
     return number(env, 1);
 }
 
-/* listenAgain(fd, backlog): only the length of the backlog changes. */
-static napi_value posix_listen_again(napi_env env, napi_callback_info info) {
-    ARGS(2);
-    return result_of(env, listen(arg_int(env, argv[0]), arg_int(env, argv[1])));
-}
+SYSTEM_CALL(posix_listen_again, 2, listen(INT(0), INT(1)))
 
-/* socketPath(fd): where a UNIX socket is bound, or null. */
 static napi_value posix_socket_path(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct sockaddr_un address = {0};
-    socklen_t size = sizeof(address);
-    napi_value result;
-    if (getsockname(arg_int(env, argv[0]), (struct sockaddr *)&address, &size) < 0 ||
-        size <= offsetof(struct sockaddr_un, sun_path) || address.sun_path[0] == '\0') {
-        napi_get_null(env, &result);
-        return result;
-    }
-    size_t length = strnlen(address.sun_path, size - offsetof(struct sockaddr_un, sun_path));
-    napi_create_string_latin1(env, address.sun_path, length, &result);
-    return result;
+    socklen_t size = sizeof(address), before = offsetof(struct sockaddr_un, sun_path);
+    int status = getsockname(arg_int(env, argv[0]), (struct sockaddr *)&address, &size);
+    bool is_bound = status == 0 && size > before && address.sun_path[0] != '\0';
+    return text_or_null(env, is_bound ? address.sun_path : NULL, size - before);
 }
 
 static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
@@ -582,11 +510,7 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
-/* shutdownSocket(fd): ends both directions; the peer sees it although the descriptor stays open. */
-static napi_value posix_shutdown_socket(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    return result_of(env, shutdown(arg_int(env, argv[0]), SHUT_RDWR));
-}
+SYSTEM_CALL(posix_shutdown_socket, 1, shutdown(INT(0), SHUT_RDWR))
 
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
 static ssize_t send_part(int fd, const char *data, size_t length) {
@@ -597,7 +521,6 @@ static ssize_t send_part(int fd, const char *data, size_t length) {
     return sent < 0 ? -errno : sent;
 }
 
-/* send(fd, buffer, start, end): bytes sent, or -errno. */
 static napi_value posix_send(napi_env env, napi_callback_info info) {
     ARGS(4);
     char *data;
@@ -607,10 +530,6 @@ static napi_value posix_send(napi_env env, napi_callback_info info) {
     return number(env, send_part(arg_int(env, argv[0]), data + start, (size_t)(end - start)));
 }
 
-/*
- * sendAll(buffer, ranges, count): for each range (descriptor, start, end) what send() does; its first word becomes the bytes
- * sent, or -errno. How many of them were not sent whole.
- */
 static napi_value posix_send_all(napi_env env, napi_callback_info info) {
     ARGS(3);
     char *data;
@@ -629,26 +548,24 @@ static napi_value posix_send_all(napi_env env, napi_callback_info info) {
 /* ---- poller --------------------------------------------------------------------------------------------------- */
 
 /*
- * All sockets hang on one epoll descriptor of our own, and libuv watches only that. A round reads every ready
- * connection into one shared buffer and accepts what waits, then calls JavaScript once with the list of what happened.
- * So the price of entering JavaScript is paid once a round, idle connections cost nothing, and the descriptor outlives a
- * re-execution with all that hangs on it.
+ * One epoll descriptor polls all sockets, and libuv watches only that. A round reads every ready connection into one shared
+ * buffer, accepts newcomers, and then calls JavaScript once with a list of what happened. So the daemon enters JavaScript once a
+ * round, idle connections cost nothing, and the descriptor outlives a re-execution with all sockets registered in it.
  */
 #define ROUND_EVENTS 256
 #define MAX_READ 16384
-/* A connection that comes costs more than a request: of a thousand that come at once, others wait for these only. */
+/* Accepting costs more than a request: when a thousand connect at once, requests wait for no more than these. */
 #define MAX_ACCEPT 32
 #define RECORD_WORDS 6
 
 enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3, RECORD_READY = 4 };
 
-/* In the place of a listener's index: no socket, but something that says by being readable that something has happened. */
+/* In the place of a listener's index: no socket, but another descriptor that becomes readable, such as a pidfd. */
 #define WATCHED UINT32_MAX
 
 static struct {
     napi_env env;
     napi_ref callback;
-    napi_ref keep_records, keep_input, keep_budgets;
     uv_poll_t handle;
     int epoll;
     int32_t *records;
@@ -687,8 +604,8 @@ static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
 }
 
 /*
- * No room is given for descriptors: the kernel then drops what a peer attached and says so (MSG_CTRUNC). They are never
- * ours, so they cannot leak, and closing them cannot drop a lock that this process holds on the same file.
+ * Gives no room for descriptors: the kernel drops those that a peer attached, and sets MSG_CTRUNC. They are never installed, so
+ * they cannot leak, and no close of one can drop a lock that this process holds on the same file.
  */
 static ssize_t receive(int fd, char *into, size_t size, bool *descriptors) {
     struct iovec data = {.iov_base = into, .iov_len = size};
@@ -701,7 +618,7 @@ static ssize_t receive(int fd, char *into, size_t size, bool *descriptors) {
     return got < 0 ? -errno : got;
 }
 
-/* Reads and accepts what is ready, and describes it in records. Their number; 0 when nothing is. */
+/* Reads and accepts what is ready, and describes it in records. Returns their number. */
 static uint32_t gather(void) {
     struct epoll_event ready[ROUND_EVENTS];
     uint32_t used = 0;
@@ -717,12 +634,12 @@ static uint32_t gather(void) {
         } else if (ready[i].events & EPOLLOUT) {
             record(used++, RECORD_WRITABLE, fd, 0, 0, 0, 0);
         } else if (!(ready[i].events & EPOLLIN)) {
-            /* Nobody waits for input, but the peer has hung up. */
+            /* Input is not polled for, but the peer has hung up. */
             record(used++, RECORD_READ, fd, 0, 0, 0, 0);
         } else {
             size_t room = poller.input_size - filled;
             bool descriptors;
-            if (room == 0) break; /* what is left stays ready for the next round */
+            if (room == 0) break; /* the rest stays ready for the next round */
             ssize_t got = receive(fd, poller.input + filled, room < MAX_READ ? room : MAX_READ, &descriptors);
             if (got == -EAGAIN) continue;
             record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
@@ -738,22 +655,21 @@ static void deliver(uint32_t used) {
 }
 
 /*
- * A client that makes one call after the other sends the next a few microseconds after the reply. Going to sleep for
- * that long, and being woken, costs more than the call itself; so after a round the daemon looks again for a moment. How
- * often that paid is remembered: where it does not (a single client now and then, a client on the same processor) the
- * daemon sleeps at once, and tries again only once in a while.
+ * A client that makes one call after the other sends the next one a few microseconds after the reply. To sleep and be woken
+ * costs more than the call itself, so after a round the daemon polls on for a moment. Where that seldom finds anything (a client
+ * that calls now and then, or one on the same processor), the daemon sleeps at once, and tries it only once in a while.
  */
-#define LOOK_AGAIN_NS 50000
+#define POLL_ON_NS 50000
 #define MAX_TRUST 8
 #define TRY_EVERY 1024
 /* Then timers and signals have their turn. */
 #define MAX_STAY_NS 1000000
 
-static uint32_t look_again(void) {
-    static unsigned trust = 1, refused = 0;
-    if (trust == 0 && ++refused < TRY_EVERY) return gather();
-    refused = 0;
-    uint64_t until = uv_hrtime() + LOOK_AGAIN_NS;
+static uint32_t poll_on(void) {
+    static unsigned trust = 1, skipped = 0;
+    if (trust == 0 && ++skipped < TRY_EVERY) return gather();
+    skipped = 0;
+    uint64_t until = uv_hrtime() + POLL_ON_NS;
     uint32_t used;
     do {
         used = gather();
@@ -773,21 +689,19 @@ static void on_ready(uv_poll_t *handle, int status, int events) {
     while (used > 0) {
         deliver(used);
         if (uv_hrtime() >= until) break;
-        used = look_again();
+        used = poll_on();
     }
 }
 
-/* pollerStart(onRound, records, input, budgets, inherited): the epoll descriptor, or -errno; inherited: one, or -1. */
 static napi_value poller_start(napi_env env, napi_callback_info info) {
     ARGS(5);
     uv_loop_t *loop;
+    napi_ref keep;
     size_t words = 0;
 
     poller.env = env;
     napi_create_reference(env, argv[0], 1, &poller.callback);
-    napi_create_reference(env, argv[1], 1, &poller.keep_records);
-    napi_create_reference(env, argv[2], 1, &poller.keep_input);
-    napi_create_reference(env, argv[3], 1, &poller.keep_budgets);
+    for (int i = 1; i <= 3; i++) napi_create_reference(env, argv[i], 1, &keep);
     napi_get_typedarray_info(env, argv[1], NULL, &words, (void **)&poller.records, NULL, NULL);
     napi_get_buffer_info(env, argv[2], (void **)&poller.input, &poller.input_size);
     napi_get_typedarray_info(env, argv[3], NULL, NULL, (void **)&poller.budgets, NULL, NULL);
@@ -799,15 +713,11 @@ static napi_value poller_start(napi_env env, napi_callback_info info) {
     napi_get_uv_event_loop(env, &loop);
     int status = uv_poll_init(loop, &poller.handle, poller.epoll);
     if (status == 0) status = uv_poll_start(&poller.handle, UV_READABLE, on_ready);
-    /* It may be tried again. */
+    /* JavaScript may try again. */
     if (status < 0 && inherited < 0) close(poller.epoll);
     return number(env, status < 0 ? status : poller.epoll);
 }
 
-/*
- * pollerSet(op, fd, events, listener): epoll_ctl; op as in <sys/epoll.h>, listener -1: see WATCHED. What hangs there already is
- * changed by ADD.
- */
 static napi_value poller_set(napi_env env, napi_callback_info info) {
     ARGS(4);
     int fd = arg_int(env, argv[1]);
@@ -840,7 +750,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("pidfdSignal", posix_pidfd_signal),
         FUNCTION("processStart", posix_process_start),
         FUNCTION("makeDirectory", posix_mkdir),
-        FUNCTION("fileType", posix_file_type),
+        FUNCTION("strerror", posix_strerror),
         FUNCTION("exit", posix_exit),
         FUNCTION("isTerminal", posix_is_terminal),
         FUNCTION("setProcessName", posix_set_process_name),

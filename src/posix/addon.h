@@ -1,4 +1,4 @@
-/* The parts of the addon beside addon.c: each puts its functions among the exports. */
+/* The other files of the addon. Each adds its functions to the exports. */
 #ifndef ADDON_H
 #define ADDON_H
 

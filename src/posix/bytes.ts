@@ -1,12 +1,12 @@
 /**
- * The one rule about names of files, words of the command line and values of the environment: inside they are byte strings
- * (latin1, a character a byte), as names from the wire are. What Node.js decodes is encoded again where it comes in, and
- * what Node.js would encode is handed to it as a Buffer, or decoded, where it goes out.
+ * Names of files, words of the command line and values of the environment are byte strings inside the program (latin1, a
+ * character a byte), as names from the wire are. Where Node.js decodes them, they are encoded again as they come in. Where it would
+ * encode them, it gets a Buffer, or the decoded text.
  */
 import { isUtf8 } from 'node:buffer';
 import type { ByteString } from '../../xdr/codec.ts';
 
-/** The bytes of what Node.js has decoded. */
+/** The bytes of a text that Node.js has decoded. */
 export function bytesOf(text: string): ByteString {
   return isAscii(text) ? text : Buffer.from(text, 'utf8').toString('latin1');
 }
@@ -16,7 +16,7 @@ export function toPath(bytes: ByteString): Buffer {
   return Buffer.from(bytes, 'latin1');
 }
 
-/** What Node.js encodes to these bytes; undefined when nothing does, as they are no UTF-8. */
+/** The text that Node.js encodes to these bytes; undefined when they are no UTF-8. */
 export function textOf(bytes: ByteString): string | undefined {
   if (isAscii(bytes)) return bytes;
   const buffer = toPath(bytes);
@@ -34,7 +34,7 @@ export interface Command {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** A command of bytes, as child_process takes it. What that cannot encode is spelt out to a shell. */
+/** A command of bytes, as child_process takes it. If that cannot encode a word or a value, a shell gets it spelt in octal. */
 export function commandOf(
   words: readonly ByteString[],
   environment: Readonly<Record<ByteString, ByteString | undefined>> = {},
@@ -44,7 +44,7 @@ export function commandOf(
   for (const [name, value = ''] of Object.entries(environment)) {
     const [text, key] = [textOf(value), textOf(name)];
     if (text !== undefined && key !== undefined) env[key] = text;
-    // Others a shell cannot set.
+    // A shell cannot set other names.
     else if (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) lines.push(`${spell(value)}; export ${name}="\${word%.}"`);
   }
   const [file = '', ...args] = words.map(textOf);
@@ -55,7 +55,7 @@ export function commandOf(
   return { file: '/bin/sh', args: ['-c', [...lines, 'unset word', 'exec "$@"'].join('\n')], env };
 }
 
-/** Sets `word` to the bytes and a full stop, without which newlines at their end would be lost. */
+/** Sets `word` to the bytes and a full stop, without which the shell would drop newlines at their end. */
 function spell(bytes: ByteString): string {
   const octal = bytes.replaceAll(/[^]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`);
   return `word=$(printf '${octal}.')`;

@@ -1,9 +1,8 @@
-/** Ending the process. */
 import { posix } from './posix.ts';
 
 /**
- * Ends it as process.exit does, without waiting for the runtime's threads. One that compiles in the background, and just then
- * needs memory collected, waits for the main thread; process.exit waits for it; and so a process that was told to end stays.
+ * Ends the process as process.exit does, but does not wait for the runtime's threads: one that compiles in the background and needs
+ * memory collected waits for the main thread, and process.exit would wait for it for ever.
  */
 export function exitProcess(status: number): never {
   process.emit('exit', status);

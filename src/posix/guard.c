@@ -1,8 +1,8 @@
 /*
- * Preloaded into the daemon's runtime by launch.c: what signals come while the runtime starts, wait. exec keeps the mask, but
- * the first act of Node.js is to unblock all of them with their default actions, and JavaScript listens 30 ms later.
+ * launch.c preloads this into the daemon's runtime. It keeps signals blocked while the runtime starts: exec keeps the mask, but
+ * Node.js begins by unblocking all signals with their default actions, and JavaScript listens 30 ms later.
  *
- * Signals are the main thread's alone: no other thread takes one that the main thread has blocked.
+ * Only the main thread takes signals: all others block them.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +18,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Else it is one of glibc 2.34 where this is built on such: the pinned Node.js itself runs on 2.28. */
+/* The old symbol: built on glibc 2.34, this would need that, and the pinned Node.js runs on 2.28. */
 #ifdef __x86_64__
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 #elif defined(__aarch64__)
@@ -27,14 +27,14 @@ __asm__(".symver dlsym, dlsym@GLIBC_2.17");
 
 static bool guarding = true;
 
-/* In the place of libc's. */
+/* Replaces libc's. */
 EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
     if (guarding && how == SIG_SETMASK) how = SIG_BLOCK;
     if (guarding && how == SIG_UNBLOCK) set = NULL;
     return sigprocmask(how, set, old) < 0 ? errno : 0;
 }
 
-/* In the place of libc's: a thread begins with the mask of the one that makes it. */
+/* Replaces libc's. A thread begins with the mask of the thread that makes it. */
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     mask before;
@@ -45,17 +45,17 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return error;
 }
 
-/* For signals.c: the mask is its own from here on. */
+/* From now on signals.c sets the mask. */
 EXPORT void end_guard(void) { guarding = false; }
 
-/* libc's, which has no other name for it. */
+/* libc uses it to cancel threads, and exports no name for it. */
 #define SIGCANCEL 32
 
 static void do_nothing(int signal) { (void)signal; }
 
 /*
- * libc unblocks this one in every thread that it makes, and has a handler for it only once a thread is cancelled. Its sigaction refuses
- * to set one: what that makes of the same handler for another signal is given to the kernel once more.
+ * Gives SIGCANCEL a handler: libc unblocks it in every thread, but handles it only once a thread is cancelled. libc's sigaction
+ * refuses this signal, so this sets the handler for another one, and copies what the kernel then has.
  */
 __attribute__((constructor)) static void handle_cancel(void) {
     struct sigaction nothing = {.sa_handler = do_nothing, .sa_flags = SA_RESTART}, before;
@@ -66,7 +66,7 @@ __attribute__((constructor)) static void handle_cancel(void) {
     sigaction(SIGUSR2, &before, NULL);
 }
 
-/* Takes this library out of LD_PRELOAD, and closes the descriptor that names it there: nothing that is executed inherits it. */
+/* Removes this library from LD_PRELOAD, and closes its descriptor there, so that no executed program inherits them. */
 __attribute__((constructor)) static void forget_preload(void) {
     static const char by_descriptor[] = "/proc/self/fd/";
     const char *list = getenv("LD_PRELOAD");

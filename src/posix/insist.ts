@@ -1,15 +1,13 @@
-/** What failed once because something was short, or a file server in trouble, need not fail again. */
-
 const TRIES = 100;
 const AGAIN_MS = 20;
-/** So often at once: most often an interrupted call, or memory that is there by now. */
+/** So often without a pause: mostly for an interrupted call, or a shortage of memory that is over. */
 const AT_ONCE = 3;
 
 /**
- * Does it again while it throws errors that may pass, and waits meanwhile, for two seconds at most. Nobody is served in that time:
- * it is for what the daemon cannot go on without.
+ * Repeats `work` for two seconds at most, while it throws errors that may pass, such as a shortage or a file server in trouble. The
+ * daemon serves nobody in that time, so this is only for work that it cannot go on without.
  *
- * @throws what it threw last
+ * @throws the last error of `work`
  */
 export function insist<T>(work: () => T, mayPass: (error: unknown) => boolean = () => true): T {
   for (let tries = 1; ; tries++) {

@@ -1,9 +1,9 @@
 /*
- * launch [-SIGNAL...] PROGRAM ARGUMENT...: executes the daemon's runtime with all signals blocked, and guard.so, which lies beside
- * this program, preloaded: that keeps them waiting until the daemon listens. Each SIGNAL, a number, is one that has come already.
+ * launch [-SIGNAL...] PROGRAM ARGUMENT...: executes the daemon's runtime with all signals blocked, and preloads guard.so, which
+ * stands beside this program and keeps them blocked until the daemon listens. Each SIGNAL is the number of one that has come already.
  *
- * The library is named by a descriptor, because no path with a blank or a colon can be in LD_PRELOAD. Without the library the daemon
- * runs all the same, and says so when it is to prove itself.
+ * LD_PRELOAD names the library by a descriptor, because it cannot hold a path with a blank or a colon. Without the library the
+ * daemon runs, but its proof fails.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

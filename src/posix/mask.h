@@ -1,6 +1,6 @@
 /*
- * A thread's signal mask, asked of the kernel itself: libc leaves the first two real-time signals, which it has for its own use, out of
- * every mask that it is given, and they end a process that has no handler for them like the others.
+ * Sets a thread's signal mask by the system call. libc keeps the first two real-time signals for itself and never blocks them,
+ * although they end a process that has no handler for them.
  */
 #ifndef MASK_H
 #define MASK_H
@@ -15,7 +15,7 @@ typedef uint64_t mask;
 #define ALL_SIGNALS UINT64_MAX
 #define NO_SIGNALS 0
 
-/* `how` is as sigprocmask's; the mask before goes to `before`, if that is not NULL. */
+/* `how` is as for sigprocmask. `before`, if not NULL, gets the former mask. */
 static inline void change_mask(int how, mask set, mask *before) {
     syscall(SYS_rt_sigprocmask, how, &set, before, sizeof(set));
 }

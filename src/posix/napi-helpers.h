@@ -1,4 +1,4 @@
-/* What the native modules need of N-API: arguments in, numbers out. */
+/* N-API for the native modules: arguments in, numbers out. */
 #ifndef NAPI_HELPERS_H
 #define NAPI_HELPERS_H
 
@@ -25,9 +25,15 @@ static inline int32_t arg_int(napi_env env, napi_value value) {
     return result;
 }
 
+static inline int64_t arg_long(napi_env env, napi_value value) {
+    int64_t result = 0;
+    napi_get_value_int64(env, value, &result);
+    return result;
+}
+
 #define MAX_CALL 2
 
-/* Calls back into JavaScript with numbers, and runs whatever that has queued (microtasks, ticks). */
+/* Calls back into JavaScript with numbers, and runs the microtasks and ticks that this has queued. */
 static inline void call_back(napi_env env, napi_ref callback, size_t count, const int32_t *numbers) {
     napi_handle_scope scope;
     napi_value function, global, result, arguments[MAX_CALL];

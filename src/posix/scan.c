@@ -1,9 +1,9 @@
 /*
- * Finds the resources in the text of a state document. JSON.parse would make dozens of objects and strings of each, and of a
- * hundred thousand that is half of what clients wait for in a restart. Of what is written in the usual form only places and
- * numbers are told; of anything else, where it is, for JSON.parse.
+ * Finds the resources in the text of a state document. JSON.parse makes dozens of objects and strings of each: with a hundred
+ * thousand resources, half of the time that clients wait in a restart. This reports places and numbers of resources in the usual
+ * form. Of any other it reports the place alone, for JSON.parse.
  *
- * Reads no byte beyond the end it is given, and believes nothing: a text that is not what it should be ends the scan.
+ * It reads no byte beyond the given end, and trusts nothing: a text of another form ends the scan.
  */
 #define NAPI_VERSION 8
 #include <stdbool.h>
@@ -12,22 +12,17 @@
 #include "addon.h"
 #include "napi-helpers.h"
 
-/* What is told of each: the order is that of ResourcePlace in posix.ts. */
+/* A resource, in the order of ResourcePlace in posix.ts. */
 struct record {
     double begin, end;
-    /* -1 when it has not the usual form; then nothing below is told. */
-    double fd;
+    double fd; /* -1: not in the usual form, and nothing below is filled in */
     double name, name_end;
-    /* -1: it is the name. */
-    double path, path_end;
+    double path, path_end; /* -1: it is the name */
     double flags, pid;
-    /* The members of its hold that tell the owner; -1: they are as in the last one in the usual form. */
-    double owner, owner_end;
+    double owner, owner_end; /* the owner's members in its hold; -1: as in the last record of the usual form */
     double since, client;
-    /* -2: not known. */
-    double start;
-    /* -1: as in the last one in the usual form. */
-    double inode, inode_end;
+    double start;            /* -2: not known */
+    double inode, inode_end; /* -1: as in the last record of the usual form */
 };
 #define FIELDS (sizeof(struct record) / sizeof(double))
 
@@ -43,7 +38,7 @@ static bool is(struct text *text, const char *literal, size_t length) {
     return true;
 }
 
-/* What is left of a string, with its closing quote, that holds nothing but itself: no escape, nothing that must be escaped. */
+/* The rest of a string without escapes, with its closing quote. */
 static bool plain_string(struct text *text) {
     for (; text->at < text->end; text->at++) {
         unsigned char byte = (unsigned char)*text->at;
@@ -56,7 +51,7 @@ static bool plain_string(struct text *text) {
     return false;
 }
 
-/* A whole number without a sign. 15 digits are exact, and fit. */
+/* A whole number without a sign. A double holds 15 digits exactly. */
 static bool whole(struct text *text, double *number) {
     const char *from = text->at;
     uint64_t sum = 0;
@@ -78,7 +73,7 @@ static bool are_equal(const struct text *text, double one, double one_end, doubl
     return memcmp(text->start + (size_t)one, text->start + (size_t)other, length) == 0;
 }
 
-/* A resource in the usual form: of one owner, with its lock, and one descriptor. */
+/* A resource in the usual form: it has one owner, its lock, and one descriptor. */
 static bool usual(struct text *text, struct record *record) {
     if (!IS(text, "{\"name\":\"")) return false;
     record->name = place(text);
@@ -127,7 +122,6 @@ static bool skip_object(struct text *text) {
     return false;
 }
 
-/* scanResources(bytes, at, end, places): how many were found, one after the other; -1 when there is none where one must be. */
 static napi_value scan_resources(napi_env env, napi_callback_info info) {
     ARGS(4);
     char *bytes;
@@ -135,9 +129,7 @@ static napi_value scan_resources(napi_env env, napi_callback_info info) {
     struct record *records;
     napi_get_buffer_info(env, argv[0], (void **)&bytes, &length);
     napi_get_typedarray_info(env, argv[3], NULL, &room, (void **)&records, NULL, NULL);
-    int64_t from = 0, to = 0;
-    napi_get_value_int64(env, argv[1], &from);
-    napi_get_value_int64(env, argv[2], &to);
+    int64_t from = arg_long(env, argv[1]), to = arg_long(env, argv[2]);
     if (from < 0 || to < from || (uint64_t)to > length) return number(env, -1);
 
     struct text text = {.start = bytes, .at = bytes + from, .end = bytes + to};

@@ -1,4 +1,4 @@
-/* Signals, and exec, which signals must not be lost around. guard.c holds them while the runtime starts. */
+/* Signals, and exec, during which none may be lost. guard.c keeps them blocked while the runtime starts. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -12,29 +12,27 @@
 #include "mask.h"
 #include "napi-helpers.h"
 
-/* What ends the daemon in order. A program that is to be executed would not know of one that has come. */
+/* Signals that end the daemon in order. An executed program would not learn of one that came before. */
 static const int end_signals[] = {SIGTERM, SIGINT, SIGQUIT};
 #define END_SIGNALS (sizeof(end_signals) / sizeof(end_signals[0]))
 
 /* ---- the mask ------------------------------------------------------------------------------------------------- */
 
-/* guard.c has it, if that is preloaded. */
+/* Defined if guard.c is preloaded. */
 extern void end_guard(void) __attribute__((weak));
 
-static bool are_held;
+static bool are_blocked;
 
-/* Of this thread alone: of the others guard.c takes care. */
+/* Of this thread alone: guard.c blocks signals in the others. */
 static void set_mask(bool full) { change_mask(SIG_SETMASK, full ? ALL_SIGNALS : NO_SIGNALS, NULL); }
 
-/* blockSignals(): see posix.ts. */
 static napi_value posix_block_signals(napi_env env, napi_callback_info info) {
     (void)env;
     (void)info;
-    set_mask(are_held = true);
+    set_mask(are_blocked = true);
     return NULL;
 }
 
-/* isGuarded(): see posix.ts. */
 static napi_value posix_is_guarded(napi_env env, napi_callback_info info) {
     (void)info;
     napi_value result;
@@ -42,20 +40,19 @@ static napi_value posix_is_guarded(napi_env env, napi_callback_info info) {
     return result;
 }
 
-/* releaseSignals(): see posix.ts. */
 static napi_value posix_release_signals(napi_env env, napi_callback_info info) {
     (void)env;
     (void)info;
     if (end_guard != NULL) end_guard();
-    set_mask(are_held = false);
+    set_mask(are_blocked = false);
     return NULL;
 }
 
 /* ---- strays --------------------------------------------------------------------------------------------------- */
 
 /*
- * Signals that mean nothing here, and whose default action is to end the process; the real-time ones are others. Handlers, not
- * SIG_IGN: a program that is executed has the default action again.
+ * Signals without a meaning for the daemon, whose default action ends the process, as that of the real-time signals does. They get
+ * handlers, not SIG_IGN: an executed program then has the default action again.
  */
 static const int strays[] = {SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, SIGPWR, SIGXCPU};
 #define KERNEL_SIGNALS 64
@@ -63,10 +60,10 @@ static const int strays[] = {SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTK
 static struct {
     napi_env env;
     napi_ref callback;
-    uv_async_t news;
-    /* By signal, who sent it first, plus one; 0 for none. Of a handler's, so it may be read and written in one go only. */
+    uv_async_t wake;
+    /* By signal: the pid of its first sender, plus one; 0 for none. A handler writes it, so each access must be atomic. */
     volatile sig_atomic_t sender[KERNEL_SIGNALS + 1];
-    bool told[KERNEL_SIGNALS + 1];
+    bool reported[KERNEL_SIGNALS + 1];
 } stray;
 
 static void note_stray(int signal, siginfo_t *info, void *context) {
@@ -75,21 +72,20 @@ static void note_stray(int signal, siginfo_t *info, void *context) {
     int error = errno;
     /* A positive code is the kernel's: a timer, a limit. */
     stray.sender[signal] = (info->si_code > 0 ? 0 : info->si_pid) + 1;
-    uv_async_send(&stray.news);
+    uv_async_send(&stray.wake);
     errno = error;
 }
 
-static void tell_strays(uv_async_t *news) {
-    (void)news;
+static void report_strays(uv_async_t *wake) {
+    (void)wake;
     for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) {
-        if (stray.sender[signal] == 0 || stray.told[signal]) continue;
-        stray.told[signal] = true;
-        const int32_t news[] = {signal, stray.sender[signal] - 1};
-        call_back(stray.env, stray.callback, 2, news);
+        if (stray.sender[signal] == 0 || stray.reported[signal]) continue;
+        stray.reported[signal] = true;
+        const int32_t arguments[] = {signal, stray.sender[signal] - 1};
+        call_back(stray.env, stray.callback, 2, arguments);
     }
 }
 
-/* ignoreStrays(onStray): see posix.ts. */
 static napi_value posix_ignore_strays(napi_env env, napi_callback_info info) {
     ARGS(1);
     uv_loop_t *loop;
@@ -99,13 +95,13 @@ static napi_value posix_ignore_strays(napi_env env, napi_callback_info info) {
     stray.env = env;
     napi_create_reference(env, argv[0], 1, &stray.callback);
     napi_get_uv_event_loop(env, &loop);
-    int status = uv_async_init(loop, &stray.news, tell_strays);
+    int status = uv_async_init(loop, &stray.wake, report_strays);
     if (status < 0) return number(env, status);
-    uv_unref((uv_handle_t *)&stray.news);
+    uv_unref((uv_handle_t *)&stray.wake);
 
     for (size_t i = 0; i < sizeof(strays) / sizeof(strays[0]); i++) sigaction(strays[i], &action, NULL);
     for (int signal = SIGRTMIN; signal <= SIGRTMAX; signal++) sigaction(signal, &action, NULL);
-    /* A breakpoint in compiled code must end the process all the same, and does when the signal is ignored, not when handled. */
+    /* Ignored, not handled: a breakpoint in compiled code then still ends the process. */
     sigaction(SIGTRAP, &ignore, NULL);
     return number(env, 0);
 }
@@ -134,8 +130,7 @@ static void free_vector(char **vector) {
     free(vector);
 }
 
-/* Whether one waits that ends the daemon. It is heard by this program then. */
-static bool told_to_end(void) {
+static bool is_end_pending(void) {
     sigset_t waiting;
     sigpending(&waiting);
     for (size_t i = 0; i < END_SIGNALS; i++) {
@@ -144,16 +139,16 @@ static bool told_to_end(void) {
     return false;
 }
 
-/* What a C daemon finds when it has executed itself: no more than this is ignored, and nothing is blocked. */
+/* The dispositions that a C daemon has after an exec of its own, when it also has no signal blocked. */
 static const struct {
     int signal;
     void (*disposition)(int);
 } for_c[] = {
-    /* It has no handler for some milliseconds, in which a SIGUSR1 would end it. */
+    /* It has no handler for some milliseconds, and a SIGUSR1 would end it. */
     {SIGUSR1, SIG_IGN},
     {SIGTRAP, SIG_DFL},
     {SIGXFSZ, SIG_DFL},
-    /* A handler of ours would hear of these, and be forgotten. */
+    /* With a handler of ours, one that comes before exec would be lost. */
     {SIGTERM, SIG_DFL},
     {SIGINT, SIG_DFL},
     {SIGQUIT, SIG_DFL},
@@ -169,12 +164,11 @@ static int execute_c(char **path, char **arguments, char **environment) {
     set_mask(false);
     execve(path[0], arguments, environment);
     int error = errno;
-    set_mask(are_held);
+    set_mask(are_blocked);
     for (size_t i = 0; i < FOR_C; i++) sigaction(for_c[i].signal, &before[i], NULL);
     return error;
 }
 
-/* execve(path, arguments, environment, isC): see posix.ts. */
 static napi_value posix_execve(napi_env env, napi_callback_info info) {
     ARGS(4);
     char **path = string_vector(env, argv[0]);
@@ -185,7 +179,7 @@ static napi_value posix_execve(napi_env env, napi_callback_info info) {
     int error = ENOMEM;
 
     if (path != NULL && arguments != NULL && environment != NULL) {
-        if (told_to_end()) {
+        if (is_end_pending()) {
             error = EINTR;
         } else if (is_c) {
             error = execute_c(path, arguments, environment);

@@ -1,7 +1,8 @@
-/** What processes have open, as their directories /proc/PID/fd show it. */
+/** Open descriptors of processes, from /proc/PID/fd. */
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
-import { type Process, unlessGone } from './processes.ts';
+import { insist } from '../posix/insist.ts';
+import { isGone, type Process, unlessGone } from './processes.ts';
 
 /** As stat's st_dev and st_ino. */
 export interface FileId {
@@ -9,29 +10,28 @@ export interface FileId {
   readonly inode: bigint;
 }
 
-/** The directory with a process's descriptors. */
 export function descriptorDirectory(pid: Process): string {
   return `/proc/${pid}/fd`;
 }
 
-/** Where a descriptor leads to: opening that opens the same file again, and looking at it asks its file system. */
+/** A link to an open file: to open it opens the file again, and to stat it asks the file system. */
 export function descriptorPath(pid: Process, fd: number): string {
   return `/proc/${pid}/fd/${fd}`;
 }
 
-/** The numbers of a process's descriptors, some of which may have been closed since. @throws Error when it is gone, or another user's */
+/** A process's descriptors, some of which may be closed by now. @throws Error when it is gone, or another user's */
 export function openDescriptors(pid: Process): number[] {
   return readdirSync(descriptorDirectory(pid)).map(Number);
 }
 
-/** How many this process has open; 0 before Linux 6.2, where the size of this directory does not tell. */
+/** How many descriptors this process has open; 0 before Linux 6.2. */
 export function ownDescriptorCount(): number {
   return statSync(descriptorDirectory('self')).size;
 }
 
 /**
- * What a process's descriptors are, as the kernel names it: a path, or `socket:[INODE]`. What was closed since is left out, and a
- * path that is longer than the kernel tells.
+ * A process's descriptors with their names in /proc: a path, or for example `socket:[INODE]`. Without those that were closed since,
+ * or have a path too long for the kernel to report.
  */
 export function* openedBy(pid: Process): Generator<readonly [fd: number, name: ByteString]> {
   for (const fd of openDescriptors(pid)) {
@@ -49,6 +49,20 @@ function nameOf(pid: Process, fd: number): ByteString | undefined {
   }
 }
 
+/** Whether a descriptor of this process is an epoll's. */
+export function isEpoll(fd: number): boolean {
+  try {
+    return (
+      insist(
+        () => nameOf('self', fd),
+        (error) => !isGone(error),
+      ) === 'anon_inode:[eventpoll]'
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** The inodes of a process's sockets. */
 export function socketsOf(pid: Process): Set<string> {
   const inodes = new Set<string>();
@@ -59,7 +73,7 @@ export function socketsOf(pid: Process): Set<string> {
   return inodes;
 }
 
-/** A process's descriptors of a file. One that cannot be looked at, as its storage fails, is taken for one of another file. */
+/** A process's descriptors of a file. One that cannot be stat'ed, as its storage fails, counts as another file's. */
 export function descriptorsOn(pid: Process, { device, inode }: FileId): number[] {
   return openDescriptors(pid).filter((fd) => {
     try {

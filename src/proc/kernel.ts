@@ -1,9 +1,8 @@
-/** Which kernel this is. */
 import { readFileSync } from 'node:fs';
-import os from 'node:os';
+import { release } from 'node:os';
 
-export function kernelIsAtLeast(wantedMajor: number, wantedMinor: number): boolean {
-  const [major = 0, minor = 0] = os.release().split('.').map(Number);
+export function kernelIsAtLeast(wantedMajor: number, wantedMinor: number, kernel = release()): boolean {
+  const [major = 0, minor = 0] = kernel.split('.').map(Number);
   return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
 }
 

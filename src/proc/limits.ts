@@ -1,14 +1,13 @@
-/** What the kernel grants a process. */
 import { readFileSync } from 'node:fs';
 import type { Process } from './processes.ts';
 
 /** RLIMIT_NOFILE: descriptors have numbers below it. Node.js raises the soft one to the hard one when it starts. */
-export interface DescriptorLimits {
+interface DescriptorLimits {
   readonly soft: number;
   readonly hard: number;
 }
 
-/** Both Infinity when they cannot be told. */
+/** Both Infinity when they cannot be read. */
 export function descriptorLimits(pid: Process): DescriptorLimits {
   const number = (text: string | undefined): number => {
     const value = Number(text);
@@ -22,7 +21,7 @@ export function descriptorLimits(pid: Process): DescriptorLimits {
   }
 }
 
-/** This process's own, as it is. */
+/** This process's soft limit. */
 export function descriptorLimit(): number {
   return descriptorLimits('self').soft;
 }

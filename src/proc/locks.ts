@@ -1,4 +1,4 @@
-/** The kernel's own table of locks, /proc/locks, and what /proc tells of a single descriptor. */
+/** The kernel's table of locks, /proc/locks, and the locks and the mount of one descriptor. */
 import { readFileSync } from 'node:fs';
 import type { FileId } from './descriptors.ts';
 import type { Process } from './processes.ts';
@@ -9,7 +9,7 @@ export interface KernelLock {
   readonly access: 'READ' | 'WRITE' | 'UNLCK';
   /** -1 for OFD locks; 0 where the holder is in another pid namespace or on another host. */
   readonly pid: number;
-  /** The file system's own number, which stat does not tell for btrfs and some overlays. */
+  /** The file system's device number: for btrfs and some overlays not the one that stat returns. */
   readonly major: number;
   readonly minor: number;
   readonly inode: bigint;
@@ -21,7 +21,7 @@ export interface KernelLock {
 const ROW =
   /^\s*(?:lock:\s*)?\d+: (POSIX|OFDLCK|FLOCK|LEASE|DELEG)\s+(?:ADVISORY|MANDATORY|ACTIVE|BREAKING|BREAKER|MSNFS)\s+(\w+)\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) (\d+) (\d+|EOF)$/gm;
 
-/** Every row of a table in the form of /proc/locks, waiters (whose rows have an arrow) left out. */
+/** Every row of a table in the form of /proc/locks, but those of waiters, which have an arrow. */
 export function parseLocks(text: string): KernelLock[] {
   const locks: KernelLock[] = [];
   for (const [, kind, access, pid, major = '', minor = '', inode = '', start = '', end = ''] of text.matchAll(ROW)) {
@@ -39,18 +39,15 @@ export function parseLocks(text: string): KernelLock[] {
   return locks;
 }
 
-/** The table. It is handed out a page at a time: while others lock and unlock, rows may be missing or there twice. */
+/** The kernel writes the table page by page: while others lock and unlock, rows may be missing or there twice. */
 export function readLocks(): KernelLock[] {
   return parseLocks(readFileSync('/proc/locks', 'latin1'));
 }
 
-/** So often the table is read, when others lock and unlock all the time. */
+/** So often the table is read, if others lock and unlock all the time. */
 const READINGS = 20;
 
-/**
- * The POSIX locks of a process, by texts that are equal for equal locks. A row counts once, and the table is read until two
- * readings agree.
- */
+/** The POSIX locks of a process, by texts that are equal for equal locks. Reads the table until two readings agree. */
 export function posixLocksOf(pid: number): Map<string, KernelLock> {
   const read = (): Map<string, KernelLock> =>
     new Map(readLocks().flatMap((row) => (row.kind === 'POSIX' && row.pid === pid ? [[lockText(row), row]] : [])));
@@ -68,8 +65,8 @@ function lockText({ access, major, minor, inode, start, end }: KernelLock): stri
   return `${access} ${major}:${minor}:${inode} ${start}-${end ?? 'end'}`;
 }
 
-/** What /proc tells of an open file, without asking its file system. */
-export interface DescriptorInfo {
+/** Read without asking the file system. */
+interface DescriptorInfo {
   /** Exact, unlike the table. */
   readonly locks: readonly KernelLock[];
   /** The id of its mount: see mounts.ts. */
@@ -82,7 +79,7 @@ export function descriptorInfo(process: Process, descriptor: number): Descriptor
   return { locks: parseLocks(text), mount: Number(/^mnt_id:\s*(\d+)$/m.exec(text)?.[1] ?? -1) };
 }
 
-/** The locks that one open file of a process has. Empty when it cannot be looked at. */
+/** The locks of one descriptor of a process. Empty when they cannot be read. */
 export function descriptorLocks(pid: number, descriptor: number): readonly KernelLock[] {
   try {
     return descriptorInfo(pid, descriptor).locks;
@@ -91,7 +88,7 @@ export function descriptorLocks(pid: number, descriptor: number): readonly Kerne
   }
 }
 
-/** The major and minor numbers in a device number as stat gives it (glibc's layout). */
+/** The major and minor numbers in a device number of stat (glibc's layout). */
 export function splitDevice(device: number): { major: number; minor: number } {
   const high = Math.floor(device / 0x1_0000_0000);
   const low = device >>> 0;
@@ -101,7 +98,7 @@ export function splitDevice(device: number): { major: number; minor: number } {
   };
 }
 
-/** Whether the row's file is this one. On file systems of the kind above it may be although this says no. */
+/** Whether the row's file is this one. Always false on file systems whose device number is not stat's: see {@link KernelLock.major}. */
 export function isOnFile(lock: KernelLock, { device, inode }: FileId): boolean {
   return lock.inode === inode && isOnDevice(lock, device);
 }

@@ -1,10 +1,10 @@
-/** What kinds of file systems open files are on: from /proc/self/mountinfo, which asks none of them. */
+/** Types of file systems, from /proc/self/mountinfo: no file system is asked. */
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 
 /**
- * Types whose locks are the kernel's own affair: it knows of every lock there is, and asking it never waits for another
- * machine or process. All others count as not local, known or not.
+ * Types whose locks are in the kernel alone: it knows every lock, and a request never waits for another machine or process. All
+ * other types count as not local, known or not.
  */
 const LOCAL: ReadonlySet<string> = new Set([
   ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'f2fs', 'jfs', 'reiserfs', 'nilfs2', 'bcachefs', 'zfs'],
@@ -16,20 +16,20 @@ export function isLocalType(type: string | undefined): boolean {
   return type !== undefined && LOCAL.has(type);
 }
 
-/** Whether the kernel may keep no record of the locks there: a FUSE server that wants to answers for them alone. */
+/** Whether the kernel may have no record of the locks there: a FUSE server may keep them itself. */
 export function mayKeepNoRecord(type: string | undefined): boolean {
   return type !== undefined && /^(?:fuse(?:blk|\..*)?|virtiofs)$/.test(type);
 }
 
-export interface Mount {
+interface Mount {
   readonly point: ByteString;
   readonly type: string;
 }
 
-/** Mounts by their ids. Device numbers would not do: what stat tells of btrfs and of some overlays is not in the table. */
+/** Mounts by their ids: the device numbers that stat returns for btrfs and some overlays are not in the table. */
 export function parseMounts(text: string): Map<number, Mount> {
   const mounts = new Map<number, Mount>();
-  // Behind the mount point and its options come any number of fields, and then a hyphen.
+  // Behind the mount point and its options stand any number of fields, and then a hyphen.
   for (const [, id, point = '', type = ''] of text.matchAll(/^(\d+) \S+ \S+ \S+ (\S+) (?:\S+ )*?- (\S+) /gm)) {
     const unescaped = point.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
     mounts.set(Number(id), { point: unescaped, type });
@@ -46,37 +46,33 @@ export class Mounts {
     if (table !== undefined) this.mounts = parseMounts(table);
   }
 
-  /** The type of that mount; undefined when it cannot be told: it is of another namespace, or not mounted any more. */
+  /** Undefined for a mount of another namespace, or one that is not mounted any more. */
   typeOf(id: number): string | undefined {
     return this.all.get(id)?.type;
   }
 
-  /** The type of what is mounted where the path leads, if no link leads it elsewhere. The path itself is not looked at. */
+  /** The type of the file system at a path, if no link leads elsewhere. The path is not stat'ed. */
   typeAt(path: ByteString): string | undefined {
     let found: Mount | undefined;
     for (const mount of this.all.values()) {
       const { point } = mount;
       const isAbove = point === '/' || path === point || path.startsWith(`${point}/`);
-      // Of two at the same place, the later one hides the other.
+      // Of two at the same place, the later one hides the earlier.
       if (isAbove && point.length >= (found?.point.length ?? 0)) found = mount;
     }
     return found?.type;
   }
 
-  /** Has them read again when they are needed next. */
+  /** Reads them again when they are needed next. */
   forget(): void {
     this.mounts = undefined;
   }
 
   private get all(): Map<number, Mount> {
-    return (this.mounts ??= readMounts());
-  }
-}
-
-function readMounts(): Map<number, Mount> {
-  try {
-    return parseMounts(readFileSync('/proc/self/mountinfo', 'latin1'));
-  } catch {
-    return new Map();
+    try {
+      return (this.mounts ??= parseMounts(readFileSync('/proc/self/mountinfo', 'latin1')));
+    } catch {
+      return (this.mounts = new Map());
+    }
   }
 }

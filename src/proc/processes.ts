@@ -1,20 +1,20 @@
 /**
- * What the kernel tells of processes, as files below /proc/PID. Where nothing else is said these functions throw what reading
- * throws. That a file cannot be read (no descriptor, no permission) does not say that its process is gone.
+ * Processes, from files below /proc/PID. Unless said otherwise, these functions throw the error of reading: a file that cannot be
+ * read (no descriptor, no permission) does not mean that its process is gone.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 
 export type Process = number | 'self';
 
-/** Whether an error says that a process, or something of it, is there no more. */
+/** Whether an error means that a process, or a part of it, is gone. */
 export function isGone(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOENT' || code === 'ESRCH';
 }
 
-/** What reading gives, or undefined when there is nothing any more to be read. */
+/** The result of `read`, or undefined when the process is gone. */
 export function unlessGone<T>(read: () => T): T | undefined {
   try {
     return read();
@@ -24,7 +24,7 @@ export function unlessGone<T>(read: () => T): T | undefined {
   }
 }
 
-/** All processes that are to be seen. */
+/** All processes that /proc shows. */
 export function processes(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
@@ -32,8 +32,8 @@ export function processes(): number[] {
 }
 
 /**
- * Whether a process is there, be it one that has ended and was not waited for; undefined when it cannot be told. A directory of
- * its own is not enough: with hidepid=1 there is one of each process, and nothing in those of others can be seen.
+ * Whether a process exists, be it as a zombie; undefined when that cannot be found out. Its directory does not prove it: with
+ * hidepid=1 each process has one, and those of other users cannot be searched.
  */
 export function isThere(pid: number): boolean | undefined {
   try {
@@ -51,17 +51,17 @@ function stringsOf(pid: Process, file: string): ByteString[] {
   return textOf(pid, file).split('\0').slice(0, -1);
 }
 
-/** The words of its command line; none of a kernel thread, and of a process that has ended. */
+/** The words of its command line; none for a kernel thread or a zombie. */
 export function commandLineOf(pid: Process): ByteString[] {
   return stringsOf(pid, 'cmdline');
 }
 
-/** The entries, `NAME=value`, of the environment that it was executed with. */
+/** The entries, `NAME=value`, of the environment at its exec. */
 export function environmentOf(pid: Process): ByteString[] {
   return stringsOf(pid, 'environ');
 }
 
-/** Where it is; a path that was deleted has words of the kernel's behind it. */
+/** The kernel appends ` (deleted)` to a path that was deleted. */
 export function workingDirectoryOf(pid: Process): ByteString {
   return readlinkSync(`/proc/${pid}/cwd`, 'latin1');
 }
@@ -71,7 +71,7 @@ export function nameOf(pid: Process): ByteString {
   return textOf(pid, 'comm').replace(/\n$/, '');
 }
 
-/** The program that it runs, without what the kernel says about its having been replaced. */
+/** The path of its program, also if that was replaced since. */
 export function programOf(pid: Process): ByteString {
   return readlinkSync(`/proc/${pid}/exe`, 'latin1').replace(/ \(deleted\)$/, '');
 }
@@ -81,7 +81,6 @@ export function statusOf(pid: Process, field: string): string | undefined {
   return new RegExp(`^${field}:[ \t]*(.*)$`, 'm').exec(textOf(pid, 'status'))?.[1];
 }
 
-/** Its control groups, a line each. */
 export function controlGroupsOf(pid: Process): string {
   return textOf(pid, 'cgroup');
 }
@@ -89,34 +88,20 @@ export function controlGroupsOf(pid: Process): string {
 /** Whether it has a handler for a signal. */
 export function catchesSignal(pid: Process, signal: NodeJS.Signals): boolean {
   const caught = BigInt(`0x${statusOf(pid, 'SigCgt') ?? '0'}`);
-  return ((caught >> BigInt(os.constants.signals[signal] - 1)) & 1n) !== 0n;
+  return ((caught >> BigInt(constants.signals[signal] - 1)) & 1n) !== 0n;
 }
 
-/** Whether the process that has this pid now is in our pid namespace, and not in one below it; undefined: it cannot be told. */
-export function isLocalProcess(pid: number): boolean | undefined {
-  try {
-    // A process has one number in each namespace from the reader's down to its own.
-    const numbers = statusOf(pid, 'NSpid');
-    return numbers === undefined ? undefined : !/\s/.test(numbers.trim());
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * Tells this image of a process from the next: the kernel gives every exec another random address here. Undefined when it has
- * ended.
- */
+/** Differs between program images of a process, as every exec gets another random address here. Undefined when it has ended. */
 export function imageOf(pid: number): string | undefined {
   const image = unlessGone(() => textOf(pid, 'auxv'));
   // A zombie's is empty.
   return image === '' ? undefined : image;
 }
 
-export interface ProcessStat {
-  /** A letter: Z is a process that has ended and was not waited for. */
+interface ProcessStat {
+  /** A letter: Z is a zombie. */
   readonly state: string;
-  /** When it was started, in clock ticks since boot: with the pid, its identity, which exec does not change. */
+  /** In clock ticks since boot. With the pid it identifies the process, also over exec. */
   readonly startTime: number;
 }
 
@@ -126,17 +111,16 @@ export function parseStat(text: string): ProcessStat {
   return { state: words[0] ?? '', startTime: Number(words[19]) };
 }
 
-/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (start-time.ts). */
+/** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (identity.ts). */
 export function statOf(pid: Process): ProcessStat {
   return parseStat(textOf(pid, 'stat'));
 }
 
-/** How much memory it has, in bytes. */
+/** In bytes. */
 export function residentMemoryOf(pid: Process): number {
   return parseInt(statusOf(pid, 'VmRSS') ?? '0', 10) * 1024;
 }
 
-/** The files that are mapped into it. */
 export function mappedFilesOf(pid: Process): ByteString[] {
   return Array.from(textOf(pid, 'maps').matchAll(/ (\/.*)$/gm), ([, file = '']) => file);
 }

@@ -1,12 +1,12 @@
-/** UNIX sockets with names, as /proc/PID/net/unix lists those of a process's network namespace. */
+/** Bound UNIX sockets, from /proc/PID/net/unix, which lists those of the process's network namespace. */
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { socketsOf } from './descriptors.ts';
 import type { Process } from './processes.ts';
 
-export interface UnixSocket {
+interface UnixSocket {
   readonly inode: string;
-  /** As it was given to bind; connections that were accepted there have it, too. With a leading `@` where it is abstract. */
+  /** As given to bind, with a leading `@` if abstract. Accepted connections have their listener's. */
   readonly path: ByteString;
   readonly isListening: boolean;
 }
@@ -23,12 +23,12 @@ export function parseUnixSockets(text: string): UnixSocket[] {
   }));
 }
 
-/** Those of a network namespace that listen. */
+/** The listening ones of the process's network namespace. */
 export function listeningSockets(pid: Process): UnixSocket[] {
   return parseUnixSockets(readFileSync(`/proc/${pid}/net/unix`, 'latin1')).filter(({ isListening }) => isListening);
 }
 
-/** Where a process listens. */
+/** Paths of the UNIX sockets at which a process listens. */
 export function listensAt(pid: Process): ByteString[] {
   const own = socketsOf(pid);
   return listeningSockets(pid).flatMap(({ inode, path }) => (own.has(inode) ? [path] : []));

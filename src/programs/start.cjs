@@ -1,15 +1,14 @@
 /**
- * Runs the bundles beside it with V8's code cache, made by the build. Plain JavaScript, as it is what the pinned Node.js is
- * started with. V8 looks whether a cache was made by its own version and with its own flags, but not for which script, and not
- * whether it is whole: one that has a single bit wrong may crash the process. So a cache is used only if it and the script are
- * those of dist/build.json, and else done without.
+ * Runs the bundles beside it with the code caches of the build. The first file that Node.js executes, so it is plain JavaScript. V8
+ * checks that a cache was made by its own version and flags, but neither for which script, nor whether it is whole, and one wrong
+ * bit may crash the process. So this uses a cache only if it and its script are those of dist/build.json.
  */
 'use strict';
 const { readFileSync, statSync, writeSync } = require('node:fs');
 const vm = require('node:vm');
 
 /**
- * What is loaded, for the bundle: see restart/build.ts.
+ * The loaded build, for the bundle: see restart/build.ts.
  * @type {{ id: string | null, complaints: string[], identities: Record<string, string> }}
  */
 const loaded = { id: null, complaints: [], identities: {} };
@@ -46,7 +45,7 @@ function readBuild() {
 }
 
 /**
- * Node.js' own, which is there before any module is loaded: node:zlib takes as long to load as the rest of a start.
+ * By Node's internal binding: node:zlib takes as long to load as the rest of a start.
  * @param {Buffer} bytes
  * @returns {number}
  */
@@ -62,7 +61,7 @@ function crc32(bytes) {
 }
 
 /**
- * Whether a file is the one that the build made.
+ * Complains about a file that the build has not made.
  * @param {string} part
  * @param {Buffer} bytes
  */
@@ -74,29 +73,24 @@ function isOfBuild(part, bytes) {
 }
 
 /**
- * The code cache of a script, or undefined when there is none that can be trusted.
+ * The code cache of a script, or undefined if there is none to trust.
  * @param {string} name
  * @param {Buffer} script
  */
 function cacheOf(name, script) {
   if (!isOfBuild(`dist/${name}.cjs`, script) || build?.isForUs !== true) return undefined;
   const part = `dist/${name}.cache`;
-  // Only the runtime itself can make one, so a package that another architecture has made has none.
+  // Only the runtime itself can make one, so a package built on another architecture has none.
   if (build.parts[part] === undefined) return undefined;
-  try {
-    const cache = readFileSync(`${root}/${part}`);
-    return isOfBuild(part, cache) ? cache : undefined;
-  } catch (error) {
-    complain(`${part} cannot be read: ${messageOf(error)}`);
-    return undefined;
-  }
+  const cache = tryToRead(part, () => readFileSync(`${root}/${part}`));
+  return cache !== undefined && isOfBuild(part, cache) ? cache : undefined;
 }
 
 const TRIES = 100;
 const AGAIN_MS = 20;
 
 /**
- * What cannot be read for the moment is read again: a daemon that has executed this script holds locks, and dies without it.
+ * Repeats reading when it fails: without the file, a daemon that has re-executed itself would die with its locks.
  * @param {string} filename
  */
 function readInTheEnd(filename) {
@@ -119,7 +113,7 @@ function run(name) {
   const filename = `${__dirname}/${name}.cjs`;
   const source = readInTheEnd(filename);
   const cachedData = cacheOf(name, source);
-  // A name that no variable of a bundle has: one declared there would be this one.
+  // LOADED must be a name that no bundle declares.
   const wrapped = `(function (exports, require, module, __filename, __dirname, LOADED) {${source.toString()}\n})`;
   const script = new vm.Script(wrapped, { filename, cachedData });
   if (script.cachedDataRejected === true) complain(`Node.js ${process.version} does not take dist/${name}.cache`);
@@ -137,7 +131,7 @@ function run(name) {
   return bundle.exports;
 }
 
-/** In a proof of the daemon: is everything of one build? What each file was before it was looked at, the bundle reports. */
+/** For the proof of the daemon: ends the process unless all files are of one build. The bundle reports their identities. */
 function proveBuild() {
   const parts = Object.keys(build?.parts ?? {});
   const [, script = ''] = process.argv;
@@ -153,25 +147,26 @@ function proveBuild() {
     });
   }
   if (loaded.complaints.length === 0) return;
-  // Nothing that is in doubt is run.
   writeSync(1, `virtlockd state document check 1\n${loaded.complaints.slice(0, 3).join('; ')}\n`);
   process.exit(3);
 }
 
 /**
+ * @template T
  * @param {string} part
- * @param {() => void} read
+ * @param {() => T} read
  */
 function tryToRead(part, read) {
   try {
-    read();
+    return read();
   } catch (error) {
     complain(`${part} of build ${loaded.id} cannot be read: ${messageOf(error)}`);
+    return undefined;
   }
 }
 
 /**
- * Differs for a file that has been replaced or written to.
+ * Notes an identity, which changes when a file is replaced or written to.
  * @param {string} file
  */
 function identify(file) {
@@ -180,14 +175,14 @@ function identify(file) {
 }
 
 /**
- * The build makes a script of this for each program.
- * @param {readonly [string, ...string[]]} names bundles. One that has the command line for itself says so; those behind it stay unread.
+ * The build makes a script for each program, which calls this.
+ * @param {readonly [string, ...string[]]} names bundles, run in order up to the one that takes the command line for its own
  */
 module.exports = function start(names) {
   [program] = names;
   build = readBuild();
   if (process.argv[3] === '--check-state') proveBuild();
-  // The daemon cannot do without it; the others need it seldom.
+  // Only the daemon always needs the addon.
   else if (isDaemon()) {
     const part = 'dist/posix.node';
     tryToRead(part, () => isOfBuild(part, readInTheEnd(`${root}/${part}`)));

@@ -1,8 +1,8 @@
 /**
- * Takes over what a state document describes. Nothing in it is believed before it was looked at: a descriptor must be
- * the socket or the file that the document says it is. Locks are not asked for again, which could wait or fail: see confirm.ts.
+ * Adopts what a state document describes, after a check of every entry: a descriptor must be the socket or the file that the document
+ * says it is. Locks are not requested again, which could hang or fail: see confirm.ts.
  */
-import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
+import { type AdminPeer, Daemon, type DaemonSettings, type ServerShape } from '../daemon/daemon.ts';
 import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
 import { adoptFile, adoptWithout, type HeldFile, inodeOf, deferClose, restoreReference } from '../lockspace/files.ts';
@@ -20,22 +20,39 @@ import type { Server } from '../rpc/server.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { Confirmation, execDropsLocks } from './confirm.ts';
 import type { AdminClientState, LockClientState, StateDocument } from './document.ts';
-import { LateClients } from './late-clients.ts';
 import { parseLateClient } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** Fills a fresh daemon, whose servers were made with the limits of the document, but not started. */
+/** The daemon that a state document describes, not started yet. */
+export function restoreDaemon(settings: DaemonSettings, predecessor: Predecessor): Daemon {
+  const { lockServer, adminServer } = predecessor.document;
+  const daemon = new Daemon(settings, {
+    lock: shapeOf(lockServer),
+    ...(adminServer === null ? {} : { admin: shapeOf(adminServer) }),
+  });
+  adoptState(daemon, predecessor);
+  return daemon;
+}
+
+function shapeOf(server: ServerHead): ServerShape {
+  return {
+    maxClients: server.max_clients,
+    maxAnonymousClients: server.max_anonymous_clients,
+    nextClientId: server.next_client_id,
+  };
+}
+
+/** Fills a daemon that has not been started. */
 export function adoptState(daemon: Daemon, { document, late }: Predecessor): void {
   const owners = new Owners();
   adoptServer(daemon.lockServer, document.lockServer);
   for (const client of document.lockServer.clients) adoptLockClient(daemon, client, owners);
   if (late !== null) {
-    const adopt = (state: unknown, fd: number): void => {
+    daemon.lockServer.expect(late, (state, fd) => {
       adoptLateClient(daemon, state, fd, owners);
-    };
-    daemon.lockServer.expect(new LateClients(late, adopt));
+    });
   }
   if (document.adminServer !== null) {
     adoptServer(daemon.adminServer, document.adminServer);
@@ -43,7 +60,7 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
   }
 
   daemon.lockspaces.adoptLater(new Resources(daemon, document, owners));
-  // Somebody may have them by now, so nobody is to be served before that is known.
+  // Another process may have them by now, so nobody is served before that is known.
   if (execDropsLocks()) new Confirmation(daemon).runAfterDrop();
 }
 
@@ -66,7 +83,7 @@ function adoptServer(
 
 const inspected = new Int32Array(3);
 
-/** Null when there is no connection behind the descriptor. */
+/** Null when the descriptor is no connection. */
 function adoptClient<C>(server: Server<C>, client: ConnectionState): Connection<C> | null {
   const { fd } = client.sock;
   const kind = posix.inspectSocket(fd, inspected);
@@ -111,15 +128,15 @@ function adoptLockClient(daemon: Daemon, client: LockClientState, owners: Owners
   return adopted;
 }
 
-/** Called when the client has called, or when there is time: its socket is polled already. */
+/** Adopts a client that has sent a call, or when there is time: its socket is polled already. */
 function adoptLateClient(daemon: Daemon, state: unknown, fd: number, owners: Owners): void {
   try {
     const connection = adoptLockClient(daemon, parseLateClient(state), owners);
-    if (connection === null) daemon.poller.disown(fd);
+    if (connection === null) daemon.poller.forget(fd);
     else connection.start();
   } catch (error) {
     log.error(`The client at descriptor ${fd} is lost: ${(error as Error).message}`);
-    daemon.poller.disown(fd);
+    daemon.poller.forget(fd);
   }
 }
 
@@ -134,11 +151,11 @@ function restoreOwner(context: LockClient, client: LockClientState, owners: Owne
   const { ownerId: id, ownerPid: pid, ownerName: name, ownerUUID: uuid } = privateData;
   if (id === 0) return;
   context.owner = owners.exact(pid, { id, name, uuid });
-  // It has called, so it is known; C forgets that, and tells of no guest any more who it is.
+  // It has called before. (C forgets that, and does not show the identity of any guest after a restart.)
   context.connection.isIdentified = true;
 }
 
-/** Owners by pid, so that all holds of an owner share one identity; what a C daemon leaves is known by live clients. */
+/** Owners by pid, so that all holds of an owner share one identity. A C daemon's holds get the details of a connected client. */
 class Owners {
   private readonly byPid = new Map<number, OwnerIdentity>();
 
@@ -150,7 +167,7 @@ class Owners {
     return owner;
   }
 
-  /** The identity with all these details, one object for equal ones that follow each other. */
+  /** The identity with these details: one object for equal ones that follow each other. */
   exact(pid: number, details: OwnerDetails): OwnerIdentity {
     const known = this.byPid.get(pid);
     if (known !== undefined && isSame(known, details)) return known;
@@ -175,11 +192,11 @@ function isSame(one: OwnerIdentity, other: OwnerDetails): boolean {
   );
 }
 
-/** Adopts resources, one after the other: there may be very many, and clients wait. */
+/** Adopts one resource after the other: there may be very many, and clients wait. */
 class Resources implements Rest {
   private readonly daemon: Daemon;
   private readonly owners: Owners;
-  /** Descriptors that were looked at: what is behind them, and the inode key on record. */
+  /** The descriptors seen so far, each with its file and the inode key on record. */
   private readonly files = new Map<number, { readonly file: HeldFile; readonly key: string | undefined }>();
   /** The holds of owners that are being ended, by the id of their end. */
   private readonly ending = new Map<number, Hold[]>();
@@ -218,7 +235,7 @@ class Resources implements Rest {
         }
       }
     } catch (error) {
-      // The document was proven, or it would not be read late. What was read of it is held.
+      // The document passed a proof, or it would not be read late. Everything read so far is held.
       log.error(`Locks are lost, for their description cannot be read: ${(error as Error).message}`);
     }
     for (const end of ending) this.daemon.ownerReaper.resume(end, this.ending.get(end.id) ?? []);
@@ -231,7 +248,7 @@ class Resources implements Rest {
     try {
       file = this.fileOf(state);
     } catch (error) {
-      // A defect, for which neither this resource nor those behind it may be given away.
+      // A defect, which must lose neither this resource nor those after it.
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
       file = adoptWithout(modeOf(flags).shared, key);
     }
@@ -248,14 +265,14 @@ class Resources implements Rest {
           ? { owner: this.owners.find(pid), since: 0, client: 0 }
           : { owner: this.owners.exact(pid, known), since: known.since, client: known.client };
       if (known?.ending !== undefined) this.addEnding(known.ending, hold);
-      // To push into a list takes room for many.
+      // A list made by push takes memory for more items.
       if (owners.length === 1) return [hold];
       holds.push(hold);
     }
     return holds;
   }
 
-  /** What is at the path now, of which a document of C's tells no more, unless nobody may answer. */
+  /** The inode key of the file at the path, for a C document, which has none; not of a file system that may hang. */
   private keyAt(path: ByteString): string | undefined {
     return isLocalType(this.mounts.typeAt(path)) ? (inodeOf(path) ?? undefined) : undefined;
   }
@@ -269,15 +286,15 @@ class Resources implements Rest {
   private fileOf(state: ResourceState): HeldFile {
     const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
     const { shared } = modeOf(flags);
-    const looked = this.files.get(fd);
+    const known = this.files.get(fd);
     let file: HeldFile | null;
-    if (looked !== undefined && looked.key === key) file = restoreReference(looked.file, shared);
+    if (known !== undefined && known.key === key) file = restoreReference(known.file, shared);
     else {
       file = adoptFile(fd, shared, key);
       if (file !== null) this.files.set(fd, { file, key });
     }
     if (file === null) {
-      // A defect of whoever wrote the document. It says nothing of the owner, and frees nothing.
+      // A defect of the program that wrote the document. It says nothing about the owner, and frees nothing.
       log.error(`Descriptor ${fd} is not the file of resource '${state.name}', which stays held without it`);
       file = adoptWithout(shared, key ?? this.keyAt(path));
     }

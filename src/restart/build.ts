@@ -1,19 +1,19 @@
-/** What the start script says of the build that it started: see programs/start.cjs and scripts/build-id.js. */
+/** The start script's report on the build that it started: see programs/start.cjs and scripts/build-id.js. */
 import { statSync } from 'node:fs';
 
 export interface Loaded {
-  /** The build's id; null when there is no telling. */
+  /** The build's id; null when it is unknown. */
   readonly id: string | null;
-  /** What is not as the build made it, in words. A proof with any does not get as far as this program. */
+  /** Differences from the build, in words. In a proof, any of these keeps this program from being run. */
   readonly complaints: readonly string[];
-  /** In a proof: each file of the build by its path, and what it was before it was read. */
+  /** In a proof: the identity of each file of the build, from before it was read. */
   readonly identities: Identities;
 }
 
-/** Paths, and what differs for a file that has been replaced or written to since. */
+/** Identities by path. A file's identity changes when it is replaced or written to. */
 export type Identities = Readonly<Record<string, string>>;
 
-/** Given by the start script; null while the build makes the code cache, and lacking in one of a build without ids. */
+/** Set by the start script; null while the build makes the code cache, and undeclared in builds without ids. */
 declare const LOADED: Loaded | null | undefined;
 
 const STRANGE: Loaded = {
@@ -27,12 +27,12 @@ export function whatWasLoaded(): Loaded | null {
   return typeof LOADED === 'undefined' ? STRANGE : LOADED;
 }
 
-/** The first file that is not what it was, or undefined. */
+/** The first file with another identity, or undefined. */
 export function findChanged(identities: Identities): string | undefined {
   return Object.keys(identities).find((file) => identityOf(file) !== identities[file]);
 }
 
-/** As the start script puts it. */
+/** As the start script computes it. */
 function identityOf(file: string): string | undefined {
   const found = statSync(file, { bigint: true, throwIfNoEntry: false });
   return found && [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':');

@@ -1,11 +1,13 @@
 /**
- * What a C daemon does not survive between exec and its first answer, found out beforehand: it exits on it, and every lock is
- * lost. All of it was seen on 9.0.0, 11.3.0 and 12.8.0 (docs/c-daemon.md). What it does with files is found out by a child:
- * see programs/virtlockd/c-start.ts.
+ * Refuses a C daemon as successor if it would lose locks: by an exit between exec and its first reply, or later because of its idle
+ * timeout, or by closing a file that is held. All of these cases were seen on 9.0.0, 11.3.0 or 12.8.0, and one on 7.0.0
+ * (docs/c-daemon.md). A child checks the files that it opens:
+ * programs/virtlockd/check-c-start.ts.
  */
 import { isUtf8 } from 'node:buffer';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { Daemon } from '../daemon/daemon.ts';
+import type { OwnState } from '../daemon/state.ts';
 import { closeDeferred, type HeldFile, duplicateDeferred, lackingFds } from '../lockspace/files.ts';
 import { bytesOf } from '../posix/bytes.ts';
 import { descriptorLimits } from '../proc/limits.ts';
@@ -14,16 +16,16 @@ import { installRoot } from '../posix/root.ts';
 import { strerror } from '../posix/posix.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
 import { MAX_FILE } from '../libvirt/limits.ts';
-import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './c-start-answer.ts';
+import { ANSWERS, type CStart, type CStartAnswer, type CStartOutlook } from './answers.ts';
 import { captureState } from './capture.ts';
 import { STANDARD_STREAMS } from './close-on-exec.ts';
-import { asciiDocument, descriptorsOf, formatPieces, type OwnState, type StateDocument } from './document.ts';
+import { asciiDocument, descriptorsOf, formatPieces, type StateDocument } from './document.ts';
 import { C_DESCRIPTORS, countBelow, lackOfRoom } from './room.ts';
 import { runProgram, UnfitSuccessor } from './successor.ts';
 
 /** The oldest C daemon that is known to read a document with locks in it. */
 const FIRST_C_THAT_RESUMES = 9_000_000;
-/** How long the child may take, in milliseconds. */
+/** Time limit of the child, in milliseconds. */
 const LIMIT_MS = 5000;
 
 /** A C daemon that is to be executed in this process. */
@@ -39,40 +41,40 @@ export class CSuccessor {
   }
 
   /**
-   * All that takes time, while clients are served.
+   * The checks that take time, while clients are served.
    *
-   * @param own what outlives exec beside what clients and resources have
+   * @param own names descriptors that outlive exec, beside those of clients and resources
    * @throws UnfitSuccessor
    */
   async prove(start: CStart, document: readonly Buffer[], own: OwnState): Promise<void> {
     documentForC(document, this.version);
-    // A C daemon would not go on with it.
+    // A C daemon would not go on killing owners.
     await this.daemon.ownerReaper.allKilled();
     this.outlook = await proveCStart(start, this.version);
-    this.look(own, MadeDescriptors.lacking(this.daemon));
+    this.check(own, MadeDescriptors.lacking(this.daemon));
   }
 
   /**
-   * The document as it is just before exec, when nothing changes any more; {@link undo} when that does not come about.
+   * The document just before exec, when nothing changes any more; {@link undo} if exec does not come about.
    *
-   * @param descriptors gets those that it names
+   * @param descriptors gets those that the document names
    * @throws UnfitSuccessor
    */
   lastDocument(own: OwnState, descriptors: Set<number>): Buffer {
-    this.look(own, MadeDescriptors.lacking(this.daemon));
+    this.check(own, MadeDescriptors.lacking(this.daemon));
     this.made.make(this.daemon);
     const state = captureState(this.daemon, own);
     refuseSharedDescriptors(state, this.version);
     return documentForC([...formatPieces(state, descriptors)], this.version);
   }
 
-  /** Closes what {@link lastDocument} has opened. */
+  /** Closes the descriptors that {@link lastDocument} has made. */
   undo(): void {
     this.made.takeBack();
   }
 
-  /** @param more descriptors that are still to be made for it */
-  private look(own: OwnState, more: number): void {
+  /** @param more number of descriptors that are still to be made */
+  private check(own: OwnState, more: number): void {
     const { daemon, outlook, version } = this;
     refuseHeldFiles(daemon, outlook, version);
     refuseTimeout(daemon, outlook, version);
@@ -87,27 +89,27 @@ export class CSuccessor {
 }
 
 /**
- * The document as a C daemon of this version can read it, in ASCII alone.
+ * The document in ASCII alone, for a C daemon of this version.
  *
- * @throws UnfitSuccessor when it cannot
+ * @throws UnfitSuccessor when that could not read it
  */
 export function documentForC(pieces: readonly Buffer[], version: string): Buffer {
   const checkSize = (bytes: number): void => {
     if (bytes <= MAX_FILE) return;
     throw new UnfitSuccessor(`the state takes ${bytes} bytes, and libvirt ${version} reads at most ${MAX_FILE}`);
   };
-  // Clients would wait while one that is much too large is put together and escaped, which only makes it larger.
+  // First of all: clients wait while a document is concatenated and escaped, which makes it larger still.
   checkSize(pieces.reduce((sum, { length }) => sum + length, 0));
   const document = Buffer.concat(pieces);
-  // Of every version seen, though 11.3.0 and 12.8.0 write such names themselves.
+  // No version reads such names, though 11.3.0 and 12.8.0 write them.
   if (!isUtf8(document)) {
     throw new UnfitSuccessor(`the state holds names that are no UTF-8, which libvirt ${version} cannot read`);
   }
-  // 7.0.0 crashes on any document with a resource in it. Quotes in names are escaped, so this is a key.
+  // 7.0.0 crashes on any document with a resource. Quotes in names are escaped, so this is a key.
   if ((parseVersion(version) ?? 0) < FIRST_C_THAT_RESUMES && document.includes('"lockHeld":')) {
     throw new UnfitSuccessor(`libvirt ${version} cannot take over locks: only 9.0.0 and later are known to`);
   }
-  // It would exit. Quotes in names are escaped, so these are keys.
+  // No C daemon starts with such a resource. Quotes in names are escaped, so these are keys.
   if (document.includes('"fd":-1,"lockHeld":')) {
     throw new UnfitSuccessor(`a held resource has no descriptor, without which libvirt ${version} cannot take it over`);
   }
@@ -117,8 +119,7 @@ export function documentForC(pieces: readonly Buffer[], version: string): Buffer
 }
 
 /**
- * A C daemon closes the descriptor of each resource and client by its number: one that stood for two would then be a
- * stranger's.
+ * A C daemon closes the descriptor of each resource and client. If two had the same, the second close would hit another file.
  *
  * @throws UnfitSuccessor
  */
@@ -148,8 +149,8 @@ function refuseSharedDescriptors({ lockServer, adminServer, lockspaces }: StateD
  *
  * @throws UnfitSuccessor
  */
-export async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
-  const script = path.join(installRoot, 'dist', 'check-c-start.cjs');
+async function proveCStart(start: CStart, version: string, limit = LIMIT_MS): Promise<CStartOutlook> {
+  const script = join(installRoot, 'dist', 'check-c-start.cjs');
   const child = await runProgram(
     bytesOf(process.execPath),
     [bytesOf(script), bytesOf(JSON.stringify(start))],
@@ -167,7 +168,7 @@ export async function proveCStart(start: CStart, version: string, limit = LIMIT_
 }
 
 function answersIn(output: string): CStartAnswer[] {
-  // Behind the last newline is what was cut off when it was ended.
+  // A child that was ended may have left the beginning of a line after the last newline.
   const lines = Buffer.from(output, 'latin1').toString().split('\n').slice(0, -1);
   try {
     return lines.map((line) => JSON.parse(line) as CStartAnswer);
@@ -177,7 +178,7 @@ function answersIn(output: string): CStartAnswer[] {
 }
 
 /**
- * What it opens and closes again must not be held: the close would drop the lock, and log lines would be written into an image.
+ * Its configuration and log files must not be held: the close would drop the lock, and log lines would get into an image.
  *
  * @throws UnfitSuccessor
  */
@@ -192,7 +193,7 @@ function refuseHeldFiles({ lockspaces }: Daemon, { opened }: CStartOutlook, vers
 }
 
 /**
- * With -t it ends when nobody is connected, and forgets the locks of those that are not.
+ * With -t it ends when no client is connected, and with it the locks of owners without a connection.
  *
  * @throws UnfitSuccessor
  */
@@ -213,8 +214,8 @@ function refuseTimeout({ lockServer, lockspaces }: Daemon, { timeout }: CStartOu
 }
 
 /**
- * It looks for the process of each client in /proc, and exits when one is not there: it has ended and somebody else has kept its
- * connection, or is not to be seen from here. To be called as late as can be.
+ * A C daemon looks for the process of each client in /proc, and exits if one is missing: the process has ended and a child has kept its
+ * connection, or it is not visible from here. It also exits for a client of another user. To be called as late as possible.
  *
  * @throws UnfitSuccessor
  */
@@ -224,7 +225,7 @@ function refuseClients({ servers }: Daemon, version: string): void {
     const { name } = server;
     for (const { id, peer } of server.adoptAll().values()) {
       const { pid, uid } = peer;
-      // One in another pid namespace has the number 0 here: C does not look for that.
+      // A process of another pid namespace has the number 0 here: C does not look for that.
       if (uid === user && (pid === 0 || isThere(pid) === true)) continue;
       const reason =
         uid === user ? `whose process (pid ${pid}) is gone, or not to be seen from here` : `who is user ${uid}`;
@@ -235,18 +236,17 @@ function refuseClients({ servers }: Daemon, version: string): void {
   }
 }
 
-/** Descriptors that were made so that each resource has one of its own. */
+/** Duplicates that give each resource a descriptor of its own. */
 class MadeDescriptors {
   private readonly byFile = new Map<HeldFile, Set<number>>();
 
-  /** How many more are needed. */
   static lacking({ lockspaces }: Daemon): number {
     let lacking = 0;
     for (const file of sharedFiles(lockspaces)) lacking += lackingFds(file);
     return lacking;
   }
 
-  /** @throws UnfitSuccessor; those that were made are to be taken back then, too */
+  /** @throws UnfitSuccessor; {@link takeBack} is needed then, too */
   make({ lockspaces }: Daemon): void {
     for (const file of sharedFiles(lockspaces)) {
       for (let lacking = lackingFds(file); lacking > 0; lacking--) {

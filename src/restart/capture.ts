@@ -1,5 +1,6 @@
 /** Describes the running daemon as a state document. */
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
+import type { OwnState } from '../daemon/state.ts';
 import { subscriptionState } from '../inquire/state.ts';
 import type { LockClient } from '../lockd/client.ts';
 import { registrationState } from '../lockd/state.ts';
@@ -14,34 +15,40 @@ import {
   type AdminClientState,
   type LockClientState,
   type LockspaceState,
-  type OwnState,
+  lockClient,
+  mapped,
   type ServerState,
   type StateDocument,
 } from './document.ts';
 import type { ResourcePieces } from './resource-pieces.ts';
 
-/** What was captured of lock clients whose state has not changed since: the second capture of a restart is waited for. */
-const captured = new WeakMap<
-  Connection,
-  Readonly<Pick<LockClient, 'owner' | 'restricted' | 'isLocal'>> & { readonly state: LockClientState }
->();
+/** The text of a lock client, valid while these fields stay: the second description of a restart has clients waiting. */
+interface Captured extends Readonly<Pick<LockClient, 'owner' | 'restricted' | 'isLocal'>> {
+  readonly text: string;
+  readonly descriptors: ReadonlySet<number>;
+}
 
-function lockClientState(connection: Connection<LockClient>): LockClientState {
+const captured = new WeakMap<Connection, Captured>();
+
+function lockClientState(connection: Connection<LockClient>): Whole<LockClientState> {
   const client = connection.context;
+  return { ...connectionState(connection), 'x-local': client.isLocal, privateData: registrationState(client) };
+}
+
+function lockClientText(connection: Connection<LockClient>, descriptors: Set<number>): string {
+  const { owner, restricted, isLocal } = connection.context;
   const { received, unsent } = connection.pending;
-  const { owner, restricted, isLocal } = client;
-  const before = captured.get(connection);
-  const idle = received.length + unsent.length === 0;
-  const isKnown = before?.owner === owner && before.restricted === restricted && before.isLocal === isLocal;
-  if (idle && isKnown) return before.state;
-  const state: Whole<LockClientState> = {
-    ...connectionState(connection),
-    'x-local': isLocal,
-    privateData: registrationState(client),
-  };
-  if (idle) captured.set(connection, { owner, restricted, isLocal, state });
-  else captured.delete(connection);
-  return state;
+  const isIdle = received.length + unsent.length === 0;
+  let known = captured.get(connection);
+  if (!isIdle || known?.owner !== owner || known.restricted !== restricted || known.isLocal !== isLocal) {
+    const named = new Set<number>();
+    const text = write(lockClient, lockClientState(connection), named);
+    known = { owner, restricted, isLocal, text, descriptors: named };
+    if (isIdle) captured.set(connection, known);
+    else captured.delete(connection);
+  }
+  for (const fd of known.descriptors) descriptors.add(fd);
+  return known.text;
 }
 
 function adminClientState(connection: Connection<AdminPeer>): Whole<AdminClientState> {
@@ -60,15 +67,19 @@ function serverWithClients<C, S>(server: Server<C>, describe: (connection: Conne
 }
 
 /**
- * The document of everything the daemon has. What it says of clients and resources is true of the moment at which it is asked
- * for each: there may be a hundred thousand, and nobody is to wait for all of these.
+ * The document of the whole daemon. It describes clients and resources lazily, each as it is when its turn comes: there may be a
+ * hundred thousand.
  *
- * @param pieces what is known of resources from before
+ * @param pieces the text of resources, from an earlier description
  */
 export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePieces): StateDocument {
   return {
     magic: String(process.pid),
-    lockServer: serverWithClients(daemon.lockServer, lockClientState),
+    lockServer: {
+      ...serverWithClients(daemon.lockServer, lockClientState),
+      texts: (descriptors) =>
+        mapped(daemon.lockServer.adoptAll().values(), (connection) => lockClientText(connection, descriptors)),
+    },
     adminServer: serverWithClients(daemon.adminServer, adminClientState),
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
@@ -87,8 +98,4 @@ export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePie
     },
     own,
   };
-}
-
-function* mapped<T, U>(items: Iterable<T>, change: (item: T) => U): Generator<U> {
-  for (const item of items) yield change(item);
 }

@@ -1,16 +1,16 @@
 /** FD_CLOEXEC on many descriptors: cleared just before exec, set again before anything can be spawned. */
 import { logger } from '../log/log.ts';
 import { requireFromRoot } from '../posix/root.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 
 /**
- * Node.js marks these too: without them the next program logs nowhere, and a C one's sockets become its streams.
+ * Node.js sets it on these, too: without them the next program would log nowhere, and a C daemon's sockets would become its streams.
  */
 export const STANDARD_STREAMS = [0, 1, 2];
 
-/** Until it is tried again, in milliseconds: doubled every time. */
+/** Until the next try, in milliseconds: doubled every time. */
 const AGAIN_MS = 1000;
 const MAX_AGAIN_MS = 600_000;
 
@@ -19,13 +19,13 @@ interface FsExt {
   readonly constants: { readonly FD_CLOEXEC: number };
 }
 
-/** Of fs-ext only this is sound: its lock covers the whole file. Loaded when first needed, which is at a restart. */
+/** Only fcntl's flags are used of fs-ext: its lock would cover the whole file. Loaded at the first restart. */
 let fsExt: FsExt | undefined;
 
-/** Counts restarts: what an earlier one has left to be done must not close what the next one is to hand over. */
+/** Counts restarts: a retry for an earlier one must not interfere with the next. */
 let turn = 0;
 
-/** Before a restart: loads what {@link setCloseOnExec} needs, where every millisecond after is waited for. */
+/** To be called before a restart: loads fs-ext while clients are still served. */
 export function prepareCloseOnExec(): void {
   turn++;
   loadFsExt();
@@ -41,20 +41,24 @@ export function setCloseOnExec(descriptors: Iterable<number>, closeOnExec: boole
   for (const fd of descriptors) fsExt.fcntlSync(fd, 'setfd', flags);
 }
 
-/** As {@link setCloseOnExec}, while clients are served. What is closed meanwhile is passed over. */
+/** As {@link setCloseOnExec}, while clients are served. Descriptors that are closed by then are skipped. */
 export async function setCloseOnExecInSlices(descriptors: Iterable<number>, closeOnExec: boolean): Promise<void> {
   await inSlices(descriptors, (fd) => {
-    try {
-      setCloseOnExec([fd], closeOnExec);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
-    }
+    setIfOpen(fd, closeOnExec);
   });
 }
 
+export function setIfOpen(fd: number, closeOnExec: boolean): void {
+  try {
+    setCloseOnExec([fd], closeOnExec);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
+  }
+}
+
 /**
- * As {@link setCloseOnExecInSlices}, and again later for as long as that fails: with every file of fs-ext there is, or with memory
- * for it, it works in the end. The log says so the first time.
+ * Sets close-on-exec in slices, and tries again later for as long as that fails: when fs-ext has its files again, or there is memory,
+ * it succeeds. Only the first failure is logged.
  */
 export async function closeOnExecInTheEnd(
   descriptors: () => Iterable<number>,
@@ -62,7 +66,7 @@ export async function closeOnExecInTheEnd(
   mine = turn,
 ): Promise<void> {
   try {
-    // Another restart sees to it itself.
+    // The next restart does it itself.
     await setCloseOnExecInSlices(whileTurn(mine, descriptors()), true);
   } catch (error) {
     if (delay === AGAIN_MS)

@@ -1,30 +1,30 @@
 /**
- * Whether the locks that were taken over are still there. From Linux 5.11 on exec keeps every lock whose descriptors stay open, so
- * they are: nothing is asked before clients are served. What follows in slices behind the first requests is the proof.
+ * Confirms that the adopted locks are still held. From Linux 5.11 on exec keeps every lock whose descriptors stay open, so clients are
+ * served first, and the check follows in slices.
  *
- * - A lock that the kernel has on record for a descriptor (`lock:` in /proc/self/fdinfo) is there.
- * - One that is not on record tells nothing where another machine or process decides, and nobody is asked there: it might not
- *   answer. On a local file system it is asked for again.
- * - Only another process that has it by then is a loss. Its owners are ended.
- * - Whatever cannot be found out is unknown: the lock stays held, and is looked at again later.
+ * - A lock on record in the kernel for a descriptor (`lock:` in /proc/self/fdinfo) is held.
+ * - A lock that is not on record is requested again on a local file system. Where another machine or process decides, the record
+ *   proves nothing, and a request might hang.
+ * - A lock is lost only if another process has it by then. Its owners are killed.
+ * - Otherwise it is unknown: the lock stays held, and is checked again later.
  */
-import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { strerror } from '../posix/posix.ts';
+import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
 import { isLocalType, mayKeepNoRecord, Mounts } from '../proc/mounts.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** Until what is unknown is looked at again, in milliseconds: doubled every time, but no more than the second. */
+/** Until an unknown lock is checked again, in milliseconds: doubled every time, up to the maximum. */
 const AGAIN_MS = 1000;
 const MAX_AGAIN_MS = 600_000;
 
-/** What was found out of a file's lock. `missing`: it is not on record where it should be. */
+/** The result of a check. `missing`: the lock is not on record where it should be. */
 type Finding =
   | { readonly kind: 'held' | 'unrecorded' | 'missing' | 'taken' }
   | { readonly kind: 'lost'; readonly pid: number }
@@ -36,9 +36,8 @@ const NOT_OPENED =
 type SetTimeout = (callback: () => void, milliseconds: number) => unknown;
 
 /** Before Linux 5.11, exec from a process with several threads, as every Node.js process is, drops POSIX locks. */
-export function execDropsLocks(release = os.release()): boolean {
-  const [major = 0, minor = 0] = release.split('.').map(Number);
-  return major < 5 || (major === 5 && minor < 11);
+export function execDropsLocks(kernel?: string): boolean {
+  return !kernelIsAtLeast(5, 11, kernel);
 }
 
 const realTimeout: SetTimeout = (callback, milliseconds) => setTimeout(callback, milliseconds).unref();
@@ -47,10 +46,10 @@ export class Confirmation {
   private readonly daemon: Daemon;
   private readonly setTimeout: SetTimeout;
   private readonly mounts = new Mounts();
-  /** Exec has dropped the locks: what is not on record is asked for wherever it is. */
+  /** Exec has dropped the locks: they are requested on all file systems. */
   private asksEverywhere = false;
   private readonly localDevices = new Set<number>();
-  /** Files of which nothing is known yet, each with a resource that holds it, and why. */
+  /** Files whose lock is unknown, each with a resource that holds it, and the reason. */
   private readonly unknown = new Map<HeldFile, { readonly resource: Resource; readonly reason: string }>();
   private delay = AGAIN_MS;
 
@@ -59,19 +58,19 @@ export class Confirmation {
     this.setTimeout = setTimeout;
   }
 
-  /** For a kernel on which exec drops locks: looks at every one before anybody is served. */
+  /** For a kernel on which exec drops locks: checks all of them before clients are served. */
   runAfterDrop(): void {
     this.asksEverywhere = true;
     for (const resource of oncePerFile(this.daemon.lockspaces.resources())) this.look(resource);
     this.conclude(new Set());
   }
 
-  /** Looks at every lock while clients are served. */
+  /** Checks every lock while clients are served. */
   async run(): Promise<void> {
     await this.runOver(this.daemon.lockspaces.resources());
   }
 
-  /** Whether the file, which was looked at, is on a file system that answers by itself. */
+  /** Whether the file, after its check, is known to be on a local file system. */
   isLocal({ device }: HeldFile): boolean {
     return this.localDevices.has(device);
   }
@@ -84,7 +83,7 @@ export class Confirmation {
     this.conclude(before);
   }
 
-  /** Says once what is unknown, and sees to it that it is looked at again. */
+  /** Logs newly unknown locks, and schedules the next check. */
   private conclude(before: ReadonlySet<HeldFile>): void {
     const reasons = new Map<string, { readonly first: Resource; others: number }>();
     for (const [file, { resource, reason }] of this.unknown) {
@@ -108,7 +107,7 @@ export class Confirmation {
   private look(resource: Resource): void {
     const { file, name } = resource;
     const wasUnknown = this.unknown.delete(file);
-    // Released meanwhile.
+    // It was released during the check.
     if (file.references === 0) return;
     const finding = this.find(resource);
     switch (finding.kind) {
@@ -154,7 +153,7 @@ export class Confirmation {
   private findOnRecord(file: HeldFile): Finding {
     let mount = -1;
     try {
-      // It is on record for the open file by which it was taken, and each of these may be another one.
+      // It is on record for the open file description that took it, and each descriptor may have another one.
       for (const fd of [file.fd, ...file.deferredFds]) {
         const info = descriptorInfo('self', fd);
         if (isLocalType(this.mounts.typeOf(info.mount))) this.localDevices.add(file.device);
@@ -170,13 +169,13 @@ export class Confirmation {
     return { kind: 'unknown', reason: `the kernel has no record of it, on a file system of type ${type ?? 'unknown'}` };
   }
 
-  /** Another process has it: whoever held it must not go on writing. */
+  /** Another process has the lock, so its owners must not go on writing. */
   private lose(file: HeldFile, pid: number): void {
     const holders = [...this.daemon.lockspaces.resources()].filter((resource) => resource.file === file);
     let lost = holders;
     noteFileChange();
     file.locked = false;
-    // C grants an exclusive lock beside shared ones when the names differ. The shared one may be there still.
+    // C grants an exclusive lock beside shared ones when the names differ. The shared one may still be held.
     if (!file.shared && holders.some(isShared)) {
       file.shared = true;
       file.locked = lockAgain(file) === null;
@@ -186,7 +185,7 @@ export class Confirmation {
     for (const { name, holds } of lost) {
       const live = holds.filter(({ end }) => end === undefined);
       for (const { owner } of live) owners.add(owner.pid);
-      // Else it was said before another restart.
+      // Otherwise an earlier program has logged it.
       if (live.length > 0) {
         log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
       }
@@ -195,7 +194,7 @@ export class Confirmation {
   }
 }
 
-/** Not the message, which names the descriptor: what is the same for many is said once. */
+/** Without the message, which names the descriptor: equal reasons are logged once. */
 function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? String(error);
 }
@@ -204,7 +203,7 @@ function isShared({ mode }: Resource): boolean {
   return mode.shared;
 }
 
-/** Whether what is on record for one of our descriptors, which lists no others, is the lock that we hold. */
+/** Whether a lock on record for one of our descriptors is the one that we hold. */
 function isLockOf({ shared }: HeldFile, { kind, access, start, end }: KernelLock): boolean {
   return (
     (kind === 'POSIX' || kind === 'OFDLCK') && access === (shared ? 'READ' : 'WRITE') && start === 0n && end === 0n

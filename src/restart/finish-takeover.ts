@@ -1,26 +1,27 @@
-/** What a re-execution leaves for later, so that the requests which have waited for it are served first. */
+/** The end of a takeover, after the requests that have waited for the re-execution. */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Daemon } from '../daemon/daemon.ts';
+import { ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
 import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { captureState } from './capture.ts';
 import type { ByteString } from '../../xdr/codec.ts';
+import { inSlices } from '../rpc/slices.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
-import { descriptorsOf, type OwnState } from './document.ts';
-import { inSlices } from './slices.ts';
+import { descriptorsOf } from './document.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** How many clients are taken over at once: about half a millisecond's worth. */
+/** Clients adopted at once: about half a millisecond. */
 const SLICE = 64;
 
 /**
- * Takes over the clients that have not called and the locks that nobody asked for. Marks all that was taken over to be closed on exec
- * again; nothing may be spawned before. Then looks whether every lock is there, and every locked file at its path. Does not throw.
+ * Adopts the clients that have not called yet and the rest of the locks. Sets close-on-exec again on all inherited descriptors; nothing
+ * may be spawned before. Then checks every lock, and whether every locked file is still at its path. Does not throw.
  */
-export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): Promise<void> {
+export async function finishTakeover(daemon: Daemon): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.adoptLate(SLICE));
@@ -29,11 +30,11 @@ export async function finishTakeover(daemon: Daemon, ownState: () => OwnState): 
   } catch (error) {
     log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }
-  await closeOnExecInTheEnd(() => descriptorsOf(captureState(daemon, ownState())));
+  await closeOnExecInTheEnd(() => descriptorsOf(captureState(daemon, ownState(daemon))));
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();
-    await lookAtPaths(daemon, confirmation);
+    await checkPaths(daemon, confirmation);
   } catch (error) {
     log.error(`Locks are not confirmed: ${(error as Error).message}`);
   }
@@ -49,18 +50,18 @@ async function adoptLocks({ lockspaces }: Daemon): Promise<void> {
   log.info(`Resumed with ${lockspaces.count} locks`);
 }
 
-/** Elsewhere than on local file systems nobody may answer; also of a local file, when its path leads through such a one. */
-async function lookAtPaths({ lockspaces }: Daemon, confirmation: Confirmation): Promise<void> {
+/** On local file systems only, as others may hang; that holds for every directory of the path as well. */
+async function checkPaths({ lockspaces }: Daemon, confirmation: Confirmation): Promise<void> {
   const mounts = new Mounts();
-  // Most are in the directory of the one before.
+  // Most are in the same directory as the one before.
   let known = { directory: '', isLocal: false };
-  const leadsThere = (path: ByteString): boolean => {
+  const isLocalPath = (path: ByteString): boolean => {
     const directory = path.slice(0, path.lastIndexOf('/') + 1);
     if (directory !== known.directory) known = { directory, isLocal: isLocalType(mounts.typeAt(directory)) };
     return known.isLocal;
   };
   await inSlices(lockspaces.resources(), ({ name, path, file }) => {
-    if (confirmation.isLocal(file) && leadsThere(path) && inodeOf(path) !== file.key)
+    if (confirmation.isLocal(file) && isLocalPath(path) && inodeOf(path) !== file.key)
       log.warn(`${path} is not the file any more that is held as resource '${name}'`);
   });
 }

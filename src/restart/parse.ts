@@ -1,7 +1,7 @@
 /**
- * Reads a state document, in its present form and in every older one of C's. What the parts of it are, each room says: see
- * src/state.
+ * Reads a state document, in its present form and in every older one of C's. Each room describes its part in its state.ts.
  */
+import { own } from '../daemon/state.ts';
 import { hold, resource, type ResourceState } from '../lockspace/state.ts';
 import { server } from '../rpc/state.ts';
 import {
@@ -23,7 +23,6 @@ import {
   lockClient,
   type LockClientState,
   type LockspaceState,
-  ownState,
   type ServerState,
   type StateDocument,
 } from './document.ts';
@@ -33,8 +32,7 @@ import { partDocument, type Readers, ResourceList } from './parts.ts';
 type Late = Map<number, unknown>;
 
 /**
- * Gives ids to those clients of a list that have none, and moves those into `late` that have nothing under way: no request or
- * reply in parts. Returns the others.
+ * Gives ids to the clients that have none, and moves the idle ones, without a partial request or reply, into `late`. Returns the others.
  */
 function sortOut(value: unknown, nextId: () => number, late: Late | null): unknown {
   if (!Array.isArray(value)) return value;
@@ -50,7 +48,7 @@ function sortOut(value: unknown, nextId: () => number, late: Late | null): unkno
   });
 }
 
-/** A client that was set aside: see {@link parseDocument}. @throws DocumentError */
+/** Reads a late client: see {@link parseDocument}. @throws DocumentError */
 export function parseLateClient(value: unknown): LockClientState {
   beginReading();
   return lockClient.read(value);
@@ -75,7 +73,7 @@ const adminServer: ServerReader<AdminClientState> = serverReader(adminClient);
 
 type Servers = Pick<StateDocument, 'lockServer' | 'adminServer'>;
 
-/** The servers, in the four places where versions have put them. */
+/** The servers, in the four places where the versions of C have put them. */
 function servers(root: Json, late: Late | null): Servers {
   if (root.daemon === undefined) return { lockServer: readField(root, 'server', lockServer), adminServer: null };
   return readField(root, 'daemon', (value) => {
@@ -124,6 +122,7 @@ const readers: Readers = {
   },
   owner: (members) => {
     beginReading();
+    // The scanner reads those two itself.
     return hold.read({ ...readObject(jsonOf(`{${members}}`)), since: 0, client: 0 });
   },
   fail: (problem) => {
@@ -137,7 +136,7 @@ const readers: Readers = {
  * escapes from elsewhere.
  */
 function escapesToBytes(source: string): string {
-  // The first look is a hundred times faster than the second, and clients wait.
+  // The first test is a hundred times faster than the second, and clients wait.
   if (!source.includes('\\u') || !/\\u(?!00[0-7])/i.test(source)) return source;
   return source.replace(
     /\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u([0-9a-f]{4})|\\[^u]/gi,
@@ -151,13 +150,13 @@ function escapesToBytes(source: string): string {
   );
 }
 
-/** The `magic` of a document, which is looked at before anything else. Null when there is none. */
+/** The `magic` of a document; null when there is none. */
 export function magicOf(json: unknown): string | null {
   const magic = typeof json === 'object' && json !== null ? (json as Json).magic : undefined;
   return typeof magic === 'string' ? magic : null;
 }
 
-/** The epoll descriptor that a document says was left. Null when it says nothing of one. */
+/** The epoll descriptor that a document names; null when there is none. */
 export function epollOf(json: unknown): number | null {
   const own = typeof json === 'object' && json !== null ? (json as Json)['x-virtlockd'] : undefined;
   const epoll = typeof own === 'object' && own !== null ? (own as Json).epoll : undefined;
@@ -170,8 +169,8 @@ export function parseJson(bytes: Buffer): unknown {
 }
 
 /**
- * As {@link parseJson}, for a document that was proven already: resources are read when they are gone through, and only then is
- * what is wrong with them thrown. C daemons and the first release prove less: theirs are all read.
+ * As {@link parseJson}, for a document that passed a proof: resources are read, and errors in them thrown, during iteration. C daemons
+ * and our first release prove less: their resources are all read at once.
  *
  * @throws DocumentError
  */
@@ -195,7 +194,7 @@ function jsonOf(text: string): unknown {
 }
 
 /**
- * @param late gets the lock server's clients that have nothing under way, unread, by descriptor; null: all are read
+ * @param late gets the idle clients of the lock server, unread, by descriptor; null: all are read
  * @throws DocumentError
  */
 export function parseDocument(json: unknown, late: Late | null = null): StateDocument {
@@ -208,6 +207,6 @@ export function parseDocument(json: unknown, late: Late | null = null): StateDoc
       readField(root, 'defaultLockspace', (value) => lockspace({ ...readObject(value), directory: '' })),
       ...readField(root, 'lockspaces', (value) => readList(value, lockspace)),
     ],
-    own: root['x-virtlockd'] === undefined ? null : readField(root, 'x-virtlockd', ownState.read),
+    own: root['x-virtlockd'] === undefined ? null : readField(root, 'x-virtlockd', own.read),
   };
 }

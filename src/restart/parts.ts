@@ -1,13 +1,12 @@
 /**
- * Finds the lists of resources in the bytes of a document, whose items are read one by one as they are gone through. Made into
- * objects all at once by JSON.parse, a hundred thousand of them are copied from one generation of the heap to the next while
- * every client waits.
+ * Finds the lists of resources in the bytes of a document, and reads their items one by one during iteration. If JSON.parse made
+ * objects of a hundred thousand at once, the heap would copy them from one generation to the next while every client waits.
  */
 import { posix, ResourcePlace } from '../posix/posix.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { HoldState, ResourceState } from '../lockspace/state.ts';
 
-/** Quotes inside of strings are escaped: so none of these can be found inside of one. */
+/** Quotes inside of strings are escaped, so none of these can be part of a string. */
 const DEFAULT_LIST = ',"defaultLockspace":{"resources":[';
 const DEFAULT_END = ']},"lockspaces":[';
 const NAMED_LIST = ',"resources":[';
@@ -15,29 +14,28 @@ const NAMED_END = ']},{"directory":"';
 const LAST_END = ']}],"magic":"';
 const NO_NAMED = '],"magic":"';
 
-/** How many resources are looked at at once. */
+/** Resources in one call of the scanner. */
 const BATCH = 256;
-/** In the place of a start time. */
+/** In place of a start time. */
 const UNKNOWN = -2;
-/** Of a hold: the members before those that differ with each. */
-export type OwnerMembers = Pick<HoldState, 'id' | 'name' | 'uuid'>;
+/** The members of a hold that all holds of an owner share. */
+type OwnerMembers = Pick<HoldState, 'id' | 'name' | 'uuid'>;
 
 export interface Readers {
-  /** Makes a resource of what JSON.parse has made of its text. */
+  /** Reads the text of a resource. */
   readonly resource: (text: string) => ResourceState;
-  /** Makes something of the members of a hold. */
+  /** Reads the text of such members. */
   readonly owner: (members: string) => OwnerMembers;
   readonly fail: (problem: string) => never;
 }
 
-/** What Buffer's toString comes down to: there may be several hundred thousand strings. */
+/** The method behind toString('latin1'), called directly: there may be several hundred thousand strings. */
 type Latin1Bytes = Buffer & { latin1Slice(from: number, to: number): ByteString };
 
 function latin1(bytes: Buffer, from: number, to = bytes.length): ByteString {
   return (bytes as Latin1Bytes).latin1Slice(from, to);
 }
 
-/** A list of resources in the bytes of a document. */
 export class ResourceList {
   private readonly bytes: Buffer;
   private readonly begin: number;
@@ -108,11 +106,11 @@ function usual(
 /** The bytes of a document without its resources, and the lists of them. */
 export interface Parts {
   readonly frame: ByteString;
-  /** That of the default lockspace first. */
+  /** The default lockspace's comes first. */
   readonly lists: readonly ResourceList[];
 }
 
-/** Null when the document has not the form in which this daemon writes it. */
+/** Null when the document is not in the form that this daemon writes. */
 export function partDocument(bytes: Buffer): Parts | null {
   const found = bytes.indexOf(DEFAULT_LIST, 0, 'latin1');
   const begin = found + DEFAULT_LIST.length;

@@ -1,11 +1,11 @@
-/** What the program that this process was before left to this one. */
+/** Reads the state left by the previous program image of this process. */
 import type { ByteString } from '../../xdr/codec.ts';
 import { EXIT, StartupError } from '../libvirt/exit.ts';
 import { logger } from '../log/log.ts';
 import { awaitAdoption } from '../lockspace/files.ts';
 import { insist } from '../posix/insist.ts';
 import { inodeKey, lastStat, posix } from '../posix/posix.ts';
-import { isEpoll } from '../rpc/poller.ts';
+import { isEpoll } from '../proc/descriptors.ts';
 import type { StateDocument } from './document.ts';
 import { epollOf, magicOf, parseDocument, parseProvenJson } from './parse.ts';
 import { strangenessOf } from './provenance.ts';
@@ -16,13 +16,13 @@ const log = logger('locking.lock_daemon');
 export interface Predecessor {
   readonly document: StateDocument;
   /**
-   * Lock clients by descriptor that were not read, because their sockets hang on an epoll that was left as well: then they
-   * can be taken over one by one. Null when all were read.
+   * Lock clients by descriptor, unread, that can be adopted one by one, as their sockets hang on an inherited epoll. Null when all were
+   * read.
    */
   readonly late: Map<number, unknown> | null;
 }
 
-/** Without the state every lock is lost. */
+/** Tries again: without the state every lock is lost. */
 function readInTheEnd(stateFile: ByteString): Buffer | null {
   return insist(
     () => readStateFile(stateFile),
@@ -31,7 +31,7 @@ function readInTheEnd(stateFile: ByteString): Buffer | null {
 }
 
 /**
- * Null when there is none, as at a fresh start.
+ * Null at a fresh start.
  *
  * @param isActivated systemd has just started this process
  * @throws StartupError
@@ -74,8 +74,8 @@ export function readPredecessor(stateFile: ByteString, isActivated: boolean): Pr
 }
 
 /**
- * Tells whether a resource of the document is the inode with a key. Ours has the key of each, and may be too large to be read whole
- * while clients wait; quotes inside of strings are escaped in it. C's has none: there the descriptors tell them.
+ * Returns a test whether an inode key is of a resource in the document. Our own document has the keys, with quotes inside of strings
+ * escaped, and may be too large to be read whole while clients wait. A C document has none, so the descriptors are stat'ed.
  */
 function heldIn({ lockspaces, own }: StateDocument, bytes: Buffer): (key: string) => boolean {
   if (own?.process !== undefined) return (key) => bytes.includes(`"x-inode":${JSON.stringify(key)}`, 0, 'latin1');

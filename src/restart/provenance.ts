@@ -1,27 +1,20 @@
 /**
- * Whether a state document was left by this very process before it executed this program. Its magic does not tell: in a
- * container every daemon has the same pid, and a document may outlive the process that wrote it. The owners that a strange one
- * names are strangers, none of whom may be ended.
+ * Whether this very process wrote a state document before it executed this program. The magic does not prove that: in a container every
+ * daemon has the same pid, and a document may outlive the process that wrote it. The owners in another process's document are strangers,
+ * and must not be killed.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { FileType, inodeKey, lastStat, posix, SocketKind } from '../posix/posix.ts';
-import { bootId } from '../proc/kernel.ts';
-import { startTimeOf } from '../proc/start-time.ts';
-import type { AdminClientState, LockClientState, ProcessState, ServerState, StateDocument } from './document.ts';
+import { ownProcess } from '../daemon/state.ts';
+import type { AdminClientState, LockClientState, ServerState, StateDocument } from './document.ts';
 
-const { EBADF, ENOTSOCK } = os.constants.errno;
-
-/** What is written into a document, for {@link isOfThisProcess}. Undefined where /proc does not tell. */
-export function ownProcess(): ProcessState | undefined {
-  const start = startTimeOf(process.pid);
-  return typeof start === 'number' ? { start, boot: bootId() } : undefined;
-}
+const { EBADF, ENOTSOCK } = constants.errno;
 
 /**
  * Returns why the document is not of this process, or null when it is.
  *
  * @param late descriptors of clients that are not in the document
- * @param isActivated systemd has just started this process: nothing passes that on when it executes another program
+ * @param isActivated systemd has just started this process; an executed program does not inherit that
  */
 export function strangenessOf(document: StateDocument, late: Iterable<number>, isActivated: boolean): string | null {
   const written = document.own?.process;
@@ -41,8 +34,8 @@ function isBoth(one: string, other: string): boolean {
 }
 
 /**
- * A C daemon writes no more than the pid. But what it has left is open, and in no other process would all of these descriptors
- * be what the document says. A descriptor of -1, as 7.0.0 writes for what it has closed, says nothing.
+ * A C daemon writes its pid only. But all descriptors that it names are open, and in no other process would each be what the document
+ * says. A descriptor of -1, which 7.0.0 writes for one that it has closed, proves nothing.
  */
 function strangeDescriptor(document: StateDocument, late: Iterable<number>): string | null {
   for (const { services, clients } of serversOf(document)) {
@@ -54,7 +47,7 @@ function strangeDescriptor(document: StateDocument, late: Iterable<number>): str
   for (const fd of late) if (!isConnection(fd)) return notConnected(fd);
   for (const { resources } of document.lockspaces) {
     for (const { fd, name, 'x-inode': key } of resources) {
-      // One of -1 was lost before, which says nothing either.
+      // -1 stands for one that was lost before, and proves nothing either.
       if (fd >= 0 && !isFile(fd, key)) return `descriptor ${fd} is not the file of resource '${name}'`;
     }
   }
@@ -69,7 +62,7 @@ function notConnected(fd: number): string {
   return `descriptor ${fd} is no connection`;
 }
 
-/** What the kernel cannot tell for want of memory speaks against nothing. */
+/** An error such as a lack of memory is no evidence. */
 function isUnknown(status: number): boolean {
   return status < 0 && status !== -EBADF && status !== -ENOTSOCK;
 }
@@ -84,15 +77,15 @@ function isConnection(fd: number): boolean {
   return isUnknown(kind) || kind === SocketKind.CONNECTED;
 }
 
-/** @param key of the inode that the document says it is; a C daemon writes none */
+/** @param key the inode key in the document; a C daemon writes none */
 function isFile(fd: number, key: string | undefined): boolean {
   const status = posix.fstatInode(fd);
   if (status !== 0) return isUnknown(status);
   const stat = lastStat();
-  return LOCKABLE.includes(stat.mode & FileType.MASK) && (key === undefined || inodeKey(stat) === key);
+  return LOCKABLE.includes(stat.type) && (key === undefined || inodeKey(stat) === key);
 }
 
 const peer = new Int32Array(3);
 
-/** Of a resource. What the runtime itself has open is nothing of these, but for standard streams, which no document names. */
+/** Types of a resource's file. The runtime itself has none of these open but standard streams, which no document names. */
 const LOCKABLE: readonly number[] = [FileType.REGULAR, FileType.BLOCK, FileType.CHARACTER];

@@ -2,20 +2,22 @@
  * SIGUSR1: the same process, a new program. Everything that can fail is tried first or can be taken back, so that a
  * failure leaves the daemon as it was and an error in the log.
  *
- *     1  the state is written to a file and the successor proves that it can read it; service goes on meanwhile
- *     2  nobody is accepted any more. Between two rounds of the poller no request is in progress: what is left are
- *        messages half received and replies half sent, which travel in the document. A C daemon would lose those,
- *        so for that one they are awaited, up to a second, and so is the end of owners that are being killed.
- *     3  all signals are held (the mask survives exec, and the successor releases them when it serves), the state is written if it
- *        changed, close-on-exec is cleared on what the document names, and the program is executed, unless a signal waits that
- *        ends the daemon
+ *     1  The state is written to a file, and the successor proves that it can read it. A C daemon could not go on killing owners, so
+ *        for it the end of those is awaited. Clients are served.
+ *     2  Close-on-exec is cleared on the descriptors that the document names. Clients are served.
+ *     3  The daemon accepts no more connections. Between two rounds of the poller no request is in progress: only messages half
+ *        received and replies half sent are left, which travel in the document. A C daemon would lose those, so for it they are
+ *        awaited, up to a second.
+ *     4  All signals are blocked; the mask survives exec, and the successor releases them when it serves. The state is written again
+ *        if it has changed, close-on-exec follows, and the program is executed, unless a signal that ends the daemon is pending.
  *
- * A request that comes while this runs is served when it failed; when it succeeds the new program is newer than it.
+ * A SIGUSR1 that comes while this runs is served after a failure; after a success the new program is newer than it.
  */
 import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
+import { own as ownKind, ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
@@ -29,14 +31,14 @@ import {
   prepareCloseOnExec,
   setCloseOnExec,
   setCloseOnExecInSlices,
+  setIfOpen,
   STANDARD_STREAMS,
 } from './close-on-exec.ts';
-import { blockSignals, releaseSignals, SIGUSR1 } from './signals.ts';
 import { heapLimit } from '../lockspace/budget.ts';
-import { descriptorsOf, DOCUMENT_MAX, formatPieces, ownState, type OwnState } from './document.ts';
+import { inSlices } from '../rpc/slices.ts';
+import { DOCUMENT_MAX, formatPieces } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
-import { findLoss } from './losses.ts';
-import { inSlices } from './slices.ts';
+import { findLoss } from './rehearse.ts';
 import {
   publishStateFile,
   refusePlanted,
@@ -50,29 +52,30 @@ import { limitFor, proveSuccessor, type OwnSuccessor, UnfitSuccessor } from './s
 
 const log = logger('locking.lock_daemon');
 
-const { EINTR } = constants.errno;
+const {
+  errno: { EINTR },
+  signals: { SIGUSR1 },
+} = constants;
 
 /** How long messages and replies may take to complete before a C daemon takes over, in milliseconds. */
 const PENDING_MS = 1000;
 const PENDING_CHECK_MS = 5;
 
-/** Any heap that the daemon runs in at all takes a document of so many bytes. */
+/** A document of this size fits into any heap that the daemon runs in. */
 const SIZE_FREE = 4 * 1024 * 1024;
-/** The part of the heap that messages under way may take, which are a third larger in the document. */
+/** The part of the heap that pending messages may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
 
-export interface ReexecOptions {
+interface ReexecOptions {
   readonly daemon: Daemon;
-  /** The program to execute, an absolute path whose links are not resolved: who swaps programs changes what is there. */
+  /** The program to execute: an absolute path, its links unresolved, as a swap replaces the file there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
   readonly stateFile: ByteString;
-  /** The daemon is shutting down: there is nothing to hand over any more. */
+  /** The daemon is shutting down: there is nothing left to hand over. */
   isEnding(): boolean;
   /** The successor's. */
   environment(): Readonly<Record<ByteString, ByteString | undefined>>;
-  /** What only this implementation keeps, as it is now. */
-  ownState(): OwnState;
   /** The program was not executed, and service goes on. */
   refused(reason: ByteString): void;
 }
@@ -81,14 +84,14 @@ export class Reexec {
   private readonly options: ReexecOptions;
   private running = false;
   private again = false;
-  /** What resources were described as for the proof. */
+  /** The text of resources, from the proof. */
   private pieces: ResourcePieces | undefined;
 
   constructor(options: ReexecOptions) {
     this.options = options;
   }
 
-  /** Executes the program anew. Never throws; returns to its caller only when that failed. */
+  /** Executes the program again. Never throws; resolves only if that failed. */
   async request(): Promise<void> {
     if (this.running) {
       this.again = true;
@@ -112,13 +115,13 @@ export class Reexec {
       }
       this.pieces?.end();
       this.pieces = undefined;
-      // Typed as false by the assignment above, but requests come in while an attempt waits.
+      // The compiler takes it for false, but requests come in while an attempt waits.
       if (!(this.again as boolean)) break;
     }
     this.running = false;
   }
 
-  /** Leaves nothing behind of an attempt under way: the daemon ends. */
+  /** The daemon ends: removes the file of an attempt in progress. */
   abandon(): void {
     if (this.running) removeStateFile(`${this.options.stateFile}.new`);
   }
@@ -127,7 +130,7 @@ export class Reexec {
     const { daemon, program, args, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
     refusePlanted(stateFile);
-    const own = this.options.ownState();
+    const own = ownState(daemon);
     const document: Buffer[] = [];
     const descriptors = new Set<number>();
     this.pieces = new ResourcePieces(daemon);
@@ -145,15 +148,15 @@ export class Reexec {
         await successor.prove({ args, stateFile, document: candidate, pidFile: keyOf(own.pidFile) }, document, own);
       }
       if (this.options.isEnding()) return;
-      // Not before: it is loaded into this process, and only now is known to be what it should be.
+      // Not before: this loads fs-ext, whose files the proof has just compared with the build.
       prepareCloseOnExec();
-      await this.keepingDescriptors(async (clients) => this.exchange(successor, candidate, document, clients));
+      await this.keepingOpen(descriptors, async (kept) => this.exchange(successor, candidate, document, kept));
     } finally {
       removeStateFile(candidate);
     }
   }
 
-  /** @throws UnfitSuccessor when it would take something for lost that is held, or somebody for gone who is connected */
+  /** @throws UnfitSuccessor when the successor would lose a held lock or a connected client */
   private async refuseLoss({ report }: OwnSuccessor): Promise<void> {
     const { daemon, program } = this.options;
     const loss = await findLoss(daemon, report?.losses ?? []);
@@ -167,7 +170,7 @@ export class Reexec {
   private refuseLackOfRoom(descriptors: ReadonlySet<number>): void {
     const { daemon } = this.options;
     const { soft, hard } = descriptorLimits('self');
-    // Most often there is so much that they need not be counted.
+    // Most often there are so many that they need not be counted.
     if (soft - daemon.load > 2 * RUNTIME_DESCRIPTORS) return;
     const kept = new Set([...STANDARD_STREAMS, ...descriptors]);
     const refuseLackBelow = (what: string, limit: number, needed: number): void => {
@@ -179,20 +182,19 @@ export class Reexec {
   }
 
   /**
-   * Lets what the document names outlive exec while `exchange` runs, and no longer. Nothing is spawned meanwhile: that would have
-   * it all open. What comes during this is closed on exec until its turn.
-   *
-   * @param exchange is told of the clients whose sockets outlive exec
+   * Has the descriptors that the document for the proof names outlive exec while `exchange` runs, and no longer. Nothing is spawned
+   * during this: it would have them all open.
    */
-  private async keepingDescriptors(exchange: (clients: ReadonlySet<Connection>) => Promise<void>): Promise<void> {
+  private async keepingOpen(descriptors: Set<number>, exchange: (kept: Kept) => Promise<void>): Promise<void> {
     const { daemon } = this.options;
-    const clients = new Set<Connection>(daemon.lockServer.adoptAll().values());
+    const connections: Iterable<Connection> = daemon.lockServer.adoptAll().values();
+    const clients = [...connections].filter(({ fd }) => descriptors.has(fd));
     try {
-      // Most of it now, while clients are served.
-      await setCloseOnExecInSlices(this.descriptors(), false);
-      if (!this.options.isEnding()) await exchange(clients);
+      // Most of them now, while clients are served.
+      await setCloseOnExecInSlices(descriptors, false);
+      if (!this.options.isEnding()) await exchange({ descriptors, clients });
     } finally {
-      if (!this.options.isEnding()) await closeOnExecInTheEnd(() => this.toCloseOnExec());
+      if (!this.options.isEnding()) await closeOnExecInTheEnd(() => descriptors);
     }
   }
 
@@ -201,34 +203,23 @@ export class Reexec {
     successor: OwnSuccessor | CSuccessor,
     candidate: string,
     document: readonly Buffer[],
-    clients: ReadonlySet<Connection>,
+    kept: Kept,
   ): Promise<void> {
     const { daemon } = this.options;
     daemon.suspend();
     try {
       if (successor instanceof CSuccessor) await this.waitForPending(successor);
       if (!this.options.isEnding() && (await this.lastRequest(successor))) {
-        this.handOver(successor, candidate, document, clients);
+        this.handOver(successor, candidate, document, kept);
       }
     } finally {
       if (successor instanceof CSuccessor) successor.undo();
-      releaseSignals();
+      posix.releaseSignals();
       if (!this.options.isEnding()) daemon.resume();
     }
   }
 
-  /** Those that a document names which is written now, each as it is when its turn comes. */
-  private descriptors(): Iterable<number> {
-    return descriptorsOf(captureState(this.options.daemon, this.options.ownState()));
-  }
-
-  /** One by one: there may be very many. */
-  private *toCloseOnExec(): Generator<number> {
-    yield* STANDARD_STREAMS;
-    yield* this.descriptors();
-  }
-
-  /** Waits until no message is half received and no reply half sent, or for as long as is bearable. */
+  /** Waits until no message is half received and no reply half sent, but not for long. */
   private async waitForPending({ version }: CSuccessor): Promise<void> {
     const { daemon } = this.options;
     const until = performance.now() + PENDING_MS;
@@ -240,13 +231,14 @@ export class Reexec {
   }
 
   /**
-   * What was proven may not be what lies at the path since a request that came meanwhile: that one must not be lost with this
-   * program. From here on signals are held; one that libuv has caught already is heard within two turns of its loop, and a SIGUSR1
-   * is sent again, for the successor. A C daemon would not see it: it is proven anew, as it is when an owner has to be killed.
+   * A SIGUSR1 that came during the proof may mean a newer program at the path, so it must not be lost with this one. From here on
+   * signals are blocked; one that libuv has caught already is delivered within two turns of its loop, and a SIGUSR1 is sent again, for
+   * the successor. A C daemon would not get it: its proof is repeated, as it is when an owner has to be killed.
+   *
    * @returns whether to go on
    */
   private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
-    blockSignals();
+    posix.blockSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
     if (this.options.isEnding()) return false;
     if (!(successor instanceof CSuccessor)) {
@@ -256,41 +248,35 @@ export class Reexec {
     return !this.again;
   }
 
-  /**
-   * Returns only when the daemon was told to end meanwhile.
-   *
-   * @param cleared clients whose sockets outlive exec already
-   */
+  /** Returns only if a signal that ends the daemon is pending. */
   private handOver(
     successor: OwnSuccessor | CSuccessor,
     candidate: string,
     proven: readonly Buffer[],
-    cleared: ReadonlySet<Connection>,
+    kept: Kept,
   ): void {
     const { daemon, stateFile } = this.options;
-    // Releases left for later would be unknown to the successor.
+    // The successor would not know of releases in progress.
     daemon.ownerReaper.finish();
     daemon.flushEvents();
-    const own = this.options.ownState();
+    const own = ownState(daemon);
     const descriptors = new Set(STANDARD_STREAMS);
     if (successor instanceof CSuccessor) {
       // It may have changed since it was proven, which makes no difference to another of our kind.
       writeStateFile(candidate, [successor.lastDocument(own, descriptors)]);
+      // It has no use for the others of ours.
+      for (const fd of descriptorsIn(ownKind, { ...own, pidFile: undefined })) descriptors.delete(fd);
     } else {
       const document = [...formatPieces(captureState(daemon, own, this.pieces), descriptors)];
       this.refuseLackOfRoom(descriptors);
-      // Messages under way may have come since: the successor that has proven itself could not read that much.
+      // Messages may have come since the proof, and be more than the successor can read.
       checkSize(document, daemon);
       if (!areEqual(document, proven)) writeStateFile(candidate, document);
       refuseChanged(successor);
     }
     publishStateFile(candidate, stateFile);
     try {
-      for (const { fd, isOpen } of cleared) if (isOpen) descriptors.delete(fd);
-      setCloseOnExec(descriptors, false);
-      // A C daemon has no use for the others of ours.
-      if (successor instanceof CSuccessor)
-        setCloseOnExec(descriptorsIn(ownState, { ...own, pidFile: undefined }), true);
+      passOn(descriptors, kept);
       this.execute(successor);
     } finally {
       // Also when fs-ext cannot be loaded any more, because its files were taken away.
@@ -301,7 +287,7 @@ export class Reexec {
   private execute(successor: OwnSuccessor | CSuccessor): void {
     const { program, args } = this.options;
     const isOwn = !(successor instanceof CSuccessor);
-    // Our own launcher has just said what it executes: its shell would cost the waiting clients milliseconds.
+    // Our own kind has reported what its launcher executes: the launcher's shell would cost the waiting clients milliseconds.
     const words = [...(isOwn ? successor.command : []), program, ...args];
     const [file = program] = words;
     const variables = Object.entries(this.options.environment());
@@ -311,19 +297,37 @@ export class Reexec {
   }
 }
 
+/** Descriptors whose close-on-exec was cleared. */
+interface Kept {
+  /** A number may be that of another file by now. */
+  readonly descriptors: Set<number>;
+  /** The clients among them. */
+  readonly clients: readonly Connection[];
+}
+
+/** Has exactly these descriptors outlive exec. */
+function passOn(descriptors: ReadonlySet<number>, { descriptors: kept, clients }: Kept): void {
+  for (const fd of kept) if (!descriptors.has(fd)) setIfOpen(fd, true);
+  const rest = new Set(descriptors);
+  // The socket of a client that has been connected since then is the same.
+  for (const { fd, isOpen } of clients) if (isOpen) rest.delete(fd);
+  for (const fd of rest) kept.add(fd);
+  setCloseOnExec(rest, false);
+}
+
 function keyOf(fd: number | undefined): string | null {
   return fd !== undefined && posix.fstatInode(fd) === 0 ? inodeKey(lastStat()) : null;
 }
 
 /**
- * What is held can always be read by a successor, with room left: see lockspace/budget.ts. Messages under way may be more
- * than that room, and may have come since the successor has proven itself.
+ * A successor can always read all locks, with room left: see lockspace/budget.ts. Pending messages may need more than that room, also
+ * after the proof.
  *
  * @throws UnfitSuccessor
  */
 function checkSize(document: readonly Buffer[], daemon: Daemon): void {
   const size = document.reduce((sum, { length }) => sum + length, 0);
-  // To ask for the limit loads a module of the runtime, while clients wait.
+  // heapLimit() loads a module of the runtime, while clients wait.
   if (size <= SIZE_FREE) return;
   if (size > DOCUMENT_MAX) {
     throw new UnfitSuccessor(`the state takes ${size} bytes, and at most ${DOCUMENT_MAX} are read`);
@@ -335,14 +339,14 @@ function checkSize(document: readonly Buffer[], daemon: Daemon): void {
   }
 }
 
-/** Whether two documents consist of the same pieces. Others may be equal as well, which costs no more than writing one. */
+/** Whether two documents consist of equal pieces. If the same text is cut differently, it is only written once more. */
 function areEqual(one: readonly Buffer[], other: readonly Buffer[]): boolean {
   return (
     one.length === other.length && one.every((piece, index) => piece === other[index] || other[index]?.equals(piece))
   );
 }
 
-/** An upgrade may have begun since it was proven. @throws UnfitSuccessor */
+/** An upgrade may have begun since the proof. @throws UnfitSuccessor */
 function refuseChanged({ report }: OwnSuccessor): void {
   const changed = findChanged(report?.identities ?? {});
   if (changed !== undefined) throw new UnfitSuccessor(`${changed} has changed since it was proven`);
@@ -350,7 +354,7 @@ function refuseChanged({ report }: OwnSuccessor): void {
 
 class ExecError extends Error {}
 
-/** A call failed, which is no defect: where that was needs not be told. */
+/** A failed system call is no defect: the log needs no stack. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && typeof (error as NodeJS.ErrnoException).errno === 'number';
 }

@@ -1,37 +1,37 @@
 /**
- * Takes over a state document as a successor does, in a child of the daemon that has written it and goes on serving meanwhile.
- * Nothing is touched: the child has inherited no descriptor, and only looks at those of its parent through /proc. The addon is
- * cut down to what looks, so that whatever else is called by an adoption fails the proof instead of being done.
+ * Adopts a state document as a successor does, in a child of the daemon that has written it and goes on serving. The child changes
+ * nothing: it has inherited no descriptor, and inspects its parent's through /proc. The addon is cut down to calls that only read, so
+ * that any other call of an adoption fails the proof instead of being made.
  */
-import { constants, readlinkSync } from 'node:fs';
-import os from 'node:os';
-import { LogSettings } from '../admin/log-settings.ts';
+import { readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { Daemon, DaemonSettings } from '../daemon/daemon.ts';
-import { logging } from '../log/log.ts';
+import type { Resource } from '../lockspace/lockspaces.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
-import { type Addon, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
+import { type Addon, FileType, lastStat, posix, restrictPosix, SocketKind } from '../posix/posix.ts';
 import type { VersionNumber } from '../libvirt/dialect.ts';
 import { Poller } from '../rpc/poller.ts';
 import type { StateDocument } from './document.ts';
 import { descriptorDirectory } from '../proc/descriptors.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
-import { restoreDaemon } from './restore.ts';
+import { restoreDaemon } from './adopt.ts';
+import { inSlices } from '../rpc/slices.ts';
 
-const { EBADF, EIO, ENOENT, ENOTSOCK } = os.constants.errno;
+const { EBADF, EIO, ENOENT, ENOTSOCK } = constants.errno;
 
-/** A held resource of the document that the successor would not hold. */
-export interface LostResource {
+/** A held resource of the document that the successor would lose. */
+interface LostResource {
   readonly kind: 'resource';
-  /** Its name may be too long to be told. */
+  /** Identifies it: a name may be too long. */
   readonly fd: number;
   readonly key: string | undefined;
-  /** When its first hold began: a file made anew may have all else of one that was removed. */
+  /** When its first hold began: a new file may have all else of one that was removed. */
   readonly since: number | undefined;
 }
 
-/** A client of the document that the successor would not have. */
-export interface LostClient {
+/** A client of the document that the successor would lose. */
+interface LostClient {
   readonly kind: 'client';
   readonly server: 'virtlockd' | 'admin';
   readonly id: number;
@@ -39,27 +39,27 @@ export interface LostClient {
 }
 
 /**
- * What would get lost. The daemon tells whether it has let go of that itself since it wrote the document, or it would be a loss:
- * see losses.ts.
+ * A difference between document and successor. It is a real loss unless the daemon itself has released the lock or closed the client
+ * since it wrote the document: see {@link findLoss}.
  */
 export type Loss = LostResource | LostClient;
 
-/** So many are told at most. */
+/** So many are reported at most. */
 const MAX_LOSSES = 100;
 
 /**
  * @param document read whole
- * @param taken the same, read as the successor does
+ * @param taken the same, read as the successor reads it
  * @param pid the process that wrote it
  * @throws Error when the successor could not go on with it
  */
 export function rehearse(document: StateDocument, taken: StateDocument, pid: number, version: VersionNumber): Loss[] {
-  const look = new Look(pid, listenersOf(document));
-  restrictPosix(look.functions);
+  const inspection = new Inspection(pid, listenersOf(document));
+  restrictPosix(inspection.functions);
   const daemon = restoreDaemon(settingsOf(version), { document: taken, late: null });
   const losses = [...lostClients(document, daemon), ...lostResources(document, daemon)];
-  // What could not be looked at is not known to be lost.
-  return losses.filter(({ fd }) => !look.unknown.has(fd)).slice(0, MAX_LOSSES);
+  // A descriptor that could not be inspected is not known to be lost.
+  return losses.filter(({ fd }) => !inspection.unknown.has(fd)).slice(0, MAX_LOSSES);
 }
 
 function* lostClients({ lockServer, adminServer }: StateDocument, daemon: Daemon): Generator<LostClient> {
@@ -80,7 +80,7 @@ function* lostResources({ lockspaces }: StateDocument, daemon: Daemon): Generato
     const restored = daemon.lockspaces.find(directory)?.resources;
     for (const { name, fd, lockHeld, 'x-inode': key, 'x-holds': holds } of resources) {
       const file = restored?.get(name)?.file;
-      // Without a descriptor it stays held, but anybody may lock it then.
+      // Without a descriptor it would stay held, but any process could lock it.
       if (!lockHeld || fd < 0 || (file?.locked === true && file.fd >= 0)) continue;
       yield { kind: 'resource', fd, key, since: holds?.[0]?.since };
     }
@@ -92,10 +92,10 @@ function listenersOf({ lockServer, adminServer }: StateDocument): Set<number> {
   return new Set(services.flatMap(({ socks }) => socks.map(({ fd }) => fd)));
 }
 
-/** Looks at the descriptors of another process, where adoption looks at its own. */
-class Look {
+/** Inspects the descriptors of another process, where adoption inspects its own. */
+class Inspection {
   readonly functions: Partial<Addon>;
-  /** Descriptors that could not be looked at. */
+  /** Descriptors that could not be inspected. */
   readonly unknown = new Set<number>();
   private readonly directory: string;
   private readonly listeners: ReadonlySet<number>;
@@ -109,43 +109,42 @@ class Look {
     this.directory = descriptorDirectory(pid);
     this.listeners = listeners;
     const { whole } = this;
-    this.isPossible = whole.fileType(this.directory) >= 0;
+    this.isPossible = whole.statInode(this.directory) >= 0;
     this.functions = {
       statFields: whole.statFields,
       statInode: (path) => whole.statInode(path),
-      fileType: (path) => whole.fileType(path),
       exit: (status) => whole.exit(status),
       fstatInode: (fd) => this.fileAt(fd),
       inspectSocket: (fd, peer) => this.socketKind(fd, peer),
-      // The rest is what adoption does to what it takes over. That is left as it is.
+      // Whatever adoption would change is left as it is.
       socketPath: () => null,
       setNonblocking: () => 0,
       listenAgain: () => 0,
       lockNamed: () => 0,
-      // Before Linux 5.11, the successor opens what has lost its descriptor again: see confirm.ts.
+      // Before Linux 5.11, the successor opens files again that have lost their descriptor: see confirm.ts.
       openInode: () => -EIO,
       scanResources: (bytes, at, end, places) => whole.scanResources(bytes, at, end, places),
     };
   }
 
   /**
-   * Adoption asks nothing of the file system of what it has open itself. By a path, that would be asked, and may not answer: so
-   * where it is not local, no more is found out than whether there is something. That stays what is on record.
+   * The successor stats open files, which no file system delays. A stat by path may hang on a file system that is not local: there only
+   * the existence of the descriptor is checked, and the record counts.
    */
   private fileAt(fd: number): number {
     let mayHang: boolean;
     try {
       const { mount } = descriptorInfo(this.pid, fd);
-      // A link as `socket:[1]` leads to nothing that has a path.
+      // A link such as `socket:[1]` is no path.
       mayHang = !isLocalType(this.mounts.typeOf(mount)) && readlinkSync(`${this.directory}/${fd}`).startsWith('/');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT' && this.isPossible) return -EBADF;
-      return this.notLooked(fd);
+      return this.unknownAt(fd);
     }
-    return mayHang ? this.notLooked(fd) : this.at(fd);
+    return mayHang ? this.unknownAt(fd) : this.at(fd);
   }
 
-  private notLooked(fd: number): number {
+  private unknownAt(fd: number): number {
     this.unknown.add(fd);
     return -EIO;
   }
@@ -157,11 +156,11 @@ class Look {
     return status;
   }
 
-  /** Which kind it is only shows from within its process, so of a socket the document is believed. */
+  /** The kind of a socket shows within its process only, so the document is believed. */
   private socketKind(fd: number, peer: Int32Array): number {
     const status = this.at(fd);
     if (status < 0) return status;
-    if ((lastStat().mode & constants.S_IFMT) !== constants.S_IFSOCK) return -ENOTSOCK;
+    if (lastStat().type !== FileType.SOCKET) return -ENOTSOCK;
     peer.set([0, process.geteuid?.() ?? 0, process.getegid?.() ?? 0]);
     return this.listeners.has(fd) ? SocketKind.LISTENING : SocketKind.CONNECTED;
   }
@@ -174,14 +173,13 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     maxClients: 0,
     adminMaxClients: 0,
     timeout: 0,
-    logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     processes: NOBODY,
     onEnd: () => undefined,
   };
 }
 
-/** Nothing is found out of any process, nothing waited for, and none gets a signal. */
+/** Knows no process, waits for none, and sends no signal. */
 const NOBODY: ProcessHost = {
   ownPid: process.pid,
   ownStartTime: undefined,
@@ -196,3 +194,31 @@ const NOBODY: ProcessHost = {
   now: () => 0,
   setTimeout: () => undefined,
 };
+
+/** Describes a loss of something that the daemon still has as in the document; undefined when there is none. */
+export async function findLoss(daemon: Daemon, losses: readonly Loss[]): Promise<string | undefined> {
+  const byDescriptor = new Map<number, LostResource>();
+  for (const loss of losses) {
+    if (loss.kind === 'resource') byDescriptor.set(loss.fd, loss);
+    else if (isConnected(daemon, loss)) return `would lose client ${loss.id} of server ${loss.server}`;
+  }
+  if (byDescriptor.size === 0) return undefined;
+  let lost: Resource | undefined;
+  await inSlices(daemon.lockspaces.resources(), (resource) => {
+    const { file } = resource;
+    if (!file.locked) return;
+    for (const fd of [file.fd, ...file.deferredFds]) if (isSame(resource, byDescriptor.get(fd))) lost = resource;
+  });
+  return lost && `would lose the lock of resource '${lost.name}'`;
+}
+
+function isConnected(daemon: Daemon, { server, id, fd }: LostClient): boolean {
+  const { adminServer, lockServer } = daemon;
+  const clients = server === 'admin' ? adminServer.adoptAll() : lockServer.adoptAll();
+  return clients.get(id)?.fd === fd;
+}
+
+/** Whether it was held ever since the document was written. */
+function isSame({ file, holds }: Resource, loss: LostResource | undefined): boolean {
+  return loss?.key === file.key && holds.some(({ since }) => since === loss.since);
+}

@@ -1,6 +1,6 @@
 /**
- * The text of resources, which a restart needs twice: for the proof, while clients are served, and for the successor, while they
- * wait. There may be a hundred thousand: so the second time only those are described anew that have changed meanwhile.
+ * The text of resources, which a restart needs twice: for the proof, while clients are served, and for the successor, while they wait.
+ * There may be a hundred thousand, so the second time only those are described that have changed.
  */
 import type { Daemon } from '../daemon/daemon.ts';
 import { fileChanges } from '../lockspace/files.ts';
@@ -17,28 +17,27 @@ interface Piece {
 
 export class ResourcePieces {
   private readonly daemon: Daemon;
-  /** What has changed since the first description began. */
+  /** The resources that have changed since the first description began. */
   private readonly changed: ReadonlySet<Resource>;
   private pieces = new Map<Lockspace, readonly Piece[]>();
-  /** What else the descriptions depend on, as it was before the first of them. */
+  /** Whatever else the descriptions depend on, before the first of them. */
   private readonly surroundings: string;
 
   constructor(daemon: Daemon) {
     this.daemon = daemon;
     this.changed = daemon.lockspaces.noteChanges();
-    // Not later: the first description takes so long that an end may begin meanwhile.
+    // Not later: an end may begin during the first description.
     this.surroundings = this.look();
   }
 
-  /** No changes need be noted any more. */
   end(): void {
     this.daemon.lockspaces.forgetChanges();
   }
 
   /**
-   * The texts of a lockspace's resources, each with a comma before it. What is given for that adds the descriptors in them.
+   * The texts of a lockspace's resources, each with a comma before it; iterating adds their descriptors.
    *
-   * @param describe puts a resource into words, and adds its descriptors
+   * @param describe writes a resource, and adds its descriptors
    */
   of(
     lockspace: Lockspace,
@@ -87,8 +86,8 @@ export class ResourcePieces {
   }
 
   /**
-   * Not when an owner's end has begun meanwhile, nor when files have other descriptors, or may have for other names, or
-   * other locks by now.
+   * Whether the earlier texts hold: no owner's end has begun, and no file has or may have other descriptors, for other names, or another
+   * lock.
    */
   private isUsable(): boolean {
     if (this.surroundings !== this.look()) return false;

@@ -1,30 +1,29 @@
 /**
- * Descriptors that a program must find free when it is executed: without them it ends, and every lock is lost. By experiment,
- * with what remains of the program before counted: our runtime aborts with up to 11, crashes with up to 16 and cannot read its
- * own files with 17; with 18 it serves those who are there, with 20 newcomers, too. A C daemon ends with up to 3, and takes
- * newcomers with 6; each of its log files takes one more. Without one it cannot write its state at SIGUSR1, and ends.
+ * Free descriptors that a program needs when it is executed: without them it ends, and every lock is lost. By experiment, with those
+ * that remain of the previous program counted: our runtime aborts with up to 11, crashes with up to 16 and cannot read its own files
+ * with 17; with 18 it serves its clients, with 20 newcomers, too. A C daemon ends with up to 3, and accepts newcomers with 6; each of
+ * its log files takes one more. Without a free one it cannot write its state at SIGUSR1, and ends.
  */
 
-/** Our runtime's, with some for what it opens once it runs. */
+/** For our runtime, with some to spare for its run. */
 export const RUNTIME_DESCRIPTORS = 32;
-/** Those below the soft limit, which the runtime raises to the hard one: of a C daemon that writes its state, of our launcher. */
+/** Below the soft limit, which the runtime raises to the hard one: for a C daemon that writes its state, and our launcher. */
 export const LAUNCHER_DESCRIPTORS = 8;
-/** A C daemon's, its log files not counted. */
+/** For a C daemon without its log files. */
 export const C_DESCRIPTORS = 16;
 
 export interface Room {
   /** The process whose limit it is. */
   readonly pid: number;
-  /** Numbers of descriptors are below it. */
   readonly limit: number;
-  /** How many of those will be taken. */
+  /** Descriptors below the limit that will be open. */
   readonly used: number;
   readonly needed: number;
   /** The most that the limit can be raised to without a privilege. */
   readonly hard: number;
 }
 
-/** Why the program must not be executed, and what to do; undefined when there is room. */
+/** The reason not to execute the program, and a remedy; undefined when there is room. */
 export function lackOfRoom(what: string, { pid, limit, used, needed, hard }: Room): string | undefined {
   if (limit - used >= needed) return undefined;
   const enough = used + needed;
@@ -34,7 +33,6 @@ export function lackOfRoom(what: string, { pid, limit, used, needed, hard }: Roo
   );
 }
 
-/** How many descriptors have numbers below a limit. */
 export function countBelow(limit: number, descriptors: Iterable<number>): number {
   let count = 0;
   for (const fd of descriptors) if (fd < limit) count++;

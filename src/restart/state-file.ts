@@ -15,19 +15,19 @@ import { logger } from '../log/log.ts';
 import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
 import { protectPath, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
-import { inSlices } from './slices.ts';
+import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 
 /** As C makes it. */
 const MODE = 0o700;
 
-/** Nobody else's as long as it has its name: the next program opens and closes it before it holds anything. */
+/** Protects the file as long as it has its name: the next program opens and closes it before it holds anything. */
 const PURPOSE = 'restart state';
 
 /** The file cannot be written or must not be trusted; `message` says why. */
 export class StateFileError extends Error {
-  /** It may be otherwise in a moment. */
+  /** Another try may succeed. */
   readonly isPassing: boolean;
 
   constructor(message: string, isPassing = false) {
@@ -37,8 +37,8 @@ export class StateFileError extends Error {
 }
 
 /**
- * Writes the document to a new file. What an earlier daemon of this user left there is replaced; anything else (a
- * symbolic link, another user's file) was planted, and is refused.
+ * Writes the document to a new file. Replaces a file that an earlier daemon of this user left; anything else (a symbolic link, another
+ * user's file) was planted, and is refused.
  *
  * @throws StateFileError
  */
@@ -61,7 +61,7 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
     if (error instanceof StateFileError) throw error;
     throw new StateFileError(`cannot create ${path}: ${bytesOf((error as Error).message)}`);
   }
-  // By its name: somebody else may remove it.
+  // By its name: another process may remove it.
   protectPath(path, PURPOSE);
   try {
     for (const piece of pieces) {
@@ -72,12 +72,12 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
     removeStateFile(path);
     throw new StateFileError(`cannot write ${path}: ${bytesOf((error as Error).message)}`);
   } finally {
-    // In slices it takes long enough for somebody to acquire it.
+    // During the slices a client may have acquired it.
     closeUnlessHeld(fd);
   }
 }
 
-/** Removes the file, which may be gone already. */
+/** Removes the file, if it exists. */
 export function removeStateFile(path: ByteString): void {
   try {
     if (findOwn(path)?.purpose === PURPOSE) unprotectPath(path);
@@ -103,9 +103,9 @@ export function publishStateFile(candidate: ByteString, path: ByteString): void 
 }
 
 /**
- * Whether there is a file, which then is a regular one of this user, and serves for nothing else.
+ * Whether the file exists.
  *
- * @throws StateFileError when it is anything else
+ * @throws StateFileError when it is not a regular file of this user, or has another use
  */
 export function refusePlanted(path: ByteString): boolean {
   const found = lstatSync(toPath(path), { throwIfNoEntry: false });
@@ -128,7 +128,7 @@ export function refusePlanted(path: ByteString): boolean {
 export function readStateFile(path: ByteString): Buffer | null {
   let fd: number;
   try {
-    // Never what is held as a resource: closing it would drop the lock. (A restarted daemon holds nothing yet.)
+    // Never a held resource: the close would drop its lock.
     if (isHeld(path)) throw new StateFileError(`${path} is a held resource`);
     fd = openSync(toPath(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
@@ -139,9 +139,9 @@ export function readStateFile(path: ByteString): Buffer | null {
     throw new StateFileError(`cannot open ${path}: ${bytesOf(message)}`, true);
   }
   try {
-    const { uid } = fstatSync(fd);
-    if (!fstatSync(fd).isFile()) throw new StateFileError(`${path} is no regular file`);
-    if (uid !== process.geteuid?.()) throw new StateFileError(`${path} belongs to user ${uid}`);
+    const found = fstatSync(fd);
+    if (!found.isFile()) throw new StateFileError(`${path} is no regular file`);
+    if (found.uid !== process.geteuid?.()) throw new StateFileError(`${path} belongs to user ${found.uid}`);
     return readFileSync(fd);
   } finally {
     closeSync(fd);

@@ -1,6 +1,6 @@
 /**
- * Proves, before anything is given up, that the program at our path can go on where we stop. A child of it reads the very
- * document; one that does not know how to, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts.
+ * Proves, before anything is given up, that the program at our path can go on. Run as a child, it reads the very document. A program
+ * that cannot do that, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts.
  */
 import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
@@ -8,41 +8,38 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import { bytesOf, commandOf } from '../posix/bytes.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
-import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answer.ts';
+import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answers.ts';
 
 /** Another program of our kind. */
 export type OwnSuccessor = { readonly kind: 'own' } & Answer;
 
-/** What the program at our path is. */
 export type Successor = OwnSuccessor | { readonly kind: 'c'; readonly version: string };
 
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
 
 /**
- * How long the child may take, in milliseconds, and how many bytes of the document give it another one: a hundred thousand locks
- * take seconds on a busy machine.
+ * Time limit of the child in milliseconds, and the bytes of the document that add one more: a hundred thousand locks take seconds on a
+ * busy machine.
  */
 const LIMIT_MS = 10_000;
 const BYTES_A_MS = 1000;
-/** How much of what it prints is looked at. */
+/** Output beyond this length is dropped. */
 const OUTPUT_MAX = 64 * 1024;
 
-/** What became of a child. */
 export interface Outcome {
   readonly status: number | null;
-  /** What it printed, as bytes. */
   readonly output: string;
   /** How it ended, in words. */
   readonly end: string;
 }
 
 /**
- * Runs a program to its end. One that is waited for in vain, as it hangs in the kernel, is left to itself. Descriptors that
- * outlive exec would be open in it, too.
+ * Runs a program to its end, but does not wait for one that hangs in the kernel. Descriptors without close-on-exec would be open in it,
+ * too.
  *
- * @param limit how long it may take, in milliseconds
- * @param answersAt where it prints: 1, or a descriptor beside the standard streams, which it has from us then
+ * @param limit in milliseconds
+ * @param answersAt the descriptor of its output: 1, or another one, and then it inherits our standard streams
  * @throws UnfitSuccessor when it cannot be run
  */
 export async function runProgram(
@@ -51,7 +48,7 @@ export async function runProgram(
   limit: number,
   answersAt: 1 | 3 = 1,
 ): Promise<Outcome> {
-  // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
+  // Loaded here: it takes milliseconds, for which the clients of a fresh program would wait.
   const { spawn } = process.getBuiltinModule('node:child_process');
   await turn();
   const command = commandOf([program, ...args]);
@@ -70,11 +67,11 @@ export async function runProgram(
       reject(cannot(error));
       return;
     }
-    // Without a free descriptor the child has no streams at all, whatever its type says, and an `error` follows.
+    // Without a free descriptor the child has no streams at all, despite the type, and emits `error`.
     const streams = child.stdio as (typeof child)['stdio'] | undefined;
     const answers = streams?.[answersAt] as Readable | undefined;
     let output = '';
-    const settle = (status: number | null, end: string): void => {
+    const finish = (status: number | null, end: string): void => {
       clearTimeout(timer);
       setImmediate(() => {
         answers?.destroy();
@@ -83,8 +80,8 @@ export async function runProgram(
     };
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
-      // Its end is not waited for: the kernel may not let go of it.
-      settle(null, `took longer than ${limit / 1000} s`);
+      // Not waiting for its end: it may hang in the kernel.
+      finish(null, `took longer than ${limit / 1000} s`);
     }, limit);
     answers
       ?.setEncoding('latin1')
@@ -93,11 +90,11 @@ export async function runProgram(
       })
       .on('error', (error) => {
         child.kill('SIGKILL');
-        settle(null, `gave an answer that cannot be read: ${error.message}`);
+        finish(null, `gave an answer that cannot be read: ${error.message}`);
       });
-    // Not `close`: something that the child left behind may hold the pipe open for ever.
+    // Not `close`: a process that the child has started may hold the pipe open for ever.
     child.on('exit', (status, signal) => {
-      settle(status, signal === null ? `exited with ${status ?? 'no status'}` : `was ended by ${signal}`);
+      finish(status, signal === null ? `exited with ${status ?? 'no status'}` : `was ended by ${signal}`);
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
@@ -106,7 +103,7 @@ export async function runProgram(
   });
 }
 
-/** How long a child may take for a document. */
+/** The time limit of a child for a document, in milliseconds. */
 export function limitFor(document: readonly Buffer[]): number {
   return LIMIT_MS + Math.floor(document.reduce((sum, { length }) => sum + length, 0) / BYTES_A_MS);
 }
@@ -114,7 +111,7 @@ export function limitFor(document: readonly Buffer[]): number {
 /**
  * @param program the path that will be executed
  * @param stateFile a file that holds the document, for the child to read
- * @param limit how long each child may take, in milliseconds
+ * @param limit of each child, in milliseconds
  * @throws UnfitSuccessor
  */
 export async function proveSuccessor(program: ByteString, stateFile: ByteString, limit = LIMIT_MS): Promise<Successor> {

@@ -1,9 +1,9 @@
 /**
- * One client: finds the messages in its bytes, has them served one after the other, and sends the replies. A reply that
- * the peer does not take stops the reading of its requests, so that what a connection can make the daemon hold is
- * bounded: one reply burst, and of a message as much as its program can use.
+ * One client: finds the messages in its bytes, has them served one after the other, and sends the replies. While the peer does not
+ * take its replies, nothing is read from it. So a connection can make the daemon hold one burst of replies at most, and as much of
+ * a message as its program can use.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
 import { logger } from '../log/log.ts';
@@ -14,48 +14,48 @@ import type { Poller, Pollable } from './poller.ts';
 import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
-const { EAGAIN, ENOBUFS, ENOMEM } = os.constants.errno;
+const { EAGAIN, ENOBUFS, ENOMEM } = constants.errno;
 
 /** Offset of the message's type word, and of the descriptor count of a CALL_WITH_FDS. */
 const TYPE_OFFSET = 16;
 
-/** Who is at the other end, as the kernel saw it when the connection was made (SO_PEERCRED). */
+/** The process at the other end when it connected (SO_PEERCRED). */
 export interface Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
-  /** When its process started, in ticks since boot; only where the kernel does not tell later which process it was. */
+  /** When it started, in ticks since boot; only where the kernel cannot identify the process later. */
   readonly startTime?: number;
 }
 
-/** What a connection needs of the server it belongs to. */
+/** The server of a connection, as that needs it. */
 export interface ConnectionHost<C> {
   readonly poller: Poller;
-  /** How many bytes of a message its programs can make use of; the rest is read and dropped. */
+  /** How many bytes of a message its programs can use; the rest is read and dropped. */
   readonly maxUsefulMessage: number;
-  /** The context that handlers get for a connection, made when it opens. */
+  /** Makes the context that handlers get for this connection. */
   open(connection: Connection<C>): C;
-  /** Serves the message in `reader`, appending its reply to `out`; or says that it is to be served again later. */
+  /** Serves the message in `reader`: see `Dispatcher.dispatch`. */
   serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null;
-  /** The connection is gone. Its descriptor is closed afterwards, unless it is kept: see {@link Connection.keepSocket}. */
+  /** The connection has ended. Its descriptor is closed afterwards, but for {@link Connection.keepSocket}. */
   closed(connection: Connection<C>): void;
 }
 
-/** Bytes of a connection that were received but not served, and replies that wait; what a restart must carry over. */
+/** Bytes of a connection that a restart carries over. */
 export interface Pending {
-  /** Received and not served: at most one incomplete message, or whole ones behind unsent replies. */
+  /** Received and not served: one incomplete message, or whole ones behind unsent replies. */
   readonly received: Buffer;
-  /** Bytes of the message at the start of `received` that are still to come only to be dropped. */
+  /** How many further bytes of the message at the start of `received` are to be dropped. */
   readonly skip: number;
   /** Replies, or parts of one, that the peer has not taken. */
   readonly unsent: Buffer;
-  /** Whether it is closed once those are taken. */
+  /** Whether to close the connection once the peer has taken those. */
   readonly closing?: boolean;
 }
 
 const NO_BYTES = Buffer.alloc(0);
 
-/** Whether a call is to be tried again. A lack of memory tells nothing of the peer: its connection is as sound as before. */
+/** Whether to repeat a system call. A lack of memory says nothing about the peer: its connection is sound. */
 function isPassing(status: number): boolean {
   return status === -EAGAIN || status === -ENOBUFS || status === -ENOMEM;
 }
@@ -74,16 +74,16 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   readonly context: C;
   private readonly host: ConnectionHost<C>;
   private readonly poller: Poller;
-  /** Received bytes that are not served yet: its first `inputLength` bytes. */
+  /** Its first `inputLength` bytes are received and not served. */
   private inputBuffer: Buffer = NO_BYTES;
   private inputLength = 0;
-  /** How many bytes of the message at the start of `inputBuffer` are still to come, only to be dropped. */
+  /** See {@link Pending.skip}. */
   private skip = 0;
   private outputBuffer: Buffer = NO_BYTES;
   private closing = false;
-  /** Others are served before what is held: see {@link Pollable.onTurn}. */
+  /** Others are served before its input: see {@link Pollable.onTurn}. */
   private postponed = false;
-  /** Forgets the call that waits, the first of what is held. Null when none does. */
+  /** Forgets the waiting call, the first message of the input. Null when none waits. */
   private forgetCall: (() => void) | null = null;
   private keepsSocket = false;
 
@@ -97,7 +97,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     this.context = host.open(this);
   }
 
-  /** Begins to serve: from now on the poller calls. */
+  /** Begins to serve. */
   start(): void {
     this.poller.add(this.fd, this);
     if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
@@ -125,10 +125,10 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
       this.poller.awaitEnd(this.fd);
       return;
     }
-    // Its call was woken in this very round: its turn goes on from there.
+    // Its call was woken in this round: onTurn goes on.
     if (this.postponed) return;
     this.poller.awaitReadable(this.fd);
-    // What came before the peer stopped reading is served before anything new is read.
+    // Input from before the peer stopped reading comes first.
     this.serveInput();
   }
 
@@ -138,12 +138,12 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     else this.serveInput();
   }
 
-  /** Whether a call is under way whose answer comes later. */
+  /** Whether a call waits for its answer. */
   get isWaiting(): boolean {
     return this.forgetCall !== null;
   }
 
-  /** Closes once the replies gathered so far are sent, serving nothing more: the way an admin client's CLOSE ends. */
+  /** Serves nothing more, and closes once the replies so far are sent: for CLOSE of the admin program. */
   closeAfterReply(): void {
     this.closing = true;
   }
@@ -151,7 +151,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
-    // Whoever asks for its own end still gets the replies to what it asked before.
+    // A client that asks for its own end gets the replies to its earlier calls.
     this.poller.outbox.send();
     this.poller.remove(this.fd);
     this.forgetCall?.();
@@ -160,14 +160,14 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     if (!this.keepsSocket) posix.close(this.fd);
   }
 
-  /** To be called by {@link ConnectionHost.closed}: the descriptor stays open, but the peer sees the end. */
+  /** For {@link ConnectionHost.closed}: keeps the descriptor open, but the peer sees the end. Returns the descriptor. */
   keepSocket(): number {
     this.keepsSocket = true;
     posix.shutdownSocket(this.fd);
     return this.fd;
   }
 
-  /** Sends an event, outside of any call: behind all replies so far. Events a peer does not take are not kept. */
+  /** Sends an event behind all replies so far, outside of any call. False when the peer has not taken what was sent before. */
   sendEvent(bytes: Buffer): boolean {
     this.poller.outbox.send();
     if (!this.isOpen || this.outputBuffer.length > 0) return false;
@@ -175,7 +175,6 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     return true;
   }
 
-  /** What a restart carries over. */
   get pending(): Pending {
     return {
       received: this.inputBuffer.subarray(0, this.inputLength),
@@ -185,7 +184,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     };
   }
 
-  /** Takes up what a restart carried over; before {@link start}. */
+  /** Before {@link start}. */
   restore({ received, skip, unsent, closing = false }: Pending): void {
     this.inputBuffer = received;
     this.inputLength = received.length;
@@ -200,7 +199,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
       this.skip -= dropped;
       start += dropped;
       if (this.skip > 0) return;
-      // Its tail gone, the message goes on as the shorter one that it is now.
+      // Without its tail, the message is a shorter one.
       this.inputBuffer.writeUInt32BE(this.inputLength, 0);
     } else if (this.inputLength === 0 && this.outputBuffer.length === 0) {
       this.serve(input, start, end, start, descriptors);
@@ -212,7 +211,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   /**
-   * Serves what is held, unless it is clear that its first message is not whole yet.
+   * Serves the input, if its first message is whole or malformed.
    *
    * @param newest where in it the bytes begin that have just come
    */
@@ -227,7 +226,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   /**
-   * Serves every whole message between `start` and `end`, has the replies sent, and holds the bytes that are left.
+   * Serves every whole message between `start` and `end`, queues the replies, and buffers the remaining bytes.
    *
    * @param newest where the bytes begin that have just come, with `descriptors` or not
    */
@@ -267,7 +266,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     }
   }
 
-  /** Leaves the call that was just made among what is held, until it is time to make it again. */
+  /** Leaves the present call in the input, until it is time to make it again. */
   private wait(waiting: Waiting): void {
     this.forgetCall = waiting.begin(() => {
       this.forgetCall = null;
@@ -278,12 +277,12 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   /**
-   * Bytes that the message at `at` takes, with the data bytes that carry its descriptors, as far as can be told yet.
-   * Negative when the peer is to be disconnected.
+   * Bytes of the message at `at`, with the data bytes that carry its descriptors if those can be counted yet. Negative when the peer
+   * is to be disconnected.
    */
   private sizeOf(bytes: Buffer, at: number, end: number, newest: number, descriptors: boolean): number {
     const length = bytes.readUInt32BE(at);
-    // C reads what is too short for a header to its end before it objects.
+    // C reads a message that is too short for a header to its end before it disconnects.
     if (length >= LENGTH_SIZE && length < MESSAGE_MIN && end - at < length) return length;
     if (!isLengthValid(length)) {
       log.warn(`Client ${this.id} (pid ${this.peer.pid}) sent a message of ${length} bytes and is disconnected`);
@@ -292,13 +291,13 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     if (end - at < length || bytes.readInt32BE(at + TYPE_OFFSET) !== MessageType.CALL_WITH_FDS) return length;
     const count = length < MESSAGE_MIN + 4 ? DESCRIPTORS_MAX + 1 : bytes.readUInt32BE(at + MESSAGE_MIN);
     if (count > DESCRIPTORS_MAX) return -1;
-    // A data byte without its descriptor ends the connection, as in C. The kernel ends a read behind what a descriptor
-    // came with, so a read brings one such byte at most; those that came before have been looked at already.
+    // A data byte without its descriptor ends the connection, as in C. The kernel ends a read behind the bytes that a descriptor
+    // came with, so a read brings one such byte at most; earlier ones have been checked.
     const dataBytes = Math.min(end, at + length + count) - Math.max(at + length, newest);
     return dataBytes > 1 || (dataBytes === 1 && !descriptors) ? -1 : length + count;
   }
 
-  /** Keeps bytes for later, in a buffer that grows with what arrives and not with what a length word promises. */
+  /** Keeps bytes for later, in a buffer that grows with the bytes received, not with the length that a message claims. */
   private buffer(bytes: Buffer, start: number, end: number): void {
     if (start === end) return;
     const length = this.inputLength + end - start;
@@ -311,7 +310,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     }
     bytes.copy(this.inputBuffer, this.inputLength, start, end);
     this.inputLength = length;
-    // The rest of a message that is longer than any program reads passes by unseen.
+    // Drops the rest of a message that is longer than any program reads.
     if (length >= this.host.maxUsefulMessage) this.skip = Math.max(0, this.inputBuffer.readUInt32BE(0) - length);
   }
 
@@ -320,7 +319,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     return this.isOpen && this.outputBuffer.length === 0;
   }
 
-  /** Sends `length` bytes. False when the peer does not take all: the rest is kept in `outputBuffer` for {@link onWritable}. */
+  /** Sends `length` bytes. False when the peer does not take all: {@link onWritable} sends the rest. */
   private send(bytes: Buffer, length: number): boolean {
     const sent = posix.send(this.fd, bytes, 0, length);
     if (sent < length) this.onUnsent(bytes.subarray(0, length), sent);

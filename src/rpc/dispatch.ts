@@ -1,6 +1,6 @@
 /**
- * One message in, its reply out: finds the program and procedure, checks what the description says, calls the handler
- * and writes what it returned or threw. Pure but for the handlers: no sockets here.
+ * One message in, its reply out: finds the program and the procedure, checks the call against their description, calls the handler
+ * and writes its result or its error. No sockets here.
  */
 import { type XdrReader, type XdrWriter, XdrError } from '../../xdr/codec.ts';
 import { ErrorCode, type ErrorDomain, remoteError } from '../../xdr/error.ts';
@@ -21,7 +21,7 @@ import { checkFlags, dispatchError, RpcError } from '../libvirt/errors.ts';
 import { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverprogram');
-/** C logs every error that it reports, from this source. */
+/** C logs every error of a reply from this source. */
 const errors = logger('util.error');
 
 /** A procedure tied to the function that implements it. */
@@ -32,7 +32,7 @@ interface BoundProcedure<C> {
   readonly handler: (context: C, args: unknown) => unknown;
 }
 
-/** A program that can be dispatched to, for connections with a context `C`. */
+/** A program tied to its handlers, for connections with a context `C`. */
 export interface BoundProgram<C> {
   readonly number: number;
   readonly version: number;
@@ -41,7 +41,7 @@ export interface BoundProgram<C> {
   readonly procedures: ReadonlyMap<number, BoundProcedure<C>>;
 }
 
-/** Ties a program's description to its handlers, leaving out the procedures that `version` does not know. */
+/** Ties a program's description to its handlers, without the procedures that `version` does not know. */
 export function bindProgram<P extends object, C>(
   program: Program<P>,
   domain: ErrorDomain,
@@ -61,22 +61,22 @@ export function bindProgram<P extends object, C>(
   return { number: program.number, version: program.version, domain, procedures };
 }
 
-/** Who calls: a connection. */
+/** The connection that a call came on. */
 export interface Caller<C> {
   readonly id: number;
   readonly peer: { readonly pid: number };
   readonly context: C;
-  /** Set once the arguments of a call were decoded: from then on the admin program reports who the peer is, as C does. */
+  /** Set once the arguments of a call were decoded: from then on the admin program reports the peer's identity, as C does. */
   isIdentified: boolean;
 }
 
-/** Dispatches to the programs of one server. Calls do not nest, so what is known of the present one is in one place. */
+/** Dispatches to the programs of one server. Calls do not nest, so the state of the present one is kept here. */
 export class Dispatcher<C> {
   private readonly programs: readonly BoundProgram<C>[];
   private readonly dialect: Dialect;
-  /** Of the present message: a handler never sees it. */
+  /** Of the present message. */
   private readonly header: Header = { program: 0, version: 0, procedure: 0, type: 0, serial: 0, status: 0 };
-  /** What is called; null until the call has got as far as the handler's checks. */
+  /** The called procedure; null until its arguments are decoded. */
   private bound: BoundProcedure<C> | null = null;
 
   constructor(programs: readonly BoundProgram<C>[], dialect: Dialect) {
@@ -85,8 +85,8 @@ export class Dispatcher<C> {
   }
 
   /**
-   * Serves the message in `reader` (from its length word to its end), appending replies to `out`. A message that gets no
-   * reply appends nothing. Returns what the call waits for, if its answer comes later.
+   * Serves the message in `reader` (from its length word to its end), and appends the reply, if it gets one, to `out`. Returns what
+   * the call waits for, if its answer comes later.
    */
   dispatch(caller: Caller<C>, reader: XdrReader, out: XdrWriter): Waiting | null {
     const { header } = this;
@@ -94,17 +94,18 @@ export class Dispatcher<C> {
     readHeader(reader, header);
     const { program, version, type } = header;
 
-    // A keepalive event is for the transport, whatever else is wrong; as a CALL it is a program like any other.
+    // The transport takes keepalive events, whatever else is wrong with them; a CALL is one of a program like any other.
     if (program === KEEPALIVE_PROGRAM && version === KEEPALIVE_VERSION && type === MessageType.MESSAGE) {
-      if (header.procedure === KeepaliveProcedure.PING) writePong(out);
+      if (header.procedure === KeepaliveProcedure.PING) {
+        // No payload, whatever the ping carried.
+        const pong = { ...header, procedure: KeepaliveProcedure.PONG, serial: 0, status: MessageStatus.OK };
+        endMessage(out, beginMessage(out, pong));
+      }
       return null;
     }
 
-    let called: BoundProgram<C> | undefined;
-    for (const candidate of this.programs) {
-      if (candidate.number === program && candidate.version === version) called = candidate;
-    }
-    // The count of descriptors, which the connection has dealt with.
+    const called = this.programs.find((candidate) => candidate.number === program && candidate.version === version);
+    // The count of descriptors, which the connection has handled.
     const carried = type === MessageType.CALL_WITH_FDS ? reader.u32() : 0;
     if (type !== MessageType.CALL && type !== MessageType.CALL_WITH_FDS) return null;
 
@@ -117,7 +118,7 @@ export class Dispatcher<C> {
       }
       this.replyError(out, error);
       this.logOutcome(caller, 'fails', error);
-      // To a call that reached no handler, C sends the data bytes of its descriptors back behind the error.
+      // When a call reaches no handler, C sends the data bytes of its descriptors back behind the error.
       if (this.bound === null) {
         const end = out.length + carried;
         out.opaque(Buffer.alloc(carried));
@@ -153,21 +154,19 @@ export class Dispatcher<C> {
       checkFlags(program.domain, procedure.flags, (args as { flags: number }).flags);
     }
 
-    const { procedure: number, serial } = header;
     const result = bound.handler(caller.context, args);
-    const start = beginReply(out, number, serial, MessageStatus.OK, program.number, program.version);
+    const start = this.beginReply(out, MessageStatus.OK);
     try {
       procedure.result.write(out, result);
       endMessage(out, start);
       this.logOutcome(caller, 'returns', result);
     } catch (error) {
-      // What a result that cannot be written has left behind. No more: a handler may have had sent what was there before.
+      // Drops the part of the result that was written, and no more: the handler may have sent the replies before it.
       out.length = start;
       throw error;
     }
   }
 
-  /** The end of a call, or of what it has come to by now. */
   private logOutcome(caller: Caller<C>, verb: string, value?: unknown): void {
     if (!log.isDebugging) return;
     const name = this.bound?.name ?? `procedure ${this.header.procedure} of program ${this.header.program}`;
@@ -177,20 +176,23 @@ export class Dispatcher<C> {
 
   private replyError(out: XdrWriter, error: unknown): void {
     if (error instanceof RpcError) {
-      // As C names the function that reports it, which is the one that was called, and none of those that log.
+      // C names the function that reports the error: the procedure's.
       errors.error(error.message, { domain: error.domain, code: error.code }, this.bound?.handler.name ?? 'dispatch');
     } else {
-      // A defect of ours: the client gets an answer all the same, and the log where it came from.
+      // A defect of ours: the client gets an answer all the same, and the log gets the stack.
       log.error(error instanceof Error ? (error.stack ?? error.message) : String(error));
     }
     const reply =
       error instanceof RpcError
         ? error
         : new RpcError(ErrorCode.INTERNAL_ERROR, 0, 'unexpected failure, see the log of the daemon');
-    const { program, version, procedure, serial } = this.header;
-    const start = beginReply(out, procedure, serial, MessageStatus.ERROR, program, version);
+    const start = this.beginReply(out, MessageStatus.ERROR);
     remoteError.write(out, reply.toRemote(this.dialect));
     endMessage(out, start);
+  }
+
+  private beginReply(out: XdrWriter, status: number): number {
+    return beginMessage(out, { ...this.header, type: MessageType.REPLY, status });
   }
 }
 
@@ -198,34 +200,8 @@ function nameOf({ id, peer }: Caller<unknown>): string {
   return `client ${id} (pid ${peer.pid})`;
 }
 
-/** In one line that is not too long: names may have 64 KiB. */
+/** In one line of bounded length: names may have 64 KiB. */
 function format(value: unknown): string {
   const { inspect } = process.getBuiltinModule('node:util');
   return inspect(value, { depth: 5, breakLength: Infinity, compact: true, maxArrayLength: 20, maxStringLength: 200 });
-}
-
-function beginReply(
-  out: XdrWriter,
-  procedure: number,
-  serial: number,
-  status: number,
-  program: number,
-  version: number,
-): number {
-  return beginMessage(out, { program, version, procedure, type: MessageType.REPLY, serial, status });
-}
-
-/** The answer to a ping: serial 0 and no payload, whatever the ping carried. */
-function writePong(out: XdrWriter): void {
-  endMessage(
-    out,
-    beginMessage(out, {
-      program: KEEPALIVE_PROGRAM,
-      version: KEEPALIVE_VERSION,
-      procedure: KeepaliveProcedure.PONG,
-      type: MessageType.MESSAGE,
-      serial: 0,
-      status: MessageStatus.OK,
-    }),
-  );
 }

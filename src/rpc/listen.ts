@@ -1,20 +1,19 @@
 /** Makes the daemon's listening sockets. */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Listener } from './server.ts';
 
-const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = os.constants.errno;
+const { EADDRINUSE, EAGAIN, ECONNREFUSED, ENOENT } = constants.errno;
 
-/** Newcomers that may wait to be accepted: as many as a host's guests may bring at once. */
+/** As many connections as a host's guests may make at once. */
 export const BACKLOG = 4096;
 
-/** A socket could not be made; `message` says why. */
 export class SocketError extends Error {}
 
 /**
- * Listens at `path`, mode 0700. A socket that nobody listens at any more is replaced. One that answers belongs to a live
- * daemon: the C daemon takes it away when only the pid files differ, and two daemons then grant one lock.
+ * Listens at `path`, mode 0700, and replaces a dead socket there. A live one is another daemon's. The C daemon replaces that too, if
+ * only the pid files differ, and then two daemons grant one lock.
  *
  * @throws SocketError
  */

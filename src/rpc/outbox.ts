@@ -1,18 +1,18 @@
 /**
- * Replies on their way. Those of one round of the poller are sent a few at a time: one native call for all, and a client
- * process with many connections is woken once and not for each. When the round is over nothing is left in here.
+ * Replies on their way. Those of one round of the poller are sent a few at a time, by one native call: a client process with many
+ * connections is then woken once, not for each. The end of the round empties the outbox.
  */
 import { XdrWriter } from '../../xdr/codec.ts';
 import { posix, SendRange } from '../posix/posix.ts';
 
-/** Replies are sent when there are so many, or so many bytes of them: more would keep the first one waiting. */
+/** So many replies, or bytes of them, are sent at once: more would keep the first one waiting. */
 const REPLIES = 4;
 const BYTES = 64 * 1024;
 
-/** Whose replies they are. */
+/** A connection that replies are for. */
 export interface Sender {
   readonly fd: number;
-  /** Of the bytes, only the first `sent` (or none: -errno) were taken. */
+  /** The peer took only the first `sent` of the bytes (-errno: none). */
   onUnsent(bytes: Buffer, sent: number): void;
 }
 
@@ -22,10 +22,10 @@ export class Outbox {
   private readonly senders: Sender[] = [];
   private readonly ranges = new Int32Array(REPLIES * SendRange.WORDS);
   private count = 0;
-  /** Where in the writer the queued bytes end; what is behind is being written. */
+  /** Where in the writer the queued bytes end. Behind them is the reply that is being written. */
   private queued = 0;
 
-  /** What has been written since the last call is for `sender`. Returns whether replies have just been sent. */
+  /** Queues the bytes written since the last call for `sender`. Returns whether it has just sent the queue. */
   queue(sender: Sender): boolean {
     const { writer, senders, ranges } = this;
     const start = this.queued;
@@ -43,12 +43,11 @@ export class Outbox {
     return true;
   }
 
-  /** Drops what has been written since the last {@link queue}: its connection is gone. */
+  /** Drops the bytes written since the last {@link queue}: their connection is gone. */
   discard(): void {
     this.writer.length = this.queued;
   }
 
-  /** Sends all that is queued. */
   send(): void {
     const { writer, senders, ranges, count } = this;
     if (count === 0) return;

@@ -1,55 +1,38 @@
 /**
- * All sockets of the daemon, polled together: see the poller in posix/addon.c for why. The addon has one: of a process's Pollers
- * only one may be given anything to poll. Handlers run to their end before the next event is handled, so that between two rounds
- * nothing is in progress; the restart relies on it.
+ * Polls all sockets of the daemon together: posix/addon.c says why. The addon has one poller, so only one Poller of a process may
+ * have anything to poll. Each handler runs to its end before the next event is handled, so nothing is in progress between two
+ * rounds. The restart relies on that.
  */
-import { readlinkSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
-import { insist } from '../posix/insist.ts';
-import { descriptorPath } from '../proc/descriptors.ts';
 import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
+import { SLICE_MS } from './slices.ts';
 
 const log = logger('rpc.netserver');
 
-/** Bytes that one round may receive in all; a connection gets at most 16 KiB of them. */
+/** Bytes that one round may receive, of one connection at most 16 KiB. */
 const INPUT_SIZE = 1024 * 1024;
 const RECORDS = 512;
 const LISTENERS = 16;
 const BUDGET_MAX = 0x7fffffff;
-/** After which time the kernel is asked again for what it had no memory for, in milliseconds. */
+/** When a call that the kernel had no memory for is repeated, in milliseconds. */
 const RETRY_MS = 20;
-const { ENOMEM, ENOSPC } = os.constants.errno;
-/** For how long connections that send request upon request are served while others wait, in milliseconds. */
-const TURN_MS = 5;
+const { ENOMEM, ENOSPC } = constants.errno;
 
 /** Something with a descriptor that the poller watches. */
 export interface Pollable {
-  /** `length` bytes came (0: end of file; negative: -errno); `descriptors`: some were attached, and dropped. */
+  /** `length` bytes were read (0: end of file; negative: -errno). `descriptors`: the kernel dropped some that were attached. */
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void;
-  /** There is room to send again. */
+  /** The peer has made room to send. */
   onWritable(): void;
-  /** It was postponed, and it is its turn. */
+  /** Its turn after {@link Poller.postpone}. */
   onTurn(): void;
 }
 
 export interface Acceptor {
-  /** A connection was accepted as `fd`, or accept failed (negative: -errno). */
+  /** `fd`: the accepted connection, or accept's -errno. */
   onAccept(fd: number, pid: number, uid: number, gid: number): void;
-}
-
-/** Whether the descriptor is an epoll's that {@link Poller.inherit} can go on with. */
-export function isEpoll(fd: number): boolean {
-  try {
-    const link = insist(
-      () => readlinkSync(descriptorPath('self', fd)),
-      (error) => (error as NodeJS.ErrnoException).code !== 'ENOENT',
-    );
-    return link === 'anon_inode:[eventpoll]';
-  } catch {
-    return false;
-  }
 }
 
 export class Poller {
@@ -60,56 +43,48 @@ export class Poller {
   private readonly budgets = new Int32Array(LISTENERS);
   /** By descriptor. */
   private readonly connections: (Pollable | undefined)[] = [];
-  /** By descriptor: what is called once it is readable. */
+  /** Callbacks of {@link watch}, by descriptor. */
   private readonly watchers = new Map<number, () => void>();
   /** By index into the budgets. */
   private readonly acceptors: { readonly fd: number; readonly acceptor: Acceptor }[] = [];
-  /** Listening sockets that are accepted from at present. */
+  /** Listening sockets with a budget above 0. */
   private readonly watchedListeners = new Set<number>();
   private eventCount = 0;
-  /** The epoll descriptor; -1 until something is to be polled. */
+  /** The epoll descriptor; -1 until polling begins. */
   private epoll = -1;
-  /** The epoll descriptor of the program before this one, or -1. */
+  /** The epoll descriptor of the former program image, or -1. */
   private inherited = -1;
   /** The log says that polling cannot begin. */
   private isReported = false;
-  /** Adopts the connection behind a descriptor that was watched before this program was executed. */
+  /** Adopts a connection that the former program image has registered. */
   private onInherited: ((fd: number) => void) | null = null;
-  /** When the present round, or a postponed connection's turn, has lasted so long that others must not wait for more of it. */
+  /** When the present round, or the turn of a postponed connection, must end, as others wait. */
   private deadline = Infinity;
-  /** What is to be done once polling has begun, or to be tried again, by descriptor: the kernel had no memory for it. */
+  /** Calls to make once polling has begun, or to repeat because the kernel had no memory; by descriptor. */
   private readonly unset = new Map<number, () => void>();
-  /** It will be tried again: by one timer, however much of it there is. */
+  /** A timer for {@link unset} runs. */
   private isRetryDue = false;
   /** Connections that wait for another turn. */
   private readonly postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
-  /** How many events there have been: a connection that came, ended, or sent one request or several at once. */
+  /** How many events there have been: newcomers, ends of connections, and reads, each of one request or more. */
   get events(): number {
     return this.eventCount;
   }
 
-  /** The epoll descriptor, which a re-execution may hand over with all that hangs on it. -1 when there is none yet. */
+  /** The epoll descriptor, which a re-execution may hand over with all sockets registered in it. -1 when there is none yet. */
   get descriptor(): number {
     return this.epoll < 0 ? this.inherited : this.epoll;
   }
 
-  /**
-   * Goes on with an epoll of the program before this one. For what happens on a connection that was not added yet, `adopt` is
-   * called first, which may add it.
-   */
+  /** Goes on with the former program image's epoll. At an event of an unknown connection it calls `adopt`, which may add that. */
   inherit(fd: number, adopt: (fd: number) => void): void {
     this.inherited = fd;
     this.onInherited = adopt;
     this.begin();
   }
 
-  /** Leaves what is not to be added alone. */
-  disown(fd: number): void {
-    this.forget(fd);
-  }
-
-  /** All inherited connections were added, or will never be. */
+  /** No inherited connection is left to be added. */
   endInheritance(): void {
     this.onInherited = null;
   }
@@ -120,7 +95,7 @@ export class Poller {
     this.set(Epoll.ADD, fd, Epoll.IN, 0);
   }
 
-  /** Waits for room to send instead of for input: a peer that does not read is not read from. */
+  /** Polls for room to send instead of for input: nothing is read from a peer that does not read. */
   awaitWritable(fd: number): void {
     this.set(Epoll.MODIFY, fd, Epoll.OUT, 0);
   }
@@ -129,12 +104,12 @@ export class Poller {
     this.set(Epoll.MODIFY, fd, Epoll.IN, 0);
   }
 
-  /** Waits for neither: only the peer's end is reported, as the end of file. */
+  /** Polls for neither. The peer's end is reported all the same, as the end of file. */
   awaitEnd(fd: number): void {
     this.set(Epoll.MODIFY, fd, Epoll.NONE, 0);
   }
 
-  /** Calls back once when a descriptor that is no connection becomes readable, such as a pidfd. */
+  /** Calls back once when a descriptor that is no connection, such as a pidfd, becomes readable. */
   watch(fd: number, onReadable: () => void): void {
     this.watchers.set(fd, onReadable);
     this.set(Epoll.ADD, fd, Epoll.IN, WATCHED);
@@ -145,25 +120,24 @@ export class Poller {
     this.forget(fd);
   }
 
-  /** Whether a round has taken so long that the rest of it should be postponed. */
+  /** Whether the round has taken so long that the rest of it should be postponed. */
   get isOverdue(): boolean {
     return performance.now() >= this.deadline;
   }
 
-  /** Reads nothing from a connection until its turn has come, when others have had theirs. */
+  /** Reads nothing from a connection until its turn comes, behind the others. */
   postpone(fd: number, connection: Pollable): void {
     this.set(Epoll.DELETE, fd, 0, 0);
     if (this.postponed.push({ fd, connection }) === 1) setImmediate(this.onTurn);
   }
 
-  /** Forgets a connection; its descriptor stays open. */
+  /** Removes a connection; its descriptor stays open. */
   remove(fd: number): void {
     this.connections[fd] = undefined;
-    // Not there when it was postponed.
     this.forget(fd);
   }
 
-  /** Registers a listening socket, not yet watched. */
+  /** Adds a listening socket with a budget of 0. */
   addListener(fd: number, acceptor: Acceptor): void {
     if (this.acceptors.length === LISTENERS) throw new Error(`more than ${LISTENERS} listening sockets`);
     this.acceptors.push({ fd, acceptor });
@@ -172,7 +146,7 @@ export class Poller {
   /** Accepts up to `budget` connections from now on; 0 leaves newcomers in the kernel's queue. */
   setBudget(fd: number, budget: number): void {
     const index = this.acceptors.findIndex((entry) => entry.fd === fd);
-    // What the addon reads is 32 bits; a limit on clients may be more.
+    // The addon's budgets have 32 bits; a limit on clients may be above that.
     this.budgets[index] = Math.min(budget, BUDGET_MAX);
     if (budget > 0 === this.watchedListeners.has(fd)) return;
     if (budget > 0) {
@@ -184,7 +158,7 @@ export class Poller {
     }
   }
 
-  /** What the kernel has no room or memory for yet is asked for again: what nobody polls is never heard. */
+  /** Repeated while the kernel has no room or memory: a socket that is not polled would never be served. */
   private readonly begin = (): void => {
     if (this.epoll >= 0) return;
     const status = posix.pollerStart(this.onRound, this.records, this.input, this.budgets, this.inherited);
@@ -200,7 +174,7 @@ export class Poller {
 
   private readonly onRound = (count: number): void => {
     this.eventCount += count;
-    this.deadline = performance.now() + TURN_MS;
+    this.deadline = performance.now() + SLICE_MS;
     try {
       this.handleRound(0, count);
     } finally {
@@ -223,7 +197,7 @@ export class Poller {
     const fd = this.word(at + 1);
     switch (this.word(at)) {
       case PollRecord.READ:
-        // Absent when a handler closed it earlier in this round.
+        // Undefined when a handler has closed it in this round.
         this.connectionAt(fd)?.onRead(this.input, this.word(at + 3), this.word(at + 2), this.word(at + 4) !== 0);
         break;
       case PollRecord.WRITABLE:
@@ -257,13 +231,13 @@ export class Poller {
     onReadable?.();
   }
 
-  /** One at a time: between two turns the poller has its own. */
+  /** One connection at a time: a round comes between two turns. */
   private readonly onTurn = (): void => {
     const next = this.postponed.shift();
     if (this.postponed.length > 0) setImmediate(this.onTurn);
-    // Absent when it was closed since.
+    // It may have been closed since.
     if (next === undefined || this.connections[next.fd] !== next.connection) return;
-    this.deadline = performance.now() + TURN_MS;
+    this.deadline = performance.now() + SLICE_MS;
     this.set(Epoll.ADD, next.fd, Epoll.IN, 0);
     try {
       next.connection.onTurn();
@@ -274,11 +248,11 @@ export class Poller {
   };
 
   private set(operation: number, fd: number, events: number, listener: number): void {
-    // What was not added yet can only be added.
+    // A descriptor that was not added yet can only be added.
     const isMissing = this.unset.delete(fd);
     const wanted = isMissing && operation === Epoll.MODIFY ? Epoll.ADD : operation;
     if (this.epoll < 0) {
-      // Not before it is known whether the program before this one has left an epoll.
+      // Later, because an inherited epoll may turn up until then.
       this.setLater(wanted, fd, events, listener);
       setImmediate(this.begin);
       return;
@@ -294,9 +268,7 @@ export class Poller {
 
   private setLater(operation: number, fd: number, events: number, listener: number): void {
     if (operation === Epoll.DELETE) return;
-    this.unset.set(fd, () => {
-      this.set(operation, fd, events, listener);
-    });
+    this.unset.set(fd, () => this.set(operation, fd, events, listener));
   }
 
   private retryLater(): void {
@@ -313,8 +285,8 @@ export class Poller {
     for (const again of [...this.unset.values()]) again();
   }
 
-  /** Takes a descriptor from the poller, which need not be there. */
-  private forget(fd: number): void {
+  /** Stops polling a descriptor, if it is polled. */
+  forget(fd: number): void {
     this.unset.delete(fd);
     posix.pollerSet(Epoll.DELETE, fd, 0, 0);
   }

@@ -1,6 +1,6 @@
 /**
- * A server: its listening sockets, its clients, and how many of those it takes. The daemon has two, `virtlockd` and
- * `admin`, as the admin program and the state document name them.
+ * A server: its listening sockets, its clients and their limit. The daemon has two, which the admin program and the state document
+ * call `virtlockd` and `admin`.
  */
 import type { XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
@@ -13,22 +13,22 @@ import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserver');
 
-/** For how long nothing is accepted after descriptors ran out, as in C. */
+/** How long accepting pauses when descriptors run out, as in C. */
 const EXHAUSTED_PAUSE_MS = 5000;
-/** For how long after a pause those may be coming who had waited, in milliseconds. */
+/** For how long after a pause a newcomer may be one that has waited in the backlog, in milliseconds. */
 const DOUBTFUL_MS = 1000;
-/** Descriptors that accept leaves unused, for locks and for whatever else a request needs. */
+/** Descriptors that accept leaves unused, for locks and other needs of requests. */
 const DESCRIPTOR_RESERVE = 32;
 
-/** A socket that is listened on. */
 export interface Listener {
   readonly fd: number;
-  /** Where it is bound; unlinked at the end when `unlink` says so (systemd's own sockets stay). */
+  /** Where it is bound. */
   readonly path: string | null;
+  /** Whether the daemon unlinks it at its end: not a socket of systemd's. */
   readonly unlink: boolean;
 }
 
-export interface ServerOptions<C> {
+interface ServerOptions<C> {
   readonly name: string;
   readonly poller: Poller;
   readonly programs: readonly BoundProgram<C>[];
@@ -37,15 +37,15 @@ export interface ServerOptions<C> {
   readonly maxAnonymousClients: number;
   /** The id of the next client. Ids start at 1 and are never used again. */
   readonly nextClientId: number;
-  /** Bytes of a message that its programs can make use of. */
+  /** See {@link ConnectionHost.maxUsefulMessage}. */
   readonly maxUsefulMessage: number;
   /** The process's limit on descriptors. */
   readonly descriptorLimit: number;
   /** See {@link ConnectionHost.open}. */
   open(connection: Connection<C>): C;
-  /** When the process with this pid started; only where the kernel will not tell which process a peer was. */
+  /** When the process with this pid started; only where the kernel cannot identify a peer's process later. */
   startTimeOf?(pid: number): number | undefined;
-  /** A client has come, and was not taken over from the program before. */
+  /** A client has connected: not called for adopted ones. */
   accepted?(connection: Connection<C>): void;
   /** A connection has ended. */
   closed(context: C): void;
@@ -53,33 +53,29 @@ export interface ServerOptions<C> {
   changed(): void;
 }
 
-/** Clients of the program before this one that are not adopted yet: see restart/late-clients.ts. */
-export interface LateClients {
-  readonly size: number;
-  /** Adopts the one behind a descriptor, if there is one. */
-  adoptAt(fd: number): void;
-  /** Adopts as many of those that are left. */
-  adopt(count: number): void;
-}
-
 export class Server<C> implements ConnectionHost<C>, Acceptor {
   readonly name: string;
   readonly poller: Poller;
   readonly maxUsefulMessage: number;
   readonly listeners: Listener[] = [];
-  /** There are no workers: the number is only kept and reported, as C does. */
+  /** Only kept and reported, as by C: there are no workers. */
   priorityWorkers = 0;
   private readonly options: ServerOptions<C>;
   private readonly dispatcher: Dispatcher<C>;
-  /** By id, in the order they came. */
+  /** By id, in ascending order. */
   private adopted = new Map<number, Connection<C>>();
-  private late: LateClients | null = null;
+  /**
+   * Clients of the program before this one that are adopted when they call, or when there is time: after a restart every guest's
+   * management waits, and most clients have nothing to say. Their states by descriptor, as they stand in the document.
+   */
+  private late = new Map<number, unknown>();
+  private adoptState: ((state: unknown, fd: number) => void) | undefined;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;
   private exhausted: NodeJS.Timeout | undefined;
   private accepting = false;
   private isOpen = false;
-  /** When newcomers were last let in again who had waited. */
+  /** When accepting began, or went on after a pause. */
   private openedAt = performance.now();
 
   constructor(options: ServerOptions<C>) {
@@ -92,21 +88,21 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.nextId = options.nextClientId;
   }
 
-  /** Adopts those that are late: there may be thousands. All clients by id, in the order they came. */
+  /** Adopts the late clients, of which there may be thousands. Returns all clients by id, in ascending order. */
   adoptAll(): ReadonlyMap<number, Connection<C>> {
     this.adoptLate(Infinity);
     return this.adopted;
   }
 
   get clientCount(): number {
-    return this.adopted.size + (this.late?.size ?? 0);
+    return this.adopted.size + this.late.size;
   }
 
   get maxClients(): number {
     return this.limits.maxClients;
   }
 
-  /** The most clients that may be waiting for authentication. There is none here: it only is kept and reported. */
+  /** The most clients that may wait for authentication: only kept and reported, because there is none. */
   get maxAnonymousClients(): number {
     return this.limits.maxAnonymousClients;
   }
@@ -115,12 +111,12 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     return this.nextId;
   }
 
-  /** Whether newcomers wait in the backlog because the server is full or descriptors ran out. */
+  /** Whether newcomers wait in the backlog, because of the limit or because descriptors ran out. */
   get isFull(): boolean {
     return this.exhausted !== undefined || this.clientCount >= this.limits.maxClients;
   }
 
-  /** Lowering the limit closes nobody: newcomers wait until enough have left. */
+  /** A lower limit disconnects no client: newcomers wait until enough have left. */
   setLimits(limits: { maxClients: number; maxAnonymousClients: number }): void {
     this.limits = limits;
     this.updateBudget();
@@ -131,11 +127,10 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.poller.addListener(listener.fd, this);
   }
 
-  /** Begins to accept, and to serve the clients that were taken over. */
+  /** Begins to accept, and to serve adopted clients. */
   start(): void {
-    this.accepting = true;
     for (const connection of this.adopted.values()) connection.start();
-    this.updateBudget();
+    this.resume();
   }
 
   /** Leaves newcomers in the backlog until {@link resume}. */
@@ -149,28 +144,39 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.updateBudget();
   }
 
-  /** Clients that are to be adopted when they call, or when there is time. */
-  expect(late: LateClients): void {
+  /**
+   * Clients to be adopted late: their sockets hang on the inherited epoll already.
+   *
+   * @param late their states by descriptor
+   * @param adopt reads such a state and adopts the client; does not throw
+   */
+  expect(late: Map<number, unknown>, adopt: (state: unknown, fd: number) => void): void {
     this.late = late;
+    this.adoptState = adopt;
   }
 
-  /** Adopts the late client behind a descriptor, if there is one: it has called. */
+  /** Adopts the late client behind a descriptor, if there is one. */
   adoptLateAt(fd: number): void {
-    this.late?.adoptAt(fd);
+    const state = this.late.get(fd);
+    if (state === undefined) return;
+    this.late.delete(fd);
+    this.adoptState?.(state, fd);
   }
 
-  /** Adopts so many of the late clients. Whether there are more. */
+  /** Adopts up to `count` of the late clients. Whether there are more. */
   adoptLate(count: number): boolean {
-    if (this.late === null) return false;
-    this.late.adopt(count);
-    if (this.late.size > 0) return true;
-    this.late = null;
+    if (this.adoptState === undefined) return false;
+    for (const fd of this.late.keys()) {
+      if (count-- <= 0) return true;
+      this.adoptLateAt(fd);
+    }
+    this.adoptState = undefined;
     // Some called before it was their turn.
     this.adopted = new Map([...this.adopted].sort(([a], [b]) => a - b));
     return false;
   }
 
-  /** Adopts an open connection, as a restart does: not served before it is started. */
+  /** Adopts an open connection, which is served once it is started. */
   adopt(fd: number, id: number, peer: Peer, connectedAt: number): Connection<C> {
     if (this.adopted.has(id)) throw new Error(`two clients with id ${id}`);
     const connection = new Connection<C>(this, fd, id, peer, connectedAt);
@@ -208,7 +214,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     try {
       return this.dispatcher.dispatch(connection, reader, out);
     } catch (error) {
-      // Such as an error that repeats a name of 4 MiB, and is too long to be sent. C closes then, too.
+      // For example an error that repeats a name of 4 MiB is too long to be sent. C closes then, too.
       log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
       connection.close();
       return null;
@@ -222,7 +228,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.options.changed();
   }
 
-  /** Who has waited long may be gone, with its pid given to somebody else. */
+  /** Empty where the peer may have waited in the backlog: it may be gone, and another process may have its pid. */
   private startTimeOf(pid: number): { readonly startTime?: number } {
     if (this.options.startTimeOf === undefined || performance.now() < this.openedAt + DOUBTFUL_MS) return {};
     const startTime = this.options.startTimeOf(pid);
@@ -230,7 +236,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   }
 
   private pause(reason: string): void {
-    log.warn(`${this.name}: out of descriptors (${reason}), nobody is accepted for ${EXHAUSTED_PAUSE_MS / 1000} s`);
+    log.warn(`${this.name}: out of descriptors (${reason}): newcomers wait for ${EXHAUSTED_PAUSE_MS / 1000} s`);
     clearTimeout(this.exhausted);
     this.exhausted = setTimeout(() => {
       this.exhausted = undefined;

@@ -1,4 +1,4 @@
-/** What of servers and connections outlives a restart, in the keys of the C daemon, and our own, which begin with `x-`. */
+/** The state of servers and connections, in the keys of the C daemon and our own, which begin with `x-`. */
 import {
   base64,
   boolean,
@@ -32,7 +32,7 @@ function socketState(fd: number, isClient: boolean, unlinkUNIX: boolean): Whole<
   return { fd, errfd: -1, pid: 0, isClient, unlinkUNIX };
 }
 
-/** Of a client: the keys before those of its programs. */
+/** A client's keys before those of its programs. */
 export const connectionFields = {
   id: whole,
   auth: i32,
@@ -42,17 +42,17 @@ export const connectionFields = {
   sock: socket,
   /** Bytes received and not served. */
   'x-received': optional(base64),
-  /** Bytes of that message which are still to come, to be dropped. */
+  /** How many further bytes of that message are to be dropped. */
   'x-skip': optional(u32),
   /** Replies that the client has not taken. */
   'x-unsent': optional(base64),
-  /** It is disconnected once it has taken those. */
+  /** To be disconnected once it has taken those. */
   'x-closing': optional(boolean),
 };
 
-/** Of a client: the keys behind those. */
+/** A client's keys behind those of its programs. */
 export const peerFields = {
-  /** When its peer's process started, where the kernel does not tell later which process it was. */
+  /** As in `Peer`. */
   'x-start': optional(startTime),
   /** Seconds since 1970; 0 when unknown. */
   conn_time: sparse(whole, 0),
@@ -85,7 +85,7 @@ export function connectionState({ id, fd, connectedAt, peer, pending }: Connecti
 
 const service = object({ auth: i32, readonly: boolean, nrequests_client_max: u32, socks: list(socket) });
 
-/** A server without its clients, of whom there may be very many. */
+/** A server without its clients, which may be very many. */
 export const server = object(
   {
     min_workers: u32,
@@ -103,7 +103,7 @@ export const server = object(
 );
 export type ServerHead = StateOf<typeof server>;
 
-/** Of a server that nobody has connected to, as C writes it but for its limit, with the ids of clients still to come. */
+/** A server without a client so far, as C writes it but for the limit. */
 export const EMPTY_HEAD: ServerHead = {
   min_workers: 0,
   max_workers: 0,

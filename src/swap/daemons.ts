@@ -1,7 +1,8 @@
-/** Which lock daemons run on this host, seen through /proc alone. */
+/** Finds the lock daemons of this host in /proc. */
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
 import { posixLocksOf } from '../proc/locks.ts';
@@ -16,9 +17,6 @@ import {
 } from '../proc/processes.ts';
 import { listensAt } from '../proc/sockets.ts';
 
-/** Where libvirt expects the lock daemon's program, and where ours is diverted to. */
-export const PROGRAM = '/usr/sbin/virtlockd';
-
 /** 'own': a program of this package. */
 export type Kind = 'own' | 'libvirt';
 
@@ -26,7 +24,7 @@ export interface LockDaemon {
   readonly pid: number;
   readonly kind: Kind;
   readonly uid: number;
-  /** The path by which it was started: what it executes again. */
+  /** The path by which it was started, which it executes on SIGUSR1. */
   readonly argv0: string;
 }
 
@@ -40,7 +38,7 @@ export function sameFile(one: string, other: string): boolean {
   }
 }
 
-/** @throws Error when it has ended, or is another user's */
+/** @throws Error when the process has ended, or belongs to another user */
 function identify(pid: number, installRoot: string): LockDaemon | undefined {
   const program = programOf(pid);
   const args = commandLineOf(pid);
@@ -57,7 +55,7 @@ function identify(pid: number, installRoot: string): LockDaemon | undefined {
   return { pid, kind: 'own', uid, argv0 };
 }
 
-/** All lock daemons below our root directory, whoever's they are. In a container other files have the same names. */
+/** The lock daemons of all users, except those with another root directory, whose files are others. */
 export function findDaemons(installRoot: string): LockDaemon[] {
   return processes().flatMap((pid) => {
     try {
@@ -69,7 +67,7 @@ export function findDaemons(installRoot: string): LockDaemon[] {
   });
 }
 
-/** The file that C executes again: as a shell finds a command by that name, in the process's own directory and PATH. */
+/** The file that a C daemon executes again. It looks `argv0` up in its own working directory and PATH, as a shell does. */
 export function resolveProgram(pid: number, argv0: ByteString): ByteString | undefined {
   if (argv0.includes('/')) return path.resolve(workingDirectoryOf(pid), argv0);
   const search =
@@ -82,7 +80,7 @@ export function resolveProgram(pid: number, argv0: ByteString): ByteString | und
   );
 }
 
-/** Where a lock daemon listens; undefined where it does not. */
+/** The paths at which a lock daemon listens. */
 export function socketsOfDaemon(pid: number): { socket: string | undefined; adminSocket: string | undefined } {
   const paths = listensAt(pid);
   const at = (ending: string): string | undefined => paths.find((file) => file.endsWith(ending));
@@ -90,8 +88,8 @@ export function socketsOfDaemon(pid: number): { socket: string | undefined; admi
 }
 
 /**
- * The locks of a process, as texts that can be compared.
- * @param pidFile whose lock does not count: a program that has just been executed may be about to take it
+ * The locks of a process, as texts to compare.
+ * @param pidFile its lock is left out, because a program that was just executed may not have it yet
  */
 export function leasesOf(pid: number, pidFile?: string): string[] {
   const inode = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true })?.ino;
@@ -99,8 +97,7 @@ export function leasesOf(pid: number, pidFile?: string): string[] {
 }
 
 /**
- * When the present image of a C daemon began, in seconds since 1970: it writes its pid file anew at every exec.
- * 0 when it has none.
+ * When a C daemon was last executed, in seconds since 1970. It writes its pid file at every exec; without one this is 0.
  */
 export function imageStart(pid: number): number {
   for (const [fd, name] of openedBy(pid)) {

@@ -1,11 +1,11 @@
-/** Whether a C daemon has as many free descriptors as our program needs to go on in its process: it does not count them. */
+/** Counts the free descriptors of a C daemon, which executes our program without counting them. */
 import { openDescriptors } from '../proc/descriptors.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { countBelow, lackOfRoom, LAUNCHER_DESCRIPTORS, RUNTIME_DESCRIPTORS } from '../restart/room.ts';
 
 /**
- * Why it has not, and what to do; undefined when it has. All that is open counts: some of it is closed on exec, and what is
- * to be exchanged then is not known here.
+ * Why a C daemon has too few free descriptors for our program, and what to do; undefined if it has enough. Counts descriptors
+ * that exec will close, too.
  */
 export function lackOfDescriptors(pid: number): string | undefined {
   const { soft, hard } = descriptorLimits(pid);
@@ -13,10 +13,10 @@ export function lackOfDescriptors(pid: number): string | undefined {
   if (hard === Infinity || open === null) return `cannot find out how many descriptors process ${pid} has free`;
   const lackBelow = (what: string, limit: number, needed: number): string | undefined =>
     lackOfRoom(what, { pid, limit, hard, used: countBelow(limit, open), needed });
-  // The runtime begins with raising the soft limit to the hard one. What comes before it does not.
+  // The runtime starts by raising the soft limit to the hard one. Our launcher runs under the soft limit.
   return (
     lackBelow('the runtime', hard, RUNTIME_DESCRIPTORS) ??
-    lackBelow("what the C daemon's state and our launcher take", soft, LAUNCHER_DESCRIPTORS)
+    lackBelow("our launcher, beside the C daemon's state,", soft, LAUNCHER_DESCRIPTORS)
   );
 }
 

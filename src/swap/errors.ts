@@ -1,11 +1,10 @@
-/** How a swap fails. */
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../client/errors.ts';
 
-/** This is not the moment, or this daemon cannot be exchanged: nothing was changed. */
+/** The swap is not possible, or not now. Nothing was changed. */
 export class Unsafe extends Error {}
-/** The daemon goes on with the program that it had. */
+/** The daemon goes on in its former program. */
 export class Refused extends Error {}
-/** The daemon ended. */
+/** The daemon has ended. */
 export class Lost extends Error {}
 
 /** Whether an error came from a call to the daemon. */

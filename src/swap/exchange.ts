@@ -1,4 +1,4 @@
-/** Makes a running lock daemon execute what lies at its path, and waits until it has. */
+/** Has a running lock daemon execute the program at its path, and waits until it has. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { adminProgram } from '../../xdr/programs/admin.ts';
 import { Client } from '../client/client.ts';
@@ -10,25 +10,25 @@ import { failpoint } from './failpoint.ts';
 import { awaitRegistered, watchRefusals } from './own-daemon.ts';
 import { atQuietMoment } from './quiet.ts';
 
-/** How long the exchange itself may take: our daemon gives the proof of its successor 10 s, and of its start 5 s. */
+/** Milliseconds for the exchange: our daemon allows 10 s for the proof of its successor, and 5 s for that of its start. */
 export const EXCHANGE_MS = 25_000;
-const LOOK_MS = 10;
+const POLL_MS = 10;
 
 export interface Exchange {
   readonly pid: number;
-  /** What it is now. */
+  /** Its kind before the exchange. */
   readonly kind: Kind;
   readonly socket: string | undefined;
   readonly adminSocket: string | undefined;
-  /** A directory that only its user writes to, for the note of what an interrupted run has to restore. */
+  /** A directory that only the daemon's user can write to, for the limits that an interrupted run must restore. */
   readonly notes: string;
-  /** Whose lock is none that must stay. */
+  /** Its lock need not stay. */
   readonly pidFile?: string;
-  /** Also while a client of libvirt's daemon has called nothing. */
+  /** Signals libvirt's daemon even if a client has not called yet. */
   readonly force: boolean;
-  /** Of a daemon of ours: clients must have registered before. `force` closes the others. */
+  /** Every client of our daemon must register before the exchange. `force` closes the others. */
   readonly registered?: boolean;
-  /** Called at the moment, with how many clients a daemon of libvirt's has. What it throws leaves that as it is. */
+  /** Called before libvirt's daemon is signalled, with the number of its clients. An exception prevents the exchange. */
   check?(clients: number): void;
 }
 
@@ -36,7 +36,7 @@ export interface Report {
   /** The locks before and after, as {@link leasesOf} has them. */
   readonly before: readonly string[];
   readonly after: readonly string[];
-  /** Those that are not there any more: of owners that ended meanwhile, if all is well. */
+  /** Locks that are gone. Normally their owners have ended during the exchange. */
   readonly gone: readonly string[];
 }
 
@@ -49,10 +49,10 @@ export async function exchange(daemon: Exchange): Promise<Report> {
   return { before, after, gone: before.filter((row) => !present.has(row)) };
 }
 
-/** Signals it at a moment when it survives that. Returns its locks of before, as {@link exchangeOwn}. */
+/** Signals libvirt's daemon at a moment when it survives that. Returns its locks before the exchange. */
 async function exchangeLibvirts({ socket, adminSocket, ...daemon }: Exchange): Promise<string[]> {
   const { pid, pidFile, force } = daemon;
-  if (socket === undefined || adminSocket === undefined) throw new Unsafe('it does not listen at two sockets');
+  if (socket === undefined || adminSocket === undefined) throw new Unsafe('it does not listen at its two sockets');
   return atQuietMoment({ ...daemon, socket, adminSocket }, force, async (clients) => {
     daemon.check?.(clients);
     failpoint('frozen');
@@ -62,7 +62,7 @@ async function exchangeLibvirts({ socket, adminSocket, ...daemon }: Exchange): P
   });
 }
 
-/** Asks it to execute its path, whatever lies there: it proves that itself, and refuses what it cannot hand over to. */
+/** Signals our daemon, which itself proves the program at its path, and refuses it if it cannot take over. Returns as above. */
 async function exchangeOwn({ pid, adminSocket, pidFile, registered, force }: Exchange): Promise<string[]> {
   const before = leasesOf(pid, pidFile);
   const admin = adminSocket === undefined ? undefined : await connectAdmin(adminSocket);
@@ -76,7 +76,7 @@ async function exchangeOwn({ pid, adminSocket, pidFile, registered, force }: Exc
   return before;
 }
 
-/** A connection on which it has answered; undefined where it lets nobody ask, as the daemon of another user. */
+/** A connection on which the daemon has answered; undefined if it runs as another user, and so refuses this one. */
 async function connectAdmin(socket: string): Promise<Client | undefined> {
   const admin = await Client.connect(socket);
   try {
@@ -84,13 +84,13 @@ async function connectAdmin(socket: string): Promise<Client | undefined> {
     return admin;
   } catch (error) {
     admin.close();
-    // It closes the connection, but not before it has accepted it.
+    // The daemon accepts the connection of another user, and then closes it.
     if (error instanceof ConnectionLost) return undefined;
     throw error;
   }
 }
 
-/** Waits until the new program serves: behind its launcher it takes a moment. */
+/** Waits until the new program serves. */
 async function untilServed(socket: string): Promise<void> {
   try {
     (await connectAdmin(socket))?.close();
@@ -100,9 +100,9 @@ async function untilServed(socket: string): Promise<void> {
 }
 
 /**
- * Signals a process and waits for its next image.
- * @param refusal why the daemon will not take it up, once it has said so
- * @throws Refused when it does not come, Lost when the process ends
+ * Signals a process and waits until it has executed a program.
+ * @param refusal why the daemon has refused, once it has
+ * @throws Refused when it does not execute one, Lost when the process ends
  */
 async function execute(pid: number, refusal: () => string | undefined = () => undefined): Promise<void> {
   const before = imageOf(pid);
@@ -118,19 +118,22 @@ async function execute(pid: number, refusal: () => string | undefined = () => un
     if (performance.now() > until) {
       throw new Refused(`process ${pid} has not executed the new program within ${EXCHANGE_MS / 1000} s`);
     }
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
   failpoint('exchanged');
 }
 
-/** Ends a daemon that holds no lock. @throws Unsafe when it holds one, Refused when it does not end */
+/** Ends a daemon without locks. @throws Unsafe when it holds one, Refused when it does not end */
 export async function end(pid: number, pidFile: string): Promise<void> {
   const held = leasesOf(pid, pidFile).length;
-  if (held > 0) throw new Unsafe(`it holds ${held} locks, and there is no other lock daemon to go on with them`);
+  if (held > 0)
+    throw new Unsafe(
+      `it holds ${held} ${held === 1 ? 'lock' : 'locks'}, and there is no other lock daemon to take over`,
+    );
   process.kill(pid, 'SIGTERM');
   const until = performance.now() + EXCHANGE_MS;
   while (imageOf(pid) !== undefined) {
     if (performance.now() > until) throw new Refused(`process ${pid} does not end`);
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Holding newcomers back. A C daemon exits, with every lock lost, when SIGUSR1 meets a client that has connected and not yet
- * registered. While its limit is as low as the number of its clients it accepts nobody: newcomers wait in the backlog and
- * notice nothing but the delay. What the limits were is kept in a file, so that who comes after an interruption can undo this.
+ * Holds newcomers back. A C daemon exits, and loses every lock, if a client has connected but not registered when SIGUSR1
+ * arrives. A limit equal to the number of clients stops it from accepting: newcomers wait in the backlog. A file keeps the
+ * former limits, so that the next run can restore them after an interruption.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Client } from '../client/client.ts';
@@ -18,7 +18,7 @@ const server = { name: 'virtlockd' };
 
 function valueOf(params: readonly TypedParameter[], field: string): number {
   const param = params.find((candidate) => candidate.field === field);
-  if (param?.value.type !== ParameterType.UINT) throw new ProtocolError(`the daemon did not tell ${field}`);
+  if (param?.value.type !== ParameterType.UINT) throw new ProtocolError(`the daemon did not report ${field}`);
   return param.value.value;
 }
 
@@ -44,7 +44,7 @@ function startTime(pid: number): string {
   return String(statOf(pid).startTime);
 }
 
-/** The limits that an interrupted swap of this very process has left to be restored, in a directory that is the daemon's own. */
+/** The limits that an interrupted swap of this process must restore. */
 export function notedLimits(directory: string, pid: number): Limits | undefined {
   try {
     const note = JSON.parse(readFileSync(noteFile(directory, pid), 'utf8')) as Limits & { started: string };

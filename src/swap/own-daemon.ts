@@ -1,4 +1,4 @@
-/** What our own daemon tells of itself while its program is exchanged. Where an older one does not, nothing is known. */
+/** Asks our daemon about its clients and refusals during an exchange. An older release may not answer. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { adminProgram } from '../../xdr/programs/admin.ts';
 import { type ClientInfo, inquireProgram } from '../../xdr/programs/inquire.ts';
@@ -8,13 +8,10 @@ import { printable } from '../log/printable.ts';
 import { Unsafe } from './errors.ts';
 
 /** How long clients that have just connected may take to register, in milliseconds. */
-const QUIET_MS = 5_000;
-const QUIET_LOOK_MS = 100;
+const REGISTER_MS = 5_000;
+const POLL_MS = 100;
 
-/** Its name in the counters. */
-const COUNTER = 'restartsRefused';
-
-/** Clients of the lock server that have not registered: a C daemon takes them over, and then cannot execute itself again. */
+/** The clients that have not registered. A C daemon that takes them over cannot execute itself again. */
 export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<ClientInfo[]> {
   const found: ClientInfo[] = [];
   try {
@@ -31,11 +28,11 @@ export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<
 }
 
 /**
- * A client that has not registered would be taken over by libvirt's daemon, which can tell it from no other and does not
- * survive its own next re-execution with it. Who has just connected is given time. @throws Unsafe
+ * Waits until every client has registered, or with `force` closes the others. libvirt's daemon would take over a client that
+ * has not, could not tell it from others, and would not survive its own next re-execution with it. @throws Unsafe
  */
 export async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
-  const until = performance.now() + QUIET_MS;
+  const until = performance.now() + REGISTER_MS;
   for (;;) {
     const [one] = await unregisteredClients(admin);
     if (one === undefined) return;
@@ -49,38 +46,37 @@ export async function awaitRegistered(admin: Client, force: boolean): Promise<vo
       await admin.call(adminProgram, 'closeClient', { client, flags: 0 });
     } else if (performance.now() > until) {
       throw new Unsafe(
-        `client ${one.id} (pid ${one.pid}) is connected and has not registered, and libvirt's lock daemon would not survive its next re-execution with it; virt-admin client-disconnect ends it, as --force does`,
+        `client ${one.id} (pid ${one.pid}) is connected and has not registered, and libvirt's lock daemon would not survive its next re-execution with it: close it by virt-admin client-disconnect or --force`,
       );
     }
-    await pause(QUIET_LOOK_MS);
+    await pause(POLL_MS);
   }
 }
 
 /**
- * Asks the daemon over and over, one call at a time and each time the result is called, whether it has refused to execute
- * its program since. The result's result is why, once it has.
+ * Returns a function that asks the daemon, one call at a time, whether it has refused to execute its program since. Once it
+ * has, that function returns the reason.
  */
 export async function watchRefusals(admin: Pick<Client, 'call'>): Promise<() => string | undefined> {
   const count = async (): Promise<number> => {
     const { counters } = await admin.call(inquireProgram, 'counters', { flags: 0 });
-    return counters.find(({ name }) => name === COUNTER)?.value ?? 0;
+    return counters.find(({ name }) => name === 'restartsRefused')?.value ?? 0;
   };
   const before = await count().catch((error: unknown) => {
     if (error instanceof RemoteFailure) return Infinity;
     throw error;
   });
-  const look = async (): Promise<void> => {
-    if ((await count()) <= before) return;
-    reason = await reasonOf(admin);
+  const ask = async (): Promise<void> => {
+    if ((await count()) > before) reason = await reasonOf(admin);
   };
   let reason: string | undefined;
-  let looking = before === Infinity;
+  let isAsking = before === Infinity;
   return () => {
-    if (!looking) {
-      looking = true;
-      look().then(
-        () => (looking = false),
-        // It has become another program, or is no more: then it is asked no more either.
+    if (!isAsking) {
+      isAsking = true;
+      ask().then(
+        () => (isAsking = false),
+        // The daemon has become another program, or has ended: do not ask again.
         () => undefined,
       );
     }
@@ -88,7 +84,7 @@ export async function watchRefusals(admin: Pick<Client, 'call'>): Promise<() => 
   };
 }
 
-/** Why the daemon refused the last time. A release before this procedure says it in words for people alone, and in its log. */
+/** The reason of the last refusal. An older release does not have this procedure, and reports the reason in its log only. */
 async function reasonOf(admin: Pick<Client, 'call'>): Promise<string> {
   try {
     const { refused } = await admin.call(inquireProgram, 'refusedRestart', { flags: 0 });
@@ -96,5 +92,5 @@ async function reasonOf(admin: Pick<Client, 'call'>): Promise<string> {
   } catch (error) {
     if (!(error instanceof RemoteFailure)) throw error;
   }
-  return 'it does not say why';
+  return 'this release of the daemon gives the reason in its log only';
 }

@@ -1,4 +1,4 @@
-/** Program files: where the two implementations are, and how one is put in the other's place in one step. */
+/** The program files of both implementations. Puts one in the place of the other, atomically. */
 import {
   closeSync,
   existsSync,
@@ -9,18 +9,18 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   unlinkSync,
 } from 'node:fs';
 import path from 'node:path';
+import { PROGRAM } from '../libvirt/paths.ts';
 import { installRoot } from '../posix/root.ts';
-import { type Kind, PROGRAM } from './daemons.ts';
+import { type Kind, sameFile } from './daemons.ts';
 import { Unsafe } from './errors.ts';
 
-/** What was at the path before the first swap. */
+/** The program that was at the path before the first swap. */
 const KEPT = '.before-swap';
-/** Where our package diverts libvirt's program to. */
+/** Our package diverts libvirt's program to this path. */
 const DIVERTED = '/usr/sbin/virtlockd.libvirt';
 
 /**
@@ -40,7 +40,7 @@ export function findProgram(kind: Kind, running: string): string {
   throw new Unsafe(`libvirt's virtlockd is none of ${candidates.join(', ')}: name it with --to PATH`);
 }
 
-/** Of which kind a program is: libvirt's is a compiled one, ours a script. */
+/** libvirt's program is compiled, ours is a script. */
 export function kindOf(program: string): Kind {
   return isCompiled(program) ? 'libvirt' : 'own';
 }
@@ -61,15 +61,14 @@ function isCompiled(program: string): boolean {
 }
 
 export interface Installation {
-  /** Puts back what was there. */
+  /** Puts the former program back. */
   undo(): void;
-  /** Removes what is not needed any more once the swap has succeeded. */
+  /** Removes files that are not needed after a successful swap. */
   finish(): void;
 }
 
 /**
- * Puts a program at a path, in one step. What was there, if it was a file of its own, is kept beside it; putting that back
- * makes it the file at the path again.
+ * Puts a program at a path, atomically. Keeps the former program beside it. Installing that kept file moves it back.
  * @throws Unsafe with nothing changed
  */
 export function install(target: string, at: string): Installation {
@@ -79,13 +78,13 @@ export function install(target: string, at: string): Installation {
     rmSync(fresh, { force: true });
     const present = lstatSync(at);
     const link = present.isSymbolicLink() ? readlinkSync(at) : null;
-    if (isSame(target, at) && link === null) return NOTHING_TO_DO;
-    // A link to another of our own programs is nothing that somebody will want back.
+    if (sameFile(target, at) && link === null) return NOTHING_TO_DO;
+    // A link to another program of ours need not be kept.
     const isKept = link === null || isCompiled(at);
-    if (isKept && existsSync(kept) && !isSame(kept, at)) {
-      throw new Error(`${kept} is there already, and is something else: move it away first`);
+    if (isKept && existsSync(kept) && !sameFile(kept, at)) {
+      throw new Error(`${kept} exists and is another file: move it away first`);
     }
-    // Of a link this makes another name, too.
+    // linkSync makes another name of a link, not of its target.
     if (isKept && !existsSync(kept)) linkSync(at, kept);
     if (target === kept) linkSync(kept, fresh);
     else symlinkSync(target, fresh);
@@ -110,8 +109,3 @@ export function install(target: string, at: string): Installation {
 }
 
 const NOTHING_TO_DO: Installation = { undo: () => undefined, finish: () => undefined };
-
-function isSame(one: string, other: string): boolean {
-  const [a, b] = [statSync(one, { bigint: true }), statSync(other, { bigint: true })];
-  return a.dev === b.dev && a.ino === b.ino;
-}

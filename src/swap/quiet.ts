@@ -1,7 +1,6 @@
 /**
- * The moment at which a C daemon survives SIGUSR1. It exits, with every lock lost, when a client is connected that has not
- * registered, and never answers a request that is under way. So newcomers are held back, it is waited until nobody is in between,
- * and only then it is signalled.
+ * Waits for a moment at which a C daemon survives SIGUSR1. It exits, and loses every lock, if a client is connected that has
+ * not registered, and it never answers a request under way. So this holds newcomers back, and waits for both to end.
  */
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -15,29 +14,29 @@ import { isCallError, Unsafe } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
 
-/** How long to wait for the moment, in milliseconds. */
+/** How long to wait for that moment, in milliseconds. */
 const QUIET_MS = 10_000;
-const LOOK_MS = 100;
+const POLL_MS = 100;
 
-/** The oldest C daemon that hands over: 7.0.0 exits on SIGUSR1. What lies between is not known. */
+/** The oldest C daemon that hands over. 7.0.0 exits on SIGUSR1; versions in between were not tried. */
 export const OLDEST_C = 9_000_000n;
 
-export interface CDaemon {
+interface CDaemon {
   readonly pid: number;
   readonly socket: string;
   readonly adminSocket: string;
-  /** A directory that only its user writes to, for the note of what an interrupted run has to restore. */
+  /** See {@link Exchange.notes}. */
   readonly notes: string;
 }
 
-/** libvirt's daemons connect for one request at a time: while such a connection is there, one is under way. */
+/** libvirt's daemons connect for one request at a time. While one is connected, a request is under way. */
 const LIBVIRT = /^(?:libvirtd|virt(?:qemu|lxc|xen|ch|bhyve|vz)d)$/;
 
 function isLibvirts(pid: number): boolean {
   try {
     return LIBVIRT.test(path.basename(programOf(pid)));
   } catch {
-    // It has ended, or is in another pid namespace.
+    // The process has ended, or is in another pid namespace.
     return false;
   }
 }
@@ -48,7 +47,7 @@ async function clientsOf(admin: Client): Promise<ClientRef[]> {
   return (await admin.call(adminProgram, 'listClients', { ...lockServer, needResults: 1, flags: 0 })).clients;
 }
 
-/** The process at the other end; undefined when the daemon does not know, as the client has called nothing yet. */
+/** The client's process; undefined if the client has not called yet, because the daemon then does not know it. */
 async function peerOf(admin: Client, client: ClientRef): Promise<number | undefined> {
   try {
     const { params } = await admin.call(adminProgram, 'getClientInfo', { client, flags: 0 });
@@ -61,9 +60,9 @@ async function peerOf(admin: Client, client: ClientRef): Promise<number | undefi
 }
 
 /**
- * Clients of a C daemon that have not registered. It tells nobody who has; but it does not know who a client is before that
- * one's first call, and the first call of everything that speaks this protocol is to register. After an exec it has
- * forgotten; but who was connected before that had registered, or it would not have come through.
+ * Clients of a C daemon that have not registered. The daemon does not report that. But it does not know a client's process
+ * before the client's first call, and every client first calls REGISTER. An exec makes the daemon forget the processes; but
+ * it survives an exec only if every client had registered.
  * @param pid of the daemon
  */
 export async function silentClients(admin: Client, pid: number): Promise<ClientRef[]> {
@@ -75,26 +74,26 @@ export async function silentClients(admin: Client, pid: number): Promise<ClientR
   return silent;
 }
 
-/** Why the daemon must not be signalled now. */
+/** Why the daemon must not be signalled now, if so. */
 async function obstacle(pid: number, admin: Client, force: boolean): Promise<string | undefined> {
   const [silent] = force ? [] : await silentClients(admin, pid);
   if (silent !== undefined) {
-    return `client ${silent.id} is connected and has called nothing yet, which libvirt's lock daemon does not survive; virt-admin client-disconnect ends it`;
+    return `client ${silent.id} is connected and has not called yet, which libvirt's lock daemon does not survive: close it by virt-admin client-disconnect`;
   }
   for (const client of await clientsOf(admin)) {
     const peer = await peerOf(admin, client);
     if (peer !== undefined && isLibvirts(peer)) {
-      return `process ${peer} of libvirt's has a request under way`;
+      return `libvirt's process ${peer} has a request under way`;
     }
   }
   return undefined;
 }
 
 /**
- * Calls `exchange` at such a moment, with newcomers held back until it has returned, and then restores their limits: after
- * an exchange this is also the first answer of the new program, on a connection from before.
- * @param force also while a client has called nothing
- * @throws Unsafe, what a call throws, and what `exchange` throws
+ * Calls `exchange` at such a moment, and holds newcomers back until it returns. Then restores the limits, which shows that
+ * the new program answers on a connection from before.
+ * @param force do not wait for clients that have not called
+ * @throws Unsafe, and what a call or `exchange` throws
  */
 export async function atQuietMoment<T>(
   { pid, socket, adminSocket, notes }: CDaemon,
@@ -102,12 +101,12 @@ export async function atQuietMoment<T>(
   exchange: (clients: number) => Promise<T>,
 ): Promise<T> {
   const admin = await Client.connect(adminSocket);
-  // One client of our own, registered and holding nothing, because a limit of 0 cannot be set.
+  // A limit of 0 cannot be set, so there must be a client: this one, registered, without locks.
   const own = await Client.connect(socket);
   try {
     const { version } = await admin.call(adminProgram, 'getLibVersion', undefined);
     if (version < OLDEST_C) {
-      throw new Unsafe('it is older than libvirt 9.0.0, and such a daemon ends when it is asked to re-execute');
+      throw new Unsafe('it is older than libvirt 9.0.0, and would exit on SIGUSR1');
     }
     const owner = { uuid: Buffer.alloc(16, 0xff), name: 'virtlockd-swap', id: process.pid, pid: process.pid };
     await own.call(lockProgram, 'register', { owner, flags: 0 });
@@ -125,17 +124,17 @@ export async function atQuietMoment<T>(
   }
 }
 
-/** Holds newcomers back and waits. Returns the number of clients. @throws Unsafe */
+/** Holds newcomers back and waits for the moment. Returns the number of clients. @throws Unsafe */
 async function freeze(pid: number, admin: Client, force: boolean): Promise<number> {
   const until = performance.now() + QUIET_MS;
   for (;;) {
     const { length } = await clientsOf(admin);
     await setLimits(admin, { clients: length, unauthenticated: length });
     const why = await obstacle(pid, admin, force);
-    // As many as the limit allows: nobody can have come since they were looked at.
+    // With as many clients as the limit allows, no other can have come since the check.
     if (why === undefined && (await clientsOf(admin)).length === length) return length;
     if (performance.now() > until) throw new Unsafe(why ?? 'clients come and go');
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
 }
 
@@ -145,12 +144,12 @@ async function thaw(notes: string, pid: number, admin: Client, limits: Limits): 
     forgetLimits(notes, pid);
   } catch (error) {
     if (!isCallError(error)) throw error;
-    // The daemon has ended, or the note stays for the next run: virtlockd-swap begins with it.
+    // The daemon has ended, or the next run of virtlockd-swap restores the limits from the note.
     process.stderr.write(`virtlockd-swap: process ${pid} keeps the lowered limits of a swap: ${error.message}\n`);
   }
 }
 
-/** Gives a daemon back the limits that an interrupted swap has taken. */
+/** Restores the limits that an interrupted swap has lowered. */
 export async function restoreLimits(pid: number, notes: string): Promise<void> {
   const limits = notedLimits(notes, pid);
   const { adminSocket } = socketsOfDaemon(pid);

@@ -10,7 +10,7 @@ mount -t tmpfs -o mode=755 tmpfs "$scratch"
 mkdir "$scratch/upper" "$scratch/work" "$scratch/root"
 chmod 755 "$scratch/upper"
 mount -t overlay -o "lowerdir=$tree,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
-# What takes time at boot and plays no part here.
+# Units that take time at boot and are not needed here.
 for unit in e2scrub_reap.service systemd-journal-flush.service getty.target libvirtd.service libvirt-guests.service; do
   ln -sfn /dev/null "$scratch/root/etc/systemd/system/$unit"
 done

@@ -1,4 +1,4 @@
-/** When the package must not swap, or cannot: the daemon goes on as it was, and the operator is told. */
+/** When the package must not or cannot swap, the daemon goes on as it was, and the operator gets the reason. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import type { LockRow } from '../../src/lab/observe.ts';
 import { reexecute, startDaemon } from '../../src/lab/start.ts';
 import { eventually } from '../../src/lab/process.ts';
+import { PROGRAM } from '../../src/libvirt/paths.ts';
 import { skipIf } from '../support/skip.ts';
 import { lock } from '../../src/lab/wire.ts';
 import { packageFile, variant } from './deb.ts';
-import { program, Scene } from './scene.ts';
+import { Scene } from './scene.ts';
 import { debian12, missingRelease, openRelease } from './trees.ts';
 
 const swap = '/usr/lib/virtlockd-node/bin/virtlockd-swap';
@@ -35,14 +36,14 @@ describe('the package, where a swap cannot be', function () {
     await (scene as Scene | undefined)?.close();
   });
 
-  it('leaves a C daemon alone while a client has called nothing, or descriptors are lacking: it would exit', async () => {
-    // The C daemon forgets who has called when it is executed again; who was there before that had registered.
+  it('leaves a C daemon alone while a client has not called, or descriptors are lacking: it would exit', async () => {
+    // A re-execution makes the C daemon forget who has called. Clients from before it had registered.
     await eventually('another second has begun', () => Math.floor(Date.now() / 1000) > Math.floor(started / 1000));
     await reexecute(scene.daemon);
     const silent = await scene.daemon.connect();
     const said = await scene.must('dpkg', ['--install', packageFile()]);
-    assert.match(said, /is left as it is: client \d+ is connected and has called nothing yet/);
-    assert.match(said, /let it go on in this\n.*\/virtlockd-swap\n/);
+    assert.match(said, /is left as it is: client \d+ is connected and has not called yet/);
+    assert.match(said, /have it execute this\n.*\/virtlockd-swap\n/);
     assert.equal(scene.runs(), 'c');
     assert.deepEqual(scene.locks(), held);
     assert.equal(await scene.maxClients(), 1024);
@@ -53,12 +54,12 @@ describe('the package, where a swap cannot be', function () {
     softLimit(12);
     assert.match(
       await scene.must(swap, [], 75),
-      /is left as it is: what the C daemon.* needs 8 free descriptors, and of 12 \d+ are free: raise the limit/,
+      /is left as it is: our launcher, beside the C daemon.* needs 8 free descriptors, and of 12 \d+ are free: raise the limit/,
     );
     assert.equal(scene.runs(), 'c');
     assert.deepEqual(scene.locks(), held);
     softLimit(1024);
-    assert.match(await scene.must(swap, []), /goes on in \/usr\/sbin\/virtlockd, 3 locks held/);
+    assert.match(await scene.must(swap, []), /goes on in \/usr\/sbin\/virtlockd, with 3 locks/);
     assert.equal(scene.runs(), 'own');
     assert.deepEqual(scene.locks(), held);
     await scene.assertServes();
@@ -72,7 +73,7 @@ describe('the package, where a swap cannot be', function () {
     const said = await scene.must('dpkg', ['--install', broken], 1);
     assert.match(
       said,
-      /goes on with the program that it had: \/usr\/sbin\/virtlockd does not run: [^]*virtlockd\.cjs is not of build/,
+      /goes on in its former program: \/usr\/sbin\/virtlockd does not run: [^]*virtlockd\.cjs is not of build/,
     );
     assert.equal(scene.image(), before);
     assert.deepEqual(scene.locks(), held);
@@ -118,14 +119,11 @@ describe('the package, where a swap cannot be', function () {
       scene.lab.write(configuration, text);
       for (let attempts = 0; attempts < 2; attempts++) {
         const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
-        assert.match(
-          said,
-          /goes on with the program that it had: .* refuses the new program: libvirt 9\.0\.0 would end/,
-        );
+        assert.match(said, /goes on in its former program: .* refuses the new program: libvirt 9\.0\.0 would end/);
         assert.match(said, reason);
         assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
         assert.equal(scene.runs(), 'own');
-        assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+        assert.equal(readlinkSync(scene.lab.outside(PROGRAM)), '/usr/lib/virtlockd-node/bin/virtlockd');
         assert.deepEqual(scene.locks(), held);
         await scene.assertServes();
         const status = ['--show', '--showformat', '${db:Status-Status}', 'virtlockd-node'];
@@ -146,7 +144,7 @@ describe('the package, where a swap cannot be', function () {
     const said = await scene.must('dpkg', ['--purge', 'virtlockd-node'], 1);
     assert.match(said, /not removed: the running lock daemon does not go on in libvirt's program/);
     assert.equal(scene.runs(), 'own');
-    assert.equal(readlinkSync(scene.lab.outside(program)), '/usr/lib/virtlockd-node/bin/virtlockd');
+    assert.equal(readlinkSync(scene.lab.outside(PROGRAM)), '/usr/lib/virtlockd-node/bin/virtlockd');
     assert.equal(scene.locks().length, held.length + 1);
     await scene.holder.must(lock.release('', name));
     await scene.must('dpkg', ['--purge', 'virtlockd-node']);
@@ -194,7 +192,7 @@ describe("the package without libvirt's", function () {
       await holder.must(lock.acquire('', join(lab.directory, 'held')));
       assert.match(
         await run(1, 'dpkg', '--purge', 'virtlockd-node'),
-        /holds 1 locks, and there is no other lock daemon/,
+        /holds 1 lock, and there is no other lock daemon/,
       );
       await holder.must(lock.release('', join(lab.directory, 'held')));
       holder.close();

@@ -57,7 +57,7 @@ function describeRelease(release: Release): void {
 
     it('apt-get install: the same process goes on in this program, with every lock', async () => {
       const said = await scene.must('apt-get', ['install', '--yes', packageFile()]);
-      assert.match(said, new RegExp(`process ${scene.daemon.pid}: goes on in /usr/sbin/virtlockd, 4 locks held`));
+      assert.match(said, new RegExp(`process ${scene.daemon.pid}: goes on in /usr/sbin/virtlockd, with 4 locks`));
       assert.equal(scene.runs(), 'own');
       assert.deepEqual(scene.locks(), held);
       await assertServesLibvirt();
@@ -66,6 +66,7 @@ function describeRelease(release: Release): void {
         /to \/usr\/sbin\/virtlockd\.libvirt/,
       );
       assert.match(await scene.must('virt-lockctl', ['status']), new RegExp(String(scene.daemon.pid)));
+      assert.match(await scene.must('virt-lockctl', ['--version']), /^\d+\.\d+\.\d+\n$/);
     });
 
     it('apt-get install --reinstall: it is executed again', async () => {

@@ -4,9 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import type { LockRow } from '../../src/lab/observe.ts';
+import { PROGRAM } from '../../src/libvirt/paths.ts';
 import { skipIf } from '../support/skip.ts';
 import { packageFile } from './deb.ts';
-import { program, Scene } from './scene.ts';
+import { Scene } from './scene.ts';
 import { debian12, missingRelease } from './trees.ts';
 
 /** The commands by which the maintainer scripts change anything. */
@@ -47,7 +48,7 @@ describe('the package, interrupted', function () {
     await (scene as Scene | undefined)?.close();
   });
 
-  /** What dpkg said. */
+  /** The output of dpkg. */
   let said = '';
 
   /** Runs dpkg to be killed at that command. Whether it came so far. */
@@ -66,7 +67,7 @@ describe('the package, interrupted', function () {
   async function assertNothingLost(): Promise<void> {
     assert.notEqual(scene.runs(), undefined, `the daemon has ended: ${scene.daemon.log}`);
     assert.deepEqual(scene.locks(), held);
-    assert.match(await scene.must(program, ['--version']), /\(libvirt\)/);
+    assert.match(await scene.must(PROGRAM, ['--version']), /\(libvirt\)/);
     await scene.assertServes();
   }
 

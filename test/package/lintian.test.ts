@@ -1,4 +1,4 @@
-/** What Debian's own checker says about the package. */
+/** Debian's own checker finds nothing in the package. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { skipIf } from '../support/skip.ts';

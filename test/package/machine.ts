@@ -34,7 +34,7 @@ export class Machine {
     this.#init = init;
   }
 
-  /** Boots one and waits until its sockets listen. @throws Error with what it printed */
+  /** Boots one and waits until its sockets listen. @throws Error with its output */
   static async boot(): Promise<Machine> {
     const directory = mkdtempSync(join(tmpdir(), 'virtlockd-machine-'));
     chmodSync(directory, 0o755);
@@ -69,7 +69,7 @@ export class Machine {
     return new Running(child, command).exited;
   }
 
-  /** As run. @throws Error with what was said when it fails; returns its standard output. */
+  /** As run. @throws Error with the output when it fails; returns its standard output. */
   async must(command: string, ...args: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.run(command, ...args);
     if (code !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);

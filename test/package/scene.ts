@@ -7,9 +7,8 @@ import type { LockRow } from '../../src/lab/observe.ts';
 import { type Finished, programImage } from '../../src/lab/process.ts';
 import type { Lab } from '../../src/lab/root.ts';
 import { adminProgram, lock, Peer, shared, text, u32 } from '../../src/lab/wire.ts';
+import { PROGRAM } from '../../src/libvirt/paths.ts';
 import { openRelease, type Release } from './trees.ts';
-
-export const program = '/usr/sbin/virtlockd';
 
 export class Scene {
   readonly lab: Lab;
@@ -70,7 +69,7 @@ export class Scene {
     return this.lab.run(command, args, { env: { DEBIAN_FRONTEND: 'noninteractive', ...env } });
   }
 
-  /** As run. @throws AssertionError with what was said when the status is another; returns that. */
+  /** As run. Returns the output. @throws AssertionError with it when the status is another */
   async must(command: string, args: readonly string[], status = 0): Promise<string> {
     const { code, stdout, stderr } = await this.run(command, args);
     assert.equal(code, status, `${command} ${args.join(' ')}:\n${stdout}${stderr}`);
@@ -98,19 +97,19 @@ export class Scene {
     return reply.payload.readUInt32BE(reply.payload.indexOf(field) + field.length + 4);
   }
 
-  /** What a swap may leave behind when it is killed, and must not in the end. */
+  /** Files that a killed swap may leave behind, but a completed one must not. */
   leftovers(): string[] {
     const run = readdirSync(this.lab.outside('/run')).filter((name) => name.startsWith('virtlockd-'));
     const sbin = readdirSync(this.lab.outside('/usr/sbin')).filter((name) => name.startsWith('virtlockd.'));
     return [...run, ...sbin];
   }
 
-  /** That no trace of the package is left, and libvirt's program is what dpkg knows it to be. */
+  /** Asserts that no trace of the package is left, and that libvirt's program is dpkg's again. */
   async assertGone(): Promise<void> {
     assert.deepEqual(this.leftovers(), []);
     assert.equal(existsSync(this.lab.outside('/usr/lib/virtlockd-node')), false);
     assert.equal(await this.must('dpkg-divert', ['--list', '*virtlockd*']), '');
     assert.equal((await this.run('sh', ['-c', 'ls /etc/systemd/system/virtlockd*'])).stdout, '');
-    assert.match(await this.must(program, ['--version']), /\(libvirt\) (?:9\.0\.0|11\.3\.0)\n$/);
+    assert.match(await this.must(PROGRAM, ['--version']), /\(libvirt\) (?:9\.0\.0|11\.3\.0)\n$/);
   }
 }

@@ -1,4 +1,4 @@
-/** The Debian releases the package is installed in, each a tree with its own libvirt, and what a test needs for that. */
+/** The Debian releases in which the package is installed, each a tree with its own libvirt. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

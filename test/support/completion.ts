@@ -1,4 +1,4 @@
-/** What bash offers while a command line is typed. */
+/** The completions of bash for a command line. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 

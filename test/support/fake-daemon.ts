@@ -1,4 +1,4 @@
-/** A lock daemon that grants or refuses as it is told, and keeps every byte it is sent: an ear for what clients say. */
+/** A lock daemon that grants or refuses on demand and records every byte from its clients. */
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { decode, encode, type Message, text, u32 } from '../../src/lab/wire.ts';
@@ -16,7 +16,7 @@ export function refusal(code: number, message: string): Buffer {
 export type Judge = (call: Message) => Buffer | undefined | null;
 
 export class FakeDaemon {
-  /** What each connection sent, in the order in which they came. */
+  /** The bytes of each connection, in the order of the connections. */
   readonly said: Buffer[] = [];
   judge: Judge = () => undefined;
   readonly #server: Server;

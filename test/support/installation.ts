@@ -1,4 +1,4 @@
-/** A copy of what `npm run build` has made, of which a test may damage any part. */
+/** A copy of the build, of which a test may damage any part. */
 import { cpSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeBuild } from '../../scripts/build-id.js';
@@ -30,19 +30,19 @@ export class Installation {
     return readFileSync(this.path(part));
   }
 
-  /** Replaces a part as a package manager does, so that whoever has it open or mapped keeps the old one. */
+  /** Replaces a part as a package manager does: processes that have it open or mapped keep the old one. */
   replace(part: string, bytes: Uint8Array | string): void {
     const path = this.path(part);
     writeFileSync(`${path}.new`, bytes, { mode: 0o755 });
     renameSync(`${path}.new`, path);
   }
 
-  /** Makes a build of what is there. */
+  /** Makes a build of the present files. */
   rebuild(): void {
     writeBuild(this.root, { version: process.versions.node, arch: process.arch });
   }
 
-  /** Puts back what the build made. */
+  /** Restores the files of the build. */
   repair(part: string): void {
     this.replace(part, readFileSync(join(checkout, part)));
   }

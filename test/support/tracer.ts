@@ -14,7 +14,7 @@ export function missingTrace(): string | undefined {
     : 'bin/virtlockd-trace is not built (npm run build)';
 }
 
-/** A line of `--json`, as far as tests look at it. */
+/** A line of `--json`: the fields that tests check. */
 export interface Line {
   time: string;
   connection: number;

@@ -1,5 +1,5 @@
 /** The admin program, which virt-admin speaks on virtlockd-admin-sock. */
-import { procedure, type Program } from '../program.ts';
+import { type FlagRule, noFlags, procedure, type Program } from '../program.ts';
 import { double, i32, i64, list, nothing, optional, string, struct, u32, u64, union, type ValueOf } from '../schema.ts';
 
 /** The most bytes in any string of this program. */
@@ -9,9 +9,9 @@ export const ADMIN_LIST_MAX = 16384;
 /** The most typed parameters that describe a thread pool or limits. */
 export const ADMIN_PARAMETERS_MAX = 32;
 /** The most typed parameters that describe a client. */
-export const ADMIN_CLIENT_PARAMETERS_MAX = 64;
+const ADMIN_CLIENT_PARAMETERS_MAX = 64;
 
-/** Flag of SHUTDOWN: the state is kept for the daemon that follows. */
+/** Flag of SHUTDOWN: keeps the state for the next daemon. */
 export const ShutdownFlag = { PRESERVE: 1 } as const;
 
 /** The types of typed parameters (libvirt's virTypedParameterType). */
@@ -19,7 +19,7 @@ export const ParameterType = { INT: 1, UINT: 2, LLONG: 3, ULLONG: 4, DOUBLE: 5, 
 
 const text = string(ADMIN_STRING_MAX);
 
-/** A named value of one of several types. A boolean is any i32, as in C, and 0 is false. */
+/** A named value of one of several types. A boolean is an i32, as in C: any but 0 is true. */
 export const typedParameter = struct('typed_param', {
   field: text,
   value: union('typed_param_value', {
@@ -50,44 +50,39 @@ const serverParametersArgs = struct('server_parameters_args', { server, params: 
 const parametersResult = struct('parameters_ret', { params: parameters });
 const settingArgs = struct('setting_args', { setting: optional(text), flags: u32 });
 
-/** No flags are allowed, and others are reported in the name of a C function. */
-function noFlags(reportedAs: string): { allowed: 0; reportedAs: string } {
-  return { allowed: 0, reportedAs };
-}
-
-/** Likewise, but what the call names is looked up first. */
-function noFlagsLate(reportedAs: string): { allowed: 0; reportedAs: string; late: true } {
+/** The handler first looks up the call's server or client. */
+function noFlagsLate(reportedAs: string): FlagRule {
   return { allowed: 0, reportedAs, late: true };
 }
 
 export const adminProcedures = {
   open: procedure(1, {
-    doc: 'Begins to use the program. Every other call is served before it, too.',
+    doc: 'Begins to use the program. Other calls are served without it, too.',
     args: flagsOnly,
     flags: noFlags('adminDispatchConnectOpen'),
   }),
   close: procedure(2, {
-    doc: 'Ends the connection behind the reply.',
+    doc: 'Closes the connection behind the reply.',
     args: nothing,
   }),
   getLibVersion: procedure(3, {
-    doc: 'Tells the version of libvirt that is spoken: major * 1000000 + minor * 1000 + micro.',
+    doc: 'Returns the version of libvirt whose dialect the daemon speaks: major * 1000000 + minor * 1000 + micro.',
     args: nothing,
     result: struct('version_ret', { version: u64 }),
   }),
   listServers: procedure(4, {
-    doc: 'Lists the servers, or only counts them when no results are needed.',
+    doc: 'Lists the servers, or only counts them if `needResults` is 0.',
     args: struct('list_servers_args', { needResults: u32, flags: u32 }),
     result: struct('list_servers_ret', { servers: list(server, ADMIN_LIST_MAX), count: u32 }),
     flags: noFlags('adminConnectListServers'),
   }),
   lookupServer: procedure(5, {
-    doc: 'Finds a server by its name. Any flags are taken.',
+    doc: 'Finds a server by its name. Takes any flags.',
     args: struct('lookup_server_args', { name: text, flags: u32 }),
     result: struct('lookup_server_ret', { server }),
   }),
   getThreadPool: procedure(6, {
-    doc: "Tells the parameters of a server's thread pool, of which there is none: all 0, but for prioWorkers once set.",
+    doc: "Returns the parameters of a server's thread pool. There is none: all are 0, but prioWorkers once it was set.",
     args: serverArgs,
     result: parametersResult,
     flags: noFlagsLate('adminServerGetThreadPoolParameters'),
@@ -98,7 +93,7 @@ export const adminProcedures = {
     flags: noFlagsLate('adminServerSetThreadPoolParameters'),
   }),
   listClients: procedure(8, {
-    doc: 'Lists the clients of a server, or only counts them when no results are needed.',
+    doc: 'Lists the clients of a server, or only counts them if `needResults` is 0.',
     args: struct('list_clients_args', { server, needResults: u32, flags: u32 }),
     result: struct('list_clients_ret', { clients: list(client, ADMIN_LIST_MAX), count: u32 }),
     flags: noFlagsLate('adminServerListClients'),
@@ -110,7 +105,7 @@ export const adminProcedures = {
     flags: noFlagsLate('adminServerLookupClient'),
   }),
   getClientInfo: procedure(10, {
-    doc: 'Tells who a client is.',
+    doc: 'Returns the identity of a client.',
     args: clientArgs,
     result: struct('client_info_ret', { params: list(typedParameter, ADMIN_CLIENT_PARAMETERS_MAX) }),
     flags: noFlagsLate('adminClientGetInfo'),
@@ -121,45 +116,45 @@ export const adminProcedures = {
     flags: noFlagsLate('adminClientClose'),
   }),
   getClientLimits: procedure(12, {
-    doc: "Tells a server's limits and how far they are used.",
+    doc: "Returns a server's limits, and how many clients count against them.",
     args: serverArgs,
     result: parametersResult,
     flags: noFlagsLate('adminServerGetClientLimits'),
   }),
   setClientLimits: procedure(13, {
-    doc: "Changes a server's limits. Nobody is disconnected.",
+    doc: "Changes a server's limits. No client is disconnected.",
     args: serverParametersArgs,
     flags: noFlagsLate('adminServerSetClientLimits'),
   }),
   getLogOutputs: procedure(14, {
-    doc: 'Tells where log messages go, and to how many places.',
+    doc: 'Returns the log outputs and their number.',
     args: flagsOnly,
     result: struct('log_outputs_ret', { outputs: text, count: u32 }),
     flags: noFlags('adminConnectGetLoggingOutputs'),
   }),
   getLogFilters: procedure(15, {
-    doc: 'Tells the log filters, absent where there are none, and how many there are.',
+    doc: 'Returns the log filters, absent if there are none, and their number.',
     args: flagsOnly,
     result: struct('log_filters_ret', { filters: optional(text), count: u32 }),
     flags: noFlags('adminConnectGetLoggingFilters'),
   }),
   setLogOutputs: procedure(16, {
-    doc: 'Changes where log messages go. Absent or empty: the default output.',
+    doc: 'Replaces the log outputs. Absent or empty: the default output.',
     args: settingArgs,
     flags: noFlags('adminConnectSetLoggingOutputs'),
   }),
   setLogFilters: procedure(17, {
-    doc: 'Changes the log filters. Absent or empty: none.',
+    doc: 'Replaces the log filters. Absent or empty: none.',
     args: settingArgs,
     flags: noFlags('adminConnectSetLoggingFilters'),
   }),
   updateTls: procedure(18, {
-    doc: 'Reads TLS files again. Always an error, as no server speaks TLS.',
+    doc: 'Reads TLS files again. Always an error, because no server speaks TLS.',
     args: serverArgs,
     flags: noFlagsLate('adminServerUpdateTlsFiles'),
   }),
   setTimeout: procedure(19, {
-    doc: 'Ends the daemon after so many seconds without use; 0 keeps it.',
+    doc: 'Ends the daemon after so many idle seconds; 0: never.',
     args: struct('timeout_args', { seconds: u32, flags: u32 }),
     flags: noFlags('adminConnectSetDaemonTimeout'),
     since: 9000000,

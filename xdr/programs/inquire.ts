@@ -1,78 +1,77 @@
 /**
- * The inquire program: who holds what. It is this implementation's own, and is served on the admin socket, whose peers are
- * the daemon's own user. A C daemon answers its calls as those of any program that it does not know (code 39).
+ * The inquire program: who holds what. It is this implementation's own, on the admin socket, whose peers are the daemon's own user.
+ * A C daemon answers its calls as those of any unknown program (code 39).
  *
- * Its number is "inqu" in ASCII, as libvirt's keepalive program is "keep". libvirt's others are 0x2000808N, 0x06900690 and
+ * Its number is "inqu" in ASCII, as that of libvirt's keepalive program is "keep". libvirt's others are 0x2000808N, 0x06900690 and
  * 0x0EA7BEEF.
  *
- * Lists come in pages, so that nobody else waits for one. A first call has cursor 0; `next` of the result is the cursor of
- * the following page, and 0 behind the last. A page may be empty and yet not be the last: a filter then has found nothing so
- * far. An entry that is there from the first page to the last comes exactly once. A cursor belongs to its connection, is
- * used once, and is forgotten after a while or when the daemon re-executes itself: the list then begins anew.
+ * Lists come in pages, so that other clients do not wait for a whole list. A first call has cursor 0; `next` of the result is the
+ * cursor of the next page, and 0 behind the last. With a filter, a page may be empty and not be the last. An entry that exists from
+ * the first page to the last comes exactly once. A cursor belongs to its connection and serves one call. The daemon forgets it after
+ * a while or when it re-executes itself: the list then begins again.
  */
-import { procedure, type Program } from '../program.ts';
+import { noFlags, procedure, type Program } from '../program.ts';
 import { bool, i32, list, optional, string, struct, u32, u53, u64, union, type ValueOf } from '../schema.ts';
 import { LOCK_STRING_MAX } from './lock.ts';
 
-/** The most entries in a page; a call may ask for fewer. Pages are shorter where they would take long to make. */
+/** The most entries in a page. A call may ask for fewer, and a page that takes long to make is shorter. */
 export const PAGE_MAX = 500;
-/** The most holds that one entry of a page repeats; a lock with more comes as several entries. */
+/** The most holds in one entry of a page. A lock with more comes as several entries. */
 export const HOLDS_MAX = 500;
 /** The most changes in one event. */
 export const CHANGES_MAX = 2000;
 
-/** Flags of LOCKS. LOOK_AT_FILES: compare what each path names with what is held, without opening anything. */
+/** Flags of LOCKS. LOOK_AT_FILES: compare the file at each path with the held one. No file is opened. */
 export const LocksFlag = { LOOK_AT_FILES: 1 } as const;
 
-/** How the details of an owner are known. */
+/** The source of an owner's details. */
 export const Identity = {
   /** It registered with them. */
   REGISTERED: 0,
-  /** Only its pid is known, and its process's command line told the rest. */
+  /** Only its pid is known, and the rest is from its process's command line. */
   GUESSED: 1,
   /** Only its pid is known. */
   UNKNOWN: 2,
 } as const;
 
-/** What a held lock's path names at present. */
+/** The file at a held lock's path at present. */
 export const FileState = {
   NOT_LOOKED: 0,
-  /** The file that is held. */
+  /** The held one. */
   SAME: 1,
-  /** Another file: the one that is held was replaced. */
+  /** Another one. */
   REPLACED: 2,
-  /** Nothing. */
+  /** No file. */
   GONE: 3,
-  /** It cannot be told. */
+  /** The path cannot be stat'ed. */
   UNREADABLE: 4,
-  /** The held descriptor itself is not the file that it was: a defect. */
+  /** The held descriptor itself is of another file than before: a defect. */
   BROKEN: 5,
 } as const;
 
-/** What is in the way of a refused acquire. */
+/** The holder of the lock that an acquire was refused for. */
 export const HolderKind = {
   /** An owner that this daemon knows. */
   OWNER: 0,
-  /** Another process of this host, of which the pid is known. */
+  /** Another process of this host, whose pid is known. */
   PROCESS: 1,
-  /** Somebody whom the kernel does not tell: an OFD lock, or another host. */
+  /** One that the kernel does not identify: of an OFD lock, or on another host. */
   ELSEWHERE: 2,
 } as const;
 
 const text = string(LOCK_STRING_MAX);
 const flags = u32;
-const noFlags = { allowed: 0, reportedAs: 'inquire' } as const;
 
-/** An owner. The UUID as 36 characters; all zeros where it is not known. */
-export const ownerInfo = struct('owner_info', { pid: u32, id: u32, name: text, uuid: string(36), identity: u32 });
+/** The UUID has 36 characters, all zeros if it is not known. */
+const ownerInfo = struct('owner_info', { pid: u32, id: u32, name: text, uuid: string(36), identity: u32 });
 export type OwnerInfo = ValueOf<typeof ownerInfo>;
 
-/** One hold. `since`: milliseconds since 1970, `client`: id of the connection it was acquired through; 0 where unknown. */
-export const holdInfo = struct('hold_info', { owner: ownerInfo, since: u53, client: u53 });
+/** `since`: milliseconds since 1970; `client`: the id of the connection that acquired it; each 0 where unknown. */
+const holdInfo = struct('hold_info', { owner: ownerInfo, since: u53, client: u53 });
 export type HoldInfo = ValueOf<typeof holdInfo>;
 
-/** A held resource, or a part of one that has many holds: `firstHold` is the index of its first hold among `holdCount`. */
-export const lockInfo = struct('lock_info', {
+/** A held resource, or a part of one with many holds: `firstHold` is the index of its first hold among `holdCount`. */
+const lockInfo = struct('lock_info', {
   lockspace: text,
   name: text,
   path: text,
@@ -90,7 +89,7 @@ export const lockInfo = struct('lock_info', {
 });
 export type LockInfo = ValueOf<typeof lockInfo>;
 
-/** Which locks: those that fit everything that is given. */
+/** Selects the locks that fit all given fields. */
 export const lockFilter = struct('lock_filter', {
   /** The lockspace's directory; empty for the default one. */
   lockspace: optional(text),
@@ -105,10 +104,10 @@ export const lockFilter = struct('lock_filter', {
 });
 export type LockFilter = ValueOf<typeof lockFilter>;
 
-export const lockspaceInfo = struct('lockspace_info', {
+const lockspaceInfo = struct('lockspace_info', {
   directory: text,
   locks: u32,
-  /** What its directory is at present: SAME (a directory), REPLACED (something else), GONE, UNREADABLE. See {@link FileState}. */
+  /** The file at its path at present: SAME (a directory), REPLACED (another type), GONE, UNREADABLE. See {@link FileState}. */
   file: u32,
 });
 export type LockspaceInfo = ValueOf<typeof lockspaceInfo>;
@@ -125,20 +124,20 @@ export const clientInfo = struct('client_info', {
   restricted: bool,
   /** It gets events of changes. */
   subscribed: bool,
-  /** Bytes of a message half received, and of replies that it has not taken. */
+  /** Bytes of a message that was received in part, and of replies that it has not taken. */
   received: u32,
   unsent: u32,
-  /** What it registered; absent until it does, and always for clients of `admin`. */
+  /** As registered; absent before, and always for clients of `admin`. */
   owner: optional(ownerInfo),
-  /** The peer is the registered owner itself: when it ends, the owner's locks are released. */
+  /** The peer is the registered owner itself: when it ends, its locks are released. */
   isOwner: bool,
-  /** Locks that the registered owner holds. */
+  /** Locks of the registered owner. */
   locks: u32,
 });
 export type ClientInfo = ValueOf<typeof clientInfo>;
 
-/** Who was in the way: see {@link HolderKind}. `owners`: how many there are; `owner` is the first of them. */
-export const holderInfo = struct('holder_info', { kind: u32, owner: ownerInfo, owners: u32 });
+/** `kind`: see {@link HolderKind}. `owner` is the first of `owners`. */
+const holderInfo = struct('holder_info', { kind: u32, owner: ownerInfo, owners: u32 });
 export type HolderInfo = ValueOf<typeof holderInfo>;
 
 /** A refused acquire. Names are cut to 4096 bytes. */
@@ -156,18 +155,18 @@ export const refusalInfo = struct('refusal_info', {
   reason: text,
   owner: ownerInfo,
   client: u53,
-  /** Absent where nobody was in the way: a file that cannot be opened, a lockspace that is not known. */
+  /** Absent if no holder was the reason: for example a file that cannot be opened, or an unknown lockspace. */
   holder: optional(holderInfo),
 });
 export type RefusalInfo = ValueOf<typeof refusalInfo>;
 
-/** Something that is counted since the daemon began to serve; names that a reader does not know are no error. */
+/** A count since the daemon began to serve. Readers must accept unknown names. */
 export const counter = struct('counter', { name: string(64), value: u53 });
 
-export const serverInfo = struct('server_info', { clients: u32, maxClients: u32, isFull: bool });
+const serverInfo = struct('server_info', { clients: u32, maxClients: u32, isFull: bool });
 
-export const statusInfo = struct('status_info', {
-  /** The libvirt version whose dialect is spoken, as major * 1000000 + minor * 1000 + micro. */
+const statusInfo = struct('status_info', {
+  /** The libvirt version whose dialect the daemon speaks: major * 1000000 + minor * 1000 + micro. */
   libvirtVersion: u32,
   /** This implementation's name and version. */
   implementation: string(256),
@@ -184,10 +183,10 @@ export const statusInfo = struct('status_info', {
   locks: u32,
   /** Processes that hold locks. */
   owners: u32,
-  /** Owners that are being killed because they lost their connection while holding locks. */
+  /** Owners that the daemon is ending, because their connection ended while they held locks. */
   killing: u32,
   subscribers: u32,
-  /** Open descriptors, and the most there may be (0: no limit). */
+  /** Open descriptors, and their limit (0: none). */
   descriptors: u32,
   descriptorLimit: u32,
   /** Bytes. */
@@ -197,11 +196,11 @@ export const statusInfo = struct('status_info', {
 });
 export type StatusInfo = ValueOf<typeof statusInfo>;
 
-/** A re-execution that was asked for and did not come about. `time`: milliseconds since 1970. */
+/** A re-execution that the daemon refused. `time`: milliseconds since 1970. */
 export const refusedRestart = struct('refused_restart', { time: u53, reason: string(1024) });
 export type RefusedRestart = ValueOf<typeof refusedRestart>;
 
-/** A hold that came or went: the lock with this one hold. */
+/** The lock with this one hold, which came or went. */
 const holdChange = struct('hold_change', { time: u53, lock: lockInfo });
 /** A client of the lock server that came or went. */
 const clientChange = struct('client_change', { time: u53, client: u53, pid: u32 });
@@ -214,7 +213,7 @@ export const ChangeType = {
   DISCONNECTED: 5,
   /** So many changes were not sent, because the subscriber did not take them fast enough. */
   MISSED: 6,
-  /** The daemon has executed its program anew, at this time; the subscription goes on. */
+  /** The daemon has re-executed itself at this time; the subscription goes on. */
   RESUMED: 7,
 } as const;
 
@@ -242,53 +241,51 @@ export const inquireProcedures = {
     doc: 'Lists lockspaces, in pages.',
     args: struct('lockspaces_args', page),
     result: struct('lockspaces_result', { lockspaces: list(lockspaceInfo, PAGE_MAX), next: u64 }),
-    flags: { ...noFlags, reportedAs: 'inquireLockspaces' },
+    flags: noFlags('inquireLockspaces'),
   }),
   clients: procedure(3, {
     doc: 'Lists the clients of both servers, in pages.',
     args: struct('clients_args', page),
     result: struct('clients_result', { clients: list(clientInfo, PAGE_MAX), next: u64 }),
-    flags: { ...noFlags, reportedAs: 'inquireClients' },
+    flags: noFlags('inquireClients'),
   }),
   refusals: procedure(4, {
-    doc: 'Lists the refused acquires that are remembered, oldest first, whose sequence is above `after`.',
+    doc: 'Lists the recorded refusals whose sequence is above `after`, oldest first.',
     args: struct('refusals_args', { after: u53, flags }),
     result: struct('refusals_result', { refusals: list(refusalInfo, PAGE_MAX), more: bool }),
-    flags: { ...noFlags, reportedAs: 'inquireRefusals' },
+    flags: noFlags('inquireRefusals'),
   }),
   counters: procedure(5, {
-    doc: 'Counts what happened since the daemon began to serve.',
+    doc: 'Returns counts since the daemon began to serve.',
     args: struct('counters_args', { flags }),
-    result: struct('counters_result', {
-      counters: list(counter, 256),
-    }),
-    flags: { ...noFlags, reportedAs: 'inquireCounters' },
+    result: struct('counters_result', { counters: list(counter, 256) }),
+    flags: noFlags('inquireCounters'),
   }),
   status: procedure(6, {
-    doc: 'Tells how the daemon is.',
+    doc: 'Returns the state of the daemon.',
     args: struct('status_args', { flags }),
     result: statusInfo,
-    flags: { ...noFlags, reportedAs: 'inquireStatus' },
+    flags: noFlags('inquireStatus'),
   }),
   subscribe: procedure(7, {
-    doc: 'From now on every change comes as an event CHANGES, also after the daemon re-executed itself.',
+    doc: 'Sends every change from now on as an event CHANGES, also after the daemon has re-executed itself.',
     args: struct('subscribe_args', { flags }),
-    flags: { ...noFlags, reportedAs: 'inquireSubscribe' },
+    flags: noFlags('inquireSubscribe'),
   }),
   unsubscribe: procedure(8, {
-    doc: 'Ends the events.',
+    doc: 'Stops the events.',
     args: struct('unsubscribe_args', { flags }),
-    flags: { ...noFlags, reportedAs: 'inquireUnsubscribe' },
+    flags: noFlags('inquireUnsubscribe'),
   }),
   refusedRestart: procedure(9, {
-    doc: 'Tells why the last re-execution was refused, if one was since the daemon executed its present program.',
+    doc: 'Returns why the last re-execution was refused, if one was since the daemon executed its present program.',
     args: struct('refused_restart_args', { flags }),
     result: struct('refused_restart_result', { refused: optional(refusedRestart) }),
-    flags: { ...noFlags, reportedAs: 'inquireRefusedRestart' },
+    flags: noFlags('inquireRefusedRestart'),
   }),
 } as const;
 
-/** The program's only event, a message of type MESSAGE with serial 0: changes in the order in which they happened. */
+/** The program's only event, a message of type MESSAGE with serial 0: changes in their order. */
 export const changesEvent = {
   number: 100,
   payload: struct('changes', { changes: list(change, CHANGES_MAX) }),
@@ -298,6 +295,6 @@ export const inquireProgram: Program<typeof inquireProcedures> = {
   name: 'inquire',
   number: 0x696e7175,
   version: 1,
-  doc: 'Who holds what, who waits for nothing any more, and how the daemon is. Not a program of libvirt.',
+  doc: 'Who holds what, which acquires were refused, and the state of the daemon. Not a program of libvirt.',
   procedures: inquireProcedures,
 };

@@ -1,4 +1,4 @@
-/** The keepalive program: events that both sockets answer before anything else is looked at. */
+/** The keepalive program: events, which both servers answer before they check anything else. */
 export const KEEPALIVE_PROGRAM = 0x6b656570;
 export const KEEPALIVE_VERSION = 1;
 export const KeepaliveProcedure = { PING: 1, PONG: 2 } as const;

@@ -1,4 +1,4 @@
-/** A daemon that somebody else runs: reached by its sockets, never stopped. */
+/** A daemon that runs already: reached by its sockets, never stopped. */
 import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -19,8 +19,8 @@ function isSameFile(one: string, other: string): boolean {
 }
 
 /**
- * The process that serves a socket, or undefined when that cannot be seen. A service manager may hold the socket too, so
- * process 1 counts last. A process in another root has bound another path: it is asked what is there.
+ * The process that serves a socket, or undefined when /proc does not show it. A service manager may hold the socket too, so
+ * process 1 counts last. A process in another root has bound another path, so the files are compared.
  */
 function serverOf(socket: string): number | undefined {
   const within = /^\/proc\/(\d+)\/root\//.exec(socket)?.[1];
@@ -35,7 +35,7 @@ function serverOf(socket: string): number | undefined {
         const own = socketsOf(pid);
         return candidates.some(({ path, inode }) => own.has(inode) && isSameFile(`/proc/${pid}/root${path}`, socket));
       } catch {
-        // Gone meanwhile, or not ours to look at.
+        // The process has ended, or belongs to another user.
         return false;
       }
     });
@@ -45,7 +45,7 @@ function serverOf(socket: string): number | undefined {
 }
 
 export class AttachedSubject implements Subject {
-  readonly foreign = 'would leave something behind in a daemon that is not ours';
+  readonly foreign = 'would change a daemon that others use';
   readonly program = undefined;
   readonly place = undefined;
   readonly #daemon: Playable;

@@ -1,47 +1,33 @@
-/** What a written check works with: the daemon, others like it, and connections whose messages end up in the report. */
+/** The surroundings of a written check: the daemon, others like it, and connections whose messages the report shows. */
 import { Skipped } from './check.ts';
 import { masked, renderMessage, type Variable } from './exchange/transcript.ts';
 import type { Playable } from './exchange/play.ts';
 import type { Generation } from '../../lab/generation.ts';
 import type { Daemon, StartOptions } from '../../lab/daemon.ts';
 import type { Place } from '../../lab/place.ts';
-import { type Call, decodeError, Peer, type WireError, type Message } from '../../lab/wire.ts';
+import { type Call, Caller, lockProgram, type Message, Peer } from '../../lab/wire.ts';
 import type { Subject } from './subject.ts';
 
-/** A connection that notes what it sends and gets. */
-export class NotedPeer {
-  /** For what is not a call: raw bytes, waiting for the end. These are not noted. */
+/** A connection that notes its calls and their replies. */
+export class NotedPeer extends Caller {
+  /** For raw bytes, waiting for the end, and calls that are not to be noted. */
   readonly peer: Peer;
   readonly #name: string;
   readonly #context: CheckContext;
   #serial = 0;
 
   constructor(peer: Peer, name: string, context: CheckContext) {
+    super();
     this.peer = peer;
     this.#name = name;
     this.#context = context;
   }
 
-  /** Sends a call and waits for the reply. @throws Error when the connection ends first */
   async call(request: Call): Promise<Message> {
-    const message = { program: 0x0ea7beef, version: 1, type: 0, status: 0, serial: ++this.#serial, ...request };
+    const message = { program: lockProgram, version: 1, type: 0, status: 0, serial: ++this.#serial, ...request };
     this.#context.note(`${this.#name} > ${this.#context.render(message)}`);
     const reply = await this.peer.exchange(message);
     this.#context.note(`${this.#name} < ${this.#context.render(reply)}`);
-    return reply;
-  }
-
-  /** As call. @returns the daemon's error, or undefined for success */
-  async ask(request: Call): Promise<WireError | undefined> {
-    const reply = await this.call(request);
-    return reply.status === 0 ? undefined : decodeError(reply.payload);
-  }
-
-  /** As call. @throws Error with the daemon's message when it refuses */
-  async must(request: Call): Promise<Message> {
-    const reply = await this.call(request);
-    if (reply.status !== 0)
-      throw new Error(`the daemon refused: ${decodeError(reply.payload).message ?? 'no message'}`);
     return reply;
   }
 
@@ -57,7 +43,7 @@ export class CheckContext {
   readonly subject: Subject;
   /** Aborted when the check has taken too long. */
   readonly signal: AbortSignal;
-  /** What goes into the report as the exchange. */
+  /** The exchange, for the report. */
   readonly notes: string[] = [];
   readonly #variable: Variable & { dir: string };
   readonly #cleanup: (() => unknown)[] = [];
@@ -70,13 +56,13 @@ export class CheckContext {
     this.#variable = { dir: '\0', own: process.pid, actors: new Map() };
   }
 
-  /** Where daemons are started. @throws Skipped for somebody else's daemon */
+  /** Where daemons are started. @throws Skipped for a daemon that runs already */
   get place(): Place {
     if (this.subject.place === undefined) throw new Skipped(this.subject.foreign);
     return this.subject.place;
   }
 
-  /** The path of the program that is started. @throws Skipped for somebody else's daemon */
+  /** The path of the program that is started. @throws Skipped for a daemon that runs already */
   get program(): string {
     if (this.subject.program === undefined) throw new Skipped(this.subject.foreign);
     return this.subject.program;
@@ -93,7 +79,7 @@ export class CheckContext {
     return this.subject.daemon();
   }
 
-  /** A daemon for this check alone, with its own arguments and configuration. @throws Skipped for somebody else's daemon */
+  /** A daemon for this check alone, with its own arguments and configuration. @throws Skipped for a daemon that runs already */
   async start(options: StartOptions = {}): Promise<Daemon> {
     const daemon = await this.subject.start(options);
     this.after(() => this.subject.kill());
@@ -102,22 +88,22 @@ export class CheckContext {
 
   /** Connects to a socket, by default the lock socket of the daemon in use; the connection is closed after the check. */
   async connect(path?: string): Promise<NotedPeer> {
-    const peer = await Peer.connect(path ?? (await this.daemon()).socket);
-    this.after(() => {
-      peer.close();
-    });
-    return new NotedPeer(peer, String.fromCharCode(97 + this.#connections++), this);
+    return this.#open(path ?? (await this.daemon()).socket, String.fromCharCode(97 + this.#connections++));
   }
 
   async connectAdmin(): Promise<NotedPeer> {
-    const peer = await Peer.connect((await this.daemon()).adminSocket);
+    return this.#open((await this.daemon()).adminSocket, 'admin');
+  }
+
+  async #open(path: string, name: string): Promise<NotedPeer> {
+    const peer = await Peer.connect(path);
     this.after(() => {
       peer.close();
     });
-    return new NotedPeer(peer, 'admin', this);
+    return new NotedPeer(peer, name, this);
   }
 
-  /** Writes a line into the report. What varies from run to run should be left out. */
+  /** Writes a line into the report. It should not differ from run to run. */
   note(line: string): void {
     this.notes.push(masked(line, this.#variable));
   }
@@ -126,7 +112,7 @@ export class CheckContext {
     return renderMessage(message, this.#variable);
   }
 
-  /** Does this when the check is over, however it ended; the last one first. */
+  /** Adds a task for the end of the check, however it ends; the last one is done first. */
   after(task: () => unknown): void {
     this.#cleanup.push(task);
   }

@@ -1,4 +1,4 @@
-/** What a check is, and what comes of one. */
+/** A check, and the result of one. */
 import type { CheckContext } from './check-context.ts';
 import type { Exchange } from './exchange/script.ts';
 
@@ -16,15 +16,15 @@ export const groups = [
 export type Group = (typeof groups)[number];
 
 interface Common {
-  /** `group/what-it-is`; never changes, for people select and compare by it. */
+  /** `group/slug`. It never changes, because people select and compare by it. */
   readonly name: string;
   readonly group: Group;
   /** One sentence: what the interface promises. */
   readonly promise: string;
-  /** May be made of somebody else's daemon: it only reads, or leaves nothing behind. */
+  /** May be made of a daemon that runs already: it only reads, or leaves nothing behind. */
   readonly harmless?: boolean;
-  /** Why it cannot be made by an ordinary user of that user's own session daemon. */
-  readonly rootOnly?: string;
+  /** Why an ordinary user cannot make it of a session daemon. */
+  readonly rootOnly?: string | undefined;
 }
 
 /** A recorded exchange: it passes when its transcript is the one that is right for the daemon's generation. */
@@ -35,10 +35,10 @@ export interface ExchangeCheck extends Common {
 /** A check written out: it passes when it throws nothing. */
 export interface WrittenCheck extends Common {
   readonly run: (context: CheckContext) => Promise<void>;
-  /** A defect that C daemons are known for and that fails this check: said beside the failure. */
-  readonly known?: string;
-  /** In ms; default: `patience` of run.ts. */
-  readonly limit?: number;
+  /** The known defect of C daemons that fails this check; reported with the failure. */
+  readonly known?: string | undefined;
+  /** In ms; default: PATIENCE_MS of run.ts. */
+  readonly limit?: number | undefined;
 }
 
 export type Check = ExchangeCheck | WrittenCheck;
@@ -55,21 +55,32 @@ export interface Result {
   readonly verdict: Verdict;
   /** Why it failed or was skipped, in a line or more. */
   readonly detail?: string;
-  /** The defect that explains the failure, where it is one that such daemons are known for. */
-  readonly known?: string;
-  /** What should have been seen, for an exchange that was played or a comparison. */
+  /** The known defect that explains the failure. */
+  readonly known?: string | undefined;
+  /** The right lines, of an exchange or a comparison. */
   readonly expected?: readonly string[];
-  /** The exchange as it went, a message or an event a line. */
+  /** The exchange as it went: a message or an event a line. */
   readonly seen: readonly string[];
   /** How long it took, in ms. */
   readonly time: number;
 }
 
-/** The end of a check's name, of any title: lower case, digits and dashes. */
+/** The end of a check's name, from its title: lower case, digits and dashes. */
 export function slug(title: string): string {
   return title
     .toLowerCase()
     .replace(/ -(?=\d)/g, ' minus-')
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '');
+}
+
+/** A check whose name comes from its title. */
+export function writtenCheck(
+  group: Group,
+  title: string,
+  promise: string,
+  run: WrittenCheck['run'],
+  more: Pick<WrittenCheck, 'harmless' | 'rootOnly' | 'known' | 'limit'> = {},
+): WrittenCheck {
+  return { name: `${group}/${slug(title)}`, group, promise, run, ...more };
 }

@@ -12,10 +12,10 @@ import { peerChecks } from './groups/wire/peers.ts';
 
 const transcripts = readTranscripts('9.0.0');
 
-/** Calls after which a daemon is not as before: lockspaces are known for good, and the admin program sets things. */
+/** Calls that change a daemon for good: nobody removes a lockspace, and the admin program sets limits and logs. */
 const lasting = / > CALL (lock [38]|admin (7|11|13|16|17|19|20)) #/;
 
-/** Whether an exchange may be had with somebody else's daemon: as recorded, no lock, lockspace or setting stays behind. */
+/** Whether an exchange may be played to a daemon that runs already: as recorded, it leaves no lock, lockspace or setting. */
 function isHarmless({ fresh, spoils, name }: Exchange): boolean {
   if (fresh === true || spoils === true) return false;
   const lines = transcripts.get(name) ?? [];
@@ -23,7 +23,7 @@ function isHarmless({ fresh, spoils, name }: Exchange): boolean {
   return !lines.some((line) => lasting.test(line)) && !lines.slice(end).some((line) => line.startsWith('lock:'));
 }
 
-/** Exchanges that were recorded as root and go another way with an ordinary user's daemon. */
+/** Exchanges that were recorded as root and go differently with an ordinary user's daemon. */
 const rootOnly: readonly (readonly [RegExp, string])[] = [
   [/ a file of mode 0$/, 'root alone may open any file'],
   [/ a device$/, 'root alone may make a device'],
@@ -36,17 +36,14 @@ const rootOnly: readonly (readonly [RegExp, string])[] = [
 ];
 
 const recorded: readonly ExchangeCheck[] = families.flatMap(([group, members]) =>
-  members.map((exchange) => {
-    const reason = rootOnly.find(([pattern]) => pattern.test(exchange.name))?.[1];
-    return {
-      name: `${group}/${slug(exchange.name)}`,
-      group,
-      promise: exchange.promise,
-      harmless: isHarmless(exchange),
-      ...(reason === undefined ? {} : { rootOnly: reason }),
-      exchange,
-    };
-  }),
+  members.map((exchange) => ({
+    name: `${group}/${slug(exchange.name)}`,
+    group,
+    promise: exchange.promise,
+    harmless: isHarmless(exchange),
+    rootOnly: rootOnly.find(([pattern]) => pattern.test(exchange.name))?.[1],
+    exchange,
+  })),
 );
 
 export const checks: readonly Check[] = [

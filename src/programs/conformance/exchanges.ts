@@ -1,4 +1,4 @@
-/** All recorded exchanges by the group they are checks of, in the order in which they are recorded. */
+/** All recorded exchanges by their group, in the order of the recording. */
 import type { Group } from './check.ts';
 import type { Exchange } from './exchange/script.ts';
 import { clients } from './groups/admin/clients.ts';

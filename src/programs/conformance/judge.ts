@@ -1,11 +1,11 @@
-/** What an exchange should look like with a daemon of some generation. */
+/** The right transcript of an exchange with a daemon of a generation. */
 import { type Recording, readRight, readTranscripts } from './exchange/recording.ts';
 import type { Exchange } from './exchange/script.ts';
 import type { Generation } from '../../lab/generation.ts';
 
-export interface Expectation {
+interface Expectation {
   readonly right: readonly string[];
-  /** What the C daemon of that generation does instead, and why that is wrong. */
+  /** The transcript of the C daemon of that generation, and why it is wrong. */
   readonly known?: { readonly seen: readonly string[]; readonly why: string };
 }
 
@@ -18,7 +18,7 @@ export class Judge {
     this.#right = readRight(generation);
   }
 
-  /** Undefined for an exchange that nobody recorded. */
+  /** Undefined for an exchange that was not recorded. */
   expect(exchange: Exchange): Expectation | undefined {
     const recorded = this.#recorded.get(exchange.name);
     if (exchange.defect === undefined) return recorded && { right: recorded };
@@ -27,7 +27,7 @@ export class Judge {
     return recorded === undefined ? { right } : { right, known: { seen: recorded, why: exchange.defect } };
   }
 
-  /** What the C daemon of that generation said, right or wrong. */
+  /** The transcript of the C daemon of that generation, right or wrong. */
   recorded(exchange: Exchange): readonly string[] | undefined {
     return this.#recorded.get(exchange.name);
   }

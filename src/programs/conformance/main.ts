@@ -1,12 +1,10 @@
 /** virtlockd-conformance: checks a lock daemon from outside. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { installRoot } from '../../posix/root.ts';
+import { writeFileSync } from 'node:fs';
 import type { Result } from './check.ts';
 import { checks } from './checks.ts';
 import { type Generation, generationNamed, generationOf, generations } from '../../lab/generation.ts';
 import { openSubject, versionOf } from './open.ts';
-import { UsageError } from '../../lab/command-line.ts';
+import { oneOf, packageVersion, UsageError } from '../../lab/command-line.ts';
 import { isWanted, type Options, parseOptions, usage } from './options.ts';
 import { htmlReport } from './report/html.ts';
 import { jsonReport } from './report/json.ts';
@@ -17,15 +15,6 @@ import { failureText, Progress, summary } from './report/text.ts';
 import { run } from './run.ts';
 
 const EXIT = { pass: 0, fail: 1, usage: 2, unable: 3 } as const;
-
-const version = (): string =>
-  (JSON.parse(readFileSync(join(installRoot, 'package.json'), 'utf8')) as { version: string }).version;
-
-function recordedVersion(text: string): Generation {
-  const generation = generations.find((name) => name === text);
-  if (generation === undefined) throw new UsageError(`--against ${text}: recorded are ${generations.join(', ')}`);
-  return generation;
-}
 
 async function judgedBy(options: Options): Promise<{ generation: Generation; claims: number }> {
   if (options.subject === undefined) throw new UsageError('no daemon');
@@ -51,7 +40,7 @@ async function check(options: Options): Promise<number> {
   const wanted = checks.filter(({ name }) => isWanted(name, options.only));
   if (wanted.length === 0) throw new UsageError(`no check is called ${options.only.join(' or ')}`);
   if (subject === undefined) throw new UsageError('no daemon');
-  const other = typeof against === 'string' ? recordedVersion(against) : against;
+  const other = typeof against === 'string' ? oneOf('recording of', generations, against) : against;
   const { generation, claims } = await judgedBy(options);
   const started = new Date();
   const progress = new Progress(wanted.length, options.quiet);
@@ -61,9 +50,7 @@ async function check(options: Options): Promise<number> {
     generation,
     jobs: options.jobs,
     ...(other === undefined ? {} : { against: typeof other === 'string' ? other : () => openSubject(other, options) }),
-    onResult: (result: Result) => {
-      progress.tell(result);
-    },
+    onResult: (result: Result) => progress.tell(result),
   });
   progress.end();
   const report: Report = {
@@ -73,7 +60,7 @@ async function check(options: Options): Promise<number> {
     ...(against === undefined ? {} : { against: typeof against === 'string' ? against : against.command.join(' ') }),
     started: started.toISOString(),
     time: Date.now() - started.getTime(),
-    version: version(),
+    version: packageVersion(),
     results,
   };
   write(options.json, () => jsonReport(report));
@@ -96,7 +83,7 @@ async function main(args: readonly string[]): Promise<number> {
       process.stdout.write(usage);
       return EXIT.pass;
     case 'version':
-      process.stdout.write(`virtlockd-conformance ${version()}\n`);
+      process.stdout.write(`virtlockd-conformance ${packageVersion()}\n`);
       return EXIT.pass;
     case 'list':
       for (const { name, promise } of checks) {

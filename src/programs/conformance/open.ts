@@ -13,18 +13,18 @@ import { Peer } from '../../lab/wire.ts';
 /** Paths that are empty in a private root. */
 const hidden = /^\/(tmp|run|etc\/libvirt|var\/(lib|cache|log)\/libvirt)(\/|$)/;
 
-/** The directories that a private root over this machine would not show, though the program lies there. */
+/** The program's directories, where a private root over this machine would hide them. */
 function surroundings(program: string): string[] {
   let path: string;
   try {
     path = realpathSync(program);
   } catch {
-    // Found on PATH, or not at all: starting it will tell.
+    // It is on PATH or missing; its start tells which.
     return [];
   }
   const seen = statSync(path).dev === statSync('/').dev && !hidden.test(path);
   if (seen) return [];
-  // What npm has installed for it lies beside it.
+  // npm has installed its dependencies beside it.
   const modules = path.indexOf('/node_modules/');
   if (modules !== -1) return [path.slice(0, path.indexOf('/', modules + 1))];
   const parent = dirname(path);
@@ -40,11 +40,11 @@ async function openPlace({ command, tree }: Started, share: readonly string[]): 
   return Lab.open({ tree, share: [...share, ...found], offline: true });
 }
 
-/** @throws Error when there is no place for it */
+/** @throws Error when its place cannot be opened */
 export async function openSubject(subject: Started | Attached, options: Options): Promise<Subject> {
   if ('socket' in subject) return new AttachedSubject(subject, options.directory);
   const { dialect, share } = options;
-  // The C daemons do not know this key and take no offence.
+  // C daemons ignore this key.
   const configuration = dialect === undefined ? undefined : `libvirt_version = "${dialect}"\n`;
   return new StartedSubject(await openPlace(subject, share), subject.command, configuration);
 }

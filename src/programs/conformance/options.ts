@@ -17,12 +17,12 @@ export interface Attached {
 export interface Options {
   readonly action: 'run' | 'list' | 'help' | 'version';
   readonly subject: Started | Attached | undefined;
-  /** Another daemon, or the version whose recording is compared with. */
+  /** Another daemon, or the recorded version, to compare with. */
   readonly against: Started | string | undefined;
   readonly only: readonly string[];
   readonly dialect: string | undefined;
   readonly share: readonly string[];
-  /** Parent of the directory that holds the files of checks of an attached daemon. */
+  /** Parent of the directory with the files of checks of an attached daemon. */
   readonly directory: string | undefined;
   readonly jobs: number;
   readonly tap: boolean;
@@ -36,14 +36,14 @@ export const usage = `Usage: virtlockd-conformance [OPTION]... -- DAEMON [ARGUME
        virtlockd-conformance [OPTION]... --attach SOCKET
        virtlockd-conformance --list [--only PATTERN]...
 
-Checks a libvirt lock daemon from outside: what it answers, which files and locks it makes, whom it ends.
+Checks a libvirt lock daemon from outside: its answers, the files and locks that it makes, the processes that it ends.
 Root gives every daemon a mount and a network namespace of its own; another user's daemon is a session daemon
 with directories of its own.
 
-What is checked:
-  --attach SOCKET        a daemon that runs already: only checks that change nothing or clean up
+Daemon and checks:
+  --attach SOCKET        a daemon that runs already: only checks that leave it as it was
   --admin-socket SOCKET  its other socket; by default virtlockd-admin-sock beside it
-  --directory DIR        where such checks put their files, by default below the directory for temporary files
+  --directory DIR        parent directory of the files of such checks, by default that for temporary files
   --root-of TREE         find DAEMON in this directory tree, as chroot would (root only; also --chroot)
   --share DIR            a directory that the daemon's root has at the same path, such as an installation
                          elsewhere; may be repeated
@@ -53,10 +53,10 @@ What is checked:
   --against OTHER        compare byte for byte with another daemon (a command) or with a recorded version
                          (7.0.0, 9.0.0, 11.3.0, 12.8.0)
   --against-root TREE    the tree of that command
-  --jobs N               so many daemons at a time, by default a quarter more than there are processors
+  --jobs N               daemons at a time, by default a quarter more than processors
 
-What comes out:
-  --list                 print the checks and what they promise
+Output:
+  --list                 print the checks and their promises
   --tap                  TAP on standard output
   --json FILE, --junit FILE, --html FILE
                          write a report; - is standard output
@@ -64,7 +64,7 @@ What comes out:
   -h, --help             print this
   -V, --version          print the version
 
-Exit status: 0 all checks pass or were skipped, 1 some failed, 2 usage, 3 they could not be made.
+Exit status: 0 all checks passed or were skipped, 1 some failed, 2 usage, 3 they could not be run.
 `;
 
 const settings = {
@@ -131,7 +131,7 @@ export function parseOptions(args: readonly string[]): Options {
   return options;
 }
 
-/** The daemon does not start in our working directory, so a path is made absolute here; in a tree of its own it begins there. */
+/** A path becomes absolute, because the daemon starts in another working directory. In a tree of its own it begins there. */
 function started([program = '', ...args]: readonly string[], tree: string): Started {
   const isRelative = tree === '/' && program.includes('/');
   return { command: [isRelative ? resolve(program) : program, ...args], tree };
@@ -148,7 +148,7 @@ function subjectOf(
   return { socket, adminSocket: adminSocket ?? join(dirname(socket), 'virtlockd-admin-sock') };
 }
 
-/** Whether a check's name is one of those asked for; all are when nothing was asked. */
+/** Whether `only` selects a check by its name; an empty list selects all. */
 export function isWanted(name: string, only: readonly string[]): boolean {
   if (only.length === 0) return true;
   return only.some((pattern) => {

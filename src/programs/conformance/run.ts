@@ -1,4 +1,4 @@
-/** Makes checks, several daemons at a time, and judges what was seen. */
+/** Makes checks, several daemons at a time, and judges them. */
 import { isDeepStrictEqual } from 'node:util';
 import { CheckContext } from './check-context.ts';
 import { type Check, type Result, Skipped } from './check.ts';
@@ -9,21 +9,21 @@ import type { Subject } from './subject.ts';
 /** How long a check may take, in ms. */
 const PATIENCE_MS = 30_000;
 
-/** What a check showed of one daemon. */
+/** The outcome of a check of one daemon, not yet judged. */
 interface Sight {
   readonly seen: readonly string[];
-  /** What went wrong, beside what was seen. */
+  /** The error that ended the check. */
   readonly problem?: string;
   readonly skipped?: string;
 }
 
-/** Ends the daemon when the signal comes, and the task a moment later: a daemon that hangs must not hang the run. */
+/** Kills the daemon at the signal, and gives up the task 2 s later: a daemon that hangs must not hang the run. */
 async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Subject): Promise<void> {
   let late: NodeJS.Timeout | undefined;
   let abandon = (): void => undefined;
   const abandoned = new Promise<never>((_, reject) => {
     abandon = () => {
-      // A daemon that is gone ends every wait for it.
+      // Its end ends every wait for it.
       void subject.kill();
       late = setTimeout(reject, 2000, new Error('given up'));
     };
@@ -70,12 +70,12 @@ export interface Plan {
   /** Opens the daemon that is checked; called once for every worker. */
   readonly open: () => Promise<Subject>;
   readonly generation: Generation;
-  /** What to compare with instead of what is right: another daemon, or what was recorded of one. */
+  /** Another daemon, or a recorded one, to compare with in place of the right transcripts. */
   readonly against?: (() => Promise<Subject>) | Generation;
   readonly jobs: number;
-  /** How long a check may take at most, in ms; default: 30 000. */
+  /** The longest time for a check, in ms; default: 30 000. */
   readonly patience?: number;
-  /** Told of every result as it comes. */
+  /** Gets every result as it comes. */
   readonly onResult?: (result: Result) => void;
 }
 
@@ -140,7 +140,7 @@ class Runner {
     const seen = visible(sight.seen);
     if ('run' in check) {
       if (problem === undefined) return { verdict: 'pass', seen };
-      return { verdict: 'fail', detail: problem, seen, ...(check.known === undefined ? {} : { known: check.known }) };
+      return { verdict: 'fail', detail: problem, seen, known: check.known };
     }
     const expectation = this.#judge.expect(check.exchange);
     if (expectation === undefined) return { verdict: 'skip', detail: 'was not recorded', seen };
@@ -153,14 +153,14 @@ class Runner {
   }
 }
 
-/** What can be seen of a transcript: all, or what needs no knowledge of the daemon's process. */
+/** The lines of a transcript to judge: all, or those that need no knowledge of the daemon's process. */
 type Visible = (lines: readonly string[]) => readonly string[];
 const whole: Visible = (lines) => lines;
 const dimmed: Visible = (lines) => lines.filter((line) => !/^(lock|descriptors):/.test(line));
 
 type Outcome = Omit<Result, 'name' | 'group' | 'promise' | 'time'>;
 
-/** What was seen, with what went wrong as a last line. */
+/** The lines that were seen, and the error as the last one. */
 const told = ({ seen, problem }: Sight): readonly string[] =>
   problem === undefined ? seen : [...seen, `failed: ${problem}`];
 

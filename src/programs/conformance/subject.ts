@@ -1,4 +1,4 @@
-/** The daemon that checks are made of, one after the other: started when first wanted, and anew after what it did not survive. */
+/** The daemon under check, for one check after the other: started when first needed, and again after its end. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { play, type Playable } from './exchange/play.ts';
@@ -8,10 +8,10 @@ import type { Place } from '../../lab/place.ts';
 import { eventually } from '../../lab/process.ts';
 import { type Peer, text, u32 } from '../../lab/wire.ts';
 
-/** Client ids of both servers start here for a fresh exchange, however often the daemon was asked whether it is there. */
+/** The first client id of both servers in a fresh exchange. Connections before it, which wait for the start, use up ids. */
 const firstId = 16n;
 
-/** The highest client id that server has given. */
+/** The highest id among a server's clients. */
 async function lastId(peer: Peer, server: string): Promise<bigint> {
   const { payload } = await peer.call(admin(8, text(server), u32(1), u32(0)));
   const size = text(server).length + 20;
@@ -42,23 +42,23 @@ async function burnIds(daemon: Daemon): Promise<void> {
 }
 
 export interface Subject {
-  /** Why this daemon cannot be stopped, started or asked for something it would not be the same after; undefined when it can. */
+  /** Why this daemon must not be stopped, restarted or changed; undefined when it may. */
   readonly foreign: string | undefined;
-  /** The path of the program that is started; undefined for somebody else's daemon. */
+  /** The path of its program; undefined for a daemon that runs already. */
   readonly program: string | undefined;
-  /** Its process is not known: nobody can look at its locks and descriptors. */
+  /** Its process is unknown, and so are its locks and descriptors. */
   readonly blind?: boolean;
-  /** Where its daemons run; undefined for somebody else's. */
+  /** Where its daemons run; undefined for a daemon that runs already. */
   readonly place: Place | undefined;
-  /** The daemon in use, started if none is. */
+  /** The daemon in use, which is started if there is none. */
   daemon(): Promise<Playable>;
-  /** A daemon for one check alone; the one in use is stopped first, for there is one set of paths. */
+  /** A daemon for one check alone; the one in use is stopped first, because both have the same paths. */
   start(options?: StartOptions): Promise<Daemon>;
   /** A new empty directory, mode 0755, that the daemon sees at the same path. */
   newDirectory(): string;
-  /** @returns the transcript of one exchange */
+  /** Plays one exchange and returns its transcript. */
   play(exchange: Exchange, signal?: AbortSignal): Promise<string[]>;
-  /** Ends the daemon in use, at once and whatever state it is in. */
+  /** Kills the daemon in use. */
   kill(): Promise<void>;
   close(): Promise<void>;
 }
@@ -72,7 +72,7 @@ export class StartedSubject implements Subject {
   #daemon: Daemon | undefined;
   #count = 0;
 
-  /** @param configuration what every virtlockd.conf begins with; the place is closed together with the subject */
+  /** @param configuration the beginning of every virtlockd.conf; the place is closed together with the subject */
   constructor(place: Place, command: readonly string[], configuration?: string) {
     this.place = place;
     this.#command = command;
@@ -89,12 +89,12 @@ export class StartedSubject implements Subject {
 
   async start(options: StartOptions = {}): Promise<Daemon> {
     await this.#stop();
-    // What a check before this one configured is not for this daemon.
+    // Always given, so that it replaces the configuration of an earlier check.
     const configuration = `${this.#configuration ?? ''}${options.configuration ?? ''}`;
     const daemon = Daemon.launch(this.place, this.#command, { ...options, configuration });
     await daemon.accepts(this.program);
     this.#daemon = daemon;
-    // The C daemon takes connections a moment before it knows the admin program, and answers those that it was unknown for ever.
+    // The C daemon accepts a moment before it knows the admin program. On such a connection it never learns it.
     await eventually('the admin program is there', async () => {
       const peer = await daemon.connectAdmin();
       const reply = await peer.call(admin(3));
@@ -105,7 +105,7 @@ export class StartedSubject implements Subject {
   }
 
   newDirectory(): string {
-    // Always as long: where an exchange sends bytes as they are, the recording shows the length of a path.
+    // Always of one length: where an exchange sends bytes as they are, the recording shows the length of a path.
     const dir = join(this.place.directory, `e${String(++this.#count).padStart(3, '0')}`);
     mkdirSync(dir, { mode: 0o755 });
     return dir;

@@ -1,4 +1,4 @@
-/** A real daemon, of this project or C, in a lab of its own. */
+/** The target that is a real daemon, this project's or C, in a lab of its own. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,14 +19,14 @@ import { wipe } from './world.ts';
 
 const MAX_RESTART_MS = 15_000;
 const MAX_CLIENTS = 2000;
-/** Ids go on from here, so that they are the same for daemons that took longer to start. */
+/** A run's client ids begin here, also after a start that used up more of them. */
 const FIRST_ID = 64;
 const MAX_STRING = 4_194_304;
 /** No process has it. */
 const STANDING_PID = 5_000_009;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** A directory in memory where there is such a place: a run makes and removes many files. */
+/** Makes a directory, in memory where possible: a run makes and removes many files. */
 export function memoryDirectory(): string {
   for (const parent of ['/dev/shm', tmpdir()]) {
     try {
@@ -38,14 +38,10 @@ export function memoryDirectory(): string {
   throw new Error('no directory for temporary files');
 }
 
-function sleep(ms: number): void {
-  Atomics.wait(sleeper, 0, 0, ms);
-}
-
-/** A daemon of ours that lies elsewhere. */
+/** An installation of this project's daemon outside the checkout. */
 export interface Installation {
   readonly program: string;
-  /** What it needs to find at its own path. */
+  /** The directory that it needs at its own path. */
   readonly directory: string;
 }
 
@@ -60,17 +56,17 @@ export class BlackBox implements Target {
   private daemon: LockDaemon | undefined;
   private work: string | undefined;
   private lockspaces = new Set<string>();
-  /** A connection to each server that stays: to undo what a run leaves, and to ask when nobody else can. */
+  /** A lasting connection to each server, which undoes the changes of a run and pings. */
   private standing: { readonly virtlockd: SocketLink; readonly admin: SocketLink } | undefined;
   private readonly nextId = { virtlockd: 0, admin: 0 };
-  /** Ids of connections that this run and the one before it made. */
-  private lately: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
-  private before: Record<ServerName, number[]> = { virtlockd: [], admin: [] };
+  /** Client ids of this run, and of the run before. */
+  private lately = noIds();
+  private before = noIds();
   private outputs = '';
 
   /**
-   * @param speaking the version whose dialect ours speaks
-   * @param installation another one of ours than the checkout
+   * @param speaking the version whose dialect this project's daemon speaks
+   * @param installation default: the checkout
    */
   constructor(kind: DaemonKind, speaking = '12.8.0', installation?: Installation) {
     this.kind = kind;
@@ -113,7 +109,7 @@ export class BlackBox implements Target {
     await this.stop();
     const work = memoryDirectory();
     this.work = work;
-    // Its working directory is where a run's files are.
+    // The files of a run are in its working directory.
     const script = 'cd "$1" && exec "$2"';
     const lab = await openLab(this.kind, [
       work,
@@ -129,15 +125,15 @@ export class BlackBox implements Target {
     });
     mkdirSync(this.base, { recursive: true });
     this.lockspaces = new Set();
-    this.lately = { virtlockd: [], admin: [] };
-    this.before = { virtlockd: [], admin: [] };
+    this.lately = noIds();
+    this.before = noIds();
     this.isSpoilt = false;
-    // C answers the first connections of its life oddly while it is still starting.
+    // While it starts, C answers its first connections oddly.
     await pause(this.kind === 'ours' ? 0 : 200);
     this.stand();
   }
 
-  /** Makes the connections that stay, and learns by which ids the daemon knows them. */
+  /** Makes the lasting connections and finds out their ids. */
   private stand(): void {
     const { socket, adminSocket } = this.running;
     const admin = SocketLink.open(adminSocket, 0, this.patience);
@@ -169,8 +165,8 @@ export class BlackBox implements Target {
     const [reply] = standing.ask([{ program: 'admin', call: 'getLogOutputs', args: { flags: 0 } }]);
     this.outputs = new Words(reply ?? Buffer.alloc(0), 28).text(MAX_STRING);
     this.standing = { virtlockd, admin: standing };
-    this.before = { virtlockd: [], admin: [] };
-    this.lately = { virtlockd: [], admin: [] };
+    this.before = noIds();
+    this.lately = noIds();
   }
 
   private connect(name: ServerName): SocketLink | null {
@@ -207,7 +203,7 @@ export class BlackBox implements Target {
   }
 
   pause(ms: number): void {
-    sleep(ms);
+    Atomics.wait(sleeper, 0, 0, ms);
   }
 
   flushEvents(): boolean {
@@ -226,9 +222,9 @@ export class BlackBox implements Target {
       if (this.death() !== null) return 'it ended at SIGUSR1';
       const now = imageOf(this.pid);
       if (now !== before && now !== undefined) return null;
-      sleep(2);
+      this.pause(2);
     }
-    return 'it did not execute itself again';
+    return 'it did not execute its program again';
   }
 
   death(): string | null {
@@ -249,7 +245,7 @@ export class BlackBox implements Target {
 
   settle(model: Model): void {
     this.before = this.lately;
-    this.lately = { virtlockd: [], admin: [] };
+    this.lately = noIds();
     for (const path of model.lockspaces.keys()) this.lockspaces.add(path);
     wipe(this.base);
     const { standing } = this;
@@ -270,7 +266,7 @@ export class BlackBox implements Target {
     if (replies.length < undone.length || replies.some((reply) => reply.readUInt32BE(24) !== 0)) this.isSpoilt = true;
   }
 
-  /** What the daemon itself says that it has. */
+  /** The daemon's own list. */
   private list(list: 'locks' | 'lockspaces'): string[] {
     const entries: string[] = [];
     let cursor = 0n;
@@ -286,11 +282,13 @@ export class BlackBox implements Target {
   }
 }
 
+const noIds = (): Record<ServerName, number[]> => ({ virtlockd: [], admin: [] });
+
 function register(pid: number): Call {
   return { call: 'register', args: { owner: { uuid: '00'.repeat(16), name: '', id: 1, pid }, flags: 0 } };
 }
 
-/** The calls that bring back what the admin program can change. */
+/** The calls that restore the settings which the admin program can change. */
 function restorations(outputs: string): Call[] {
   const uint = (field: string, value: number): Json => ({ field, value: { type: 2, value } });
   const limits = [uint('nclients_max', MAX_CLIENTS), uint('nclients_unauth_max', MAX_CLIENTS)];

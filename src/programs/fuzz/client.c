@@ -14,22 +14,18 @@
 #include <unistd.h>
 
 #include "../../posix/napi-helpers.h"
+#include "../../posix/unix-address.h"
 
 #define MAX_DESCRIPTORS 64
 
 static napi_value client_connect(napi_env env, napi_callback_info info) {
     ARGS(1);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = 0;
-    napi_get_value_string_latin1(env, argv[0], address.sun_path, sizeof(address.sun_path), &length);
+    struct sockaddr_un address;
+    socklen_t length = unix_address(env, argv[0], &address);
+    if (length == 0) return number(env, -ENAMETOOLONG);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return number(env, -errno);
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
-    return number(env, fd);
+    return connect(fd, (struct sockaddr *)&address, length) < 0 ? number(env, close_failed(fd)) : number(env, fd);
 }
 
 static napi_value client_pair(napi_env env, napi_callback_info info) {

@@ -1,4 +1,4 @@
-/** The client's side of a UNIX socket, blocking with a limit: what a single-threaded fuzzer drives a daemon with. */
+/** The client's side of a UNIX socket, blocking with a limit: the fuzzer is synchronous. */
 import type { ByteString } from '../../../xdr/codec.ts';
 import { requireFromRoot } from '../../posix/root.ts';
 

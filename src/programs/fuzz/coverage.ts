@@ -1,8 +1,8 @@
-/** How much code has run so far: see instrument.ts, which counts. */
+/** The coverage that instrument.ts counts. */
 
 const counters = globalThis as { branchesCovered?: number };
 
-/** Branches of the daemon's code that have run; it only grows. */
+/** The number of branches of the daemon's code that have run so far. */
 export function branchesCovered(): number {
   return counters.branchesCovered ?? 0;
 }

@@ -4,7 +4,7 @@ import { beginMessage, endMessage, type Header } from '../../../xdr/frame.ts';
 import type { Shape } from '../../../xdr/schema.ts';
 import { type Call, type Edit, type Json, procedureOf, programOf } from './steps.ts';
 
-/** What a text in place of a 64-bit number stands for, such as another connection's id. */
+/** Gives the 64-bit number for a text, such as another connection's id. */
 export type Resolve = (text: string) => bigint;
 
 const writer = new XdrWriter();
@@ -71,7 +71,7 @@ export function encodeCall(call: Call, serial: number, directory: string, resolv
   return Buffer.from(writer.bytes());
 }
 
-/** What is sent, piece by piece. `descriptors` go with a piece's first byte. */
+/** A piece of a message. Its descriptors go with its first byte. */
 export interface Piece {
   readonly bytes: Buffer;
   readonly descriptors: number;

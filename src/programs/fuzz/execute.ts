@@ -1,4 +1,4 @@
-/** Runs a sequence against a target and judges what comes back. */
+/** Runs a sequence against a target and judges its answers. */
 import { lstatSync, mkdirSync } from 'node:fs';
 import { isOnDevice, readLocks } from '../../proc/locks.ts';
 import { editMessage, encodeCall, type Resolve } from './encode.ts';
@@ -10,7 +10,7 @@ import type { Call, ListName, Sequence, ServerName, Step } from './steps.ts';
 import type { Link, Target } from './target.ts';
 import { changeFiles, listing } from './world.ts';
 
-/** What a judge found wrong. */
+/** A judge's objection. */
 export interface Problem {
   readonly judge:
     | 'alive'
@@ -29,32 +29,32 @@ export interface Problem {
 
 export interface Outcome {
   readonly problem: Problem | null;
-  /** Messages that were answered. */
+  /** The number of answered messages. */
   readonly calls: number;
-  /** All that came back, in order, as one line each: what two daemons are compared by. */
+  /** All answers in order, a line each, by which two daemons are compared. */
   readonly transcript: readonly string[];
 }
 
-export interface ExecuteOptions {
-  /** Whether replies are judged by the model; else it only says how many are to come. */
+interface ExecuteOptions {
+  /** Whether the model judges replies; else it only tells how many are due. */
   readonly judged: boolean;
-  /** Also what takes long: the kernel's locks, a new connection, all the events. */
+  /** Also runs the slow judges: of the kernel's locks, a new connection, all events. */
   readonly thorough: boolean;
 }
 
-/** How often the kernel's table is read before a lock counts as missing. */
+/** Readings of the kernel's table before a lock counts as missing. */
 const LOCK_READINGS = 20;
-/** Pages after which a list is taken to have no end. */
+/** Pages after which a list counts as endless. */
 const MAX_PAGES = 400;
-/** Calls that are gathered at most. */
+/** The most calls to gather. */
 const MAX_GATHERED = 32;
-/** How long a real daemon may take with its events, in ms. */
+/** The longest wait for the events of a real daemon, in ms. */
 const EVENTS_PATIENCE = 1000;
 const NOTHING = Buffer.alloc(0);
 const PING = pingMessage();
 const SUCCESS = 0;
 
-/** Thrown where a judge objects. */
+/** A judge objects. */
 export class Failure extends Error {
   readonly problem: Problem;
   constructor(problem: Problem) {
@@ -63,18 +63,18 @@ export class Failure extends Error {
   }
 }
 
-/** The directory of a run: always as long, so that the same sequence is always the same bytes but for a number. */
+/** The directory of a run, always of one length: the bytes of a sequence differ in its number only. */
 function runDirectory(number: number): string {
   return `q${String(number % 1_000_000).padStart(6, '0')}`;
 }
 
 interface Open {
   readonly link: Link;
-  /** As the model has it. */
+  /** The model's connection. */
   readonly connection: Connection;
   received: Buffer;
   ended: boolean;
-  /** The daemon has answered on it, and so knows of it. */
+  /** The daemon has answered on it, and so has accepted it. */
   isKnown: boolean;
   /** The newest reply, and the cursor that the newest page ended with. */
   last: Buffer;
@@ -93,7 +93,7 @@ export class Run {
   private serial = 0;
   private at = 0;
   private gathers = false;
-  /** Calls that are still to be sent, and on which connection. */
+  /** Calls to be sent, and their connection. */
   private gathered: Buffer[] = [];
   private gatheredOn = 0;
 
@@ -119,7 +119,7 @@ export class Run {
     this.judgeEnd();
   }
 
-  /** Closes all connections, and has the target give up what is still held by then. */
+  /** Closes all connections and lets the target undo the run. */
   end(): void {
     for (const [id, { link }] of this.links) {
       link.close();
@@ -181,7 +181,7 @@ export class Run {
         break;
       }
       case 'file':
-        // The model's and the disk's files part ways once the model is lost.
+        // From here on the files of model and disk differ if the model is lost.
         changeFiles(this.target.base, this.directory, this.model.tree, step.act, step.name, step.to ?? step.name);
         break;
     }
@@ -196,7 +196,7 @@ export class Run {
     return encodeCall(call, ++this.serial, this.directory, resolve);
   }
 
-  /** Sends calls, or keeps them to be sent with those that follow. */
+  /** Sends calls, or gathers them. */
   private call(on: number, calls: readonly Call[]): void {
     if (this.gatheredOn !== on || this.gathered.length >= MAX_GATHERED) this.flush();
     this.gatheredOn = on;
@@ -214,7 +214,7 @@ export class Run {
 
   private open(id: number, server: ServerName): void {
     this.close(id);
-    // It would wait in the backlog for somebody to leave.
+    // It would wait in the backlog until another client leaves.
     if (this.model.isFull(server)) return;
     const link = this.target.open(server);
     if (link === null) this.fail('answers-others', this.target.death() ?? 'no connection can be made');
@@ -224,7 +224,7 @@ export class Run {
     if (!isKnown) this.introduce();
   }
 
-  /** A real daemon may serve somebody before it accepts who came earlier: a client that can ask must find them all there. */
+  /** A real daemon may serve a client before it accepts an earlier one. An admin client must find all of them. */
   private introduce(): void {
     if (![...this.links.values()].some(({ connection }) => connection.server.name === 'admin')) return;
     for (const [id, { isKnown, connection }] of this.links) {
@@ -261,7 +261,7 @@ export class Run {
     if (this.target.patience === 0) this.expectSilence(open);
   }
 
-  /** Those whose connections the daemon was told to end. */
+  /** Expects the ends of connections that the daemon was asked to close. */
   private expectEnds(): void {
     for (const id of this.model.ended.splice(0)) {
       const open = this.links.get(id);
@@ -269,10 +269,10 @@ export class Run {
     }
   }
 
-  /** Calls whose replies are not read. They change nothing that outlasts the connection, for nobody knows how many are served. */
+  /** Sends calls and closes without reading replies. They change nothing that outlasts the connection: any number may be served. */
   private reset(id: number, bytes: Buffer): void {
     const open = this.links.get(id);
-    // Behind half a message it would be something else.
+    // Not behind half a message, which they would complete.
     if (open !== undefined && !open.ended && open.connection.stream.isEmpty) open.link.send(bytes, 0);
     this.close(id);
   }
@@ -293,10 +293,10 @@ export class Run {
     this.fail('reply', `a list of ${list} without an end`);
   }
 
-  /** A page of a list; null when the answer is none. */
+  /** A page of a list; null when the answer has none. */
   private page(on: number, list: ListName, args: Call['args']): Page | null {
     const open = this.links.get(on);
-    // Behind half a message it would be something else.
+    // Not behind half a message, which the call would complete.
     if (open === undefined || open.ended || !open.connection.stream.isEmpty) return null;
     open.last = NOTHING;
     this.send(on, this.encode(on, { program: 'inquire', call: list, args }), 0);
@@ -307,7 +307,7 @@ export class Run {
     return page;
   }
 
-  /** In one process everything has come by now. */
+  /** In one process all replies are there by now. */
   private expectSilence(open: Open): void {
     if (open.ended) return;
     const more = this.next(open, 0);
@@ -330,7 +330,7 @@ export class Run {
     }
   }
 
-  /** So many bytes, or none of them yet. */
+  /** Takes `length` bytes. Empty: more bytes have come, try again; null: nothing comes. */
   private take(open: Open, length: number, patience: number): Buffer | 'closed' | null {
     if (open.received.length >= length) {
       const bytes = open.received.subarray(0, length);
@@ -380,7 +380,7 @@ export class Run {
     if (wrong !== null) this.fail('reply', wrong);
   }
 
-  /** A line for what came: what two daemons are compared by. */
+  /** The line of the transcript for an answer. */
   private heard(got: Buffer | 'closed' | null, expected: Expected): string {
     if (!Buffer.isBuffer(got)) return got ?? 'nothing';
     const compared = 'compared' in expected ? (expected.compared ?? 'bytes') : 'bytes';
@@ -389,7 +389,7 @@ export class Run {
     return compared === 'status' && status === SUCCESS ? 'success' : got.toString('latin1');
   }
 
-  /** The data bytes of a call's descriptors come back behind some errors. */
+  /** Checks the data bytes of a call's descriptors, which come back behind some errors. */
   private tail(open: Open, expected: Expected): string | null {
     let left = 'tail' in expected ? (expected.tail ?? 0) : 0;
     while (left > 0) {
@@ -402,7 +402,7 @@ export class Run {
     return null;
   }
 
-  /** Whether all is as the model has it. @throws Failure */
+  /** Compares the daemon with the model. @throws Failure */
   judgeEnd(): void {
     const anew = this.options.thorough && !this.model.isFull('virtlockd');
     if (!this.target.answers(anew)) this.fail('answers-others', this.target.death() ?? 'a ping is not answered');
@@ -417,7 +417,7 @@ export class Run {
     if (this.options.thorough) this.judgeLocks();
   }
 
-  /** Subscribers were told of every change. */
+  /** Checks that subscribers got every change. */
   private judgeEvents(): void {
     const subscribed = [...this.links.values()].filter(
       ({ ended, connection }) => !ended && connection.subscription !== null,
@@ -435,8 +435,8 @@ export class Run {
   }
 
   /**
-   * What the model holds is what the kernel has locked for this process, and nothing else on that device. The kernel hands
-   * its table out in parts, and leaves rows out while others lock: what is missing is looked for again, for it stays missing.
+   * The kernel must have the model's locks for this process, and no others on that device. The kernel hands its table out in
+   * parts, and leaves rows out while others lock: only a row that stays missing counts.
    */
   private judgeLocks(): void {
     const wanted = new Map<object, boolean>();
@@ -453,7 +453,7 @@ export class Run {
 
   private kernelLocks(): string {
     const device = lstatSync(this.target.base).dev;
-    // The kernel hands the table out in parts: while others lock, a row may come twice.
+    // By inode, because a row may come twice.
     const rows = new Map<bigint, string>();
     for (const row of readLocks()) {
       if (row.kind !== 'POSIX' || row.pid !== this.target.pid || !isOnDevice(row, device)) continue;

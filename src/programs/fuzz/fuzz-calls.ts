@@ -1,4 +1,4 @@
-/** The loop over sequences of calls: in this process guided by coverage, against a real daemon without. */
+/** The loop over sequences of calls. In this process coverage guides it. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { branchesCovered } from './coverage.ts';
 import { execute, type Outcome, type Problem } from './execute.ts';
@@ -12,33 +12,33 @@ import type { Sequence, Step } from './steps.ts';
 import { Store } from './store.ts';
 import type { Target } from './target.ts';
 
-/** Sequences between two chances for others, such as the screen. */
+/** Sequences between two turns of the event loop. */
 const BATCH = 16;
-/** The kernel's whole table of locks is read for it, so not after every sequence. */
+/** Sequences between two thorough ones, each of which reads the kernel's whole table of locks. */
 const THOROUGH_EVERY = 256;
 /** Sequences between two counts of descriptors. */
 const COUNT_EVERY = 256;
-/** Sequences after which a real daemon is started afresh: it never forgets a lockspace. */
+/** Sequences after which a real daemon is started again: it never forgets a lockspace. */
 const FRESH_EVERY = 1000;
-const DESCRIPTOR_LOOKS = 25;
+const MAX_DESCRIPTOR_COUNTS = 25;
 const DESCRIPTOR_PAUSE_MS = 20;
 const MAX_MEMORY_GROWTH = 96 * 1024 * 1024;
-/** After so many findings it is time to look at them. */
+/** Findings after which a run ends. */
 const MAX_FINDINGS = 40;
 
-/** A finding about a sequence, as its file holds it. */
+/** A finding of a sequence, as in its file. */
 export interface CallFinding {
   readonly target: string;
   readonly against?: string;
   readonly judge: string;
   readonly complaint: string;
   readonly seed: number;
-  /** Shown again by these steps alone, from a fresh daemon. */
+  /** These steps alone showed it again, with a fresh daemon. */
   readonly reproduced: boolean;
   readonly steps: Sequence;
 }
 
-/** One daemon judged by the model, or two by each other. */
+/** One daemon that the model judges, or two that are compared. */
 export class Trial {
   readonly target: Target;
   readonly other: Target | undefined;
@@ -53,7 +53,7 @@ export class Trial {
     return this.other === undefined ? this.target.name : `${this.target.name} against ${this.other.name}`;
   }
 
-  /** @param thorough all judges sit, also those that are too slow for every sequence */
+  /** @param thorough also runs the judges that are too slow for every sequence */
   run(steps: Sequence, thorough = false): Outcome {
     const number = ++this.number;
     const all = thorough || number % THOROUGH_EVERY === 0;
@@ -102,10 +102,10 @@ function difference(one: Outcome, two: Outcome, names: readonly [string, string]
   return null;
 }
 
-/** Its open descriptors, when it has had time to close what the run left. */
+/** The number of open descriptors, after time for the daemon to close those of the run. */
 function fewestDescriptors({ target }: Trial, enough: number): number {
   let now = target.descriptors();
-  for (let looks = 0; now > enough && looks < DESCRIPTOR_LOOKS; looks++) {
+  for (let counts = 1; now > enough && counts < MAX_DESCRIPTOR_COUNTS; counts++) {
     target.pause(DESCRIPTOR_PAUSE_MS);
     now = target.descriptors();
   }
@@ -118,12 +118,11 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus: Sequence[] = store.load().map((content) => JSON.parse(content.toString()) as Sequence);
-  const kinds = new Map<string, number>();
-  // A restart takes as long as a thousand calls, so a real daemon sees few.
   const random = new Random(options.seed);
   const generator = new Generator(random, {
     restarts: options.restarts,
     aliases: options.aliases,
+    // A real restart takes as long as a thousand calls.
     restartOneIn: inProcess ? 4 : 30,
     programs: options.programs,
     inProcess,
@@ -139,15 +138,9 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
 
   const judge = async (steps: Sequence, problem: Problem): Promise<void> => {
     const kind = `${problem.judge} ${kindOf(problem.detail)}`;
-    const known = kinds.get(kind);
-    // What the model did not foresee may have left locks behind, and so descriptors.
+    // The daemon may hold locks, and so descriptors, that the model does not expect.
     if (!inProcess) await trial.reset();
-    if (known !== undefined) {
-      const finding = report.summary.findings[known];
-      if (finding !== undefined) finding.times++;
-      return;
-    }
-    kinds.set(kind, report.summary.findings.length);
+    if (report.isKnown(kind)) return;
     const { reproduced, steps: shorter } = await reduce(trial, steps, kind);
     const finding: CallFinding = {
       target: options.daemon,
@@ -159,7 +152,8 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
       steps: shorter,
     };
     const text = `${JSON.stringify(finding, null, 2)}\n`;
-    report.found(`${problem.judge}: ${problem.detail.slice(0, 300)}`, findings.add(text, problem.judge, '.json'));
+    const what = `${problem.judge}: ${problem.detail.slice(0, 300)}`;
+    report.found(kind, what, findings.add(text, problem.judge, '.json'));
   };
 
   while (!options.enough(report.summary.runs, report.seconds) && report.summary.findings.length < MAX_FINDINGS) {
@@ -179,7 +173,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
           store.add(JSON.stringify(steps), 'calls', '.json');
         }
       } else if (random.oneIn(16)) {
-        // Without coverage a corpus is of what was made lately.
+        // Without coverage the corpus has recent sequences.
         corpus.push(steps);
         if (corpus.length > 256) corpus.shift();
       }
@@ -209,7 +203,7 @@ export async function fuzzCalls(trial: Trial, options: FuzzOptions): Promise<Rep
   return report;
 }
 
-/** The shortest sequence that shows the same, each time from a fresh daemon where that may matter. */
+/** The shortest sequence that shows the same kind of problem. */
 async function reduce(trial: Trial, steps: Sequence, kind: string): Promise<{ reproduced: boolean; steps: Sequence }> {
   const inProcess = trial.target.patience === 0;
   const shows = (candidate: readonly Step[]): boolean => {
@@ -218,21 +212,13 @@ async function reduce(trial: Trial, steps: Sequence, kind: string): Promise<{ re
   };
   if (!inProcess) await trial.reset();
   if (!shows(steps)) return { reproduced: false, steps };
-  if (trial.isAlive) return { reproduced: true, steps: reduceList(steps, shows, inProcess ? 2000 : 300) };
-  // It dies of it: a fresh daemon for every try, so few of them.
-  let best = steps;
-  for (
-    let size = Math.ceil(best.length / 2), tries = 0;
-    size >= 1 && tries < 40;
-    size = size === 1 ? 0 : Math.ceil(size / 2)
-  ) {
-    for (let at = 0; at < best.length && tries < 40; tries++) {
-      const shorter = [...best.slice(0, at), ...best.slice(at + size)];
-      await trial.reset();
-      if (shorter.length > 0 && shows(shorter)) best = shorter;
-      else at += size;
-    }
-  }
+  if (trial.isAlive) return { reproduced: true, steps: await reduceList(steps, shows, inProcess ? 2000 : 300) };
+  // The daemon dies of it. Every try starts another one, so there are few.
+  const showsAfresh = async (candidate: readonly Step[]): Promise<boolean> => {
+    await trial.reset();
+    return shows(candidate);
+  };
+  const shortest = await reduceList(steps, showsAfresh, 40);
   await trial.reset();
-  return { reproduced: true, steps: best };
+  return { reproduced: true, steps: shortest };
 }

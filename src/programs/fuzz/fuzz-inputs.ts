@@ -1,27 +1,27 @@
-/** The loop over a target that takes bytes. */
+/** The loop over inputs of bytes. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { branchesCovered } from './coverage.ts';
 import { type InputTarget, mutateInput, tryInput, tryInputTimed } from './inputs.ts';
 import type { FuzzOptions } from './options.ts';
 import { Random } from './random.ts';
-import { reduceBytes } from './reduce.ts';
+import { reduceList } from './reduce.ts';
 import { Report } from './report.ts';
 import { Store } from './store.ts';
 
 const EMPTY = Buffer.alloc(0);
 const random = new Random(0);
-/** Batches between two chances for others, such as the screen. */
+/** Batches between two turns of the event loop. */
 const SHOW_EVERY = 8;
 
-/** Of a batch, in microseconds of the processor: some input in it may be slow. */
+/** Processor time of a batch, in µs, above which one of its inputs may be slow. */
 const SLOW_BATCH_US = 400_000;
 
-/** What two complaints have in common when they have one cause. */
+/** The part of a complaint that is the same for every complaint of one cause. */
 export function kindOf(complaint: string): string {
   return complaint.replace(/[0-9]+|'[^' ]*'/g, '#').slice(0, 60);
 }
 
-/** A finding about bytes, as its file holds it. */
+/** A finding of bytes, as in its file. */
 export interface InputFinding {
   readonly target: string;
   readonly complaint: string;
@@ -35,37 +35,30 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
   const store = new Store(options.corpus);
   const findings = new Store(options.findings);
   const corpus = [...target.seeds, ...store.load()];
-  const kinds = new Map<string, number>();
 
-  const judge = (input: Buffer, complaint: string): void => {
+  const judge = async (input: Buffer, complaint: string): Promise<void> => {
     const kind = kindOf(complaint);
-    const known = kinds.get(kind);
-    if (known !== undefined) {
-      const finding = report.summary.findings[known];
-      if (finding !== undefined) finding.times++;
-      return;
-    }
-    kinds.set(kind, report.summary.findings.length);
-    const shorter = reduceBytes(input, (bytes) => kindOf(tryInputTimed(target, bytes) ?? '') === kind);
+    if (report.isKnown(kind)) return;
+    const shows = (bytes: readonly number[]): boolean =>
+      kindOf(tryInputTimed(target, Buffer.from(bytes)) ?? '') === kind;
+    const shorter = Buffer.from(await reduceList([...input], shows, 2000));
     const finding: InputFinding = {
       target: target.name,
       complaint,
       seed: options.seed,
       input: shorter.toString('base64'),
     };
-    report.found(
-      `${target.name}: ${complaint}`,
-      findings.add(`${JSON.stringify(finding, null, 2)}\n`, target.name, '.json'),
-    );
+    const text = `${JSON.stringify(finding, null, 2)}\n`;
+    report.found(kind, `${target.name}: ${complaint}`, findings.add(text, target.name, '.json'));
   };
 
   for (const input of corpus) {
     const complaint = tryInputTimed(target, input);
-    if (complaint !== null) judge(input, complaint);
+    if (complaint !== null) await judge(input, complaint);
   }
   const { batch: size } = target;
   const { summary } = report;
-  /** Made from the number of the run, so that one can be made again. */
+  /** Makes the input of a run from its number, so that it can be made again. */
   const make = (at: number, pool: readonly Buffer[]): Buffer => {
     random.reset(options.seed, at);
     const base = random.pick(pool) ?? EMPTY;
@@ -79,7 +72,7 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
     for (let at = start; at < start + size; at++) {
       const input = make(at, pool);
       const complaint = tryInput(target, input);
-      if (complaint !== null) judge(Buffer.from(input), complaint);
+      if (complaint !== null) await judge(Buffer.from(input), complaint);
       if (branchesCovered() === covered) continue;
       covered = branchesCovered();
       const kept = Buffer.from(input);
@@ -87,12 +80,12 @@ export async function fuzzInputs(target: InputTarget, options: FuzzOptions): Pro
       store.add(kept, target.name, '');
     }
     summary.runs += size;
-    // A slow input shows in its batch; then each is looked at.
+    // Some input of this batch was slow: each is timed.
     if (process.cpuUsage(cpu).user > SLOW_BATCH_US) {
       for (let at = start; at < start + size; at++) {
         const input = Buffer.from(make(at, pool));
         const complaint = tryInputTimed(target, input);
-        if (complaint !== null) judge(input, complaint);
+        if (complaint !== null) await judge(input, complaint);
       }
     }
     if (batch % SHOW_EVERY !== 0) continue;

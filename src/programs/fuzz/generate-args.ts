@@ -1,9 +1,9 @@
-/** Arguments for calls: mostly such as make sense, sometimes any that the description allows. */
+/** Arguments for calls: mostly sensible ones, sometimes any that the description allows. */
 import type { Shape } from '../../../xdr/schema.ts';
 import type { Random } from './random.ts';
 import { type Call, type Json, procedureOf, proceduresOf, type ProgramName } from './steps.ts';
 
-/** No process has such a pid, so nobody is killed. */
+/** No process has such a pid, so none is killed. */
 const PIDS = [5_000_001, 5_000_002, 5_000_003] as const;
 export const NUMBERS = [0, 1, 2, 3, 4, 7, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff] as const;
 export const NAMES = ['a', 'b', 'c', 'd', 'link', 'dir'] as const;
@@ -23,11 +23,11 @@ const ODD_NAMES = [
   'x'.repeat(255),
   'x'.repeat(256),
 ] as const;
-/** Numbers of 64 bits: the ids of the run's connections, a list's newest cursor, and others. */
+/** Numbers of 64 bits: ids of the run's connections, the newest cursor of a list, and others. */
 const WIDE = ['#0', '#1', '#2', '#3', '@', '0', '1', '99999', '9007199254740992', '18446744073709551615'] as const;
 const IDS = ['#0', '#0', '#1', '#1', '#2', '#3', '#4', '99999'] as const;
 const SERVERS = ['virtlockd', 'virtlockd', 'virtlockd', 'admin', 'admin', 'x', ''] as const;
-/** Mostly more clients than a run has, so that it goes on. */
+/** Mostly more than the clients of a run, which would end otherwise. */
 const LIMITS = [2000, 2000, 1000, 100, 50, 20, 5, 3, 1, 0, 0xffffffff] as const;
 const FILTERS = [
   null,
@@ -60,13 +60,13 @@ const PARAMETERS: Readonly<Record<string, readonly [string, ...string[]]>> = {
 };
 
 export interface ArgsOptions {
-  /** Whether one file may get two names, which C takes for two. */
+  /** Whether one file may get two names, which C takes for two files. */
   readonly aliases: boolean;
-  /** In one process nothing that is asked for really happens to it: no threads are made and no daemon ends. */
+  /** In one process calls make no threads and end no daemon. */
   readonly inProcess: boolean;
 }
 
-/** Calls of the admin program whose arguments are not left to chance: a real daemon would write files, make threads, end. */
+/** Calls of the admin program with chosen arguments only: a real daemon would write files, make threads, or end. */
 export const TOUCHY: ReadonlySet<string> = new Set(['setLogOutputs', 'setThreadPool', 'setTimeout', 'shutdown']);
 
 function name(random: Random): string {
@@ -106,7 +106,7 @@ function anyValue(shape: Shape, random: Random): Json {
   }
 }
 
-/** No argument may name a real process as owner: its locks' end would be the process's. */
+/** Replaces the pids of real processes: the daemon would kill them. */
 function harmless(value: Json): Json {
   if (value === null || typeof value !== 'object') return value;
   if (Array.isArray(value)) return (value as readonly Json[]).map(harmless);
@@ -144,7 +144,7 @@ function lockArgs(call: string, random: Random, { aliases }: ArgsOptions): Json 
       const file = aliases ? name(random) : random.pick(NAMES);
       const wanted = call === 'acquireResource' ? (random.pick([0, 1, 2, 2, 2, 3]) | flags) >>> 0 : flags;
       if (path !== '') return { path, name: file, flags: wanted };
-      // A name of its own, where no two may mean one file.
+      // Without aliases, a name that means no other file.
       return { path, name: aliases ? `~/${file}` : `~/by-path-${file}`, flags: wanted };
     }
   }
@@ -155,7 +155,7 @@ function parameters(call: string, random: Random, { inProcess }: ArgsOptions): J
   return Array.from({ length: random.pick([1, 1, 1, 2, 2, 3, 0]) }, () => {
     const field = random.oneIn(12) ? random.pick(['x', '', 'y'.repeat(79), 'y'.repeat(80)]) : random.pick(fields);
     if (random.oneIn(10)) return { field, value: { type: 1, value: 5 } };
-    // C makes a thread for each.
+    // C makes a thread for each worker.
     const most = inProcess ? NUMBERS : ([0, 0, 1, 2] as const);
     return { field, value: { type: 2, value: random.pick(call === 'setClientLimits' ? LIMITS : most) } };
   });
@@ -189,7 +189,7 @@ function adminArgs(call: string, random: Random, options: ArgsOptions): Json {
   }
 }
 
-/** Which locks: those that fit everything that is given. */
+/** A filter of locks. */
 export function lockFilter(random: Random): Json {
   const maybe = (value: () => Json): Json => (random.oneIn(6) ? value() : null);
   return {
@@ -224,7 +224,7 @@ export function callOf(program: ProgramName, call: string, random: Random, optio
   return program === 'lock' ? { call, args } : { program, call, args };
 }
 
-/** A call that leaves nothing behind when its connection is gone. */
+/** A call whose effect ends with its connection. */
 export function passingCall(random: Random): Call {
   return random.oneIn(2)
     ? { call: 'restrict', args: { flags: 0 } }

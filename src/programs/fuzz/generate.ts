@@ -1,4 +1,4 @@
-/** Makes sequences from the descriptions of the programs, and changes them. */
+/** Makes and mutates sequences, from the descriptions of the programs. */
 import { lockProgram } from '../../../xdr/programs/lock.ts';
 import { callOf, callsOf, lockFilter, NAMES, NUMBERS, passingCall, TOUCHY, type ArgsOptions } from './generate-args.ts';
 import type { Random } from './random.ts';
@@ -19,35 +19,30 @@ import {
 const LOCK_CONNECTIONS = 3;
 const ADMIN_CONNECTIONS = 2;
 const MAX_STEPS = 120;
-/** Of so many restarts in a sequence that is changed, one stays. */
+/** Of so many restarts in a mutated sequence, one stays. */
 const RESTARTS_KEPT = 8;
 const FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'rename', 'link', 'symlink', 'mkdir'];
-/** Those that give no held file a second name. */
+/** Acts that give no held file a second name. */
 const PLAIN_FILE_ACTS: readonly [FileAct, ...FileAct[]] = ['create', 'unlink', 'mkdir'];
 const LISTS: readonly [ListName, ...ListName[]] = ['locks', 'locks', 'lockspaces', 'clients'];
-/** Which calls are made, with repetition for those that do most. */
+/** Calls to choose from, those with the most effects several times. */
 const WEIGHTED: readonly [CallName, ...CallName[]] = [
   ...callNames,
-  'acquireResource',
-  'acquireResource',
-  'acquireResource',
-  'acquireResource',
-  'releaseResource',
-  'releaseResource',
-  'releaseResource',
+  ...Array<CallName>(4).fill('acquireResource'),
+  ...Array<CallName>(3).fill('releaseResource'),
   'createResource',
   'deleteResource',
   'createLockspace',
   'register',
 ];
 
-export interface GenerateOptions extends ArgsOptions {
+interface GenerateOptions extends ArgsOptions {
   readonly restarts: boolean;
-  /** How much rarer restarts are than one step in a hundred. */
+  /** One step in a hundred times this is a restart. */
   readonly restartOneIn: number;
-  /** Whose calls are made. */
+  /** The programs to call. */
   readonly programs: readonly ProgramName[];
-  /** All but one of so many sequences send together what follows on one connection. */
+  /** All but one of so many sequences send calls on one connection together. */
   readonly gathers: number;
 }
 
@@ -104,6 +99,7 @@ function anyEdit(random: Random, { programs, aliases }: GenerateOptions): Edit {
 export class Generator {
   private readonly random: Random;
   private readonly options: GenerateOptions;
+  private last = 0;
   private readonly administers: boolean;
   private readonly calls: Readonly<Record<ProgramName, readonly string[]>>;
 
@@ -114,27 +110,22 @@ export class Generator {
     this.calls = { lock: WEIGHTED, admin: callsOf('admin', options), inquire: callsOf('inquire', options) };
   }
 
-  private last = 0;
-
-  /** Often that of the step before: what follows on one connection can be sent together. */
+  /** Often the connection of the step before: successive calls on one connection can be sent together. */
   private connection(): number {
-    if (!this.random.oneIn(3)) return this.last;
-    this.last = this.anyConnection();
-    return this.last;
-  }
-
-  private anyConnection(): number {
     const { random } = this;
-    return this.administers && random.oneIn(4)
-      ? LOCK_CONNECTIONS + random.below(ADMIN_CONNECTIONS)
-      : random.below(LOCK_CONNECTIONS);
+    if (!random.oneIn(3)) return this.last;
+    this.last =
+      this.administers && random.oneIn(4)
+        ? LOCK_CONNECTIONS + random.below(ADMIN_CONNECTIONS)
+        : random.below(LOCK_CONNECTIONS);
+    return this.last;
   }
 
   private open(on: number): Step {
     return on >= LOCK_CONNECTIONS ? { op: 'open', on, to: 'admin' } : { op: 'open', on };
   }
 
-  /** A call such as that connection is for, or now and then another. */
+  /** A call of a program that the connection's server has, rarely of another. */
   private call(on: number): Call {
     const { random, options } = this;
     const others = options.programs.filter((program) => program !== 'lock');
@@ -167,7 +158,7 @@ export class Generator {
     if (kind < 88 && options.programs.includes('inquire')) {
       const list = random.pick(LISTS);
       const filter = list === 'locks' ? lockFilter(random) : {};
-      // A real daemon knows the lockspaces of a thousand sequences.
+      // In one page: a real daemon knows the lockspaces of a thousand sequences.
       const limit = list === 'lockspaces' ? 0 : random.pick([0, 1, 2, 500]);
       return { op: 'walk', on: LOCK_CONNECTIONS, list, filter, limit };
     }
@@ -196,7 +187,7 @@ export class Generator {
     return steps;
   }
 
-  /** A changed copy, perhaps with a part of another sequence. */
+  /** A mutated copy, perhaps with a part of another sequence. */
   mutate(sequence: Sequence, other: Sequence): Sequence {
     const { random, options } = this;
     const steps = [...sequence];
@@ -227,7 +218,7 @@ export class Generator {
         }
       }
     }
-    // A real daemon takes as long for one as for a thousand calls: they must not multiply.
+    // A real restart takes as long as a thousand calls: they must not multiply.
     const kept = options.inProcess ? steps : steps.filter(({ op }) => op !== 'restart' || random.oneIn(RESTARTS_KEPT));
     return kept.slice(0, MAX_STEPS);
   }

@@ -1,11 +1,10 @@
 /**
- * The daemon in this very process: its servers, dispatch and lockspaces, fed with bytes as the poller would, without
- * its event loop. Replies leave through a socket pair.
+ * The target that is the daemon's code in this process: servers, dispatch and lockspaces, without an event loop. Bytes are fed
+ * in as by the poller, and replies leave through a socket pair.
  */
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
-import { LogSettings } from '../../admin/log-settings.ts';
 import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
 import { logging } from '../../log/log.ts';
 import { Daemon } from '../../daemon/daemon.ts';
@@ -24,13 +23,13 @@ import type { Link, Target } from './target.ts';
 import { wipe } from './world.ts';
 
 const { EAGAIN, ESRCH } = os.constants.errno;
-/** No process has it, so that an owner's end kills nobody. */
+/** No process has this pid, so that an owner's end kills none. */
 const PEER = 5_000_001;
 
-/** Nothing of it begins to poll. */
+/** It never polls. */
 const poller = new Poller();
 
-/** As if nobody had any of the pids: the peers are this very process. */
+/** As if no process existed, because every peer is this process. */
 const NO_PROCESSES: ProcessHost = {
   ...realHost(poller),
   peerPidfd: () => -ESRCH,
@@ -43,10 +42,10 @@ const into = Buffer.alloc(256 * 1024);
 const NO_KNOWN: ReadonlySet<string> = new Set();
 const NOBODY = { virtlockd: [], admin: [] } as const;
 const MAX_CLIENTS = 1000;
-/** Runs after which the daemon is made anew, and how many of them pass for one whose errors are put into words. */
+/** Runs after which the daemon is replaced, and runs between two that log: to format errors takes longer than the calls. */
 const FRESH_EVERY = 1024;
 const LOGGED_EVERY = 64;
-/** When less than this comes at once, nothing waits for room in the socket. */
+/** After a receive of less than this, no reply waits for room in the socket. */
 const SHORT = 32 * 1024;
 const NO_OUTPUTS = ' ';
 const LOGGED = '1:file:/dev/null';
@@ -71,12 +70,12 @@ class InProcessLink implements Link {
   private readonly fd: number;
   private readonly onFinished: () => void;
   private readonly hasEvents: boolean;
-  /** All that was sent has been read. */
+  /** All replies have been read. */
   private drained = true;
 
   /**
-   * @param hasEvents something may come that nobody asked for
-   * @param onFinished called when the daemon may have something to finish
+   * @param hasEvents the daemon may send events
+   * @param onFinished called when the daemon may have to end an owner
    */
   constructor(connection: Connection, fd: number, hasEvents: boolean, onFinished: () => void) {
     this.client = connection.id;
@@ -108,7 +107,7 @@ class InProcessLink implements Link {
       }
       if (got !== -EAGAIN) return 'closed';
       this.drained = true;
-      // A reply for which there was no room: there is now.
+      // Now there is room for a reply that waited.
       if (!this.connection.isOpen || this.connection.pending.unsent.length === 0) return null;
       this.connection.onWritable();
       poller.outbox.send();
@@ -126,7 +125,7 @@ class InProcessLink implements Link {
   }
 }
 
-/** Whether a timer has fired before the next call would depend on the machine, and with it what the same seed does. */
+/** Stops all timers. Whether one fires before the next call depends on the machine, and one seed must always do the same. */
 function stopTimers(): void {
   const stopped = setTimeout(() => undefined, 0);
   clearTimeout(stopped);
@@ -149,7 +148,6 @@ export class InProcess implements Target {
     standing: NOBODY,
     leaving: NOBODY,
   };
-  private readonly settings = new LogSettings(logging);
   private daemon: Daemon;
   private runs = 0;
   private readonly pair = new Int32Array(2);
@@ -159,7 +157,7 @@ export class InProcess implements Target {
     mkdirSync(base, { recursive: true });
     process.chdir(base);
     logging.defaultOutput = LOGGED;
-    this.settings.setOutputs(NO_OUTPUTS);
+    logging.setOutputs(NO_OUTPUTS);
     stopTimers();
     this.daemon = this.make();
   }
@@ -171,7 +169,6 @@ export class InProcess implements Target {
       maxClients: MAX_CLIENTS,
       adminMaxClients: MAX_CLIENTS,
       timeout: 0,
-      logging: this.settings,
       life: { program: '', started: 1, executed: 1, restarts: 0 },
       onEnd: () => undefined,
       processes: NO_PROCESSES,
@@ -196,17 +193,14 @@ export class InProcess implements Target {
     return new InProcessLink(opened, far, name === 'admin', this.finishEnds);
   }
 
-  private readonly finishEnds = (): void => {
-    this.daemon.ownerReaper.finish();
-  };
+  private readonly finishEnds = (): void => this.daemon.ownerReaper.finish();
 
   answers(): boolean {
-    // It cannot but have answered: every call returns before the next one.
     return true;
   }
 
   pause(): void {
-    // Nothing happens meanwhile.
+    // Nothing would happen.
   }
 
   flushEvents(): boolean {
@@ -214,7 +208,7 @@ export class InProcess implements Target {
     return true;
   }
 
-  /** Here, the state as it would be handed over is written and read. */
+  /** Writes the state document and parses it. */
   restart(): string | null {
     const own = { restarts: 1, started: 1 };
     const left = new Set<number>();
@@ -222,8 +216,8 @@ export class InProcess implements Target {
     const read = parseDocument(parseJson(bytes));
     if (!bytes.equals(formatDocument(read))) return 'the state document is not read as it was written';
     const named = namedDescriptors(read);
-    // One that is closed on exec takes the locks with it that the process has on its file, another is leaked.
-    return isDeepStrictEqual(named, left) ? null : 'not the descriptors that the state document names outlive exec';
+    // A descriptor that is missing loses the locks on its file at exec; another one is leaked.
+    return isDeepStrictEqual(named, left) ? null : 'other descriptors outlive exec than the state document names';
   }
 
   death(): string | null {
@@ -253,12 +247,12 @@ export class InProcess implements Target {
       }
       daemon.setTimeout(0);
       daemon.changedTimeout = undefined;
-      this.settings.setFilters('');
-      this.settings.setOutputs(NO_OUTPUTS);
+      logging.setFilters('');
+      logging.setOutputs(NO_OUTPUTS);
     }
     // To put errors into words takes longer than to serve the call.
-    if (this.runs % LOGGED_EVERY === 0) this.settings.setOutputs(LOGGED);
-    else if (this.runs % LOGGED_EVERY === 1) this.settings.setOutputs(NO_OUTPUTS);
+    if (this.runs % LOGGED_EVERY === 0) logging.setOutputs(LOGGED);
+    else if (this.runs % LOGGED_EVERY === 1) logging.setOutputs(NO_OUTPUTS);
     if (this.runs % FRESH_EVERY === 0) this.daemon = this.make();
     wipe(this.base);
   }

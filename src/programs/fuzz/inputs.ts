@@ -1,4 +1,4 @@
-/** Targets that take bytes: the codec, the configuration, log settings, the state document. Each is judged by itself. */
+/** Targets that parse bytes: the codec, the configuration, log settings, the state document. Each judges itself. */
 import { isDeepStrictEqual } from 'node:util';
 import { XdrError, XdrReader, XdrWriter } from '../../../xdr/codec.ts';
 import { remoteError } from '../../../xdr/error.ts';
@@ -18,20 +18,22 @@ import type { Random } from './random.ts';
 
 export interface InputTarget {
   readonly name: string;
-  /** Inputs between two looks at the clock. */
+  /** Inputs between two readings of the clock. */
   readonly batch: number;
-  /** Inputs to begin with. */
+  /** The first inputs. */
   readonly seeds: readonly Buffer[];
-  /** Words that mutations put in. */
+  /** Words that mutations insert. */
   readonly words: readonly Buffer[];
-  /** @throws Error when the target does not hold what it promises */
+  /** @throws Error when the target is at fault */
   run(input: Buffer): void;
 }
 
-/** An input may not take longer than this, in ms: parsers run in the daemon's one thread. */
+/** The longest time for an input, in ms: parsers run in the daemon's only thread. */
 const SLOW_MS = 200;
 
-const words = (...texts: string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'));
+const buffers = (texts: readonly string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'));
+/** Words that blanks part. */
+const words = (text: string): Buffer[] => buffers(text.split(' '));
 
 function fail(what: string): never {
   throw new Error(what);
@@ -51,22 +53,14 @@ const reader = new XdrReader(Buffer.alloc(0));
 const first = new XdrWriter(65536);
 const second = new XdrWriter(65536);
 
-/** The first byte chooses what the rest is read as. What can be read is written, read again, and written the same. */
+/** The first byte chooses the type of the rest. A value that can be read must be written and read again without change. */
 const codec: InputTarget = {
   name: 'codec',
   batch: 512,
   seeds: types.map((_, index) => Buffer.concat([Buffer.from([index]), Buffer.alloc(24)])),
-  words: [
-    '00000000',
-    '00000001',
-    '00000004',
-    '00010000',
-    '00010001',
-    '00400000',
-    '00400001',
-    'ffffffff',
-    '7fffffff',
-  ].map((hex) => Buffer.from(hex, 'hex')),
+  words: '00000000 00000001 00000004 00010000 00010001 00400000 00400001 ffffffff 7fffffff'
+    .split(' ')
+    .map((hex) => Buffer.from(hex, 'hex')),
   run(input) {
     const type = types[(input[0] ?? 0) % types.length];
     if (type === undefined) return;
@@ -93,29 +87,12 @@ const codec: InputTarget = {
 const config: InputTarget = {
   name: 'config',
   batch: 256,
-  seeds: words(
+  seeds: buffers([
     'log_level = 3\nlog_filters = "1:rpc 2:util"\nlog_outputs="1:file:/x"\n',
     '# comment\nmax_clients = 10\nadmin_max_clients=5\nlibvirt_version = "9.0.0"\n',
     'x = [ \'a\', "b", 3, [ 1 ] ]\n',
-  ),
-  words: words(
-    '=',
-    '"',
-    "'",
-    '"""',
-    '[',
-    ']',
-    ',',
-    '#',
-    '\n',
-    '\r\n',
-    '\t',
-    '-1',
-    '99999999999999999999',
-    'max_clients',
-    '\0',
-    '\\',
-  ),
+  ]),
+  words: words(`= " ' """ [ ] , # \n \r\n \t -1 99999999999999999999 max_clients \0 \\`),
   run(input) {
     try {
       const settings = parseConfig(input.toString('latin1'), 'file');
@@ -133,8 +110,8 @@ const SOURCES = ['rpc.netserver', 'util.lockspace', 'locking.lock_daemon_dispatc
 const filters: InputTarget = {
   name: 'filters',
   batch: 256,
-  seeds: words('1:rpc 3:util', '4:+locking 2:*a?[b-c]', '1:x:y'),
-  words: words(' ', ':', '+', '*', '?', '[', ']', '!', '^', '\\', '-', '1:', '4:', '0', '*?', '[a-', '[]]', '[!'),
+  seeds: buffers(['1:rpc 3:util', '4:+locking 2:*a?[b-c]', '1:x:y']),
+  words: [Buffer.from(' '), ...words(': + * ? [ ] ! ^ \\ - 1: 4: 0 *? [a- []] [!')],
   run(input) {
     const text = input.toString('latin1');
     for (const exact of [false, true]) {
@@ -156,8 +133,8 @@ const filters: InputTarget = {
 const outputs: InputTarget = {
   name: 'outputs',
   batch: 256,
-  seeds: words('1:stderr', '2:file:/x/../y 3:syslog:me', '4:journald'),
-  words: words(' ', ':', 'file', 'stderr', 'syslog', 'journald', '1:', '/', '..', '0', '+1', '05'),
+  seeds: buffers(['1:stderr', '2:file:/x/../y 3:syslog:me', '4:journald']),
+  words: [Buffer.from(' '), ...words(': file stderr syslog journald 1: / .. 0 +1 05')],
   run(input) {
     const text = input.toString('latin1');
     for (const noun of ['output', 'log output'] as const) {
@@ -219,28 +196,7 @@ const document: InputTarget = {
   name: 'document',
   batch: 32,
   seeds: [exampleDocument()],
-  words: words(
-    '{',
-    '}',
-    '[',
-    ']',
-    ',',
-    ':',
-    '"',
-    'null',
-    'true',
-    '-1',
-    '4294967296',
-    '1e400',
-    '\\u00ff',
-    '\\ud800',
-    '\\',
-    '"x-',
-    '0',
-    '[]',
-    '{}',
-    '""',
-  ),
+  words: words('{ } [ ] , : " null true -1 4294967296 1e400 \\u00ff \\ud800 \\ "x- 0 [] {} ""'),
   run(input) {
     try {
       const parsed = parseDocument(parseJson(input));
@@ -254,7 +210,7 @@ const document: InputTarget = {
 
 export const inputTargets: readonly InputTarget[] = [codec, config, filters, outputs, document];
 
-/** Runs one input. The complaint, or null. */
+/** Runs one input and returns the complaint, or null. */
 export function tryInput(target: InputTarget, input: Buffer): string | null {
   try {
     target.run(input);
@@ -264,7 +220,7 @@ export function tryInput(target: InputTarget, input: Buffer): string | null {
   }
 }
 
-/** As {@link tryInput}, and complains about time. */
+/** As {@link tryInput}, but also complains about time. */
 export function tryInputTimed(target: InputTarget, input: Buffer): string | null {
   const start = process.cpuUsage();
   const complaint = tryInput(target, input);
@@ -272,11 +228,11 @@ export function tryInputTimed(target: InputTarget, input: Buffer): string | null
   return complaint ?? (user > SLOW_MS * 1000 ? `took ${Math.round(user / 1000)} ms` : null);
 }
 
-/** The most bytes in an input; what is longer is cut. */
+/** The most bytes of an input; longer ones are cut. */
 const MAX_INPUT = 8192;
 const scratch = Buffer.alloc(2 * MAX_INPUT);
 
-/** A changed copy of an input: a view that the next call overwrites. */
+/** A mutated copy of an input, in a buffer that the next call overwrites. */
 export function mutateInput(input: Buffer, other: Buffer, target: InputTarget, random: Random): Buffer {
   let length = Math.min(input.length, MAX_INPUT);
   input.copy(scratch, 0, 0, length);

@@ -1,15 +1,14 @@
 /**
- * Which code ran, counted by the code itself. Loaded before the program (`node --import`), this adds to every branch of the
- * daemon's sources, as they are loaded, a look at a byte that says whether the branch ran before. V8's own coverage costs
- * half of the speed and milliseconds each time it is asked; this costs nothing that can be measured, can be asked after
- * every input, and says the same every time.
+ * Coverage that the code counts itself. Loaded before the daemon's sources, this adds a check to every branch of them: of a byte
+ * that tells whether the branch ran before. V8's own coverage costs half of the speed, and milliseconds for every reading. This
+ * costs nothing measurable, can be read after every input, and is deterministic.
  */
 import { registerHooks } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { installRoot } from '../../posix/root.ts';
 
-/** Branches that can be told apart: many more than there are. */
+/** Many more than there are. */
 const MAX_BRANCHES = 65_536;
 const MARK = '__branch';
 const NEW = '__newBranch';
@@ -30,20 +29,20 @@ counters[NEW] = (branch) => {
 };
 let branches = 0;
 
-/** The source with a look at its byte in every branch. Types stay: Node.js strips them afterwards. */
+/** Adds to every branch of a source the check of its byte. Node.js strips the types afterwards. */
 export function instrument(source: string, fileName: string): string {
   const file = ts.createSourceFile(fileName, source, ts.ScriptTarget.ESNext, true, ts.ScriptKind.TS);
   const insertions: { at: number; text: string }[] = [];
-  const look = (): string => {
+  const check = (): string => {
     const branch = branches++ % MAX_BRANCHES;
     return `(${MARK}[${branch}]||${NEW}(${branch}))`;
   };
   const expression = (node: ts.Expression): void => {
-    insertions.push({ at: node.getStart(file), text: `(${look()},(` }, { at: node.end, text: '))' });
+    insertions.push({ at: node.getStart(file), text: `(${check()},(` }, { at: node.end, text: '))' });
   };
   const statement = (node: ts.Statement): void => {
-    if (ts.isBlock(node)) insertions.push({ at: node.getStart(file) + 1, text: `${look()};` });
-    else insertions.push({ at: node.getStart(file), text: `{${look()};` }, { at: node.end, text: '}' });
+    if (ts.isBlock(node)) insertions.push({ at: node.getStart(file) + 1, text: `${check()};` });
+    else insertions.push({ at: node.getStart(file), text: `{${check()};` }, { at: node.end, text: '}' });
   };
   const visit = (node: ts.Node): void => {
     if (ts.isFunctionLike(node)) {
@@ -57,7 +56,7 @@ export function instrument(source: string, fileName: string): string {
     else if (ts.isCatchClause(node)) statement(node.block);
     else if (ts.isCaseOrDefaultClause(node)) {
       const [first] = node.statements;
-      if (first !== undefined) insertions.push({ at: first.getStart(file), text: `${look()};` });
+      if (first !== undefined) insertions.push({ at: first.getStart(file), text: `${check()};` });
     } else if (ts.isConditionalExpression(node)) {
       expression(node.whenTrue);
       expression(node.whenFalse);
@@ -71,7 +70,7 @@ export function instrument(source: string, fileName: string): string {
     ts.forEachChild(node, visit);
   };
   visit(file);
-  // From the end, so that offsets stay true; of two at one offset what was found first stands first, ends inside out.
+  // From the end, so that offsets stay valid. At one offset, beginnings stand in the order of their discovery, ends in reverse.
   let text = source;
   const ordered = insertions.map((one, order) => ({ ...one, order, closes: /^[)}]/.test(one.text) }));
   ordered.sort(
@@ -81,7 +80,7 @@ export function instrument(source: string, fileName: string): string {
   return text;
 }
 
-/** Sources that count: the daemon's. What measures is not measured. */
+/** The sources to count: the daemon's. */
 const COUNTED = /^(xdr|src\/(?!client\/|lab\/|swap\/|programs\/(?!virtlockd\/)))/;
 
 registerHooks({

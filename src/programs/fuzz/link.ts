@@ -1,4 +1,4 @@
-/** The fuzzer's end of a connection to a real daemon. */
+/** The client's end of a connection to a real daemon. */
 import os from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { client } from './client.ts';
@@ -24,7 +24,7 @@ export class SocketLink implements Link {
     this.patience = patience;
   }
 
-  /** A connection to a socket, which the daemon will know by `id`; null when there is none to be had. */
+  /** Connects to a socket. `id`: of the client in the daemon. Null when it cannot connect. */
   static open(path: ByteString, id: number, patience: number): SocketLink | null {
     const fd = client.connect(path);
     return fd < 0 ? null : new SocketLink(fd, id, patience);
@@ -48,7 +48,7 @@ export class SocketLink implements Link {
     client.close(this.fd);
   }
 
-  /** The replies to calls that are sent together; fewer when not all come. */
+  /** Sends calls together and returns their replies, fewer when some do not come. */
   ask(calls: readonly Call[]): Buffer[] {
     return this.exchange(Buffer.concat(calls.map((call) => encodeCall(call, 1, ''))), calls.length);
   }

@@ -1,11 +1,11 @@
-/** virtlockd-fuzz: looks for inputs that a lock daemon, or a part of it, takes badly. */
+/** virtlockd-fuzz: searches for inputs that a lock daemon, or a part of it, handles wrongly. */
 import { exitProcess } from '../../posix/exit.ts';
 import { UsageError } from '../../lab/command-line.ts';
 import { parseOptions, usage } from './options.ts';
 
 const EXIT = { clean: 0, found: 1, usage: 2, unable: 3 } as const;
 
-/** A run throws as many errors as it makes calls; where each came from is of no interest. */
+/** A run throws as many errors as it makes calls, and does not need their stacks. */
 Error.stackTraceLimit = 0;
 
 try {
@@ -14,7 +14,7 @@ try {
     process.stdout.write(usage);
     exitProcess(EXIT.clean);
   }
-  // Before the daemon's code is loaded, which it changes; it takes a second.
+  // Before the daemon's code is loaded, which it changes. Only when needed, for it takes a second.
   if (options.isGuided) await import('./instrument.ts');
   const { run } = await import('./run.ts');
   exitProcess((await run(options)) > 0 ? EXIT.found : EXIT.clean);

@@ -1,4 +1,4 @@
-/** What the admin program is to do: servers, clients, limits, and that settings are read as they were written. */
+/** The model of the admin program: servers, clients, limits, settings. */
 import { ADMIN, checkFlags, type Connection, Refusal, RPC, type ServerState } from './model-state.ts';
 import type { Compared, ServedProgram, Words } from './model-wire.ts';
 
@@ -15,24 +15,24 @@ interface Parameter {
   readonly value: number | string;
 }
 
-/** What a success looks like. */
+/** The expectation of a success. */
 export interface Success {
   readonly check?: (payload: Words) => string | null;
   readonly compared?: Compared;
-  /** An error is as good. */
+  /** An error is right too. */
   readonly orError?: true;
   /** The connection ends: before the reply, or behind it. */
   readonly closes?: 'at once' | 'behind';
-  /** A client whose connection the daemon ends. */
+  /** A client whose connection the daemon closes. */
   readonly ended?: { readonly server: ServerState; readonly client: number };
 }
 
-/** The program as a daemon of that version has it. */
+/** The program of a daemon of that version. */
 export function adminProgramOf(version: number): ServedProgram {
   return { number: ADMIN_PROGRAM, procedures: version >= 11_003_000 ? 20 : version >= 9_000_000 ? 19 : 18 };
 }
 
-/** Arguments, each procedure's in its order. Those that it does not have are at rest. */
+/** The arguments of all procedures. Those that a procedure lacks have their defaults. */
 interface Args {
   server: string;
   id: bigint;
@@ -94,23 +94,20 @@ function number(value: number | undefined, wanted: number, what: string): string
 export class AdminModel {
   readonly servers: readonly [ServerState, ServerState];
   private readonly version: number;
-  /** As they read; null when that is not known. */
+  /** The filters as GET_LOG_FILTERS returns them; null when unknown. */
   private filters: { readonly text: string; readonly count: number } | null = null;
-  /** Whether something was set that outlasts the run. */
+  /** Whether a setting was changed that outlasts the run. */
   touched = false;
-
   private readonly hasThreads: boolean;
 
-  /** @param hasThreads it makes worker threads, and tells how many there happen to be at present */
+  /** @param hasThreads the daemon makes worker threads, whose number varies */
   constructor(servers: AdminModel['servers'], version: number, hasThreads: boolean) {
     this.hasThreads = hasThreads;
     this.servers = servers;
     this.version = version;
   }
 
-  /**
-   * One call. @throws Refusal @throws RangeError when its arguments cannot be read
-   */
+  /** One call. @throws Refusal @throws RangeError when its arguments cannot be read */
   perform(connection: Connection, procedure: number, words: Words): Success {
     const args = parse(procedure, words);
     connection.identified = true;
@@ -189,7 +186,7 @@ export class AdminModel {
             if (filters === null || (found === filters.text && count === filters.count)) return null;
             return `filters '${found}' (${count}), not '${filters.text}' (${filters.count})`;
           },
-          // What was set before the run may be read.
+          // Filters of an earlier run are unknown.
           compared: filters === null ? 'status' : 'bytes',
         };
       }
@@ -222,7 +219,7 @@ export class AdminModel {
     return found;
   }
 
-  /** Whether the client may or may not be there. @throws Refusal when it cannot be */
+  /** Whether the daemon may know the client or not. @throws Refusal when it cannot know it */
   private client(server: ServerState, id: bigint, domain: number): boolean {
     if (server.clients.has(Number(id))) return false;
     if (server.leaving.has(Number(id))) return true;
@@ -242,7 +239,7 @@ export class AdminModel {
       return known.test(names) ? null : `client info of ${names}`;
     };
     const run = server.clients.get(Number(id)) ?? null;
-    // What stands since before the run has called or not.
+    // A client from before the run may have called or not.
     if (racy || run === null) return { check, orError: true, compared: racy ? 'nothing' : 'bytes' };
     if (this.identified(run)) return { check };
     throw new Refusal(1, RPC, 'No identity information available for client');
@@ -276,7 +273,7 @@ export class AdminModel {
     const values = readUnsigned(args, ['nclients_max', 'nclients_unauth_max']);
     const maxClients = values.get('nclients_max') ?? server.maxClients;
     const maxAnonymousClients = values.get('nclients_unauth_max') ?? server.maxAnonymousClients;
-    // The words differ from version to version.
+    // The rest differs from version to version.
     if (maxClients < maxAnonymousClients) throw new Refusal(8, RPC, 'The overall maximum number of clients ', true);
     this.touched = true;
     Object.assign(server, { maxClients, maxAnonymousClients });
@@ -301,7 +298,7 @@ export class AdminModel {
   }
 }
 
-/** Unsigned values by name; of several faults the first by name. @throws Refusal */
+/** Unsigned values by name. @throws Refusal for the first fault in the order of names */
 function readUnsigned({ params, flags }: Args, known: readonly string[]): Map<string, number> {
   for (const { field } of params) {
     if (field.length > MAX_FIELD) throw new Refusal(1, 0, `parameter ${field} too big for destination`);
@@ -311,7 +308,7 @@ function readUnsigned({ params, flags }: Args, known: readonly string[]): Map<st
   for (const { field, type, value } of params.toSorted((a, b) => (a.field < b.field ? -1 : +(a.field > b.field)))) {
     if (!known.includes(field)) throw new Refusal(74, 0, `parameter '${field}' not supported`);
     if (values.has(field)) throw new Refusal(8, 0, `parameter '${field}' occurs multiple times`);
-    // Which of the two types is named first differs from version to version.
+    // The order of the two types in the text differs from version to version.
     if (type !== UINT) throw new Refusal(8, 0, `invalid type '`, true);
     values.set(field, Number(value));
   }
@@ -326,7 +323,7 @@ function reference(payload: Words, server: string): number {
   return name === server && transport === 0 ? id : -1;
 }
 
-/** @param present those that must be listed @param perhaps those that may be */
+/** @param present clients that must be listed @param perhaps clients that may be listed */
 export function checkClients(
   listed: readonly number[],
   count: number,
@@ -335,7 +332,7 @@ export function checkClients(
   perhaps: ReadonlySet<number>,
 ): string | null {
   if (count < present.size || count > present.size + perhaps.size) return `${count} clients, not ${present.size}`;
-  if (!needed) return listed.length === 0 ? null : 'clients that nobody asked for';
+  if (!needed) return listed.length === 0 ? null : 'a list that was not requested';
   const found = new Set(listed);
   if (found.size !== listed.length || listed.length !== count) return `clients ${listed.join(' ')}, ${count} in all`;
   const missing = [...present].find((id) => !found.has(id));

@@ -1,4 +1,4 @@
-/** What the inquire program is to tell: the model's own locks, lockspaces and clients, and changes as they happened. */
+/** The model of the inquire program: locks, lockspaces, clients and changes. */
 import { checkClients, type Success } from './model-admin.ts';
 import { type Changes, checkFlags, type Connection, RPC, type ServerState } from './model-state.ts';
 import { type ServedProgram, Words } from './model-wire.ts';
@@ -9,7 +9,7 @@ const MAX_STRING = 65_536;
 const MAX_PAGE = 500;
 const CHANGES_EVENT = 100;
 
-/** What the model knows of a held resource. */
+/** A held resource of the model. */
 interface Lock {
   readonly lockspace: string;
   readonly name: string;
@@ -18,26 +18,26 @@ interface Lock {
   readonly owners: readonly number[];
 }
 
-/** What the model knows when it is asked. */
+/** The knowledge of the model. */
 export interface Knowledge {
-  /** False once it cannot tell what is held. */
+  /** False once it does not know the locks. */
   readonly sure: boolean;
   readonly locks: () => Iterable<Lock>;
   readonly lockspaces: () => ReadonlySet<string>;
   readonly servers: readonly [ServerState, ServerState];
 }
 
-export interface Filter {
+interface Filter {
   readonly lockspace: string | null;
   readonly resource: string | null;
   readonly pid: number | null;
-  /** It also asks for what the model does not know. */
+  /** It also has fields that the model does not know. */
   readonly more: boolean;
 }
 
 const ALL: Filter = { lockspace: null, resource: null, pid: null, more: false };
 
-/** A page of a list: its entries as texts, and the cursor of what follows. */
+/** A page of a list: its entries as texts, and the cursor of the next page. */
 export interface Page {
   readonly entries: readonly string[];
   readonly next: bigint;
@@ -47,7 +47,7 @@ function optionalText(words: Words, limit = MAX_STRING): string | null {
   return words.optional(() => words.text(limit));
 }
 
-/** An owner; its pid counts. */
+/** Reads an owner and returns its pid. */
 function owner(words: Words): number {
   const pid = words.word();
   words.word();
@@ -57,7 +57,7 @@ function owner(words: Words): number {
   return pid;
 }
 
-/** A lock, as {@link lockText} has it. `held`: it has the holds that are told; in an event of a release they are gone. */
+/** Reads a lock into the form of {@link lockText}. `held`: it has the listed holds; at a release they are gone. */
 function lock(words: Words, held: boolean): string {
   const [lockspace, name, path] = [words.text(MAX_STRING), words.text(MAX_STRING), words.text(MAX_STRING)];
   const flags = words.word();
@@ -81,7 +81,7 @@ function lockText({ lockspace, name, path, flags, owners }: Lock): string {
   return JSON.stringify([lockspace, name, path, flags, owners]);
 }
 
-/** The lock that an entry of a page is. */
+/** The reverse of {@link lockText}. */
 export function lockOfText(text: string): Lock {
   const [lockspace, name, path, flags, owners] = JSON.parse(text) as [string, string, string, number, number[]];
   return { lockspace, name, path, flags, owners };
@@ -129,7 +129,7 @@ export function parsePage(list: ListName, words: Words): Page {
   return { entries, next: words.wide() };
 }
 
-/** What is wrong with a whole list, or null. */
+/** The fault of a whole list, or null. */
 export function judgeList(
   list: ListName,
   entries: readonly string[],
@@ -157,7 +157,7 @@ export function judgeList(
 
 const LISTS: Readonly<Record<number, ListName>> = { 1: 'locks', 2: 'lockspaces', 3: 'clients' };
 
-/** The filter that a step describes. */
+/** The filter of a step. */
 export function filterOfStep(filter: Json, directory: string): Filter {
   const fields = filter as Readonly<Record<string, Json>>;
   const text = (key: string): string | null => {
@@ -206,9 +206,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     case 4:
       return {
         check: (payload) => {
-          payload.list(MAX_PAGE, () => {
-            refusal(payload);
-          });
+          payload.list(MAX_PAGE, () => refusal(payload));
           payload.word();
           return null;
         },
@@ -236,7 +234,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
       if (connection.subscription !== null) return {};
       connection.subscription = { acquired: 0, released: 0 };
       return {
-        // Behind its reply nothing is told any more of an earlier one.
+        // After its reply no events of an earlier subscription come.
         check: () => {
           connection.told = { acquired: 0, released: 0 };
           return null;
@@ -258,7 +256,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
   }
 }
 
-/** What is known now of that list, for an answer that comes later. */
+/** The present knowledge for a list, for a later answer. */
 function snapshot(list: ListName, { sure, locks, lockspaces, servers }: Knowledge): Knowledge {
   const held = list === 'locks' ? [...locks()].map((one) => ({ ...one, owners: [...one.owners] })) : [];
   const paths: ReadonlySet<string> = list === 'lockspaces' ? lockspaces() : new Set();
@@ -297,7 +295,7 @@ export function isEvent(message: Buffer): boolean {
   );
 }
 
-/** Counts the changes that an event tells off `told`. What is wrong with it, or null. */
+/** Adds the changes of an event to `told`. Returns the fault of the event, or null. */
 export function countEvent(message: Buffer, told: Changes): string | null {
   const words = new Words(message, 28);
   try {

@@ -1,25 +1,25 @@
-/** What the parts of the model share: servers, connections, refusals. */
+/** The state that the parts of the model share: servers, connections, refusals. */
 import type { Stream } from './model-wire.ts';
 import type { ServerName } from './steps.ts';
 
-/** Changes: what a subscriber of the inquire program has to be told of, or was told. */
+/** Numbers of changes that a subscriber of the inquire program must get, or got. */
 export interface Changes {
   acquired: number;
   released: number;
 }
 
-/** A connection of the run's. */
+/** A connection of the run. */
 export interface Connection {
   readonly server: ServerState;
-  /** The id that the daemon has for it. */
+  /** Its client id in the daemon. */
   readonly client: number;
   readonly peer: number;
   readonly stream: Stream;
   owner: { readonly pid: number } | null;
   restricted: boolean;
-  /** A call of it was decoded: the admin program tells who it is only then. */
+  /** A call of it was decoded: only then does the admin program know its identity. */
   identified: boolean;
-  /** What has happened since it subscribed, and what events have told it of that. */
+  /** The changes since it subscribed, and those in its events. */
   subscription: Changes | null;
   told: Changes;
 }
@@ -30,9 +30,9 @@ export interface ServerState {
   maxClients: number;
   maxAnonymousClients: number;
   priorityWorkers: number;
-  /** By the daemon's ids: the run's connections by their numbers, null for one that stands since before the run. */
+  /** By client id: the number of the run's connection, or null for a connection from before the run. */
   readonly clients: Map<number, number | null>;
-  /** Clients that are gone, which a real daemon may not have noticed yet. */
+  /** Clients whose end a real daemon may not have noticed yet. */
   readonly leaving: Set<number>;
 }
 
@@ -40,7 +40,7 @@ export interface ServerState {
 export class Refusal extends Error {
   readonly code: number;
   readonly domain: number;
-  /** Only the beginning of the detail is known. */
+  /** The detail is only the beginning of the text. */
   readonly open: boolean;
 
   constructor(code: number, domain: number, detail: string, open = false) {
@@ -51,7 +51,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The model's knowledge ended. */
+/** The model does not know the answer. */
 export class Unknown extends Error {}
 
 export const RPC = 7;

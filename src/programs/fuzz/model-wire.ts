@@ -1,33 +1,33 @@
-/** The wire as the model reads it: a second, plainer reading than xdr/, so that the two do not share a mistake. */
+/** The wire as the model reads it: a second, plainer parser than xdr/, so that the two share no mistake. */
 
-export interface CallHeader {
+interface CallHeader {
   readonly program: number;
   readonly version: number;
   readonly procedure: number;
   readonly serial: number;
 }
 
-/** How far two daemons' answers to the same are compared: where one races with another connection's end, not at all. */
+/** How two daemons' answers are compared; `nothing` where the answer races with another connection's end. */
 export type Compared = 'bytes' | 'status' | 'nothing';
 
 interface Answer {
   readonly header: CallHeader;
-  /** Data bytes of the call's descriptors that come back behind an error. */
+  /** The number of data bytes, of the call's descriptors, that come back behind an error. */
   readonly tail?: number;
   readonly compared?: Compared;
-  /** What is wrong with the payload of a success, or null. Without it there is to be none. */
+  /** Returns the fault of a success's payload, or null. Without it the payload must be empty. */
   readonly check?: (payload: Words) => string | null;
 }
 
-/** What must come back. */
+/** The answer that must come. */
 export type Expected =
   | { readonly kind: 'closed' }
   | { readonly kind: 'pong' }
-  /** A reply of any sort to this call. */
+  /** Any reply to this call. */
   | ({ readonly kind: 'any' } & Answer)
   | ({
       readonly kind: 'reply';
-      /** Null for success. `open`: the message only begins so. */
+      /** Null for success. `open`: the text only begins with the message. */
       readonly error: {
         readonly code: number;
         readonly domain: number;
@@ -74,7 +74,7 @@ export class Words {
     this.at += length;
   }
 
-  /** As C takes it: up to its first NUL. */
+  /** A string up to its first NUL, where it ends for C. */
   text(limit: number): string {
     const length = this.word();
     if (length > limit) throw new RangeError('long');
@@ -113,11 +113,11 @@ export interface Head {
   /** Descriptors that came with it. */
   readonly carried: number;
   readonly words: Words;
-  /** Why it reaches no procedure, or null. */
+  /** The error before any procedure, or null. */
   readonly refused: string | null;
 }
 
-/** A program that a server has, with its last procedure. */
+/** A program of a server, with the number of its procedures. */
 export interface ServedProgram {
   readonly number: number;
   readonly procedures: number;
@@ -213,7 +213,6 @@ function headerOf(message: Buffer): CallHeader {
   };
 }
 
-/** A keepalive's question. */
 export function pingMessage(): Buffer {
   const message = Buffer.alloc(28);
   for (const [index, word] of [28, KEEPALIVE, 1, 1, 2, 0, 0].entries()) message.writeUInt32BE(word, index * 4);
@@ -225,7 +224,7 @@ export function isPing(message: Buffer): boolean {
   return program === KEEPALIVE && version === 1 && procedure === 1 && message.readInt32BE(16) === 2;
 }
 
-/** The call in a message; null for what is no call, and is dropped. */
+/** The call in a message; null for another message, which a daemon drops. */
 export function parseHead(message: Buffer, programs: readonly ServedProgram[]): Head | null {
   const header = headerOf(message);
   const type = message.readInt32BE(16);
@@ -269,12 +268,12 @@ export function errorReply(
   return { kind: 'reply', header, error: { code, domain, message: prefix + detail, open } };
 }
 
-/** Undecodable arguments, and whatever else is wrong before a procedure is reached. */
+/** The error for arguments that cannot be decoded, and for every other fault before a procedure. */
 export function dispatchRefusal(header: CallHeader, detail: string, carried: number): Expected {
   return { kind: 'reply', header, tail: carried, error: { code: 39, domain: 7, message: detail, open: false } };
 }
 
-/** What is wrong with a message as the answer that is expected, or null. The error's every field is looked at. */
+/** The fault of a message as the expected answer, or null. Every field of an error is checked. */
 export function mismatch(message: Buffer, expected: Expected): string | null {
   const header = headerOf(message);
   const type = message.readInt32BE(16);
@@ -316,7 +315,7 @@ export function mismatch(message: Buffer, expected: Expected): string | null {
   return error.code === code && error.domain === domain && same ? null : `${got}, not ${code}/${domain} '${text}'`;
 }
 
-/** The error in a reply, all of it looked at. @throws Error */
+/** Parses and checks the whole error in a reply. @throws Error */
 function parseError(message: Buffer): { code: number; domain: number; message: string } {
   const words = new Words(message, 28);
   const optional = (): string | null => {
@@ -337,7 +336,7 @@ function parseError(message: Buffer): { code: number; domain: number; message: s
   const int2 = words.word() | 0;
   if (words.word() !== 0) throw new Error('a network object');
   if (words.left !== 0) throw new Error(`${words.left} bytes behind the end`);
-  // What C answers when a function of it failed without saying why.
+  // C's answer when one of its functions failed without an error.
   if (text === UNDESCRIBED && str1 === null && str2 === null) return { code, domain, message: text };
   if (str1 === null || str2 === null) throw new Error('no str1 or str2');
   if (!(code === 8 && text.startsWith('unsupported flags'))) {

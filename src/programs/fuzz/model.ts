@@ -1,8 +1,8 @@
 /**
- * What a lock daemon is to do, written from the description of lockspaces and not from the daemon: lockspaces,
- * resources, owners, connections. It takes what a client sends and says what must be answered.
+ * The model of a lock daemon: lockspaces, resources, owners, connections. It is written from the description of lockspaces and
+ * not from the daemon. It gets the bytes of clients and returns the expected answers.
  *
- * Where it cannot know (a path outside of its tree), it says so and from then on expects well-formed replies only.
+ * Once it cannot know an answer (for a path outside of its tree), it only expects well-formed replies.
  */
 import { AdminModel, adminProgramOf, ADMIN_PROGRAM, type Success } from './model-admin.ts';
 import { inquire, inquireProgram, type Knowledge } from './model-inquire.ts';
@@ -28,26 +28,26 @@ export interface Held {
   readonly lockspace: string;
   readonly name: string;
   readonly path: string;
-  /** SHARED 1, AUTOCREATE 2; of the first acquire. */
+  /** The flags of the first acquire. */
   readonly flags: number;
-  /** The file itself, whatever its path names later. */
+  /** The locked file, also when its path names another later. */
   readonly file: Entry;
-  /** Pids, one entry a hold. */
+  /** The pid of every hold. */
   readonly owners: number[];
-  /** By pid, when it came to hold this: at its end its resources go in that order. */
+  /** By pid, the time of its first hold: at its end its resources are released in that order. */
   readonly since: Map<number, number>;
 }
 
-/** The daemon before the run, as far as it is not always the same. */
+/** The variable state of the daemon before the run. */
 export interface Beginning {
   /** The libvirt version whose dialect it speaks, as major * 1000000 + minor * 1000 + micro. */
   readonly version: number;
   /** It has the inquire program. */
   readonly inquires: boolean;
-  /** It has noticed the end of a connection before it is asked anything else. */
+  /** It notices the end of a connection before the next call. */
   readonly noticesAtOnce: boolean;
   readonly maxClients: Readonly<Record<ServerName, number>>;
-  /** Ids of clients that stand since before the run, and of those that are gone and perhaps not noticed yet. */
+  /** Ids of clients from before the run: lasting ones, and those whose end it may not have noticed yet. */
   readonly standing: Readonly<Record<ServerName, readonly number[]>>;
   readonly leaving: Readonly<Record<ServerName, readonly number[]>>;
 }
@@ -68,15 +68,14 @@ export class Model {
   tree = new Tree();
   /** Held resources by lockspace, then name. The default lockspace is the empty path. */
   readonly lockspaces = new Map<string, Map<string, Held>>([['', new Map()]]);
-  /** Further ones, which the daemon knows from earlier runs, and where nothing is held. */
+  /** Further lockspaces, of earlier runs, without locks. */
   known: ReadonlySet<string> = new Set();
   readonly connections = new Map<number, Connection>();
-  /** What the daemon does from now on cannot be told any more. */
+  /** The model does not know the daemon's answers any more. */
   lost = false;
   private holds = 0;
-
   readonly admin: AdminModel;
-  /** Connections that the daemon has ended, and whose end is still to be seen. */
+  /** Connections that the daemon has closed, and whose end is still expected. */
   readonly ended: number[] = [];
   private readonly programs: Readonly<Record<ServerName, readonly ServedProgram[]>>;
   private readonly noticesAtOnce: boolean;
@@ -103,13 +102,13 @@ export class Model {
     return this.admin.servers[name === 'virtlockd' ? 0 : 1];
   }
 
-  /** Whether the server takes nobody at present. */
+  /** Whether the server has as many clients as it takes. */
   isFull(name: ServerName): boolean {
     const { clients, leaving, maxClients } = this.server(name);
     return clients.size + leaving.size >= maxClients;
   }
 
-  /** A connection made by a process; `client`: the id that the daemon has for it. */
+  /** A process connects; `client`: the client id in the daemon. */
   open(id: number, peer: number, server: ServerName, client: number): Connection {
     const state = this.server(server);
     state.clients.set(client, id);
@@ -128,7 +127,7 @@ export class Model {
     return connection;
   }
 
-  /** Bytes arrive; `descriptors`: one is attached to the first of them. Says what has to come back, in order. */
+  /** Bytes arrive; `descriptors`: with one attached to the first byte. Returns the expected answers in order. */
   receive(id: number, bytes: Buffer, descriptors: boolean): Expected[] {
     const connection = this.connections.get(id);
     if (connection === undefined) return [];
@@ -148,7 +147,7 @@ export class Model {
     return answers;
   }
 
-  /** The connection is gone: its owner is, too, when it was the owner's own. */
+  /** A connection ends, and with it its owner if the connection was the owner's own. */
   close(id: number): void {
     const connection = this.connections.get(id);
     if (connection === undefined) return;
@@ -164,7 +163,7 @@ export class Model {
     }
   }
 
-  /** What the inquire program has to tell at present. */
+  /** The present knowledge for the inquire program. */
   get knowledge(): Knowledge {
     return {
       sure: !this.lost,
@@ -233,7 +232,7 @@ export class Model {
     return orError === true ? { kind: 'any', header, ...answer } : { kind: 'reply', header, error: null, ...answer };
   }
 
-  /** The daemon ends a client. */
+  /** The daemon closes a client's connection. */
   private endClient(server: ServerState, client: number): void {
     const run = server.clients.get(client) ?? null;
     server.clients.delete(client);
@@ -284,7 +283,7 @@ export class Model {
     try {
       this.makeLockspace(path);
     } catch (error) {
-      // NEW answers success all the same, and the lockspace is not known afterwards.
+      // NEW answers success, but the lockspace stays unknown.
       if (!(error instanceof Refusal)) throw error;
     }
   }
@@ -324,10 +323,10 @@ export class Model {
     place.directory.entries.delete(place.name);
   }
 
-  /** Whether a path, its links followed, names a file that is held under whatever name. */
+  /** Whether a path, with links followed, names a file that is held, by this or another name. */
   private isHeldAt(path: string): boolean {
     const place = this.tree.find(path, true);
-    // With a slash behind it a path names no file.
+    // A path with a final slash names no file.
     if (typeof place === 'string' || place.entry === null || place.slash) return false;
     const { entry } = place;
     return [...this.held()].some(({ file }) => file === entry);
@@ -355,9 +354,9 @@ export class Model {
       file = { kind: 'file' };
       found.directory.entries.set(found.name, file);
     }
-    // A FIFO can be opened for both and even locked; what then follows is not worth knowing.
+    // The model does not cover locks of a FIFO.
     if (file.kind === 'fifo') throw new Unknown();
-    // Another name of a file that is held: to the kernel the daemon has its lock already, so it is for the daemon to refuse.
+    // Another name of a held file. The kernel would grant the lock, which the daemon has already, so the daemon must refuse.
     for (const other of this.held()) {
       if (other.file === file && (!shared || (other.flags & SHARED) === 0)) throw busy(name);
     }
@@ -376,11 +375,11 @@ export class Model {
     for (const { subscription } of this.connections.values()) if (subscription !== null) subscription[change]++;
   }
 
-  /** What is at the path: a file, or a free name when it may be created. */
+  /** The file at a path, or its free name when it may be created. */
   private lookUp(path: string, what: string, domain: number, create: boolean): Place {
     const place = this.tree.find(path, true);
     if (place === 'outside') throw new Unknown();
-    // Which of its reasons open(2) names first is its own affair.
+    // It is unknown which error open(2) checks first.
     if (create && path.endsWith('/')) throw new Refusal(38, domain, `${what}: `, true);
     if (typeof place === 'string') throw new Refusal(38, domain, `${what}: ${ERRNO_TEXT[place]}`);
     if (place.entry?.kind === 'directory') throw new Refusal(38, domain, `${what}: ${ERRNO_TEXT.EISDIR}`);
@@ -404,10 +403,10 @@ export class Model {
     if (!owners.includes(pid)) since.delete(pid);
     if (owners.length > 0) return;
     this.lockspaces.get(lockspace)?.delete(name);
-    // A file that is still held, shared, by another name keeps its lock and so its path.
+    // A file that is still shared by another name stays locked, and so keeps its path.
     if ((flags & AUTOCREATE) === 0 || [...this.held()].some((other) => other.file === file)) return;
     const named = this.tree.find(path, true);
-    // Somebody else's by now.
+    // The path names another file by now.
     if (typeof named === 'string' || named.entry !== file) return;
     const place = this.tree.find(path, false);
     if (typeof place === 'string' || place.entry === null || place.entry.kind === 'directory' || place.slash) return;

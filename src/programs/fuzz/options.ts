@@ -1,6 +1,6 @@
 /** The fuzzer's command line. */
 import path from 'node:path';
-import { parseCommandLine, UsageError, wholeNumber } from '../../lab/command-line.ts';
+import { oneOf, parseCommandLine, wholeNumber } from '../../lab/command-line.ts';
 import type { ProgramName } from './steps.ts';
 import { type DaemonKind, generations } from '../../lab/generation.ts';
 
@@ -8,10 +8,10 @@ const TARGETS = ['calls', 'daemon', 'codec', 'config', 'filters', 'outputs', 'do
 
 export interface FuzzOptions {
   readonly target: (typeof TARGETS)[number];
-  /** Coverage guides it: it runs this daemon's code in this process. */
+  /** It runs the daemon's code in this process, and coverage guides it. */
   readonly isGuided: boolean;
   readonly seed: number;
-  /** Whether so many runs in so many seconds are enough. */
+  /** Whether the run is over after so many runs and seconds. */
   enough(runs: number, seconds: number): boolean;
   readonly corpus: string | undefined;
   readonly findings: string | undefined;
@@ -19,13 +19,13 @@ export interface FuzzOptions {
   readonly quiet: boolean;
   readonly daemon: DaemonKind;
   readonly against: DaemonKind | undefined;
-  /** SIGUSR1 between calls. */
+  /** Sends SIGUSR1 between calls. */
   readonly restarts: boolean;
-  /** Two names for one file. */
+  /** Gives one file two names. */
   readonly aliases: boolean;
-  /** Whose calls are made. */
+  /** The programs to call. */
   readonly programs: readonly ProgramName[];
-  /** Files to replay, when that is asked for. */
+  /** Files to replay. */
   readonly files: readonly string[];
 }
 
@@ -42,40 +42,30 @@ Options:
   --daemon KIND     for 'daemon' and 'replay': ours (default), 7.0.0, 9.0.0, 11.3.0, 12.8.0
   --against KIND    give both daemons the same sequences and compare their answers
   --no-restarts     never send SIGUSR1
-  --no-aliases      never give a file a second name: C grants both, and differs from then on
-  --programs LIST   whose calls are made beside the lock program's: of 'lock,admin,inquire' by default those that
-                    the daemons have
+  --no-aliases      never give a file a second name: C grants both
+  --programs LIST   the programs to call, of 'lock,admin,inquire'; by default those that the daemons have
   --seed N          default 1: the same seed makes the same inputs
   --time S          stop after S seconds (default 60, or none with --runs)
   --runs N          stop after N inputs or calls
-  --corpus DIR      keep inputs that reach new code there, and begin with those
+  --corpus DIR      keep inputs there that reach new code, and begin with them
   --findings DIR    write findings there (default fuzz-findings)
   --json FILE       write the summary there instead of to standard output
   --quiet           show nothing while running
 
-Exit status: 0 nothing found, 1 something found, 2 usage, 3 cannot run.
+Exit status: 0 no findings, 1 findings, 2 usage, 3 it could not run.
 `;
 
 const count = (option: string, text: string | undefined): number | undefined =>
   text === undefined ? undefined : wholeNumber(option, text);
 
-function kind(text: string): DaemonKind {
-  const found = (['ours', ...generations] as const).find((one) => one === text);
-  if (found === undefined) throw new UsageError(`no daemon '${text}'`);
-  return found;
-}
+const kind = (text: string): DaemonKind => oneOf('daemon', ['ours', ...generations], text);
 
-/** Those that are asked for, else all that the daemons have: the inquire program is this implementation's own. */
+const PROGRAMS = ['lock', 'admin', 'inquire'] as const;
+
+/** The named ones, else all that the daemons have: C has no inquire program. */
 function programsOf(text: string | undefined, daemons: readonly (DaemonKind | undefined)[]): readonly ProgramName[] {
-  const known: readonly ProgramName[] = daemons.every((one) => one === undefined || one === 'ours')
-    ? ['lock', 'admin', 'inquire']
-    : ['lock', 'admin'];
-  if (text === undefined) return known;
-  return text.split(',').map((word) => {
-    const found = (['lock', 'admin', 'inquire'] as const).find((one) => one === word);
-    if (found === undefined) throw new UsageError(`no program '${word}'`);
-    return found;
-  });
+  if (text !== undefined) return text.split(',').map((word) => oneOf('program', PROGRAMS, word));
+  return daemons.every((one) => one === undefined || one === 'ours') ? PROGRAMS : ['lock', 'admin'];
 }
 
 /** @throws UsageError */
@@ -101,8 +91,7 @@ export function parseOptions(args: readonly string[]): FuzzOptions | 'help' {
   });
   if (values.help) return 'help';
   const [name = 'calls', ...files] = positionals;
-  const target = TARGETS.find((one) => one === name);
-  if (target === undefined) throw new UsageError(`no target '${name}'`);
+  const target = oneOf('target', TARGETS, name);
   const runs = count('runs', values.runs);
   const time = count('time', values.time) ?? (runs === undefined ? 60 : undefined);
   const daemon = kind(values.daemon);

@@ -1,4 +1,4 @@
-/** Numbers that look random and are the same for the same seed (sfc32). */
+/** Pseudo-random numbers, the same for the same seed (sfc32). */
 export class Random {
   private a = 0;
   private b = 0;
@@ -9,7 +9,7 @@ export class Random {
     this.reset(seed, stream);
   }
 
-  /** Begins anew, as the numbers of this seed. */
+  /** Begins again with the numbers of a seed. */
   reset(seed: number, stream = 0): void {
     this.counter = 1;
     this.a = seed | 0;

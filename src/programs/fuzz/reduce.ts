@@ -1,25 +1,23 @@
-/** Makes what shows a defect as short as it can be while it still shows it. */
+/** Makes an input that shows a defect as short as it can be while it still shows it. */
 
-/** How long it may take, in ms: a try waits for answers that do not come. */
+/** How long a reduction may take, in ms: a try may wait for answers that do not come. */
 const MAX_MS = 30_000;
 
 /** Removes items, in large pieces first, while `shows` stays true. At most `limit` tries. */
-export function reduceList<T>(items: readonly T[], shows: (items: readonly T[]) => boolean, limit = 400): readonly T[] {
+export async function reduceList<T>(
+  items: readonly T[],
+  shows: (items: readonly T[]) => boolean | Promise<boolean>,
+  limit: number,
+): Promise<readonly T[]> {
   let best = items;
   let tries = 0;
   const until = performance.now() + MAX_MS;
   for (let size = Math.ceil(best.length / 2); size >= 1 && tries < limit; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-    for (let at = 0; at < best.length && tries < limit && performance.now() < until;) {
+    for (let at = 0; at < best.length && tries < limit && performance.now() < until; tries++) {
       const shorter = [...best.slice(0, at), ...best.slice(at + size)];
-      tries++;
-      if (shorter.length > 0 && shows(shorter)) best = shorter;
+      if (shorter.length > 0 && (await shows(shorter))) best = shorter;
       else at += size;
     }
   }
   return best;
-}
-
-/** As {@link reduceList}, for bytes. */
-export function reduceBytes(bytes: Buffer, shows: (bytes: Buffer) => boolean): Buffer {
-  return Buffer.from(reduceList([...bytes], (items) => shows(Buffer.from(items)), 2000));
 }

@@ -1,12 +1,12 @@
-/** What a run shows while it goes on, and its summary at the end. */
+/** The progress of a run, and its summary. */
 import { writeFileSync } from 'node:fs';
 
-export interface Finding {
-  /** What was found, one line. */
+interface Finding {
+  /** The problem, in one line. */
   readonly what: string;
-  /** The file that replays it. */
+  /** A file to replay it. */
   readonly file: string;
-  /** How often it was met. */
+  /** How often it happened. */
   times: number;
 }
 
@@ -35,6 +35,8 @@ export class Report {
   private readonly start = performance.now();
   private readonly cpu = process.cpuUsage();
   private readonly quiet: boolean;
+  /** Findings by the kind of their complaint. */
+  private readonly kinds = new Map<string, Finding>();
   private shown = performance.now();
 
   constructor(target: string, seed: number, quiet: boolean) {
@@ -58,13 +60,21 @@ export class Report {
     return (performance.now() - this.start) / 1000;
   }
 
-  /** Counts a finding, which the same place has perhaps shown before. */
-  found(what: string, file: string): void {
-    this.summary.findings.push({ what, file, times: 1 });
+  /** Counts a finding of a known kind; false for a new kind. */
+  isKnown(kind: string): boolean {
+    const finding = this.kinds.get(kind);
+    if (finding !== undefined) finding.times++;
+    return finding !== undefined;
+  }
+
+  found(kind: string, what: string, file: string): void {
+    const finding = { what, file, times: 1 };
+    this.kinds.set(kind, finding);
+    this.summary.findings.push(finding);
     if (!this.quiet) process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}found: ${what}\n       ${file}\n`);
   }
 
-  /** Shows the present state, from time to time. */
+  /** Shows the progress, at most once in a while. */
   show(): void {
     const now = performance.now();
     const screen = process.stderr.isTTY;

@@ -42,7 +42,7 @@ async function replay(options: FuzzOptions): Promise<number> {
   return shown;
 }
 
-/** Does what is asked for. How much was found. */
+/** Carries out the options. Returns the number of findings. */
 export async function run(options: FuzzOptions): Promise<number> {
   if (options.target === 'replay') return replay(options);
   let report: Report;

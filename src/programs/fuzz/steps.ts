@@ -1,6 +1,6 @@
 /**
- * A sequence: what one run does to a daemon, as plain JSON, so that a finding is a file. Paths are relative to the
- * daemon's working directory, and `~` in a name stands for a directory of this run alone.
+ * A sequence: the steps of one run, as plain JSON, so that a finding is a file. Paths are relative to the daemon's working
+ * directory, and `~` in a name stands for a directory of this run alone.
  */
 import type { Header } from '../../../xdr/frame.ts';
 import type { AnyProcedure } from '../../../xdr/program.ts';
@@ -11,11 +11,11 @@ import { lockProcedures, lockProgram } from '../../../xdr/programs/lock.ts';
 /** Values as JSON holds them: opaque data is hexadecimal, a 64-bit number a string. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
-/** The daemon's two servers, by the names that the admin program has for them. */
+/** The daemon's two servers, by their names in the admin program. */
 export type ServerName = 'virtlockd' | 'admin';
 export const serverNames: readonly [ServerName, ServerName] = ['virtlockd', 'admin'];
 
-/** A program, by the name that its description has. */
+/** A program, by the name of its description. */
 export type ProgramName = 'lock' | 'admin' | 'inquire';
 
 const programs = { lock: lockProgram, admin: adminProgram, inquire: inquireProgram } as const;
@@ -23,19 +23,19 @@ const programs = { lock: lockProgram, admin: adminProgram, inquire: inquireProgr
 export type CallName = keyof typeof lockProcedures;
 export const callNames = Object.keys(lockProcedures) as [CallName, ...CallName[]];
 
-/** A call of some program; of the lock program where none is named. */
+/** A call of a program, by default of the lock program. */
 export interface Call {
   readonly program?: Exclude<ProgramName, 'lock'>;
   readonly call: string;
   readonly args: Json;
 }
 
-/** What is done to a well-formed message before it is sent. */
+/** Changes to a well-formed message before it is sent. */
 export interface Edit {
   readonly header?: Partial<Header>;
-  /** Bytes put over the message at an offset, hexadecimal. */
+  /** Bytes to write over the message at an offset, hexadecimal. */
   readonly put?: readonly (readonly [number, string])[];
-  /** This many bytes are cut from the payload's end; the length word follows unless `length` says otherwise. */
+  /** This many bytes are cut from the payload's end; the length word changes too unless `length` is given. */
   readonly cut?: number;
   /** Bytes behind the payload, hexadecimal. */
   readonly tail?: string;
@@ -44,28 +44,28 @@ export interface Edit {
   readonly pieces?: readonly number[];
   /** Milliseconds between two pieces, so that a real daemon reads each by itself. */
   readonly pause?: number;
-  /** Sent as CALL_WITH_FDS that announces so many, with so many really sent, each with a byte of its own. */
+  /** Makes it a CALL_WITH_FDS that announces and sends such numbers of descriptors, each with a byte of its own. */
   readonly descriptors?: { readonly announced: number; readonly sent: number };
-  /** Descriptors attached to the message itself, which nobody announced. */
+  /** Unannounced descriptors attached to the message itself. */
   readonly stray?: number;
 }
 
 export type FileAct = 'create' | 'unlink' | 'rename' | 'link' | 'symlink' | 'mkdir';
 
-/** A list that the inquire program tells in pages. */
+/** A list that the inquire program returns in pages. */
 export type ListName = 'locks' | 'lockspaces' | 'clients';
 
 export type Step =
-  /** Calls on one connection that follow each other are sent together from here on. */
+  /** From here on, successive calls on one connection are sent together. */
   | { readonly op: 'gather' }
   | { readonly op: 'open'; readonly on: number; readonly to?: 'admin' }
   | ({ readonly op: 'call'; readonly on: number; readonly edit?: Edit } & Call)
   | { readonly op: 'raw'; readonly on: number; readonly hex: string }
-  /** Several calls in one go, without waiting for replies. */
+  /** Several calls in one write. */
   | { readonly op: 'burst'; readonly on: number; readonly calls: readonly Call[] }
-  /** The same, and the connection is closed without reading any. */
+  /** The same, but the connection is closed before any reply is read. */
   | { readonly op: 'reset'; readonly on: number; readonly calls: readonly Call[] }
-  /** Asks for a list, page after page to its end. */
+  /** Requests a list, page after page to its end. */
   | {
       readonly op: 'walk';
       readonly on: number;

@@ -1,4 +1,4 @@
-/** The corpus and the findings on disk: a file an input, named by its content, so that no order of writing matters. */
+/** The corpus or the findings on disk: one file an input, named by the hash of its content. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,7 +12,7 @@ export class Store {
     if (directory !== undefined) mkdirSync(directory, { recursive: true });
   }
 
-  /** Everything stored, in an order that depends on the content alone. */
+  /** All inputs, in an order that depends only on their contents. */
   load(): Buffer[] {
     const { directory } = this;
     if (directory === undefined) return [];
@@ -21,7 +21,7 @@ export class Store {
       .map((name) => readFileSync(path.join(directory, name)));
   }
 
-  /** The path of the stored file. */
+  /** Stores an input and returns its path. */
   add(content: Buffer | string, prefix: string, extension: string): string {
     if (this.directory === undefined) return '(not kept)';
     const hash = createHash('sha256').update(content).digest('hex').slice(0, 16);

@@ -1,14 +1,14 @@
-/** What a sequence is run against. All of it is synchronous: a run is deterministic, and one thread does it. */
+/** The target of a sequence. All of it is synchronous, so that a run is deterministic. */
 import type { Beginning, Model } from './model.ts';
 import type { ServerName } from './steps.ts';
 
 /** The client's end of a connection. */
 export interface Link {
-  /** The id that the daemon has for it. */
+  /** Its client id in the daemon. */
   readonly client: number;
-  /** `descriptors`: so many are attached to the first byte. */
+  /** `descriptors`: the number to attach to the first byte. */
   send(bytes: Buffer, descriptors: number): void;
-  /** What has come, after at most `limit` ms: bytes, `closed`, or null for nothing. */
+  /** Waits at most `limit` ms for bytes; `closed` at the end, null when nothing comes. */
   receive(limit: number): Buffer | 'closed' | null;
   /** Ends the sending side. */
   finish(): void;
@@ -23,33 +23,33 @@ export interface Target {
   readonly pid: number;
   /** The process that connections come from, as the daemon sees it. */
   readonly peer: number;
-  /** How long an answer may take, in ms. */
+  /** The longest time for an answer, in ms. */
   readonly patience: number;
-  /** What the model has to know of it before a run. */
+  /** Its state before a run, for the model. */
   readonly beginning: Beginning;
   /** A connection; null when the daemon takes none. */
   open(server: ServerName): Link | null;
-  /** Whether it answers a ping: on a connection of its own when `anew` says so, else on one that stands. */
+  /** Whether it answers a ping, on a new connection if `anew`, else on a lasting one. */
   answers(anew: boolean): boolean;
-  /** Executes the daemon anew. What went wrong, or null. */
+  /** Has the daemon execute its program again. Returns the problem, or null. */
   restart(): string | null;
-  /** Lets `ms` milliseconds pass; in one process nothing would happen meanwhile. */
+  /** Waits so many ms; not in one process, where nothing would happen. */
   pause(ms: number): void;
-  /** Has it send the events that it has gathered; false when that cannot be done from outside. */
+  /** Has it send its gathered events; false when that is impossible from outside. */
   flushEvents(): boolean;
-  /** Why it is not alive, or null. */
+  /** How it is dead, or null. */
   death(): string | null;
   /** Its open descriptors. */
   descriptors(): number;
   /** Its resident memory in bytes. */
   memory(): number;
-  /** Lockspaces that it knows from earlier runs. */
+  /** Its lockspaces of earlier runs. */
   readonly known: ReadonlySet<string>;
-  /** Undoes what the run left, as the model has it; the run's connections are closed. */
+  /** Undoes the changes of a run, which the model knows; the run's connections are closed. */
   settle(model: Model): void;
-  /** It cannot be brought back to how it was, but by a {@link reset}. */
+  /** Only {@link reset} can undo the changes of the last run. */
   readonly isSpoilt: boolean;
-  /** Begins anew, with no state. */
+  /** Begins again without state. */
   reset(): Promise<void>;
   stop(): Promise<void>;
 }

@@ -1,6 +1,5 @@
 /**
- * The files below the working directory as the model imagines them: enough of a file system to say what a path names,
- * and nothing about how a daemon gets there. Paths are bytes, one a character.
+ * The model's files below the working directory: enough of a file system to resolve paths. Paths are bytes, one a character.
  */
 
 export interface Directory {
@@ -14,17 +13,17 @@ export type Entry =
   | { readonly kind: 'fifo' }
   | { readonly kind: 'link'; readonly target: string };
 
-/** What the last component of a path is. `entry` is null where nothing has that name yet. */
+/** The last component of a path. `entry` is null for a free name. */
 export interface Place {
   readonly directory: Directory;
   readonly name: string;
   readonly entry: Entry | null;
-  /** The path ends in a slash, so it can name a directory only. */
+  /** The path ends in a slash, so it can only name a directory. */
   readonly slash: boolean;
 }
 
-/** Why a path names nothing: `outside` is where the model does not look. */
-export type Astray = 'ENOENT' | 'ENOTDIR' | 'ENAMETOOLONG' | 'ELOOP' | 'outside';
+/** Why a path names nothing; `outside` of the model's files. */
+type Astray = 'ENOENT' | 'ENOTDIR' | 'ENAMETOOLONG' | 'ELOOP' | 'outside';
 
 const MAX_NAME = 255;
 const MAX_PATH = 4095;
@@ -78,7 +77,7 @@ export class Tree {
     return place.entry.kind === 'directory' ? place.entry : 'ENOTDIR';
   }
 
-  /** Makes a directory with its parents. Null, or why not. */
+  /** Makes a directory with its parents. Null, or the error. */
   makeDirectories(path: string): Astray | null {
     if (path.startsWith('/') || path.split('/').includes('..')) return 'outside';
     const words = path.split('/').filter((word) => word !== '' && word !== '.');
@@ -93,7 +92,7 @@ export class Tree {
       }
       const at = entry.kind === 'link' ? this.find(path, true) : place;
       if (at === 'outside') return at;
-      // A link that leads nowhere is in the way of mkdir(2).
+      // mkdir(2) refuses the name of a dangling link.
       if (typeof at === 'string' || at.entry?.kind !== 'directory') return 'ENOTDIR';
     }
     return null;

@@ -1,4 +1,4 @@
-/** The files of a run, changed alike on disk and in the model. */
+/** The files of a run, on disk and in the model. */
 import {
   closeSync,
   constants,
@@ -15,13 +15,13 @@ import {
 import type { FileAct } from './steps.ts';
 import type { Entry, Tree } from './tree.ts';
 
-/** Does it on disk. What is impossible is left undone: the model knows the same rules. */
+/** Changes a file on disk. @throws when the act is impossible, which it is in the model too */
 function actOnDisk(directory: string, act: FileAct, name: string, to: string): void {
   const path = `${directory}/${name}`;
   const target = `${directory}/${to}`;
   switch (act) {
     case 'create':
-      // Made anew and never opened when it exists: in this very process it may be held.
+      // Never opens an existing file: this process may hold it, and would drop its lock at the close.
       closeSync(openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600));
       break;
     case 'unlink':
@@ -42,7 +42,7 @@ function actOnDisk(directory: string, act: FileAct, name: string, to: string): v
   }
 }
 
-/** Does it in the model, by the rules of link(2), rename(2) and so on. */
+/** Changes a file in the model, by the rules of link(2), rename(2) and so on. */
 function actInTree(entries: Map<string, Entry>, parent: Tree['root'], act: FileAct, name: string, to: string): void {
   const present = entries.get(name);
   const other = entries.get(to);

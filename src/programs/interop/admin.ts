@@ -1,4 +1,4 @@
-/** A cell of the virt-admin columns: a session of virt-admin, compared with what it is told by the C daemon of its own release. */
+/** A cell of the virt-admin columns: a session of virt-admin, compared with one with the C daemon of its own release. */
 import { type LockDaemon, startDaemon } from '../../lab/start.ts';
 import type { DaemonKind, Generation } from '../../lab/generation.ts';
 import { missingDaemon } from '../../lab/requirements.ts';
@@ -9,7 +9,7 @@ import { type Outcome, commands, missingVirtAdmin, session, typed, virtAdmin } f
 import type { Check } from './model.ts';
 import { reach, speakingAs } from './scene.ts';
 
-/** Every command's outcome, and the last one's: how virt-admin was answered, and how the daemon was then ended. */
+/** The outcomes of all commands; `end`: of daemon-shutdown, and what became of the daemon. */
 interface Session {
   readonly outcomes: readonly Outcome[];
   readonly end: string;
@@ -33,13 +33,13 @@ async function play(kind: DaemonKind, generation: Generation): Promise<Session> 
   }
 }
 
-/** Every daemon tells its own version: that is no difference, another would be. */
+/** Masks the daemon's own version, which is no difference; another version would be one. */
 const ownVersion = (outcome: Outcome, version: Generation): Outcome => ({
   ...outcome,
   stdout: outcome.stdout.replaceAll(`daemon: ${version}\n`, 'daemon: <its own version>\n'),
 });
 
-/** virt-admin before 11.2 knows no daemon-shutdown, and the daemon goes on; a daemon before that does not know the call. */
+/** The daemon goes on where virt-admin does not know the command, or the daemon the call: both came with 11.2. */
 async function shutdown(daemon: LockDaemon, lab: Lab): Promise<string> {
   const { code, stdout, stderr } = await virtAdmin(lab, ['daemon-shutdown']);
   const goesOn = await answers(daemon);
@@ -64,7 +64,7 @@ const show = ({ code, stdout, stderr }: Outcome): string =>
 
 const references = new Map<Generation, Promise<Session>>();
 
-/** What the C daemon of virt-admin's own release answers; played once. */
+/** The session with the C daemon of virt-admin's own release; played once. */
 async function reference(generation: Generation): Promise<Session> {
   const known = references.get(generation) ?? play(generation, generation);
   references.set(generation, known);
@@ -85,7 +85,7 @@ export async function adminCell(kind: DaemonKind, generation: Generation): Promi
   const numbers = new Map<string, number>();
   const checks = commands.map((command, index) => {
     const [expected, actual] = [wanted.outcomes[index], seen.outcomes[index]];
-    // The same command comes again after others that change what it shows.
+    // Some commands are repeated after others that change their output.
     const number = (numbers.get(typed(command)) ?? 0) + 1;
     numbers.set(typed(command), number);
     const name = typed(command) + (number === 1 ? '' : ` (${number})`);

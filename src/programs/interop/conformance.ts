@@ -14,7 +14,7 @@ import type { Check } from './model.ts';
 
 const program = join(checkout, 'bin/virtlockd-conformance');
 
-/** Runs the group once. @throws Error with what the program said when it could not. */
+/** Runs the group once. @throws Error with the program's message when it could not run */
 async function play(
   kind: DaemonKind,
   group: Group,
@@ -56,15 +56,15 @@ function toCheck(result: Result, suffix: string): Check {
 }
 
 /**
- * The dialects that this project's daemon is checked in. A start is no matter of dialect: 7.0.0 goes on without a log setting
- * that it cannot read, later releases refuse to start, and so does this daemon always.
+ * The dialects in which this project's daemon is checked. Its start has no dialect: with a bad log setting 7.0.0 starts, but
+ * later releases and this daemon refuse to.
  */
 const dialectsOf = (group: Group): readonly Generation[] =>
   generations.filter((generation) => group !== 'command-line' || generation !== '7.0.0');
 
 /**
  * This project's daemon is checked in the dialect of each release, a C daemon in its own.
- * @throws Error when the group cannot be run.
+ * @throws Error when the group cannot be run
  */
 export async function conformanceCell(
   kind: DaemonKind,

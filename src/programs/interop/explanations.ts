@@ -1,9 +1,9 @@
-/** Why a check of a C daemon fails: every failure has to have one of these behind it. */
+/** The explanations of failed checks of C daemons: every such failure needs one. */
 import type { DaemonKind } from '../../lab/generation.ts';
 import { type Cell, type Check, type Column, partsOf } from './model.ts';
 
 export interface Explanation {
-  /** defect: the daemon does wrong. release: it does what its own release does, which another release does differently. */
+  /** defect: the daemon is wrong. release: it is right for its own release, and another release differs. */
   readonly kind: 'defect' | 'release';
   readonly text: string;
 }
@@ -44,10 +44,10 @@ const rules: readonly Rule[] = [
   },
 ];
 
-/** What explains a failure, or undefined. Nothing does where it is this project's daemon that fails. */
+/** The explanation of a failure, or undefined. A failure of this project's daemon has none. */
 export function explain(check: Check, { row, column }: Pick<Cell, 'row' | 'column'>): Explanation | undefined {
   if (row === 'ours') return undefined;
-  // The rules first: what the suite knows of C at large is not what a daemon dies of that never came so far.
+  // The rules first: a daemon that exits earlier does not fail by the suite's known defect.
   const rule = rules.find(({ applies }) => applies(check, row, column));
   if (rule !== undefined || check.known === undefined) return rule;
   return { kind: 'defect', text: check.known };

@@ -1,4 +1,4 @@
-/** What a reader is told of a check that threw. */
+/** The description of a check that threw. */
 import { AssertionError } from 'node:assert/strict';
 import { inspect } from 'node:util';
 import type { Check } from './model.ts';
@@ -6,7 +6,7 @@ import type { Check } from './model.ts';
 const show = (value: unknown): string[] =>
   (typeof value === 'string' ? value : inspect(value, { breakLength: 100, depth: 5 })).split('\n');
 
-/** Expected and seen, of an assertion; else what the error says. */
+/** Expected and seen values of an assertion, or the message of another error. */
 export function failure(error: unknown): Pick<Check, 'verdict' | 'expected' | 'seen' | 'detail'> {
   if (!(error instanceof AssertionError)) {
     return { verdict: 'fail', detail: error instanceof Error ? error.message : String(error) };

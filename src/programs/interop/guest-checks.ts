@@ -1,4 +1,4 @@
-/** What is looked at with a real libvirtd and real guests, one check after the other in one scene. */
+/** The checks with a real libvirtd and real guests, which run one after the other in one scene. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,14 +8,14 @@ import { type Finished, eventually } from '../../lab/process.ts';
 import { autocreate, lock } from '../../lab/wire.ts';
 import type { Scene } from './scene.ts';
 
-export interface GuestCheck {
+interface GuestCheck {
   readonly name: string;
   readonly promise: string;
-  /** @throws AssertionError or Error when it is not so. */
+  /** @throws AssertionError or Error when it fails */
   readonly run: (scene: Scene) => Promise<void>;
 }
 
-/** virsh failed with that line among what it said. */
+/** Asserts that virsh failed with that message at the end. */
 function refused({ code, stderr }: Finished, message: string): void {
   assert.deepEqual({ code, stderr: stderr.trim().split('\n').at(-1) }, { code: 1, stderr: `error: ${message}` });
 }
@@ -23,7 +23,15 @@ function refused({ code, stderr }: Finished, message: string): void {
 const exclusive = 'WRITE 0 0';
 const shared = 'READ 0 0';
 
-/** With disks locked by themselves. */
+/** suspend releases the lock of a running guest, resume acquires it again. */
+async function suspendAndResume(scene: Scene, name: string, image: string): Promise<void> {
+  await scene.virsh('suspend', name);
+  assert.equal(scene.lockOn(image), 'none');
+  await scene.virsh('resume', name);
+  assert.equal(scene.lockOn(image), exclusive);
+}
+
+/** With locks on the disks themselves. */
 const direct: readonly GuestCheck[] = [
   {
     name: 'guest/plain-disk',
@@ -42,10 +50,7 @@ const direct: readonly GuestCheck[] = [
     run: async (scene) => {
       const image = scene.image();
       await scene.run('pausing', { image });
-      await scene.virsh('suspend', 'pausing');
-      assert.equal(scene.lockOn(image), 'none');
-      await scene.virsh('resume', 'pausing');
-      assert.equal(scene.lockOn(image), exclusive);
+      await suspendAndResume(scene, 'pausing', image);
     },
   },
   {
@@ -137,7 +142,7 @@ const direct: readonly GuestCheck[] = [
   },
   {
     name: 'lease/lockspace-missing',
-    promise: 'A guest whose lockspace nobody has created is refused.',
+    promise: 'A guest with an unknown lockspace is refused.',
     run: async (scene) => {
       const leases = [{ lockspace: 'nowhere', key: 'key', target: scene.storage }];
       const answer = await scene.libvirtd.create({ name: 'nowhere', leases });
@@ -146,7 +151,7 @@ const direct: readonly GuestCheck[] = [
   },
   {
     name: 'lease/resource-missing',
-    promise: 'A guest whose lease nobody has created is refused.',
+    promise: 'A guest with a missing lease is refused.',
     run: async (scene) => {
       await scene.prepare(join(scene.storage, 'sparse'), 'other');
       const leases = [{ lockspace: 'sparse', key: 'missing', target: scene.storage }];
@@ -164,10 +169,7 @@ const direct: readonly GuestCheck[] = [
       assert.equal(scene.lockOn(image), exclusive);
       await scene.libvirtd.start();
       assert.deepEqual(await scene.libvirtd.guests(), ['staying']);
-      await scene.virsh('suspend', 'staying');
-      assert.equal(scene.lockOn(image), 'none');
-      await scene.virsh('resume', 'staying');
-      assert.equal(scene.lockOn(image), exclusive);
+      await suspendAndResume(scene, 'staying', image);
       await scene.virsh('destroy', 'staying');
       await scene.freed(image);
     },
@@ -180,17 +182,14 @@ const direct: readonly GuestCheck[] = [
       await scene.run('carried', { image });
       await reexecute(scene.daemon);
       assert.equal(scene.lockOn(image), exclusive);
-      await scene.virsh('suspend', 'carried');
-      assert.equal(scene.lockOn(image), 'none');
-      await scene.virsh('resume', 'carried');
-      assert.equal(scene.lockOn(image), exclusive);
+      await suspendAndResume(scene, 'carried', image);
       await scene.virsh('destroy', 'carried');
       await scene.freed(image);
     },
   },
   {
     name: 'daemon/killed',
-    promise: 'While the lock daemon is gone guests run on and none starts; one started anew serves them again.',
+    promise: 'Without a lock daemon guests run on and none starts; the next lock daemon serves them again.',
     run: async (scene) => {
       const [old, image] = [scene.image(), scene.image()];
       await scene.run('orphan', { image: old });
@@ -206,7 +205,7 @@ const direct: readonly GuestCheck[] = [
   },
 ];
 
-/** With the disks' locks in files of an indirect lockspace. */
+/** With locks on files of an indirect lockspace. */
 const indirect: readonly GuestCheck[] = [
   {
     name: 'indirect/disk',
@@ -262,7 +261,7 @@ const indirect: readonly GuestCheck[] = [
   },
 ];
 
-/** The checks and whether they want the indirect lockspace, in the order they are run in. */
+/** The checks in their order; `indirect`: needs the indirect lockspace. */
 export const guestChecks: readonly (GuestCheck & { readonly indirect: boolean })[] = [
   ...direct.map((check) => ({ ...check, indirect: false })),
   ...indirect.map((check) => ({ ...check, indirect: true })),

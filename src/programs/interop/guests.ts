@@ -7,10 +7,10 @@ import { guestChecks } from './guest-checks.ts';
 import type { Check } from './model.ts';
 import { Scene } from './scene.ts';
 
-/** How long one check may take, in ms. */
+/** The longest time for a check, in ms. */
 const patience = 60_000;
 
-/** Thrown where a check hangs: its scene is of no use any more. */
+/** A check hangs, and its scene cannot be used any more. */
 class Hung extends Error {}
 
 async function bounded(task: Promise<void>, signal: AbortSignal): Promise<void> {
@@ -19,9 +19,7 @@ async function bounded(task: Promise<void>, signal: AbortSignal): Promise<void> 
     () => {
       throw new Hung(`not done within ${patience / 1000} s`);
     },
-    () => {
-      signal.throwIfAborted();
-    },
+    () => signal.throwIfAborted(),
   );
   try {
     await Promise.race([task, late]);
@@ -31,7 +29,7 @@ async function bounded(task: Promise<void>, signal: AbortSignal): Promise<void> 
   }
 }
 
-/** @param signal ends it. @throws Error when the scene cannot be set. */
+/** @param signal ends it. @throws Error when the scene cannot be opened */
 export async function guestCell(
   kind: DaemonKind,
   generation: Generation,

@@ -1,13 +1,13 @@
-/** From cells to colours: what explains each failure, numbered, and whether the whole matrix is as it has to be. */
+/** From cells to colours: numbered explanations of failures, and the verdict on the whole matrix. */
 import type { DaemonKind } from '../../lab/generation.ts';
 import { type Explanation, explain } from './explanations.ts';
 import { type Cell, type Check, type Column, columns, rows } from './model.ts';
 
-export type Colour = 'green' | 'red' | 'amber' | 'unexplained' | 'none';
+type Colour = 'green' | 'red' | 'amber' | 'unexplained' | 'none';
 
 export interface Failure {
   readonly check: Check;
-  /** D1, D2, … for defects, R1, … for differences between releases; undefined: nothing explains it. */
+  /** D1, D2, … for defects, R1, … for differences between releases; undefined: unexplained. */
   readonly id?: string;
 }
 
@@ -24,9 +24,9 @@ export interface JudgedCell {
   readonly ids: readonly string[];
 }
 
-export interface Reason extends Explanation {
+interface Reason extends Explanation {
   readonly id: string;
-  /** The cells it colours, and the checks that show it. */
+  /** The daemons with it, and the checks that show it. */
   readonly rows: readonly DaemonKind[];
   readonly checks: readonly string[];
 }
@@ -65,7 +65,7 @@ function colourOf(cell: Cell | undefined, failures: readonly Failure[], ids: rea
   return ids.some((id) => id.startsWith('D')) ? 'red' : 'amber';
 }
 
-/** Judges every cell of those rows and columns, also those that were not run. */
+/** Judges every cell of those rows and columns, run or not. */
 export function judge(
   cells: readonly Cell[],
   wantedRows: readonly DaemonKind[] = rows,
@@ -91,7 +91,7 @@ export function judge(
   return { cells: judged, reasons: reasons.all };
 }
 
-/** 0 as it has to be, 1 something fails that nothing explains, 3 some cell could not be run. */
+/** 0: right; 1: a failure is unexplained; 3: some cell could not be run. */
 export function exitStatus({ cells }: Judgement): 0 | 1 | 3 {
   if (cells.some(({ colour }) => colour === 'unexplained')) return 1;
   return cells.some(({ colour }) => colour === 'none') ? 3 : 0;

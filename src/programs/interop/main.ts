@@ -1,8 +1,4 @@
-/**
- * The matrix of lock daemons and those who talk to them.
- *
- *   npm run interop [-- OPTION...]
- */
+/** npm run interop [-- OPTION...]: the matrix of lock daemons and their clients. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { DaemonKind } from '../../lab/generation.ts';
@@ -39,9 +35,7 @@ async function run(options: Options): Promise<number> {
   const terminal = process.stderr.isTTY;
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      interrupted.abort();
-    });
+    process.once(signal, () => interrupted.abort());
   }
   let done = 0;
   await runMatrix(
@@ -63,7 +57,7 @@ async function run(options: Options): Promise<number> {
   const judgement = judge(results.cells, options.rows, options.columns);
   if (options.html !== undefined) write(options.html, page(judgement));
   const status = exitStatus(judgement);
-  // A page that says "not run" would take the place of one that says more.
+  // A page with cells that were not run would replace a complete one.
   if (options.markdown !== undefined && status !== 3) write(options.markdown, await markdown(judgement));
   return status;
 }

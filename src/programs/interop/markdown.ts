@@ -36,7 +36,7 @@ const titles: Readonly<Record<keyof typeof families, string>> = {
   'virt-admin': 'answers to',
 };
 
-/** The checks that show a thing: all, or where they are many the first few. */
+/** The checks that show a reason, at most the first three. */
 function shownBy(checks: readonly string[]): string {
   const shown = checks.slice(0, 3).map((name) => `\`${name.replaceAll('|', '\\|')}\``);
   const more = checks.length - shown.length;

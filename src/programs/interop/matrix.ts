@@ -1,4 +1,4 @@
-/** Runs the cells of the matrix, some at a time, and keeps what came out. */
+/** Runs the cells of the matrix, some at a time, and keeps their results. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -10,12 +10,12 @@ import { guestCell } from './guests.ts';
 import { type Cell, type Check, type Column, columns, partsOf, rows } from './model.ts';
 import { sidesOf } from './provenance.ts';
 
-/** The cells of earlier runs, in a file that is written anew after each cell. */
+/** The cells of earlier runs, in a file that is replaced after each cell. */
 export class Results {
   readonly #file: string;
   readonly #cells = new Map<string, Cell>();
 
-  /** @throws Error when the file is there and cannot be read as results. */
+  /** @throws Error when the file cannot be parsed */
   constructor(file: string) {
     this.#file = file;
     let text;
@@ -33,7 +33,7 @@ export class Results {
     return this.#cells.get(`${row} ${column}`);
   }
 
-  /** All cells there are, row after row. */
+  /** All present cells, row after row. */
   get cells(): Cell[] {
     return rows.flatMap((row) => columns.flatMap((column) => this.get(row, column) ?? []));
   }
@@ -49,18 +49,18 @@ export class Results {
 export interface Plan {
   readonly rows: readonly DaemonKind[];
   readonly columns: readonly Column[];
-  /** Run cells again though nothing has changed. */
+  /** Run unchanged cells again. */
   readonly fresh: boolean;
   /** Cells at a time. */
   readonly jobs: number;
-  /** How long one cell may take, and after which time no more are begun; in seconds. */
+  /** The longest time for a cell, and the time after which no cell begins; in seconds. */
   readonly cellLimit: number;
   readonly limit: number;
-  /** Ends the run; cells that are not done then are as if they had not been begun. */
+  /** Ends the run; results of unfinished cells are dropped. */
   readonly signal: AbortSignal;
-  /** What a cell is doing. */
+  /** A cell begins a step. */
   readonly onStep: (row: DaemonKind, column: Column, step: string) => void;
-  /** A cell is there; `kept` from an earlier run. */
+  /** A cell is finished; `kept`: from an earlier run. */
   readonly onCell: (cell: Cell, kept: boolean) => void;
 }
 
@@ -85,9 +85,7 @@ async function runCell(row: DaemonKind, column: Column, sides: readonly string[]
     return { row, column, sides, checks, seconds };
   };
   const signal = AbortSignal.any([plan.signal, AbortSignal.timeout(plan.cellLimit * 1000)]);
-  const progress = (step: string): void => {
-    plan.onStep(row, column, step);
-  };
+  const progress = (step: string): void => plan.onStep(row, column, step);
   try {
     return cell(await checksOf(row, column, progress, signal));
   } catch (error) {
@@ -96,7 +94,7 @@ async function runCell(row: DaemonKind, column: Column, sides: readonly string[]
   }
 }
 
-/** Runs the cells that are wanted and not known yet. */
+/** Runs the wanted cells that have no valid result yet. */
 export async function runMatrix(plan: Plan, results: Results): Promise<void> {
   const end = performance.now() + plan.limit * 1000;
   const wanted = plan.columns.flatMap((column) => plan.rows.map((row) => ({ row, column })));

@@ -1,10 +1,10 @@
-/** The matrix as data: its rows (lock daemons), its columns (what is asked of them), and what came out in each cell. */
+/** The matrix as data: rows (lock daemons), columns (kinds of checks), and cells (results). */
 import { groups } from '../conformance/check.ts';
 import { type DaemonKind, type Generation, generations } from '../../lab/generation.ts';
 
 export const rows: readonly DaemonKind[] = [...generations, 'ours'];
 
-/** The columns by what they are made with. */
+/** The columns by family. */
 export const families = {
   conformance: groups,
   libvirtd: generations.map((generation) => `libvirtd-${generation}` as const),
@@ -25,10 +25,8 @@ export function partsOf(column: Column): { family: Family; generation?: Generati
   return { family: 'conformance' };
 }
 
-/** What a reader calls the daemon of a row. */
 export const rowTitle = (row: DaemonKind): string => (row === 'ours' ? 'this daemon' : `C ${row}`);
 
-/** What a reader calls a column. */
 export const columnTitle = (column: Column): string => column.replace(/^(libvirtd|virt-admin)-/, '$1 ');
 
 export interface Check {
@@ -37,22 +35,22 @@ export interface Check {
   /** One sentence: what the interface promises. */
   readonly promise: string;
   readonly verdict: 'pass' | 'fail' | 'skip';
-  /** What should have been seen and what was, decoded, in lines; of failures only. */
+  /** The expected and the seen lines; of failures only. */
   readonly expected?: readonly string[];
   readonly seen?: readonly string[];
-  /** Why it failed or was not made, in words. */
+  /** Why it failed or was skipped. */
   readonly detail?: string;
-  /** The defect that the conformance suite knows to explain it. */
+  /** The defect that explains it, according to the conformance suite. */
   readonly known?: string;
 }
 
 export interface Cell {
   readonly row: DaemonKind;
   readonly column: Column;
-  /** What both sides are: a cell is run again when that has changed. */
+  /** The versions of both sides: a cell is run again when one has changed. */
   readonly sides: readonly string[];
   readonly checks: readonly Check[];
-  /** What kept it from being run to its end. Such a cell has no colour. */
+  /** Why it was not run to its end. Such a cell has no colour. */
   readonly broken?: string;
   readonly seconds: number;
 }

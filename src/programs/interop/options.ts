@@ -18,25 +18,25 @@ export interface Options {
 
 export const usage = `Usage: npm run interop -- [OPTION]...
 
-Runs lock daemons with the conformance suite, with libvirtd and guests, and with virt-admin, each release with each. Wants
-root; the releases that are not installed are taken from the trees that scripts/lab.sh makes.
+Runs lock daemons with the conformance suite, with libvirtd and guests, and with virt-admin, each release with each. Needs
+root, and for releases that are not installed the trees that scripts/lab.sh makes.
 
   --rows LIST       lock daemons, by default all: ${rows.join(', ')}
-  --columns LIST    what is asked of them, by default all; a part of the name is enough:
+  --columns LIST    kinds of checks, by default all; a part of the name is enough:
                     ${columns.slice(0, 9).join(', ')},
                     conformance (all of these), libvirtd, libvirtd-9.0.0, virt-admin, virt-admin-9.0.0, ...
-  --json FILE       the results, by default build/interop.json; cells found there are not run again unless one of their
-                    two sides, the checks among them, has changed
-  --html FILE       write a page where each cell opens on what is behind it
+  --json FILE       the results, by default build/interop.json; a cell with a result there is run again only if one
+                    of its two sides, or its checks, have changed
+  --html FILE       write a page on which each cell opens its checks
   --markdown FILE   write the tables; by default docs/interop.md when all rows and columns are wanted
   --fresh           run every cell again
-  --jobs N          so many cells at a time, by default 2
+  --jobs N          cells at a time, by default 2
   --limit SECONDS   begin no cell after that time, by default 7200
   --cell-limit SECONDS
                     give up a cell after that time, by default 900
   -h, --help        print this
 
-Exit status: 0 every failure is explained and none is this daemon's, 1 not so, 2 usage, 3 some cells could not be run.
+Exit status: 0 every failure is explained and none is this daemon's, 1 otherwise, 2 usage, 3 some cells could not be run.
 `;
 
 const settings = {

@@ -1,4 +1,4 @@
-/** The matrix as one HTML page without anything from outside. Values are only ever set as text, never as markup. */
+/** The matrix as one HTML page without other files. Values are only ever set as text, never as markup. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -74,7 +74,7 @@ export function page({ cells, reasons }: Judgement): string {
   const columns = [...new Set(cells.map(({ column }) => column))];
   const rows = [...new Set(cells.map(({ row }) => row))].map((row) => ({ row, title: rowTitle(row) }));
   const data: PageData = { families: headsOf(columns), rows, reasons, cells: cells.map(cellOf) };
-  // Nothing in the data may end the element it stands in.
+  // The data must not end its element.
   const json = JSON.stringify(data).replaceAll('<', '\\u003c');
   const style = read('style.css');
   const { code: script } = transformSync(read('script.ts'), { loader: 'ts', format: 'iife' });
@@ -90,9 +90,9 @@ export function page({ cells, reasons }: Judgement): string {
 </head>
 <body>
 <h1>Which lock daemon works with which libvirt</h1>
-<p>A row is a lock daemon, a column what is asked of it. A cell shows the checks that passed of those that were made, and
-what explains the others: <b>D</b> a known defect of the daemon, <b>R</b> a difference between releases. Choose a cell to see what is
-behind it.</p>
+<p>A row is a lock daemon, a column a kind of checks. A cell counts the checks that passed of those that were run, and names
+the cause of the others: <b>D</b> a known defect of the daemon, <b>R</b> a difference between releases. Choose a cell to see its
+checks.</p>
 <table id="matrix"></table>
 <section id="behind" hidden></section>
 <section id="reasons"></section>

@@ -1,7 +1,8 @@
-/** Which packages and programs stand behind a row or a column. */
+/** The packages and programs of a row or a column. */
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { packageVersion } from '../../lab/command-line.ts';
 import type { DaemonKind, Generation } from '../../lab/generation.ts';
 import { missingLab } from '../../lab/requirements.ts';
 import { checkout, openLab } from '../../lab/trees.ts';
@@ -26,14 +27,14 @@ async function ask(generation: Generation): Promise<ReadonlyMap<string, string>>
   }
 }
 
-/** Versions of the packages of a release that are installed, by name. */
-export async function packagesOf(generation: Generation): Promise<ReadonlyMap<string, string>> {
+/** Versions of the installed packages of a release, by name. */
+async function packagesOf(generation: Generation): Promise<ReadonlyMap<string, string>> {
   const asked = known.get(generation) ?? ask(generation);
   known.set(generation, asked);
   return asked;
 }
 
-/** Of files, and of all files below directories; what is missing counts as that. */
+/** A hash of files, and of all files below directories; a missing file counts as missing. */
 function hashOf(...paths: readonly string[]): string {
   const hash = createHash('sha256');
   for (const path of paths.map((name) => join(checkout, name))) {
@@ -48,28 +49,25 @@ function hashOf(...paths: readonly string[]): string {
   return hash.digest('hex').slice(0, 16);
 }
 
-/** What the checks of a column are made of. */
+/** The sources of the checks of a column. */
 const sources: Readonly<Record<Family, readonly string[]>> = {
   conformance: ['src/programs/conformance', 'fixtures/exchanges'],
   libvirtd: ['guests.ts', 'guest-checks.ts', 'scene.ts'].map((name) => `src/programs/interop/${name}`),
   'virt-admin': ['src/programs/interop/admin.ts', 'src/programs/interop/virt-admin.ts'],
 };
 
-const version = (): string =>
-  (JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string }).version;
-
-/** What the daemon of a row is, for readers. */
+/** The daemon of a row with its version. */
 export async function daemonOf(row: DaemonKind): Promise<string> {
-  if (row === 'ours') return `virtlockd ${version()}`;
+  if (row === 'ours') return `virtlockd ${packageVersion()}`;
   const packages = await packagesOf(row);
   const name = packages.has('libvirt-daemon-lock') ? 'libvirt-daemon-lock' : 'libvirt-daemon';
   return `${name} ${packages.get(name) ?? 'not installed'}`;
 }
 
-/** What asks in a column, for readers. */
+/** The client of a column with its version. */
 export async function askerOf(column: Column): Promise<string> {
   const { family, generation } = partsOf(column);
-  if (generation === undefined) return `virtlockd-conformance ${version()}`;
+  if (generation === undefined) return `virtlockd-conformance ${packageVersion()}`;
   const packages = await packagesOf(generation);
   const names =
     family === 'libvirtd'
@@ -78,7 +76,7 @@ export async function askerOf(column: Column): Promise<string> {
   return names.map((name) => `${name} ${packages.get(name) ?? 'not installed'}`).join(', ');
 }
 
-/** Both sides of a cell, such that nothing can change in a cell while they stay the same. */
+/** Both sides of a cell, with hashes: while they stay the same, so does its result. */
 export async function sidesOf(row: DaemonKind, column: Column): Promise<string[]> {
   const own = row === 'ours' ? ` ${hashOf('dist/virtlockd.cjs', 'dist/posix.node', 'dist/guard.so')}` : '';
   return [(await daemonOf(row)) + own, `${await askerOf(column)} ${hashOf(...sources[partsOf(column).family])}`];

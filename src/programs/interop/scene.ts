@@ -1,4 +1,4 @@
-/** A libvirtd of one generation and a lock daemon of any, each with its own libraries, on the two ends of one socket. */
+/** A libvirtd of one generation, connected to a lock daemon of any kind, each with its own libraries. */
 import { mkdtempSync, chmodSync, mkdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,10 +12,10 @@ import type { Lab } from '../../lab/root.ts';
 import { openLab } from '../../lab/trees.ts';
 import { lock } from '../../lab/wire.ts';
 
-/** The configuration a lock daemon gets: this one speaks as the C daemon of that libvirt, which C daemons do not read. */
+/** The configuration of a lock daemon: this project's speaks as that libvirt; C daemons ignore it. */
 export const speakingAs = (generation: Generation): string => `libvirt_version = "${generation}"\n`;
 
-/** Makes the daemon's sockets those that programs in another lab find at libvirt's own paths. */
+/** Links libvirt's socket paths in another lab to the daemon's sockets. */
 export function reach(daemon: LockDaemon, lab: Lab): void {
   mkdirSync(lab.outside('/run/libvirt'), { recursive: true });
   symlinkSync(daemon.socket, lab.outside('/run/libvirt/virtlockd-sock'));
@@ -84,7 +84,7 @@ export class Scene {
     return join(this.storage, 'indirect');
   }
 
-  /** Restarts libvirtd with disks locked in the indirect lockspace, or by themselves. */
+  /** Restarts libvirtd with locks in the indirect lockspace, or on the disks themselves. */
   async useLockspace(indirect: boolean): Promise<void> {
     await this.#libvirtd.stop();
     this.#libvirtd = new Libvirtd(this.#lab, indirect ? { fileLockspace: this.indirect } : {});
@@ -97,12 +97,12 @@ export class Scene {
     this.#daemon = await startDaemon(this.#kind, { lab: this.#home, configuration: this.#configuration });
   }
 
-  /** A new image with nothing in it. */
+  /** Makes an empty image. */
   image(): string {
     return makeImage(this.storage, `disk${++this.#count}.img`);
   }
 
-  /** Starts a guest with these disks and returns its QEMU's pid. @throws Error with what virsh said when it does not start. */
+  /** Starts a guest with these disks and returns its QEMU's pid. @throws Error with virsh's message when it does not start */
   async run(name: string, ...disks: readonly Disk[]): Promise<number> {
     return this.#libvirtd.run({ name, disks });
   }
@@ -111,12 +111,12 @@ export class Scene {
     await this.#libvirtd.must(...args);
   }
 
-  /** The lock the daemon has on that file, as 'WRITE 0 0', or 'none'. */
+  /** The daemon's lock on a file, as 'WRITE 0 0', or 'none'. */
   lockOn(path: string): string {
     return lockOn(this.#daemon.pid, path) ?? 'none';
   }
 
-  /** Waits until the daemon has no lock on that file: a release follows a guest's end by an instant. */
+  /** Waits until the daemon has no lock on a file: a release follows shortly after a guest's end. */
   async freed(path: string, limit = 5_000): Promise<void> {
     await eventually(`no lock on ${path}`, () => this.lockOn(path) === 'none', limit);
   }
@@ -134,7 +134,7 @@ export class Scene {
     }
   }
 
-  /** Ends every guest, and sees that the lock daemon runs. */
+  /** Ends every guest, and starts the lock daemon if it has ended. */
   async tidy(): Promise<void> {
     for (const guest of await this.#libvirtd.guests()) await this.#libvirtd.virsh('destroy', guest);
     if (this.#daemon.process.finished !== undefined) await this.startAgain();

@@ -8,7 +8,7 @@ import { treeOf } from '../../lab/trees.ts';
 import type { Lab } from '../../lab/root.ts';
 import { lock } from '../../lab/wire.ts';
 
-/** An argument `{…}` stands for the id of one of the connections that the test holds open. */
+/** An argument `{…}` stands for the id of one of the two clients of a session. */
 export const commands: readonly string[][] = [
   ['uri'],
   ['version'],
@@ -92,11 +92,11 @@ export const commands: readonly string[][] = [
   ['daemon-shutdown', '--nonsense'],
 ];
 
-/** A command as a reader would type it. */
+/** A command as it is typed. */
 export const typed = (command: readonly string[]): string =>
   command.map((argument) => (/^[\w{}.;:-]+$/.test(argument) ? argument : `'${argument}'`)).join(' ');
 
-/** How virt-admin ended, with what may differ between two daemons replaced by what it is. */
+/** The outcome of a command, with names in place of variable values. */
 export interface Outcome {
   readonly code: number | null;
   readonly stdout: string;
@@ -126,7 +126,7 @@ function normalize(text: string, ids: ReadonlyMap<string, string>): string {
     .replace(/^(unix_process_id *: )\d+$/gm, '$1<pid>')
     .split('\n')
     .map((line) => {
-      // Client ids depend on how often the daemon was looked for before.
+      // Client ids depend on the number of earlier connections.
       if (CLIENT_ROW.test(line)) return line.replace(/\d+/, '<id>').replace(/ +/g, ' ');
       return [...ids].reduce(
         (rest, [name, id]) => rest.replace(new RegExp(`(^id +: |ID '|client ')${id}\\b`), `$1${name}`),
@@ -139,13 +139,13 @@ function normalize(text: string, ids: ReadonlyMap<string, string>): string {
 }
 
 /**
- * Runs all commands one after the other, with two clients connected: one that registered, one that said nothing.
+ * Runs all commands, with two clients connected: one that has registered, one that has sent nothing.
  * @param lab where virt-admin runs, which need not be the daemon's
- * @returns what came of each, in the order of `commands`
+ * @returns the outcomes in the order of `commands`
  */
 export async function session(daemon: LockDaemon, lab: Lab = daemon.lab): Promise<Outcome[]> {
   const registered = await daemon.connect();
-  // No process has this pid, so that nobody is killed when the connection ends.
+  // No process has this pid, so none is killed when the connection ends.
   await registered.must(lock.register({ pid: 4_194_305 }));
   const silent = await daemon.connect();
   const [first = '', second = ''] = await clientIds(lab);

@@ -1,20 +1,19 @@
 /**
- * The command line, byte for byte. Node.js decodes it as UTF-8 and puts U+FFFD for what is none, but a file may be called
- * anything. Such an argument is read anew here, and each of its bytes beyond ASCII stands for itself as the lone surrogate
- * U+DC00 + byte, which no decoded text contains; `toBytes` knows both kinds.
+ * The command line, byte for byte. Node.js decodes it as UTF-8 and replaces invalid bytes with U+FFFD, but a file name may
+ * have any bytes. Such an argument is read from /proc, and each byte of it that is not ASCII becomes the lone surrogate
+ * U+DC00 + byte, which decoded text never contains. `toBytes` accepts both forms.
  */
 import { commandLineOf } from '../../proc/processes.ts';
 
-/** This process's arguments. */
 export function ownArguments(): string[] {
   const args = process.argv.slice(2);
   if (!args.some((arg) => arg.includes('\ufffd'))) return args;
-  // In front of them stand the runtime, its options and the script.
+  // The runtime, its options and the script come first.
   const real = commandLineOf('self').slice(-args.length);
   return real.map(keepBytes);
 }
 
-/** Bytes as text, from which `toBytes` makes the same bytes again. */
+/** Bytes as text that `toBytes` converts back. */
 export function keepBytes(bytes: string): string {
   const text = Buffer.from(bytes, 'latin1').toString('utf8');
   if (Buffer.from(text, 'utf8').toString('latin1') === bytes) return text;

@@ -1,22 +1,14 @@
 /**
- * A connection for a few calls, one after the other, that waits in the system calls themselves. Node.js's own sockets take
- * as long to load as all of that does: a command that is to answer at once uses this one.
+ * A connection that makes calls one after the other and blocks in the system calls. Node.js's own sockets take as long to
+ * load as a few calls take together, so a command that must be quick uses this client.
  */
 import { readSync, writeSync } from 'node:fs';
 import os from 'node:os';
-import { XdrReader, XdrWriter } from '../../../xdr/codec.ts';
+import { XdrReader } from '../../../xdr/codec.ts';
 import { remoteError } from '../../../xdr/error.ts';
-import {
-  beginMessage,
-  endMessage,
-  type Header,
-  isLengthValid,
-  LENGTH_SIZE,
-  MessageStatus,
-  MessageType,
-  readHeader,
-} from '../../../xdr/frame.ts';
-import type { ArgsOf, Procedure, Program, ResultOf } from '../../../xdr/program.ts';
+import { type Header, isLengthValid, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from '../../../xdr/frame.ts';
+import type { ArgsOf, Program, ResultOf } from '../../../xdr/program.ts';
+import { encodeCall } from '../../client/calls.ts';
 import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from '../../client/errors.ts';
 import { posix, strerror } from '../../posix/posix.ts';
 
@@ -27,7 +19,7 @@ export class BlockingClient {
   private serial = 0;
 
   /**
-   * Connects to the UNIX socket at `path`. Connecting and every read and write wait for `timeout` milliseconds at most.
+   * Connects to the UNIX socket at `path`. Connecting, every read and every write block for at most `timeout` milliseconds.
    * @throws ConnectionLost with the system's code
    */
   constructor(path: string, timeout: number) {
@@ -44,7 +36,7 @@ export class BlockingClient {
   }
 
   /**
-   * Calls a procedure of a program by its name. The promise is settled when this returns.
+   * Calls a procedure by name. The promise is settled when this returns.
    * @throws RemoteFailure, ConnectionLost, CallTimeout, ProtocolError
    */
   call<P extends object, N extends keyof P & string>(
@@ -52,8 +44,13 @@ export class BlockingClient {
     name: N,
     args: ArgsOf<P[N]>,
   ): Promise<ResultOf<P[N]>> {
+    // An exception of the executor rejects the promise.
     return new Promise((resolve) => {
-      resolve(this.exchange(program, name, args));
+      const { bytes, result } = encodeCall(program, name, args, ++this.serial);
+      this.send(name, bytes);
+      const reader = this.receive(name);
+      if (this.header.status !== MessageStatus.OK) throw new RemoteFailure(remoteError.read(reader));
+      resolve(result.read(reader));
     });
   }
 
@@ -62,34 +59,11 @@ export class BlockingClient {
     this.fd = -1;
   }
 
-  private exchange<P extends object, N extends keyof P & string>(
-    program: Program<P>,
-    name: N,
-    args: ArgsOf<P[N]>,
-  ): ResultOf<P[N]> {
-    const { number, args: argsType, result } = program.procedures[name] as Procedure<ArgsOf<P[N]>, ResultOf<P[N]>>;
-    const writer = new XdrWriter(256);
-    const start = beginMessage(writer, {
-      program: program.number,
-      version: program.version,
-      procedure: number,
-      type: MessageType.CALL,
-      serial: ++this.serial,
-      status: MessageStatus.OK,
-    });
-    argsType.write(writer, args);
-    endMessage(writer, start);
-    this.send(name, writer.bytes());
-    const reader = this.receive(name);
-    if (this.header.status !== MessageStatus.OK) throw new RemoteFailure(remoteError.read(reader));
-    return result.read(reader);
-  }
-
   private send(name: string, bytes: Buffer): void {
     for (let at = 0; at < bytes.length;) at += this.attempt(name, () => writeSync(this.fd, bytes, at));
   }
 
-  /** The reader stands behind the header of the reply. */
+  /** Returns a reader behind the reply's header. */
   private receive(name: string): XdrReader {
     const size = this.read(name, LENGTH_SIZE).readUInt32BE(0);
     if (!isLengthValid(size)) throw new ProtocolError(`a message of ${size} bytes`);
@@ -117,7 +91,7 @@ export class BlockingClient {
         return transfer();
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
-        // With a time limit, being stopped and continued is enough to interrupt it.
+        // On a socket with a time limit, SIGSTOP and SIGCONT interrupt the call.
         if (code === 'EINTR') continue;
         if (code === 'EAGAIN') throw new CallTimeout(`no answer to ${name} in time`);
         throw this.lost(error as NodeJS.ErrnoException);

@@ -1,11 +1,11 @@
-/** Any command line, taken apart by the program's description. */
+/** Parses any command line, and runs its command. */
 import { CommanderError } from 'commander';
 import { connectClient, InquireClient } from './inquire-client.ts';
 import { Exit } from './exit.ts';
 import { buildProgram } from './program.ts';
 import { resolveTarget } from './target.ts';
 
-/** Runs it to its end, and returns the exit status. @throws CommandError */
+/** Returns the exit status. @throws CommandError */
 export async function runCommand(args: readonly string[]): Promise<number> {
   let daemon: InquireClient | undefined;
   const abort = new AbortController();
@@ -30,7 +30,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
 
 const INTERRUPTS = ['SIGINT', 'SIGTERM'] as const;
 
-/** The first one aborts, and the next one ends the process: as does every one of a command that has not asked for this. */
+/** The first signal aborts, the second ends the process. Without this call the first one ends it. */
 export function catchInterrupts(abort: AbortController): void {
   const interrupt = (): void => {
     for (const signal of INTERRUPTS) process.off(signal, interrupt);

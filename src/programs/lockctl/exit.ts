@@ -1,16 +1,13 @@
-/** How virt-lockctl ends. */
+/** The exit statuses of virt-lockctl. */
 
 export const Exit = {
   OK: 0,
-  /** What was asked for failed, or is not so: no lock found, a check with findings, a refused change. */
+  /** Not found, refused or failed, or a check has findings. */
   NO: 1,
-  /** The command line is wrong. */
   USAGE: 2,
-  /** No daemon answers. */
   DOWN: 3,
-  /** The daemon does not know the inquire program: it is the C one, or an older one of ours. */
+  /** The daemon does not have the inquire program: it is libvirt's, or an older release of ours. */
   UNSUPPORTED: 4,
-  /** This user may not. */
   DENIED: 5,
 } as const;
 export type Exit = (typeof Exit)[keyof typeof Exit];

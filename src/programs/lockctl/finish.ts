@@ -1,8 +1,7 @@
-/** How a command line of virt-lockctl ends. */
 import { CommandError, Exit } from './exit.ts';
 import { complain } from './output.ts';
 
-/** Waits for the work, says why it failed if so, and makes its exit status the process's; returns it. */
+/** Waits for a command, reports its error, and sets the exit status of the process. Returns that status. */
 export async function finish(work: Promise<number>): Promise<number> {
   const status = await work.catch(explain);
   process.exitCode = status;

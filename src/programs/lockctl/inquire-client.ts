@@ -1,4 +1,4 @@
-/** The daemon as the commands see it: connected on demand, its lists unpaged, its failures in clear words. */
+/** Asks the daemon on behalf of the commands: connects on demand, collects paged lists, and explains failures. */
 import { ErrorCode } from '../../../xdr/error.ts';
 import {
   type ClientInfo,
@@ -17,8 +17,8 @@ import { CommandError, Exit } from './exit.ts';
 import { printable } from '../../log/printable.ts';
 import type { Target } from './target.ts';
 
-/** Fits every lock. */
-export const EVERY_LOCK: LockFilter = {
+/** Matches every lock. */
+const EVERY_LOCK: LockFilter = {
   lockspace: null,
   resource: null,
   path: null,
@@ -30,13 +30,13 @@ export const EVERY_LOCK: LockFilter = {
 /** How long a daemon may take to answer, in milliseconds. */
 const ANSWER_MS = 10_000;
 
-/** What the questions below need of a connection. */
+/** The methods of a connection that are needed here. */
 export type Caller = Pick<Client, 'call' | 'close' | 'isOpen'>;
 
 /** @throws ConnectionLost */
 export type Connect<C> = (socket: string, timeout: number) => Promise<C>;
 
-/** With Node.js's own sockets, for everything that events or many calls at a time are needed for. */
+/** Connects through Node.js's own sockets, which commands with events or overlapping calls need. */
 export const connectClient: Connect<Client> = async (socket, timeout) => {
   const { Client } = await import('../../client/client.ts');
   return Client.connect(socket, { timeout });
@@ -57,29 +57,22 @@ export class InquireClient<C extends Caller = Client> {
     return this.clientOf(this.target.adminSocket);
   }
 
-  /** The connection to the lock socket. @throws CommandError */
-  async lockClient(): Promise<C> {
-    return this.clientOf(this.target.socket);
-  }
-
   close(): void {
     for (const connection of this.connections.values()) {
       connection.then(
-        (client) => {
-          client.close();
-        },
+        (client) => client.close(),
         () => undefined,
       );
     }
     this.connections.clear();
   }
 
-  /** One connection a socket, made when it is first needed and again when it was lost. */
+  /** Returns the connection to a socket. Connects at the first call, and again after the connection was lost. */
   private async clientOf(socket: string): Promise<C> {
     const present = this.connections.get(socket);
     const client = await present?.catch(() => undefined);
     if (client?.isOpen === true) return client;
-    // Somebody else may have begun another one meanwhile.
+    // During the await another call may have begun to connect.
     const current = this.connections.get(socket);
     if (current !== undefined && current !== present) return current;
     const fresh = this.connect(socket, ANSWER_MS).catch((error: unknown) => {
@@ -89,7 +82,7 @@ export class InquireClient<C extends Caller = Client> {
     return fresh;
   }
 
-  /** Whether it answers the inquire program. @throws CommandError when it does not answer at all */
+  /** Whether the daemon has the inquire program. @throws CommandError when it does not answer at all */
   async answersInquiries(): Promise<boolean> {
     try {
       await this.status();
@@ -101,15 +94,15 @@ export class InquireClient<C extends Caller = Client> {
   }
 
   async status(): Promise<StatusInfo> {
-    return this.inquire(async (client) => client.call(inquireProgram, 'status', { flags: 0 }));
+    return this.ask(async (client) => client.call(inquireProgram, 'status', { flags: 0 }));
   }
 
   async counters(): Promise<Map<string, number>> {
-    const { counters } = await this.inquire(async (client) => client.call(inquireProgram, 'counters', { flags: 0 }));
+    const { counters } = await this.ask(async (client) => client.call(inquireProgram, 'counters', { flags: 0 }));
     return new Map(counters.map(({ name, value }) => [name, value]));
   }
 
-  /** Locks that fit the filter, page by page: the next page is asked for while the last one is looked at. */
+  /** Locks that match the filter, page by page. Requests a page before it yields the one before. */
   async *lockPages(filter: Partial<LockFilter> = {}, lookAtFiles = false): AsyncGenerator<LockInfo[]> {
     const flags = lookAtFiles ? LocksFlag.LOOK_AT_FILES : 0;
     const client = await this.adminClient();
@@ -119,7 +112,7 @@ export class InquireClient<C extends Caller = Client> {
       let page = await ask(0n);
       while (page.next !== 0n) {
         const following = ask(page.next);
-        // Awaited below; until then a failure of it must not count as unhandled.
+        // It is awaited below. A rejection before that must not count as unhandled.
         following.catch(() => undefined);
         if (page.locks.length > 0) yield page.locks;
         page = await following;
@@ -130,7 +123,7 @@ export class InquireClient<C extends Caller = Client> {
     }
   }
 
-  /** All locks that fit the filter, those of many holds in one piece. */
+  /** All locks that match the filter. A lock whose holds came in several pages is one entry. */
   async locks(filter: Partial<LockFilter> = {}, lookAtFiles = false): Promise<LockInfo[]> {
     const found: LockInfo[] = [];
     for await (const page of this.lockPages(filter, lookAtFiles)) {
@@ -157,11 +150,11 @@ export class InquireClient<C extends Caller = Client> {
     });
   }
 
-  async refusals(after = 0): Promise<RefusalInfo[]> {
+  async refusals(): Promise<RefusalInfo[]> {
     const found: RefusalInfo[] = [];
-    for (let from = after; ;) {
+    for (let from = 0; ;) {
       const at = from;
-      const { refusals, more } = await this.inquire(async (client) =>
+      const { refusals, more } = await this.ask(async (client) =>
         client.call(inquireProgram, 'refusals', { after: at, flags: 0 }),
       );
       found.push(...refusals);
@@ -173,7 +166,7 @@ export class InquireClient<C extends Caller = Client> {
   private async list<T>(
     ask: (client: C, page: { cursor: bigint; limit: number; flags: number }) => Promise<{ entries: T[]; next: bigint }>,
   ): Promise<T[]> {
-    return this.inquire(async (client) => {
+    return this.ask(async (client) => {
       const found: T[] = [];
       let cursor = 0n;
       do {
@@ -185,12 +178,12 @@ export class InquireClient<C extends Caller = Client> {
     });
   }
 
-  /** A failed call in words for the operator. */
+  /** A CommandError that explains a failed call to the operator. */
   async explain(error: unknown): Promise<unknown> {
     const { name } = this.target;
-    // Where nothing is connected any more, it was closed here.
+    // Without connections, this process itself has closed them.
     if (!isClosed(error) || this.connections.size === 0) return explain(error, name);
-    // Daemons close connections of other users without a word, and everybody's when they end: another one tells which.
+    // A daemon closes the connections of other users, and all connections when it ends. A second connection tells which.
     try {
       const client = await this.adminClient();
       await client.call(inquireProgram, 'counters', { flags: 0 });
@@ -198,28 +191,29 @@ export class InquireClient<C extends Caller = Client> {
       if (isClosed(again)) {
         return new CommandError(
           Exit.DENIED,
-          `the daemon (${name}) closes every connection at once: it runs as another user than this one.`,
+          `the daemon (${name}) closes every connection at once: it runs as another user.`,
         );
       }
       if (!(again instanceof RemoteFailure)) return explain(again, name);
     }
     return new CommandError(
       Exit.DOWN,
-      `the daemon (${name}) closed the connection, and now answers another one: it ended meanwhile.`,
+      `the daemon (${name}) closed the connection, and answers on a new one: it was restarted.`,
     );
   }
 
-  private async inquire<T>(ask: (client: C) => Promise<T>): Promise<T> {
-    const client = await this.adminClient();
+  /** Makes calls on the admin socket, or on another one. @throws CommandError */
+  async ask<T>(call: (client: C) => Promise<T>, socket = this.target.adminSocket): Promise<T> {
+    const client = await this.clientOf(socket);
     try {
-      return await ask(client);
+      return await call(client);
     } catch (error) {
       throw await this.explain(error);
     }
   }
 }
 
-/** Why nobody can be reached, in words for the operator. */
+/** Explains to the operator why the daemon cannot be reached. */
 function explainConnect(error: unknown, socket: string): unknown {
   if (!(error instanceof ConnectionLost)) return explain(error, socket);
   switch (error.code) {
@@ -231,20 +225,20 @@ function explainConnect(error: unknown, socket: string): unknown {
     case 'ECONNREFUSED':
       return new CommandError(
         Exit.DOWN,
-        `virtlockd is not running: nobody listens at ${socket}, which an earlier one left behind.`,
+        `virtlockd is not running: no process listens at ${socket}, which an earlier daemon left behind.`,
       );
     case 'EACCES':
     case 'EPERM':
       return new CommandError(
         Exit.DENIED,
-        `access to ${socket} is denied: only the user who runs that daemon may ask it (for the system's: root).`,
+        `access to ${socket} is denied: only the user who runs the daemon may ask it (root for the system's daemon).`,
       );
     default:
       return new CommandError(Exit.DOWN, error.message);
   }
 }
 
-/** How a connection looks that the other side has closed. */
+/** The codes of a connection that the daemon has closed. */
 const CLOSED: ReadonlySet<string | undefined> = new Set([undefined, 'ECONNRESET', 'EPIPE']);
 
 function isClosed(error: unknown): boolean {
@@ -256,7 +250,7 @@ function explain(error: unknown, name: string): unknown {
     if (error.code === ErrorCode.RPC && /^Cannot find program \d+ version \d+$/.test(error.message)) {
       return new CommandError(
         Exit.UNSUPPORTED,
-        `the daemon (${name}) does not answer inquiries: it is libvirt's C virtlockd, which tells nobody what it has locked.\n'virt-lockctl swap --to node' replaces it live.`,
+        `the daemon (${name}) does not answer inquiries: it is libvirt's C virtlockd, which does not report its locks.\n'virt-lockctl swap --to node' replaces it live.`,
       );
     }
     return new CommandError(Exit.NO, printable(error.remote.message ?? error.message));

@@ -1,6 +1,6 @@
 /**
- * virt-lockctl's first bundle: a plain `who PATH`, and nothing else. start.cjs loads the bundle of everything only when
- * this one leaves the command line to it.
+ * The first bundle of virt-lockctl: a plain `who PATH`, and no other command. start.cjs loads the second bundle only when
+ * `isForMe` is false.
  */
 import { exitProcess } from '../../posix/exit.ts';
 import { posix } from '../../posix/posix.ts';
@@ -10,13 +10,12 @@ import { answer, readQuestion } from './quick-who.ts';
 
 const question = readQuestion(ownArguments());
 
-/** Whether the command line is this one's. */
 export const isForMe = question !== null;
 
 if (question !== null) {
   posix.setProcessName('virt-lockctl');
   void finish(answer(question)).then((status) => {
-    // All is written and nothing is open: taking the runtime down piece by piece would take milliseconds for nothing.
+    // All output is written. An orderly end of the runtime would take milliseconds.
     exitProcess(status);
   });
 }

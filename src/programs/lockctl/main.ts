@@ -1,4 +1,4 @@
-/** virt-lockctl: who holds this disk, and how the lock daemon is. */
+/** The second bundle of virt-lockctl: every command. */
 import { posix } from '../../posix/posix.ts';
 import { ownArguments } from './arguments.ts';
 import { runCommand } from './command-line.ts';

@@ -1,7 +1,6 @@
-/** Words on the command line that must be something. */
 import { CommandError, Exit } from './exit.ts';
 
-/** Reads a word from the command line. An empty one is most often a variable of a script that was never set. */
+/** Parses a word of the command line. An empty one is most often an unset variable of a script. */
 export function notEmpty(what: string): (text: string) => string {
   return (text) => {
     if (text === '') throw new CommandError(Exit.USAGE, `${what} must not be empty`);

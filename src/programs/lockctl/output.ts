@@ -1,4 +1,4 @@
-/** What commands print: tables for people, JSON for programs, colour only on terminals. */
+/** The output of commands: tables for people, JSON for programs, colours on terminals only. */
 import { writeSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { ByteString } from '../../../xdr/codec.ts';
@@ -24,23 +24,23 @@ type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 const STDOUT = 1;
 const STDERR = 2;
 
-/** Colours text for standard output, unless that is no terminal or the environment does not want it. */
+/** Formats text for standard output, if that is a terminal and the environment does not forbid it. */
 export function style(format: Style, text: string): string {
-  // Looked at here first: Node.js's stream of a pipe takes a millisecond to load.
+  // Checked first, because Node.js takes a millisecond to make a stream of a pipe.
   if (process.env.FORCE_COLOR === undefined && !posix.isTerminal(STDOUT)) return text;
-  // styleText looks at the stream, NO_COLOR and FORCE_COLOR itself.
+  // styleText itself checks the stream, NO_COLOR and FORCE_COLOR.
   return styleText(format, text, { stream: process.stdout });
 }
 
-/** Between two attempts to write to somebody who reads slowly, in milliseconds. */
+/** Milliseconds between two attempts to write to a slow reader. */
 const RETRY_MS = 1;
 
-/** Prints a line, or several; all is written when this returns. @throws CommandError when it cannot be */
+/** Prints one or more lines, and returns when they are written. @throws CommandError when that fails */
 export function print(text: string): void {
   printText(`${text}\n`);
 }
 
-/** The same without the end of the line. */
+/** As {@link print}, without a newline at the end. */
 export function printText(text: string): void {
   try {
     writeAll(STDOUT, text);
@@ -49,7 +49,7 @@ export function printText(text: string): void {
   }
 }
 
-/** Tells standard error what is wrong. That nobody can read it there changes nothing. */
+/** Prints a message to standard error. Errors are ignored. */
 export function complain(text: string): void {
   printError(`virt-lockctl: ${text}\n`);
 }
@@ -58,30 +58,30 @@ export function printError(text: string): void {
   try {
     writeAll(STDERR, text);
   } catch {
-    // It is full, or its reader has gone.
+    // The disk is full, or the reader has gone.
   }
 }
 
 /**
- * Prints without waiting for the reader of a pipe: what that one has not taken waits in memory. For lists, which the daemon
- * forgets when they are not asked on, however long somebody looks at their beginning.
+ * Prints without blocking on a pipe: unread output stays in memory. The daemon drops a list whose next page is not requested
+ * for long, so a pager must not delay the requests.
  */
 export class Printer {
-  // Files take what comes at once, and Node.js's stream of one loses what did not fit on a full disk.
+  // A file never blocks for long, and Node.js's stream of a file loses output on a full disk.
   private readonly isPipe = isPipe(STDOUT);
 
   constructor() {
-    // Ends the process when its reader has seen enough; everything else done() tells.
+    // Ends the process when the reader closes the pipe. done() reports all other errors.
     if (this.isPipe) process.stdout.on('error', explainWrite);
   }
 
-  /** @throws CommandError when it cannot be written, where that is known at once */
+  /** @throws CommandError when it cannot be written, unless standard output is a pipe */
   print(text: string): void {
     if (this.isPipe) process.stdout.write(text);
     else printText(text);
   }
 
-  /** Waits until all is written. @throws CommandError when it cannot be */
+  /** Waits until all is written. @throws CommandError when that fails */
   async done(): Promise<void> {
     if (!this.isPipe) return;
     await new Promise<void>((resolve, reject) => {
@@ -95,7 +95,7 @@ export class Printer {
 
 function explainWrite(error: unknown): CommandError {
   const { code, message } = error as NodeJS.ErrnoException;
-  // A reader that has seen enough (head, less) is no error.
+  // A reader that closes the pipe early (head, less) is no error.
   if (code === 'EPIPE') exitProcess(Exit.OK);
   return new CommandError(Exit.NO, `cannot write to standard output: ${message}`);
 }
@@ -107,13 +107,13 @@ function writeAll(fd: number, text: string): void {
       at += writeSync(fd, bytes, at);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-      // Somebody made it non-blocking, and the reader is slow.
+      // Another process has made the descriptor non-blocking, and the reader is slow.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
     }
   }
 }
 
-/** Rows in columns, headings above. Nothing but blanks between them, so that other programs can cut them apart. */
+/** Rows in columns below headings. Only blanks separate columns, so that other programs can split them. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = headings.map((heading, column) =>
     rows.reduce((width, row) => Math.max(width, widthOf(row[column] ?? '')), heading.length),
@@ -130,7 +130,7 @@ function pad(cell: string, width: number): string {
   return cell + ' '.repeat(Math.max(0, width - widthOf(cell)));
 }
 
-/** Columns that a terminal uses: two for the wide characters of East Asia and for pictures, none for combining ones. */
+/** The columns that a terminal uses: two for a wide character of East Asia or an emoji, none for a combining one. */
 function widthOf(text: string): number {
   if (/^[ -~]*$/.test(text)) return text.length;
   let width = 0;
@@ -141,17 +141,17 @@ function widthOf(text: string): number {
   return width;
 }
 
-/** A name to look at. */
+/** A name with escapes for unprintable bytes. */
 export function name(bytes: ByteString): string {
   return printable(bytes);
 }
 
-/** Milliseconds since 1970 as ISO time in UTC, or `-` when unknown. */
+/** Milliseconds since 1970 as ISO time in UTC; 0 is unknown. */
 export function time(milliseconds: number): string {
   return milliseconds === 0 ? 'unknown' : new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-/** How long ago, in the largest unit that fits. */
+/** The time since `milliseconds`, in one unit. */
 export function age(milliseconds: number, now = Date.now()): string {
   if (milliseconds === 0) return 'unknown';
   return duration(now - milliseconds);
@@ -164,6 +164,11 @@ export function duration(milliseconds: number): string {
   if (minutes < 120) return `${minutes}min`;
   const hours = Math.floor(minutes / 60);
   return hours < 48 ? `${hours}h` : `${Math.floor(hours / 24)}d`;
+}
+
+/** `an exclusive lock` */
+export function lockOf(lock: { readonly flags: number }): string {
+  return mode(lock) === 'shared' ? 'a shared lock' : 'an exclusive lock';
 }
 
 export function mode({ flags }: { readonly flags: number }): string {
@@ -193,7 +198,7 @@ export function identity(value: number): string {
   return IDENTITIES[value] ?? 'unknown';
 }
 
-/** `web (pid 4557)`, with a question mark where it is known from the process only. */
+/** `web (pid 4557)`, with a question mark if the name comes from the command line of the process. */
 export function owner({ pid, name: vm, identity: known }: OwnerInfo): string {
   if (vm === '') return `unknown (pid ${pid})`;
   return `${name(vm)}${known === Identity.GUESSED ? '?' : ''} (pid ${pid})`;
@@ -205,6 +210,11 @@ export function holder({ kind, owner: who, owners }: HolderInfo): string {
   return `${owner(who)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;
 }
 
+/** `2 locks`, `1 lock`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
 /** Why an acquire was refused. */
 export function cause({ holder: by, reason }: Pick<RefusalInfo, 'holder' | 'reason'>): string {
   return by === null ? name(reason) : `held by ${holder(by)}`;
@@ -212,7 +222,7 @@ export function cause({ holder: by, reason }: Pick<RefusalInfo, 'holder' | 'reas
 
 type Json = Record<string, unknown>;
 
-/** Adds a name to an object: as text and, where it is no valid UTF-8, its bytes in hexadecimal as well. */
+/** Adds a name to an object as text and, if it is not valid UTF-8, also its bytes in hexadecimal. */
 function addName(to: Json, key: string, bytes: ByteString): void {
   const text = decode(bytes);
   to[key] = text;
@@ -221,12 +231,12 @@ function addName(to: Json, key: string, bytes: ByteString): void {
   if (!Buffer.from(text, 'utf8').equals(buffer)) to[`${key}Bytes`] = buffer.toString('hex');
 }
 
-/** Bytes as text. In JSON that is what a sentence is, which no program takes for a name. */
+/** Bytes as text. For sentences: bytes that are not UTF-8 are lost. */
 export function decode(bytes: ByteString): string {
   return ASCII.test(bytes) ? bytes : Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
-/** The same as an object of its own, to be spread into another. */
+/** As {@link addName}, in a new object to be spread into another. */
 export function nameJson(key: string, bytes: ByteString): Json {
   const object: Json = {};
   addName(object, key, bytes);
@@ -251,7 +261,7 @@ export function ownerJson(owner: OwnerInfo): Json {
   return addOwner({}, owner);
 }
 
-/** What the daemon does not know is null in JSON. */
+/** Values that the daemon does not know are null. */
 export function holdJson({ owner: who, since, client }: HoldInfo): Json {
   const hold = addOwner({}, who);
   hold.since = since === 0 ? null : new Date(since).toISOString();
@@ -267,7 +277,7 @@ export function lockJson(lock: LockInfo): Json {
   object.mode = mode(lock);
   object.autocreate = (lock.flags & AcquireFlag.AUTOCREATE) !== 0;
   object.device = lock.device;
-  // Inodes of some file systems are larger than a number of JSON's readers.
+  // Some file systems have inode numbers that many JSON parsers would round.
   object.inode = lock.inode <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(lock.inode) : String(lock.inode);
   if (lock.file !== FileState.NOT_LOOKED) object.file = fileState(lock.file);
   if (lock.holds.length !== lock.holdCount) {
@@ -296,13 +306,13 @@ export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
 }
 
 const PLAIN = /^[ -~\n]*$/;
-/** C1 controls, and what Unicode calls formats, tags and separators of lines. Other controls JSON escapes itself. */
+/** C1 controls, and Unicode's format characters, tags and line separators. JSON escapes other controls itself. */
 const UNSAFE = /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}\u{e0000}-\u{e007f}]/gu;
 
-/** JSON that can be looked at: what could mislead a terminal is escaped beyond what JSON itself demands. */
+/** JSON that is safe on a terminal: characters that could mislead it are escaped, too. */
 export function json(value: unknown, indent?: number): string {
   const text = JSON.stringify(value, null, indent);
-  // Most is plain, and the first use of the other expression takes milliseconds.
+  // Most text is plain, and the first use of UNSAFE takes milliseconds.
   return PLAIN.test(text) ? text : text.replaceAll(UNSAFE, escapeUnits);
 }
 

@@ -1,7 +1,6 @@
-/** The command line of virt-lockctl, which help, completion and the manual page describe as well. */
-import { readFileSync } from 'node:fs';
+/** The command line of virt-lockctl. A test compares completion and the manual page with it. */
 import { Command } from 'commander';
-import { installRoot } from '../../posix/root.ts';
+import { installedVersion } from '../../posix/root.ts';
 import { addCheck } from './commands/check.ts';
 import { addClients } from './commands/clients.ts';
 import { addLeases } from './commands/leases.ts';
@@ -19,32 +18,23 @@ import type { Context } from './context.ts';
 import { notEmpty } from './not-empty.ts';
 import { printError, printText } from './output.ts';
 
-function version(): string {
-  try {
-    const { version: found } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: string };
-    return found ?? 'unknown';
-  } catch {
-    return 'unknown';
-  }
-}
-
 const EXIT_HELP = `
 Exit status:
-  0  done, found, or all is well
+  0  done, found, or no findings
   1  not found, refused, or a check has findings
-  2  wrong command line
+  2  invalid command line
   3  no daemon answers
   4  the daemon does not answer inquiries: it is libvirt's C virtlockd
   5  access denied`;
 
 export function buildProgram(context: Context): Command {
   const program = new Command('virt-lockctl')
-    .description('Asks the lock daemon of libvirt guests who holds what, and looks after it.')
-    .version(version(), '-V, --version', 'print the version')
+    .description('Show who holds which disk and why a guest was refused; check and replace the lock daemon.')
+    .version(installedVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show this help')
     .option(
       '-c, --connect <daemon>',
-      "virtlockd:///system, virtlockd:///session, or the path of a socket or of its directory (default: the system's for root, else the session's)",
+      "virtlockd:///system, virtlockd:///session, or the path of a socket or of its directory (default: the system's daemon for root, else the session's)",
       notEmpty('--connect'),
     )
     .addHelpText('after', EXIT_HELP)

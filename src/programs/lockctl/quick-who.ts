@@ -1,6 +1,6 @@
 /**
- * A plain `who PATH`, the question of somebody whose guest does not start: read off the command line and answered without
- * what the other commands need, of which the parser of command lines alone takes longer to load than all of this.
+ * A plain `who PATH`, which an operator runs when a guest does not start. It is parsed here, because commander alone takes
+ * longer to load than this command takes.
  */
 import { BlockingClient } from './blocking-client.ts';
 import { who } from './commands/who.ts';
@@ -8,20 +8,17 @@ import { toBytes } from './context.ts';
 import { type Caller, InquireClient } from './inquire-client.ts';
 import { resolveTarget } from './target.ts';
 
-export interface Question {
+interface Question {
   readonly connect: string | undefined;
   readonly path: string;
   readonly json: boolean;
 }
 
-/** What a command line of the plainest form asks; null for all others, wrong ones among them. */
+/** Parses `[-c DAEMON] who [--json] PATH`. Returns null for every other command line, also for a wrong one. */
 export function readQuestion(args: readonly string[]): Question | null {
-  let [connect, path, json, isWho]: [string | undefined, string | undefined, boolean, boolean] = [
-    undefined,
-    undefined,
-    false,
-    false,
-  ];
+  let connect: string | undefined;
+  let path: string | undefined;
+  let [json, isWho] = [false, false];
   for (let at = 0; at < args.length; at++) {
     const word = args[at] ?? '';
     if (word === '-c' || word === '--connect') connect = args[++at] ?? '';
@@ -35,13 +32,11 @@ export function readQuestion(args: readonly string[]): Question | null {
   return path === undefined || connect === '' ? null : { connect, path, json };
 }
 
-/** Answers it; returns the exit status. @throws CommandError */
+/** Returns the exit status. @throws CommandError */
 export async function answer({ connect, path, json }: Question): Promise<number> {
   const connectBlocking = (socket: string, timeout: number): Promise<Caller> =>
-    // The executor's failure is the promise's, which is where the daemon looks for it.
-    new Promise((resolve) => {
-      resolve(new BlockingClient(socket, timeout));
-    });
+    // An exception of the executor rejects the promise.
+    new Promise((resolve) => resolve(new BlockingClient(socket, timeout)));
   const daemon = new InquireClient<Caller>(resolveTarget(connect), connectBlocking);
   return who(daemon, toBytes(path), json);
 }

@@ -1,4 +1,4 @@
-/** What must be so before a swap. A C daemon looks at nothing beforehand, and exits with every lock lost: so this does. */
+/** The checks before a swap. A C daemon makes none itself: it exits, and every lock is lost. */
 import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { adminProgram } from '../../../xdr/programs/admin.ts';
@@ -22,10 +22,9 @@ export interface Check {
   readonly detail: string;
 }
 
-/** The daemon that runs. */
 export interface Running {
   readonly kind: Kind;
-  /** The libvirt version that it reports. */
+  /** The libvirt version that the daemon reports. */
   readonly version: string;
   readonly pid: number;
   /** The path that SIGUSR1 executes. */
@@ -33,7 +32,8 @@ export interface Running {
 }
 
 const PROVE_MS = 10_000;
-/** @throws CommandError when nobody answers, or it cannot be told which process it is */
+
+/** @throws CommandError when no daemon answers, or its process cannot be found */
 export async function describeRunning(daemon: InquireClient): Promise<Running> {
   const version = await libvirtVersion(daemon);
   if (await daemon.answersInquiries()) {
@@ -45,31 +45,29 @@ export async function describeRunning(daemon: InquireClient): Promise<Running> {
   return { kind: 'libvirt', version, pid, program: toPath(program).toString() };
 }
 
-/** The version that it reports to virt-admin, as `X.Y.Z`; C daemons answer this, too. */
+/** The version that the daemon reports to virt-admin, as `X.Y.Z`. C daemons report it, too. */
 async function libvirtVersion(daemon: InquireClient): Promise<string> {
-  const client = await daemon.adminClient();
-  try {
+  return daemon.ask(async (client) => {
     await client.call(adminProgram, 'open', { flags: 0 });
     const { version } = await client.call(adminProgram, 'getLibVersion', undefined);
     return formatVersion(Number(version));
-  } catch (error) {
-    throw await daemon.explain(error);
-  }
+  });
 }
 
 /** The process that has locked the pid file. */
 function pidOf(file: string): number {
   const { lock, failure } = findObstacle(toBytes(file), false);
   if (lock !== null && lock.pid > 0) return lock.pid;
-  throw new CommandError(Exit.NO, `cannot tell which process the daemon is: ${file} ${failure ?? 'is locked by none'}`);
+  throw new CommandError(Exit.NO, `cannot find the daemon's process: ${file} ${failure ?? 'is not locked'}`);
 }
 
 export async function checksBefore(daemon: InquireClient, running: Running, target: string): Promise<Check[]> {
   const { pid, program, kind, version } = running;
   const toC = kindOf(target) === 'libvirt';
-  const runDirectory = path.dirname(daemon.target.stateFile);
+  const { stateFile } = daemon.target;
+  const runDirectory = path.dirname(stateFile);
   const checks = [
-    attempt('the process may be signalled', () => {
+    attempt('the process can be signalled', () => {
       process.kill(pid, 0);
       return `pid ${pid}`;
     }),
@@ -83,72 +81,59 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       if (bavail * bsize < MAX_FILE) throw new Error(`only ${bavail * bsize} bytes are free in ${runDirectory}`);
       return `${Math.floor((bavail * bsize) / 1024 / 1024)} MiB free in ${runDirectory}`;
     }),
-    attempt('no state of an earlier restart is left', () => {
-      if (existsSync(daemon.target.stateFile)) throw new Error(daemon.target.stateFile);
-      return '';
-    }),
+    check('no state of an earlier restart is left', existsSync(stateFile) ? stateFile : undefined),
   ];
   if (kind === 'libvirt') {
     const number = parseVersion(version) ?? 0;
     checks.push(
-      attempt('this version of the C daemon can hand over', () => {
-        if (number < OLDEST_C)
-          throw new Error(`${version} exits on SIGUSR1 and loses every lock: restart it with no guest running`);
+      attempt('this version of the C daemon can hand over its locks', () => {
+        if (number < OLDEST_C) throw new Error(`${version} exits on SIGUSR1: restart it while no guest runs`);
         return version;
       }),
       await checkClients(daemon, pid),
-      attempt('as many descriptors are free as the new program needs', () => {
-        const lack = toC ? undefined : lackOfDescriptors(pid);
-        if (lack !== undefined) throw new Error(lack);
-        return '';
-      }),
+      check('enough descriptors are free for the new program', toC ? undefined : lackOfDescriptors(pid)),
     );
   } else if (toC) {
     const unregistered = await unregisteredClients(await daemon.adminClient());
-    checks.push({
-      ok: unregistered.length === 0,
-      what: 'every client has registered, so that the C daemon can hand over again',
-      detail: unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', '),
-    });
-    const tooLarge = tooLargeForC(await daemon.status());
-    checks.push({
-      ok: tooLarge === undefined,
-      what: 'the state is small enough for a C daemon',
-      detail: tooLarge ?? '',
-    });
+    checks.push(
+      check(
+        'every client has registered, so that the C daemon can hand over its locks again',
+        unregistered.map(({ id, pid }) => `client ${id} (pid ${pid}) has not`).join(', ') || undefined,
+      ),
+      check('the state is small enough for a C daemon', tooLargeForC(await daemon.status())),
+    );
   }
-  checks.push({ ok: true, what: 'locks that the kernel knows of', detail: String(leasesOf(pid).length) });
+  checks.push({ ok: true, what: 'locks in the kernel', detail: String(leasesOf(pid).length) });
   return checks;
 }
 
-function attempt(what: string, check: () => string): Check {
+function check(what: string, problem: string | undefined): Check {
+  return { ok: problem === undefined, what, detail: problem ?? '' };
+}
+
+function attempt(what: string, work: () => string): Check {
   try {
-    return { ok: true, what, detail: check() };
+    return { ok: true, what, detail: work() };
   } catch (error) {
     return { ok: false, what, detail: (error as Error).message };
   }
 }
 
-/** Whether it runs at all, and says to be a virtlockd: a C daemon executes whatever is there. */
+/** Checks that the program runs, and is a virtlockd: a C daemon executes any program. */
 async function proveProgram(target: string): Promise<Check> {
   const what = 'the new program runs';
   const { execFile } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve) => {
     execFile(target, ['--version'], { timeout: PROVE_MS, killSignal: 'SIGKILL' }, (error, output) => {
       const version = /\(libvirt\) (\d+\.\d+\.\d+)/.exec(output)?.[1];
-      if (error === null && version !== undefined) resolve({ ok: true, what, detail: `says to be libvirt ${version}` });
-      else resolve({ ok: false, what, detail: error?.message ?? 'it does not say to be a virtlockd' });
+      if (error === null && version !== undefined) resolve({ ok: true, what, detail: `libvirt ${version}` });
+      else resolve({ ok: false, what, detail: error?.message ?? 'it is not a virtlockd' });
     });
   });
 }
 
 async function checkClients(daemon: InquireClient, pid: number): Promise<Check> {
-  const what = 'every client has registered, as far as a C daemon tells';
-  const silent = await silentClients(await daemon.adminClient(), pid);
-  if (silent.length === 0) return { ok: true, what, detail: '' };
-  return {
-    ok: false,
-    what,
-    detail: `client ${silent.map(({ id }) => String(id)).join(', ')} has called nothing yet: the C daemon would exit, and every lock be lost. Close it (virt-admin client-disconnect), or wait`,
-  };
+  const silent = (await silentClients(await daemon.adminClient(), pid)).map(({ id }) => String(id)).join(', ');
+  const problem = `client ${silent} has not called yet: the C daemon would exit and lose every lock. Wait, or close it (virt-admin client-disconnect)`;
+  return check('every client has registered, as far as a C daemon shows', silent === '' ? undefined : problem);
 }

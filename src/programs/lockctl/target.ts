@@ -1,11 +1,11 @@
-/** Which daemon is meant: the system's, this user's, or one whose socket is named. */
+/** The daemon that `--connect` names: the system's, this user's, or one by the path of its socket. */
 import os from 'node:os';
 import path from 'node:path';
 import { daemonPaths } from '../../libvirt/paths.ts';
 import { CommandError, Exit } from './exit.ts';
 
 export interface Target {
-  /** What it is called in messages. */
+  /** Its name in messages. */
   readonly name: string;
   readonly socket: string;
   readonly adminSocket: string;
@@ -16,7 +16,6 @@ export interface Target {
 const LOCK_SOCKET = 'virtlockd-sock';
 const ADMIN_SOCKET = 'virtlockd-admin-sock';
 
-/** Where the daemon of a user is. */
 function targetOf(privileged: boolean): Target {
   const { socket, adminSocket, pidFile, state } = daemonPaths({
     privileged,
@@ -31,7 +30,7 @@ function targetAt(given: string): Target {
   const absolute = path.resolve(given);
   const isSocket = [LOCK_SOCKET, ADMIN_SOCKET].includes(path.basename(absolute));
   const directory = isSocket ? path.dirname(absolute) : absolute;
-  // Privileged daemons have these beside the directory libvirt/, session daemons within it.
+  // A privileged daemon has these files beside the directory libvirt/, a session daemon has them within it.
   const outer = directory.endsWith('/run/libvirt') ? path.dirname(directory) : directory;
   return {
     name: given,
@@ -43,8 +42,8 @@ function targetAt(given: string): Target {
 }
 
 /**
- * The daemon that `--connect` means: `virtlockd:///system`, `virtlockd:///session`, either with `?socket=PATH` as
- * virt-admin takes it, a path, or by default this user's.
+ * @param connect `virtlockd:///system`, `virtlockd:///session`, either with `?socket=PATH` as in virt-admin, or a path;
+ * by default this user's daemon
  * @throws CommandError for anything else
  */
 export function resolveTarget(connect: string | undefined): Target {
@@ -70,6 +69,6 @@ function decode(encoded: string, connect: string): string {
 function notUnderstood(connect: string): CommandError {
   return new CommandError(
     Exit.USAGE,
-    `'${connect}' is not understood: use virtlockd:///system, virtlockd:///session or the path of a socket`,
+    `unknown daemon '${connect}': use virtlockd:///system, virtlockd:///session or the path of a socket`,
   );
 }

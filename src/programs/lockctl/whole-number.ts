@@ -1,12 +1,11 @@
-/** Numbers on the command line. */
 import { InvalidArgumentError } from 'commander';
 
-/** Reads a whole number within a range from the command line. */
-export function wholeNumber(least: number, most: number): (text: string) => number {
+/** Parses a whole number of the command line. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || value < least || value > most) {
-      throw new InvalidArgumentError(`It is no whole number from ${least} to ${most}.`);
+    if (!/^\d+$/.test(text) || value < min || value > max) {
+      throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}.`);
     }
     return value;
   };

@@ -1,22 +1,31 @@
 /**
- * virtlockd-swap: lets the lock daemons that run on this host go on in the program that lies at /usr/sbin/virtlockd now.
- * Run by the package's maintainer scripts, and by an administrator when those had to leave a daemon as it was.
- *
- *     virtlockd-swap           libvirt's daemon continues in this package's; this package's is executed again
- *     virtlockd-swap --back    this package's daemons continue in libvirt's program, which must lie there by now
- *     virtlockd-swap --end     ends this package's daemons if they hold no locks
- *     --force                  signals libvirt's daemon also while a client has called nothing; on the way back to it, closes
- *                              connections that have not registered
- *
- * Exit status 0: done, or nothing to do. 1: a program is broken, or a daemon ended. 75: this is not the moment.
+ * virtlockd-swap: has the running lock daemons of this host execute the program at /usr/sbin/virtlockd. The package's
+ * maintainer scripts run it, and an administrator when those had to leave a daemon as it was.
  */
+import { PROGRAM } from '../../libvirt/paths.ts';
 import { installRoot } from '../../posix/root.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
-import { findDaemons, type LockDaemon, PROGRAM, socketsOfDaemon } from '../../swap/daemons.ts';
+import { findDaemons, type LockDaemon, socketsOfDaemon } from '../../swap/daemons.ts';
 import { isCallError, Lost, Refused, Unsafe } from '../../swap/errors.ts';
 import { end, exchange, type Report } from '../../swap/exchange.ts';
 import { checkDescriptors, checkProcess, checkSpace, proveProgram } from '../../swap/preconditions.ts';
 import { restoreLimits } from '../../swap/quiet.ts';
+
+const HELP = `Usage: virtlockd-swap [--back | --end] [--force]
+
+Has the running lock daemons execute the program at ${PROGRAM}. Locks and connections stay.
+
+  (no option)  libvirt's daemon continues in this package's program, and this package's daemons execute it again
+  --back       this package's daemons continue in libvirt's program, which must be at ${PROGRAM}
+  --end        end this package's daemons if they hold no locks
+  --force      signal libvirt's daemon even if a client has not called yet; with --back, close clients that have not registered
+
+Exit status:
+   0  done, or nothing to do
+   1  a program does not run, or a daemon has ended
+  64  invalid command line
+  75  not possible now: the daemon was left as it is
+`;
 
 const NOTES = '/run';
 const PID_FILE = '/run/virtlockd.pid';
@@ -35,13 +44,15 @@ function describe({ kind, pid, uid }: LockDaemon): string {
 }
 
 function done(daemon: LockDaemon, { after, gone }: Report): void {
-  const ended = gone.length === 0 ? '' : `; ${gone.length} were freed meanwhile`;
-  say(`${describe(daemon)}: goes on in ${PROGRAM}, ${after.length} locks held${ended}`);
+  const ended = gone.length === 0 ? '' : `; ${gone.length} were released during the swap`;
+  say(
+    `${describe(daemon)}: goes on in ${PROGRAM}, with ${after.length} ${after.length === 1 ? 'lock' : 'locks'}${ended}`,
+  );
 }
 
-/** Whether a daemon is none of this run's business. */
+/** Whether this run leaves a daemon alone. */
 function passedOver({ kind, uid }: LockDaemon, mode: Mode): boolean {
-  // Session daemons of libvirt's stay what they are: they end by themselves soon after the last guest.
+  // libvirt's session daemons are left alone: they end by themselves soon after the last guest.
   return kind === 'libvirt' && (mode !== 'forth' || uid !== 0);
 }
 
@@ -49,12 +60,12 @@ async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<v
   const { pid, kind } = daemon;
   if (mode === 'end') {
     await end(pid, PID_FILE);
-    say(`${describe(daemon)}: ended, it held no locks`);
+    say(`${describe(daemon)}: ended without locks`);
     return;
   }
   if (kind === 'libvirt') {
     checkProcess(daemon);
-    // Now, as a daemon without a free one answers nobody, and again when nobody can come any more.
+    // Now, because a daemon without a free descriptor does not answer, and again when newcomers are held back.
     checkDescriptors(pid);
   }
   const check = (clients: number): void => {
@@ -66,17 +77,17 @@ async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<v
   done(daemon, await exchange({ pid, kind, ...sockets, ...options }));
 }
 
-/** Where the daemon's own log, whose last words tell about a refusal, is to be found. */
+/** Where to find the daemon's log, which explains a refusal. */
 function whereItLogs(pid: number): string {
   try {
     if (controlGroupsOf(pid).includes('virtlockd.service')) return 'journalctl -u virtlockd.service';
   } catch {
-    // It is gone.
+    // The process has ended.
   }
   return 'its log';
 }
 
-/** The exit status that an error means, which is reported. */
+/** Reports an error. Returns its exit status. */
 function failed(daemon: LockDaemon, error: unknown): number {
   if (error instanceof Lost) {
     say(`${describe(daemon)}: ${error.message}`);
@@ -87,7 +98,7 @@ function failed(daemon: LockDaemon, error: unknown): number {
     return NOT_NOW;
   }
   if (error instanceof Refused || isCallError(error)) {
-    say(`${describe(daemon)}, goes on with the program that it had: ${error.message}; see ${whereItLogs(daemon.pid)}`);
+    say(`${describe(daemon)}, goes on in its former program: ${error.message}; see ${whereItLogs(daemon.pid)}`);
     return FAILED;
   }
   throw error;
@@ -95,8 +106,12 @@ function failed(daemon: LockDaemon, error: unknown): number {
 
 async function main(args: readonly string[]): Promise<number> {
   const known = ['--back', '--end', '--force'];
+  if (args.includes('--help')) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   if (args.some((arg) => !known.includes(arg))) {
-    say(`usage: virtlockd-swap [--back | --end] [--force]`);
+    process.stderr.write(HELP);
     return USAGE;
   }
   const mode: Mode = args.includes('--back') ? 'back' : args.includes('--end') ? 'end' : 'forth';

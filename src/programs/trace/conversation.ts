@@ -1,4 +1,4 @@
-/** One connection: both its streams decoded, replies by the calls they answer. */
+/** Decodes both directions of a connection, and matches replies with their calls. */
 import { XdrReader } from '../../../xdr/codec.ts';
 import { remoteError } from '../../../xdr/error.ts';
 import { type Header, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from '../../../xdr/frame.ts';
@@ -8,7 +8,7 @@ import { type Known, lookUp, nameOf } from './programs.ts';
 import { MessageStream } from './stream.ts';
 import { type Plain, walk } from './walk.ts';
 
-/** Calls that wait for a reply and are remembered. A client that makes more gets replies without times. */
+/** At most this many unanswered calls are remembered. Replies to others have no times. */
 const MAX_WAITING = 10_000;
 
 interface Call {
@@ -18,7 +18,7 @@ interface Call {
 
 export class Conversation {
   readonly id: number;
-  /** As it is now: a process may become another program. */
+  /** As of the last bytes: a process may become another program. */
   peer: Peer;
   private readonly sink: Sink;
   private readonly streams: Readonly<Record<Side, MessageStream>>;
@@ -48,12 +48,11 @@ export class Conversation {
     this.sink({ kind: 'descriptors', time, connection: this.id, peer: this.peer, from, count });
   }
 
-  /** How many bytes end the message that a side is sending; see {@link MessageStream.wanted}. */
+  /** See {@link MessageStream.wanted}. */
   wanted(from: Side): number {
     return this.streams[from].wanted;
   }
 
-  /** Bytes that a side sent. */
   push(from: Side, bytes: Buffer, time: Stamp): void {
     const common = { time, connection: this.id, peer: this.peer, from };
     for (const piece of this.streams[from].push(bytes)) {
@@ -66,13 +65,12 @@ export class Conversation {
     }
   }
 
-  /** A side sends no more. */
   end(from: Side, time: Stamp): void {
     const common = { time, connection: this.id, peer: this.peer, from };
     const bytes = this.streams[from].rest;
     if (bytes.length > 0) {
       const missing = this.streams[from].wanted;
-      const reason = `a message that ends here, with ${missing} more bytes to come at least`;
+      const reason = `the message is cut off: at least ${missing} bytes are missing`;
       this.sink({ ...common, kind: 'undecoded', undecoded: { bytes, reason } });
     }
     this.sink({ ...common, kind: 'end' });
@@ -131,7 +129,7 @@ function payloadOf(
   const left = (from: number): Buffer => reader.buffer.subarray(from, reader.end);
   if (shape === undefined) {
     const bytes = left(start);
-    return { payload: undefined, undecoded: bytes.length === 0 ? undefined : { bytes, reason: 'not known here' } };
+    return { payload: undefined, undecoded: bytes.length === 0 ? undefined : { bytes, reason: 'unknown procedure' } };
   }
   const { value, broken } = walk(shape, reader);
   if (broken !== undefined) {
@@ -140,5 +138,5 @@ function payloadOf(
   }
   const behind = reader.remaining;
   if (behind === 0) return { payload: value, undecoded: undefined };
-  return { payload: value, undecoded: { bytes: left(reader.offset), reason: `${behind} bytes behind the last field` } };
+  return { payload: value, undecoded: { bytes: left(reader.offset), reason: `${behind} bytes after the last field` } };
 }

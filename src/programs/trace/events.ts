@@ -1,37 +1,33 @@
-/** What a trace consists of. */
+/** The events of a trace. */
 import type { Plain } from './walk.ts';
 
-/** Who sent something. */
 export type Side = 'client' | 'daemon';
 
 export function otherSide(side: Side): Side {
   return side === 'client' ? 'daemon' : 'client';
 }
 
-/** A moment. */
 export interface Stamp {
-  /** Microseconds since 1970; or since midnight, or since whenever, where a file tells no more. NaN: not known. */
+  /** Microseconds since 1970, or in some files since midnight or since the first line. NaN if unknown. */
   readonly micros: number;
-  /** Whether they are since 1970. */
+  /** Whether `micros` counts from 1970. */
   readonly isAbsolute: boolean;
 }
 
-/** The client's process. -1: not known. */
+/** The client's process; -1 for unknown numbers. */
 export interface Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
-  /** Its name, as ps shows it; empty where it is not known. */
+  /** Its name, as in ps; empty if unknown. */
   readonly program: string;
 }
 
-/** Bytes that could not be decoded, and why. */
 export interface Undecoded {
   readonly bytes: Buffer;
   readonly reason: string;
 }
 
-/** A decoded message. */
 export interface Decoded {
   readonly form: 'call' | 'reply' | 'event' | 'other';
   /** Such as `lock.acquireResource`. */
@@ -42,17 +38,16 @@ export interface Decoded {
   readonly type: number;
   readonly serial: number;
   readonly status: number;
-  /** In bytes, with the length word. */
+  /** In bytes, including the length word. */
   readonly length: number;
-  /** Arguments, results, an event's payload, or an error's; undefined where it is not known what they are. */
+  /** Arguments, results, an event's payload or an error's; undefined if the procedure is unknown. */
   readonly payload: Plain | undefined;
-  /** The payload is an error. */
   readonly isError: boolean;
-  /** Of a reply: microseconds since its call; undefined when there was none, or no time is known. */
+  /** Of a reply: microseconds since its call; undefined if the call or its time is unknown. */
   readonly tookMicros: number | undefined;
-  /** Descriptors announced. */
+  /** The number of announced descriptors. */
   readonly descriptors: number;
-  /** What of the payload could not be decoded, or stands behind what was. */
+  /** The rest of the payload, if it could not be decoded. */
   readonly undecoded: Undecoded | undefined;
 }
 
@@ -66,7 +61,7 @@ export type TraceEvent =
   | (Common & { readonly kind: 'open' | 'close' })
   | (Common & { readonly kind: 'message'; readonly from: Side; readonly message: Decoded })
   | (Common & { readonly kind: 'undecoded'; readonly from: Side; readonly undecoded: Undecoded })
-  /** Descriptors that came with bytes. */
+  /** Descriptors were attached. */
   | (Common & { readonly kind: 'descriptors'; readonly from: Side; readonly count: number })
   /** A side sends no more. */
   | (Common & { readonly kind: 'end'; readonly from: Side })

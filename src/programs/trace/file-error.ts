@@ -1,4 +1,4 @@
-/** A file is not what it should be. The message says where. */
+/** A file has the wrong format, or is cut off. */
 export class FileError extends Error {
   override name = 'FileError';
 }

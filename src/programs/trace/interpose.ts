@@ -1,13 +1,13 @@
 /**
- * Takes the place of a daemon's socket and gives it back. There is a socket that somebody listens at by that name at every
- * moment: names are exchanged, never removed first.
+ * Takes the place of a daemon's socket, and gives it back. At every moment a process listens at the usual name: names are
+ * replaced, never removed first.
  */
 import { linkSync, lstatSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { Proxy, type Wiring } from './proxy.ts';
 import { relay } from './relay.ts';
 
-/** The daemon's own socket is called so meanwhile. */
-export const ASIDE = '.untraced';
+/** Until then the daemon's own socket has this suffix. */
+const ASIDE = '.untraced';
 const COMING = '.tracing';
 
 export class Interposed {
@@ -16,11 +16,11 @@ export class Interposed {
   private readonly inode: number;
   private isBack = false;
 
-  /** @throws Error that says why that cannot be; everything is then as it was */
+  /** @throws Error with nothing changed */
   constructor(socket: string, wiring: Wiring) {
     this.socket = socket;
     recover(socket);
-    if (!lstatSync(socket, { throwIfNoEntry: false })?.isSocket()) throw new Error(`${socket} is no socket`);
+    if (!lstatSync(socket, { throwIfNoEntry: false })?.isSocket()) throw new Error(`${socket} is not a socket`);
     const coming = `${socket}${COMING}`;
     removeFile(coming);
     linkSync(socket, `${socket}${ASIDE}`);
@@ -35,19 +35,19 @@ export class Interposed {
     }
   }
 
-  /** From now on newcomers reach the daemon itself. Those who are here pass through as before. */
+  /** Newcomers then reach the daemon itself. Present connections still pass through the proxy. */
   putBack(): void {
     if (this.isBack) return;
     this.isBack = true;
     const there = lstatSync(this.socket, { throwIfNoEntry: false });
-    // The daemon that ends removes the name, and one that begins makes a new socket by that name: then ours is gone already.
+    // A daemon that has ended has removed our name, and one that has started has replaced it.
     if (there?.ino === this.inode) renameSync(`${this.socket}${ASIDE}`, this.socket);
     else removeFile(`${this.socket}${ASIDE}`);
     this.proxy.stopListening();
   }
 }
 
-/** Puts back what an earlier proxy, that was killed, has left. @throws Error when it lives */
+/** Puts back the socket of an earlier proxy that was killed. @throws Error if that proxy lives */
 function recover(socket: string): void {
   const aside = `${socket}${ASIDE}`;
   if (lstatSync(aside, { throwIfNoEntry: false }) === undefined) return;

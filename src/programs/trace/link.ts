@@ -1,16 +1,15 @@
-/** One connection through the proxy: two sockets, and the bytes between them, unchanged. */
+/** One connection through the proxy. It passes bytes between two sockets unchanged. */
 import { constants } from 'node:os';
-import type { Peer, Side } from './events.ts';
-import { otherSide } from './events.ts';
+import { otherSide, type Peer, type Side } from './events.ts';
 import { now, programOf } from './peers.ts';
 import { DESCRIPTOR_WORDS, Ready, relay, type Watch } from './relay.ts';
 import type { Decoder, Tap } from './tap.ts';
 
 const { EAGAIN } = constants.errno;
 
-/** Of what one side sent and the other has not taken, so much is held; then the sender is not read from. */
+/** With this many unsent bytes of a side, the proxy stops reading from it. */
 const MAX_HELD = 256 * 1024;
-/** One turn reads at most so often from one socket. */
+/** The most reads from one socket in one turn. */
 const MAX_READS = 64;
 
 const input = Buffer.allocUnsafeSlow(64 * 1024);
@@ -20,19 +19,18 @@ const NO_DESCRIPTORS = new Int32Array(1);
 interface Chunk {
   readonly bytes: Buffer;
   sent: number;
-  /** As relay has them; closed here once they are sent. */
+  /** In relay's form. Closed once they are sent. */
   descriptors: Int32Array;
 }
 
-/** What flows one way. */
 interface Flow {
   readonly queue: Chunk[];
   held: number;
-  /** Its source sends no more. */
+  /** The source sends no more. */
   hasEnded: boolean;
-  /** Its end was passed on. */
+  /** The end was passed on. */
   isShut: boolean;
-  /** Its destination takes nothing any more. */
+  /** The destination has closed. */
   isDead: boolean;
 }
 
@@ -50,7 +48,7 @@ export class Link {
   private readonly onClosed: () => void;
   private isClosed = false;
 
-  /** Takes over both descriptors. The tap is told of what passes; the decoder is one of those behind it. */
+  /** Takes over both descriptors. All traffic goes to the tap; the decoder is one of its listeners. */
   constructor(
     id: number,
     fds: Readonly<Record<Side, number>>,
@@ -65,15 +63,12 @@ export class Link {
     this.decoder = decoder;
     this.tap = tap;
     this.onClosed = onClosed;
-    const watch = (side: Side): Watch =>
-      relay().watch(fds[side], (events) => {
-        this.onEvents(side, events);
-      });
+    const watch = (side: Side): Watch => relay().watch(fds[side], (events) => this.onEvents(side, events));
     this.watches = { client: watch('client'), daemon: watch('daemon') };
     this.adjust();
   }
 
-  /** Ends the connection on both sides. */
+  /** Closes both sides. */
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
@@ -90,14 +85,14 @@ export class Link {
     if (this.isClosed) return;
     if ((events & Ready.WRITABLE) !== 0) this.drain(otherSide(side));
     if ((events & Ready.READABLE) !== 0) this.read(side);
-    this.settle();
+    this.passEnds();
   }
 
   private read(from: Side): void {
     const flow = this.flows[from];
     for (let reads = 0; reads < MAX_READS && this.mayRead(from); reads++) {
-      // Never past the end of a message: a descriptor must reach the other side with the byte that it came with, and one that
-      // comes with the first byte behind a message would seem to have come with the message.
+      // Never past the end of a message: a descriptor must be sent with the byte that it came with, and one on the first byte
+      // after a message would appear to belong to that message.
       const most = Math.min(this.decoder.wanted(this.id, from), input.length);
       const got = relay().receive(this.fds[from], input, most, incoming);
       if (got === -EAGAIN) return;
@@ -113,17 +108,12 @@ export class Link {
       flow.held += got;
       this.drain(from);
       if (count > 0) this.tap.descriptors(this.id, from, count, time);
-      this.tap.data(
-        this.id,
-        from,
-        bytes,
-        { ...this.peer, program: programOf(this.peer.pid) || this.peer.program },
-        time,
-      );
+      const peer = { ...this.peer, program: programOf(this.peer.pid) || this.peer.program };
+      this.tap.data(this.id, from, bytes, peer, time);
     }
   }
 
-  /** Sends what is held of a side's bytes, as far as the other takes it. */
+  /** Sends queued bytes of a side, as many as the other side accepts. */
   private drain(from: Side): void {
     const flow = this.flows[from];
     for (let chunk = flow.queue[0]; chunk !== undefined; chunk = flow.queue[0]) {
@@ -146,8 +136,8 @@ export class Link {
     if (flow.isDead) flow.held = 0;
   }
 
-  /** Passes on ends, and closes when nothing can pass any more. */
-  private settle(): void {
+  /** Passes on ends, and closes when both directions have ended. */
+  private passEnds(): void {
     for (const from of ['client', 'daemon'] as const) {
       const flow = this.flows[from];
       if (!flow.hasEnded || flow.queue.length > 0) continue;
@@ -155,7 +145,7 @@ export class Link {
         flow.isShut = true;
         relay().endWriting(this.fds[otherSide(from)]);
       }
-      // A side that is gone, not only silent, takes no answers either: the other one must see it go.
+      // A side that has closed, not only shut down, takes no answers either: the other side must see that.
       if (this.flows[otherSide(from)].isShut || relay().isGone(this.fds[from])) {
         this.close();
         return;

@@ -1,4 +1,4 @@
-/** virtlockd-trace: what lock daemons and their clients say. */
+/** virtlockd-trace: shows the messages between lock daemons and their clients. */
 import { createReadStream, readFileSync, unlinkSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { CommanderError } from 'commander';
@@ -16,7 +16,6 @@ import { readPcap } from './read-pcap.ts';
 import { StraceReader } from './read-strace.ts';
 import { Decoder, type Tap, tee } from './tap.ts';
 
-/** Says something that is no part of the trace. */
 function say(text: string): void {
   process.stderr.write(`virtlockd-trace: ${text}\n`);
 }
@@ -30,10 +29,10 @@ async function fromStrace(file: string, tap: Tap, output: Output): Promise<void>
     reader.line(line);
     await output.room();
   }
-  if (lines > 0 && reader.calls === 0) throw new FileError('no line of it is one of strace');
+  if (lines > 0 && reader.calls === 0) throw new FileError('no line is output of strace');
 }
 
-/** Passes connections on until a signal; then those that are there until they end, or a second signal. */
+/** Serves new connections until a signal, and the present ones until they end or a second signal comes. */
 async function proxy(options: Options, wiring: Wiring, interrupts: Interrupts): Promise<void> {
   const interposed: Interposed[] = [];
   const proxies: Proxy[] = [];
@@ -56,9 +55,9 @@ async function proxy(options: Options, wiring: Wiring, interrupts: Interrupts): 
       proxies.push(one.proxy);
     }
     if (options.listen !== undefined) proxies.push(new Proxy(options.listen, options.connect ?? '', wiring));
-    const user = process.geteuid?.() === 0 ? '' : ', its user instead of theirs';
+    const user = process.geteuid?.() === 0 ? 'pid' : 'pid and user';
     say(
-      `the daemon sees pid ${process.pid} of this proxy instead of its clients'${user}: it will not release an owner's locks when the owner ends`,
+      `the daemon sees the ${user} of this proxy (pid ${process.pid}), not of its clients: it will not release an owner's locks when the owner ends`,
     );
     await interrupts.next();
   } finally {
@@ -67,24 +66,21 @@ async function proxy(options: Options, wiring: Wiring, interrupts: Interrupts): 
   }
   const left = proxies.reduce((sum, { connections }) => sum + connections, 0);
   if (left > 0) {
-    say(
-      `newcomers reach the daemon itself; ${left} connections still pass through here. Interrupt again to cut them off.`,
-    );
+    const passing = left === 1 ? '1 connection still passes' : `${left} connections still pass`;
+    say(`newcomers reach the daemon itself; ${passing} through the proxy. Interrupt again to close the rest.`);
     await Promise.race([Promise.all(proxies.map(async (one) => one.drained())), interrupts.next()]);
   }
   for (const one of proxies) one.close();
 }
 
-/** SIGINT, SIGTERM and SIGHUP, and the end of whoever reads the output. */
+/** SIGINT, SIGTERM and SIGHUP, and the end of the output's reader. */
 class Interrupts {
   private waiting: () => void = () => undefined;
   private count = 0;
 
   constructor() {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => {
-        this.interrupt();
-      });
+      process.on(signal, () => this.interrupt());
     }
   }
 
@@ -93,7 +89,7 @@ class Interrupts {
     this.waiting();
   }
 
-  /** Resolves at the next one, or at once if there was one that nobody waited for. */
+  /** Resolves at the next interrupt, or at once if there was one that no call has returned. */
   async next(): Promise<void> {
     if (this.count === 0) await new Promise<void>((resolve) => (this.waiting = resolve));
     this.count--;
@@ -111,7 +107,7 @@ async function run(args: readonly string[]): Promise<Exit> {
   const options = program.opts<Options>();
   const wrong = contradiction(options);
   if (wrong !== undefined) {
-    say(`${wrong}; --help tells more`);
+    say(`${wrong}; see --help`);
     return Exit.USAGE;
   }
   const isProxy = options.listen !== undefined || options.interpose !== undefined;
@@ -120,9 +116,7 @@ async function run(args: readonly string[]): Promise<Exit> {
     if (interrupts === undefined) exitProcess(Exit.OK);
     interrupts.interrupt();
   });
-  const print: Sink = (event) => {
-    output.line(options.json === true ? jsonLine(event) : textLine(event));
-  };
+  const print: Sink = (event) => output.line(options.json === true ? jsonLine(event) : textLine(event));
   let pcap: PcapWriter | undefined;
   try {
     const decoder = new Decoder(isProxy ? noteOwners(print) : print);
@@ -144,7 +138,7 @@ async function run(args: readonly string[]): Promise<Exit> {
   }
 }
 
-// Of help that nobody reads to its end; the trace itself has an Output.
+// For the help text, whose reader may close the pipe. The trace itself has an Output.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });

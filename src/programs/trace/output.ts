@@ -1,4 +1,4 @@
-/** Writes lines without ever waiting for who reads them: a trace that waits would hold up the daemon's clients. */
+/** Writes lines without waiting for their reader, because a trace that waits would delay the daemon's clients. */
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
@@ -6,7 +6,7 @@ import { isPipe } from '../../posix/pipe.ts';
 
 const STDOUT = 1;
 
-/** So many bytes wait to be written at most; what comes then is dropped, and counted. */
+/** At most this many bytes wait to be written. Further lines are dropped and counted. */
 const MAX_WAITING = 64 * 1024 * 1024;
 
 export class Output {
@@ -14,7 +14,7 @@ export class Output {
   private dropped = 0;
   private isDone = false;
 
-  /** To standard output. @param onGone called when nobody reads any more */
+  /** @param onGone called when the reader of standard output has closed it */
   constructor(onGone: () => void) {
     this.stream = openOutput();
     this.stream.on('error', () => {
@@ -30,34 +30,32 @@ export class Output {
       return;
     }
     if (this.dropped > 0) {
-      process.stderr.write(`virtlockd-trace: ${this.dropped} lines were not written: they are read too slowly\n`);
+      process.stderr.write(`virtlockd-trace: dropped ${this.dropped} lines: the output is read too slowly\n`);
       this.dropped = 0;
     }
     this.stream.write(`${text}\n`);
   }
 
-  /** Waits until some is written, where the source can wait. */
+  /** Waits until there is room, for a source that can wait. */
   async room(): Promise<void> {
     if (!this.isDone && this.stream.writableNeedDrain) {
       await Promise.race([once(this.stream, 'drain'), once(this.stream, 'close')]).catch(() => undefined);
     }
   }
 
-  /** Writes what is left. */
+  /** Waits until all lines are written. */
   async end(): Promise<void> {
     if (this.isDone) return;
     this.isDone = true;
     await new Promise<void>((resolve) => {
-      this.stream.write('', () => {
-        resolve();
-      });
+      this.stream.write('', () => resolve());
     });
   }
 }
 
 /**
- * A stream that never waits. Of a pipe or a socket, which may be full for long, that is the runtime's own: one for files gives up
- * after a few attempts. Of a file or a terminal the runtime's own would wait.
+ * A stream that never blocks. process.stdout blocks on a file or a terminal; a file stream gives up after a few attempts on a
+ * full pipe or socket.
  */
 function openOutput(): Writable {
   return isPipe(STDOUT) ? process.stdout : createWriteStream('', { fd: STDOUT, autoClose: false });

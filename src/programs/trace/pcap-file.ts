@@ -1,23 +1,23 @@
 /** Reads packets out of pcap and pcapng files. */
 import { FileError } from './file-error.ts';
 
-export interface Packet {
+interface Packet {
   readonly micros: number;
-  /** LINKTYPE_ of the interface. */
+  /** The interface's LINKTYPE_. */
   readonly linkType: number;
   readonly bytes: Buffer;
 }
 
 const PCAPNG = 0x0a0d0d0a;
 
-/** All packets of a file, in its order. @throws FileError when it is no pcap, or is cut off */
+/** The packets of a file, in order. @throws FileError when it is no pcap file, or is cut off */
 export function* packets(file: Buffer): Generator<Packet> {
   if (file.length < 24) throw new FileError('too short for a pcap file');
   if (file.readUInt32BE(0) === PCAPNG) yield* pcapng(file);
   else yield* pcap(file);
 }
 
-/** Words in the order of bytes that the file was written in. */
+/** Words in the byte order of the file. */
 class Words {
   private readonly bytes: Buffer;
   private readonly isBig: boolean;
@@ -93,7 +93,7 @@ function* pcapng(file: Buffer): Generator<Packet> {
   }
 }
 
-/** Time units in a microsecond: option if_tsresol, by default 1. */
+/** Time units in a microsecond, from the option if_tsresol; by default 1. */
 function resolution(words: Words, from: number, end: number): number {
   for (let at = from; at + 4 <= end;) {
     const code = words.u16(at);

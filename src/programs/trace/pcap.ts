@@ -1,9 +1,9 @@
 /**
- * The file that `--write-pcap` makes: classic pcap, microseconds, link type USER0 (147). A packet is
+ * Writes the file of `--write-pcap`: classic pcap, microseconds, link type USER0 (147). A packet is
  *
  *     u8  version (1)   u8 kind   u8 side (0 client, 1 daemon)   u8 0
  *     u32 connection    i32 pid   i32 uid   i32 gid
- *     char program[16], ended by NUL
+ *     char program[16], NUL-terminated
  *     the bytes (kind 1), or the text (kind 5)
  *
  * in network order. Kinds: 0 open, 1 bytes, 2 end of a side, 3 close, 4 descriptors (a u32, how many), 5 note.
@@ -17,14 +17,14 @@ export const LINKTYPE_USER0 = 147;
 export const PACKET_HEADER = 36;
 export const PacketKind = { OPEN: 0, DATA: 1, END: 2, CLOSE: 3, DESCRIPTORS: 4, NOTE: 5 } as const;
 
-/** A packet holds at most so many bytes: what readers take without a question. */
-export const SNAPLEN = 262_144;
+/** The largest packet that common readers accept. */
+const SNAPLEN = 262_144;
 
 export class PcapWriter implements Tap {
   private readonly fd: number;
   private readonly peers = new Map<number, Peer>();
 
-  /** @throws Error of the system when the file cannot be made */
+  /** @throws Error of the system when the file cannot be created */
   constructor(path: string) {
     this.fd = openSync(path, 'w', 0o600);
     const header = Buffer.alloc(24);
@@ -67,7 +67,6 @@ export class PcapWriter implements Tap {
     this.packet(PacketKind.NOTE, connection, 'client', Buffer.from(text), time);
   }
 
-  /** Ends the file. */
   finish(): void {
     closeSync(this.fd);
   }

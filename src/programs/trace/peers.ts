@@ -1,11 +1,10 @@
-/** Who is at the other end. */
 import { nameOf } from '../../proc/processes.ts';
 import type { Peer, Stamp } from './events.ts';
 import { relay } from './relay.ts';
 
 export const NOBODY: Peer = { pid: -1, uid: -1, gid: -1, program: '' };
 
-/** The name of a process, as ps shows it; empty when there is none of that pid here. */
+/** The name of a process, as in ps; empty if there is no process with that pid. */
 export function programOf(pid: number): string {
   try {
     return Buffer.from(nameOf(pid), 'latin1').toString().trimEnd();
@@ -14,7 +13,7 @@ export function programOf(pid: number): string {
   }
 }
 
-/** The process that connected a socket. */
+/** The process that connected to a socket. */
 export function peerOf(fd: number): Peer {
   const out = new Int32Array(3);
   relay().peerOf(fd, out);

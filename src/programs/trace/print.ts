@@ -1,16 +1,16 @@
-/** Events as lines: for people, or as JSON for programs. */
+/** Formats events as lines of text or JSON. */
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
 import { MessageStatus } from '../../../xdr/frame.ts';
 import type { Decoded, Peer, Side, Stamp, TraceEvent, Undecoded } from './events.ts';
 import { flagNames } from './programs.ts';
 import type { Plain } from './walk.ts';
 
-/** Of what could not be decoded, so many bytes are shown to people. JSON has all. */
+/** At most this many undecoded bytes are shown in text. JSON has all. */
 const MAX_HEX = 64;
 
 const DAY_MICROS = 86_400_000_000;
 
-/** One line, without its end. */
+/** One line, without a newline. */
 export function textLine(event: TraceEvent): string {
   const { time, connection, peer } = event;
   return `${clock(time)} #${connection} ${who(peer)} ${what(event)}`;
@@ -44,7 +44,7 @@ function messageText(message: Decoded): string {
     else if (status !== MessageStatus.OK) parts.push(`status=${status}`);
     if (payload !== undefined && payload !== null) parts.push(fields(payload, name));
   }
-  if (descriptors > 0) parts.push(`with ${descriptors} descriptors`);
+  if (descriptors > 0) parts.push(`with ${descriptors} ${descriptors === 1 ? 'descriptor' : 'descriptors'}`);
   if (tookMicros !== undefined) parts.push(`(${(tookMicros / 1000).toFixed(3)} ms)`);
   if (undecoded !== undefined) parts.push(`+ ${hex(undecoded)}`);
   return parts.filter((part) => part !== '').join(' ');
@@ -55,7 +55,7 @@ const NAMES = {
   domain: new Map(Object.entries(ErrorDomain).map(([name, number]) => [number as number, name])),
 };
 
-/** An error's code, domain and message; the rest of it repeats the message. */
+/** An error's code, domain and message. Its other fields repeat the message. */
 function errorText(payload: Plain | undefined): string {
   if (payload === null || typeof payload !== 'object' || Array.isArray(payload)) return 'error';
   const { code = null, domain = null, message = null, int1 = null } = payload;
@@ -105,7 +105,7 @@ function who({ pid, program }: Peer): string {
   return name === '' ? String(pid) : `${pid}/${name}`;
 }
 
-/** The time of day: local where the day is known. */
+/** The time of day, in local time if the day is known. */
 function clock({ micros, isAbsolute }: Stamp): string {
   if (Number.isNaN(micros)) return '-';
   const shift = isAbsolute ? new Date(micros / 1000).getTimezoneOffset() * 60_000_000 : 0;
@@ -116,7 +116,7 @@ function clock({ micros, isAbsolute }: Stamp): string {
   return `${parts.map((part) => String(part).padStart(2, '0')).join(':')}.${fraction}`;
 }
 
-/** One JSON object in one line. Bytes are hex. */
+/** One JSON object, with bytes in hex. */
 export function jsonLine(event: TraceEvent): string {
   const { time, connection, peer, kind } = event;
   const common = { time: jsonTime(time), connection, kind, peer: known(peer) };

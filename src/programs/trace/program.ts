@@ -1,7 +1,6 @@
 /** The command line of virtlockd-trace. */
-import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { installRoot } from '../../posix/root.ts';
+import { installedVersion } from '../../posix/root.ts';
 
 export interface Options {
   readonly listen?: string;
@@ -16,50 +15,41 @@ export interface Options {
 const HELP = `
 Exit status:
   0  done
-  1  the file is no strace or pcap file, or is cut off
-  2  wrong command line
-  3  a socket cannot be listened at, or a file not read or written
+  1  the file is not a strace or pcap file, or is cut off
+  2  invalid command line
+  3  cannot listen at a socket, or cannot read or write a file
 
-Standing between, it changes what the daemon sees: the peer's pid and SELinux context are those of virtlockd-trace, so that the
-daemon does not release an owner's locks when the owner ends; and, unless it runs as root, the user. Only strace changes
-nothing: strace -f -ttt -e trace=network,read,write,close -s 65536 -xx -o FILE -p PID`;
-
-function version(): string {
-  try {
-    const { version: found } = JSON.parse(readFileSync(`${installRoot}/package.json`, 'utf8')) as { version?: string };
-    return found ?? 'unknown';
-  } catch {
-    return 'unknown';
-  }
-}
+As a proxy, it changes what the daemon sees of a client: pid and SELinux context are those of virtlockd-trace, and unless it runs
+as root, also the user. So the daemon does not release an owner's locks when the owner ends. Only strace changes nothing:
+strace -f -ttt -e trace=network,read,write,close -s 65536 -xx -o FILE -p PID`;
 
 export function buildProgram(): Command {
   return new Command('virtlockd-trace')
-    .description('Shows what a lock daemon and its clients say to each other, every message decoded.')
-    .version(version(), '-V, --version', 'print the version')
+    .description('Show every message between a lock daemon and its clients, decoded.')
+    .version(installedVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show this help')
     .option(
       '--interpose <socket>',
-      "stand in this socket's place, and give it back at the end (may be repeated)",
+      'take the place of this socket of a running daemon until the end (may be repeated)',
       collect,
     )
-    .option('--listen <path>', 'make a socket here, for clients')
+    .option('--listen <path>', 'create a socket for clients here')
     .option('--connect <path>', "with --listen: the daemon's socket")
     .addOption(
-      new Option('--strace <file>', 'decode the output of strace; - is standard input').conflicts([
+      new Option('--strace <file>', 'decode output of strace; - is standard input').conflicts([
         'listen',
         'interpose',
         'pcap',
       ]),
     )
     .addOption(
-      new Option('--pcap <file>', 'decode a pcap or pcapng file: TCP, or what --write-pcap made').conflicts([
-        'listen',
-        'interpose',
-      ]),
+      new Option(
+        '--pcap <file>',
+        'decode a pcap or pcapng file, with TCP or from --write-pcap; - is standard input',
+      ).conflicts(['listen', 'interpose']),
     )
-    .option('--write-pcap <file>', 'write what passes into a pcap file as well')
-    .option('--json', 'one JSON object a line')
+    .option('--write-pcap <file>', 'also write the traffic to a pcap file')
+    .option('--json', 'print one JSON object a line')
     .addHelpText('after', HELP)
     .allowExcessArguments(false)
     .exitOverride();
@@ -69,9 +59,10 @@ function collect(value: string, before: readonly string[] = []): readonly string
   return [...before, value];
 }
 
-/** What is wrong with the options together, or undefined. */
+/** Why the options do not fit together, if so. */
 export function contradiction({ listen, connect, interpose, strace, pcap }: Options): string | undefined {
-  if ((listen === undefined) !== (connect === undefined)) return '--listen and --connect belong together';
+  if ((listen === undefined) !== (connect === undefined))
+    return '--listen needs --connect, and --connect needs --listen';
   const sources = [listen, interpose, strace, pcap].filter((source) => source !== undefined);
-  return sources.length === 0 ? 'one of --interpose, --listen with --connect, --strace or --pcap is needed' : undefined;
+  return sources.length === 0 ? 'give one of --interpose, --listen with --connect, --strace or --pcap' : undefined;
 }

@@ -1,5 +1,4 @@
-/** The programs that can be told apart, by the numbers in a header. */
-import { DESCRIPTORS_MAX } from '../../../xdr/frame.ts';
+/** The known programs, by the numbers in a header. */
 import type { AnyProcedure, Program } from '../../../xdr/program.ts';
 import { adminProgram, ShutdownFlag } from '../../../xdr/programs/admin.ts';
 import { changesEvent, inquireProgram, LocksFlag } from '../../../xdr/programs/inquire.ts';
@@ -9,7 +8,7 @@ import type { Shape } from '../../../xdr/schema.ts';
 
 const nothing: Shape = { kind: 'void' };
 
-/** A procedure or an event: its name, and what its messages hold. */
+/** A procedure or an event. */
 export interface Known {
   readonly name: string;
   readonly args: Shape;
@@ -50,13 +49,13 @@ export function isKnownProgram(program: number): boolean {
   return PROGRAMS.has(program);
 }
 
-/** What a header's numbers mean, or undefined. */
+/** The procedure or event of a header, or undefined. */
 export function lookUp(program: number, version: number, procedure: number): Known | undefined {
   const found = PROGRAMS.get(program);
   return found?.version === version ? found.procedures.get(procedure) : undefined;
 }
 
-/** What to call a message whose numbers are not known: the program by its name where that much is known. */
+/** The name of a procedure; with numbers for the parts that are unknown. */
 export function nameOf(program: number, version: number, procedure: number): string {
   const found = PROGRAMS.get(program);
   if (found === undefined) return `0x${program.toString(16).padStart(8, '0')}.v${version}.${procedure}`;
@@ -70,7 +69,7 @@ const FLAGS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   'inquire.locks': LocksFlag,
 };
 
-/** The names of flags in a call, such as `SHARED|AUTOCREATE`; unknown bits in hex. Empty for 0 and where no flag has a name. */
+/** The names of a call's flags, such as `SHARED|AUTOCREATE`, unknown bits in hex. Empty if no flag has a name. */
 export function flagNames(procedure: string, flags: number): string {
   let left = flags;
   const names: string[] = [];
@@ -81,6 +80,3 @@ export function flagNames(procedure: string, flags: number): string {
   }
   return left === 0 || names.length === 0 ? names.join('|') : `${names.join('|')}|0x${(left >>> 0).toString(16)}`;
 }
-
-/** How many descriptors a message may announce. */
-export const MAX_ANNOUNCED = DESCRIPTORS_MAX;

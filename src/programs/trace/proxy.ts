@@ -1,4 +1,4 @@
-/** Listens in a daemon's place, and passes every connection on to it. */
+/** Listens in the place of a daemon, and passes every connection on to it. */
 import { chmodSync, chownSync, statSync, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorMessage } from 'node:util';
@@ -10,10 +10,9 @@ import type { Decoder, Tap } from './tap.ts';
 
 const { EAGAIN } = constants.errno;
 
-/** A daemon that does not accept for the moment is tried again after so many milliseconds. */
-const AGAIN_MS = 10;
+/** The pause before another connect to a daemon whose backlog is full. */
+const RETRY_MS = 10;
 
-/** Where connections are numbered, and by whom they are listened to. */
 export interface Wiring {
   readonly decoder: Decoder;
   readonly tap: Tap;
@@ -31,10 +30,7 @@ export class Proxy {
   private onEmpty: () => void = () => undefined;
   private isListening = true;
 
-  /**
-   * Listens at `path`, with owner and mode of the daemon's socket, which is at `upstream` by now or later.
-   * @throws Error that says why that cannot be
-   */
+  /** Listens at `path`, with owner and mode of the daemon's socket at `upstream`. */
   constructor(path: string, upstream: string, wiring: Wiring) {
     this.path = path;
     this.upstream = upstream;
@@ -50,18 +46,15 @@ export class Proxy {
       unlinkSync(path);
       throw new Error(`cannot listen for ${upstream}: ${(error as Error).message}`, { cause: error });
     }
-    this.watch = relay().watch(this.fd, () => {
-      this.accept();
-    });
+    this.watch = relay().watch(this.fd, () => this.accept());
     relay().setEvents(this.watch, Ready.READABLE);
   }
 
-  /** Connections that pass through. */
   get connections(): number {
     return this.links.size;
   }
 
-  /** Accepts nobody any more. The socket's file is left. */
+  /** Accepts no more connections. Leaves the socket's file. */
   stopListening(): void {
     if (!this.isListening) return;
     this.isListening = false;
@@ -74,7 +67,7 @@ export class Proxy {
     if (this.links.size > 0) await new Promise<void>((resolve) => (this.onEmpty = resolve));
   }
 
-  /** Ends all connections. */
+  /** Closes all connections. */
   close(): void {
     this.stopListening();
     for (const link of this.links) link.close();
@@ -83,8 +76,7 @@ export class Proxy {
   private accept(): void {
     for (;;) {
       const fd = relay().accept(this.fd);
-      if (fd === -EAGAIN) return;
-      // Out of descriptors, or the client is gone already: others may come.
+      // No more clients, no descriptors, or the client has closed.
       if (fd < 0) return;
       const id = this.wiring.nextConnection();
       const peer = peerOf(fd);
@@ -98,9 +90,7 @@ export class Proxy {
     const isPeer = new Int32Array(1);
     const daemon = relay().connectAs(Buffer.from(this.upstream).toString('latin1'), client, isPeer);
     if (daemon === -EAGAIN) {
-      setTimeout(() => {
-        this.connect(id, client, peer);
-      }, AGAIN_MS);
+      setTimeout(() => this.connect(id, client, peer), RETRY_MS);
       return;
     }
     if (daemon < 0) {
@@ -110,12 +100,9 @@ export class Proxy {
       return;
     }
     if (isPeer[0] === 0) {
-      const [uid, gid] = [process.geteuid?.(), process.getegid?.()];
-      tap.note(
-        id,
-        `the daemon sees uid ${uid ?? -1} gid ${gid ?? -1} of virtlockd-trace: only root can take on others`,
-        now(),
-      );
+      const [uid = -1, gid = -1] = [process.geteuid?.(), process.getegid?.()];
+      const text = `the daemon sees uid ${uid} gid ${gid} of virtlockd-trace: only root can connect as another user`;
+      tap.note(id, text, now());
     }
     const link: Link = new Link(id, { client, daemon }, peer, decoder, tap, () => {
       this.links.delete(link);
@@ -126,8 +113,8 @@ export class Proxy {
 }
 
 /**
- * Passes events on, with a note behind each REGISTER by which a process registers itself: the daemon compares the owner's pid with
- * that of its peer, which here is this proxy's.
+ * Passes events on, with a note after each REGISTER by which a process registers itself: the daemon compares the owner's pid
+ * with its peer's, which is the proxy's.
  */
 export function noteOwners(sink: Sink): Sink {
   return (event) => {

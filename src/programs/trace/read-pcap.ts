@@ -1,6 +1,5 @@
-/** Tells a tap what a pcap file holds: the proxy's own packets, or TCP. */
+/** Reads a pcap file with the proxy's own packets, or TCP. */
 import type { Peer, Side, Stamp } from './events.ts';
-import { otherSide } from './events.ts';
 import { FileError } from './file-error.ts';
 import { beginsMessage, callerIn } from './guess.ts';
 import { LINKTYPE_USER0, PACKET_HEADER, PacketKind } from './pcap.ts';
@@ -9,7 +8,7 @@ import { NOBODY } from './peers.ts';
 import type { Tap } from './tap.ts';
 import { type Segment, segmentOf, TcpStream } from './tcp.ts';
 
-/** @throws FileError when the file is no pcap, or is cut off: what came before was told */
+/** @throws FileError when the file is no pcap file, or is cut off, after the packets before */
 export function readPcap(file: Buffer, tap: Tap): void {
   const tcp = new TcpReader(tap);
   for (const { micros, linkType, bytes } of packets(file)) {
@@ -25,7 +24,7 @@ export function readPcap(file: Buffer, tap: Tap): void {
 
 function ownPacket(packet: Buffer, time: Stamp, tap: Tap): void {
   if (packet.length < PACKET_HEADER || packet[0] !== 1)
-    throw new FileError('packets of link type USER0 of another program');
+    throw new FileError('packets of link type USER0 from another program');
   const [, kind, side] = packet;
   const from: Side = side === 0 ? 'client' : 'daemon';
   const connection = packet.readUInt32BE(4);
@@ -56,16 +55,16 @@ function ownPacket(packet: Buffer, time: Stamp, tap: Tap): void {
       tap.note(connection, content.toString(), time);
       break;
     default:
-      throw new FileError(`a packet of kind ${kind ?? -1}`);
+      throw new FileError(`a packet of unknown kind ${kind ?? -1}`);
   }
 }
 
 interface TcpConnection {
   readonly id: number;
   readonly streams: Map<string, TcpStream>;
-  /** Whoever connected, or made the first call; undefined until that is known. */
+  /** The end that connected, or made the first call; undefined until known. */
   client: string | undefined;
-  /** Whether it was told of: connections that speak something else are not. */
+  /** Whether the tap knows it. It does not see connections of other protocols. */
   isTold: boolean;
   isOver: boolean;
 }
@@ -106,7 +105,7 @@ class TcpReader {
     for (const { id, isTold, isOver, streams } of this.connections.values()) {
       if (!isTold || isOver) continue;
       if ([...streams.values()].some(({ hasGap }) => hasGap)) {
-        this.tap.note(id, 'segments are missing, and what comes behind them is not shown', this.last);
+        this.tap.note(id, 'segments are missing; bytes after them are not shown', this.last);
       }
     }
   }
@@ -127,5 +126,5 @@ class TcpReader {
 }
 
 function side({ client }: TcpConnection, source: string): Side {
-  return client === source ? 'client' : otherSide('client');
+  return client === source ? 'client' : 'daemon';
 }

@@ -1,6 +1,6 @@
 /**
- * Tells a tap what lock daemons and their clients said under strace: of a daemon or of its clients, from the start or attached
- * to, with threads. Which connections are a lock daemon's is seen by what is said on them.
+ * Reads strace's output of a lock daemon or its clients, from their start or from later, also with threads. Recognizes a lock
+ * daemon's connections by their messages.
  */
 import { otherSide, type Peer, type Side, type Stamp } from './events.ts';
 import { beginsMessage, callerIn, mayBeLength } from './guess.ts';
@@ -9,13 +9,10 @@ import { MessageStream } from './stream.ts';
 import { descriptorIn, StraceLines, stringsIn, type SystemCall } from './strace-line.ts';
 import type { Tap } from './tap.ts';
 
-const READS: ReadonlySet<string> = new Set(['read', 'recv', 'recvfrom']);
-const WRITES: ReadonlySet<string> = new Set(['write', 'send', 'sendto']);
-const READS_PARTS: ReadonlySet<string> = new Set(['readv', 'recvmsg']);
-const WRITES_PARTS: ReadonlySet<string> = new Set(['writev', 'sendmsg']);
-
-/** So many bytes are needed to know what is spoken. */
-const TELLING = 8;
+const READS: ReadonlySet<string> = new Set(['read', 'recv', 'recvfrom', 'readv', 'recvmsg']);
+const WRITES: ReadonlySet<string> = new Set(['write', 'send', 'sendto', 'writev', 'sendmsg']);
+/** Calls with several buffers. */
+const VECTORS: ReadonlySet<string> = new Set(['readv', 'recvmsg', 'writev', 'sendmsg']);
 
 interface Waiting {
   readonly isRead: boolean;
@@ -25,16 +22,16 @@ interface Waiting {
 }
 
 interface Connection {
-  /** 0: not told of yet. */
+  /** 0 until the tap knows it. */
   id: number;
   readonly fd: number;
-  /** The thread that made it, and the one that used it last. */
+  /** The thread that created it, and the last one that used it. */
   readonly owner: number;
   user: number;
-  /** Which side was traced; not known of one that was there before strace. */
+  /** The traced side; at first unknown for a connection that is older than the trace. */
   traced: Side | undefined;
   peer: Peer;
-  /** Told of whatever is said on it. */
+  /** Known as a lock daemon's by its path. */
   readonly isCertain: boolean;
   waiting: Waiting[];
   /** Of the traced side's reads and writes. */
@@ -47,7 +44,7 @@ export class StraceReader {
   /** The latest first. */
   private connections: Connection[] = [];
   private count = 0;
-  /** System calls that were read. */
+  /** The number of system calls read. */
   calls = 0;
 
   constructor(tap: Tap) {
@@ -65,10 +62,10 @@ export class StraceReader {
       this.begin({ fd: result, owner: pid, traced: 'daemon', peer: NOBODY, isCertain: false });
     } else if (name === 'getsockopt') this.onCredentials(pid, fd, args);
     else if (name === 'close' || name === 'shutdown') this.onClose(call, fd);
-    else if (READS.has(name)) this.data(pid, fd, true, stringsIn(args).slice(0, 1), result, time);
-    else if (WRITES.has(name)) this.data(pid, fd, false, stringsIn(args).slice(0, 1), result, time);
-    else if (READS_PARTS.has(name)) this.data(pid, fd, true, stringsIn(args, 'iov_base='), result, time);
-    else if (WRITES_PARTS.has(name)) this.data(pid, fd, false, stringsIn(args, 'iov_base='), result, time);
+    else if (READS.has(name) || WRITES.has(name)) {
+      const strings = VECTORS.has(name) ? stringsIn(args, 'iov_base=') : stringsIn(args).slice(0, 1);
+      this.data(pid, fd, READS.has(name), strings, result, time);
+    }
   }
 
   private begin(of: Pick<Connection, 'fd' | 'owner' | 'traced' | 'peer' | 'isCertain'>): Connection {
@@ -96,7 +93,7 @@ export class StraceReader {
   }
 
   private onClose({ pid, name, args, time }: SystemCall, fd: number): void {
-    // Another process closes its own descriptor of that number.
+    // Another process would close another descriptor with the same number.
     const connection = this.connections.find((one) => one.fd === fd && (one.owner === pid || one.user === pid));
     if (connection === undefined) return;
     if (name === 'shutdown') {
@@ -133,7 +130,7 @@ export class StraceReader {
     if (connection.id > 0) this.flush(connection);
   }
 
-  /** The connection that a call is about: the thread's own, another thread's, or one that was there before strace. */
+  /** The connection of a call: the thread's own, another thread's, or one that is older than the trace. */
   private find(pid: number, fd: number, isRead: boolean, bytes: Buffer): Connection | undefined {
     const own = this.connections.find((one) => one.fd === fd && one.owner === pid);
     if (own !== undefined) return own;
@@ -147,13 +144,13 @@ export class StraceReader {
     return begins ? this.begin({ fd, owner: pid, traced: undefined, peer: NOBODY, isCertain: false }) : undefined;
   }
 
-  /** Decides by the first bytes of one direction whether this is a lock daemon's connection. */
+  /** Decides by the first bytes of a direction whether this is a lock daemon's connection. */
   private recognize(connection: Connection, isRead: boolean): void {
     const first = Buffer.concat(connection.waiting.filter((one) => one.isRead === isRead).map(({ bytes }) => bytes));
-    if (first.length < TELLING && mayBeLength(first.subarray(0, 4)) && first.length === 4) return;
+    if (mayBeLength(first)) return;
     if (!beginsMessage(first)) {
       connection.waiting = [];
-      // One that was there before may be seen in the middle of a message now, and make sense later.
+      // An older connection may be in the middle of a message now, and be recognized later.
       if (connection.traced === undefined) this.connections.splice(this.connections.indexOf(connection), 1);
       return;
     }
@@ -176,7 +173,7 @@ export class StraceReader {
       const stream = isRead ? streams.read : streams.write;
       const whole = cut === 0 ? bytes : Buffer.concat([bytes, Buffer.alloc(cut)]);
       stream.skip(whole);
-      if (cut > 0) this.tap.note(id, `strace has left out ${cut} bytes, zeros stand for them: use its option -s`, time);
+      if (cut > 0) this.tap.note(id, `strace has cut off ${cut} bytes, filled with zeros: use its option -s`, time);
       this.tap.data(id, isRead ? otherSide(traced) : traced, whole, peer, time);
     }
   }

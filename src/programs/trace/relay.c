@@ -1,6 +1,6 @@
 /*
- * The system calls of virtlockd-trace that Node.js lacks: connecting with a peer's identity, carrying descriptors, and polling
- * a descriptor. N-API and libuv only. relay.ts is its typed face and documents each function.
+ * The system calls of virtlockd-trace that Node.js lacks: connecting with a peer's identity, passing descriptors, and polling a
+ * descriptor. Uses N-API and libuv only. relay.ts documents each function.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "../../posix/napi-helpers.h"
+#include "../../posix/unix-address.h"
 
 /* The most that the kernel carries in one message (SCM_MAX_FD). */
 #define MAX_DESCRIPTORS 253
@@ -36,16 +37,6 @@ static int32_t *arg_words(napi_env env, napi_value value) {
 
 /* ---- sockets -------------------------------------------------------------------------------------------------- */
 
-static socklen_t unix_address(napi_env env, napi_value value, struct sockaddr_un *address) {
-    size_t length = 0;
-    memset(address, 0, sizeof(*address));
-    address->sun_family = AF_UNIX;
-    napi_get_value_string_latin1(env, value, NULL, 0, &length);
-    if (length >= sizeof(address->sun_path)) return 0;
-    napi_get_value_string_latin1(env, value, address->sun_path, sizeof(address->sun_path), &length);
-    return sizeof(*address);
-}
-
 /* listen(path): a listening socket that only its owner may connect to, or -errno. */
 static napi_value relay_listen(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -57,15 +48,10 @@ static napi_value relay_listen(napi_env env, napi_callback_info info) {
     mode_t mask = umask(0177);
     int status = bind(fd, (struct sockaddr *)&address, size);
     umask(mask);
-    if (status < 0 || listen(fd, SOMAXCONN) < 0) {
-        int error = errno;
-        close(fd);
-        return number(env, -error);
-    }
+    if (status < 0 || listen(fd, SOMAXCONN) < 0) return number(env, close_failed(fd));
     return number(env, fd);
 }
 
-/* isListening(path): whether somebody accepts connections there. */
 static napi_value relay_is_listening(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct sockaddr_un address;
@@ -81,13 +67,11 @@ static napi_value relay_is_listening(napi_env env, napi_callback_info info) {
     return result;
 }
 
-/* accept(fd): the connection, or -errno. */
 static napi_value relay_accept(napi_env env, napi_callback_info info) {
     ARGS(1);
     return result_of(env, accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 
-/* peerOf(fd, out): pid, uid and gid of the other side. */
 static napi_value relay_peer_of(napi_env env, napi_callback_info info) {
     ARGS(2);
     struct ucred peer = {0};
@@ -101,8 +85,8 @@ static napi_value relay_peer_of(napi_env env, napi_callback_info info) {
 }
 
 /*
- * Takes on the identity of the process behind `fd`, in this thread alone: the system calls themselves, as glibc's functions
- * change all threads. False when this process may not, and then nothing has changed.
+ * Takes on the identity of the process behind `fd`, in this thread only: it makes the system calls itself, because glibc's
+ * functions change all threads. Returns false, with nothing changed, if this process may not.
  */
 static bool become(const struct ucred *peer, int fd) {
     gid_t *groups = malloc(MAX_GROUPS * sizeof(gid_t));
@@ -119,10 +103,6 @@ static bool become(const struct ucred *peer, int fd) {
     return true;
 }
 
-/*
- * connectAs(path, fd, out): connects to `path` as the user and groups of the process at the other end of `fd`. out[0]: whether
- * the listener sees those; otherwise it sees this process's own. Never waits: -EAGAIN when the backlog is full.
- */
 static napi_value relay_connect_as(napi_env env, napi_callback_info info) {
     ARGS(3);
     struct sockaddr_un address;
@@ -150,7 +130,7 @@ static napi_value relay_connect_as(napi_env env, napi_callback_info info) {
     }
     int status = connect(fd, (struct sockaddr *)&address, address_size) < 0 ? -errno : 0;
     if (!same && own_groups != NULL) {
-        /* Going on as somebody else is worse than not going on. */
+        /* It must not go on as another user. */
         if (became && (syscall(SYS_setresuid, -1, own_user, -1) < 0 || syscall(SYS_setresgid, -1, own_group, -1) < 0)) {
             abort();
         }
@@ -165,10 +145,6 @@ static napi_value relay_connect_as(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/*
- * receive(fd, buffer, most, descriptors): bytes received (0: end), or -errno. descriptors[0] is how many descriptors came along,
- * and they follow. They are this process's from then on.
- */
 static napi_value relay_receive(napi_env env, napi_callback_info info) {
     ARGS(4);
     char *bytes;
@@ -196,7 +172,6 @@ static napi_value relay_receive(napi_env env, napi_callback_info info) {
     return number(env, got);
 }
 
-/* send(fd, buffer, start, end, descriptors): bytes sent, the first with the descriptors as receive() has them; or -errno. */
 static napi_value relay_send(napi_env env, napi_callback_info info) {
     ARGS(5);
     char *bytes;
@@ -228,13 +203,11 @@ static napi_value relay_send(napi_env env, napi_callback_info info) {
     return number(env, sent < 0 ? -errno : sent);
 }
 
-/* endWriting(fd): shutdown of the sending side. */
 static napi_value relay_end_writing(napi_env env, napi_callback_info info) {
     ARGS(1);
     return result_of(env, shutdown(arg_int(env, argv[0]), SHUT_WR));
 }
 
-/* isGone(fd): whether the other side is closed, and not only its sending half. */
 static napi_value relay_is_gone(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct pollfd one = {.fd = arg_int(env, argv[0])};
@@ -258,12 +231,11 @@ struct watch {
 
 static void on_events(uv_poll_t *handle, int status, int events) {
     struct watch *watch = (struct watch *)handle;
-    /* An error is for the next read or write to meet. */
+    /* The next read or write reports an error. */
     int32_t seen = status < 0 ? UV_READABLE | UV_WRITABLE : events;
     call_back(watch->env, watch->callback, 1, &seen);
 }
 
-/* watch(fd, callback): something to be given to setEvents and unwatch. */
 static napi_value relay_watch(napi_env env, napi_callback_info info) {
     ARGS(2);
     struct watch *watch = calloc(1, sizeof(*watch));
@@ -283,7 +255,6 @@ static struct watch *arg_watch(napi_env env, napi_value value) {
     return watch;
 }
 
-/* setEvents(watch, events): UV_READABLE 1, UV_WRITABLE 2; 0: none. */
 static napi_value relay_set_events(napi_env env, napi_callback_info info) {
     ARGS(2);
     struct watch *watch = arg_watch(env, argv[0]);
@@ -297,7 +268,6 @@ static void on_closed(uv_handle_t *handle) {
     free(watch);
 }
 
-/* unwatch(watch): once; before the descriptor is closed. */
 static napi_value relay_unwatch(napi_env env, napi_callback_info info) {
     ARGS(1);
     struct watch *watch = arg_watch(env, argv[0]);

@@ -1,10 +1,10 @@
-/** Lines of strace's output, whatever its options, as calls with their strings as bytes. */
+/** Parses lines of strace's output, for any of its options. */
 import type { Stamp } from './events.ts';
 
 export interface SystemCall {
-  /** Of the thread; -1 without strace's -f. */
+  /** The thread's; -1 without strace's -f. */
   readonly pid: number;
-  /** When it began; of a call that was interrupted by others in the file: when it ended. */
+  /** The start of the call, or its end if lines of other calls are in between. */
   readonly time: Stamp;
   readonly name: string;
   /** Between the parentheses. */
@@ -18,15 +18,15 @@ const CALL = /^(\w+)\((.*)\)\s+= (-?\d+|0x[0-9a-f]+|\?)(?:[<\s].*)?$/s;
 const UNFINISHED = /^(\w+)\((.*?)\s*<unfinished \.\.\.>$/s;
 const RESUMED = /^<\.\.\. (\w+) resumed>\s?(.*)$/s;
 
-/** A time since the start of the file, as strace's -r shows, is smaller than any date. */
+/** Relative times, as of strace's -r, are smaller. */
 const FIRST_DATE = 1e8;
 
 export class StraceLines {
-  /** What a thread has begun, by pid. */
+  /** Unfinished calls, by pid. */
   private readonly unfinished = new Map<number, { name: string; args: string }>();
   private elapsed = 0;
 
-  /** The call that a line ends, or undefined. */
+  /** The call that ends on this line, if one does. */
   parse(line: string): SystemCall | undefined {
     const [, inBrackets, plain, hours, minutes, seconds, decimal, rest = ''] = PREFIX.exec(line) ?? [];
     const pid = Number(inBrackets ?? plain ?? -1);
@@ -62,18 +62,18 @@ export class StraceLines {
   }
 }
 
-/** The first argument as a descriptor, with or without what -y adds; -1 when it is none. */
+/** The first argument as a descriptor, with or without the path that -y adds; -1 if it is none. */
 export function descriptorIn(args: string): number {
   return Number(/^\d+/.exec(args)?.[0] ?? -1);
 }
 
-export interface Quoted {
+interface Quoted {
   readonly bytes: Buffer;
-  /** strace has left out the end (-s). */
+  /** strace has cut off the end (-s). */
   readonly isCut: boolean;
 }
 
-/** The strings among arguments, `label` before each if given (`iov_base=`, `sun_path=`). */
+/** The strings among the arguments; with a `label` (`iov_base=`, `sun_path=`) those behind it. */
 export function stringsIn(args: string, label = ''): Quoted[] {
   const found: Quoted[] = [];
   for (const [, before = '', content = '', dots] of args.matchAll(/(\w+=|)@?"((?:[^"\\]|\\.)*)"(\.\.\.)?/gs)) {
@@ -85,7 +85,7 @@ export function stringsIn(args: string, label = ''): Quoted[] {
 const ESCAPES: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, v: 11, f: 12, a: 7, b: 8 };
 
 function unescape(content: string): Buffer {
-  // Everything is hex with -xx.
+  // With -xx all is hex.
   if (/^(?:\\x[0-9a-f]{2})*$/.test(content)) return Buffer.from(content.replaceAll('\\x', ''), 'hex');
   const bytes = Buffer.alloc(content.length);
   let length = 0;

@@ -1,39 +1,45 @@
-/** Cuts what one side of a connection sends into messages, whatever it is, and never fails. */
-import { HEADER_SIZE, isLengthValid, LENGTH_SIZE, MESSAGE_MIN, MessageType } from '../../../xdr/frame.ts';
-import { MAX_ANNOUNCED } from './programs.ts';
+/** Splits the bytes of one direction into messages. Accepts any bytes. */
+import {
+  DESCRIPTORS_MAX,
+  HEADER_SIZE,
+  isLengthValid,
+  LENGTH_SIZE,
+  MESSAGE_MIN,
+  MessageType,
+} from '../../../xdr/frame.ts';
 
 export type Piece =
-  /** A whole message, its length word included. */
+  /** A whole message, with its length word. */
   | { readonly kind: 'message'; readonly bytes: Buffer }
-  /** The data byte that carries a descriptor behind a message that announced it. */
+  /** The byte that carries an announced descriptor after a message. */
   | { readonly kind: 'carrier'; readonly bytes: Buffer }
-  /** Bytes that are no message. All that follows is as they are. */
+  /** Bytes that are no message. All that follow are broken, too. */
   | { readonly kind: 'broken'; readonly bytes: Buffer; readonly reason: string };
 
-/** Behind a length that cannot be, nobody knows where the next message begins. */
-const LOST = 'behind a length that cannot be';
+/** After an invalid length, the start of the next message is unknown. */
+const LOST = 'after an invalid length';
 
 export class MessageStream {
   private held: Buffer[] = [];
   private size = 0;
-  /** Of the message that is coming; 0 while its first word is not there. */
+  /** Of the current message; 0 until its first word is complete. */
   private length = 0;
   private carriers = 0;
   private isBroken = false;
 
-  /** How many bytes bring the next piece to its end, as far as is known: a message's header first, then the rest. */
+  /** The number of bytes that complete the next piece: first a message's header, then the rest of the message. */
   get wanted(): number {
     if (this.isBroken) return Infinity;
     if (this.carriers > 0) return 1;
     return (this.length === 0 || this.size < MESSAGE_MIN ? MESSAGE_MIN : this.length) - this.size;
   }
 
-  /** What is there of a message that has not ended. */
+  /** The bytes of an incomplete message. */
   get rest(): Buffer {
     return Buffer.concat(this.held, this.size);
   }
 
-  /** The pieces that end with these bytes. */
+  /** Yields the pieces that these bytes complete. */
   *push(chunk: Buffer): Generator<Piece> {
     if (chunk.length > 0 && this.isBroken) {
       yield { kind: 'broken', bytes: Buffer.from(chunk), reason: LOST };
@@ -58,7 +64,7 @@ export class MessageStream {
         if (!isLengthValid(length)) {
           this.isBroken = true;
           this.forget();
-          const reason = `a length of ${length}, at byte 0 of a message`;
+          const reason = `invalid length ${length}, at byte 0 of a message`;
           yield { kind: 'broken', bytes: Buffer.concat([bytes, chunk.subarray(at)]), reason };
           return;
         }
@@ -72,7 +78,7 @@ export class MessageStream {
     }
   }
 
-  /** Takes bytes of which only the boundaries matter. */
+  /** Pushes bytes, and drops the pieces. */
   skip(chunk: Buffer): void {
     const pieces = this.push(chunk);
     while (pieces.next().done !== true);
@@ -85,11 +91,11 @@ export class MessageStream {
   }
 }
 
-/** How many descriptors come behind a message. */
+/** The number of descriptors that follow a message. */
 function announced(message: Buffer): number {
   const type = message.readInt32BE(LENGTH_SIZE + 12);
   if (type !== MessageType.CALL_WITH_FDS && type !== MessageType.REPLY_WITH_FDS) return 0;
   const at = LENGTH_SIZE + HEADER_SIZE;
   const count = message.length < at + 4 ? 0 : message.readUInt32BE(at);
-  return count > MAX_ANNOUNCED ? 0 : count;
+  return count > DESCRIPTORS_MAX ? 0 : count;
 }

@@ -1,11 +1,11 @@
-/** What sources of traces (a proxy, a file) tell, and what listens to it (a decoder, a file). */
+/** The interface between sources of traces (a proxy, a file) and their listeners (a decoder, a file). */
 import { Conversation } from './conversation.ts';
 import type { Peer, Side, Sink, Stamp } from './events.ts';
 
 export interface Tap {
-  /** Connections are numbered by the source. */
+  /** The source numbers connections. */
   open(connection: number, peer: Peer, time: Stamp): void;
-  /** Bytes that a side sent. The peer is told every time, as a process may become another program. */
+  /** Bytes from a side. The peer may change, as a process may become another program. */
   data(connection: number, from: Side, bytes: Buffer, peer: Peer, time: Stamp): void;
   /** Descriptors that came with bytes. */
   descriptors(connection: number, from: Side, count: number, time: Stamp): void;
@@ -15,7 +15,6 @@ export interface Tap {
   note(connection: number, text: string, time: Stamp): void;
 }
 
-/** Decodes what it is told. */
 export class Decoder implements Tap {
   private readonly sink: Sink;
   private readonly conversations = new Map<number, Conversation>();
@@ -24,7 +23,7 @@ export class Decoder implements Tap {
     this.sink = sink;
   }
 
-  /** How many bytes end the message that a side is sending; see MessageStream. */
+  /** See {@link MessageStream.wanted}. */
   wanted(connection: number, from: Side): number {
     return this.conversations.get(connection)?.wanted(from) ?? Infinity;
   }
@@ -60,31 +59,26 @@ export class Decoder implements Tap {
   }
 }
 
-/** Tells several what it is told. */
+/** Passes everything on to several taps. */
 export function tee(taps: readonly Tap[]): Tap {
-  const all =
-    <A extends unknown[]>(tell: (tap: Tap, ...args: A) => void) =>
-    (...args: A): void => {
-      for (const tap of taps) tell(tap, ...args);
-    };
   return {
-    open: all((tap, ...args: Parameters<Tap['open']>) => {
-      tap.open(...args);
-    }),
-    data: all((tap, ...args: Parameters<Tap['data']>) => {
-      tap.data(...args);
-    }),
-    descriptors: all((tap, ...args: Parameters<Tap['descriptors']>) => {
-      tap.descriptors(...args);
-    }),
-    end: all((tap, ...args: Parameters<Tap['end']>) => {
-      tap.end(...args);
-    }),
-    close: all((tap, ...args: Parameters<Tap['close']>) => {
-      tap.close(...args);
-    }),
-    note: all((tap, ...args: Parameters<Tap['note']>) => {
-      tap.note(...args);
-    }),
+    open: (...args) => {
+      for (const tap of taps) tap.open(...args);
+    },
+    data: (...args) => {
+      for (const tap of taps) tap.data(...args);
+    },
+    descriptors: (...args) => {
+      for (const tap of taps) tap.descriptors(...args);
+    },
+    end: (...args) => {
+      for (const tap of taps) tap.end(...args);
+    },
+    close: (...args) => {
+      for (const tap of taps) tap.close(...args);
+    },
+    note: (...args) => {
+      for (const tap of taps) tap.note(...args);
+    },
   };
 }

@@ -1,4 +1,4 @@
-/** TCP streams out of packets: what a UNIX socket's bytes become when they are carried over a loopback interface. */
+/** Reassembles TCP streams, such as a UNIX socket's traffic that was forwarded over a loopback interface. */
 
 export interface Segment {
   /** Of the connection: both ends, sorted. */
@@ -26,20 +26,20 @@ const LINK_HEADERS: ReadonlyMap<number, number> = new Map([
 
 const TCP = 6;
 
-/** The TCP segment in a packet, or undefined when there is none. */
+/** The TCP segment in a packet, if there is one. */
 export function segmentOf(linkType: number, packet: Buffer): Segment | undefined {
   const start = LINK_HEADERS.get(linkType);
   if (start === undefined) return undefined;
   try {
     return ipSegment(packet.subarray(linkType === 1 ? etherLength(packet) : start));
   } catch (error) {
-    // Cut off in the middle of a header.
+    // The header is cut off.
     if (error instanceof RangeError) return undefined;
     throw error;
   }
 }
 
-/** Behind VLAN tags, if any. */
+/** The length of an Ethernet header with its VLAN tags. */
 function etherLength(packet: Buffer): number {
   let at = 12;
   while ([0x8100, 0x88a8].includes(packet.readUInt16BE(at))) at += 4;
@@ -52,7 +52,7 @@ function ipSegment(ip: Buffer): Segment | undefined {
     const head = (ip.readUInt8(0) & 15) * 4;
     const fragment = ip.readUInt16BE(6) & 0x3fff;
     if (ip.readUInt8(9) !== TCP || fragment !== 0) return undefined;
-    // 0: segmentation is left to the device, and what is there is all.
+    // 0: the device does the segmentation, so the packet has the whole length.
     const total = ip.readUInt16BE(2) === 0 ? ip.length : ip.readUInt16BE(2);
     return tcpSegment(ip.subarray(head, total), ip.toString('hex', 12, 16), ip.toString('hex', 16, 20));
   }
@@ -77,13 +77,13 @@ function tcpSegment(tcp: Buffer, from: string, to: string): Segment {
   };
 }
 
-/** One direction of a TCP connection, put in order. */
+/** One direction of a TCP connection, in order. */
 export class TcpStream {
   private next: number | undefined;
   private readonly early = new Map<number, { bytes: Buffer; isFin: boolean }>();
   hasEnded = false;
 
-  /** The bytes that follow on what came before, now that this segment is there. */
+  /** Returns the next bytes in order, if this segment provides them. */
   push({ sequence, isSyn, isFin, bytes }: Segment): Buffer {
     if (isSyn) {
       this.next = (sequence + 1) >>> 0;
@@ -96,12 +96,12 @@ export class TcpStream {
     return Buffer.concat(whole);
   }
 
-  /** Whether segments are missing, and later ones wait for them. */
+  /** Whether a segment is missing. */
   get hasGap(): boolean {
     return this.early.size > 0;
   }
 
-  /** The next piece that is there; segments may overlap, and come twice. */
+  /** The next piece. Segments may overlap, and may occur twice. */
   private take(): Buffer | undefined {
     for (const [sequence, { bytes, isFin }] of this.early) {
       const behind = ((this.next ?? 0) - sequence) | 0;

@@ -1,19 +1,18 @@
-/** Reads XDR data by its description into plain values, and tells how far it came. */
+/** Reads XDR data by its description into plain values, up to the first invalid byte. */
 import { type ByteString, XdrError, type XdrReader } from '../../../xdr/codec.ts';
 import type { Shape } from '../../../xdr/schema.ts';
 import { printable } from '../../log/printable.ts';
 
-/** Data as JSON has it. Strings are printable: bytes that are not stand as escapes. */
+/** A JSON value. Strings have escapes for unprintable bytes. */
 export type Plain = null | boolean | number | string | Plain[] | { [name: string]: Plain };
 
-export interface Walked {
-  /** What was read, up to where it broke. */
+interface Walked {
+  /** The values before the first invalid byte. */
   readonly value: Plain;
-  /** Where and why it broke, if it did. */
+  /** Where and why reading failed, if it did. */
   readonly broken: { readonly field: string; readonly offset: number; readonly reason: string } | undefined;
 }
 
-/** Reads one described value. */
 export function walk(shape: Shape, reader: XdrReader): Walked {
   let root: Plain = null;
   const where: string[] = [];
@@ -27,7 +26,7 @@ export function walk(shape: Shape, reader: XdrReader): Walked {
   }
 }
 
-/** Containers are handed over before they are filled, so that what was read stays when the rest cannot be. */
+/** Passes a container to `put` before it is filled, so that an error keeps its values read so far. */
 function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Plain) => void): void {
   switch (shape.kind) {
     case 'void':
@@ -66,9 +65,7 @@ function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Pla
       put(items);
       const count = reader.count(shape.limit, 0);
       for (let index = 0; index < count; index++) {
-        within(where, String(index), () => {
-          read(shape.of, reader, where, (value) => (items[index] = value));
-        });
+        within(where, String(index), () => read(shape.of, reader, where, (value) => (items[index] = value)));
       }
       break;
     }
@@ -76,9 +73,7 @@ function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Pla
       const fields: Record<string, Plain> = {};
       put(fields);
       for (const [name, field] of shape.fields) {
-        within(where, name, () => {
-          read(field, reader, where, (value) => (fields[name] = value));
-        });
+        within(where, name, () => read(field, reader, where, (value) => (fields[name] = value)));
       }
       break;
     }
@@ -94,7 +89,7 @@ function read(shape: Shape, reader: XdrReader, where: string[], put: (value: Pla
   }
 }
 
-/** The path stays as it is when the step throws: it then names what broke. */
+/** After an exception the path still names the invalid field. */
 function within(where: string[], name: string, step: () => void): void {
   where.push(name);
   step();
@@ -105,7 +100,7 @@ function integer(value: bigint): Plain {
   return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
 }
 
-/** 16 bytes are a UUID wherever they occur. */
+/** 16 bytes are always a UUID. */
 function opaque(bytes: Buffer): string {
   const hex = bytes.toString('hex');
   return bytes.length === 16 ? hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') : hex;

@@ -1,6 +1,6 @@
-/** `--check-state`: the part of a proof that the successor does, in a child of the daemon. See successor.ts. */
+/** `--check-state`: the successor's part of a proof, in a child of the daemon. See successor.ts. */
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { EXIT } from '../../libvirt/exit.ts';
 import { programFiles } from './program-files.ts';
@@ -9,7 +9,7 @@ import { bytesOf, toPath } from '../../posix/bytes.ts';
 import { posix } from '../../posix/posix.ts';
 import { installRoot } from '../../posix/root.ts';
 import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
-import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answer.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answers.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { prepareCloseOnExec } from '../../restart/close-on-exec.ts';
 import type { StateDocument } from '../../restart/document.ts';
@@ -17,7 +17,7 @@ import { parseDocument, parseJson, parseProvenJson } from '../../restart/parse.t
 import { DocumentError } from '../../state/state.ts';
 import { type Loss, rehearse } from '../../restart/rehearse.ts';
 
-/** Says what it thinks of a state document, and of itself. Returns the exit status. */
+/** Prints the verdict on a state document. Returns the exit status. */
 export function checkState(file: ByteString): number {
   try {
     if (!posix.isGuarded())
@@ -27,9 +27,9 @@ export function checkState(file: ByteString): number {
     if (complaint !== undefined) throw new Error(complaint);
     prepareCloseOnExec();
     const losses = rehearseFile(file);
-    const launch = path.join(installRoot, 'dist', 'launch');
+    const launch = join(installRoot, 'dist', 'launch');
     const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
-    // A daemon of before there were builds takes what it does not know for a part of the command.
+    // A daemon that is older than builds would take the report for a part of the command.
     const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses } : undefined;
     process.stdout.write(`${CHECK_BANNER}\n${formatAnswer(command, report)}`);
     return EXIT.ok;
@@ -45,14 +45,14 @@ function rehearseFile(file: ByteString): Loss[] {
   const bytes = readFileSync(toPath(file));
   const document = parseDocument(parseJson(bytes));
   refuseHeldProgram(document.lockspaces);
-  // Only of its own daemon: another process may have got the number of the one that wrote it.
+  // Only for its parent: another process may have the pid of the writer by now.
   if (document.magic !== String(process.ppid)) return [];
-  // Read as the successor reads it, and compared with what was read thoroughly.
+  // Read as the successor reads it, for comparison.
   const taken = parseDocument(parseProvenJson(bytes));
   return rehearse(document, taken, process.ppid, DEFAULT_VERSION_NUMBER);
 }
 
-/** @throws DocumentError if this program would open and close, before it holds anything, a file that is a held resource */
+/** @throws DocumentError if a held resource is a file that this program opens and closes at its start */
 function refuseHeldProgram(lockspaces: StateDocument['lockspaces']): void {
   const own = new Map(programFiles().map((file) => [inodeOf(file), file]));
   for (const { resources } of lockspaces) {

@@ -1,16 +1,16 @@
 /**
  * The grammar of libvirt's configuration files: `name = value` lines, where a value is a number, a string or a list.
- * Pure: bytes in, entries out. What it accepts and how it words a refusal was taken from the C daemon, statement by
- * statement (test/wire/programs/virtlockd/cli.test.ts asks it again).
+ * Pure: bytes in, entries out. It accepts and refuses as the C daemon does, in the same words
+ * (test/wire/programs/virtlockd/cli.test.ts compares both).
  */
 
-/** Numbers keep their sign, as C refuses a signed one only where a setting is read. */
+/** Numbers keep their sign, as C refuses a signed one only when it reads the setting. */
 export type ConfigValue =
   | { kind: 'number'; value: bigint; signed: boolean }
   | { kind: 'string'; value: string }
   | { kind: 'list'; value: ConfigValue[] };
 
-/** The file cannot be read as a configuration. The message starts as C's does, and lacks the file's name at its end. */
+/** The file is no valid configuration. The message lacks the file's name that C appends. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
 }
@@ -18,11 +18,13 @@ export class ConfigError extends Error {
 /** C counts digits in a 64-bit signed integer. */
 const MAX_INTEGER = 2n ** 63n - 1n;
 
-/** Deeper lists are refused, for the sake of the stack: C recurses without a bound. */
+/** Deeper lists are refused, to protect the stack: C recurses without a bound. */
 const DEEPEST = 1000;
 
 /**
- * Reads a whole file. `file` is its name as errors are to show it. Of an entry given twice the first counts.
+ * Reads a whole file. Of an entry given twice the first counts.
+ *
+ * @param file its name in errors
  * @throws ConfigError
  */
 export function parseConfigEntries(text: string, file: string): Map<string, ConfigValue> {
@@ -47,7 +49,7 @@ class Parser {
       if (this.peek() === '#') {
         this.skipComment();
       } else if (this.at < this.text.length || entries.size === 0) {
-        // A file of nothing but blank lines is refused by C, a file of nothing is not.
+        // C refuses a file of blank lines only, but not an empty file.
         const name = this.name();
         const value = this.assignment();
         if (!entries.has(name)) entries.set(name, value);
@@ -75,7 +77,7 @@ class Parser {
     }
   }
 
-  /** To the end of the line, which for C is also a lone carriage return. */
+  /** To the end of the line. For C, a lone carriage return ends it, too. */
   private skipComment(): void {
     while (this.at < this.text.length && this.peek() !== '\n' && this.peek() !== '\r') this.at++;
   }
@@ -89,7 +91,7 @@ class Parser {
     return name;
   }
 
-  /** `= value`, a comment or a separator behind it, and the end of the line. */
+  /** `= value`, then a comment or a separator, and the end of the line. */
   private assignment(): ConfigValue {
     this.skipBlanks();
     if (this.peek() !== '=') throw this.refuse('expecting an assignment');
@@ -120,7 +122,7 @@ class Parser {
     const long = this.text.length - this.at > 6 && this.text.startsWith('"""', this.at);
     if (long) {
       const end = this.text.indexOf('"""', this.at + 3);
-      // Without an end C has looked at all but the last two bytes, and says the line it had come to.
+      // Without an end C has read all but the last two bytes, and reports that line.
       const value = this.text.slice(this.at + 3, end < 0 ? -2 : end);
       this.line += value.split('\n').length - 1;
       if (end < 0) throw this.refuse('unterminated string');
@@ -168,7 +170,7 @@ class Parser {
     if (digits === '') throw this.refuse('unterminated number');
     this.at += whole.length;
     const value = BigInt(digits);
-    // 11.3.0 and later; before them such a number was silently cut down to 64 bits.
+    // From 11.3.0 on; earlier versions silently cut such a number to 64 bits.
     if (value > MAX_INTEGER)
       throw new ConfigError(`numerical overflow: ${this.file}:${this.line}: numeric overflow in conf value`);
     return { kind: 'number', value: sign === '-' ? -value : value, signed: sign === '-' };

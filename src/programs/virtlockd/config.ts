@@ -13,14 +13,14 @@ export { ConfigError } from './config-grammar.ts';
 
 /** The settings of one file, defaults filled in. */
 export interface DaemonConfig {
-  /** 1 debug to 4 error; undefined when not set, or set to 0, which C takes for the same. Not checked here. */
+  /** 1 debug to 4 error; undefined when not set, or 0, which is the same to C. Not checked here. */
   logLevel: number | undefined;
-  /** As written: the logger parses them. Empty is as good as missing. */
+  /** As written: the logger parses them. Undefined when empty. */
   logFilters: string | undefined;
   logOutputs: string | undefined;
   maxClients: number;
   adminMaxClients: number;
-  /** The libvirt version whose dialect is spoken, as `X.Y.Z`. */
+  /** The libvirt version to imitate, as `X.Y.Z`. */
   libvirtVersion: string;
 }
 
@@ -34,13 +34,15 @@ export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
 };
 
 /**
- * Reads the text of a configuration file; `file` is its name as errors are to show it.
- * @throws ConfigError without the `: FILE` that C puts behind every such message
+ * Reads the text of a configuration file.
+ *
+ * @param file its name in errors
+ * @throws ConfigError without the `: FILE` that C appends
  */
 export function parseConfig(text: string, file: string): DaemonConfig {
   const entries = parseConfigEntries(text, file);
   const read = new SettingReader(entries, file);
-  // In C's order: of two mistakes the one looked at first is reported.
+  // In C's order, so that of two mistakes the same one is reported.
   const logLevel = read.unsigned('log_level');
   const logFilters = read.string('log_filters');
   const logOutputs = read.string('log_outputs');
@@ -59,6 +61,7 @@ export function parseConfig(text: string, file: string): DaemonConfig {
 
 /**
  * Loads a file. A missing one gives the defaults unless `required`.
+ *
  * @throws ConfigError whose message is the text C logs: `Can't load config file: <reason>: FILE`
  */
 export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
@@ -87,12 +90,12 @@ function readConfigFile(file: ByteString, required: boolean): Buffer | undefined
   }
 }
 
-/** Node's own wording of the errors is not strerror's. */
+/** strerror's text, which is not Node's. */
 function reason({ errno, message }: NodeJS.ErrnoException): string {
   return errno === undefined ? message : strerror(errno);
 }
 
-/** Takes settings of the right kind out of the entries, with C's words for the wrong ones. */
+/** Reads settings by kind, with C's errors for wrong ones. */
 class SettingReader {
   private readonly entries: ReadonlyMap<string, ConfigValue>;
   private readonly file: string;
@@ -123,7 +126,7 @@ class SettingReader {
     return entry.value;
   }
 
-  /** Not a setting of C, which has no wording for it. */
+  /** Not a setting of C. */
   version(name: string): string | undefined {
     const text = this.string(name);
     if (text === undefined) return undefined;

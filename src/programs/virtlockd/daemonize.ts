@@ -1,7 +1,7 @@
 /**
- * `-d`. Node.js cannot fork, so the parent starts the program again in a session of its own, with a pipe on which the
- * child tells how its start went; the parent ends with that. Both do the cheap part of the start (options,
- * configuration, log), so that a mistake in it reaches the caller's standard error, as with C.
+ * `-d`. Node.js cannot fork, so the parent starts the program again in a session of its own, and exits with the result of the start that
+ * the child reports on a pipe. Both do the cheap part of the start (options, configuration, log), so that a mistake there reaches the
+ * caller's standard error, as with C.
  */
 
 import { closeSync, writeSync } from 'node:fs';
@@ -12,15 +12,15 @@ import type { RunOptions } from './options.ts';
 import { absolutePath } from './surroundings.ts';
 import type { Environment } from './systemd.ts';
 
-/** Tells the child that it is one: `<descriptor>:<working directory of the parent>`. */
+/** Set for the child: `<descriptor>:<working directory of the parent>`. */
 const VARIABLE = 'VIRTLOCKD_DAEMON_STATUS';
 
 /** The pipe's descriptor in the child. */
 const STATUS_DESCRIPTOR = 3;
 
 /** The child's side of the pipe. */
-export class StartReport {
-  /** Where the parent was when it was started: what relative paths mean. Null when nobody knows. */
+class StartReport {
+  /** The parent's working directory, for relative paths. Null when it is unknown. */
   readonly directory: ByteString | null;
   private fd: number | undefined;
 
@@ -29,7 +29,7 @@ export class StartReport {
     this.directory = directory;
   }
 
-  /** Says, once, how the start ended: 0 when the daemon serves, else its exit code. The parent ends then. */
+  /** Reports once how the start ended: 0 when the daemon serves, else its exit code. The parent then ends. */
   send(exitCode: number): void {
     if (this.fd === undefined) return;
     try {
@@ -42,7 +42,7 @@ export class StartReport {
   }
 }
 
-/** The report that this process owes to a parent, if it is the child of one. Removes the variable that says so. */
+/** The report to the parent, if this process is the child of one. Removes the variable. */
 export function takeStartReport(environment: Environment): StartReport | undefined {
   const match = /^([0-9]+):([^]*)$/.exec(environment[VARIABLE] ?? '');
   Reflect.deleteProperty(environment, VARIABLE);
@@ -52,23 +52,24 @@ export function takeStartReport(environment: Environment): StartReport | undefin
     : new StartReport(Number(fd), directory === '' ? null : directory);
 }
 
-export interface DaemonStart {
+interface DaemonStart {
   /** The absolute path by which the program was started, and its arguments. */
   readonly words: readonly ByteString[];
   readonly environment: Readonly<Environment>;
-  /** What relative paths mean, if that is known. */
+  /** For relative paths, if it is known. */
   readonly directory: ByteString | null;
-  /** What the program calls itself. */
+  /** The program's name in messages. */
   readonly argv0: ByteString;
   readonly print: (text: ByteString) => void;
 }
 
 /**
  * Starts the program again as a daemon and waits for its report.
- * @returns the exit code for the parent, after whatever there is to print was given to `print`
+ *
+ * @returns the exit code for the parent
  */
 export async function startDaemon({ words, environment, directory, argv0, print }: DaemonStart): Promise<number> {
-  // Loaded here: it takes milliseconds, which no other start has to spend.
+  // Loaded here: it takes milliseconds, and only this start needs it.
   const { spawn } = process.getBuiltinModule('node:child_process');
   const status = { [VARIABLE]: `${STATUS_DESCRIPTOR}:${directory ?? ''}` };
   const { file, args, env } = commandOf(words, { ...environment, ...status });
@@ -84,7 +85,7 @@ export async function startDaemon({ words, environment, directory, argv0, print 
       report += data.toString('latin1');
       if (report.includes('\n')) settle(Number.parseInt(report, 10));
     });
-    // One that ends without a report may still have a telling code.
+    // Without a report, the child's own exit code counts.
     child.on('close', (status) => {
       settle(status === null || status === EXIT.ok ? EXIT.initialize : status);
     });
@@ -99,9 +100,8 @@ export async function startDaemon({ words, environment, directory, argv0, print 
 }
 
 /**
- * The words for the child, and for every later re-execution. The child's working directory is another, and any may have been
- * deleted by then, so relative paths are made absolute; a daemon's relative pid file lies below /, as C opens it after changing
- * there.
+ * The words for the child, and for every later re-execution. The child has another working directory, and the present one may be deleted
+ * later, so relative paths become absolute. A daemon's relative pid file is below /, as C opens it after chdir.
  */
 export function absoluteArguments(
   options: RunOptions,

@@ -1,9 +1,9 @@
 /**
- * getopt_long(3) as glibc does it: bundled short options, `-fFILE`, `--name=VALUE`, unambiguous prefixes, permuted
- * operands, `--`; with its own error texts, which are part of what an operator sees.
+ * getopt_long(3) of glibc: bundled short options, `-fFILE`, `--name=VALUE`, unambiguous prefixes, permuted operands, `--`, and its error
+ * texts.
  */
 
-/** One option. `short` may be missing; a `hidden` one is matched by its full name only, so that it makes no prefix of the C daemon's options ambiguous. */
+/** An option. An `exact` one has no prefixes, so that it makes none of the C daemon's options ambiguous. */
 export interface OptionSpec<Name extends string = string> {
   name: Name;
   short?: string;
@@ -11,7 +11,7 @@ export interface OptionSpec<Name extends string = string> {
   exact?: boolean;
 }
 
-/** What one step of the scan found: an option with its argument, or a complaint without the program's name. */
+/** An option with its argument, or an error without the program's name. */
 export type Found<Name extends string = string> = { name: Name; value: string } | { error: string };
 
 /** Yields the options of `args` in order. Operands are skipped wherever they stand; `--` ends the options. */

@@ -1,6 +1,6 @@
-/** The program's entry: what the command line asks for, and exit codes. Started by bin/virtlockd through start.cjs. */
+/** The program's entry: command line and exit codes. Started by bin/virtlockd through start.cjs. */
 import { mkdirSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeOwn, isHeld, openOwn } from '../../lockspace/files.ts';
 import { toPath } from '../../posix/bytes.ts';
@@ -9,7 +9,6 @@ import { posix } from '../../posix/posix.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { checkState } from './check-state.ts';
 import { readPredecessor } from '../../restart/predecessor.ts';
-import { releaseSignals } from '../../restart/signals.ts';
 import { dialectOf, parseVersion } from '../../libvirt/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
 import { absoluteArguments, startDaemon, takeStartReport } from './daemonize.ts';
@@ -27,7 +26,7 @@ import { type Environment, sortActivation, takeListenDescriptors } from './syste
 
 const log = logger('locking.lock_daemon');
 
-/** The path we were started by, unresolved, and our arguments: see bin/virtlockd. */
+/** The path that the program was started by, unresolved, and its arguments: see bin/virtlockd. */
 const [program = 'virtlockd', ...args] = commandLine(process.argv.slice(2));
 
 function main(): void {
@@ -56,7 +55,7 @@ function main(): void {
   }
 }
 
-/** The version to claim. A broken configuration is no reason not to answer: then the default one's counts. */
+/** The version to print. In place of a broken configuration the default one counts. */
 function configuredVersion({ config, root }: RunOptions): string {
   const directory = workingDirectory();
   const standard = pathsFor(environmentOf(process.env, directory), rootAt(root, directory)).config;
@@ -77,7 +76,7 @@ function rootAt(root: ByteString | undefined, directory: ByteString | null): Byt
 function run(options: RunOptions): void {
   const here = workingDirectory();
   const environment = environmentOf(process.env, here);
-  // Taken out of it before anything can inherit them.
+  // Removed from the environment before a child can inherit them.
   const report = takeStartReport(environment);
   const passed = takeListenDescriptors(environment, process.pid);
   const directory = report?.directory ?? here;
@@ -100,15 +99,14 @@ function run(options: RunOptions): void {
     logging.useSockets(paths);
     logging.useFiles({ isHeld, open: (file, flags) => openOwn(file, flags, 'log output'), close: closeOwn });
     const predecessor = readPredecessor(paths.state, passed.length > 0);
-    // Settings that are wrong by now are no reason to end, and to lose every lock, in a re-execution.
+    // In a re-execution wrong settings do not end the daemon, which would lose every lock.
     const tolerant = predecessor === null ? insist : logAndGoOn;
     const config = tolerant(() => loadOwnConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
     const number = parseVersion(config.libvirtVersion) ?? 0;
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
-    // A session's directories are nobody else's task; /var/log/libvirt is the package's, and C refuses without it.
-    if (options.daemonize && !isPrivileged())
-      mkdirSync(toPath(path.dirname(paths.log)), { recursive: true, mode: 0o700 });
+    // A session makes its own directory; /var/log/libvirt is the package's, and C refuses to start without it.
+    if (options.daemonize && !isPrivileged()) mkdirSync(toPath(dirname(paths.log)), { recursive: true, mode: 0o700 });
     tolerant(() => {
       setUpLog(config);
       makeRunDirectory(paths.runDirectory, paths.runDirectoryMode, isPrivileged());
@@ -151,23 +149,23 @@ function logAndGoOn<T>(step: () => T): T | undefined {
   }
 }
 
-/** Starts the daemon that -d asks for, and ends as it reports. */
+/** -d: starts the daemon, and exits with its report. */
 function becomeParent(options: RunOptions, environment: Readonly<Environment>, directory: ByteString | null): void {
   const words = [absolutePath(program, directory), ...absoluteArguments(options, args, directory)];
   const print = (text: ByteString): void => {
     process.stderr.write(text, 'latin1');
   };
-  // Whoever waits for the start may give up.
-  releaseSignals();
+  // The caller may want to interrupt the start.
+  posix.releaseSignals();
   void startDaemon({ words, environment, directory, argv0: program, print }).then((exitCode) => {
     process.exit(exitCode);
   });
 }
 
-/** Says why there is no start, and returns the exit code for it. */
+/** Logs the error, and returns the exit code. */
 function explain(error: unknown): number {
   if (error instanceof LogSettingError) {
-    // Not through the log, which is what could not be set up; this is what libvirt's unhandled errors look like.
+    // Not to the log, which could not be set up; libvirt prints unhandled errors in this form.
     process.stderr.write(`libvirt:  error : ${error.text}\n`, 'latin1');
     return EXIT.config;
   }

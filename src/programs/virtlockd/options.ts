@@ -1,9 +1,9 @@
-/** The command line: pure, from words to a decision. */
+/** Parses the command line. Pure. */
 
 import { getoptLong } from './getopt.ts';
 import type { OptionSpec } from './getopt.ts';
 
-/** What the daemon is asked to run with. `undefined` means: the default of paths.ts. */
+/** `undefined` stands for the default of paths.ts. */
 export interface RunOptions {
   daemonize: boolean;
   verbose: boolean;
@@ -11,20 +11,20 @@ export interface RunOptions {
   pidFile: string | undefined;
   /** Seconds until an idle daemon ends, 0 for never. */
   timeout: number;
-  /** Below this directory lie all paths that are fixed otherwise. */
+  /** A directory for all paths that are fixed otherwise. */
   root: string | undefined;
-  /** A state document to be checked instead of serving. */
+  /** A state document to check instead of serving. */
   checkState: string | undefined;
 }
 
 /**
  * - `run`: serve with these options
  * - `help`: print the usage, exit 0
- * - `version`: print the version, exit 0; `options` are those in front of it
+ * - `version`: print the version, exit 0; `options` are those before it
  * - `usage`: print `<argv0>: <text>` and the usage, exit 1
  * - `invalid`: log `text` as an error, exit 1 (C logs these, without usage)
  */
-export type ParsedOptions =
+type ParsedOptions =
   | { kind: 'run'; options: RunOptions }
   | { kind: 'help' }
   | { kind: 'version'; options: RunOptions }
@@ -50,8 +50,8 @@ const SPECS: readonly OptionSpec<Name>[] = [
 const MAX_TIMEOUT = Math.floor(0x7fffffff / 1000);
 
 /**
- * Reads the words behind the program's name. As in C the first of help, version and a mistake decides, and what
- * stands behind it is not looked at; of an option given twice the last counts.
+ * Parses the words after the program's name. As in C, the first of help, version and a mistake decides, and further words are ignored;
+ * of an option given twice the last counts.
  */
 export function parseOptions(args: readonly string[]): ParsedOptions {
   const options: RunOptions = {
@@ -99,14 +99,14 @@ export function parseOptions(args: readonly string[]): ParsedOptions {
   return { kind: 'run', options };
 }
 
-/** What the C daemon says to the first word that it does not know, or undefined: our own options are none of its. */
+/** The C daemon's error for the first word that it does not know, such as one of our own options; or undefined. */
 export function mistakeForC(args: readonly string[]): string | undefined {
   const specs = SPECS.filter(({ exact }) => exact !== true);
   for (const found of getoptLong(specs, args)) if ('error' in found) return found.error;
   return undefined;
 }
 
-/** strtol(3) in base ten with anything behind the digits allowed, as C calls it; no digits and a minus are refused. */
+/** As C calls strtol(3), in base ten: anything may follow the digits. No digits and negative numbers are refused. */
 function parseTimeout(text: string): number | undefined {
   const match = /^[ \t\n\v\f\r]*([+-]?)([0-9]+)/.exec(text);
   if (match === null) return undefined;
@@ -120,7 +120,7 @@ export function versionText(argv0: string, libvirtVersion: string): string {
   return `${argv0} (libvirt) ${libvirtVersion}\n`;
 }
 
-/** The text of `--help`, and of what follows a mistake. C prints both on standard error. */
+/** The text of `--help`, also printed after a mistake. C prints both on standard error. */
 export function usageText(argv0: string, privileged: boolean): string {
   const paths = privileged
     ? `\
@@ -165,7 +165,7 @@ libvirt lock management daemon:
 ${paths}${OWN_OPTIONS}`;
 }
 
-/** What the C daemon does not have, behind its own text so that the difference is one block. */
+/** After the C daemon's own text, so that the difference is one block. */
 const OWN_OPTIONS = `\
 Options of this implementation:
   --root <dir>           Move all fixed paths below a directory.

@@ -1,6 +1,6 @@
-/** Where a daemon in this process keeps things: by its user, its environment and its home. */
+/** The paths of a daemon in this process, by its user, environment and home. */
 import { accessSync, constants } from 'node:fs';
-import os from 'node:os';
+import { userInfo } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { type DaemonPaths, daemonPaths } from '../../libvirt/paths.ts';
@@ -12,7 +12,7 @@ export function isPrivileged(): boolean {
 
 export function pathsFor(environment: Readonly<Environment>, root: ByteString | undefined): DaemonPaths {
   const homeless = (environment.HOME ?? '') === '';
-  const homeDirectory = homeless ? os.userInfo({ encoding: 'buffer' }).homedir.toString('latin1') : '';
+  const homeDirectory = homeless ? userInfo({ encoding: 'buffer' }).homedir.toString('latin1') : '';
   return daemonPaths({ privileged: isPrivileged(), environment, homeDirectory, root });
 }
 

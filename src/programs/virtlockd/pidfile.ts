@@ -1,7 +1,7 @@
-/** The pid file: opened, locked, written, held open for life, removed at the end. */
+/** The pid file: locked and written at the start, kept open, removed at the end. */
 
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
@@ -15,7 +15,7 @@ export interface PidFileHost {
 
 /** A pid file that is ours. */
 export class PidFile {
-  /** Open and locked; over a re-execution it may be handed on, so that the file is never up for grabs. */
+  /** Open and locked; a re-execution hands it on, so that no other daemon gets the file. */
   readonly fd: number;
   private readonly path: ByteString;
 
@@ -26,6 +26,7 @@ export class PidFile {
 
   /**
    * Takes the pid file. An empty path means none, as in C.
+   *
    * @throws StartupError (exit 1) with the text C logs
    */
   static acquire(path: ByteString, host: PidFileHost): PidFile | null {
@@ -37,7 +38,7 @@ export class PidFile {
         closeSync(fd);
         throw new StartupError(EXIT.pidFile, `Failed to acquire pid file '${path}': ${host.strerror(-status)}`);
       }
-      // Its last holder may have removed it between our opening and our locking: then what we locked is nobody's.
+      // Its last holder may have removed it between our open and our lock.
       if (isNamed(fd, path) === false) {
         closeSync(fd);
         continue;
@@ -50,21 +51,21 @@ export class PidFile {
     }
   }
 
-  /** Goes on with the descriptor of a predecessor, or acquires the file when that descriptor is not it any more. */
+  /** Adopts the predecessor's descriptor, or acquires the file if that is another one by now. */
   static adopt(path: ByteString, fd: number, host: PidFileHost): PidFile | null {
     if (path === '') return null;
     if (isNamed(fd, path) === false) {
       const acquired = PidFile.acquire(path, host);
       if (acquired === null || !isSameFile(acquired.fd, fd)) return acquired;
-      // It has come back meanwhile. One of the two must be closed, which drops the lock: it is taken once more.
+      // The file has got its name back. One of the two must be closed, which drops the lock: it is taken again.
       closeSync(acquired.fd);
     }
-    // It is locked since before the restart, or is again now: an error of the file system tells nothing else.
+    // The restart has kept the lock, or it is taken again here: an error of the file system proves nothing.
     host.lock(fd, 0, 1);
     return new PidFile(path, fd);
   }
 
-  /** Removes the file, if it is still ours, and with it the lock. */
+  /** Unlinks the file, if it is still ours, and drops the lock. */
   remove(): void {
     try {
       if (isNamed(this.fd, this.path) === true) unlinkSync(toPath(this.path));
@@ -75,7 +76,7 @@ export class PidFile {
   }
 }
 
-/** Whether what is open is a pid file, named or not, that a process with this pid wrote. */
+/** Whether the descriptor is a pid file, with a name or without, of a process with this pid. */
 export function isPidFileOf(fd: number, pid: number): boolean {
   try {
     const text = Buffer.alloc(32);
@@ -85,7 +86,7 @@ export function isPidFileOf(fd: number, pid: number): boolean {
   }
 }
 
-/** Whether the path still names what is open; undefined when that cannot be found out. */
+/** Whether the path still names the open file; undefined if that is unknown. */
 function isNamed(fd: number, path: ByteString): boolean | undefined {
   try {
     const [open, named] = [fstatSync(fd), statSync(toPath(path), { throwIfNoEntry: false })];
@@ -100,12 +101,11 @@ function isSameFile(one: number, other: number): boolean {
   return first.dev === second.dev && first.ino === second.ino;
 }
 
-/** Runs a step and words its failure. */
 function attempt<Result>(host: PidFileHost, what: string, step: () => Result): Result {
   try {
     return step();
   } catch (error) {
-    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? os.constants.errno.EIO);
+    const errno = Math.abs((error as NodeJS.ErrnoException).errno ?? constants.errno.EIO);
     throw new StartupError(EXIT.pidFile, `${what}: ${host.strerror(errno)}`);
   }
 }

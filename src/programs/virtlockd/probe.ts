@@ -1,22 +1,22 @@
-/** Whether files could be opened or made: asked of the kernel in a way that leaves nothing behind. */
+/** Tests whether files could be opened or made, and leaves nothing behind. */
 import { accessSync, closeSync, constants, openSync, readlinkSync, type Stats, statSync, writeSync } from 'node:fs';
-import path from 'node:path';
+import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { strerror } from '../../posix/posix.ts';
 import { descriptorsOn } from '../../proc/descriptors.ts';
 
-/** It could not; `message` says why. */
-export class ProbeError extends Error {}
+class ProbeError extends Error {}
 
-/** O_TMPFILE of <fcntl.h>: a file without a name, which is gone when it is closed. */
+/** O_TMPFILE of <fcntl.h>: a file without a name, which ends with its close. */
 const O_TMPFILE = 0o20200000;
-/** Links that are followed at most, as the kernel does. */
+/** The most links that are followed, as in the kernel. */
 const LINKS = 40;
 
 /**
- * Whether a file could be opened for writing, and made if it is missing.
- * @param room bytes that are to be written to it
+ * Tests whether a file could be opened for writing, and made if it is missing.
+ *
+ * @param room bytes that must fit
  * @throws ProbeError
  */
 export function probeFile(name: ByteString, room: number): void {
@@ -25,24 +25,24 @@ export function probeFile(name: ByteString, room: number): void {
     const found = statSync(file, { throwIfNoEntry: false });
     if (found === undefined) probeNewFile(targetOf(file), room);
     else if (found.isFIFO() && !isOpenInParent(found)) {
-      // Asking for one would end it: it reads no more when the last who writes has closed the FIFO.
+      // An open would not harm, but its close would: a reader ends when the last writer has closed the FIFO.
       throw new ProbeError(`${name} is a FIFO, which is waited for while nobody reads it`);
     } else openAndClose(file);
   });
 }
 
-/** Whether the process that wants to know has a file open: then whoever is at its other end has more than us. */
+/** Whether the parent has the FIFO open: then its reader has another writer beside us. */
 function isOpenInParent({ dev, ino }: Stats): boolean {
   return descriptorsOn(process.ppid, { device: dev, inode: BigInt(ino) }).length > 0;
 }
 
 function openAndClose(file: Buffer): void {
   const { O_WRONLY, O_CREAT, O_APPEND, O_NONBLOCK, O_NOCTTY } = constants;
-  // Also where it is there O_CREAT counts: the kernel may refuse that in a directory that is everybody's.
+  // O_CREAT counts for an existing file, too: the kernel may refuse it in a sticky directory.
   closeSync(openSync(file, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY, 0o600));
 }
 
-/** Where a file would be made: links that lead nowhere are followed. */
+/** The path at which a file would be made: follows dangling links. */
 function targetOf(file: Buffer): Buffer {
   let at: Buffer = file;
   for (let link = 0; link < LINKS; link++) {
@@ -58,7 +58,7 @@ function targetOf(file: Buffer): Buffer {
 }
 
 function directoryOf(file: Buffer): Buffer {
-  return Buffer.from(path.dirname(file.toString('latin1')), 'latin1');
+  return Buffer.from(dirname(file.toString('latin1')), 'latin1');
 }
 
 function probeNewFile(file: Buffer, room: number): void {
@@ -69,7 +69,7 @@ function probeNewFile(file: Buffer, room: number): void {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'EOPNOTSUPP' && code !== 'ENOTSUP' && code !== 'EISDIR' && code !== 'EINVAL') throw error;
-    // A file system that has no such files: then there is less that can be asked.
+    // This file system has no such files, so only the directory's mode is tested.
     accessSync(directory, constants.W_OK | constants.X_OK);
     return;
   }
@@ -80,13 +80,13 @@ function probeNewFile(file: Buffer, room: number): void {
   }
 }
 
-/** Whether there is a directory, or could be made with its parents. @throws ProbeError */
+/** Tests whether a directory exists, or could be made with its parents. @throws ProbeError */
 export function probeDirectory(directory: ByteString): void {
   attempt(`unable to create ${directory}`, () => {
     const found = statSync(toPath(directory), { throwIfNoEntry: false });
     if (found?.isDirectory() === true) return;
     if (found !== undefined) throw new ProbeError(`${directory} is no directory`);
-    const parent = path.dirname(directory);
+    const parent = dirname(directory);
     probeDirectory(parent);
     const above = toPath(parent);
     if (statSync(above, { throwIfNoEntry: false }) !== undefined) accessSync(above, constants.W_OK | constants.X_OK);

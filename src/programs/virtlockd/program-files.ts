@@ -1,37 +1,37 @@
-/** The files that a program executed anew opens and closes by itself, whatever it then holds. */
+/** The files that a program opens and closes at its start, before it knows which resources are held. */
 import { readdirSync } from 'node:fs';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
 import { directoryOf, installRoot } from '../../posix/root.ts';
 import { mappedFilesOf } from '../../proc/processes.ts';
 
-/** What the loader and the runtime read, and what is opened for a child to have no input. */
+/** Files of the loader and the runtime, and the standard input of children. */
 const SYSTEM_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/ssl/openssl.cnf', '/etc/localtime', '/dev/null'];
 
-/** Of this very program and its runtime; there may be more names than files. @throws Error when they cannot be told at present */
+/** The files of this program and its runtime; some have several names. @throws Error when they cannot be listed at present */
 export function programFiles(): ByteString[] {
   const fsExt = directoryOf('fs-ext');
   const ofFsExt = ['package.json', 'fs-ext.js', 'build/Release/fs_ext.node'];
   const files = [
     process.execPath,
     ...process.argv.slice(1, 2),
-    path.join(installRoot, 'package.json'),
-    ...['bin', 'dist'].flatMap((part) => filesIn(path.join(installRoot, part))),
-    ...(fsExt === null ? [] : ofFsExt.map((name) => path.join(fsExt, name))),
+    join(installRoot, 'package.json'),
+    ...['bin', 'dist'].flatMap((part) => filesIn(join(installRoot, part))),
+    ...(fsExt === null ? [] : ofFsExt.map((name) => join(fsExt, name))),
   ];
   return [...new Set([...SYSTEM_FILES, ...files.map(bytesOf), ...mappedFiles()])];
 }
 
 function filesIn(directory: string): string[] {
   try {
-    return readdirSync(directory).map((name) => path.join(directory, name));
+    return readdirSync(directory).map((name) => join(directory, name));
   } catch (error) {
     return noneIfMissing(error);
   }
 }
 
-/** The runtime's libraries above all. */
+/** Above all the runtime's libraries. */
 function mappedFiles(): ByteString[] {
   try {
     return mappedFilesOf('self');

@@ -1,26 +1,24 @@
-/** SIGHUP: the configuration's log settings and limits are taken up again. (It kills the C daemon.) */
-
+/** SIGHUP: reads the log settings and limits of the configuration again. (It kills the C daemon.) */
 import type { ByteString } from '../../../xdr/codec.ts';
 import { isHeld } from '../../lockspace/files.ts';
 import { protectPath } from '../../lockspace/own-files.ts';
-import { ConfigError, loadConfig } from './config.ts';
-import type { DaemonConfig } from './config.ts';
+import { ConfigError, type DaemonConfig, loadConfig } from './config.ts';
 import type { Daemon } from '../../daemon/daemon.ts';
 import { LogSettingError } from '../../log/levels.ts';
 import { logger, logging } from '../../log/log.ts';
 
 const log = logger('locking.lock_daemon');
 
-export interface ReloadInput {
+interface ReloadInput {
   readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer'>;
   readonly configFile: ByteString;
-  /** The file was asked for, so it must be there. */
+  /** The command line names the file, so it must exist. */
   readonly required: boolean;
-  /** Puts the log's settings together: configuration, environment, command line. */
+  /** Applies the log settings of configuration, environment and command line. */
   readonly setUpLog: (config: DaemonConfig) => void;
 }
 
-/** As {@link loadConfig}, but what is held as a resource is not read: with the close it would lose its lock. @throws ConfigError */
+/** As {@link loadConfig}, but refuses a held resource: the close would drop its lock. @throws ConfigError */
 export function loadOwnConfig(file: ByteString, required: boolean): DaemonConfig {
   if (isHeld(file)) throw new ConfigError(`${file} is a held resource`);
   const config = loadConfig(file, required);
@@ -28,13 +26,14 @@ export function loadOwnConfig(file: ByteString, required: boolean): DaemonConfig
   return config;
 }
 
-/** Takes up the configuration, or leaves everything as it is and says why in the log. */
+/** Applies the configuration, or leaves everything as it is and logs the error. */
 export function reload({ daemon, configFile, required, setUpLog }: ReloadInput): void {
   const before = logging.state;
   let config: DaemonConfig;
   try {
     config = loadOwnConfig(configFile, required);
     setUpLog(config);
+    logging.isChanged = false;
   } catch (error) {
     if (error instanceof LogSettingError) logging.apply(before);
     else if (!(error instanceof ConfigError)) throw error;

@@ -1,31 +1,24 @@
-/** Brings the daemon up, fresh or from a state document, and ties signals to what they do. */
+/** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
-import { constants } from 'node:fs';
+import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
-import { LogSettings } from '../../admin/log-settings.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
-import { lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
+import { FileType, lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
-import { setCloseOnExec } from '../../restart/close-on-exec.ts';
-import { ignoreStrays, releaseSignals } from '../../restart/signals.ts';
-import type { OwnState } from '../../restart/document.ts';
+import { setCloseOnExec, STANDARD_STREAMS } from '../../restart/close-on-exec.ts';
 import type { Predecessor } from '../../restart/predecessor.ts';
-import { ownProcess } from '../../restart/provenance.ts';
 import { Reexec } from '../../restart/reexec.ts';
-import { restoreDaemon } from '../../restart/restore.ts';
+import { restoreDaemon } from '../../restart/adopt.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
-import { daemonState, restoreDaemonState } from '../../daemon/state.ts';
-import type { Whole } from '../../state/state.ts';
+import { restoreLog, restoreOwnState } from '../../daemon/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
-import { LogSettingError } from '../../log/levels.ts';
-import { logger, logging } from '../../log/log.ts';
-import type { LogState } from '../../log/logging.ts';
+import { logger } from '../../log/log.ts';
 import type { RunOptions } from './options.ts';
 import type { DaemonPaths } from '../../libvirt/paths.ts';
 import { programFiles } from './program-files.ts';
@@ -42,36 +35,35 @@ export interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
-  /** To be handed on to the program that is executed next. */
+  /** For the program that is executed next. */
   readonly environment: Environment;
   readonly options: RunOptions;
   readonly paths: DaemonPaths;
   readonly config: DaemonConfig;
   readonly configFile: string;
-  /** What this very process left before it executed us; null at a fresh start. */
+  /** The state left by the previous program of this process; null at a fresh start. */
   readonly predecessor: Predecessor | null;
   /** Listening sockets that systemd passed. */
   readonly activation: Activation;
-  /** Puts the log's settings together anew when the configuration was read again. */
+  /** Applies the log settings of a configuration. */
   readonly setUpLog: (config: DaemonConfig) => void;
 }
 
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
-  // Closures that live as long as the daemon must not keep `input` alive: the predecessor's document is as large as all locks.
+  // Closures must not keep `input` alive as long as the daemon: the predecessor's document is as large as all locks.
   const { program, args, environment, options, paths, config, configFile, predecessor, setUpLog } = input;
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
   const requests = listenForSignals();
   const carried = predecessor?.document.own ?? null;
 
-  // The pid file before log outputs are opened: none of those may be it.
+  // The pid file first: no log output may be the same file.
   const pidFile = takePidFile(paths.pidFile, predecessor);
   if (pidFile !== null) protectOpen(pidFile.fd, 'pid file', true);
   protectStreams();
   protectLater(() => programFiles().map((file) => [file, 'program']));
-  const logSettings = new LogSettings(logging);
-  if (carried?.log !== undefined) restoreLog(logSettings, carried.log);
+  if (carried !== null) restoreLog(carried);
 
   const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
   forgetTaken(environment);
@@ -84,7 +76,7 @@ export function serve(input: ServeInput): void {
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
-    logging: logSettings,
+    pidFile: pidFile?.fd,
     life: { program, started, executed: Date.now(), restarts },
     onEnd: () => {
       requests.emit('end');
@@ -94,16 +86,8 @@ export function serve(input: ServeInput): void {
     predecessor === null ? listening(new Daemon(settings), input) : resume(settings, predecessor, paths),
   );
   if (carried?.pidFile !== undefined && carried.pidFile !== pidFile?.fd) closeOldPidFile(carried.pidFile);
-  if (carried !== null) restoreDaemonState(daemon, carried);
+  if (carried !== null) restoreOwnState(daemon, carried);
 
-  const identity = ownProcess();
-  const ownState = (): Whole<OwnState> => ({
-    restarts,
-    started,
-    process: identity,
-    pidFile: pidFile?.fd,
-    ...daemonState(daemon),
-  });
   let isEnding = false;
   const reexec = new Reexec({
     daemon,
@@ -112,14 +96,13 @@ export function serve(input: ServeInput): void {
     stateFile: paths.state,
     environment: () => ({ ...environment, ...notifier.environment }),
     isEnding: () => isEnding,
-    ownState,
     refused: (reason) => {
       daemon.inquiry.restartRefused(reason);
     },
   });
 
   surviveDefects();
-  // Before the start, which serves what the program before has left of a client's calls: one may be to end.
+  // Before the start, which serves calls that the previous program has received: one may ask for the end.
   requests.once('end', () => {
     isEnding = true;
     notifier.stopping();
@@ -129,31 +112,26 @@ export function serve(input: ServeInput): void {
       exitProcess(EXIT.ok);
     });
   });
-  // What ps, pidof and killall know the C daemon by; else it would be the runtime's name.
+  // For ps, pidof and killall; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, ownState);
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon);
 
   requests.on('reload', () => {
     if (isEnding) return;
-    const setUpAgain = (config: DaemonConfig): void => {
-      setUpLog(config);
-      logSettings.forget();
-    };
-    reload({ daemon, configFile, required: options.config !== undefined, setUpLog: setUpAgain });
+    reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
   requests.on('restart', () => {
     void takeover.then(async () => (isEnding ? undefined : reexec.request()));
   });
   ignoreStrays();
-  // They have waited since before this program began.
-  releaseSignals();
+  // They are blocked since before this program began.
+  posix.releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
 }
 
-/** What the daemon is asked for. */
 interface Requests {
   end: [];
   reload: [];
@@ -175,7 +153,15 @@ function listenForSignals(): EventEmitter<Requests> {
   return requests;
 }
 
-/** A defect of ours: whatever it broke, it is less than the locks of every guest, which would go with the process. */
+/** Ignores, with a warning once for each, the signals that would end the daemon by mistake. */
+function ignoreStrays(): void {
+  posix.ignoreStrays((signal, sender) => {
+    const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
+    log.warn(`Ignoring ${name ?? `signal ${signal}`}${sender === 0 ? '' : ` from process ${sender}`}`);
+  });
+}
+
+/** Goes on after a defect of ours: whatever it broke is less than the locks of all guests, which would go with the process. */
 function surviveDefects(): void {
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
@@ -194,16 +180,6 @@ function cleaningUp<T>(pidFile: PidFile | null, start: () => T): T {
   }
 }
 
-/** Settings that cannot be made again, such as a file that is gone, are no reason not to serve. */
-function restoreLog(settings: LogSettings, state: LogState): void {
-  try {
-    settings.restore(state);
-  } catch (error) {
-    if (!(error instanceof LogSettingError)) throw error;
-    log.error(`Log settings are lost: ${error.message}`);
-  }
-}
-
 function resume(settings: DaemonSettings, predecessor: Predecessor, paths: DaemonPaths): Daemon {
   const { document, late } = predecessor;
   const daemon = restoreDaemon(settings, predecessor);
@@ -219,7 +195,7 @@ function resume(settings: DaemonSettings, predecessor: Predecessor, paths: Daemo
   return daemon;
 }
 
-/** For a server whose sockets were not what the document says: without any, nobody could come again. */
+/** For a server whose sockets were not those of the document: without any, nobody could connect again. */
 function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, path: string): void {
   if (server.listeners.length > 0) return;
   try {
@@ -230,15 +206,13 @@ function listenAnew(server: Pick<Server<unknown>, 'listeners' | 'addListener'>, 
   }
 }
 
-const STANDARD_STREAMS = [0, 1, 2];
-
 const PID_FILE_HOST: PidFileHost = {
   pid: process.pid,
   lock: (fd, start, length) => posix.setlk(fd, LockType.WRITE, start, length),
   strerror,
 };
 
-/** Over a re-execution nothing about the pid file is worth ending, and losing every lock, for. */
+/** In a re-execution no fault of the pid file ends the daemon, which would lose every lock. */
 function takePidFile(path: string, predecessor: Predecessor | null): PidFile | null {
   if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
   try {
@@ -252,16 +226,16 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
   }
 }
 
-/** Of files: what is written to standard error is the log. */
+/** Protects standard streams that are files: standard error is a log. */
 function protectStreams(): void {
   for (const fd of STANDARD_STREAMS) {
-    if (posix.fstatInode(fd) === 0 && (lastStat().mode & constants.S_IFMT) === constants.S_IFREG) {
+    if (posix.fstatInode(fd) === 0 && lastStat().type === FileType.REGULAR) {
       protectOpen(fd, 'standard stream');
     }
   }
 }
 
-/** Of one that lost its name. Not before it is known what is held, for the close of a held file would drop its lock. */
+/** Closes a pid file that has lost its name, once the held files are known: the close of one of those would drop its lock. */
 function closeOldPidFile(fd: number): void {
   if (isPidFileOf(fd, process.pid)) closeUnlessHeld(fd);
 }
@@ -279,7 +253,6 @@ function listening(daemon: Daemon, { paths, activation }: ServeInput): Daemon {
       // As C does: with any socket passed it makes none itself.
       for (const fd of passed) {
         if (!isListening(fd)) throw new SocketError(`Descriptor ${fd} that systemd passed is not a listening socket`);
-        // systemd leaves that to the service.
         posix.setNonblocking(fd);
         server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
       }

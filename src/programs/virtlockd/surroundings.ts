@@ -1,6 +1,6 @@
-/** What the process was started with, as bytes: see posix/bytes.ts. Node.js puts U+FFFD for what is no UTF-8. */
+/** Command line, environment and working directory, as bytes (see posix/bytes.ts): Node.js has U+FFFD for bytes that are no UTF-8. */
 import { statSync } from 'node:fs';
-import path from 'node:path';
+import { resolve } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { bytesOf } from '../../posix/bytes.ts';
 import { commandLineOf, environmentOf as environmentOfProcess, workingDirectoryOf } from '../../proc/processes.ts';
@@ -11,14 +11,14 @@ const MANGLED = '\ufffd';
 /** The last words of the command line, as many as `decoded` has. */
 export function commandLine(decoded: readonly string[]): ByteString[] {
   if (decoded.some((word) => word.includes(MANGLED))) {
-    // In front of them stand the runtime, its options and the script.
+    // Before them come the runtime, its options and the script.
     const words = stringsOf(commandLineOf).slice(-decoded.length);
     if (words.length === decoded.length) return words;
   }
   return decoded.map(bytesOf);
 }
 
-/** The environment; relative directories in it are made absolute, for the working directory may go. */
+/** The environment, with relative directories made absolute, for the working directory may be deleted. */
 export function environmentOf(decoded: Readonly<Environment>, directory: ByteString | null): Environment {
   const environment: Environment = {};
   const entries = Object.entries(decoded);
@@ -26,7 +26,7 @@ export function environmentOf(decoded: Readonly<Environment>, directory: ByteStr
   if (entries.some((entry) => entry.join().includes(MANGLED))) {
     for (const entry of stringsOf(environmentOfProcess).reverse()) {
       const name = entry.slice(0, entry.indexOf('='));
-      // Of two entries the first counts. Some may have been taken out since.
+      // Of two entries the first counts. Some may have been removed since.
       if (Object.hasOwn(environment, name)) environment[name] = entry.slice(name.length + 1);
     }
   }
@@ -37,17 +37,17 @@ export function environmentOf(decoded: Readonly<Environment>, directory: ByteStr
   return environment;
 }
 
-/** Takes out of the process's own environment what was taken out of the given one, so that no child inherits it. */
+/** Removes from the process's environment the variables that the given one lacks, so that no child inherits them. */
 export function forgetTaken(environment: Readonly<Environment>): void {
   for (const name of Object.keys(process.env))
     if (!(bytesOf(name) in environment)) Reflect.deleteProperty(process.env, name);
 }
 
-/** The working directory; null when it has been deleted, or cannot be told. */
+/** The working directory; null when it is deleted or unknown. */
 export function workingDirectory(): ByteString | null {
   try {
     const directory = workingDirectoryOf('self');
-    // The kernel puts words behind the path of one that was deleted, which may be part of a name as well.
+    // The kernel appends this to the path of a deleted directory, but a name may end so, too.
     if (!directory.endsWith(' (deleted)') || statSync('.').nlink > 0) return directory;
   } catch {
     // No /proc, as in a bare chroot.
@@ -60,12 +60,12 @@ export function workingDirectory(): ByteString | null {
   return null;
 }
 
-/** The path as seen from a directory; as it is, for the kernel to judge, when that is not known. */
+/** The path as seen from a directory; unchanged if that is unknown. */
 export function absolutePath(given: ByteString, directory: ByteString | null): ByteString {
-  return directory === null ? given : path.resolve(directory, given);
+  return directory === null ? given : resolve(directory, given);
 }
 
-/** What reading gives; nothing where there is no /proc, as in a bare chroot. */
+/** Empty where there is no /proc, as in a bare chroot. */
 function stringsOf(read: (pid: 'self') => ByteString[]): ByteString[] {
   try {
     return read('self');

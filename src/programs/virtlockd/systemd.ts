@@ -1,9 +1,9 @@
-/** What systemd hands a service through the environment: listening sockets, and where to say how it is going. */
+/** systemd's protocols: listening sockets passed to the service, and notifications of its state. */
 
-/** A process's environment, from which what was read is removed, so that no child takes it for its own. */
+/** A process's environment. Variables are removed once they are read, so that no child takes them for its own. */
 export type Environment = Record<string, string | undefined>;
 
-/** The first descriptor that is passed. */
+/** The first passed descriptor. */
 const FIRST_DESCRIPTOR = 3;
 
 /** A passed descriptor and the name its socket unit gave it. */
@@ -29,17 +29,17 @@ export function takeListenDescriptors(environment: Environment, pid: number): Pa
   }));
 }
 
-/** Names of the socket units; which socket is which goes by them, not by their order. */
+/** The socket units, by whose names the sockets are told apart. */
 export const SOCKET_UNITS = { lock: 'virtlockd.socket', admin: 'virtlockd-admin.socket' } as const;
 
-/** The descriptors by what they are for; `rest` is to be closed. */
+/** The descriptors by server; `rest` is to be closed. */
 export interface Activation {
   readonly lock: readonly number[];
   readonly admin: readonly number[];
   readonly rest: readonly number[];
 }
 
-/** Sorts passed descriptors by their names; systemd has passed names since version 227. */
+/** Sorts passed descriptors by name, which systemd passes since version 227. */
 export function sortActivation(passed: readonly PassedDescriptor[]): Activation {
   const named = (name: string): number[] => passed.filter((one) => one.name === name).map(({ fd }) => fd);
   const [lock, admin] = [named(SOCKET_UNITS.lock), named(SOCKET_UNITS.admin)];
@@ -47,13 +47,14 @@ export function sortActivation(passed: readonly PassedDescriptor[]): Activation 
   return { lock, admin, rest: passed.map(({ fd }) => fd).filter((fd) => !known.has(fd)) };
 }
 
-/** Tells systemd how it is going; see sd_notify(3). */
+/** Sends state to systemd; see sd_notify(3). */
 export class Notifier {
   private readonly socket: string | undefined;
   private readonly send: (path: string, data: Buffer) => number;
 
   /**
-   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is ever sent.
+   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is sent.
+   *
    * @param send sends a datagram to a UNIX socket, where a leading `@` means the abstract namespace; 0 or -errno
    */
   constructor(environment: Environment, send: (path: string, data: Buffer) => number) {
@@ -63,7 +64,7 @@ export class Notifier {
     this.send = send;
   }
 
-  /** What the successor of a re-execution needs in its environment to go on notifying. */
+  /** For the environment of the successor, which goes on notifying. */
   get environment(): Environment {
     return this.socket === undefined ? {} : { NOTIFY_SOCKET: this.socket };
   }
@@ -76,7 +77,7 @@ export class Notifier {
     this.notify('STOPPING=1');
   }
 
-  /** A line of state; failures are nobody's business here. */
+  /** Sends one state line; errors are ignored, as for sd_notify(3). */
   notify(state: string): void {
     if (this.socket !== undefined) this.send(this.socket, Buffer.from(`${state}\n`));
   }

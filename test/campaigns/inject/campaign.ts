@@ -1,4 +1,4 @@
-/** Restart upon restart, each with another call that fails, and what was found. */
+/** Restarts, each with another failing call, and the findings. */
 import { type Outcome, Scene, type SceneOptions } from './scene.ts';
 import type { Injection } from './tracer.ts';
 import { type Way, wayOf } from './way.ts';
@@ -32,7 +32,7 @@ function endsRuntime(injection: Injection): boolean {
 
 export class Campaign {
   readonly findings: Finding[] = [];
-  /** What ended the runtime by itself: before the first line of this project's code, or because libuv aborts. */
+  /** Ends of the runtime itself: before the first line of this project's code, or because libuv aborts. */
   readonly unstarted: Injection[] = [];
   readonly usual = new Set<string>();
   readonly counts: Counts = { runs: 0, restarted: 0, refused: 0, missed: 0 };
@@ -43,7 +43,7 @@ export class Campaign {
     this.#options = options;
   }
 
-  /** The calls of `restarts` restarts without an error. What is wrong with these is told by `usual`, and by no finding. */
+  /** The calls of `restarts` restarts without an error. Faults of these are in `usual`, and are no findings. */
   async way(restarts = 3): Promise<Way> {
     const seen: (readonly string[])[] = [];
     for (let i = 0; i < restarts; i++) {
@@ -54,7 +54,7 @@ export class Campaign {
     return wayOf(seen);
   }
 
-  /** One restart. @returns what was found, if anything */
+  /** One restart. @returns the finding, if any */
   async try(injection: Injection): Promise<Finding | null> {
     const outcome = await this.#run(injection);
     const { counts } = this;
@@ -74,7 +74,7 @@ export class Campaign {
     return finding;
   }
 
-  /** A restart with that call to fail, its calls told. */
+  /** A restart in which that call fails, with a list of its calls. */
   async show(injection: Injection): Promise<Outcome> {
     return this.#run(injection, true);
   }

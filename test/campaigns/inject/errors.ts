@@ -11,7 +11,7 @@ const before = (...errors: readonly ErrorName[]): Failure[] => errors.map((error
 /** The call is carried out, and only its result is lost: close always is, others may be on a file server. */
 const after = (...errors: readonly ErrorName[]): Failure[] => errors.map((error) => ({ error, after: true }));
 
-/** What a call's target is, as far as errors depend on it. */
+/** The kind of a call's target, on which its errors depend. */
 function kindOf(target: string): 'file' | 'kernel' | 'stream' {
   if (/^(socket|pipe|anon_inode)/.test(target)) return 'stream';
   return /^\/(proc|sys|dev)(\/|$)/.test(target) ? 'kernel' : 'file';
@@ -22,7 +22,7 @@ const DESCRIPTORS = before('EMFILE', 'ENFILE', 'ENOMEM');
 const STORAGE = before('EIO', 'ESTALE', 'ETIMEDOUT');
 const FULL = before('ENOSPC', 'EDQUOT', 'EROFS');
 
-/** What an upgrade under way may answer. That the state file of this very restart is not there would be a lie. */
+/** Errors during an upgrade. ENOENT for the state file of this restart would be false. */
 function nameless(target: string): Failure[] {
   return target.startsWith('/run/virtlockd-restart-exec') ? [] : before('ENOENT', 'ELOOP');
 }
@@ -38,7 +38,7 @@ function look(target: string): Failure[] {
   return kindOf(target) === 'file' ? [...any, ...STORAGE, ...nameless(target)] : any;
 }
 
-/** Of what is open already. */
+/** For calls on an open descriptor. */
 function lookAtOpen(target: string): Failure[] {
   return kindOf(target) === 'file' ? [...STORAGE, ...before('ENOMEM', 'EACCES')] : before('ENOMEM', 'EACCES');
 }
@@ -54,7 +54,7 @@ function read(target: string): Failure[] {
 }
 
 function write(target: string): Failure[] {
-  // A pipe of the runtime's own is full of what it needs to be told of already.
+  // A full pipe of the runtime already has the byte that wakes it.
   if (target.startsWith('pipe:')) return before('EINTR');
   if (kindOf(target) === 'stream') return mayWait(target);
   return kindOf(target) === 'file' ? [...before('EIO', 'ENOSPC', 'EDQUOT', 'EINTR'), ...after('EIO')] : before('EIO');
@@ -68,7 +68,7 @@ const NAMES = [...before('EACCES', 'EPERM', 'EIO', 'EROFS', 'ESTALE', 'ENOMEM'),
 const SEND = before('EAGAIN', 'EINTR', 'ENOBUFS', 'ENOMEM');
 const SOCKET_OPTION = before('ENOBUFS', 'ENOMEM', 'EACCES');
 const FORK = before('EAGAIN', 'ENOMEM', 'EPERM');
-/** What a security module may answer where the manual page lists nothing. */
+/** Errors of a security module where the manual page lists none. */
 const DENIED = before('EACCES');
 
 const TABLE: Readonly<Record<string, readonly Failure[] | ((target: string) => Failure[])>> = {
@@ -86,7 +86,7 @@ const TABLE: Readonly<Record<string, readonly Failure[] | ((target: string) => F
   writev: write,
   pwritev: write,
   close: after('EINTR'),
-  // A file server is told what was written at the latest now.
+  // At the latest here, written data reaches a file server.
   'close:written': (target) => (kindOf(target) === 'file' ? after('EIO', 'ENOSPC', 'EINTR') : after('EINTR')),
   stat: look,
   lstat: look,

@@ -1,4 +1,4 @@
-/** A sample of npm run inject, and that it finds what there is to find. */
+/** A sample of npm run inject, and proof that it finds faults. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import { describe as inWords, injectionsOn, sampleOf, wayOf } from './way.ts';
 const SAMPLE = 16;
 const SEED = 7;
 
-/** What was found by all of them, one of each kind. */
+/** The findings of all runs, one of each kind. */
 const ONCE_FOUND: readonly (readonly [key: string, error: string])[] = [
   ['old pipe2 -', 'ENFILE'],
   ['old socketpair:1 -', 'EACCES'],

@@ -24,7 +24,7 @@ function isWanted(injection: Injection, options: Options): boolean {
   );
 }
 
-/** What the options name outright, which the calls seen need not have. */
+/** The calls that the options name, which need not have been seen. */
 function named({ only, nth, error, after }: Options): Injection[] | undefined {
   if (nth === undefined || error === undefined || !WHOLE_KEY.test(only)) return undefined;
   return [{ key: only, nth, error, after }];
@@ -79,7 +79,7 @@ class Drive {
   }
 }
 
-/** The calls of a restart while nobody is being killed. */
+/** The calls of a restart while no owner is being ended. */
 async function ordinaryWay(): Promise<Way> {
   const campaign = new Campaign({ ending: false });
   try {
@@ -95,7 +95,7 @@ async function show(campaign: Campaign, injection: Injection): Promise<number> {
   return problems.length;
 }
 
-/** What is to be tried, of all that can happen on the way. */
+/** The errors to try, of all possible ones. */
 function wantedOf(all: readonly Injection[], options: Options): Injection[] {
   const wanted = all.filter((injection) => isWanted(injection, options));
   return sampleOf(wanted, options.sample, options.seed);
@@ -108,7 +108,7 @@ async function runScene(ending: boolean, known: Way, options: Options): Promise<
   try {
     const outright = named(options);
     const way: Way = outright === undefined ? await first.way() : new Map<string, number>();
-    // What the restart with nobody's end has as well was tried there.
+    // Calls that a restart without an owner's end has too were tried there.
     for (const key of known.keys()) way.delete(key);
     for (const [key, count] of way) known.set(key, count);
     if (options.list) {

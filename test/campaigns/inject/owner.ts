@@ -1,4 +1,4 @@
-/** A process that owns locks and tells of every signal it gets; see owner.py. */
+/** A process that owns locks and reports every signal; see owner.py. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

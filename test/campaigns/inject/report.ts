@@ -1,4 +1,4 @@
-/** What a campaign tells, for people and for programs. */
+/** The report of a campaign, for people and for programs. */
 import type { Counts, Finding } from './campaign.ts';
 import type { Injection } from './tracer.ts';
 
@@ -33,7 +33,7 @@ function errorsOf(injections: readonly Injection[]): string {
   return [...new Set(injections.map(({ error, after }) => `${error}${after ? ' (carried out)' : ''}`))].join(', ');
 }
 
-/** Findings that are alike, and what to run to have the first of them again. */
+/** Findings of one kind, and the command that repeats the first of them. */
 function tellGroup(findings: readonly [Finding, ...Finding[]]): string {
   const [first] = findings;
   const again = findings.filter((finding) => finding.again).length;

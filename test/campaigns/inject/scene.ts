@@ -31,11 +31,11 @@ import { autocreate, type Call, encode, lock, type Message, Peer, shared } from 
 import { OwnerProcess } from './owner.ts';
 import { buildTracer, type Injection, Tracer } from './tracer.ts';
 
-/** Above every pid there can be: their end kills nobody. */
+/** Above every pid: the ends of such owners kill no process. */
 const NOBODY = 4_200_000;
 /** How long a restart, with its proof, may take: the proof alone has 10 s. */
 const RESTART_MS = 15_000;
-/** How long an answer, or what is to be as before, is waited for: for 5 s after a lack of descriptors nobody is accepted. */
+/** The longest wait for an answer or a state. The daemon accepts no client for 5 s after a lack of descriptors. */
 const ANSWER_MS = 8000;
 /**
  * So many descriptors an error may leave open: the runtime itself forgets one whose fstat fails. They are closed on exec, and
@@ -52,11 +52,11 @@ export type Ending = 'restarted' | 'refused' | 'dead' | 'silent';
 
 export interface Outcome {
   readonly ending: Ending;
-  /** What the daemon logged meanwhile. */
+  /** The daemon's log of the run. */
   readonly log: string;
   readonly fired: boolean;
   readonly calls: readonly string[];
-  /** What must not be, each in a line. */
+  /** The faults, each in a line. */
   readonly problems: readonly string[];
 }
 
@@ -90,7 +90,7 @@ async function within<T>(what: string, answer: Promise<T>): Promise<T> {
   }
 }
 
-/** What a look at something of a process yields, or nothing when that is gone. */
+/** The result of reading something of a process; empty when that is gone. */
 function read<T>(look: () => T[]): T[] {
   try {
     return look();
@@ -99,7 +99,7 @@ function read<T>(look: () => T[]): T[] {
   }
 }
 
-/** What a descriptor stands for, whichever it is of its kind. */
+/** The kind of object behind a descriptor. */
 function kindOf(link: string): string {
   return link.startsWith('/') ? link.replace(/^.*\/\.root\/root/, '') : link.replace(/\d+/g, '#');
 }
@@ -141,7 +141,7 @@ class Subscriber {
   }
 }
 
-/** Asks for resources that others hold, without a pause worth the name, and notes what it gets. */
+/** Acquires resources that others hold, without pauses, and notes the answers. */
 class Rival {
   readonly granted: string[] = [];
   readonly #name: string;
@@ -250,7 +250,7 @@ export class Scene {
     return scene;
   }
 
-  /** Who holds what, and who is connected. */
+  /** Makes the owners, their holds, and the other clients. */
   async #fill(): Promise<void> {
     const [space, image, disk] = [`${this.directory}/leases`, `${this.directory}/image`, `${this.directory}/disk`];
     for (const path of [image, disk]) writeFileSync(path, '');
@@ -258,7 +258,7 @@ export class Scene {
     const [itself, managed] = [await OwnerProcess.start(), await OwnerProcess.start()];
     this.#owners = [itself, managed];
     const hold = async (
-      by: { must(call: Call): Promise<void> },
+      by: { must(call: Call): Promise<unknown> },
       lockspace: string,
       name: string,
       flags: number,
@@ -304,7 +304,7 @@ export class Scene {
     this.#inherited = ['0', '1', '2', ...this.#outliveExec()];
   }
 
-  /** Sends SIGUSR1, with that call to fail, and looks at everything afterwards. */
+  /** Sends SIGUSR1, with that call to fail, and then checks everything. */
   async run(injection?: Injection, show = false): Promise<Outcome> {
     const problems: string[] = [];
     const locks = this.#locks();
@@ -349,7 +349,7 @@ export class Scene {
 
   async close(): Promise<void> {
     await Promise.all(this.#rivals.map(async (rival) => rival.stop()));
-    // Not told to end: it would end its owners first.
+    // SIGKILL: at SIGTERM it would end its owners first.
     await Promise.all([this.#daemon.stop('SIGKILL'), this.#rivalDaemon.stop('SIGKILL')]);
     this.#tracer.close();
     await Promise.all(this.#owners.map(async (owner) => owner.stop()));
@@ -388,7 +388,7 @@ export class Scene {
     }
   }
 
-  /** What becomes of SIGUSR1. */
+  /** The outcome of SIGUSR1. */
   async #waitFor(image: string, refused: number): Promise<Ending> {
     const until = performance.now() + RESTART_MS;
     while (performance.now() < until) {
@@ -440,7 +440,7 @@ export class Scene {
     return statSync(join(this.#lab.directory, 'virtlockd.log')).size;
   }
 
-  /** Without what the rivals' calls put there. */
+  /** Without the lines of the rivals' calls. */
   #logSince(size: number): string {
     const text = readFileSync(join(this.#lab.directory, 'virtlockd.log')).subarray(size).toString('latin1');
     const lines = text
@@ -449,7 +449,7 @@ export class Scene {
     return lines.join('\n');
   }
 
-  /** What F_GETLK tells this process, which is none of the holders, of what is held. */
+  /** The answers of F_GETLK to this process, which holds none of the locks. */
   #locks(): string[] {
     return this.#held.map(({ lockspace, name }) => {
       const path = lockspace === '' ? name : `${lockspace}/${name}`;
@@ -468,12 +468,12 @@ export class Scene {
     }
     const [type, pid] = found;
     if (type === LockType.UNLOCK) return 'is free';
-    // One of an open file description names nobody.
+    // A lock of an open file description names no process.
     const holder = pid === this.#daemon.pid || pid === -1 ? 'the daemon' : 'another process';
     return `is ${type === LockType.READ ? 'shared' : 'exclusive'} and held by ${holder}`;
   }
 
-  /** What the daemon's descriptors stand for, by number. */
+  /** The objects behind the daemon's descriptors, by number. */
   #descriptors(): Map<string, string> {
     const directory = `/proc/${this.#daemon.pid}/fd`;
     return new Map(readdirSync(directory).flatMap((fd) => read(() => [[fd, readlinkSync(`${directory}/${fd}`)]])));
@@ -490,7 +490,7 @@ export class Scene {
     );
   }
 
-  /** All that a restart leaves for later is done: what was to outlive exec is closed on exec again. */
+  /** Waits for the deferred work of a restart: inherited descriptors are close-on-exec again. */
   async #isSettled(): Promise<void> {
     let open: string[] = [];
     const isClosed = (): boolean => {

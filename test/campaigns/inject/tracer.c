@@ -51,7 +51,7 @@
 
 /* ---- which calls ---------------------------------------------------------------------------------------------- */
 
-/* What a call is made for: the path or descriptor in one of its arguments. */
+/* The target of a call: the path or descriptor in one of its arguments. */
 enum target { NOTHING, PATH0, PATH1, FD0, FD4, AT, PROCESS };
 
 static const struct call {
@@ -159,7 +159,7 @@ static struct task *task_of(pid_t tid) {
     FILE *status = fopen(path, "re");
     while (status != NULL && fgets(line, sizeof(line), status) != NULL) sscanf(line, "Tgid: %d", &unused->pid);
     if (status != NULL) fclose(status);
-    /* A thread is what its process is. */
+    /* A thread has the role of its process. */
     for (struct task *task = tasks; task < tasks + sizeof(tasks) / sizeof(tasks[0]); task++) {
         if (task->tid != unused->pid || task == unused) continue;
         unused->late = task->late;

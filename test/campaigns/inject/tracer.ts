@@ -1,4 +1,4 @@
-/** Has one system call of a daemon fail, and tells which calls there are; see tracer.c, which does it. */
+/** Lists the system calls of a daemon and has one fail, by tracer.c. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -26,7 +26,7 @@ export interface Seen {
   readonly fired: boolean;
   /** Keys of the calls, in order, if they were asked for. */
   readonly calls: readonly string[];
-  /** What signals the traced sent, whether or not that worked. */
+  /** The signals that traced processes sent or tried to send. */
   readonly signals: readonly { readonly signal: number; readonly pid: number }[];
 }
 
@@ -68,8 +68,8 @@ export class Tracer {
   /**
    * Traces a process that was started by `tracer exec`.
    *
-   * @param script what the runtime executes, as it is called in keys
-   * @param names what directories are called in keys, by their paths
+   * @param script the script of the runtime, as it is called in keys
+   * @param names names of directories in keys, by their paths
    */
   static async attach(
     program: string,

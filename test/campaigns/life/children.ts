@@ -28,7 +28,7 @@ export function compilePrograms(): void {
 /** For whatever must come, in ms: far more than it takes. */
 export const PATIENCE = 20_000;
 
-/** What a child prints: what it is, and when; the rest depends on that. */
+/** A line of a child's output: its kind and time; the other fields depend on the kind. */
 export interface Line {
   readonly is: string;
   /** CLOCK_MONOTONIC in ns. */
@@ -124,7 +124,7 @@ export class Child<L extends Line = Line> {
     return found;
   }
 
-  /** What it complained about. */
+  /** Its error messages. */
   get failure(): string | undefined {
     return (this.lines as readonly { error?: string }[]).find(({ error }) => error !== undefined)?.error;
   }

@@ -11,7 +11,7 @@ import type { Hosts } from './hosts.ts';
 import { type EndPlan, isDaemonEnd, type RivalPlan } from './plan.ts';
 import type { Disk } from './storage.ts';
 
-/** What native/writer.c prints. */
+/** The output of native/writer.c. */
 interface WriterLine extends Line {
   readonly is: 'registered' | 'acquired' | 'writing' | 'ending' | 'ended' | 'replaced' | 'helper' | 'closed' | 'left';
 }
@@ -20,7 +20,7 @@ interface WriterLine extends Line {
 const LEFT_BY_DAEMON_MS = 1000;
 /** For how long a helper is watched after it has let go of the connection: a signal that it does not deserve would have come. */
 const HELPER_LIVES_MS = 300;
-/** Above every pid there can be, so that the end of a rival's connection is nobody's end. */
+/** Above every pid, so that the end of a rival's connection ends no process. */
 const NOBODY = 5_000_000;
 
 export class End {
@@ -33,7 +33,7 @@ export class End {
   #rivals: Child<RivalLine> | undefined;
   #began: number | undefined;
 
-  /** @param name tells it from all others of this storage */
+  /** @param name unique in this storage */
   constructor(hosts: Hosts, plan: EndPlan, lane: number, name: string) {
     this.plan = plan;
     this.#hosts = hosts;
@@ -103,7 +103,7 @@ export class End {
     const { way } = this.plan;
     if (way.behaviour === 'hung') await this.#keepHanging();
     else if (way.cause === 'helper') await this.#watchHelper();
-    // Once the daemon has ended, there is nobody to end an owner that it has left.
+    // Once the daemon has ended, nothing ends an owner that it has left.
     const patience = isDaemonEnd(way) ? LEFT_BY_DAEMON_MS : PATIENCE;
     if ((await this.#writer.until(() => this.#writer.hasEnded || undefined, patience)) !== true) {
       this.#problems.push('the owner was left alive');
@@ -202,7 +202,7 @@ export class End {
     return isGranted || waiting.every((index) => answers.some(({ rival, at }) => rival === index && at >= overdue));
   }
 
-  /** The owner is dead and its connection lives: whoever has it now is not to be signalled. */
+  /** The owner is dead but its connection lives: the process that has it now must not be signalled. */
   async #watchHelper(): Promise<void> {
     const writer = this.#writer;
     await pause(this.plan.pause ?? 0);

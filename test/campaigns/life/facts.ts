@@ -1,9 +1,9 @@
-/** What was seen of one owner's end. Times are CLOCK_MONOTONIC in ns. */
+/** The observations of one owner's end. Times are CLOCK_MONOTONIC in ns. */
 import type { Line } from './children.ts';
 import type { EndPlan } from './plan.ts';
 import type { LastWrite } from './storage.ts';
 
-/** What native/rivals.c prints. */
+/** The output of native/rivals.c. */
 export interface RivalLine extends Line {
   readonly is: 'asking' | 'answer' | 'served' | 'forgotten' | 'closed' | 'gone' | 'done';
   /** Its index in the plan. */
@@ -14,7 +14,7 @@ export interface RivalLine extends Line {
   readonly code?: number;
   /** Whether the owner was gone when the answer came. */
   readonly gone?: boolean;
-  /** Who had written to the disk last when it was granted, and when. */
+  /** The last writer to the disk at the grant, and the time of that write. */
   readonly by?: 'writer' | 'rival';
   readonly wrote?: number;
 }
@@ -26,6 +26,6 @@ export interface EndFacts {
   readonly lines: readonly RivalLine[];
   /** Of each disk, when all was over. */
   readonly last: readonly LastWrite[];
-  /** What went wrong beside the answers. */
+  /** Faults beside the answers. */
   readonly problems: readonly string[];
 }

@@ -1,15 +1,8 @@
 /** Two hosts with the same storage, each with a lock daemon: the owner's own, and another. */
 import { openSync, closeSync, readSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import {
-  install,
-  type LockDaemon,
-  reexecute,
-  startDaemon,
-  displace,
-  PROGRAM,
-  C_PROGRAM,
-} from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { type LockDaemon, reexecute, startDaemon, displace, C_PROGRAM } from '../../../src/lab/start.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import type { Lab } from '../../../src/lab/root.ts';
 import { checkout, openLab } from '../../../src/lab/trees.ts';
@@ -37,7 +30,7 @@ export function subjectAt(program = join(checkout, 'bin/virtlockd')): Subject {
   }
 }
 
-/** What a script needs to find beside itself: the checkout or package that it is part of. */
+/** The directory of the checkout or package that a script is part of. */
 function partsOf({ program, isC }: Subject): string[] {
   if (isC) return [];
   const root = realpathSync(join(dirname(realpathSync(program)), '..'));
@@ -49,7 +42,7 @@ export class Hosts {
   readonly storage: Storage;
   readonly #labs: Readonly<Record<Host, Lab>>;
   readonly #daemons: Partial<Record<Host, LockDaemon>> = {};
-  /** Those that were told to end. */
+  /** Daemons that were sent a signal to end. */
   readonly #ending = new WeakSet<LockDaemon>();
   readonly #canSwap: boolean;
 
@@ -59,7 +52,10 @@ export class Hosts {
     this.#labs = { own, other };
     this.#canSwap = !subject.isC && missingDaemon('9.0.0') === undefined;
     if (subject.isC) return;
-    for (const lab of [own, other]) (this.#canSwap ? displace : install)(lab, subject.program);
+    for (const lab of [own, other]) {
+      if (this.#canSwap) displace(lab, subject.program);
+      else lab.install(subject.program);
+    }
   }
 
   static async open(subject: Subject): Promise<Hosts> {
@@ -119,7 +115,7 @@ export class Hosts {
   async swapToCAndBack(host: Host): Promise<number> {
     if (!this.#canSwap) return 0;
     for (const program of [C_PROGRAM, this.subject.program]) {
-      install(this.#labs[host], program);
+      this.#labs[host].install(program);
       await reexecute(this.daemon(host));
     }
     return 1;

@@ -1,4 +1,4 @@
-/** What was wrong about an owner's end: the principle of the life of a lock, applied to what was seen. */
+/** The faults of an owner's end, by the principle of the life of a lock. */
 import type { EndFacts, RivalLine } from './facts.ts';
 import { type EndPlan, isDaemonEnd, type RivalPlan } from './plan.ts';
 
@@ -9,7 +9,7 @@ const wrongGrants = [
   'written after the grant',
 ] as const;
 
-/** What can be wrong. */
+/** The kinds of faults. */
 export type Kind =
   | (typeof wrongGrants)[number]
   | 'answered instead of waiting'
@@ -23,7 +23,7 @@ export interface Finding {
   readonly detail: string;
 }
 
-/** Somebody was given a disk whose owner could write, or nobody may say that it could not. */
+/** A rival got a disk while its owner could write, or may have been able to. */
 export const isWrongGrant = ({ kind }: Finding): boolean => wrongGrants.some((one) => one === kind);
 
 /** For how long callers wait for an owner that is being ended. */
@@ -105,10 +105,10 @@ function noticedAt({ began, lines }: EndFacts): number {
   return lines.find(({ is, sent = 0 }) => is === 'served' && sent >= began)?.at ?? Infinity;
 }
 
-/** Who asks for what an ending owner holds waits: for its death, or for 3 s. */
+/** A call for the resources of an ending owner waits: for its death, or for 3 s. */
 function answeredInsteadOfWaiting(facts: EndFacts, answers: readonly Answer[]): Finding[] {
   const { plan, began } = facts;
-  // Beside an ending sharer another one that lives may be in the way, and for that one nobody waits.
+  // Beside an ending sharer there may be a living one, for which no call waits.
   const isShareable = plan.shared && plan.rivals.some(({ does }) => does === 'share');
   if (began === undefined || isDaemonEnd(plan.way) || isShareable) return [];
   const noticed = noticedAt(facts);
@@ -183,9 +183,9 @@ export function judge(facts: EndFacts, isC: boolean): Finding[] {
   ];
 }
 
-/** What the end took, in ns. */
+/** The durations of the end, in ns. */
 export interface Waits {
-  /** Of those who asked for nothing of the owner's. */
+  /** Of clients that needed nothing of the owner. */
   readonly bystanders: readonly number[];
   /** From the owner's death to the first grant; undefined without one. */
   readonly grant: number | undefined;

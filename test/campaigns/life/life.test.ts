@@ -1,4 +1,4 @@
-/** A sample of `npm run life`, and that it notices what it is there for. */
+/** A sample of `npm run life`, and proof that it finds faults. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -125,8 +125,8 @@ describe('disks of owners that end', function () {
       mutant(
         "an owner's locks are free when its connection ends",
         'src/lockd/owner-reaper.ts',
-        'this.add(end, holds);\n    end.look();',
-        'this.add(end, holds);\n    end.look();\n    this.onGone(end);',
+        'this.add(end, holds);\n    end.proceed();',
+        'this.add(end, holds);\n    end.proceed();\n    this.onGone(end);',
         [],
       ),
     );

@@ -1,4 +1,4 @@
-/** What is to happen: seeded rounds, in each of which several owners end at once. The same seed makes the same plan. */
+/** The plan: seeded rounds, in each of which several owners end at once. The same seed makes the same plan. */
 import { Random } from '../../../src/programs/fuzz/random.ts';
 
 /** How the owner's end begins. The last two: the daemon itself ends, the owner with or without a connection of its own. */
@@ -14,7 +14,7 @@ export const causes = [
 ] as const;
 export type Cause = (typeof causes)[number];
 
-/** What the owner does from then on: see native/writer.c. `hung`: it waits in state D for its storage. */
+/** The owner's behaviour from then on: see native/writer.c. `hung`: it waits in state D for its storage. */
 export const behaviours = ['dies', 'ignores', 'flushes', 'stopped', 'leaderless', 'replaced', 'hung'] as const;
 export type Behaviour = (typeof behaviours)[number];
 
@@ -73,11 +73,11 @@ export interface EndPlan {
   readonly place: 'direct' | 'indirect';
   readonly shared: boolean;
   readonly disks: number;
-  /** The locks are acquired over a connection of somebody else's, as libvirtd's, that is closed at once. */
+  /** The locks are acquired over a connection of another process, like libvirtd's, that is closed at once. */
   readonly byProxy: boolean;
   /** Between the first writes and the end, in ms. */
   readonly delay: number;
-  /** What the storage leaves unanswered. */
+  /** The requests that the storage leaves unanswered. */
   readonly hangs: 'write' | 'fsync';
   /** For how many ms; null: until the daemon no longer keeps anybody waiting. Of a helper: how long it keeps the connection. */
   readonly pause: number | null;

@@ -1,4 +1,4 @@
-/** A round: some owners begin to end at once, restarts come as they come, and every end is looked at until it is over. */
+/** A round: some owners begin to end at once, with restarts between, and every end is observed until it is over. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { End } from './end.ts';
 import type { EndFacts } from './facts.ts';
@@ -11,7 +11,7 @@ export interface RoundResult {
   readonly restarts: number;
   /** How often a C daemon took over and gave back. */
   readonly swaps: number;
-  /** What went wrong with a daemon. */
+  /** Faults of a daemon. */
   readonly problems: readonly string[];
 }
 
@@ -45,7 +45,7 @@ class Restarts {
   }
 }
 
-/** @throws Error when it could not be played: what was meant to be in place was not */
+/** @throws Error when it could not be played, because its preconditions failed */
 export async function playRound(hosts: Hosts, plan: RoundPlan): Promise<RoundResult> {
   const ends: End[] = [];
   const all = async (step: (end: End) => Promise<void>): Promise<void> => {

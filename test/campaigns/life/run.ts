@@ -1,4 +1,4 @@
-/** Plays rounds until so many owners have ended, and counts what was found. */
+/** Plays rounds until so many owners have ended, and counts the findings. */
 import type { EndFacts } from './facts.ts';
 import { Hosts, type Subject } from './hosts.ts';
 import { type Finding, isWrongGrant, judge, type Waits, waitsOf } from './judge.ts';

@@ -1,4 +1,4 @@
-/** What two hosts share: a directory of disks, a lockspace, and a file system that hangs when told to. */
+/** The storage of two hosts: a directory of disks, a lockspace, and a file system that hangs on demand. */
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -24,7 +24,7 @@ export interface Disk {
   readonly image: string;
   /** Its name on the file system that hangs, if it is there. */
   readonly hangs: string | undefined;
-  /** The lock's lockspace, '' for the default one, and what it is called there. */
+  /** The lock's lockspace, '' for the default one, and its name there. */
   readonly lockspace: string;
   readonly names: Readonly<Record<Alias, string>>;
   /** The file that is locked. */
@@ -33,7 +33,7 @@ export interface Disk {
   readonly flags: number;
 }
 
-/** What a disk says about who wrote last: see native/disk.h. */
+/** The last writer, as a disk names it: see native/disk.h. */
 export interface LastWrite {
   readonly byWriter: boolean;
   readonly counter: number;

@@ -1,4 +1,4 @@
-/** The plugin-level view beside real libvirtds: both speak to an ear that grants everything, and must have said the same. */
+/** The lock driver beside real libvirtds: both call a server that grants everything, and must send the same bytes. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import {
@@ -21,7 +21,7 @@ import { FakeDaemon, refusal } from '../../support/fake-daemon.ts';
 
 const RESOURCE_BUSY = 87;
 
-/** The owner that a REGISTER names: what a test cannot know beforehand is only the pid and the id. */
+/** The owner of a REGISTER. A test cannot know only its pid and id beforehand. */
 function ownerIn(message: Buffer): { uuid: Buffer; name: Buffer; id: number; pid: number } {
   const { procedure, payload } = decode(message.subarray(4, message.readUInt32BE(0)));
   assert.equal(procedure, 1);
@@ -65,7 +65,7 @@ for (const generation of generations) {
       await (lab as Lab | undefined)?.close();
     });
 
-    /** What was said since, by connection, once `work` is done. */
+    /** The messages of each connection while `work` runs. */
     const heard = async (work: () => Promise<unknown>): Promise<Buffer[]> => {
       const from = ear.said.length;
       await work();

@@ -1,20 +1,12 @@
 /**
- * The lock daemon is exchanged under running guests by putting another program at its path and sending SIGUSR1: from C to this
- * one, to itself ten times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
+ * Exchanges the lock daemon under running guests, by another program at its path and SIGUSR1: from C to this one, to itself ten
+ * times, back to C, and to this one again, in one process. With each generation's own libvirtd, QEMU and C daemon.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type LockDaemon,
-  install,
-  programOf,
-  reexecute,
-  startDaemon,
-  displace,
-  PROGRAM,
-  C_PROGRAM,
-} from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { type LockDaemon, programOf, reexecute, startDaemon, displace, C_PROGRAM } from '../../../src/lab/start.ts';
 import { indirectName, makeImage } from '../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../../src/lab/observe.ts';
@@ -30,7 +22,7 @@ import { underTest } from '../under-test.ts';
 /** A name that no daemon writes as it is: C 11.3.0 dies of such letters in the state, unless they are escaped. */
 const foreign = 'größe 磁盘 💾';
 
-/** The exchanges of one run; 'ours' is the C daemon again when that is what is under test. */
+/** The exchanges of one run; 'ours' is the C daemon too when that is under test. */
 type Step = 'ours' | 'C';
 const toItself = Array.from({ length: 10 }, (): Step => 'ours');
 
@@ -170,7 +162,7 @@ function describeSwaps(generation: Generation): void {
         const [, killedPid] = await Promise.all([temporary(destroyed), temporary(killed)]);
         const files = [destroyed, killed].map((name) => join(indirect, indirectName(image(name))));
 
-        install(lab, program(step));
+        lab.install(program(step));
         await reexecute(daemon);
         const words = readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').split('\0');
         const runsNode = words.some((word) => word.endsWith('/node'));
@@ -179,7 +171,7 @@ function describeSwaps(generation: Generation): void {
         for (const file of files) assert.equal(lockOn(daemon.pid, file), 'WRITE 0 0');
         await libvirtd.must('destroy', destroyed);
         process.kill(killedPid, 'SIGKILL');
-        // Their lock files go with the locks; what remains are the same rows as before all swaps.
+        // Their lock files go with the locks; the other rows are the same as before all swaps.
         await eventually('the ended guests are free', () => locks().length === held.length, 5_000);
         assert.deepEqual(locks(), held);
         assert.equal(lockOn(daemon.pid, lab.outside('/run/virtlockd.pid')), 'WRITE 0 0');
@@ -190,7 +182,7 @@ function describeSwaps(generation: Generation): void {
 
     if (generation === '7.0.0') {
       it('is not handed to the C daemon 7.0.0, which would crash on it', async () => {
-        install(lab, C_PROGRAM);
+        lab.install(C_PROGRAM);
         process.kill(daemon.pid, 'SIGUSR1');
         await eventually('the refusal is logged', () => daemon.log.includes('libvirt 7.0.0 cannot take over locks'));
         await everythingStays();

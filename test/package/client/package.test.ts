@@ -32,7 +32,7 @@ function run(program: string, args: readonly string[], cwd: string, environment:
   }
 }
 
-/** The programs in the guide, and what each is said to print. */
+/** The programs in the guide, with the output that it shows. */
 const guide = readFileSync(join(checkout, 'docs/client.md'), 'utf8');
 const programs = [
   ...guide.matchAll(/^## (.*?)$(?:(?!^## )[^])*?^```ts\n([^]*?)^```\n(?:\n(prints [^]*?)\n(?:\n|(?![^])))?/gm),
@@ -116,7 +116,7 @@ describe('the client library, packed', function () {
     readonly directory: string;
     readonly tarball: string;
 
-    /** @param folder what is packed */
+    /** @param folder to pack */
     constructor(folder: string, module: string, ...options: readonly string[]) {
       this.directory = mkdtempSync(join(daemon.lab.directory, 'consumer-'));
       // The scripts of a package under test would build in the checkout that is being tested.
@@ -149,7 +149,7 @@ describe('the client library, packed', function () {
     }
   }
 
-  /** What holds for both packages. */
+  /** Tests of both packages. */
   function itServes(project: () => Project): void {
     it('compiles in strict mode, with the declarations checked, too', () => {
       project().compile();

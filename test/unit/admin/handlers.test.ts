@@ -10,7 +10,7 @@ import { RpcError } from '../../../src/libvirt/errors.ts';
 
 type Procedures = typeof adminProcedures;
 
-/** A daemon without sockets: what the handlers did to it is kept in `calls`. */
+/** A daemon without sockets that records the handlers' calls. */
 class FakeHost implements AdminHost {
   readonly dialect = dialectOf(9_000_000);
   readonly calls: string[] = [];
@@ -18,6 +18,7 @@ class FakeHost implements AdminHost {
   readonly logging = {
     outputs: { text: '3:stderr', count: 1 },
     filters: { text: '', count: 0 },
+    isChanged: false,
     setOutputs: (setting: string): void => {
       this.calls.push(`outputs ${JSON.stringify(setting)}`);
     },

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { LogSettings } from '../../../src/admin/log-settings.ts';
+import type { AdminContext } from '../../../src/admin/host.ts';
+import { loggingHandlers } from '../../../src/admin/logging.ts';
 import { PLAIN_FILES } from '../../../src/log/log.ts';
 import { Logging } from '../../../src/log/logging.ts';
 import { strerror } from '../../../src/posix/posix.ts';
@@ -11,7 +12,7 @@ import { RpcError } from '../../../src/libvirt/errors.ts';
 describe('log settings of the admin program', () => {
   let directory: string;
 
-  function make(): LogSettings {
+  function make(): Logging {
     const host = {
       pid: process.pid,
       identifier: 'virtlockd',
@@ -21,7 +22,7 @@ describe('log settings of the admin program', () => {
       files: PLAIN_FILES,
       strerror,
     };
-    return new LogSettings(new Logging({ host, hostname: 'h', uid: 0, now: () => new Date(0) }));
+    return new Logging({ host, hostname: 'h', uid: 0, now: () => new Date(0) });
   }
 
   function fault(change: () => void): string {
@@ -42,47 +43,29 @@ describe('log settings of the admin program', () => {
   });
 
   it('are refused as errors that clients get, with nothing changed', () => {
-    const settings = make();
-    settings.setFilters('3:rpc');
-    const before = settings.outputs;
+    const logging = make();
+    const context = { host: { logging } } as unknown as AdminContext;
+    const setOutputs = (setting: string) => (): void => {
+      loggingHandlers.setLogOutputs(context, { setting, flags: 0 });
+    };
+    const setFilters = (setting: string) => (): void => {
+      loggingHandlers.setLogFilters(context, { setting, flags: 0 });
+    };
+    const path = join(directory, 'none', 'x.log');
+    const before = logging.outputs;
     assert.equal(
-      fault(() => {
-        settings.setOutputs('4:stderr 1:nowhere');
-      }),
+      fault(setOutputs('4:stderr 1:nowhere')),
       "8/0 invalid argument: Invalid log destination 'nowhere' for log output '1:nowhere' -1",
     );
-    const path = join(directory, 'none', 'x.log');
     assert.equal(
-      fault(() => {
-        settings.setOutputs(`1:file:${path}`);
-      }),
+      fault(setOutputs(`1:file:${path}`)),
       `38/0 failed to open ${path}: No such file or directory ${os.constants.errno.ENOENT}`,
     );
-    assert.equal(
-      fault(() => {
-        settings.setFilters('1:a 1:');
-      }),
-      "8/0 invalid argument: Invalid match string '' -1",
-    );
-    assert.deepEqual(settings.outputs, before);
-    assert.deepEqual(settings.filters, { text: '3:*rpc* ', count: 1 });
-  });
-
-  it('are carried over a restart once they were changed', () => {
-    const settings = make();
-    assert.equal(settings.state, undefined);
-    const path = join(directory, 'x.log');
-    settings.setOutputs(`1:file:${path}`);
-    settings.setFilters('3:rpc 1:*x');
-    assert.ok(existsSync(path));
-    const { state } = settings;
-    assert.ok(state);
-    const next = make();
-    next.restore(state);
-    assert.deepEqual(next.outputs, settings.outputs);
-    assert.deepEqual(next.filters, settings.filters);
-    assert.deepEqual(next.state, state);
-    next.forget();
-    assert.equal(next.state, undefined);
+    assert.equal(logging.isChanged, false);
+    assert.equal(fault(setFilters('3:rpc')), 'none');
+    assert.equal(logging.isChanged, true, 'a restart does not carry it over');
+    assert.equal(fault(setFilters('1:a 1:')), "8/0 invalid argument: Invalid match string '' -1");
+    assert.deepEqual(logging.outputs, before);
+    assert.deepEqual(logging.filters, { text: '3:*rpc* ', count: 1 });
   });
 });

@@ -3,9 +3,20 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { architecturePage } from '../../../scripts/docs.ts';
-import { mayImport, roomOf, rooms } from '../../../scripts/rooms.ts';
+import { type Room, rooms } from '../../../scripts/rooms.ts';
 
 const root = path.resolve(import.meta.dirname, '../../..');
+
+/** The room of a file; undefined outside of all rooms, as for src/programs/start.cjs and scripts. */
+function roomOf(file: string): Room | undefined {
+  return rooms.find(({ path }) => file.startsWith(`${path}/`));
+}
+
+/** Whether a file of `room` may import one of `other`. */
+function mayImport(room: Room, other: Room): boolean {
+  if (room === other || room.mayImport?.includes(other.path) === true) return true;
+  return rooms.indexOf(other) < rooms.indexOf(room) && !other.path.startsWith('src/programs/');
+}
 
 /** Every file that the sources below a directory import by a relative path, both seen from the root. */
 function* importsBelow(directory: string): Generator<readonly [file: string, imported: string]> {

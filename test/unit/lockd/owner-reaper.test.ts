@@ -35,7 +35,7 @@ describe('the end of owners', () => {
   const acquire = (name: string, pid: number, flags = AUTOCREATE, startTime?: number): void => {
     lockspaces.acquire(files, name, modeOf(flags), { owner: owner(pid, startTime), since: 0, client: 1 });
   };
-  /** What a call is answered: `done`, `wait`, or the code of its error. */
+  /** The outcome of a call: `done`, `wait`, or the code of its error. */
   const outcome = (call: () => void): string => {
     try {
       call();
@@ -107,8 +107,9 @@ describe('the end of owners', () => {
   });
 
   it('leaves alone what a later process of the pid holds, when a child of the former one lets go of its connection', () => {
-    for (const gonePeer of [0, -3, -22]) {
+    for (const [gonePeer, isOld] of [[0], [-3], [-22], [0, true]] as const) {
       world.gonePeer = gonePeer;
+      world.isOld = isOld === true;
       world.begin(300, 600);
       const former = clientOf(300);
       world.end(300);
@@ -119,6 +120,22 @@ describe('the end of owners', () => {
       assert.deepEqual([held(), world.signals], [['a'], []]);
       lockspaces.release(files, 'a', 300);
       world.end(300);
+    }
+  });
+
+  it('ends with its connection also what others acquired for the owner, be it there or reaped', () => {
+    for (const [gonePeer, isOld] of [[0], [-3], [-22], [0, true]] as const) {
+      world.gonePeer = gonePeer;
+      world.isOld = isOld === true;
+      world.begin(300, 600);
+      acquire('a', 300, AUTOCREATE, 600);
+      const client = clientOf(300);
+      if (gonePeer < 0) world.end(300);
+      reaper.clientClosed(client);
+      assert.equal(reaper.count, gonePeer < 0 ? 0 : 1);
+      world.end(300);
+      world.pass(5000);
+      assert.deepEqual(held(), []);
     }
   });
 

@@ -11,13 +11,13 @@ import { temporaryDirectory } from '../support/locks.ts';
 const STEPS = 3000;
 const NAMES = ['n1', 'n2', 'n3', 'x'.repeat(200), '\u0001'.repeat(140)];
 
-/** The accounts, which nobody else need know. */
+/** The private accounts. */
 interface Accounts {
   readonly byOwner: { get(pid: number): { cost: number } | undefined; readonly size: number };
   readonly byClient: { get(id: number): { cost: number } | undefined; readonly size: number };
 }
 
-/** Numbers from 0 up to one less than what it is asked for, the same for the same seed. */
+/** Returns random numbers from 0 to `count` - 1, the same for the same seed. */
 function generator(seed: number): (count: number) => number {
   let state = (seed * 2654435761) >>> 0;
   return (count) => {
@@ -34,7 +34,7 @@ function add(sums: Map<number, number>, key: number, cost: number): void {
   sums.set(key, (sums.get(key) ?? 0) + cost);
 }
 
-/** Every account is what its holds cost. */
+/** Every account equals the cost of its holds. */
 function assertSums(lockspaces: Lockspaces, where: string): void {
   let total = 0;
   const [owners, clients] = [new Map<number, number>(), new Map<number, number>()];

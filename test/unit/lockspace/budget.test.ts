@@ -79,7 +79,7 @@ describe('lockspaces within a budget', () => {
     lockspaces.acquire(files, at(name), modeOf(SHARED | AUTOCREATE), hold);
     return hold;
   };
-  /** How many are granted before one is refused, and why that is. */
+  /** The number granted before a refusal, and the reason of that. */
   const untilRefused = (next: (index: number) => void): [number, string] => {
     for (let index = 0; ; index++) {
       try {
@@ -96,7 +96,7 @@ describe('lockspaces within a budget', () => {
     const [granted, why] = untilRefused((index) => acquire(`a${index}`, one, index));
     assert.equal(why, 'internal error: out of memory: the locks of one owner may take 10000 bytes of it');
     assert.equal(granted, Math.floor(LIMITS.one / holdCost('', at('a0'), one.name)));
-    // Shared by others: a hold more on what is there costs as much.
+    // Shared by others: one more hold on a resource costs as much.
     const [, same] = untilRefused((index) => acquire('a0', owner(100 + index), 77));
     assert.match(same, /: the locks acquired through one connection may take/);
     const [, all] = untilRefused((index) => acquire('b', owner(200 + index), 100 + index));
@@ -114,7 +114,7 @@ describe('lockspaces within a budget', () => {
     assert.throws(() => acquire('a', huge), /out of memory/);
     assert.equal(lockspaces.count, 0);
     assert.equal(lockspaces.budget.used, 0);
-    // What is held by somebody is busy, whatever the cost.
+    // A held resource is busy, whatever the cost.
     lockspaces.acquire(files, at('b'), modeOf(AUTOCREATE), { owner: owner(2), since: 0, client: 1 });
     assert.throws(() => acquire('b', huge), /is locked/);
   });

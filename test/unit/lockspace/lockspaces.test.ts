@@ -43,7 +43,7 @@ import { OneNumber } from '../support/one-number.ts';
 const SHARED = 1;
 const AUTOCREATE = 2;
 const hold = (pid: number): Hold => ({ owner: unknownOwner(pid), since: 0, client: 0 });
-/** Of files: Node.js opens and closes pipes, sockets and devices when it likes. */
+/** Of files only: Node.js opens and closes pipes, sockets and devices at any time. */
 const openDescriptors = (): number =>
   [...openedBy('self')].filter(([, name]) => name.startsWith('/') && !name.startsWith('/dev/')).length;
 
@@ -427,7 +427,7 @@ describe('lockspaces', () => {
       await server.end();
     });
 
-    /** As the kernel has them, which knows the files apart. */
+    /** As the kernel has them. */
     const locks = (): string[] =>
       allLocks()
         .filter(({ pid, inode }) => pid === process.pid && inode === server.inode)
@@ -478,7 +478,7 @@ describe('lockspaces', () => {
   });
 
   describe('a file taken over from before a restart', () => {
-    /** As the program before this one left it. */
+    /** As the previous program left it. */
     function locked(file: string, shared: boolean): number {
       const fd = posix.openInode(file, 2);
       posix.lockNamed(fd, shared, null);
@@ -595,7 +595,7 @@ describe('lockspaces', () => {
         const adopted = adoptFile(fd, shared);
         assert.ok(adopted !== null);
         adopted.addDeferredFd(posix.duplicate(fd));
-        // Whoever unlinks or closes it looks up its descriptor first.
+        // An unlink or close looks up its descriptor first.
         const seen: (string | undefined)[] = [];
         const get = (): number => {
           if (existsSync(file)) seen.push(lockOf(file));

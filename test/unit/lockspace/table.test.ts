@@ -8,7 +8,7 @@ interface Counted {
 
 const numbers = (values: Iterable<Counted>): number[] => [...values].map(({ number }) => number).sort((a, b) => a - b);
 
-/** Does the same to a table and to a Map: both must have the same at every step, and tell the same at the end. */
+/** Does the same to a table and to a Map: both must be equal at every step, and iterate alike at the end. */
 function compare<K>(table: Table<K, Counted>, keys: readonly K[]): void {
   const map = new Map<K, Counted>();
   const step = fc.record({ key: fc.constantFrom(...keys), what: fc.constantFrom('set', 'set', 'delete', 'get') });
@@ -64,7 +64,7 @@ describe('a table', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(400), { maxLength: 600 }), (passing) => {
         const table = new NumberTable<Counted>();
-        // Among what comes and goes, so that places are used again on both sides of it.
+        // Among entries that come and go, so that places on both sides are used again.
         for (let key = 0; key <= 400; key++) table.set(key, { number: key });
         const staying = [...table.values()].filter(({ number }) => number % 50 === 0);
         const told: Counted[] = [];
@@ -89,7 +89,7 @@ describe('a table', () => {
               table.delete(key);
             }
           }
-          // Down to what stays, so that the table is made smaller under the telling.
+          // So that the table shrinks during the iteration.
           if (at > 300) for (const [key, old] of present) if (key % 50 !== 0 && table.delete(key)) gone.add(old);
         }
         assert.equal(new Set(told).size, told.length, 'told twice');

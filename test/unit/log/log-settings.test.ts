@@ -6,7 +6,7 @@ import { LogSettingError, parseLevel } from '../../../src/log/levels.ts';
 import { defaultOutputs, formatOutputs, parseOutputs } from '../../../src/log/output-spec.ts';
 import recorded from '../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
-/** The one string setting of a recorded configuration text, if that is what it is. */
+/** The value of a recorded configuration with one string setting; else undefined. */
 function setting(text: string, name: string): string | undefined {
   const match = new RegExp(`^${name} = ("""|"|')([^]*)\\1$`).exec(text);
   const [, quote = '', value] = match ?? [];
@@ -77,7 +77,7 @@ describe('log outputs', () => {
     let seen = 0;
     for (const { text, error } of recorded) {
       const outputs = setting(text, 'log_outputs');
-      // Whether a file can be opened is not looked at here.
+      // This does not open files.
       if (outputs === undefined || error?.startsWith('failed to open') === true) continue;
       seen++;
       const parsed = parseOutputs(outputs, 'log output', '/');

@@ -49,7 +49,7 @@ describe('log', () => {
     rmSync(directory, { recursive: true });
   });
 
-  /** The lines of a file, without time and pid, and the number of the line they came from. */
+  /** The lines of a file, without time, pid and line number of the caller. */
   const lines = (file: string): string[] =>
     readFileSync(file, 'latin1')
       .split('\n')

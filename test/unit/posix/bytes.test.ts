@@ -13,7 +13,7 @@ describe('bytes', () => {
     assert.equal(textOf('/\xff'), undefined);
   });
 
-  /** What a program is given as its arguments and as a variable. */
+  /** The arguments and the variable that a program gets. */
   function given(words: readonly string[], value: string): string[] {
     const script =
       'import os,sys;sys.stdout.buffer.write(b"\\0".join([*map(os.fsencode, sys.argv[1:]), os.environb[b"VALUE"]]))';

@@ -16,7 +16,6 @@ describe('a package that was installed for this one', () => {
     writeFileSync(path.join(directory, 'fs-ext/index.js'), 'module.exports = __dirname;');
   }
 
-  /** What is loaded by that name. */
   function loaded(): string {
     const script = `const { requireFromRoot } = await import(${JSON.stringify(pathToFileURL(source).href)});
       try { console.log(requireFromRoot('fs-ext/index.js')); } catch (error) { console.log(error.message); }`;

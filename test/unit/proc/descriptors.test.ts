@@ -33,7 +33,7 @@ describe('what a process has open', () => {
     assert.ok(![...names.values()].some((name) => name.endsWith('/fd')));
   });
 
-  it('is known but for a path that is longer than the kernel tells', () => {
+  it('is known, but for a path too long for the kernel to report', () => {
     const directory = temporaryDirectory();
     const name = 'x'.repeat(255);
     let fd = openSync(directory.path, 'r');
@@ -54,7 +54,7 @@ describe('what a process has open', () => {
     }
   });
 
-  it('cannot be told of a process that is gone', () => {
+  it('cannot be read of a process that is gone', () => {
     assert.throws(() => openDescriptors(4_200_000), isGone);
   });
 });

@@ -36,7 +36,7 @@ describe('mounts', () => {
     assert.ok(statSync('/proc').isDirectory() && readFileSync('/proc/self/mountinfo').length > 0);
   });
 
-  it('are local only where nobody else has a say', () => {
+  it('are local only where the kernel alone has the locks', () => {
     const all = [
       'ext4',
       'xfs',

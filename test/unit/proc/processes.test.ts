@@ -21,11 +21,11 @@ import {
   unlessGone,
   workingDirectoryOf,
 } from '../../../src/proc/processes.ts';
-import { startTimeOf } from '../../../src/proc/start-time.ts';
+import { startTimeOf } from '../../../src/proc/identity.ts';
 import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
-/** No process has it: it is above the largest that Linux gives. */
+/** Above the largest pid of Linux. */
 const NOBODY = 4_200_000;
 
 function failure(code: string): Error {
@@ -83,7 +83,7 @@ describe('a process in /proc', () => {
 
   it('is not said to be there where nothing of it can be read', function () {
     skipIf(this, process.geteuid?.() === 0 ? undefined : 'needs root');
-    // Of a process that it could not trace such a /proc shows the directory, and nothing in it.
+    // Such a /proc shows the directories of processes that the reader may not trace, but no file in them.
     const script =
       'mount -t proc -o hidepid=1 proc /proc && exec setpriv --regid=65534 --clear-groups --bounding-set=-sys_ptrace "$@"';
     const url = new URL('../../../src/proc/processes.ts', import.meta.url).href;

@@ -1,4 +1,4 @@
-/** The programs in bin/ find what they are part of, by whatever links they are started. */
+/** The programs in bin/ find their installation, also when they are started by links. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** The start script: a code cache that is not what the build made is done without, and every other start works. */
+/** The start script: it ignores a code cache that is not of the build, and every start works. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -42,7 +42,7 @@ describe('the start script', function () {
     assert.match(stdout.replace(/^\S+/, 'virtlockd'), VERSION, what);
   }
 
-  /** What a proof says. */
+  /** The output of a proof. */
   function proof(): Said {
     const state = path.join(directory.path, 'state');
     writeFileSync(state, JSON.stringify(EMPTY_STATE));

@@ -7,7 +7,7 @@ import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { closeUnlessHeld, findHeld, isHeld } from '../../../src/lockspace/files.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
-import { startTimeOf } from '../../../src/proc/start-time.ts';
+import { startTimeOf } from '../../../src/proc/identity.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { Confirmation } from '../../../src/restart/confirm.ts';
@@ -48,7 +48,7 @@ describe('taking over locks', () => {
     return { name: at(name), path: at(name), fd, lockHeld: true, flags, owners: [guest.pid ?? -1] };
   }
 
-  /** As this daemon describes it: with what tells the guest from a later process of its pid. */
+  /** As this daemon describes it: with the guest's start time. */
   function ourResource(name: string, fd: number): ResourceState {
     const start = startTimeOf(guest.pid ?? -1) ?? -1;
     return { ...resource(name, fd), 'x-holds': [{ id: 1, name: 'vm', uuid: NIL_UUID, since: 0, client: 0, start }] };

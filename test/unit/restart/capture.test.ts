@@ -8,7 +8,8 @@ import { unknownOwner } from '../../../src/lockspace/owner.ts';
 import { resource } from '../../../src/lockspace/state.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
-import { descriptorsOf, formatPieces, type OwnState } from '../../../src/restart/document.ts';
+import type { OwnState } from '../../../src/daemon/state.ts';
+import { descriptorsOf, formatPieces } from '../../../src/restart/document.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
@@ -50,7 +51,7 @@ describe('the capture of the state', () => {
     return [fd, spare];
   }
 
-  /** Those of a document of the daemon: by what was written, and by what would be. */
+  /** The descriptors of a document: collected while it is written, and by descriptorsOf. */
   function named(own: OwnState): number[] {
     const written = new Set<number>();
     for (const piece of formatPieces(captureState(daemon, own), written)) assert.ok(piece.length > 0);

@@ -53,7 +53,7 @@ describe('whether locks that were taken over are there', () => {
 
   const at = (name: string): string => path.join(directory.path, name);
   const held = (): string[] => [...daemon.lockspaces.resources()].map(({ name }) => path.basename(name)).sort();
-  /** What was logged of locks, with the names of files alone. */
+  /** The log lines about locks, with names in place of paths. */
   const said = (): string[] => log.lines.map((line) => line.replaceAll(`${directory.path}/`, ''));
 
   /** Opens a file, which may be locked as well. */
@@ -83,7 +83,7 @@ describe('whether locks that were taken over are there', () => {
     adoptState(daemon, { document: parseDocument({ ...EMPTY_STATE, defaultLockspace: { resources } }), late: null });
   }
 
-  /** Looks at all locks once, and at what is unknown whenever it is due. */
+  /** Checks all locks once, and unknown ones whenever that is due. */
   async function confirm(): Promise<void> {
     const again = (callback: () => void, milliseconds: number): void => {
       planned++;

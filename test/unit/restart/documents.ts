@@ -1,13 +1,8 @@
 /** State documents for the tests: one of everything, and arbitrary ones. */
 import fc from 'fast-check';
+import { own } from '../../../src/daemon/state.ts';
 import { resource } from '../../../src/lockspace/state.ts';
-import {
-  adminClient,
-  lockClient,
-  ownState,
-  type ServerState,
-  type StateDocument,
-} from '../../../src/restart/document.ts';
+import { adminClient, lockClient, type ServerState, type StateDocument } from '../../../src/restart/document.ts';
 import { server } from '../../../src/rpc/state.ts';
 import type { Kind } from '../../../src/state/state.ts';
 import { anyOf, bytes } from '../state/arbitrary.ts';
@@ -37,7 +32,7 @@ export const anyDocument: fc.Arbitrary<StateDocument> = fc.record(
         fc.array(fc.record({ directory: bytes, resources }, { noNullPrototype: true }), { maxLength: 3 }),
       )
       .map(([first, others]) => [{ directory: '', resources: first }, ...others]),
-    own: fc.option(anyOf(ownState)),
+    own: fc.option(anyOf(own)),
   },
   { noNullPrototype: true },
 );

@@ -7,7 +7,7 @@ import { DocumentError } from '../../../src/state/state.ts';
 import { partDocument } from '../../../src/restart/parts.ts';
 import { anyDocument, plainDocument } from './documents.ts';
 
-/** All of it as plain lists. What is undefined is as good as absent. */
+/** The document as plain lists. Undefined counts as absent. */
 function spelledOut(document: StateDocument): unknown {
   const lockspaces = Array.from(document.lockspaces, ({ directory, resources }) => ({
     directory,
@@ -37,7 +37,7 @@ describe('the resources of a proven document', () => {
       fc.property(anyDocument, (document) => {
         const written = formatDocument(document);
         const parts = parseDocument(parseProvenJson(written));
-        // More than once: who adopts them is not the only one who asks.
+        // More than once: not only adoption iterates over them.
         for (let i = 0; i < 2; i++) assert.deepEqual(spelledOut(parts), spelledOut(parseDocument(parseJson(written))));
       }),
       { numRuns: 300 },
@@ -90,7 +90,7 @@ describe('the resources of a proven document', () => {
     assert.equal(posix.scanResources(bytes, 0, bytes.length, places), 3);
     const ends = [0, 1, 2].map((index) => places[index * ResourcePlace.FIELDS + ResourcePlace.END]);
     for (let length = 1; length < bytes.length; length++) {
-      // On the heap's edge of its own: what lies behind is nobody's.
+      // At the end of its own buffer: nothing after it may be read.
       const cut = Buffer.from(bytes.subarray(0, length));
       const count = posix.scanResources(cut, 0, length, places);
       assert.equal(count, ends.includes(length) ? ends.indexOf(length) + 1 : -1, String(length));

@@ -4,12 +4,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { endAdoption } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';
-import type { OwnState } from '../../../src/restart/document.ts';
 import { EMPTY_SERVER, EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { readPredecessor } from '../../../src/restart/predecessor.ts';
-import { ownProcess } from '../../../src/restart/provenance.ts';
+import { ownProcess, type OwnState } from '../../../src/daemon/state.ts';
 
-/** A document with the pid of this very process, and a resource whose owner would be ended if its lock were lost. */
+/** A document with the pid of this process, and a resource whose owner would be killed if its lock were lost. */
 describe('whose state document it is', () => {
   let directory: string;
   let stateFile: string;
@@ -27,7 +26,7 @@ describe('whose state document it is', () => {
     rmSync(directory, { recursive: true });
   });
 
-  /** Whether the document is believed, which is removed in any case. */
+  /** Whether the document is accepted; it is removed in any case. */
   function isBelieved(
     { own, resource = {}, socket = {} }: { own?: Partial<OwnState>; resource?: object; socket?: object } = {},
     isActivated = false,

@@ -1,4 +1,4 @@
-/** The child of a proof takes over what this process has open as a successor does, by looking alone. */
+/** The child of a proof adopts the descriptors of this process as a successor does, and only inspects them. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -8,9 +8,8 @@ import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts
 import type { ResourceState } from '../../../src/lockspace/state.ts';
 import { formatDocument, type LockClientState, type StateDocument } from '../../../src/restart/document.ts';
 import { EMPTY_SERVER } from '../../../src/restart/empty-state.ts';
-import { findLoss } from '../../../src/restart/losses.ts';
 import { proveSuccessor } from '../../../src/restart/successor.ts';
-import type { Loss } from '../../../src/restart/rehearse.ts';
+import { findLoss, type Loss } from '../../../src/restart/rehearse.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { lockOf, temporaryDirectory } from '../support/locks.ts';

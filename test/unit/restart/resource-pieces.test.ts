@@ -55,7 +55,7 @@ describe('the text of resources for a restart', () => {
 
   const write = (): Buffer[] => [...formatPieces(captureState(daemon, own, pieces))];
 
-  /** What is written now, and how many of its pieces are those of before. */
+  /** The text written now, and how many of its pieces are reused. */
   function writeAgain(): { readonly names: number; readonly kept: number } {
     const before = new Set(write());
     const after = write();

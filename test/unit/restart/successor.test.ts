@@ -41,10 +41,10 @@ describe('the proof of a successor', () => {
     }
   }
 
-  /** What answers as a C daemon does. */
+  /** A program that answers as a C daemon does. */
   const c = (version: string): string =>
     `#!/bin/sh\n[ "$1" = --version ] && { echo "virtlockd (libvirt) ${version}"; exit 0; }\necho "unrecognized option" >&2\nexit 1\n`;
-  /** What answers --check-state so. */
+  /** A program that answers --check-state so. */
   const own = (lines: string, status: number): string =>
     `#!/bin/sh\n[ "$1" = --check-state ] || exit 9\nprintf 'virtlockd state document check 1\\n${lines}'\nexit ${status}\n`;
 

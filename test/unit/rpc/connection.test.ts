@@ -11,7 +11,7 @@ import { Link, until } from '../support/link.ts';
 
 const peer = { pid: process.pid, uid: 0, gid: 0 };
 
-/** A message with this many bytes of payload, told apart by its serial. */
+/** A message with this many bytes of payload. */
 function message(serial: number, payload = 0, type = 0): Buffer {
   return encode({ serial, type, payload: Buffer.alloc(payload, serial) });
 }
@@ -33,7 +33,7 @@ describe('a connection', () => {
   async function sendPieces(pieces: readonly Buffer[]): Promise<void> {
     for (const piece of pieces) {
       link.send(piece);
-      // Two turns: one in which the poller reads, one to be sure that it has.
+      // Two turns: the poller reads in the first.
       for (let i = 0; i < 2; i++) await turn();
     }
   }
@@ -277,7 +277,7 @@ describe('a connection', () => {
       await until('both are served', () => link.served.length === 2);
     });
 
-    it('drops those that nobody announced', async () => {
+    it('drops those that no message announced', async () => {
       const before = openDescriptors();
       for (let serial = 1; serial <= 50; serial++) link.send(message(serial), [0, 1, 2]);
       await until('all are served', () => link.served.length === 50);
@@ -447,7 +447,7 @@ describe('a connection', () => {
       const breaks = (): never => {
         throw new Error('a defect');
       };
-      // Both have received before either is served, in whatever order.
+      // The poller reads from both before it serves either, in any order.
       for (const one of [link, other]) one.answer = breaks;
       for (const one of [link, other]) one.send(message(1));
       await until('both are served', () => link.served.length === 1 && other.served.length === 1);

@@ -37,7 +37,7 @@ const handlers = {
 function serve(bytes: Buffer, version = 12_008_000): Message[] {
   const programs = [bindProgram<typeof procedures, string>(program, ErrorDomain.RPC, handlers, version)];
   const out = new XdrWriter(1);
-  // Behind another reply, and between other bytes, as in a connection.
+  // Behind another reply and between other bytes, as in a connection.
   out.u32(0x55555555);
   const framed = Buffer.concat([Buffer.alloc(8, 0xff), bytes, Buffer.alloc(8, 0xff)]);
   const reader = new XdrReader(framed, 8, 8 + bytes.length);

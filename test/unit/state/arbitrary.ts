@@ -1,4 +1,4 @@
-/** Arbitrary values of whatever is described, made by the description. */
+/** Arbitrary values of a description. */
 import fc from 'fast-check';
 import type { Kind, Shape } from '../../../src/state/state.ts';
 

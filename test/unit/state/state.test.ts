@@ -4,7 +4,8 @@ import { inquiry } from '../../../src/inquire/state.ts';
 import { ownerEnd, registration } from '../../../src/lockd/state.ts';
 import { hold, resource } from '../../../src/lockspace/state.ts';
 import { logState } from '../../../src/log/logging.ts';
-import { adminClient, lockClient, ownState } from '../../../src/restart/document.ts';
+import { own } from '../../../src/daemon/state.ts';
+import { adminClient, lockClient } from '../../../src/restart/document.ts';
 import { server } from '../../../src/rpc/state.ts';
 import {
   defaulted,
@@ -25,7 +26,7 @@ import {
 } from '../../../src/state/state.ts';
 import { anyOf } from './arbitrary.ts';
 
-/** With a descriptor in every place that there may be one. */
+/** Has a descriptor in every possible place. */
 const everywhere = object({
   one: descriptor,
   none: optional(maybeDescriptor),
@@ -45,7 +46,7 @@ const described: Readonly<Record<string, Kind<unknown>>> = {
   logState,
   inquiry,
   ownerEnd,
-  ownState,
+  own,
   everywhere,
 };
 
@@ -60,7 +61,7 @@ function* found(shape: Shape, value: unknown): Generator<number> {
   if (shape.kind === 'object') for (const { key, of } of shape.fields) yield* found(of, fields[key]);
 }
 
-/** Values of which nothing is wrong that the description does not tell: keys that do not fit together. */
+/** Values whose keys do not contradict each other: the description alone does not ensure that. */
 function isSound(kind: Kind<unknown>, value: unknown): boolean {
   try {
     kind.read(value);

@@ -1,8 +1,6 @@
 /** A daemon of this process, without sockets, that has not been started. */
-import { LogSettings } from '../../../src/admin/log-settings.ts';
 import { Daemon } from '../../../src/daemon/daemon.ts';
 import type { ProcessHost } from '../../../src/lockd/process-host.ts';
-import { logging } from '../../../src/log/log.ts';
 import { poller } from './poller.ts';
 
 export function makeDaemon(processes?: ProcessHost): Daemon {
@@ -12,7 +10,6 @@ export function makeDaemon(processes?: ProcessHost): Daemon {
     maxClients: 10,
     adminMaxClients: 10,
     timeout: 0,
-    logging: new LogSettings(logging),
     life: { program: '', started: 0, executed: 0, restarts: 0 },
     onEnd: () => undefined,
     ...(processes === undefined ? {} : { processes }),

@@ -1,4 +1,4 @@
-/** What the kernel says about locks, and a second process to hold some. */
+/** Locks as the kernel reports them, and a second process to hold some. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
@@ -26,7 +26,7 @@ export class OtherProcess {
     return this.child.pid ?? -1;
   }
 
-  /** `owner`: the process, or the open file (F_OFD_SETLK), whose process the kernel does not tell. */
+  /** `owner`: the process, or the open file description (F_OFD_SETLK), for which the kernel reports no process. */
   static async lock(
     file: string,
     kind: 'READ' | 'WRITE',
@@ -75,7 +75,7 @@ export class Rival {
     return rival;
   }
 
-  /** `never`, or what it said besides. */
+  /** `never`, or its other output. */
   async end(): Promise<string> {
     const closed = once(this.child, 'close');
     this.child.stdin?.end();

@@ -1,4 +1,4 @@
-/** A world of processes in which time passes when told to, for the end of owners. */
+/** Fake processes and a fake clock, for the end of owners. */
 import os from 'node:os';
 import type { ProcessHost } from '../../../src/lockd/process-host.ts';
 
@@ -13,16 +13,20 @@ interface Fake {
 export class World implements ProcessHost {
   readonly ownPid = 1000;
   readonly ownStartTime = 500;
-  readonly tellsPeers = true;
   /** `SIGTERM 300 at 0`, in order. */
   readonly signals: string[] = [];
-  /** What a process does at a signal. */
+  /** The reaction of a process to a signal. */
   onSignal: (signal: string, pid: number) => void = () => undefined;
   /** There is no descriptor left. */
   exhausted = false;
-  /** The kernel does not tell who a peer is. */
+  /** The kernel does not report the process of a peer. */
   isOld = false;
-  /** What the kernel answers who asks for a peer that is gone; 0: a pidfd all the same. */
+
+  get tellsPeers(): boolean {
+    return !this.isOld;
+  }
+
+  /** The kernel's error for a peer that is gone; 0: it gives a pidfd all the same. */
   gonePeer = 0;
   local: boolean | undefined = true;
   time = 0;
@@ -77,9 +81,10 @@ export class World implements ProcessHost {
     return this.local;
   }
 
-  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL'): number {
+  signal(pidfd: number, signal: 'SIGTERM' | 'SIGKILL' | 0): number {
     const fake = this.pidfds.get(pidfd);
     if (fake?.alive !== true) return -ESRCH;
+    if (signal === 0) return 0;
     this.signals.push(`${signal} ${fake.pid} at ${this.time}`);
     this.onSignal(signal, fake.pid);
     return 0;

@@ -52,7 +52,7 @@ describe('a daemon of ours that refuses to execute its program', () => {
   });
 
   it('is believed to have refused also when its release cannot say why', async () => {
-    assert.equal(await watch({ counters }, refuse), 'it does not say why');
+    assert.equal(await watch({ counters }, refuse), 'this release of the daemon gives the reason in its log only');
   });
 
   it('is waited for where its release does not count', async () => {

@@ -37,7 +37,7 @@ for (const kind of ['ours', '9.0.0', '12.8.0'] satisfies DaemonKind[]) {
 
     it('knows the clients, and disconnects them', async () => {
       const lock = await LockClient.connect(daemon.socket);
-      // The C daemon knows who somebody is only once it was called.
+      // The C daemon knows a client's process only after the client's first call.
       await lock.register({ uuid: Buffer.alloc(16, 1), name: 'guest', id: 1, pid: 5_000_000 });
       const clients = await admin.clients('virtlockd');
       assert.equal(await admin.countClients('virtlockd'), clients.length);

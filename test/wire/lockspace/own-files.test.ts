@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { admin } from '../../../src/lab/admin-calls.ts';
-import { install, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import { type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { lockOn } from '../../../src/lab/observe.ts';
 import { eventually, executeAgain } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
@@ -262,13 +262,13 @@ describe('an output of the log that a C daemon has let somebody lock', () => {
     const file = join(lab.directory, 'image');
     const program = '/run/swapped/virtlockd';
     lab.write('/run/swapped/none', '');
-    install(lab, programOf('9.0.0'), program);
+    lab.install(programOf('9.0.0'), program);
     const daemon = await startDaemon('9.0.0', { lab, program, configuration: `log_outputs = "1:file:${file}"\n` });
     try {
       const holder = await daemon.connect();
       await holder.must(lock.register({ pid: 4_200_000 }));
       await holder.must(lock.acquire('', file));
-      install(lab, programOf('ours'), program);
+      lab.install(programOf('ours'), program);
       await executeAgain(daemon.pid);
       await holder.must(lock.acquire('', `${file}.other`, autocreate));
       assert.match(daemon.log, /failed to open .*image: it is locked, as a resource/);

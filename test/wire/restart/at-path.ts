@@ -1,15 +1,14 @@
 /** Our daemon at the path of libvirt's, which lies beside it, in a root of its own; with a lock that no restart may lose. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import {
   type DaemonOptions,
-  install,
   type LockDaemon,
   programOf,
   reexecute,
   startDaemon,
   displace,
-  PROGRAM,
 } from '../../../src/lab/start.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import type { Lab } from '../../../src/lab/root.ts';
@@ -32,7 +31,7 @@ export class AtPath {
     this.name = name;
   }
 
-  /** @param prepare what comes before the start */
+  /** @param prepare called before the start */
   static async open(
     options: Omit<DaemonOptions, 'lab' | 'program'> = {},
     prepare: (lab: Lab) => unknown = () => undefined,
@@ -64,10 +63,10 @@ export class AtPath {
 
   /** Puts another program at the path. */
   install(program: string): void {
-    install(this.lab, program);
+    this.lab.install(program);
   }
 
-  /** What the log says about programs that were not executed. */
+  /** The log lines about programs that were not executed. */
   refusals(): string[] {
     return this.daemon.log.split('\n').filter((line) => line.includes('Unable to re-execute'));
   }

@@ -108,7 +108,7 @@ describe('a greedy client', function () {
       .flatMap(({ path, holds }) => holds.map(({ owner }) => `${path} ${owner.pid} ${owner.name.length} ${owner.uuid}`))
       .sort();
 
-  /** All stays as it was over two restarts, whoever asked before can ask on, and in the end nothing is left. */
+  /** Two restarts change nothing, every client can go on, and in the end nothing is left. */
   async function survives(): Promise<void> {
     const before = await memory();
     assert.ok(before.used > before.most * 0.7 && before.used <= before.most, `${before.used} of ${before.most}`);
@@ -150,7 +150,7 @@ describe('a greedy client', function () {
     await three.must(lock.acquire('', disk, shared));
     const [second] = await untilRefused(two, owners(NOBODY + 1_000_000));
     assert.match(second.message ?? '', /: the locks of all owners may take/);
-    // Nobody gets more, but everybody can register and release, and has room for another then.
+    // No client gets more, but each can register and release, and then has room for another lock.
     assert.match((await three.ask(lock.acquire('', disk, shared)))?.message ?? '', /of all owners/);
     await three.must(lock.release('', disk));
     await three.must(lock.acquire('', disk, shared));
@@ -275,7 +275,7 @@ describe('a greedy client', function () {
       lock.acquire('', disk, shared),
     ]);
     const locks = holdsOf(await allLocks());
-    // The first half of a message that is as long as one that anything is made of.
+    // The first half of the longest useful message.
     const half = Buffer.concat([u32(131_100), Buffer.alloc(131_000)]);
     const refusals = (): number => daemon.log.split('Unable to re-execute').length - 1;
     const peers: Peer[] = [];

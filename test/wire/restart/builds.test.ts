@@ -1,10 +1,11 @@
-/** SIGUSR1 while what lies at the daemon's path is not of one build, as in the middle of an upgrade or on a damaged disk. */
+/** SIGUSR1 while the installation is not of one build, as in the middle of an upgrade or on a damaged disk. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon, PROGRAM } from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { startDaemon } from '../../../src/lab/start.ts';
 import { bitsOf, flipped, FS_EXT, Installation } from '../../support/installation.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import { missingDaemon, missingStrace } from '../../../src/lab/requirements.ts';

@@ -1,11 +1,11 @@
 /**
- * What our daemon foresees of a C daemon's start, beside what the C daemon really does: it is started in the very situation.
- * Where it ends, every lock would have been lost at a hand-over.
+ * Compares our forecast of a C daemon's start with a real start in the same situation. Where the C daemon ends, a hand-over would have
+ * lost every lock.
  */
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { CStart, CStartAnswer } from '../../../src/restart/c-start-answer.ts';
+import type { CStart, CStartAnswer } from '../../../src/restart/answers.ts';
 import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
 import { programOf, startDaemon } from '../../../src/lab/start.ts';
 import { eventually } from '../../../src/lab/process.ts';
@@ -244,7 +244,7 @@ async function prepare(lab: Lab, { prepare = '', configuration, ordinary }: Situ
   assert.equal(code, 0, stderr);
 }
 
-/** What our child says. */
+/** The answer of our child. */
 async function foreseen(lab: Lab, { args = [], env = {}, ordinary }: Situation): Promise<CStartAnswer> {
   const document = join(lab.directory, 'state.json');
   writeFileSync(document, JSON.stringify(EMPTY_STATE));
@@ -280,7 +280,7 @@ async function serves(
   }
 }
 
-/** Everything where a daemon might leave something. */
+/** All files that a daemon might change. */
 function tree(lab: Lab): string[] {
   return ['/run', '/etc/libvirt', '/var/log', ordinaryUser.home].flatMap((directory) => {
     const root = lab.outside(directory);

@@ -1,12 +1,13 @@
 /**
- * What a C daemon would not survive is found out before it is executed: the hand-over is refused with the reason, everything is as
- * it was, and when the reason is gone the next SIGUSR1 succeeds. What its start does not survive is in c-start.test.ts.
+ * A hand-over that a C daemon would not survive is refused with the reason, nothing changes, and once the reason is gone the next
+ * SIGUSR1 succeeds. The steps of its start are in c-start.test.ts.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { C_PROGRAM, displace, install, PROGRAM, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { C_PROGRAM, displace, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { ordinaryUser } from '../../../src/lab/root.ts';
 import { openLab } from '../../../src/lab/trees.ts';
 import { allLocks, lockOn } from '../../../src/lab/observe.ts';
@@ -47,7 +48,7 @@ describe('a C daemon as the successor', function () {
     at.install(C_PROGRAM);
   }
 
-  /** That nothing was in the way but what is gone by now. */
+  /** The hand-over succeeds now that the reason is gone. */
   async function goesOnInC(): Promise<void> {
     await at.executedAgain();
     assert.ok(!readlinkSync(`/proc/${at.daemon.pid}/exe`).endsWith('/node'));
@@ -168,7 +169,7 @@ describe('a C daemon as the successor', function () {
     });
     try {
       await eventually('the client is connected', () => client.output.includes('connected'));
-      install(lab, C_PROGRAM);
+      lab.install(C_PROGRAM);
       process.kill(daemon.pid, 'SIGUSR1');
       await eventually('the refusal is logged', () => daemon.log.includes('Unable to re-execute'));
       assert.match(daemon.log, /process \(pid \d+\) is gone, or not to be seen from here/);
@@ -235,7 +236,7 @@ describe('a C daemon as the successor', function () {
         const text = 'case $1 in --version) rm "$0"; echo "virtlockd (libvirt) 9.0.0";; *) exit 1;; esac';
         writeFileSync(program, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
       };
-      // What it has from whoever ran the test.
+      // Inherited from the test's caller.
       const before = outliving(at.daemon.pid);
       for (let round = 0; round < 3; round++) {
         vanishing();
@@ -252,7 +253,7 @@ describe('a C daemon as the successor', function () {
   });
 });
 
-/** The descriptors of a process that are not closed on exec, and what they are. */
+/** The descriptors of a process without close-on-exec, and their files. */
 function outliving(pid: number): string[] {
   const O_CLOEXEC = 0o2000000;
   return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => {

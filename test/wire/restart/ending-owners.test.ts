@@ -1,4 +1,4 @@
-/** While an owner may write, nobody gets its disk: not by waiting, not by a restart, not when the daemon itself ends. */
+/** While an owner may write, no other gets its disk: not by waiting, not by a restart, not at the daemon's end. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
@@ -77,7 +77,7 @@ describe('owners that are being ended', function () {
   it('are ended when the daemon ends, also without a connection of their own', async () => {
     const libvirtd = await connect(guest.pid);
     await libvirtd.must(lock.acquire('', `${disk}-2`, autocreate));
-    // Its own connection registers for another before it ends: the locks are those of nobody who is connected.
+    // Its own connection registers another owner before the end, so no connected client owns the locks.
     await guest.send('own', encode({ ...lock.register({ pid: NOBODY }), serial: 3 }));
     await guest.close('own');
     libvirtd.close();

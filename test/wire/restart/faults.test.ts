@@ -3,15 +3,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, chownSync, existsSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
-import {
-  type LockDaemon,
-  install,
-  programOf,
-  reexecute,
-  startDaemon,
-  PROGRAM,
-  C_PROGRAM,
-} from '../../../src/lab/start.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { type LockDaemon, programOf, reexecute, startDaemon, C_PROGRAM } from '../../../src/lab/start.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -85,7 +78,7 @@ describe('faults at a re-execution', function () {
     script('#!/bin/sh\nsleep 0.2\nkill -9 $$\n');
     await refused(/was ended by SIGKILL/);
 
-    install(daemon.lab, programOf('ours'));
+    daemon.lab.install(programOf('ours'));
     await executedAgain();
   });
 
@@ -105,7 +98,7 @@ describe('faults at a re-execution', function () {
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
     assert.match(refusals()[0] ?? '', /is no regular file/);
     rmdirSync(daemon.lab.outside(STATE));
-    install(daemon.lab, programOf('ours'));
+    daemon.lab.install(programOf('ours'));
     await executedAgain();
   });
 
@@ -116,7 +109,7 @@ describe('faults at a re-execution', function () {
     // As many as make the last step last.
     for (let i = 0; i < LOCKS; i++) await holder.must(lock.acquire(space, `lock-${i}`, autocreate));
     process.kill(daemon.pid, 'SIGUSR1');
-    // Looked for without a pause: there is no other way to meet a hundredth of a second.
+    // Polled without a pause, to meet a hundredth of a second.
     const until = performance.now() + 20_000;
     while (!existsSync(daemon.lab.outside(STATE))) assert.ok(performance.now() < until, 'the last step begins');
     const { code, signal } = await daemon.stop();
@@ -139,7 +132,7 @@ describe('faults at a re-execution', function () {
         await guest.send('own', encode({ ...lock.acquire('', disk, autocreate), serial: 2 }));
         await eventually('the lock is there', () => lockOn(daemon.pid, disk) !== undefined);
         await guest.close('own');
-        install(daemon.lab, successor);
+        daemon.lab.install(successor);
         await reexecute(daemon);
         assert.equal(guest.gone, isDone);
         // Until then it may write.

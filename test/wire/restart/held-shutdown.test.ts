@@ -1,4 +1,4 @@
-/** An admin client's request to end that the program before had received, and not yet served, when it was exchanged. */
+/** An admin client's request to end, received but not served by the previous program. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { skipIf } from '../../support/skip.ts';
 const SHUTDOWN = 20;
 const LIMIT_MS = 5000;
 
-/** Does what a daemon does that executes its program anew, with one client of the admin socket, and the state in the first word. */
+/** Imitates a daemon that re-executes, with one admin client, and its state in the first argument. */
 const PREDECESSOR = `import json, os, socket, sys
 state, program = json.loads(sys.argv[1]), sys.argv[2]
 os.makedirs('/run/libvirt', exist_ok=True)

@@ -1,4 +1,4 @@
-/** Clients that have nothing to say when the daemon executes itself again: they are taken over when they call. */
+/** Clients that are idle when the daemon executes itself again: they are adopted when they call. */
 import assert from 'node:assert/strict';
 import { type LockDaemon, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { eventually, executeAgain } from '../../../src/lab/process.ts';

@@ -1,4 +1,4 @@
-/** Re-execution under load: nobody may notice more than a wait. */
+/** Re-execution under load: clients may notice a wait only. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -47,7 +47,7 @@ describe('re-execution under load', function () {
     const calls = await work;
     assert.ok(calls.every((count) => count > 0));
     assert.ok(peers.every(({ ended }) => !ended));
-    // The state is never as it was proven under such load; still nothing of it stays behind.
+    // Under such load the state has always changed since the proof; still no file stays behind.
     const files = readdirSync(daemon.lab.outside('/run'));
     assert.deepEqual(
       files.filter((name) => name.includes('restart')),
@@ -69,7 +69,7 @@ describe('re-execution under load', function () {
       // A random moment is the point here, not an event.
       await pause(Math.random() * 100);
     }
-    // The storm over, a restart is asked for by one signal as ever.
+    // After the storm, one signal restarts the daemon as ever.
     await reexecute(daemon);
     goesOn = false;
     assert.ok((await work) > 0);

@@ -115,7 +115,7 @@ describe('the process of an owner', function () {
   });
 });
 
-/** An owner that has ended, with a lock, whom nobody has reaped yet, and a child of it that has kept its connection. */
+/** An owner with a lock that has ended and is not reaped yet, and a child of it that has kept its connection. */
 class Family {
   private readonly process: ChildProcess;
   private readonly answers: Interface;
@@ -170,12 +170,12 @@ if stranger: os.kill(stranger, signal.SIGKILL)
     return family;
   }
 
-  /** Nobody has the owner's pid any more. */
+  /** Reaps the owner: its pid is free. */
   async bury(): Promise<void> {
     await this.order('bury');
   }
 
-  /** A process that has nothing to do with it gets its pid. */
+  /** An unrelated process gets its pid. */
   async beginStranger(): Promise<void> {
     await this.order('stranger');
   }

@@ -1,8 +1,8 @@
-/** Without enough free descriptors the runtime aborts, and every lock is lost: so they are counted before. */
+/** Without enough free descriptors the runtime aborts, and every lock is lost: so the daemon counts them before. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../src/lab/start.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -48,7 +48,7 @@ describe('free descriptors at a re-execution', function () {
       const holder = await daemon.connect();
       await holder.must(lock.register({ pid: NOBODY }));
       await holder.must(lock.acquire('', `${daemon.lab.directory}/held`, autocreate));
-      install(daemon.lab, programOf('ours'));
+      daemon.lab.install(programOf('ours'));
       leave(daemon, 0);
       process.kill(daemon.pid, 'SIGUSR1');
       const { code, signal } = await daemon.exited;

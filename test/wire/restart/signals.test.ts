@@ -1,4 +1,4 @@
-/** No signal ends the daemon but those that are meant to, and these end it in order: at any moment of its life. */
+/** At any moment of its life only the intended signals end the daemon, and these in order. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,16 +20,9 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
-import { CHECK_FAILED } from '../../../src/restart/answer.ts';
-import {
-  type DaemonOptions,
-  type LockDaemon,
-  install,
-  programOf,
-  reexecute,
-  startDaemon,
-  PROGRAM,
-} from '../../../src/lab/start.ts';
+import { CHECK_FAILED } from '../../../src/restart/answers.ts';
+import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { type DaemonOptions, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { lockOn } from '../../../src/lab/observe.ts';
 import { eventually, programImage } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
@@ -40,7 +33,7 @@ import { autocreate, encode, lock, type Peer } from '../../../src/lab/wire.ts';
 const NOBODY = 4_200_000;
 const { signals } = constants;
 
-/** Those that end the C daemon, and are no defect: what is sent by mistake. The numbers are real-time signals. */
+/** Signals sent by mistake that end the C daemon, but are no defect. The numbers are real-time signals. */
 const STRAYS = [
   ...(['SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGPROF', 'SIGIO', 'SIGSTKFLT', 'SIGPWR', 'SIGXCPU'] as const).map(
     (name) => signals[name],
@@ -78,7 +71,7 @@ describe('signals', function () {
 
   async function begin(options: Pick<DaemonOptions, 'env' | 'args'> = {}): Promise<void> {
     const lab = await openLab();
-    install(lab, programOf('ours'));
+    lab.install(programOf('ours'));
     daemon = await startDaemon('ours', { lab, program: PROGRAM, ...options });
     disk = `${daemon.lab.directory}/disk`;
     holder = await daemon.connect();
@@ -103,7 +96,7 @@ describe('signals', function () {
   async function executed(): Promise<void> {
     const before = programImage(daemon.pid);
     process.kill(daemon.pid, 'SIGUSR1');
-    // Looked for without a pause: what is to be met lasts 30 ms.
+    // Polled without a pause: the moment lasts 30 ms.
     for (const until = performance.now() + 20_000; programImage(daemon.pid) === before;) {
       assert.ok(performance.now() < until, 'the program is executed');
       await new Promise(setImmediate);
@@ -200,7 +193,7 @@ describe('signals', function () {
       `#!/bin/sh\n{ cat /proc/self/status; tr '\\0' '\\n' </proc/self/environ; } >${seen}\nexit 7\n`,
     );
     chmodSync(script, 0o755);
-    install(daemon.lab, script);
+    daemon.lab.install(script);
     process.kill(daemon.pid, 'SIGUSR1');
     await eventually('it is refused', () => daemon.log.includes('exited with 7'));
     const status = readFileSync(seen, 'latin1');
@@ -215,7 +208,7 @@ describe('signals', function () {
     const c = `${daemon.lab.directory}/c`;
     writeFileSync(c, readFileSync(programOf('9.0.0')));
     chmodSync(c, 0o755);
-    install(daemon.lab, c);
+    daemon.lab.install(c);
     await reexecute(daemon);
     const started = await startDaemon('9.0.0');
     try {
@@ -224,7 +217,7 @@ describe('signals', function () {
       await started.stop();
     }
     assert.doesNotMatch(readFileSync(`/proc/${daemon.pid}/environ`, 'latin1'), /LD_PRELOAD/);
-    install(daemon.lab, programOf('ours'));
+    daemon.lab.install(programOf('ours'));
     await reexecute(daemon);
     assert.deepEqual(masksOf(daemon.pid), ours);
     for (const signal of STRAYS) process.kill(daemon.pid, signal);

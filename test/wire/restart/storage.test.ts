@@ -1,4 +1,4 @@
-/** Re-execution while the storage of held files does not answer, or answers with errors: nothing is asked of it, nothing is lost. */
+/** Re-execution while the storage of held files hangs or fails: the daemon sends no request to it, and loses nothing. */
 import assert from 'node:assert/strict';
 import { mkdirSync, statSync } from 'node:fs';
 import os from 'node:os';
@@ -58,7 +58,7 @@ describe('re-execution with locks on another storage', function () {
 
   async function assertHeld(): Promise<void> {
     assert.equal((await holder.ask(lock.acquire('', `${mount}/disk`)))?.code, 87);
-    // Somebody else, elsewhere.
+    // Another process, on another host.
     const peer = await daemon.connect();
     await peer.must(lock.register({ pid: NOBODY + 1, name: 'other' }));
     await peer.must(lock.acquire('', `${daemon.lab.directory}/local`, autocreate));
@@ -99,7 +99,7 @@ describe('re-execution with locks on another storage', function () {
     await holder.must(lock.acquire('', `${mount}/disk`, autocreate));
     await mountOver();
     tell('hang', 'lookup');
-    // The second comes when all that the first has left is done.
+    // The second waits for the end of the first takeover.
     for (let i = 0; i < 2; i++) await reexecute(daemon);
     await assertHeld();
   });

@@ -1,4 +1,4 @@
-/** Peers that do not behave: others are answered meanwhile, and what they can make the daemon hold is bounded. */
+/** Hostile peers: the daemon goes on serving others, and holds a bounded amount of memory for each. */
 import assert from 'node:assert/strict';
 import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
@@ -23,9 +23,9 @@ import {
 const ping = { program: keepaliveProgram, procedure: 1, type: 2 };
 const NOBODY = 4_200_000;
 const MIB = 1024 * 1024;
-/** What the length word of the longest message there is says. */
+/** The length word of the longest valid message. */
 const MAX_LENGTH = 32 * MIB + 4;
-/** What a connection can make the lock server hold, in bytes: the useful part of a message, and the buffer it grew in. */
+/** The most bytes that the lock server holds for a connection: the useful part of a message, and the buffer it grew in. */
 const PER_CONNECTION = 300 * 1024;
 /** The engine's own slack between two collections of garbage. */
 const SLACK = 48 * MIB;
@@ -43,7 +43,7 @@ describe('hostile peers', function () {
   let witness: Peer;
   let calls: number;
   let watching: Promise<void>;
-  /** A property, for it changes while a loop runs. */
+  /** A property, because it changes while a loop runs. */
   const witnessing = { goesOn: true };
 
   beforeEach(async function () {
@@ -69,7 +69,7 @@ describe('hostile peers', function () {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  /** Waits until the witness was answered so many times more. */
+  /** Waits until the witness has got so many more answers. */
   async function witnessAnswered(more: number): Promise<void> {
     const wanted = calls + more;
     await eventually('another client is answered', () => calls >= wanted);
@@ -81,7 +81,7 @@ describe('hostile peers', function () {
       Array.from({ length: 300 }, async (_, index) => {
         const peer = await daemon.connect();
         const garbage = randomBytes(randomInt(4, 4096));
-        // Every third begins with a length that may be, every other third with a whole header.
+        // One third begins with a valid length, another third with a whole header.
         if (index % 3 === 1) garbage.writeUInt32BE(garbage.length, 0);
         else if (index % 3 === 2) encode({ payload: garbage }).copy(garbage);
         peer.send(garbage);
@@ -115,7 +115,7 @@ describe('hostile peers', function () {
     await witnessAnswered(100);
     const grown = resident(daemon.pid) - idle;
     assert.ok(grown < peers.length * PER_CONNECTION + SLACK, `${grown} bytes more for 256 MiB received`);
-    // They are messages all the same: with the last byte each gets its answer.
+    // With the last byte each message gets its answer.
     for (const peer of peers) {
       peer.send(Buffer.from('x'));
       assert.equal((await peer.receive())?.status, 1);
@@ -164,7 +164,7 @@ describe('hostile peers', function () {
     const stuck = await Promise.all(
       deaf.map(async (peer) => {
         peer.socket.pause();
-        // Until the kernel takes no more: the daemon has stopped reading.
+        // Until the kernel takes no more, because the daemon has stopped reading.
         let sent = 0;
         while (peer.socket.write(request)) sent++;
         while (peer.socket.writableLength > 0 && sent < 2000) {
@@ -216,11 +216,11 @@ describe('limits', function () {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  it('leaves newcomers beyond max_clients in the backlog, and serves each when somebody leaves', async function () {
+  it('leaves newcomers beyond max_clients in the backlog, and serves each when another client leaves', async function () {
     skipIf(this, missingDaemon('ours'));
     daemon = await startDaemon('ours', { configuration: 'max_clients = 3\n' });
     const inside: Peer[] = [];
-    // Connections of the harness's own start may still be leaving: answered means inside.
+    // Connections from the start of the test may still be closing. An answered one has been accepted.
     while (inside.length < 3) {
       const peer = await daemon.connect();
       await peer.must(lock.register({ pid: NOBODY + inside.length }));
@@ -239,7 +239,7 @@ describe('limits', function () {
     for (const peer of [...inside, ...waiting]) peer.close();
   });
 
-  it('accepts again when descriptors are there again, and refuses nobody meanwhile', async function () {
+  it('accepts again when descriptors are free again, and refuses no newcomer until then', async function () {
     skipIf(this, missingDaemon('ours'));
     daemon = await startDaemon('ours');
     const limit = descriptors(daemon.pid) + 40;
@@ -252,7 +252,7 @@ describe('limits', function () {
     await eventually('descriptors run out', () => daemon.log.includes('out of descriptors'));
     assert.ok(answered < peers.length);
     execFileSync('prlimit', ['--pid', String(daemon.pid), '--nofile=1024:']);
-    // All are served in the end, those behind the pause of five seconds too.
+    // In the end all are served, also those behind the pause of five seconds.
     await Promise.all(answers);
     for (const peer of peers) peer.close();
   });

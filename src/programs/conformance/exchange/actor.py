@@ -1,5 +1,5 @@
-"""A process beside the test, told what to do by JSON lines: it owns connections (the daemon sees its pid), sends descriptors
-with them, and holds POSIX locks as another host's daemon would. Each line of input is answered by one line."""
+"""A process beside the test. It owns connections (the daemon sees its pid), sends descriptors with them, and holds POSIX locks
+like another host's daemon. Each line of input is an order in JSON, which one line answers."""
 
 import array
 import fcntl
@@ -14,7 +14,7 @@ held = {}
 
 
 def drain(connection):
-    """All that has arrived, and whether the other side has closed; waits for nothing."""
+    """All bytes so far, and whether the other side has closed; does not wait."""
     connection.setblocking(False)
     data = b''
     try:

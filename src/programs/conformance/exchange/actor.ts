@@ -33,7 +33,7 @@ export class Actor {
   }
 
   static start(): Actor {
-    // By its own path: a shim on PATH may be a shell script, and the pid would not be the one that connects.
+    // By its own path: a python3 on PATH may be a shell script, whose pid is not the one that connects.
     const child = spawn('/usr/bin/python3', ['-S', '-E', script], { stdio: ['pipe', 'pipe', 'inherit'] });
     if (child.pid === undefined) throw new Error('cannot start /usr/bin/python3');
     child.stdin.on('error', () => undefined);
@@ -48,10 +48,10 @@ export class Actor {
     await this.#order({ do: 'send', name, hex: Buffer.from(bytes).toString('hex'), descriptors });
   }
 
-  /** What has arrived since the last time; waits for nothing. */
+  /** The bytes since the last call; does not wait. */
   async receive(name: string): Promise<Received> {
     const { hex, closed } = (await this.#order({ do: 'receive', name })) as { hex?: string; closed?: boolean };
-    // Nobody is left to see the end of a connection that ended with its process.
+    // A connection that ended with its process has no bytes and no end to report.
     return { bytes: Buffer.from(hex ?? '', 'hex'), closed: closed ?? false };
   }
 
@@ -86,7 +86,7 @@ export class Actor {
     await this.ended;
   }
 
-  /** An actor that ends instead of answering (the daemon may have killed it) answers nothing. */
+  /** The answer is empty when the actor ends first, because the daemon has killed it. */
   async #order(order: Record<string, unknown>): Promise<unknown> {
     const answer = once(this.#answers, 'line') as Promise<[string]>;
     this.#child.stdin?.write(`${JSON.stringify(order)}\n`);

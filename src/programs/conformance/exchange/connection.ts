@@ -1,4 +1,4 @@
-/** A connection of an exchange, whichever process holds it: bytes out, bytes in. */
+/** A connection of an exchange, of this process or of an actor. */
 import type { Actor, Received } from './actor.ts';
 import { eventually } from '../../../lab/process.ts';
 import { type Socket, createConnection } from 'node:net';
@@ -6,13 +6,13 @@ import { once } from 'node:events';
 
 export interface Connection {
   send(bytes: Buffer, descriptors: number): Promise<void>;
-  /** Waits until so many whole messages are there to be received, or the connection has ended, for at most 5 s. */
+  /** Waits for so many whole messages or the end of the connection, for at most 5 s. */
   arrived(messages: number): Promise<void>;
-  /** What has come since the last time; waits for nothing. */
+  /** The bytes since the last call; does not wait. */
   receive(): Promise<Received>;
   halfClose(): Promise<void>;
   close(): Promise<void>;
-  /** The process that held it is gone. */
+  /** Its process is gone. */
   readonly lost: boolean;
 }
 
@@ -28,7 +28,7 @@ function wholeMessages(bytes: Buffer): number {
   return count;
 }
 
-/** A connection of the test's own process. */
+/** A connection of this process. */
 export class PeerConnection implements Connection {
   readonly lost = false;
   readonly #socket: Socket;
@@ -42,7 +42,7 @@ export class PeerConnection implements Connection {
       this.#received.push(data);
       this.#wake();
     });
-    // A reset instead of an end only tells that the daemon had not read everything; to a client it is the same.
+    // A reset only tells that the daemon had not read everything; to a client it is an end.
     for (const event of ['error', 'end', 'close']) {
       socket.on(event, () => {
         this.#closed = true;
@@ -59,23 +59,16 @@ export class PeerConnection implements Connection {
 
   async send(bytes: Buffer): Promise<void> {
     if (this.#closed) return;
-    // What the daemon does not read never drains; the write is made all the same.
+    // Bytes that the daemon does not read never drain, but are written.
     await new Promise<void>((resolve) => {
-      if (
-        this.#socket.write(bytes, () => {
-          resolve();
-        })
-      )
-        resolve();
+      if (this.#socket.write(bytes, () => resolve())) resolve();
       else this.#socket.once('close', resolve);
     });
   }
 
   async arrived(messages: number): Promise<void> {
     const late = AbortSignal.timeout(patience);
-    const timer = setTimeout(() => {
-      this.#wake();
-    }, patience + 10);
+    const timer = setTimeout(() => this.#wake(), patience + 10);
     while (!late.aborted && !this.#closed && wholeMessages(Buffer.concat(this.#received)) < messages) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
@@ -90,7 +83,7 @@ export class PeerConnection implements Connection {
 
   async halfClose(): Promise<void> {
     this.#socket.end();
-    // However much was sent before, the daemon answers it and then closes.
+    // The daemon answers everything that was sent before, and then closes.
     await this.arrived(Infinity);
   }
 
@@ -100,7 +93,7 @@ export class PeerConnection implements Connection {
   }
 }
 
-/** A connection of another process. */
+/** A connection of an actor. */
 export class ActorConnection implements Connection {
   readonly #actor: Actor;
   readonly #name: string;
@@ -126,7 +119,7 @@ export class ActorConnection implements Connection {
 
   async arrived(messages: number): Promise<void> {
     await eventually(
-      'what was awaited has come',
+      'the awaited messages',
       async () => {
         await this.#take();
         return this.lost || this.#received.closed || wholeMessages(this.#received.bytes) >= messages;

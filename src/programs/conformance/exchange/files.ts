@@ -1,10 +1,10 @@
-/** What exchanges do to files, in words. */
+/** Orders by which exchanges change files. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, linkSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Does one of these below a directory:
+ * Carries out one order below a directory:
  * `file NAME [MODE [CONTENT]]`, `dir NAME [MODE]`, `link NAME TARGET`, `hard NAME OLD`, `fifo NAME`, `device NAME`, `rm NAME`, `mv OLD NEW`.
  */
 export function change(dir: string, order: string): void {
@@ -13,7 +13,7 @@ export function change(dir: string, order: string): void {
   switch (verb) {
     case 'file':
       writeFileSync(path, fourth);
-      // Whatever the umask is.
+      // The umask must not count.
       chmodSync(path, Number.parseInt(third ?? '640', 8));
       break;
     case 'dir':

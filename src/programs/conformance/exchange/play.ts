@@ -1,4 +1,4 @@
-/** Plays an exchange to a lock daemon and writes down what comes of it. */
+/** Plays an exchange to a lock daemon and writes its transcript. */
 import { setImmediate } from 'node:timers/promises';
 import { readdirSync, lstatSync } from 'node:fs';
 import { openDescriptors } from '../../../proc/descriptors.ts';
@@ -12,7 +12,7 @@ import { type Variable, masked, renderBytes } from './transcript.ts';
 
 /** A daemon that exchanges can be played to. */
 export interface Playable {
-  /** Undefined when it is not known: then locks and descriptors are not looked at. */
+  /** Undefined when it is unknown: then locks and descriptors are not read. */
   readonly pid: number | undefined;
   readonly socket: string;
   readonly adminSocket: string;
@@ -21,12 +21,12 @@ export interface Playable {
   readonly exited: Promise<unknown>;
 }
 
-/** The recordings are root's: what an ordinary user's daemon makes is that user's. */
+/** Files of an ordinary user's daemon belong to that user; in the recordings they belong to root. */
 const ownerColumn = ` ${process.geteuid?.() ?? 0}:${process.getegid?.() ?? 0} `;
 
 const ping = encode(keepalive(1));
 
-/** The same line many times over as one. */
+/** Folds equal lines into one with their number. */
 function folded(lines: readonly string[]): string[] {
   const result: string[] = [];
   for (let at = 0, end = at; at < lines.length; at = end) {
@@ -62,12 +62,10 @@ class Player {
   async play(exchange: Exchange): Promise<string[]> {
     const barrier = await Peer.connect(this.#daemon.socket);
     this.#barrier = barrier;
-    const abandon = (): void => {
-      barrier.close();
-    };
+    const abandon = (): void => barrier.close();
     this.#signal?.addEventListener('abort', abandon);
     try {
-      // So that the daemon has accepted it before anybody else comes.
+      // The daemon must accept this connection before those of the exchange.
       await this.#settle();
       for (const step of exchange.steps(this.#dir)) await this.#step(step);
       await this.#look();
@@ -161,9 +159,8 @@ class Player {
   }
 
   /**
-   * Waits until the daemon has done what it can do about all that was sent so far. A daemon takes its connections in turn
-   * and answers each in order: when several pings, one after the other, are answered, it has been round all of them so often
-   * that it has read, answered and closed what there was.
+   * Waits until the daemon has served everything that was sent so far. A daemon serves its connections in turn and answers
+   * each in order: after the answers to several pings it has read, answered and closed all of them.
    */
   async #passBarrier(): Promise<void> {
     for (let count = 0; count < 12 && this.#barrier !== undefined; count++) {
@@ -176,7 +173,7 @@ class Player {
         return;
       }
     }
-    // What arrived together with the last pong is taken first.
+    // Replies that arrived with the last pong are received first.
     await setImmediate();
     await setImmediate();
   }
@@ -191,7 +188,7 @@ class Player {
       if (closed) gone.push(name);
     }
     for (const name of gone) {
-      // Whether a process sees the end of its connection or is killed first is chance.
+      // It is chance whether an actor sees the end of its connection before it is killed.
       if (!name.includes('.')) this.#say(`${name} closed`);
       this.#closed.add(name);
     }
@@ -205,7 +202,7 @@ class Player {
     for (const line of this.#locks()) this.#say(`lock: ${line}`);
   }
 
-  /** The daemon's locks that came during this exchange, by the path in the exchange's directory; `gone` without one. */
+  /** The daemon's new locks since the exchange began, with their paths in its directory, or `gone`. */
   #locks(): string[] {
     const paths = new Map<number, string>();
     // Names are bytes, one character each.
@@ -256,8 +253,8 @@ class Player {
 
 /**
  * @param dir an empty directory
- * @param signal ends the waiting for a daemon that does not answer; the play then fails
- * @returns the transcript: what was sent, the replies, who was closed, the files and locks at the end
+ * @param signal ends the wait for a daemon that does not answer; the play then fails
+ * @returns the transcript: messages, replies, closed connections, and at the end the files and locks
  */
 export async function play(daemon: Playable, exchange: Exchange, dir: string, signal?: AbortSignal): Promise<string[]> {
   return new Player(daemon, dir, signal).play(exchange);

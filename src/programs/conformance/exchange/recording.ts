@@ -11,12 +11,12 @@ export interface Recording {
     readonly package: string;
     readonly command: string;
   };
-  /** Exchanges that are not listed here went as with this version. */
+  /** The version whose transcripts count for exchanges that are not listed here. */
   readonly like?: Generation;
   readonly exchanges: Readonly<Record<string, readonly string[]>>;
 }
 
-/** Every version with the one it is compared with when recorded. */
+/** Every version, with the one that its recording is based on. */
 export const recorded: ReadonlyMap<Generation, Generation | undefined> = new Map([
   ['9.0.0', undefined],
   ['7.0.0', '9.0.0'],
@@ -28,7 +28,7 @@ export function recordingPath(version: Generation): string {
   return join(installRoot, 'fixtures/exchanges', `${version}.json`);
 }
 
-/** Where the right transcripts of exchanges are that deviate from C, by version. */
+/** The file with the right transcripts, by version, of exchanges in which C is wrong. */
 export const rightPath = join(installRoot, 'fixtures/exchanges/right.json');
 
 export function readRecording(version: Generation): Recording {
@@ -45,7 +45,7 @@ export function readTranscripts(version: Generation): Map<string, readonly strin
   return transcripts;
 }
 
-/** What is right where the C daemon of that version is not: exchanges that deviate, as this project's daemon does them. */
+/** The right transcripts of exchanges in which the C daemon of that version is wrong: those of this project's daemon. */
 export function readRight(version: Generation): Readonly<Record<string, readonly string[]>> {
   const all = JSON.parse(readFileSync(rightPath, 'utf8')) as Record<Generation, Record<string, string[]>>;
   return all[version];

@@ -1,22 +1,24 @@
-/** What an exchange is: a named script for connections, files and other processes, which any lock daemon can be played. */
-import { type Call, adminProgram, encode, keepaliveProgram } from '../../../lab/wire.ts';
+/** An exchange: a named script for connections, files and actors, which can be played to any lock daemon. */
+import { type Call, encode, keepaliveProgram } from '../../../lab/wire.ts';
+
+export { adminCall as admin } from '../../../lab/admin-calls.ts';
 
 /**
  * A connection is named by letters: `a` leads to the lock socket; names that begin with `admin` lead to the admin socket.
  * A name with a dot belongs to the process before the dot: `p.a` is opened by the actor `p`. A connection is opened when
  * it is first mentioned.
  */
-export type ConnectionName = string;
+type ConnectionName = string;
 
-/** Bytes, or what makes them of the actors' pids. */
+/** Bytes, or a function that makes them from the actors' pids. */
 export type Sent = Uint8Array | ((pid: (actor: string) => number) => Uint8Array);
 
 export type Step =
   | { do: 'open'; on: ConnectionName }
   /**
-   * `apart`: every byte is a write of its own. `descriptors`: so many go with the first byte (an actor's connection only).
-   * `awaited`: so many replies, or the end, are waited for before going on; without it, what a daemon answers at once is taken.
-   * `queued`: the next step follows at once.
+   * `apart`: every byte is a write of its own. `descriptors`: this many go with the first byte (an actor's connection only).
+   * `awaited`: waits for this many replies, or the end; else only for replies that come at once. `queued`: the next step
+   * follows at once.
    */
   | {
       do: 'send';
@@ -29,37 +31,37 @@ export type Step =
     }
   | { do: 'half-close'; on: ConnectionName }
   | { do: 'close'; on: ConnectionName }
-  /** Waits until the daemon has closed the connection, which some versions take their time for. */
+  /** Waits until the daemon has closed the connection, which takes some versions a while. */
   | { do: 'gone'; on: ConnectionName }
   /** Changes files of the exchange; see files.ts for the orders. */
   | { do: 'files'; orders: readonly string[] }
-  /** The present tree and locks, in the transcript; the end of an exchange shows them anyway. */
+  /** Writes the files and locks into the transcript, as the end of every exchange does. */
   | { do: 'look' }
   | { do: 'lock'; actor: string; path: string; exclusive: boolean; start: number; length: number }
   | { do: 'unlock'; actor: string; path: string }
   | { do: 'ignore-term'; actor: string }
   | { do: 'kill'; actor: string; signal: NodeJS.Signals }
-  /** Waits until the process has ended and says how. */
+  /** Waits for the end of the process, which the transcript tells. */
   | { do: 'ended'; actor: string }
-  /** How many descriptors the daemon has open beyond those at the last such step. */
+  /** The number of open descriptors of the daemon, compared with the last such step. */
   | { do: 'descriptors' };
 
 export interface Exchange {
   /** Unique; also the key in the fixtures. */
   readonly name: string;
-  /** One sentence: what the interface promises here. */
+  /** One sentence: the promise of the interface. */
   readonly promise: string;
   /** @param dir an empty directory of the exchange's own, mode 0755 */
   readonly steps: (dir: string) => readonly Step[];
-  /** Wants a daemon that nobody has talked to. */
+  /** Needs a new daemon. */
   readonly fresh?: boolean;
-  /** The C daemon is not to be used again afterwards. */
+  /** The C daemon cannot be used again afterwards. */
   readonly spoils?: boolean;
-  /** What C does wrong here, and this project's daemon otherwise on purpose: fixtures/exchanges/right.json has what is right. */
+  /** A defect of C that this project's daemon does not have: fixtures/exchanges/right.json has the right transcript. */
   readonly defect?: string;
 }
 
-/** An exchange with a daemon that others have used before. */
+/** An exchange with a daemon that earlier exchanges may have used. */
 export function exchange(name: string, promise: string, steps: Exchange['steps']): Exchange {
   return { name, promise, steps };
 }
@@ -100,13 +102,6 @@ export const foreignLock = (actor: string, path: string, exclusive: boolean, sta
   length,
 });
 export const foreignUnlock = (actor: string, path: string): Step => ({ do: 'unlock', actor, path });
-
-/** A call of the admin program. */
-export const admin = (procedure: number, ...payload: readonly Uint8Array[]): Call => ({
-  program: adminProgram,
-  procedure,
-  payload: Buffer.concat(payload),
-});
 
 /** A keepalive message, by default an event. */
 export const keepalive = (procedure: number, payload: Uint8Array = Buffer.alloc(0)): Call => ({

@@ -1,8 +1,8 @@
-/** Bytes of the wire as a line that a person can read and that no two different byte strings share. */
+/** Bytes of the wire as readable lines; different bytes make different lines. */
 import { createHash } from 'node:crypto';
 import { type Message, adminProgram, decode, keepaliveProgram, lockProgram } from '../../../lab/wire.ts';
 
-/** What differs from run to run and is written by name: the exchange's directory, the pids of processes, the present time. */
+/** Values that differ from run to run, and that a transcript shows by name. */
 export interface Variable {
   readonly dir: string;
   /** pid of this process */
@@ -17,14 +17,14 @@ const programs = new Map([
   [keepaliveProgram, 'keepalive'],
 ]);
 
-/** Long runs of one pattern as a count: `x{65536}`, `(a/){3000}`. */
+/** Writes long runs of one pattern as a count: `x{65536}`, `(a/){3000}`. */
 function shortened(text: string): string {
   return text
     .replace(/((?:[^\\/]\/){1,4}?)\1{15,}/g, (run, part: string) => `(${part}){${run.length / part.length}}`)
     .replace(/([^\\{}])\1{31,}/g, (run, one: string) => `${one}{${run.length}}`);
 }
 
-/** A text of the checker's own (a path, a row) with what varies written by name. */
+/** A text of the checker (a path, a row) with names for its variable values. */
 export function masked(text: string, variable: Variable): string {
   let result = text.replaceAll(variable.dir, '@');
   for (const [name, pid] of variable.actors) result = result.replace(new RegExp(`\\b${pid}\\b`, 'g'), `<${name}>`);
@@ -35,8 +35,7 @@ function quoted(bytes: Buffer, variable: Variable): string {
   return shortened(JSON.stringify(masked(bytes.toString('latin1'), variable)));
 }
 
-/** The string at an offset, if one can be there: a length, as many bytes, mostly printable, the first
- * not zero, and zeros up to a multiple of four. */
+/** The string at an offset, if there can be one: a length, as many bytes, mostly printable, the first not zero, then padding. */
 function stringAt(payload: Buffer, at: number): Buffer | undefined {
   const length = payload.readUInt32BE(at);
   const end = at + 4 + Math.ceil(length / 4) * 4;
@@ -56,8 +55,8 @@ function number(word: number, before: string | undefined, variable: Variable): s
   return word < 100_000 ? String(word) : `0x${word.toString(16)}`;
 }
 
-/** A payload as words and strings. What has the shape of an XDR string is shown as one, everything else in words. */
-export function renderPayload(payload: Buffer, variable: Variable): string {
+/** A payload as words and strings: bytes in the form of an XDR string are shown as one. */
+function renderPayload(payload: Buffer, variable: Variable): string {
   const tokens: string[] = [];
   let at = 0;
   while (at + 4 <= payload.length) {
@@ -68,7 +67,7 @@ export function renderPayload(payload: Buffer, variable: Variable): string {
       const token = number(word, before, variable);
       let same = 1;
       while (at + same * 4 + 4 <= payload.length && payload.readUInt32BE(at + same * 4) === word) same++;
-      // Few equal words are clearer one by one; many, as a count.
+      // Fewer than four equal words are clearer one by one.
       if (same < 4) same = 1;
       tokens.push(same === 1 ? token : `${token}*${same}`);
       at += same * 4;
@@ -93,7 +92,7 @@ export function renderMessage(message: Message, variable: Variable): string {
 
 const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 
-/** Bytes as the messages in them; what is no whole message at the end, in hex. */
+/** The messages in bytes; a part of a message at the end is shown in hex. */
 export function renderBytes(bytes: Buffer, variable: Variable): string[] {
   const lines: string[] = [];
   let rest = bytes;

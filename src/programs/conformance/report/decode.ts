@@ -1,4 +1,4 @@
-/** What a line of a transcript says, in words; the line itself says it to the byte. */
+/** Explains a line of a transcript in words. */
 import { ErrorCode, ErrorDomain } from '../../../../xdr/error.ts';
 import { adminProgram } from '../../../../xdr/programs/admin.ts';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
@@ -35,7 +35,7 @@ function errorText(payload: string): string | undefined {
   return `${nameOf(ErrorCode, Number(code))} from ${nameOf(ErrorDomain, Number(domain))}${said}`;
 }
 
-/** @returns the procedure, its arguments or the error of a message; undefined for what needs no explanation */
+/** @returns the procedure of a message with its arguments or error; undefined for other lines */
 export function decoded(line: string): string | undefined {
   const [, type = '', program = '', procedure = '', rest = ''] = message.exec(line.replace(/^\d+ times: /, '')) ?? [];
   const key = `${program} ${procedure}`;
@@ -52,7 +52,7 @@ export function decoded(line: string): string | undefined {
   return `${name} ${names.map((label, index) => `${label} ${value(label, values[index] ?? '')}`).join(', ')}`;
 }
 
-/** An empty string and the flags are numbers to the transcript. */
+/** The transcript shows an empty string, and flags, as a number. */
 function value(label: string, token: string): string {
   if (label === 'flags') return ['none', 'SHARED', 'AUTOCREATE', 'SHARED|AUTOCREATE'][Number(token)] ?? token;
   return token === '0' && ['lockspace', 'resource', 'owner'].includes(label) ? '""' : token;

@@ -6,9 +6,9 @@ export interface Line {
   readonly text: string;
 }
 
-/** The fewest changes that lead from what was expected to what was seen. */
+/** The fewest changes from the expected lines to the seen ones. */
 export function differences(expected: readonly string[], seen: readonly string[]): Line[] {
-  // The length of the longest common subsequence of the rests that begin at each pair of lines.
+  // At (i, j): the length of the longest common subsequence from expected[i] and seen[j] on.
   const common = Array.from({ length: expected.length + 1 }, () => new Uint32Array(seen.length + 1));
   const at = (i: number, j: number): number => common[i]?.[j] ?? 0;
   for (let i = expected.length - 1; i >= 0; i--) {

@@ -1,11 +1,11 @@
-/** The report as one HTML document that needs nothing beside itself. */
+/** The report as one HTML document without other files. */
 import type { Result } from '../check.ts';
 import { decoded } from './decode.ts';
 import { differences } from './differences.ts';
 import { SCRIPT, STYLE } from './page.ts';
 import { type Report, totals, versionText } from './report.ts';
 
-/** A line of an exchange for the page: mark, text, and what it says in words. */
+/** A line of an exchange for the page: mark, text, and its meaning in words. */
 type Row = readonly [mark: string, text: string, meaning?: string];
 
 const row = (mark: string, text: string): Row => {
@@ -26,7 +26,7 @@ export function htmlReport(report: Report): string {
     totals: totals(results),
     results: results.map((result) => {
       const { name, group, promise, verdict, detail, known, time } = result;
-      // What went wrong beside the lines; for a mere difference the lines show it.
+      // A mere difference is visible in the lines.
       const said = result.expected !== undefined && detail?.startsWith('line ') === true ? undefined : detail;
       return {
         name,
@@ -41,7 +41,7 @@ export function htmlReport(report: Report): string {
       };
     }),
   };
-  // Nothing inside may end the script element.
+  // The data must not end the script element.
   const json = JSON.stringify(data).replaceAll('<', '\\u003c');
   return `<!doctype html>
 <html lang="en">

@@ -1,9 +1,9 @@
-/** The report as JUnit XML, as build servers read it. */
+/** The report as JUnit XML, for build servers. */
 import { failureText } from './text.ts';
 import { type Report, totals } from './report.ts';
 import { groups } from '../check.ts';
 
-/** XML 1.0 knows no control characters, not even escaped. */
+/** XML 1.0 allows no control characters, not even escaped. */
 function escaped(text: string): string {
   return text
     .replace(/[^\t\n\x20-\ud7ff\ue000-\ufffd]/g, '?')

@@ -1,4 +1,4 @@
-/** What a run found, in the form that every report is made of. */
+/** The results of a run, from which every report is made. */
 import type { Result, Verdict } from '../check.ts';
 import type { Generation } from '../../../lab/generation.ts';
 
@@ -7,20 +7,20 @@ export interface Report {
   readonly daemon: string;
   /** The version of libvirt it claims, as libvirt counts it. */
   readonly claims: number;
-  /** The recorded generation it was judged by. */
+  /** The recorded generation that judged it. */
   readonly generation: Generation;
-  /** What it was compared with instead. */
+  /** The other daemon or version of a comparison. */
   readonly against?: string;
-  /** When, as an ISO time, and for how long, in ms. */
+  /** The start as an ISO time, and the duration in ms. */
   readonly started: string;
   readonly time: number;
-  /** Of this program. */
+  /** The version of this program. */
   readonly version: string;
   readonly results: readonly Result[];
 }
 
 export interface Totals extends Record<Verdict, number> {
-  /** Of the failures, those that a known defect explains. */
+  /** The failures that a known defect explains. */
   readonly known: number;
 }
 

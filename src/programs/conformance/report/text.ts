@@ -1,9 +1,9 @@
-/** What people at a terminal see. */
+/** The report at a terminal. */
 import type { Result } from '../check.ts';
 import { differences } from './differences.ts';
 import { type Report, totals } from './report.ts';
 
-/** On a terminal, how far the run has come. */
+/** The progress of the run, on a terminal. */
 export class Progress {
   readonly #total: number;
   readonly #shown: boolean;
@@ -31,7 +31,7 @@ export class Progress {
   }
 }
 
-/** A failure with what explains it. */
+/** A failure with its explanation. */
 export function failureText({ name, promise, detail, known, expected, seen }: Result): string {
   const lines = [`FAIL ${name}`, `  promise: ${promise}`];
   if (known !== undefined) lines.push(`  known: ${known}`);

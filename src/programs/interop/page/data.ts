@@ -1,14 +1,14 @@
-/** What page.ts puts into the page for its script. */
+/** The data in the page, from page.ts for its script. */
 
-/** A line as it was seen and, of a message, what it says in words. */
+/** A line as it was seen and, of a message, its meaning in words. */
 export type Line = readonly [text: string, meaning?: string];
 
 export interface ShownFailure {
   readonly name: string;
   readonly promise: string;
-  /** Of the reason; undefined: nothing explains it. */
+  /** Of the reason; undefined: unexplained. */
   readonly id: string | undefined;
-  /** Two sides beside each other: equal lines in one row, a changed block filled up with empty ones. */
+  /** Two sides beside each other: equal lines in one row, the shorter side of a changed block filled up with empty lines. */
   readonly lines: readonly (readonly [expected: Line, seen: Line])[] | undefined;
   readonly detail: string | undefined;
   readonly seen: readonly string[] | undefined;

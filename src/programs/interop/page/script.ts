@@ -1,4 +1,4 @@
-/** Runs in the page that page.ts makes. The data is what other programs said: it is only ever set as text. */
+/** Runs in the page that page.ts makes. The data comes from other programs: it is only ever set as text. */
 import type { Line, PageData, ShownCell, ShownCheck, ShownFailure, ShownReason } from './data.ts';
 
 function byId(id: string): HTMLElement {

@@ -1,6 +1,6 @@
 /**
- * `check`: every lock against the kernel. That the daemon says it holds a lock is one thing; whether the kernel thinks so,
- * on the file that is at the path, for an owner that lives, is what keeps two guests off one disk.
+ * `check`: compares every lock of the daemon with the kernel. Two guests are kept off one disk only if the kernel has the lock,
+ * on the file that is at the path now, for an owner that lives.
  */
 import type { Command } from 'commander';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
@@ -10,9 +10,9 @@ import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
 import { isThere } from '../../../proc/processes.ts';
-import { json, name, nameJson, owner, print, style } from '../output.ts';
+import { count, json, name, nameJson, owner, print, style } from '../output.ts';
 
-/** Something that is not as it should be. An error: two guests may write to one disk. */
+/** An error means that two guests may write to one disk. */
 export interface Finding {
   readonly severity: 'error' | 'warning';
   readonly path: string;
@@ -28,12 +28,13 @@ export function addCheck(program: Command, context: Context): void {
   program
     .command('check')
     .description('verify every lock against the kernel, without opening any file')
-    .option('--json', 'as JSON')
+    .option('--json', 'print JSON')
     .option('-q, --quiet', 'print findings only')
-    .addHelpText('after', '\nExit status 1: there are findings. For monitoring.')
+    .addHelpText('after', '\nExit status 1: there are findings. Suits monitoring.')
     .action(async (options: { json?: true; quiet?: true }) => {
       const report = await checkLocks(context.daemon());
       const errors = report.findings.filter(({ severity }) => severity === 'error').length;
+      const warnings = report.findings.length - errors;
       if (options.json === true) {
         const findings = report.findings.map(({ severity, path, text }) => ({
           severity,
@@ -48,8 +49,8 @@ export function addCheck(program: Command, context: Context): void {
         if (options.quiet !== true || report.findings.length > 0) {
           print(
             report.findings.length === 0
-              ? style('green', `All ${report.locks} locks are as the daemon says.`)
-              : `${report.locks} locks, ${errors} errors, ${report.findings.length - errors} warnings.`,
+              ? style('green', `OK: ${count(report.locks, 'lock')}, all confirmed by the kernel.`)
+              : [count(report.locks, 'lock'), count(errors, 'error'), count(warnings, 'warning')].join(', '),
           );
         }
       }
@@ -57,9 +58,9 @@ export function addCheck(program: Command, context: Context): void {
     });
 }
 
-export async function checkLocks(daemon: InquireClient): Promise<Report> {
+async function checkLocks(daemon: InquireClient): Promise<Report> {
   const { pid } = await daemon.status();
-  // The table before the list: a lock that comes in between is looked at once more by itself.
+  // The table is read before the list, so a lock acquired in between is checked again by itself.
   const table = new KernelTable(readLocks(), pid);
   const findings: Finding[] = [];
   const alive = new Map<number, boolean>();
@@ -75,12 +76,12 @@ export async function checkLocks(daemon: InquireClient): Promise<Report> {
     }
   }
   suspects = suspects.filter((lock) => !descriptorHas(pid, lock));
-  // What was released while this looked is no finding.
+  // A lock that was released during the check is no finding.
   for (const lock of suspects) {
     const [now] = await daemon.locks({ lockspace: lock.lockspace, resource: lock.name });
     if (now?.descriptor !== lock.descriptor || now.inode !== lock.inode || descriptorHas(pid, now)) continue;
     const kind = (lock.flags & AcquireFlag.SHARED) === 0 ? 'write' : 'read';
-    findings.push({ severity: 'error', path: lock.path, text: `the kernel knows of no ${kind} lock by the daemon` });
+    findings.push({ severity: 'error', path: lock.path, text: `the kernel has no ${kind} lock of the daemon` });
   }
   return { locks, findings };
 }
@@ -116,10 +117,13 @@ function descriptorHas(pid: number, lock: LockInfo): boolean {
 const FILES: Readonly<Record<number, Pick<Finding, 'severity' | 'text'>>> = {
   [FileState.REPLACED]: {
     severity: 'error',
-    text: 'another file is at this path now, which the lock on the old one does not guard',
+    text: 'another file is at this path now, and the lock on the old file does not guard it',
   },
-  [FileState.GONE]: { severity: 'warning', text: 'the file is gone from this path; its lock guards nothing new there' },
-  [FileState.UNREADABLE]: { severity: 'warning', text: 'what is at this path cannot be told' },
+  [FileState.GONE]: {
+    severity: 'warning',
+    text: 'the file is gone from this path, and its lock does not guard a new file there',
+  },
+  [FileState.UNREADABLE]: { severity: 'warning', text: 'the file at this path cannot be checked' },
   [FileState.BROKEN]: { severity: 'error', text: 'the descriptor of the lock is not the file that was locked' },
 };
 
@@ -128,7 +132,7 @@ function fileFindings({ file, path, firstHold }: LockInfo): Finding[] {
   return found === undefined || firstHold > 0 ? [] : [{ ...found, path }];
 }
 
-/** Owners whose process is gone, while their lock stays: somebody acquired it for them and never released it. */
+/** Owners whose process has ended, while libvirtd, which acquired the lock for them, has not released it. */
 function ownerFindings({ holds, path }: LockInfo, alive: Map<number, boolean>): Finding[] {
   const findings: Finding[] = [];
   for (const { owner: who } of holds) {
@@ -138,7 +142,7 @@ function ownerFindings({ holds, path }: LockInfo, alive: Map<number, boolean>): 
       alive.set(who.pid, lives);
     }
     if (!lives) {
-      findings.push({ severity: 'warning', path, text: `its owner ${owner(who)} is no process of this host any more` });
+      findings.push({ severity: 'warning', path, text: `its owner ${owner(who)} has ended` });
     }
   }
   return findings;

@@ -1,4 +1,4 @@
-/** `clients`: who is connected, and what each holds. */
+/** `clients`: the connections, and the locks of their owners. */
 import type { Command } from 'commander';
 import type { ClientInfo, LockInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
@@ -10,10 +10,10 @@ const HEADINGS = ['SERVER', 'ID', 'PID', 'PROGRAM', 'CONNECTED', 'FOR', 'OWNER P
 export function addClients(program: Command, context: Context): void {
   program
     .command('clients')
-    .description('list the connections, and how many locks the owners they speak for hold')
-    .option('--locks', 'and the locks themselves')
-    .option('--admin', 'also those of the admin socket')
-    .option('--json', 'one JSON array; with the locks when --locks is given')
+    .description('list the connections, and how many locks their owners hold')
+    .option('--locks', 'also list the locks')
+    .option('--admin', 'also list the connections to the admin socket')
+    .option('--json', 'print a JSON array')
     .action(async (options: { locks?: true; admin?: true; json?: true }) => {
       const daemon = context.daemon();
       const all = await daemon.clients();
@@ -24,13 +24,9 @@ export function addClients(program: Command, context: Context): void {
         for (const pid of pids) held.set(pid, await daemon.locks({ pid }, true));
       }
       if (options.json === true) {
-        print(
-          json(
-            clients.map((client) => clientJson(client, held)),
-            2,
-          ),
-        );
-      } else if (clients.length === 0) print(style('dim', 'Nobody is connected.'));
+        const objects = clients.map((client) => clientJson(client, held));
+        print(json(objects, 2));
+      } else if (clients.length === 0) print(style('dim', 'No client is connected.'));
       else if (options.locks === true) {
         const [head, ...rows] = table(HEADINGS, clients.map(rowOf)).split('\n');
         print(head ?? '');

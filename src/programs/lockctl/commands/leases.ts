@@ -1,6 +1,6 @@
 /**
- * `lease create|delete|list`: what a guest's <lease> element needs before the guest can start. libvirt creates neither the
- * lockspace (the directory `<target path>/<lockspace>`) nor the resource (the file `<key>` in it).
+ * `lease create|delete|list`: the lockspace (directory `<target path>/<lockspace>`) and the resource (file `<key>` in it) of a
+ * <lease> element. libvirt creates neither, and a guest does not start without them.
  */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -8,7 +8,6 @@ import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import { Identity, type OwnerInfo } from '../../../../xdr/programs/inquire.ts';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
-import type { Client } from '../../../client/client.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
@@ -17,18 +16,16 @@ import { json, name, nameJson, owner, ownerJson, print, style, table } from '../
 import { createLockspace, lockspacePath } from './lockspaces.ts';
 import { type Findings, investigate, isHeld } from './who.ts';
 
-/** Whoever has a lock of which the kernel tells no pid. */
+/** The holder of a lock for which the kernel reports no pid. */
 const ELSEWHERE = 'another host, or an OFD lock';
 const DIRECTORY = "the lockspace's directory: TARGET/LOCKSPACE of the <lease>";
 
 export function addLeases(program: Command, context: Context): void {
-  const command = program
-    .command('lease')
-    .description('make, remove and list the resources that <lease> elements name');
+  const command = program.command('lease').description('create, delete and list the resources of <lease> elements');
 
   command
     .command('create')
-    .description('make a resource, and its lockspace if the daemon does not know it')
+    .description('create a resource, and its lockspace if the daemon does not know it')
     .argument('<directory>', DIRECTORY, lockspacePath)
     .argument('<key>', "the resource's name: the <key> of the <lease>")
     .action(async (directory: string, key: string) => {
@@ -36,13 +33,13 @@ export function addLeases(program: Command, context: Context): void {
       checkKey(key);
       await createLockspace(daemon, directory);
       await onResource(daemon, 'createResource', directory, key);
-      print(`Lease ${name(toBytes(key))} is there. In the guest's <devices>:`);
+      print(`Lease ${name(toBytes(key))} is ready. For the guest's <devices>:`);
       print(leaseXml(directory, key));
     });
 
   command
     .command('delete')
-    .description('remove a resource that nobody holds')
+    .description('delete a resource that is not locked')
     .argument('<directory>', DIRECTORY, lockspacePath)
     .argument('<key>', "the resource's name")
     .action(async (directory: string, key: string) => {
@@ -50,59 +47,52 @@ export function addLeases(program: Command, context: Context): void {
       checkKey(key);
       await checkUnused(daemon, `${toBytes(directory)}/${toBytes(key)}`);
       await onResource(daemon, 'deleteResource', directory, key);
-      print(`Lease ${name(toBytes(key))} is gone.`);
+      print(`Deleted lease ${name(toBytes(key))}.`);
     });
 
   command
     .command('list')
-    .description('list the resources in a lockspace, and who holds them')
+    .description('list the resources of a lockspace, and who holds them')
     .argument('<directory>', DIRECTORY, lockspacePath)
-    .option('--json', 'one JSON array')
+    .option('--json', 'print a JSON array')
     .action(async (directory: string, options: { json?: true }) => {
       const leases = await listLeases(context.daemon(), toBytes(directory));
       if (options.json === true) {
-        print(
-          json(
-            leases.map(({ key, owners, stranger }) => ({
-              ...nameJson('key', key),
-              holders: stranger === null ? owners.map(ownerJson) : [strangerJson(stranger)],
-            })),
-            2,
-          ),
-        );
-      } else if (leases.length === 0) print(style('dim', 'There is none.'));
-      else
-        print(
-          table(
-            ['KEY', 'HELD BY'],
-            leases.map((lease) => [name(lease.key), heldBy(lease)]),
-          ),
-        );
+        const objects = leases.map(({ key, owners, stranger }) => ({
+          ...nameJson('key', key),
+          holders: stranger === null ? owners.map(ownerJson) : [strangerJson(stranger)],
+        }));
+        print(json(objects, 2));
+      } else if (leases.length === 0) print(style('dim', 'No lease.'));
+      else {
+        const rows = leases.map((lease) => [name(lease.key), heldBy(lease)]);
+        print(table(['KEY', 'HELD BY'], rows));
+      }
     });
 }
 
-/** A key that would leave the directory is a mistake, though the daemon would do it. */
+/** Rejects a key that leaves the directory, which the daemon would accept. */
 function checkKey(key: string): void {
   if (key === '' || key === '.' || key === '..' || key.includes('/')) {
     throw new CommandError(
       Exit.USAGE,
-      `'${key}' cannot be a key: it is the name of a file in the lockspace's directory`,
+      `invalid key '${key}': it must be the name of a file in the lockspace's directory`,
     );
   }
 }
 
 /**
- * The daemon refuses what is held by this very name in this very lockspace, and unlinks anything else: also a file that is
- * held by another name, or locked by somebody else.
+ * Rejects a resource that is locked. The C daemon itself refuses only a resource that is held by this name in this lockspace,
+ * and unlinks a file that is held by another name or locked by another process.
  */
 async function checkUnused(daemon: InquireClient, file: ByteString): Promise<void> {
   const shown = name(file);
   const findings = await investigate(daemon, file);
-  if (isHeld(findings)) throw new CommandError(Exit.NO, `${shown} is locked by ${holders(findings)}: it stays`);
+  if (isHeld(findings)) throw new CommandError(Exit.NO, `not deleted: ${shown} is locked by ${holders(findings)}`);
   const { failure } = findings;
   if (failure === 'ENOENT') throw new CommandError(Exit.NO, `there is no lease ${shown}`);
   if (failure !== null) {
-    throw new CommandError(Exit.NO, `it cannot be told whether ${shown} is locked (${failure}): it stays`);
+    throw new CommandError(Exit.NO, `not deleted: cannot find out whether ${shown} is locked (${failure})`);
   }
 }
 
@@ -119,25 +109,18 @@ async function onResource(
   directory: string,
   key: string,
 ): Promise<void> {
-  const client = await daemon.lockClient();
-  try {
-    await register(client);
-    await client.call(lockProgram, call, { path: toBytes(directory), name: toBytes(key), flags: 0 });
-  } catch (error) {
-    throw await daemon.explain(error);
-  }
-}
-
-/** Whoever creates must be registered: as this very process, which holds nothing and so is not missed. */
-async function register(client: Client): Promise<void> {
+  // The daemon answers registered clients only. This process holds no lock, so the daemon does not kill it.
   const owner = { uuid: Buffer.alloc(16), name: 'virt-lockctl', id: 1, pid: process.pid };
-  await client.call(lockProgram, 'register', { owner, flags: 0 });
+  await daemon.ask(async (client) => {
+    await client.call(lockProgram, 'register', { owner, flags: 0 });
+    await client.call(lockProgram, call, { path: toBytes(directory), name: toBytes(key), flags: 0 });
+  }, daemon.target.socket);
 }
 
 interface Lease {
   readonly key: ByteString;
   readonly owners: readonly OwnerInfo[];
-  /** Who else has it locked: all that can be told with a C daemon. */
+  /** Another process with a lock. With a C daemon this is all that is known. */
   readonly stranger: Obstacle['lock'];
 }
 
@@ -166,7 +149,7 @@ async function listLeases(daemon: InquireClient, directory: ByteString): Promise
   });
 }
 
-/** Every lockspace that is this directory: others may have made it known by another name. */
+/** Every lockspace of this directory: other clients may have created it under another name. */
 async function spellingsOf(daemon: InquireClient, directory: ByteString): Promise<ByteString[]> {
   const wanted = fileId(directory);
   const isSame = (other: ByteString): boolean => {
@@ -183,7 +166,7 @@ function heldBy({ owners, stranger }: Lease): string {
   return stranger.pid > 0 ? `pid ${stranger.pid}` : ELSEWHERE;
 }
 
-/** As an owner of whom no more is known than the pid, and not even that when it is null. */
+/** An owner of which only the pid is known, or nothing. */
 function strangerJson({ pid }: NonNullable<Obstacle['lock']>): Record<string, unknown> {
   const unknown = ownerJson({ pid, id: 0, name: '', uuid: '', identity: Identity.UNKNOWN });
   return pid > 0 ? unknown : { ...unknown, pid: null };

@@ -1,7 +1,6 @@
-/** `list`: the locks that are held, one row an owner, or JSON. */
+/** `list`: the locks that are held. */
 import { type Command, InvalidArgumentError } from 'commander';
-import type { LockFilter, LockInfo } from '../../../../xdr/programs/inquire.ts';
-import { FileState } from '../../../../xdr/programs/inquire.ts';
+import { FileState, type LockFilter, type LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toBytes } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { notEmpty } from '../not-empty.ts';
@@ -23,25 +22,28 @@ export function addList(program: Command, context: Context): void {
   program
     .command('list')
     .description('list the locks that are held')
-    .option('--json', 'one JSON array, an object a lock')
-    .option('--lockspace <directory>', 'only of this lockspace; empty for the default one, in which names are paths')
-    .option('--resource <name>', 'only the resource of exactly this name')
-    .option('--path <file>', 'only locks of this file, by whatever name', notEmpty('--path'))
-    .option('--pid <pid>', 'only of the owner with this pid', wholeNumber(0, 0xffffffff))
-    .option('--uuid <uuid>', 'only of the owner with this UUID', uuid)
-    .option('--vm <name>', 'only of the owner with this name')
+    .option('--json', 'print a JSON array with an object for each lock')
+    .option(
+      '--lockspace <directory>',
+      'only locks of this lockspace; empty for the default one, in which names are paths',
+    )
+    .option('--resource <name>', 'only the resource with exactly this name')
+    .option('--path <file>', 'only locks of this file, under any name', notEmpty('--path'))
+    .option('--pid <pid>', 'only locks of the owner with this pid', wholeNumber(0, 0xffffffff))
+    .option('--uuid <uuid>', 'only locks of the owner with this UUID', uuid)
+    .option('--vm <name>', 'only locks of the owner with this name')
     .action(async (options: Options) => {
       const filter = filterOf(options);
       const isFiltered = Object.values(filter).some((wanted) => wanted !== null);
       const pages = pagesOf(context.daemon(), filter);
       if (options.json === true) await printJson(pages);
-      else await printTable(pages, isFiltered ? 'No lock fits.' : 'No lock is held.');
+      else await printTable(pages, isFiltered ? 'No lock matches.' : 'No lock is held.');
     });
 }
 
 function uuid(text: string): string {
   if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) return text;
-  throw new InvalidArgumentError('It is no UUID.');
+  throw new InvalidArgumentError('It must be a UUID.');
 }
 
 function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partial<LockFilter> {
@@ -55,7 +57,7 @@ function filterOf({ lockspace, resource, path, pid, uuid, vm }: Options): Partia
   };
 }
 
-/** A path is taken as `who` takes it: it may be relative, and a link's. */
+/** As with `who`, the path may be relative, and may be a link. */
 async function* pagesOf(daemon: InquireClient, filter: Partial<LockFilter>): AsyncGenerator<LockInfo[]> {
   const { path = null } = filter;
   if (path === null) {
@@ -66,12 +68,12 @@ async function* pagesOf(daemon: InquireClient, filter: Partial<LockFilter>): Asy
   if (locks.length > 0) yield locks;
 }
 
-/** Prints as the pages come: a host may have very many. */
+/** Prints each page as it arrives, because a host may have very many locks. */
 async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
   const printer = new Printer();
   let before = '[\n';
   for await (const page of pages) {
-    // An array in one go is several times faster than object by object; its brackets go, a line an object stays.
+    // One array is several times faster than object by object. Its brackets go, and each object gets a line.
     const objects = json(page.map(lockJson)).slice(1, -1).replaceAll('},{"lockspace"', '},\n{"lockspace"');
     printer.print(before + objects);
     before = ',\n';
@@ -82,7 +84,7 @@ async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
 
 const HEADINGS = ['VM', 'PID', 'MODE', 'SINCE', 'CLIENT', 'FILE', 'LOCKSPACE', 'RESOURCE'];
 
-/** @param nothing what to say when there is nothing to print */
+/** @param nothing printed when there is no row */
 async function printTable(pages: AsyncIterable<LockInfo[]>, nothing: string): Promise<void> {
   const rows: string[][] = [];
   for await (const page of pages) for (const lock of page) rows.push(...rowsOf(lock));
@@ -90,8 +92,8 @@ async function printTable(pages: AsyncIterable<LockInfo[]>, nothing: string): Pr
   else print(table(HEADINGS, rows));
 }
 
-/** A row for every hold; the same lock shared by several is several rows. */
-export function rowsOf(lock: LockInfo): string[][] {
+/** A row for each hold. */
+function rowsOf(lock: LockInfo): string[][] {
   const file = fileState(lock.file);
   return lock.holds.map(({ owner, since, client }) => [
     owner.name === '' ? '-' : name(owner.name),

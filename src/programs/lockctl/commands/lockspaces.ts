@@ -8,25 +8,22 @@ import type { InquireClient } from '../inquire-client.ts';
 import { fileState, json, name, nameJson, print, style, table } from '../output.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
-  const command = program.command('lockspace').description('make and list lockspaces');
+  const command = program.command('lockspace').description('create and list lockspaces');
 
   command
     .command('create')
-    .description('make a lockspace known to the daemon, and its directory if that is missing')
+    .description('create a lockspace in the daemon, and its directory if that is missing')
     .argument('<directory>', 'its path: for a <lease>, TARGET/LOCKSPACE', lockspacePath)
-    .addHelpText(
-      'after',
-      '\nOne that exists already is fine. Works with a C daemon, too. The daemon forgets lockspaces when it ends.',
-    )
+    .addHelpText('after', '\nSucceeds if the lockspace exists. The daemon forgets lockspaces when it ends.')
     .action(async (directory: string) => {
       await createLockspace(context.daemon(), directory);
-      print(`Lockspace ${name(toBytes(directory))} is there.`);
+      print(`Lockspace ${name(toBytes(directory))} exists.`);
     });
 
   command
     .command('list')
     .description('list the lockspaces that the daemon knows')
-    .option('--json', 'one JSON array')
+    .option('--json', 'print a JSON array')
     .action(async (options: { json?: true }) => {
       const lockspaces = await context.daemon().lockspaces();
       if (options.json === true) {
@@ -49,20 +46,16 @@ export function addLockspaces(program: Command, context: Context): void {
 }
 
 /**
- * A directory from the command line as libvirt names it: the daemon knows a lockspace by its exact spelling, and another
- * one of the same directory would be another lockspace, which does not see what is held in the first.
+ * A directory from the command line as libvirt spells it. To the daemon another spelling is another lockspace, which ignores
+ * the locks of the first.
  */
 export function lockspacePath(given: string): string {
-  if (given === '') throw new InvalidArgumentError('It is the path of a directory.');
+  if (given === '') throw new InvalidArgumentError('It must be the path of a directory.');
   return path.resolve(given);
 }
 
 /** @throws CommandError when the daemon refuses */
 export async function createLockspace(daemon: InquireClient, directory: string): Promise<void> {
-  const client = await daemon.lockClient();
-  try {
-    await client.call(lockProgram, 'createLockspace', { path: toBytes(directory) });
-  } catch (error) {
-    throw await daemon.explain(error);
-  }
+  const args = { path: toBytes(directory) };
+  await daemon.ask(async (client) => client.call(lockProgram, 'createLockspace', args), daemon.target.socket);
 }

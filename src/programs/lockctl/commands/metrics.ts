@@ -1,4 +1,4 @@
-/** `metrics`: for Prometheus, on standard output or in a file for node_exporter's textfile collector. */
+/** `metrics`: for Prometheus, to standard output or to a file for node_exporter's textfile collector. */
 import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
@@ -12,8 +12,8 @@ export function addMetrics(program: Command, context: Context): void {
   program
     .command('metrics')
     .description('print metrics in the text format of Prometheus')
-    .option('--write <file>', "write them to this file instead, in one step: for node_exporter's textfile collector")
-    .option('--interval <seconds>', 'with --write: again and again, until interrupted', wholeNumber(1, 86_400))
+    .option('--write <file>', "write to this file, atomically: for node_exporter's textfile collector")
+    .option('--interval <seconds>', 'with --write: write at this interval, until interrupted', wholeNumber(1, 86_400))
     .action(async (options: { write?: string; interval?: number }) => {
       const { write: file, interval } = options;
       if (interval !== undefined && file === undefined) {
@@ -29,12 +29,10 @@ export function addMetrics(program: Command, context: Context): void {
     });
 }
 
-/** Whatever fails may work the next time: the daemon is started, the disk has room again. */
+/** Goes on after a failure: the daemon may be started, and the disk may have room again. */
 async function keepWriting(daemon: InquireClient, file: string, interval: number, signal: AbortSignal): Promise<void> {
-  // A daemon that does not answer is not waited for then.
-  const stop = (): void => {
-    daemon.close();
-  };
+  // An interrupt does not wait for a daemon that does not answer.
+  const stop = (): void => daemon.close();
   signal.addEventListener('abort', stop, { once: true });
   const isOver = (): boolean => signal.aborted;
   while (!isOver()) {
@@ -50,7 +48,7 @@ async function keepWriting(daemon: InquireClient, file: string, interval: number
   }
 }
 
-/** A collector must never read half a file, and is another user, whatever the umask. */
+/** The collector runs as another user, and must never read half a file. */
 function replaceFile(file: string, text: string): void {
   const fresh = `${file}.${process.pid}.tmp`;
   try {
@@ -63,7 +61,7 @@ function replaceFile(file: string, text: string): void {
   }
 }
 
-/** A daemon that is down, or the C one, is a fact to be told: a file that was left as it is would say that all is well. */
+/** `virtlockd_up 0` for a daemon that is down or libvirt's: a file that stays as it was would say that all is well. */
 async function metricsOrDown(daemon: InquireClient): Promise<{ text: string; failure: CommandError | null }> {
   try {
     return { text: await metrics(daemon), failure: null };
@@ -74,7 +72,7 @@ async function metricsOrDown(daemon: InquireClient): Promise<{ text: string; fai
   }
 }
 
-export async function metrics(daemon: InquireClient): Promise<string> {
+async function metrics(daemon: InquireClient): Promise<string> {
   const [status, counters] = [await daemon.status(), await daemon.counters()];
   return format([
     ['virtlockd_up', 'gauge', 'Whether the daemon answers inquiries.', 1],
@@ -94,24 +92,24 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['{server="admin"}', adminServer[key]],
   ];
   return [
-    ['virtlockd_info', 'gauge', 'What runs.', [[version, 1]]],
-    ['virtlockd_start_time_seconds', 'gauge', 'When the process began to serve.', status.started / 1000],
-    ['virtlockd_executed_time_seconds', 'gauge', 'When it executed its present program.', status.executed / 1000],
-    ['virtlockd_restarts_total', 'counter', 'How often it executed itself again.', status.restarts],
-    [
-      'virtlockd_restarts_refused_total',
-      'counter',
-      'How often it did not, as what it was to execute would have lost the locks.',
-      count('restartsRefused'),
-    ],
-    ['virtlockd_locks', 'gauge', 'Resources that are held.', status.locks],
-    ['virtlockd_lockspaces', 'gauge', 'Lockspaces that are known.', status.lockspaces],
+    ['virtlockd_info', 'gauge', 'Versions of the running daemon.', [[version, 1]]],
+    ['virtlockd_start_time_seconds', 'gauge', 'Start time of the process.', status.started / 1000],
+    ['virtlockd_executed_time_seconds', 'gauge', 'Time of the last re-execution.', status.executed / 1000],
+    ['virtlockd_restarts_total', 'counter', 'Re-executions.', status.restarts],
+    ['virtlockd_restarts_refused_total', 'counter', 'Re-executions that were refused.', count('restartsRefused')],
+    ['virtlockd_locks', 'gauge', 'Locked resources.', status.locks],
+    ['virtlockd_lockspaces', 'gauge', 'Lockspaces.', status.lockspaces],
     ['virtlockd_owners', 'gauge', 'Processes that hold locks.', status.owners],
-    ['virtlockd_owners_being_killed', 'gauge', 'Owners that lost their connection and are killed.', status.killing],
+    [
+      'virtlockd_owners_being_killed',
+      'gauge',
+      'Owners that lost their connection and are being killed.',
+      status.killing,
+    ],
     ['virtlockd_clients', 'gauge', 'Connections.', each('clients')],
-    ['virtlockd_clients_max', 'gauge', 'The most connections.', each('maxClients')],
+    ['virtlockd_clients_max', 'gauge', 'Limit of connections.', each('maxClients')],
     ['virtlockd_open_fds', 'gauge', 'Open descriptors.', status.descriptors],
-    ['virtlockd_max_fds', 'gauge', 'The most open descriptors; 0 for no limit.', status.descriptorLimit],
+    ['virtlockd_max_fds', 'gauge', 'Limit of open descriptors; 0 for no limit.', status.descriptorLimit],
     ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', status.residentMemory],
     ...memoryMetrics(counters),
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
@@ -126,17 +124,17 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
         ['{reason="other"}', count('refusedOtherwise')],
       ],
     ],
-    ['virtlockd_connections_total', 'counter', 'Connections that were made to the lock socket.', count('connected')],
+    ['virtlockd_connections_total', 'counter', 'Connections accepted on the lock socket.', count('connected')],
   ];
 }
 
-/** None of a daemon whose release does not tell. */
+/** Empty for a release of the daemon that does not report it. */
 function memoryMetrics(counters: ReadonlyMap<string, number>): Metric[] {
-  const [used, most] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
-  if (used === undefined || most === undefined) return [];
+  const [used, max] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
+  if (used === undefined || max === undefined) return [];
   return [
-    ['virtlockd_lock_memory_bytes', 'gauge', 'Memory that the locks are counted with.', used],
-    ['virtlockd_lock_memory_max_bytes', 'gauge', 'The most of it: beyond it, acquires are refused.', most],
+    ['virtlockd_lock_memory_bytes', 'gauge', 'Memory counted for locks.', used],
+    ['virtlockd_lock_memory_max_bytes', 'gauge', 'Limit of that memory; beyond it the daemon refuses acquires.', max],
   ];
 }
 

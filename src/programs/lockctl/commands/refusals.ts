@@ -1,4 +1,4 @@
-/** `refusals`: the last acquires that were refused, and who was in the way. */
+/** `refusals`: the last refused acquires, each with the holder at that time. */
 import type { Command } from 'commander';
 import type { RefusalInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
@@ -9,12 +9,12 @@ const HEADINGS = ['TIME', 'ASKED BY', 'MODE', 'RESOURCE', 'WHY'];
 export function addRefusals(program: Command, context: Context): void {
   program
     .command('refusals')
-    .description('list the last acquires that were refused, and why')
-    .option('--json', 'one JSON array')
+    .description('list the last refused acquires, and why they were refused')
+    .option('--json', 'print a JSON array')
     .action(async (options: { json?: true }) => {
       const refusals = await context.daemon().refusals();
       if (options.json === true) print(json(refusals.map(refusalJson), 2));
-      else if (refusals.length === 0) print(style('dim', 'Nothing was refused that this daemon remembers.'));
+      else if (refusals.length === 0) print(style('dim', 'No refusal is on record.'));
       else print(table(HEADINGS, refusals.map(rowOf)));
     });
 }

@@ -1,6 +1,7 @@
-/** `serve`: a page to look at, for this machine only. */
-import type { Command } from 'commander';
-import { aborted, type Context } from '../context.ts';
+/** `serve`: a live page for this machine. */
+import { once } from 'node:events';
+import { type Command, Option } from 'commander';
+import type { Context } from '../context.ts';
 import { print } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 
@@ -8,19 +9,23 @@ export function addServe(program: Command, context: Context): void {
   program
     .command('serve')
     .description('serve a page that shows locks, clients and refusals live, until interrupted')
-    .option('--port <port>', 'on this port of 127.0.0.1 (default: a free one)', wholeNumber(0, 65_535), 0)
+    .addOption(
+      new Option('--port <port>', 'listen on this port of 127.0.0.1')
+        .argParser(wholeNumber(0, 65_535))
+        .default(0, 'a free port'),
+    )
     .addHelpText(
       'after',
-      '\nThe page is reached on the loopback interface only, and by the printed address only, which holds a random token.\nIt shows, and changes nothing.',
+      '\nPrints the address of the page, which contains a random token. Other addresses and other machines are refused.\nThe page is read-only.',
     )
     .action(async ({ port }: { port: number }) => {
-      // Loaded here: an HTTP server is nothing that the other commands should wait for.
+      // Loaded here, so that other commands do not load an HTTP server.
       const { PageServer } = await import('../serve/server.ts');
       const signal = context.untilInterrupted();
       const server = await PageServer.start(context.daemon(), port);
       try {
         print(server.address);
-        await aborted(signal);
+        if (!signal.aborted) await once(signal, 'abort');
       } finally {
         await server.stop();
       }

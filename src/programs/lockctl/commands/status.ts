@@ -1,15 +1,15 @@
-/** `status`: how the daemon is, on one screen. */
+/** `status`: one screen about the daemon. */
 import type { Command } from 'commander';
 import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import { formatVersion } from '../inquire-client.ts';
-import { decode, duration, json, name, nameJson, print, style } from '../output.ts';
+import { count as plural, decode, duration, json, name, nameJson, print, style } from '../output.ts';
 
 export function addStatus(program: Command, context: Context): void {
   program
     .command('status')
-    .description('tell version, uptime, limits against use, restarts and warnings')
-    .option('--json', 'as JSON')
+    .description('show version, uptime, limits and their use, restarts and warnings')
+    .option('--json', 'print JSON')
     .action(async (options: { json?: true }) => {
       const daemon = context.daemon();
       const [status, counters] = [await daemon.status(), await daemon.counters()];
@@ -41,7 +41,7 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
     ['program', name(status.program)],
     ['up', `${duration(now - status.started)}, since ${new Date(status.started).toISOString()}`],
     ['restarts', `${status.restarts}, this program for ${duration(now - status.executed)}`],
-    ['locks', `${status.locks} in ${status.lockspaces} lockspaces, of ${status.owners} owners`],
+    ['locks', `${status.locks} in ${plural(status.lockspaces, 'lockspace')}, of ${plural(status.owners, 'owner')}`],
     [
       'clients',
       `${lockServer.clients} of ${lockServer.maxClients}, admin ${adminServer.clients} of ${adminServer.maxClients}`,
@@ -59,13 +59,10 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
   ];
 }
 
-/** None of a daemon whose release does not tell. */
+/** Empty for a release of the daemon that does not report it. */
 function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
-  const [used, most] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
-  if (used === undefined || most === undefined) return [];
-  return [['lock memory', `${mebibytes(used)} of ${mebibytes(most)} MiB`]];
-}
-
-function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 1024 / 1024);
+  const [used, max] = [counters.get('lockMemory'), counters.get('lockMemoryMax')];
+  if (used === undefined || max === undefined) return [];
+  const toMiB = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);
+  return [['lock memory', `${toMiB(used)} of ${toMiB(max)} MiB`]];
 }

@@ -1,23 +1,23 @@
-/** `swap`: puts another lock daemon in place of the running one, live: same process, same locks, same connections. */
+/** `swap`: replaces the program of the running daemon. Process, locks and connections stay. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Kind } from '../../../swap/daemons.ts';
 import { Unsafe } from '../../../swap/errors.ts';
 import { exchange } from '../../../swap/exchange.ts';
 import { findProgram, install, kindOf } from '../../../swap/program.ts';
-import type { Context } from '../context.ts';
+import { type Context, toBytes } from '../context.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { name, print, style } from '../output.ts';
+import { count, name, print, style } from '../output.ts';
 import { checksBefore, type Check, describeRunning, type Running } from '../swap-checks.ts';
-import { pause, toBytes } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 
-/** What the kinds of daemons are called on the command line. */
+/** The kinds of daemons on the command line. */
 const WORDS: Readonly<Record<Kind, string>> = { own: 'node', libvirt: 'c' };
 /** How long the new program may take to answer, in milliseconds. */
 const ANSWER_MS = 25_000;
-const LOOK_MS = 10;
+const RETRY_MS = 10;
 
 interface Options {
   readonly to?: string;
@@ -28,18 +28,18 @@ interface Options {
 export function addSwap(program: Command, context: Context): void {
   program
     .command('swap')
-    .description('exchange the running daemon for another program, live: no lock and no connection is lost')
+    .description('replace the program of the running daemon, live: locks and connections stay')
     .option(
       '--to <program>',
-      "'node' (this implementation), 'c' (libvirt's), or a program's path (default: the other one)",
+      "'node' (this implementation), 'c' (libvirt's), or the path of a program (default: the kind that does not run)",
     )
-    .option('-n, --dry-run', 'make all checks, and change nothing')
-    .option('--force', 'go on where a check fails')
+    .option('-n, --dry-run', 'make all checks, but change nothing')
+    .option('--force', "go on if a check fails; on the way to libvirt's daemon, close clients that have not registered")
     .addHelpText(
       'after',
       `
-The program at the path by which the daemon was started is replaced, and the daemon told to execute it (SIGUSR1).
-What was there is kept beside it as PATH.before-swap, and put back when the daemon does not take the new one.`,
+Replaces the program at the path by which the daemon was started, and has the daemon execute it (SIGUSR1).
+The former program stays beside it as PATH.before-swap, and is put back if the daemon does not execute the new one.`,
     )
     .action(async (options: Options) => {
       const daemon = context.daemon();
@@ -49,23 +49,23 @@ What was there is kept beside it as PATH.before-swap, and put back when the daem
       print(`${style('bold', 'to')}       ${name(toBytes(target))}`);
       const checks = await checksBefore(daemon, running, target);
       printChecks(checks);
-      // A C daemon that still has somebody connected who never registered cannot write its state.
+      // A C daemon with an unregistered client cannot write its state, so this client must go.
       daemon.close();
       const failed = checks.filter(({ ok }) => !ok).length;
       if (failed > 0 && options.force !== true) {
-        throw new CommandError(Exit.NO, `${failed} checks failed: nothing was changed`);
+        throw new CommandError(Exit.NO, `${count(failed, 'check')} failed: nothing was changed`);
       }
       if (options.dryRun === true) {
         print(`Would put ${target} at ${running.program}, and send SIGUSR1 to ${running.pid}. Nothing was changed.`);
         return;
       }
-      // From here to its end: an interrupt would leave the program at the path, and the daemon with the other.
+      // An interrupt from here on would leave the new program at the path, and the daemon in the old one.
       context.untilInterrupted();
       await replace(daemon, running, target, options.force === true);
     });
 }
 
-/** @param wanted a kind, by its word, or a path @throws CommandError when there is no such program */
+/** @param wanted one of WORDS, or a path @throws CommandError when there is no such program */
 function findTarget(wanted: string, running: string): string {
   if (wanted === WORDS.own) return orFail(() => findProgram('own', running));
   if (wanted === WORDS.libvirt) return orFail(() => findProgram('libvirt', running));
@@ -91,29 +91,30 @@ async function replace(daemon: InquireClient, running: Running, target: string, 
     installation.undo();
     throw new CommandError(
       Exit.NO,
-      `${(error as Error).message}\nThe former program is back at ${running.program}; the log of the daemon says more.`,
+      `${(error as Error).message}\nThe former program is back at ${running.program}; the daemon's log says more.`,
     );
   }
   installation.finish();
   printChecks(checks);
   const failed = checks.filter(({ ok }) => !ok).length;
   if (failed > 0)
-    throw new CommandError(Exit.NO, `the new program runs, but ${failed} checks failed: look at them now`);
+    throw new CommandError(Exit.NO, `the new program runs, but ${count(failed, 'check')} failed: see above`);
   print(style('green', `Swapped: ${describe(await describeRunning(daemon))}`));
 }
 
-/** Makes the daemon execute what is at its path, and looks whether all is as it was. */
+/** Has the daemon execute the program at its path, and checks that process and locks are the same. */
 async function executeAgain(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<Check[]> {
   const { socket, adminSocket, pidFile } = daemon.target;
   const { pid, kind } = running;
   const notes = path.dirname(pidFile);
-  const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, notes, force });
+  const registered = kindOf(target) === 'libvirt';
+  const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, notes, force, registered });
   const now = await answering(daemon);
   return [
-    { ok: now.pid === pid, what: 'the same process goes on', detail: `pid ${now.pid}` },
+    { ok: now.pid === pid, what: 'the process is the same', detail: `pid ${now.pid}` },
     {
       ok: now.kind === kindOf(target),
-      what: 'it is the program that was wanted',
+      what: 'it runs the wanted program',
       detail: `${WORDS[now.kind]}, ${now.version}`,
     },
     {
@@ -132,7 +133,7 @@ async function answering(daemon: InquireClient): Promise<Running> {
       return await describeRunning(daemon);
     } catch (error) {
       if (performance.now() > until) throw error;
-      await pause(LOOK_MS);
+      await pause(RETRY_MS);
     }
   }
 }

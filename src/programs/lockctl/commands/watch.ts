@@ -13,15 +13,15 @@ import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { cause, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
 
-/** How often the daemon is asked whether it is still the one that sends events, in milliseconds. */
+/** Milliseconds between two checks that the daemon still sends events. */
 const HEARTBEAT_MS = 5000;
 
 export function addWatch(program: Command, context: Context): void {
   program
     .command('watch')
     .description('print locks, refusals and connections as they come and go, until interrupted')
-    .option('--json', 'one JSON object a line')
-    .option('--no-clients', 'leave out connections')
+    .option('--json', 'print one JSON object a line')
+    .option('--no-clients', 'omit connections')
     .action(async (options: { json?: true; clients: boolean }) => {
       for await (const changes of followChanges(context.daemon(), context.untilInterrupted())) {
         for (const change of changes) {
@@ -33,11 +33,9 @@ export function addWatch(program: Command, context: Context): void {
     });
 }
 
-/** Changes from now on. Ends when `signal` aborts. @throws CommandError when the daemon ends, or is exchanged for a C one */
+/** Changes from now on, until `signal` aborts. @throws CommandError when the daemon ends or becomes libvirt's */
 export async function* followChanges(daemon: InquireClient, signal: AbortSignal): AsyncGenerator<Change[]> {
-  const stop = (): void => {
-    daemon.close();
-  };
+  const stop = (): void => daemon.close();
   signal.addEventListener('abort', stop, { once: true });
   try {
     yield* changesOf(daemon, signal);
@@ -54,16 +52,11 @@ async function* changesOf(daemon: InquireClient, signal: AbortSignal): AsyncGene
   const { number, payload } = changesEvent;
   const events = client.events(inquireProgram, number, payload);
   const subscribe = async (): Promise<void> => client.call(inquireProgram, 'subscribe', { flags: 0 });
-  let begun: StatusInfo;
-  try {
-    begun = await client.call(inquireProgram, 'status', { flags: 0 });
-    await subscribe();
-  } catch (error) {
-    throw await daemon.explain(error);
-  }
+  const begun = await daemon.status();
+  await daemon.ask(subscribe);
   let failure: unknown;
   const heartbeat = setInterval(() => {
-    // After a swap the C daemon keeps the connection, and sends nothing; nor does this one after a swap back, unless asked.
+    // A swap to the C daemon ends the events but not the connection. After a swap back they need a new subscription.
     subscribe().catch((error: unknown) => {
       failure ??= error;
       client.close();
@@ -79,14 +72,14 @@ async function* changesOf(daemon: InquireClient, signal: AbortSignal): AsyncGene
   throw whyLost(daemon.target.name, begun, await daemon.status());
 }
 
-/** Re-executions keep connections, so one that is lost has an end of the daemon behind it, or somebody who closed it. */
+/** A re-execution keeps connections. So either the daemon has ended, or it has closed this connection. */
 function whyLost(daemon: string, begun: StatusInfo, now: StatusInfo): CommandError {
   if (begun.pid === now.pid && begun.started === now.started) {
-    return new CommandError(Exit.NO, `the daemon (${daemon}, pid ${now.pid}) goes on, but closed this connection.`);
+    return new CommandError(Exit.NO, `the daemon (${daemon}, pid ${now.pid}) runs, but has closed this connection.`);
   }
   return new CommandError(
     Exit.DOWN,
-    `the daemon (${daemon}, pid ${begun.pid}) ended; the one that answers now, pid ${now.pid} since ${time(now.started)}, is another one.`,
+    `the daemon (${daemon}, pid ${begun.pid}) has ended; another one, pid ${now.pid}, answers since ${time(now.started)}.`,
   );
 }
 
@@ -111,9 +104,9 @@ function describe(change: Change): string {
       return `${time(when)} ${style('dim', verb)} client ${client}, pid ${pid}`;
     }
     case ChangeType.MISSED:
-      return style('yellow', `${change.value} changes were missed: this end is too slow`);
+      return style('yellow', `${change.value} changes were missed: they are read too slowly`);
     case ChangeType.RESUMED:
-      return style('yellow', `${time(change.value)} the daemon executed its program anew`);
+      return style('yellow', `${time(change.value)} the daemon has re-executed itself`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** `who PATH`: who holds a disk, here or elsewhere. */
+/** `who PATH`: who holds a disk, on this host or another one. */
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
@@ -8,37 +8,36 @@ import type { Caller, InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
 import { notEmpty } from '../not-empty.ts';
-import { identity, json, lockJson, mode, name, nameJson, owner, print, style, time } from '../output.ts';
+import { identity, json, lockJson, lockOf, name, nameJson, owner, print, style, time } from '../output.ts';
 
-/** What is known about who has a file. */
 export interface Findings {
-  /** Locks of the daemon that guard it; null when the daemon could not be asked. */
+  /** The daemon's locks that guard the file; null when the daemon did not answer. */
   readonly locks: LockInfo[] | null;
-  /** Why it could not be asked. */
+  /** Why the daemon did not answer. */
   readonly silence: CommandError | null;
-  /** A lock of the daemon that it does not list: the one on its pid file, say. */
+  /** A lock of the daemon that is not a guest's, such as the one on its pid file. */
   readonly daemonItself: Outsider | null;
-  /** Other processes of this host with a lock on its first byte. */
+  /** Other processes of this host with a lock on the first byte. */
   readonly outsiders: Outsider[];
-  /** Somebody's lock is in the way whom nothing of the above explains. */
+  /** Another lock is in the way, whose owner is not known. */
   readonly elsewhere: boolean;
-  /** Why the kernel could not be asked, if so. */
+  /** Why the kernel could not be asked: the system's code. */
   readonly failure: string | null;
 }
 
-/** Every name under which libvirt may know the file: as given, and with its links resolved. */
+/** The names under which libvirt may know the file: as given, and with links resolved. */
 export function namesOf(given: ByteString): ByteString[] {
   const names = new Set([toAbsolute(given)]);
   try {
-    // The other realpath would decode it.
+    // realpathSync itself would decode the path.
     names.add(realpathSync.native(toPath(given), 'latin1'));
   } catch {
-    // It need not exist: an indirect lockspace knows the disk's name only.
+    // The file need not exist: an indirect lockspace has only the disk's name.
   }
   return [...names];
 }
 
-/** The daemon's locks that guard a file of these names and fit the filter, each once. */
+/** The daemon's locks that guard a file of these names and match the filter, without duplicates. */
 export async function locksOf(
   daemon: InquireClient<Caller>,
   names: readonly ByteString[],
@@ -63,12 +62,12 @@ export async function investigate(daemon: InquireClient<Caller>, given: ByteStri
   if (locks !== null && locks.length > 0) return answer;
   const resolved = names.at(-1) ?? given;
   const { lock, failure } = findObstacle(resolved, false);
-  // Where nothing is in the way the table is not read: the kernel lets nobody lock anything for milliseconds meanwhile.
+  // If no lock is in the way, do not read /proc/locks: for milliseconds the kernel then grants no lock to any process.
   if (lock === null && failure === null) return answer;
   const file = fileId(resolved);
   const daemonPid = locks === null || file === null ? 0 : (await daemon.status()).pid;
   const found = file === null ? [] : findOutsiders(file);
-  // What F_GETLK names and the table does not show, as it may when the lock just came.
+  // A lock may be too new to be in the table.
   if (lock !== null && lock.pid > 0 && !found.some(({ pid }) => pid === lock.pid)) {
     found.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });
   }
@@ -85,19 +84,19 @@ export async function investigate(daemon: InquireClient<Caller>, given: ByteStri
 export function addWho(program: Command, context: Context): void {
   program
     .command('who')
-    .description('say who holds a file: a guest of this daemon, another process, or another host')
-    .argument('<path>', "a disk's image, or the lock file itself", notEmpty('the path'))
-    .option('--json', 'as JSON')
+    .description('show who holds a file: a guest of this daemon, another process, or another host')
+    .argument('<path>', "a disk's image, or a lock file", notEmpty('the path'))
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nFinds the disk in the default lockspace by path and inode, and in lockspaces of hashed names by its SHA-256.\nExit status 1: nobody holds it.',
+      '\nFinds a disk in the default lockspace by path and inode, and in indirect lockspaces by the SHA-256 of its path.\nExit status 1: not held.',
     )
     .action(async (given: string, options: { json?: true }) => {
       process.exitCode = await who(context.daemon(), toBytes(given), options.json === true);
     });
 }
 
-/** The command itself; returns the exit status. */
+/** Returns the exit status. */
 export async function who(daemon: InquireClient<Caller>, given: ByteString, asJson: boolean): Promise<number> {
   const findings = await investigate(daemon, given);
   print(asJson ? json(findingsJson(given, findings), 2) : describe(given, findings).join('\n'));
@@ -108,7 +107,7 @@ export function isHeld({ locks, daemonItself, outsiders, elsewhere }: Findings):
   return (locks?.length ?? 0) > 0 || daemonItself !== null || outsiders.length > 0 || elsewhere;
 }
 
-export function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
+function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
   const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
   return {
     ...nameJson('path', given),
@@ -128,17 +127,17 @@ export function findingsJson(given: ByteString, findings: Findings): Record<stri
   };
 }
 
-/** The same as lines for people. */
+/** Findings as lines for people. */
 export function describe(given: ByteString, findings: Findings): string[] {
   const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
   const lines = (locks ?? []).flatMap(describeLock);
   if (silence !== null) lines.push(style('yellow', silence.message));
   if (daemonItself !== null) lines.push(`The daemon itself: ${describeOutsider(daemonItself)}`);
-  lines.push(...outsiders.map((one) => (silence === null ? 'Not this daemon, but ' : '') + describeOutsider(one)));
+  lines.push(
+    ...outsiders.map((one) => (silence === null ? 'Not a guest of this daemon: ' : '') + describeOutsider(one)),
+  );
   if (elsewhere) {
-    lines.push(
-      'It is locked by another host, or by a process of this one with an OFD lock that cannot be seen from here.',
-    );
+    lines.push('Another host holds a lock, or a process of this host holds an OFD lock that this user cannot see.');
   }
   if (!isHeld(findings)) lines.push(nobody(given, silence !== null, failure));
   return lines;
@@ -146,23 +145,23 @@ export function describe(given: ByteString, findings: Findings): string[] {
 
 function nobody(given: ByteString, silent: boolean, failure: string | null): string {
   const file = name(given);
-  if (failure === 'ENOENT') return `Nobody known holds ${file}, and there is no such file.`;
+  if (failure === 'ENOENT') return `No known lock on ${file}, and there is no such file.`;
   if (failure !== null)
-    return `This daemon does not hold ${file}; others cannot be seen: it cannot be opened (${failure}).`;
-  return silent ? `No process is seen to lock ${file}.` : `Nobody holds ${file}.`;
+    return `This daemon does not hold ${file}. Other locks are unknown: cannot open it (${failure}).`;
+  return silent ? `No process of this host has a visible lock on ${file}.` : `No lock on ${file}.`;
 }
 
 function describeLock(lock: LockInfo): string[] {
   const where = lock.lockspace === '' ? '' : ` as ${name(lock.name)} in lockspace ${name(lock.lockspace)}`;
   return lock.holds.flatMap(({ owner: who, since, client }) => [
-    `${style('bold', owner(who))} holds it, ${mode(lock)}${where}`,
+    `${style('bold', owner(who))} holds ${lockOf(lock)}${where}`,
     `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0 ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
   ]);
 }
 
 function describeOutsider({ pid, kind, access, program, guest }: Outsider): string {
-  const what = program === '' ? 'a process that cannot be looked at' : name(program);
+  const what = program === '' ? 'unknown program' : name(program);
   const vm = guest === '' ? '' : `, guest ${name(guest)}`;
   const lock = `${kind === 'OFD' ? 'an OFD' : 'a POSIX'} ${access.toLowerCase()} lock`;
-  return `${style('bold', `pid ${pid}`)} (${what}${vm}) has ${lock} on it.`;
+  return `${style('bold', `pid ${pid}`)} (${what}${vm}) holds ${lock}.`;
 }

@@ -1,6 +1,6 @@
 /**
- * Who has a file locked that the daemon does not hold. The file is opened for reading here, in this process, and closed
- * again: that is harmless, as POSIX locks are the business of the process that has them, and this one has none.
+ * Finds who has locked a file that the daemon does not hold. This process may open and close the file: a close drops only the
+ * locks of its own process, and this process has none.
  */
 import { closeSync, constants, openSync, statSync } from 'node:fs';
 import type { ByteString } from '../../../../xdr/codec.ts';
@@ -16,24 +16,24 @@ export interface Outsider {
   readonly pid: number;
   readonly kind: 'POSIX' | 'OFD';
   readonly access: string;
-  /** Its program's name, and the guest's if it is a QEMU; empty when unknown. */
+  /** The name of the program, and of the guest if it is a QEMU; empty when unknown. */
   readonly program: string;
   readonly guest: string;
 }
 
-/** What stands in the way of a lock on the first byte. */
+/** The lock that prevents a lock on the first byte. */
 export interface Obstacle {
-  /** Null: nothing. `pid` is -1 where the kernel does not say who. */
+  /** Null if there is none. `pid` is -1 if the kernel does not report it. */
   readonly lock: { readonly pid: number; readonly access: 'READ' | 'WRITE' } | null;
   /** Why the kernel could not be asked: the system's code. */
   readonly failure: string | null;
 }
 
-/** Asks with F_GETLK what an exclusive (or shared) lock on byte 0 would run into. */
+/** Asks by F_GETLK which lock prevents an exclusive (or shared) lock on byte 0. */
 export function findObstacle(path: ByteString, shared: boolean): Obstacle {
   let fd: number;
   try {
-    // Reading is enough to ask, and closing a block device that was open for writing would wake udev.
+    // O_RDONLY suffices for F_GETLK, and closing a block device that was open for writing would trigger udev.
     fd = openSync(toPath(path), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
     return { lock: null, failure: (error as NodeJS.ErrnoException).code ?? String(error) };
@@ -59,13 +59,13 @@ export function fileId(path: ByteString): FileId | null {
   }
 }
 
-/** Every process of this host that has locked the file's first byte; with those of OFD locks as far as /proc lets look. */
+/** The processes of this host that have locked the first byte. Those with OFD locks as far as /proc shows them. */
 export function findOutsiders(file: FileId): Outsider[] {
   const rows = readLocks().filter((row) => row.inode === file.inode && coversFirstByte(row));
   const found: Outsider[] = [];
   for (const row of rows) {
     if (row.kind === 'POSIX') {
-      // Inodes of other file systems have the same numbers; and some file systems have two device numbers.
+      // Other file systems have the same inode numbers, and some file systems have two device numbers.
       if (isOnFile(row, file) || descriptorsOfFile(row.pid, file).length > 0)
         found.push(outsider(row.pid, 'POSIX', row));
     } else if (row.kind === 'OFDLCK') {
@@ -88,14 +88,14 @@ export function describeProcess(pid: number): { program: string; guest: string }
   }
 }
 
-/** Processes with an open descriptor of the file whose fdinfo shows an OFD lock on its first byte. */
+/** The processes that have an OFD lock on the first byte, by the fdinfo of their descriptors. */
 function openersWithLock(file: FileId): number[] {
   const isLocked = (pid: number) => (descriptor: number) =>
     descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
   return processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
 }
 
-/** A process's descriptors of the file; none of a process that is gone or another user's. */
+/** Empty for a process that has ended or belongs to another user. */
 function descriptorsOfFile(pid: number, file: FileId): number[] {
   try {
     return descriptorsOn(pid, file);

@@ -1,7 +1,4 @@
-/**
- * What the page shows: the daemon's state as last read, read anew a moment after something changed. All that comes from
- * outside is made printable here; the page itself only ever sets text.
- */
+/** The content of the page: the daemon's state as last read, in printable cells. */
 import {
   type ClientInfo,
   FileState,
@@ -14,10 +11,10 @@ import type { InquireClient } from '../inquire-client.ts';
 import { describeProcess } from '../kernel/holders.ts';
 import { fileState, holder, mode, name, owner } from '../output.ts';
 
-/** The most rows that a page gets; the search finds the others. */
+/** The page shows this many rows. The search finds the others. */
 const ROWS_MAX = 500;
 
-/** A row: what is searched and shown, cell by cell. `time`: milliseconds since 1970, 0 unknown. */
+/** `cells` are shown and searched. `time` is in milliseconds since 1970, 0 if unknown. */
 interface Row {
   readonly cells: readonly string[];
   readonly time: number;
@@ -27,13 +24,13 @@ interface Row {
 interface Table {
   readonly headings: readonly string[];
   readonly rows: readonly Row[];
-  /** How many rows there are, and how many of them fit the search. */
+  /** The number of rows, and of those that match the search. */
   readonly total: number;
   readonly found: number;
 }
 
-export interface Snapshot {
-  /** Null while the daemon answers; else why it does not. */
+interface Snapshot {
+  /** Why the daemon does not answer; null while it does. */
   readonly failure: string | null;
   readonly status: readonly (readonly [label: string, value: string])[];
   readonly warnings: readonly string[];
@@ -54,30 +51,24 @@ export class Model {
   private status: StatusInfo | null = null;
   private failure: string | null = 'The daemon has not been asked yet.';
 
-  /** Reads everything. Never throws: a daemon that does not answer is something to show, too. */
+  /** Reads the whole state. Never throws: the page shows a failure. */
   async read(daemon: InquireClient): Promise<void> {
     try {
       const status = await daemon.status();
-      const [locks, clients, refusals, lockspaces] = [
-        await daemon.locks({}, true),
-        await daemon.clients(),
-        await daemon.refusals(),
-        await daemon.lockspaces(),
-      ];
-      this.status = status;
       this.rows = {
-        locks: locks.flatMap(lockRows),
-        clients: clients.map(clientRow),
-        refusals: refusals.reverse().map(refusalRow),
-        lockspaces: lockspaces.map(lockspaceRow),
+        locks: (await daemon.locks({}, true)).flatMap(lockRows),
+        clients: (await daemon.clients()).map(clientRow),
+        refusals: (await daemon.refusals()).reverse().map(refusalRow),
+        lockspaces: (await daemon.lockspaces()).map(lockspaceRow),
       };
+      this.status = status;
       this.failure = null;
     } catch (error) {
       this.failure = error instanceof Error ? error.message : String(error);
     }
   }
 
-  /** What fits the search, in every table: all of its words, in any cell, whatever their case. */
+  /** The rows that match: each word occurs in some cell, in any case. */
   search(text: string): Snapshot {
     const words = text
       .toLowerCase()
@@ -85,7 +76,7 @@ export class Model {
       .filter((word) => word !== '');
     const table = (key: keyof Rows): Table => {
       const rows = this.rows[key];
-      const found = words.length === 0 ? rows : rows.filter(({ cells }) => fits(cells, words));
+      const found = words.length === 0 ? rows : rows.filter(({ cells }) => matches(cells, words));
       return { headings: HEADINGS[key], rows: found.slice(0, ROWS_MAX), total: rows.length, found: found.length };
     };
     const { status } = this;
@@ -103,7 +94,7 @@ export class Model {
   }
 }
 
-function fits(cells: readonly string[], words: readonly string[]): boolean {
+function matches(cells: readonly string[], words: readonly string[]): boolean {
   const text = cells.join('\n').toLowerCase();
   return words.every((word) => text.includes(word));
 }

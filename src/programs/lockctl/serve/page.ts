@@ -1,4 +1,4 @@
-/** The page: one document without anything from outside. Values are only ever set as text, never as markup. */
+/** The page: one document that loads nothing else. Its script sets values as text only, never as markup. */
 
 const STYLE = `
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); --soft: color-mix(in srgb, currentColor 60%, transparent); }
@@ -87,7 +87,7 @@ async function refresh() {
   const answer = await fetch('state?search=' + encodeURIComponent(byId('search').value));
   if (!answer.ok) throw new Error(answer.statusText);
   const state = await answer.json();
-  // A later question may have been answered sooner.
+  // Answers may arrive out of order.
   if (own === asked) show(state);
 }
 function live(isLive) {
@@ -102,7 +102,7 @@ events.onerror = () => live(false);
 events.onmessage = update;
 `;
 
-/** The document; `nonce` is what its Content-Security-Policy allows. */
+/** @param nonce the one in the page's Content-Security-Policy */
 export function page(nonce: string): string {
   return `<!doctype html>
 <html lang="en">
@@ -115,7 +115,7 @@ export function page(nonce: string): string {
 </head>
 <body>
 <header><h1>virtlockd</h1><span id="live" class="lost">not connected</span>
-<input id="search" type="search" placeholder="search in everything" aria-label="search" autocomplete="off" autofocus></header>
+<input id="search" type="search" placeholder="search" aria-label="search" autocomplete="off" autofocus></header>
 <div id="failure" hidden></div>
 <dl id="status"></dl>
 <div id="warnings"></div>

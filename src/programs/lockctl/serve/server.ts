@@ -1,7 +1,6 @@
 /**
- * Serves the page, on the loopback interface, to whoever knows the token in its address. Others on this machine may
- * connect, but who holds which disk is for this user alone; and pages of the web must not reach it through a browser, by
- * whatever name they call 127.0.0.1.
+ * Serves the page on the loopback interface, to a browser that sends the token in its address. Other users of this machine can
+ * connect, but must not read who holds which disk; nor may web pages, under any name of 127.0.0.1.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -13,22 +12,22 @@ import { CommandError, Exit } from '../exit.ts';
 import { Model } from './model.ts';
 import { page } from './page.ts';
 
-/** How long changes are gathered before the state is read anew, in milliseconds. */
+/** How long changes are gathered before the state is read again, in milliseconds. */
 const GATHER_MS = 100;
-/** And how many times longer than the reading itself, so that a very full daemon is not read without pause. */
+/** The pause is at least this many times as long as the reading, for the sake of a daemon with very many locks. */
 const GATHER_TIMES = 5;
-/** What no event tells (a file exchanged, uptime) is seen after this time. */
+/** Changes without an event (an exchanged file, uptime) are seen after this time. */
 const REREAD_MS = 10_000;
-/** How soon a daemon that does not answer is tried again. */
+/** The pause before another attempt to reach a daemon that does not answer. */
 const RETRY_MS = 1000;
-/** Pages open at once. */
+/** Pages that may be open at once. */
 const VIEWERS_MAX = 32;
 
 export class PageServer {
-  /** The page's address, token included. */
+  /** The address of the page, with the token. */
   readonly address: string;
   private readonly server: Server;
-  /** What the page may be called: browsers leave out the port that http has anyway. */
+  /** The Host headers that are accepted: browsers omit port 80. */
   private readonly hosts: ReadonlySet<string | undefined>;
   private readonly token: string;
   private readonly daemon: InquireClient;
@@ -49,11 +48,11 @@ export class PageServer {
     this.address = `http://${host}/${token}/`;
   }
 
-  /** Begins to serve on a port, 0 for a free one. @throws CommandError when it cannot be had */
+  /** Serves on a port; 0 is a free one. @throws CommandError when that fails */
   static async start(daemon: InquireClient, port: number): Promise<PageServer> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
-      // Not once: what goes wrong with accepting later on is no reason to end.
+      // Not once(): a later error of accept must not end the process.
       server.on('error', reject);
       server.listen({ host: '127.0.0.1', port }, resolve);
     }).catch((error: unknown) => {
@@ -61,14 +60,14 @@ export class PageServer {
     });
     const self = new PageServer(daemon, server, randomBytes(24).toString('base64url'));
     server.on('request', (request, response) => {
-      // What a client breaks off is its own affair.
+      // A browser may break off.
       response.on('error', () => undefined);
       try {
         self.answer(request, response);
       } catch {
-        // Nothing that is asked may end the server.
+        // No request may end the server.
         if (response.headersSent) response.destroy();
-        else refuse(response, 500, 'This request cannot be answered.');
+        else refuse(response, 500, 'This request failed.');
       }
     });
     self.tasks = [self.keepReading(), self.keepFollowing()];
@@ -81,11 +80,9 @@ export class PageServer {
     for (const viewer of this.viewers) viewer.end();
     this.server.closeAllConnections();
     await new Promise<void>((resolve) => {
-      this.server.close(() => {
-        resolve();
-      });
+      this.server.close(() => resolve());
     });
-    // A daemon that does not answer is not waited for.
+    // Do not wait for a daemon that does not answer.
     this.daemon.close();
     await Promise.all(this.tasks);
   }
@@ -96,22 +93,21 @@ export class PageServer {
     response.setHeader('Referrer-Policy', 'no-referrer');
     const url = URL.parse(request.url ?? '/', 'http://127.0.0.1');
     if (url === null) {
-      refuse(response, 400, 'This is no address.');
+      refuse(response, 400, 'Invalid address.');
       return;
     }
     const { pathname, searchParams } = url;
     const [, token = '', what = null] = /^\/([^/]*)(?:\/(.*))?$/.exec(pathname) ?? [];
-    // Another name for this address is a page of the web that has its own name point here.
+    // Under another host name, a web page may have its own name resolve to 127.0.0.1.
     if (!this.hosts.has(request.headers.host) || !this.isToken(token)) {
-      refuse(response, 403, 'This page is reached by the address that virt-lockctl serve has printed.');
-    } else if (request.method !== 'GET' && request.method !== 'HEAD')
-      refuse(response, 405, 'There is nothing to change here.');
+      refuse(response, 403, 'Use the address that virt-lockctl serve has printed.');
+    } else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(response, 405, 'This page is read-only.');
     else if (what === '') this.sendPage(response);
     else if (what === 'state') {
       response.setHeader('Content-Type', 'application/json; charset=utf-8');
       response.end(JSON.stringify(this.model.search(searchParams.get('search') ?? '')));
     } else if (what === 'events') this.addViewer(response);
-    else refuse(response, 404, 'There is no such page.');
+    else refuse(response, 404, 'No such page.');
   }
 
   private isToken(given: string): boolean {
@@ -129,21 +125,19 @@ export class PageServer {
     response.end(page(nonce));
   }
 
-  /** A stream on which it is told that there is something new. */
+  /** Opens a stream that notifies the page of changes. */
   private addViewer(response: ServerResponse): void {
     if (this.viewers.size >= VIEWERS_MAX) {
-      refuse(response, 503, 'Too many of these pages are open.');
+      refuse(response, 503, 'Too many pages are open.');
       return;
     }
     response.setHeader('Content-Type', 'text/event-stream');
     response.write('retry: 1000\n\ndata: new\n\n');
     this.viewers.add(response);
-    response.on('close', () => {
-      this.viewers.delete(response);
-    });
+    response.on('close', () => this.viewers.delete(response));
   }
 
-  /** Reads the state whenever it is stale, and tells the viewers. */
+  /** Reads the state whenever it is stale, and notifies the viewers. */
   private async keepReading(): Promise<void> {
     const { signal } = this.abort;
     while (!signal.aborted) {
@@ -154,9 +148,7 @@ export class PageServer {
       await pause(Math.max(GATHER_MS, (performance.now() - begin) * GATHER_TIMES), signal);
       if (this.isStale()) continue;
       const wait = new AbortController();
-      this.wake = () => {
-        wait.abort();
-      };
+      this.wake = () => wait.abort();
       await pause(REREAD_MS, AbortSignal.any([signal, wait.signal]));
     }
   }
@@ -165,7 +157,7 @@ export class PageServer {
     return this.stale;
   }
 
-  /** Listens to the daemon's events, on a connection of its own, and again after it was lost. */
+  /** Subscribes to the daemon's events on a connection of its own, and again when that was lost. */
   private async keepFollowing(): Promise<void> {
     const { signal } = this.abort;
     while (!signal.aborted) {
@@ -173,7 +165,7 @@ export class PageServer {
       try {
         for await (const changes of followChanges(daemon, signal)) if (changes.length > 0) this.noteChange();
       } catch {
-        // The reading of the state says what is wrong.
+        // keepReading() reports the failure.
       }
       daemon.close();
       this.noteChange();

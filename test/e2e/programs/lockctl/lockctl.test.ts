@@ -1,10 +1,11 @@
-/** What virt-lockctl says, against what libvirt and the kernel know, with real guests. */
+/** virt-lockctl with real guests, compared with libvirt and the kernel. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, programOf, startDaemon, displace, PROGRAM, C_PROGRAM } from '../../../../src/lab/start.ts';
+import { PROGRAM } from '../../../../src/libvirt/paths.ts';
+import { type LockDaemon, programOf, startDaemon, displace, C_PROGRAM } from '../../../../src/lab/start.ts';
 import { indirectName, makeImage } from '../../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../../../src/lab/observe.ts';
@@ -88,7 +89,7 @@ describe('virt-lockctl with guests', function () {
   it('has nothing to say of a daemon that holds nothing', async () => {
     assert.deepEqual(await listed(), []);
     assert.equal(await must('list'), 'No lock is held.\n');
-    assert.match(await must('check'), /^All 0 locks are as the daemon says\.$/m);
+    assert.match(await must('check'), /^OK: 0 locks, all confirmed by the kernel\.$/m);
   });
 
   it('makes the lease that a guest needs', async () => {
@@ -153,13 +154,13 @@ describe('virt-lockctl with guests', function () {
     it(`who finds the guest by its disk: ${disk}`, async () => {
       assert.match(
         await must('who', image(disk)),
-        new RegExp(`^${guest} \\(pid ${libvirtd.pidOf(guest)}\\) holds it`, 'm'),
+        new RegExp(`^${guest} \\(pid ${libvirtd.pidOf(guest)}\\) holds an? `, 'm'),
       );
     });
   }
 
   it('who finds a guest by its lease, and by another name of its disk', async () => {
-    assert.match(await must('who', join(leases, 'key')), /^lease \(pid \d+\) holds it, exclusive/m);
+    assert.match(await must('who', join(leases, 'key')), /^lease \(pid \d+\) holds an exclusive lock/m);
     await lab.run('ln', ['-s', image('plain'), image('link')]);
     assert.match(await must('who', image('link')), /^plain \(pid/m);
   });
@@ -189,21 +190,21 @@ sys.stdin.read()`;
       const pid = await lockFrom('fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)');
       assert.match(
         await must('who', image('outside')),
-        new RegExp(`Not this daemon, but pid ${pid} \\(python3\\) has a POSIX write lock`),
+        new RegExp(`Not a guest of this daemon: pid ${pid} \\(python3\\) holds a POSIX write lock`),
       );
       const { code, stdout } = await lockctl('why', image('outside'));
       assert.equal(code, 1);
-      assert.match(stdout, new RegExp(`^It would be refused: pid ${pid} \\(python3\\) has a write lock`));
+      assert.match(stdout, new RegExp(`^It would be refused: pid ${pid} \\(python3\\) holds a write lock`));
     });
 
     it('who says what it can of an OFD lock', async () => {
       const pid = await lockFrom("fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 1, 0))");
-      assert.match(await must('who', image('outside')), new RegExp(`pid ${pid} \\(python3\\) has an OFD write lock`));
+      assert.match(await must('who', image('outside')), new RegExp(`pid ${pid} \\(python3\\) holds an OFD write lock`));
     });
 
     it('who says that nobody does', async () => {
       const { code, stdout } = await lockctl('who', image('outside'));
-      assert.deepEqual([code, stdout], [1, `Nobody holds ${image('outside')}.\n`]);
+      assert.deepEqual([code, stdout], [1, `No lock on ${image('outside')}.\n`]);
       assert.equal((await lockctl('who', image('never'))).code, 1);
     });
   });
@@ -211,15 +212,12 @@ sys.stdin.read()`;
   it('why says what an acquire would meet', async () => {
     const refused = await lockctl('why', image('plain'));
     assert.equal(refused.code, 1);
-    assert.match(refused.stdout, /^It would be refused: plain \(pid \d+\) holds it, exclusive/);
-    assert.match(
-      await must('why', '--shared', image('shared')),
-      /^It would be granted: it is shared already, by shared1/,
-    );
+    assert.match(refused.stdout, /^It would be refused: plain \(pid \d+\) holds an exclusive lock/);
+    assert.match(await must('why', '--shared', image('shared')), /^It would be granted: shared with shared1/);
     assert.equal((await lockctl('why', image('shared'))).code, 1);
     writeFileSync(image('free'), '');
     assert.match(await must('why', image('free')), /^It would be granted/);
-    assert.match((await lockctl('why', '--lockspace', '/nowhere', 'key')).stdout, /does not know the lockspace/);
+    assert.match((await lockctl('why', '--lockspace', '/nowhere', 'key')).stdout, /the daemon has no lockspace/);
     assert.match((await lockctl('why', image('never'))).stdout, /^It would fail: there is no file/);
   });
 
@@ -305,7 +303,7 @@ sys.stdin.read()`;
   });
 
   it('checks every lock, and finds a file that was exchanged', async () => {
-    assert.equal(await must('check'), 'All 4 locks are as the daemon says.\n');
+    assert.equal(await must('check'), 'OK: 4 locks, all confirmed by the kernel.\n');
     renameSync(image('plain'), image('moved'));
     writeFileSync(image('plain'), '');
     const { code, stdout } = await lockctl('check');
@@ -327,12 +325,12 @@ sys.stdin.read()`;
     assert.equal(list.code, 4);
     assert.match(list.stderr, /does not answer inquiries: it is libvirt's C virtlockd/);
     const who = await lockctl('who', image('plain'));
-    assert.match(who.stdout, new RegExp(`pid ${daemon.pid} \\(virtlockd\\) has a POSIX write lock`));
+    assert.match(who.stdout, new RegExp(`pid ${daemon.pid} \\(virtlockd\\) holds a POSIX write lock`));
     assert.match(await must('swap', '--to', 'node', '--dry-run'), /ok +every client has registered/);
     assert.match(await must('swap', '--to', programOf('ours')), /^Swapped: virtlockd-node/m);
     assert.deepEqual(kernelLocks(), before);
     for (const { owners } of await listed()) {
-      // Since when cannot be known any more; who it is, live connections say.
+      // The time of the acquire is lost. Live connections give the name.
       for (const { name, since, identity } of owners) {
         assert.deepEqual([identity, since], ['registered', null]);
         assert.ok((await libvirtd.guests()).includes(name ?? ''));
@@ -341,12 +339,12 @@ sys.stdin.read()`;
     await must('check');
   });
 
-  it('refuses to swap a C daemon away while somebody is connected who has called nothing', async () => {
+  it('refuses to swap a C daemon away while a client has not called', async () => {
     await must('swap', '--to', C_PROGRAM);
     const silent = await daemon.connect();
     const { code, stdout, stderr } = await lockctl('swap', '--to', programOf('ours'));
     assert.equal(code, 1);
-    assert.match(stdout, /^FAIL every client has registered.*: client \d+ has called nothing yet/m);
+    assert.match(stdout, /^FAIL every client has registered.*: client \d+ has not called yet/m);
     assert.match(stderr, /nothing was changed/);
     await silent.must(lock.register({ pid: 5_000_000 }));
     silent.close();
@@ -363,7 +361,7 @@ sys.stdin.read()`;
     assert.equal(code, 1);
     assert.match(
       stdout,
-      /FAIL as many descriptors .*: what the C daemon.* needs 8 free descriptors, and of 12 \d+ are/,
+      /FAIL enough descriptors .*: our launcher, beside the C daemon.* needs 8 free descriptors, and of 12 \d+ are/,
     );
     softLimit(1024);
     await must('swap', '--to', programOf('ours'));
@@ -404,7 +402,7 @@ sys.stdin.read()`;
     await libvirtd.must('destroy', 'lease');
     await eventually('it is free', async () => /^key +-$/m.test(await must('lease', 'list', leases)));
     await must('lease', 'delete', leases, 'key');
-    assert.equal(await must('lease', 'list', leases), 'There is none.\n');
+    assert.equal(await must('lease', 'list', leases), 'No lease.\n');
   });
 
   it('says clearly that no daemon runs, and whom it would have asked', async () => {
@@ -413,7 +411,7 @@ sys.stdin.read()`;
     const nobody = await lockctl('--connect', none, 'status');
     assert.equal(nobody.code, 3);
     assert.match(nobody.stderr, silence);
-    // Which asks the kernel nevertheless.
+    // `who` asks the kernel nevertheless.
     const who = await lockctl('--connect', none, 'who', image('never'));
     assert.deepEqual([who.code, who.stderr], [3, '']);
     assert.match(who.stdout, silence);
@@ -425,7 +423,7 @@ sys.stdin.read()`;
   it('says clearly that access is denied', async () => {
     const denied = await lab.run(program, ['--connect', 'virtlockd:///system', 'list'], { ordinary: true });
     assert.equal(denied.code, 5, denied.stderr);
-    const denial = /access to .* is denied: only the user who runs that daemon may ask it/;
+    const denial = /access to .* is denied: only the user who runs the daemon may ask it/;
     assert.match(denied.stderr, denial);
     const who = await lab.run(program, ['--connect', 'virtlockd:///system', 'who', '/none'], { ordinary: true });
     assert.equal(who.code, 5, who.stderr);

@@ -1,4 +1,4 @@
-/** The same conversation by three ways: through the proxy, by strace, and out of a pcap file. */
+/** The same conversation from three sources: the proxy, strace, and a pcap file. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ function decode(option: '--strace' | '--pcap', file: string, status = 0): Line[]
     .map((line) => JSON.parse(line) as Line);
 }
 
-/** What was said, whoever said it and when: connection by connection, each a list of messages. */
+/** The messages of each connection, without peers and times. */
 function talk(lines: readonly Line[]): string[] {
   const byConnection = new Map<number, unknown[]>();
   for (const { connection, from, form, name, serial, length, arguments: args, result, error } of messagesIn(lines)) {
@@ -66,14 +66,14 @@ describe('virtlockd-trace reads what strace saw', function () {
   it('of the daemon and of a real libvirtd, and it is what passed through the proxy', async () => {
     const libvirtd = new Libvirtd(daemon.lab);
     await libvirtd.start();
-    // Before the first guest libvirtd looks at QEMU, which takes long under strace.
+    // Before the first guest libvirtd probes QEMU, which takes long under strace.
     await libvirtd.run({ name: 'first' });
     await libvirtd.must('destroy', 'first');
     const tracer = await Tracer.start('--interpose', daemon.socket, '--write-pcap', join(directory, 'own.pcap'));
     const stops: (() => Promise<void>)[] = [];
     try {
       stops.push(await strace(daemon.pid, join(directory, 'daemon'), '-ttt', '-xx'));
-      // Not QEMU: by then the child has said all it has to say, and every turn of the virtual processor would be written down.
+      // Not QEMU: the child has made its calls by then, and strace would log every turn of the virtual processor.
       stops.push(await strace(libvirtd.pid, join(directory, 'libvirtd'), '-tt', '--detach-on=execve'));
       const [plain, shared] = ['plain', 'shared'].map((name) => makeImage(directory, name));
       assert.ok(plain !== undefined && shared !== undefined);
@@ -99,7 +99,7 @@ describe('virtlockd-trace reads what strace saw', function () {
     assert.deepEqual(talk(decode('--strace', join(directory, 'libvirtd'))), passed);
     const own = decode('--pcap', join(directory, 'own.pcap'));
     assert.deepEqual(talk(own), passed);
-    // The file has all that the proxy showed, who it was included; but for notes that only the proxy can make.
+    // The file has all that the proxy showed, with the peers, except for notes that only the proxy can make.
     const withoutNotes = (lines: readonly Line[]): Line[] => lines.filter((line) => line.kind !== 'note');
     const timeless = (lines: readonly Line[]): unknown[] =>
       withoutNotes(lines).map((line) => ({ ...line, time: undefined, tookMicros: undefined }));
@@ -140,7 +140,7 @@ describe('virtlockd-trace reads what strace saw', function () {
     assert.deepEqual([second?.from, second?.form, second?.connection], ['daemon', 'reply', 1]);
     assert.match(
       lines.find((line) => line.kind === 'note')?.text ?? '',
-      new RegExp(`left out ${call.length - 40} bytes`),
+      new RegExp(`strace has cut off ${call.length - 40} bytes`),
     );
     assert.equal(cut?.length, call.length);
     // A daemon that strace was attached to: it reads what a client calls.
@@ -151,7 +151,7 @@ describe('virtlockd-trace reads what strace saw', function () {
 
 const shared = (directory: string): string => join(directory, 'shared');
 
-/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with what the link puts before them. */
+/** Packets of a TCP connection between two ports of 127.0.0.1 or ::1, with the header of the link. */
 function tcpPacket(linkType: number, fromClient: boolean, sequence: number, flags: number, bytes: Buffer): Buffer {
   const tcp = Buffer.alloc(20);
   tcp.writeUInt16BE(fromClient ? 4000 : 16514, 0);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { install, programOf } from '../../../../src/lab/start.ts';
+import { programOf } from '../../../../src/lab/start.ts';
 import { makeImage } from '../../../../src/lab/guest.ts';
 import { Libvirtd } from '../../../../src/lab/libvirtd.ts';
 import { lockOn } from '../../../../src/lab/observe.ts';
@@ -70,12 +70,12 @@ describe(`session mode, lock daemon: ${underTest}`, function () {
     mkdirSync(directory);
     const ours = programOf(underTest);
     const theirs = programOf(libvirtGeneration);
-    install(lab, theirs, join(directory, 'virtlockd'));
+    lab.install(theirs, join(directory, 'virtlockd'));
     await start(directory);
     await libvirtd.run({ name: 'swapped', disks: [{ image }] });
     const pid = daemonPid();
     for (const next of [ours, ours, theirs, ours]) {
-      install(lab, next, join(directory, 'virtlockd'));
+      lab.install(next, join(directory, 'virtlockd'));
       await executeAgain(pid);
       assert.equal(lockOn(pid, image), 'WRITE 0 0');
       await libvirtd.must('suspend', 'swapped');

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { checkout } from '../../../../src/lab/trees.ts';
 
-/** Says when it can be interrupted and when it was, and goes on. */
+/** Prints when it can be interrupted and when it was, and goes on. */
 const program = `
 import { catchInterrupts } from ${JSON.stringify(path.join(checkout, 'src/programs/lockctl/command-line.ts'))};
 const abort = new AbortController();

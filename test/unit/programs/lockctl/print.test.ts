@@ -1,4 +1,4 @@
-/** What the tool prints arrives whole, whoever reads it. */
+/** The tool's whole output reaches every reader. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -13,7 +13,7 @@ const printer = [
   `import { print } from ${output}; print('x'.repeat(${SIZE}));`,
 ];
 
-/** Prints into a pipe that does not wait, whose reader begins only when it is full. Prints what arrived and the status. */
+/** Prints into a non-blocking pipe, whose reader begins only when it is full. Prints the received text and the status. */
 const reader = `
 import os, select, subprocess, sys
 there, here = os.pipe()

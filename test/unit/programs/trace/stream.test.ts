@@ -40,7 +40,7 @@ function pieces(bytes: Buffer, at: readonly number[]): Buffer[] {
     .filter(({ length }) => length > 0);
 }
 
-/** What is left of events when it does not matter how the bytes came: undecodable ones that follow each other are one. */
+/** Events independent of chunks: consecutive undecoded ones become one. */
 function story(bytes: readonly Buffer[]): unknown[] {
   const events: TraceEvent[] = [];
   const decoder = new Decoder((event) => events.push(event));

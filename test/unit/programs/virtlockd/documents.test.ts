@@ -1,4 +1,4 @@
-/** What is written about the daemon's shell is true: the sample configuration, the manual pages, the completion. */
+/** Documents of the daemon's shell are true: the sample configuration, the manual pages, the completion. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';

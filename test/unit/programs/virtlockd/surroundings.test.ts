@@ -10,7 +10,7 @@ const module = path.join(import.meta.dirname, '../../../../src/programs/virtlock
 const japanese = bytesOf('日本');
 
 describe('surroundings', () => {
-  /** What a process finds that is given these words and variables. */
+  /** The surroundings of a process with these arguments and variables. */
   function found(words: readonly string[], variables: Record<string, string>): unknown {
     const script = `
       const { commandLine, environmentOf, workingDirectory } = await import(${JSON.stringify(module)});

@@ -1,4 +1,4 @@
-/** Checks are made one after the other at one place: none may leave there what keeps the next one's daemon from starting. */
+/** Checks run one after the other at one place: none may leave anything there that keeps the next daemon from starting. */
 import assert from 'node:assert/strict';
 import type { Check } from '../../../../src/programs/conformance/check.ts';
 import { cliCases } from '../../../../src/programs/conformance/groups/command-line/cases.ts';

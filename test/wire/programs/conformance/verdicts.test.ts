@@ -54,7 +54,7 @@ suite('every check of this daemon, speaking as 12.8.0', 'ours', '12.8.0', checks
 suite('every check of this daemon, speaking as 9.0.0', 'ours', '9.0.0', everything);
 for (const generation of generations) {
   if (generation === '9.0.0' || generation === '12.8.0') continue;
-  // What went as with another version was checked in that one's dialect.
+  // Exchanges like those of another version are checked in its dialect.
   const own = readRecording(generation).exchanges;
   const recorded = checks.filter((check) => 'exchange' in check && own[check.exchange.name] !== undefined);
   suite(`what is particular to ${generation}, of this daemon speaking so`, 'ours', generation, recorded);

@@ -1,4 +1,4 @@
-/** The fuzzer itself: what it found stays fixed, it finds what is planted, and a fixed-seed minute finds nothing new. */
+/** The fuzzer: its findings stay fixed, it shows defects of C, and short runs with a fixed seed find nothing new. */
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

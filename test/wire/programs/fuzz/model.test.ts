@@ -11,7 +11,7 @@ import type { DaemonKind } from '../../../../src/lab/generation.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
 
-/** No process has one of these pids, so nobody is killed. */
+/** No process has one of these pids, so none is killed. */
 const pid = fc.constantFrom(5_000_001, 5_000_002);
 const on = fc.constantFrom(0, 1, 2);
 const name = fc.constantFrom('a', 'b', 'c');

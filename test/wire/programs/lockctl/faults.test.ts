@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import { XdrWriter } from '../../../../xdr/codec.ts';
 import { beginMessage, endMessage, MessageStatus, MessageType } from '../../../../xdr/frame.ts';
 import { inquireProgram, type LockInfo } from '../../../../xdr/programs/inquire.ts';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { eventually, type Finished, type Running } from '../../../../src/lab/process.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
@@ -45,7 +45,7 @@ describe('virt-lockctl', function () {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  /** Resolves with the first connection that asks something. */
+  /** Resolves with the first connection that makes a call. */
   const asked = async (): Promise<Socket> => {
     listener ??= createServer().listen(join(directory, 'virtlockd-admin-sock'));
     const [connection] = (await once(listener, 'connection')) as [Socket];
@@ -53,7 +53,7 @@ describe('virt-lockctl', function () {
     await once(connection, 'data');
     return connection;
   };
-  /** By a shell, with what is behind the command there. */
+  /** By a shell, with redirections behind the command. */
   const inShell = async (behind: string, ...args: readonly string[]): Promise<Finished> =>
     daemon.lab.run('/bin/sh', ['-c', `"$@" ${behind}`, 'sh', program, ...args]);
 
@@ -85,7 +85,7 @@ describe('virt-lockctl', function () {
   it('does not understand a URI that is encoded wrongly', async () => {
     for (const command of [['status'], ['who', '/none']]) {
       const { code, stderr } = await inShell('', '-c', 'virtlockd:///system?socket=%zz', ...command);
-      assert.match(stderr, /^virt-lockctl: 'virtlockd:\/\/\/system\?socket=%zz' is not understood/);
+      assert.match(stderr, /^virt-lockctl: unknown daemon 'virtlockd:\/\/\/system\?socket=%zz'/);
       assert.equal(code, 2);
     }
   });
@@ -119,7 +119,7 @@ describe('virt-lockctl', function () {
   it('finishes an exchange of the daemon all the same', async () => {
     const at = '/usr/sbin/virtlockd-here';
     const lab = await openLab();
-    install(lab, programOf('ours'), at);
+    lab.install(programOf('ours'), at);
     const exchanged = await startDaemon('ours', { lab, program: at });
     try {
       const [begun, go, broken] = ['begun', 'go', 'broken'].map((name) => join(lab.directory, name)) as [
@@ -147,7 +147,7 @@ describe('virt-lockctl', function () {
   describe('listing 10000 locks', () => {
     const [pages, locks] = [20, 500];
 
-    /** Starts the list and answers it; nothing of it is read until the last question was asked. */
+    /** Starts the list and answers its calls. Its output is read only after the last call. */
     const list = async (): Promise<ChildProcessByStdio<null, Readable, null>> => {
       const question = asked();
       const child = spawn(program, ['--connect', directory, 'list', '--json'], {
@@ -215,7 +215,7 @@ describe('virt-lockctl', function () {
   });
 });
 
-/** The reply to the question for a page of locks, the one of this serial. */
+/** The reply to the call with this serial: a page of locks. */
 function pageOf(serial: number, count: number, next: number): Buffer {
   const locks = Array.from({ length: count }, (_, index): LockInfo => {
     const name = `/images/of-this-page-${serial}/disk-${index}.img`;

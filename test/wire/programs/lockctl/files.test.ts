@@ -1,10 +1,10 @@
-/** What virt-lockctl says of files with awkward names and in awkward places, with a daemon that holds some of them. */
+/** Messages of virt-lockctl about files with awkward names and in awkward places, some of them held by the daemon. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
+import { type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { eventually, type Finished } from '../../../../src/lab/process.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
@@ -13,9 +13,9 @@ import type { Lab } from '../../../../src/lab/root.ts';
 import { autocreate, type Bytes, lock, shared } from '../../../../src/lab/wire.ts';
 
 const program = join(checkout, 'bin/virt-lockctl');
-/** Not what it looks like on a terminal. */
+/** A name that misleads on a terminal. */
 const daemonProgram = '/usr/sbin/virt\\lockd';
-/** Above the highest pid: the daemon finds nobody to kill when the connection ends. */
+/** Above the highest pid, so that the daemon kills no process when the connection ends. */
 const owner = 5_000_000;
 
 type Peer = Awaited<ReturnType<LockDaemon['connect']>>;
@@ -36,10 +36,10 @@ describe('virt-lockctl about files', function () {
     assert.deepEqual([code, stderr], [0, ''], `virt-lockctl ${args.join(' ')}: ${stdout}${stderr}`);
     return stdout;
   };
-  /** By way of the shell, which hands on any bytes: in a command line, `virt-lockctl` and `$D`, the directory. */
+  /** Runs a line in a shell, which passes on any bytes. The line can use `virt-lockctl` and `$D`, the directory. */
   const shell = async (line: string): Promise<Finished> =>
     daemon.lab.run('bash', ['-c', `D=$1; cd "$D"; virt-lockctl() { ${program} "$@"; }; ${line}`, 'bash', directory]);
-  /** Whether a lock on it is granted now; it is released again. */
+  /** Whether the daemon grants a lock on it now. Releases the lock again. */
   const isGranted = async (lockspace: string, name: string, flags = 0): Promise<boolean> => {
     if ((await peer.ask(lock.acquire(lockspace, name, flags))) !== undefined) return false;
     await peer.must(lock.release(lockspace, name));
@@ -76,7 +76,7 @@ sys.stdin.read()`;
   before(async function () {
     skipIf(this, missingDaemon('ours'));
     lab = await openLab();
-    install(lab, programOf('ours'), daemonProgram);
+    lab.install(programOf('ours'), daemonProgram);
     daemon = await startDaemon('ours', { lab, program: daemonProgram });
     directory = join(daemon.lab.directory, 'files');
     mkdirSync(directory);
@@ -102,18 +102,15 @@ sys.stdin.read()`;
       ]) {
         const { code, stdout, stderr } = await shell(line);
         assert.deepEqual([code, stderr], [0, ''], line);
-        assert.match(stdout, /^web \(pid 5000000\) holds it, exclusive\n/);
+        assert.match(stdout, /^web \(pid 5000000\) holds an exclusive lock\n/);
       }
     });
 
     it('finds them by their bytes: why', async () => {
       const { code, stdout } = await shell(String.raw`virt-lockctl why "$(printf 'z\xff')"`);
-      assert.deepEqual(
-        [code, stdout],
-        [1, 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n'],
-      );
+      assert.deepEqual([code, stdout], [1, 'It would be refused: web (pid 5000000) holds an exclusive lock.\n']);
       const free = await shell(String.raw`touch "$(printf 'free\xff')"; virt-lockctl why "$(printf 'free\xff')"`);
-      assert.match(free.stdout, /^It would be granted: nobody has a lock on .*\/free\\xff that/);
+      assert.match(free.stdout, /^It would be granted: no lock on .*\/free\\xff is in the way/);
     });
 
     it('finds them by their bytes: list', async () => {
@@ -128,7 +125,7 @@ sys.stdin.read()`;
 
     it('makes and lists leases of such names', async () => {
       const made = await shell(String.raw`virt-lockctl lease create "$D/$(printf 'l\xff')" "$(printf 'k\xfe')"`);
-      assert.match(made.stdout, /^Lease k\\xfe is there/);
+      assert.match(made.stdout, /^Lease k\\xfe is ready/);
       const list = String.raw`virt-lockctl lease list "$D/$(printf 'l\xff')"`;
       assert.equal((await shell(list)).stdout, 'KEY    HELD BY\nk\\xfe  -\n');
       await whileLocked(bytesAt('l\xff/k\xfe'), async (pid) => {
@@ -144,7 +141,7 @@ sys.stdin.read()`;
   it("who says that a file is the daemon's own", async () => {
     const file = '/run/virtlockd.pid';
     const { pid } = daemon;
-    assert.equal(await must('who', file), `The daemon itself: pid ${pid} (virtlockd) has a POSIX write lock on it.\n`);
+    assert.equal(await must('who', file), `The daemon itself: pid ${pid} (virtlockd) holds a POSIX write lock.\n`);
     const { held, daemonItself, otherProcesses } = JSON.parse(await must('who', '--json', file)) as Record<
       string,
       unknown
@@ -153,13 +150,13 @@ sys.stdin.read()`;
   });
 
   describe('why, which agrees with the daemon,', () => {
-    /** The daemon's answer must be the tool's. */
+    /** The daemon must agree with the tool. */
     const why = async (args: readonly string[], file: string, flags = 0, lockspace = ''): Promise<string> => {
       const { code, stdout } = await lockctl('why', ...args);
       assert.equal(code, (await isGranted(lockspace, file, flags)) ? 0 : 1, stdout);
       return stdout;
     };
-    const heldByWeb = 'It would be refused: web (pid 5000000) holds it, exclusive, and that lock is exclusive.\n';
+    const heldByWeb = 'It would be refused: web (pid 5000000) holds an exclusive lock.\n';
 
     it('knows a file by every name', async () => {
       await hold('disk');
@@ -190,11 +187,11 @@ sys.stdin.read()`;
     it('knows who shares a file under other names', async () => {
       await hold('shared', shared);
       linkSync(at('shared'), at('shared too'));
-      const granted = 'It would be granted: it is shared already, by web (pid 5000000).\n';
+      const granted = 'It would be granted: shared with web (pid 5000000).\n';
       assert.equal(await why(['--shared', at('shared too')], at('shared too'), shared), granted);
       assert.match(
         await why([at('shared too')], at('shared too')),
-        /^It would be refused: web \(pid 5000000\) holds it, shared,/,
+        /^It would be refused: web \(pid 5000000\) holds a shared lock\./,
       );
     });
 
@@ -203,7 +200,7 @@ sys.stdin.read()`;
       symlinkSync('nowhere', at('far'));
       assert.match(
         await why(['--autocreate', at('far')], at('far'), autocreate),
-        /^It would fail: nothing can be created in .*\/missing \(ENOENT\)/,
+        /^It would fail: cannot create a file in .*\/missing \(ENOENT\)/,
       );
       mkdirSync(at('present/below'), { recursive: true });
       symlinkSync(at('present/below'), at('jump'));
@@ -224,7 +221,7 @@ sys.stdin.read()`;
       assert.equal(code, 1);
       assert.match(
         stdout,
-        /^error: .*\/replaced: another file is at this path now, which the lock on the old one does not guard$/m,
+        /^error: .*\/replaced: another file is at this path now, and the lock on the old file does not guard it$/m,
       );
     });
   });
@@ -268,10 +265,10 @@ sys.stdin.read()`;
 
     it('says that no lock fits, where not all were asked for', async () => {
       for (const filter of ['--vm', '--lockspace', '--resource', '--path']) {
-        assert.equal(await must('list', filter, 'nobody'), 'No lock fits.\n');
+        assert.equal(await must('list', filter, 'nobody'), 'No lock matches.\n');
         assert.deepEqual(JSON.parse(await must('list', '--json', filter, 'nobody')), []);
       }
-      assert.equal(await must('list', '--pid', '1'), 'No lock fits.\n');
+      assert.equal(await must('list', '--pid', '1'), 'No lock matches.\n');
     });
   });
 

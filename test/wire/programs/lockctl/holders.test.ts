@@ -1,4 +1,4 @@
-/** Who has a file locked, where another file of that process cannot be looked at. */
+/** Finds who has locked a file if another file of that process cannot be stat'ed. */
 import assert from 'node:assert/strict';
 import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

@@ -56,7 +56,7 @@ describe('virt-lockctl lease', function () {
       assert.match(await must('lease', 'create', spelt, 'other'), /<lockspace>leases<\/lockspace>/);
       await must('lockspace', 'create', spelt);
       assert.match(await must('lease', 'list', spelt), /^key +guest \(pid 5000000\)$/m);
-      await refused(/\/leases\/key is locked by guest \(pid 5000000\): it stays/, 'lease', 'delete', spelt, 'key');
+      await refused(/not deleted: .*\/leases\/key is locked by guest \(pid 5000000\)/, 'lease', 'delete', spelt, 'key');
       await must('lease', 'delete', spelt, 'other');
       const known = JSON.parse(await must('lockspace', 'list', '--json')) as { directory: string }[];
       assert.deepEqual(known.map(({ directory }) => directory).sort(), ['', leases]);
@@ -78,7 +78,7 @@ describe('virt-lockctl lease', function () {
     const fd = openSync(join(leases, 'outside'), 'r+');
     try {
       assert.equal(posix.setlk(fd, LockType.WRITE, 0, 1), 0);
-      const locked = new RegExp(`outside is locked by pid ${process.pid} \\(.+\\): it stays`);
+      const locked = new RegExp(`not deleted: .*outside is locked by pid ${process.pid} \\(`);
       await refused(locked, 'lease', 'delete', leases, 'outside');
     } finally {
       closeSync(fd);
@@ -90,7 +90,13 @@ describe('virt-lockctl lease', function () {
   it('says that there is none', async () => {
     await refused(/there is no lease .*\/leases\/never/, 'lease', 'delete', leases, 'never');
     writeFileSync(join(daemon.lab.directory, 'file'), '');
-    await refused(/is locked \(ENOTDIR\): it stays/, 'lease', 'delete', join(daemon.lab.directory, 'file'), 'key');
+    await refused(
+      /not deleted: .* is locked \(ENOTDIR\)/,
+      'lease',
+      'delete',
+      join(daemon.lab.directory, 'file'),
+      'key',
+    );
     assert.equal((await lockctl('lease', 'delete', '', 'key')).code, 2);
   });
 });

@@ -1,4 +1,4 @@
-/** `virt-lockctl serve` as a server: what it answers to requests that no browser makes, and where it cannot serve. */
+/** `virt-lockctl serve` as a server: requests that no browser makes, and ports at which it cannot listen. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';

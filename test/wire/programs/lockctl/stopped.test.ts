@@ -42,7 +42,7 @@ describe('virt-lockctl who, stopped and continued', function () {
       await eventually('it waits again, or gave up', () => state() !== 'T');
       process.kill(pid, 'SIGCONT');
       const { code, stdout } = await tool.exited;
-      assert.deepEqual([code, stdout], [1, 'Nobody known holds /none, and there is no such file.\n']);
+      assert.deepEqual([code, stdout], [1, 'No known lock on /none, and there is no such file.\n']);
     } finally {
       process.kill(pid, 'SIGCONT');
     }

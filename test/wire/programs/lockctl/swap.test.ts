@@ -1,8 +1,9 @@
-/** `swap` and the path by which the running daemon was started. */
+/** `swap` without guests. */
 import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LockDaemon, PROGRAM, startDaemon } from '../../../../src/lab/start.ts';
+import { PROGRAM } from '../../../../src/libvirt/paths.ts';
+import { C_PROGRAM, displace, type LockDaemon, programOf, startDaemon } from '../../../../src/lab/start.ts';
 import { missingDaemon } from '../../../../src/lab/requirements.ts';
 import type { Lab } from '../../../../src/lab/root.ts';
 import { checkout, openLab } from '../../../../src/lab/trees.ts';
@@ -41,4 +42,35 @@ describe('virt-lockctl swap, of a C daemon in a directory whose name is not ASCI
       assert.equal(code, 0, output);
     });
   }
+});
+
+describe('virt-lockctl swap, to a C daemon while a client has not registered,', function () {
+  this.timeout(60_000);
+  let lab: Lab;
+  let daemon: LockDaemon;
+
+  before(async function () {
+    skipIf(this, missingDaemon('9.0.0'), missingDaemon('ours'));
+    lab = await openLab('9.0.0');
+    displace(lab, programOf('ours'));
+    daemon = await startDaemon('ours', { lab, program: PROGRAM });
+  });
+
+  after(async () => {
+    await (daemon as LockDaemon | undefined)?.stop();
+    await (lab as Lab | undefined)?.close();
+  });
+
+  it('names the client, and closes it with --force', async () => {
+    const swap = async (...options: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
+      lab.spawn(join(checkout, 'bin/virt-lockctl'), ['swap', '--to', C_PROGRAM, ...options]).exited;
+    const silent = await daemon.connect();
+    const refused = await swap();
+    assert.match(refused.stderr, /1 check failed: nothing was changed/);
+    assert.match(refused.stdout, new RegExp(`FAIL every client .*\\(pid ${process.pid}\\) has not`));
+    const { code, stdout } = await swap('--force');
+    assert.equal(code, 0, stdout);
+    assert.match(stdout, /^Swapped: libvirt's C virtlockd/m);
+    assert.equal((await silent.drain()).length, 0);
+  });
 });

@@ -108,12 +108,12 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       assert.deepEqual([unknown?.name, unknown?.undecoded?.hex], ['0x12345678.v2.9', 'beef0000']);
       assert.deepEqual(
         [typed?.form, typed?.name, typed?.undecoded?.reason],
-        ['other', 'lock.acquireResource', 'not known here'],
+        ['other', 'lock.acquireResource', 'unknown procedure'],
       );
-      assert.match(behind?.undecoded?.reason ?? '', /^8 bytes behind/);
+      assert.match(behind?.undecoded?.reason ?? '', /^8 bytes after/);
       const broken = lines.filter((line) => line.kind === 'undecoded');
       assert.equal(broken.map(({ undecoded }) => undecoded?.hex).join(''), '00000003deadbeef');
-      assert.equal(broken[0]?.undecoded?.reason, 'a length of 3, at byte 0 of a message');
+      assert.equal(broken[0]?.undecoded?.reason, 'invalid length 3, at byte 0 of a message');
     });
 
     it('passes on a half-close, and an end in the middle of a message', async () => {
@@ -128,7 +128,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       assert.equal((await cut.drain()).length, 0);
       const lines = await tracer.until('both ends', (all) => all.filter((line) => line.kind === 'close').length === 2);
       const unfinished = lines.find((line) => line.kind === 'undecoded');
-      assert.match(unfinished?.undecoded?.reason ?? '', /^a message that ends here, with 17 more bytes/);
+      assert.match(unfinished?.undecoded?.reason ?? '', /^the message is cut off: at least 17 bytes/);
       assert.deepEqual(
         lines.filter(({ kind, connection }) => kind === 'end' && connection === 1).map(({ from }) => from),
         ['client', 'daemon'],
@@ -146,7 +146,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       await eventually('it listens', () => running.output.includes('the daemon sees'));
       const [direct, traced] = [daemon.socket, inside].map((path) => lstatSync(path));
       assert.deepEqual([traced?.uid, traced?.gid, traced?.mode], [direct?.uid, direct?.gid, direct?.mode]);
-      // With the modes that the daemon made, nobody else gets as far as this.
+      // With the modes of the daemon's sockets, no other user could connect.
       for (const path of [inside, daemon.socket]) chmodSync(path, 0o777);
       const probe = `import socket; s = socket.socket(socket.AF_UNIX); s.connect('${inside}'); print(len(s.recv(9)))`;
       const { stdout, stderr } = await daemon.lab.run('python3', ['-c', probe], { ordinary: true });
@@ -210,7 +210,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       const calls = 5_000;
       const call = encode({ ...lock.release('', 'x'.repeat(1000)), serial: 5 });
       peer.send(Buffer.concat(Array.from({ length: calls }, () => call)));
-      // As long as nobody reads, so much passes as the proxy and the kernel hold, and then nothing.
+      // Without a reader, only as many bytes pass as the proxy and the kernel hold.
       let passed = -1;
       await eventually('nothing passes any more', () => {
         const before = passed;
@@ -275,7 +275,7 @@ describe('virtlockd-trace in the place of a socket', function () {
     tracer.child.kill('SIGTERM');
     await eventually('the sockets are back', () => sockets.every((path, index) => inode(path) === before[index]));
     await client.register({ uuid: Buffer.alloc(16, 1), name: 'late', id: 1, pid: 5_000_000 });
-    assert.match(tracer.errors, /1 connections still pass through/);
+    assert.match(tracer.errors, /1 connection still passes through/);
     const direct = await LockClient.connect(daemon.socket);
     await direct.createLockspace(join(daemon.lab.directory, 'space'));
     direct.close();
@@ -331,13 +331,13 @@ describe('virtlockd-trace in the place of a socket', function () {
     for (const [expected, pattern, ...args] of [
       [0, /--write-pcap/, '--help'],
       [0, /^\d+\.\d+\.\d+\n$/, '--version'],
-      [2, /is needed/],
-      [2, /belong together/, '--listen', '/x'],
+      [2, /give one of --interpose/],
+      [2, /--listen needs --connect/, '--listen', '/x'],
       [2, /unknown option/, '--nonsense'],
       [2, /cannot be used with/, '--strace', '/x', '--pcap', '/y'],
-      [3, /is no socket/, '--interpose', directory],
+      [3, /is not a socket/, '--interpose', directory],
       [3, /no such file/, '--strace', '/nowhere'],
-      [1, /no line of it is one of strace/, '--strace', '/etc/passwd'],
+      [1, /no line is output of strace/, '--strace', '/etc/passwd'],
       [1, /neither pcap nor pcapng/, '--pcap', '/etc/passwd'],
       [3, /cannot listen for \/nowhere/, '--listen', join(directory, 'a'), '--connect', '/nowhere'],
       [

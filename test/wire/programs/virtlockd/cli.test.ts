@@ -1,4 +1,4 @@
-/** Both daemons started in every way: exit codes, what they print, what they log and leave behind are the same. */
+/** Both daemons started in every way: exit codes, output, logs and files are the same. */
 import assert from 'node:assert/strict';
 import { cliCases } from '../../../../src/programs/conformance/groups/command-line/cases.ts';
 import { Starter } from '../../../../src/programs/conformance/groups/command-line/starter.ts';

@@ -10,7 +10,7 @@ import { openLab } from '../../../../src/lab/trees.ts';
 
 const USERS = [47_111, 47_112] as const;
 
-/** Registers as an owner that is no process, and tells the status of the reply, or why there is none. */
+/** Registers as an owner without a process, and prints the status of the reply, or the error. */
 const CLIENT = `
 import socket, struct, sys
 s = socket.socket(socket.AF_UNIX)

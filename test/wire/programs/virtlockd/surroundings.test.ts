@@ -1,4 +1,4 @@
-/** What a daemon is started with, which need not be text, and what it must not heed. */
+/** Arguments and environment of a start, which need not be text, and those that the daemon must ignore. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { skipIf } from '../../../support/skip.ts';
 import { type Lab, ordinaryUser } from '../../../../src/lab/root.ts';
 import { openLab } from '../../../../src/lab/trees.ts';
 
-/** Registers for an owner that is no process, calls one procedure on a resource, and tells the statuses of both replies. */
+/** Registers an owner without a process, calls one procedure on a resource, and prints the statuses of both replies. */
 const CLIENT = `
 import socket, struct, sys
 s = socket.socket(socket.AF_UNIX)

@@ -1,6 +1,6 @@
 /** LIST_CLIENTS, LOOKUP_CLIENT, CLIENT_INFO, CLIENT_CLOSE. Clients of a fresh daemon count from 16. */
-import { encode, lock, text, u32 } from '../../../../lab/wire.ts';
-import { client, u64 } from '../../exchange/bytes.ts';
+import { encode, lock, text, u32, u64 } from '../../../../lab/wire.ts';
+import { client } from '../../../../lab/admin-calls.ts';
 import {
   type Exchange,
   type Step,
@@ -74,18 +74,19 @@ export const clients: readonly Exchange[] = [
   ]),
   exchange(
     'LOOKUP_CLIENT of clients that there are not',
-    'LOOKUP_CLIENT of an id that there is not is an error that says it.',
+    'LOOKUP_CLIENT of an unknown id is an error that says it.',
     () => strange.map((id) => lookup(lockd, id)),
   ),
-  fresh(
-    'LOOKUP_CLIENT with flags',
-    'LOOKUP_CLIENT looks at flags before it looks for the client, and for the server before that.',
-    () => [lookup(lockd, 16n, 1), lookup(lockd, 99n, 1), lookup('nobody', 16n, 1), lookup(lockd, 16n, 0xffff_ffff)],
-  ),
+  fresh('LOOKUP_CLIENT with flags', 'LOOKUP_CLIENT checks the server, then the flags, then the client.', () => [
+    lookup(lockd, 16n, 1),
+    lookup(lockd, 99n, 1),
+    lookup('nobody', 16n, 1),
+    lookup(lockd, 16n, 0xffff_ffff),
+  ]),
   exchange('LOOKUP_CLIENT, cut off', 'LOOKUP_CLIENT cut off anywhere is answered by a decoding error.', () =>
     cut(9, Buffer.concat([text(lockd), u64(1n), u32(0)])),
   ),
-  fresh('LOOKUP_CLIENT of one that has gone', 'A client that has gone is not found any more.', () => [
+  fresh('LOOKUP_CLIENT of one that has gone', 'A client that has left is not found any more.', () => [
     open('a'),
     lookup(lockd, 17n),
     close('a'),
@@ -102,28 +103,26 @@ export const clients: readonly Exchange[] = [
   ]),
   fresh(
     'CLIENT_INFO of another process',
-    'CLIENT_INFO says what is known of a client in another process, as this version of libvirt says it.',
+    'CLIENT_INFO describes a client in another process as this version of libvirt does.',
     () => [open('p.a'), info(lockd, 17n)],
   ),
   fresh(
     'CLIENT_INFO whatever else is said of the client',
-    'CLIENT_INFO goes by server and id alone, whatever time and transport the request says.',
+    'CLIENT_INFO uses the server and the id, and ignores the time and transport in the request.',
     () => [
       call('admin', admin(10, client('admin', 16n, 12_345n, 77), u32(0))),
       call('admin', admin(10, client('admin', 16n, -1n, 0xffff_ffff), u32(0))),
     ],
   ),
-  exchange(
-    'CLIENT_INFO of clients that there are not',
-    'CLIENT_INFO of an id that there is not is an error that says it.',
-    () => strange.map((id) => info(lockd, id)),
+  exchange('CLIENT_INFO of clients that there are not', 'CLIENT_INFO of an unknown id is an error that says it.', () =>
+    strange.map((id) => info(lockd, id)),
   ),
   exchange(
     'CLIENT_INFO of a server that there is not',
-    'CLIENT_INFO of a server that there is not is an error that names it.',
+    'CLIENT_INFO of an unknown server is an error that names it.',
     () => [info('nobody', 1n), info('', 1n)],
   ),
-  fresh('CLIENT_INFO with flags', 'CLIENT_INFO looks for server and client before it looks at flags.', () => [
+  fresh('CLIENT_INFO with flags', 'CLIENT_INFO checks server and client before the flags.', () => [
     info('admin', 16n, 1),
     info(lockd, 99n, 1),
     info('nobody', 16n, 1),
@@ -183,7 +182,7 @@ export const clients: readonly Exchange[] = [
   ),
   fresh(
     'CLIENT_CLOSE of an owner with a lease',
-    'CLIENT_CLOSE of an owner with a lease is its end: it is sent SIGTERM and the lease is freed.',
+    'CLIENT_CLOSE of an owner with a lease ends it: the daemon sends SIGTERM and frees the lease.',
     (dir) => [
       files('file r'),
       open('p.a'),
@@ -196,23 +195,23 @@ export const clients: readonly Exchange[] = [
   ),
   exchange(
     'CLIENT_CLOSE of clients that there are not',
-    'CLIENT_CLOSE of an id that there is not is an error that says it.',
+    'CLIENT_CLOSE of an unknown id is an error that says it.',
     () => strange.map((id) => end(lockd, id)),
   ),
   exchange(
     'CLIENT_CLOSE of a server that there is not',
-    'CLIENT_CLOSE of a server that there is not is an error that names it.',
+    'CLIENT_CLOSE of an unknown server is an error that names it.',
     () => [end('nobody', 1n), end('', 1n)],
   ),
   fresh(
     'CLIENT_CLOSE with flags',
-    'CLIENT_CLOSE looks for server and client before it looks at flags, and with flags closes nobody.',
+    'CLIENT_CLOSE checks server and client before the flags, and closes no client when there are flags.',
     () => [open('a'), end(lockd, 17n, 1), end(lockd, 99n, 1), end('nobody', 17n, 1), end(lockd, 17n, 0xffff_ffff)],
   ),
   exchange('CLIENT_CLOSE, cut off', 'CLIENT_CLOSE cut off anywhere is answered by a decoding error.', () =>
     cut(11, Buffer.concat([client(lockd, 1n), u32(0)])),
   ),
-  fresh('ids are not used again', 'The id of a client that has gone is not given to another.', () => [
+  fresh('ids are not used again', 'The id of a client that has left is not given to another.', () => [
     open('a'),
     close('a'),
     open('b'),

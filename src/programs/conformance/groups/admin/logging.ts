@@ -1,6 +1,5 @@
-/** Log outputs and filters, read and set. */
-import { type Bytes, text, u32 } from '../../../../lab/wire.ts';
-import { optional } from '../../exchange/bytes.ts';
+/** GET_ and SET_ of log outputs and filters. */
+import { type Bytes, text, u32, optional } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, admin, call, fresh } from '../../exchange/script.ts';
 
 const getOutputs = call('admin', admin(14, u32(0)));
@@ -8,7 +7,9 @@ const getFilters = call('admin', admin(15, u32(0)));
 const setOutputs = (value?: Bytes, flags = 0): Step => call('admin', admin(16, optional(value), u32(flags)));
 const setFilters = (value?: Bytes, flags = 0): Step => call('admin', admin(17, optional(value), u32(flags)));
 
-/** Sets each in turn and reads back what is there. */
+const words = (text: string): string[] => text.split(' ');
+
+/** Sets each in turn and reads it back. */
 const filters = (name: string, promise: string, ...values: readonly (Bytes | undefined)[]): Exchange =>
   fresh(`SET_FILTERS: ${name}`, promise, () => [
     setFilters('2:before'),
@@ -23,7 +24,7 @@ const outputs = (name: string, promise: string, values: (dir: string) => readonl
 export const logging: readonly Exchange[] = [
   fresh(
     'GET_OUTPUTS and GET_FILTERS as started',
-    'GET_OUTPUTS and GET_FILTERS say what a daemon without configuration logs.',
+    'GET_OUTPUTS and GET_FILTERS report the log settings of a daemon without configuration.',
     () => [getOutputs, getFilters],
   ),
   fresh(
@@ -40,7 +41,7 @@ export const logging: readonly Exchange[] = [
   ),
   fresh(
     'SET_FILTERS and SET_OUTPUTS with flags win over the text',
-    'SET_FILTERS and SET_OUTPUTS refuse flags before they look at the text, and set nothing.',
+    'SET_FILTERS and SET_OUTPUTS refuse flags before they parse the text, and set nothing.',
     () => [
       setFilters('3:x', 1),
       setFilters('9:x', 1),
@@ -77,13 +78,7 @@ export const logging: readonly Exchange[] = [
   filters(
     'one',
     'SET_FILTERS sets one filter, and GET_FILTERS reads it back between stars.',
-    '3:rpc',
-    '1:util.lockspace',
-    '2:*',
-    '4:*rpc*',
-    '4:+rpc',
-    '3:++rpc',
-    '1:x',
+    ...words('3:rpc 1:util.lockspace 2:* 4:*rpc* 4:+rpc 3:++rpc 1:x'),
   ),
   filters(
     'several',
@@ -105,50 +100,22 @@ export const logging: readonly Exchange[] = [
     '3:x',
     '    ',
   ),
-  filters(
-    'other blanks',
-    'Only the blank parts filters from each other.',
-    '3:a\t4:b',
-    '3:a\n4:b',
-    '3:a,4:b',
-    '3: x',
-    ' \t',
-  ),
+  filters('other blanks', 'Only a blank separates filters.', '3:a\t4:b', '3:a\n4:b', '3:a,4:b', '3: x', ' \t'),
   filters(
     'malformed',
-    'SET_FILTERS refuses what is no priority and match, and leaves the old filters.',
+    'SET_FILTERS refuses a filter that is not a priority and a match, and leaves the old filters.',
     '3',
     'rpc',
     'x y',
     '3 :x',
     '=3:x',
   ),
-  filters(
-    'three parts',
-    'SET_FILTERS takes no notice of a third part of a filter.',
-    '3:a:b',
-    '3:a:b:c',
-    '3:a:',
-    '3:x:3:y 4:z',
-  ),
+  filters('three parts', 'SET_FILTERS ignores a third part of a filter.', '3:a:b', '3:a:b:c', '3:a:', '3:x:3:y 4:z'),
   filters(
     'priorities',
     'SET_FILTERS takes the priorities 1 to 4 and refuses every other.',
-    '0:x',
-    '5:x',
-    '-1:x',
-    'x:y',
-    '3x:y',
-    '03:x',
-    '+3:x',
-    '0x3:x',
-    '99999999999:x',
-    '4294967299:x',
-    '18446744073709551619:x',
-    ':x',
-    '3.0:x',
-    '1e0:x',
-    '\t3:x',
+    ...words('0:x 5:x -1:x x:y 3x:y 03:x +3:x 0x3:x'),
+    ...words('99999999999:x 4294967299:x 18446744073709551619:x :x 3.0:x 1e0:x \t3:x'),
   ),
   filters(
     'matches',
@@ -199,7 +166,7 @@ export const logging: readonly Exchange[] = [
     `1:file:${dir}/one 2:file:${dir}/two`,
     `1:file:${dir}/one 2:file:${dir}/one`,
   ]),
-  outputs('one place several times', 'SET_OUTPUTS sets one place once, where and as it is named last.', (dir) => [
+  outputs('one place several times', 'SET_OUTPUTS sets one destination once, as it is named last.', (dir) => [
     `3:stderr 1:file:${dir}/log 4:stderr`,
     `1:file:${dir}/log 3:stderr 2:file:${dir}/log`,
     '1:syslog:a 2:syslog:b',
@@ -211,11 +178,11 @@ export const logging: readonly Exchange[] = [
     '1:file:run/../run/virtlockd-log',
     '1:file:run//virtlockd-log',
   ]),
-  outputs('paths that are not straight', 'SET_OUTPUTS straightens paths as this version of libvirt does.', (dir) => [
-    `1:file:${dir}//log`,
-    `1:file:${dir}/./log`,
-    `1:file:/${dir}/log`,
-  ]),
+  outputs(
+    'paths that are not straight',
+    'SET_OUTPUTS makes paths canonical as this version of libvirt does.',
+    (dir) => [`1:file:${dir}//log`, `1:file:${dir}/./log`, `1:file:/${dir}/log`],
+  ),
   outputs(
     'files that cannot be opened',
     'SET_OUTPUTS refuses a file that cannot be opened, and leaves the old outputs.',
@@ -232,13 +199,13 @@ export const logging: readonly Exchange[] = [
     '1:syslog:',
     '1:syslog:with.dots-and_lines',
   ]),
-  outputs('journald', 'SET_OUTPUTS sets journald where there is one, and else answers as libvirt does.', () => [
+  outputs('journald', 'SET_OUTPUTS sets journald where it runs, and else answers as libvirt does.', () => [
     '3:journald',
     '1:journald 4:stderr',
   ]),
   outputs(
     'parts that are too few or too many',
-    'SET_OUTPUTS refuses outputs with parts missing, and with parts too many where libvirt does.',
+    'SET_OUTPUTS refuses outputs with missing parts, and with extra parts where libvirt does.',
     (dir) => [
       '3',
       'stderr',
@@ -252,35 +219,21 @@ export const logging: readonly Exchange[] = [
       '1:file::',
     ],
   ),
-  outputs('places that there are not', 'SET_OUTPUTS refuses places that there are not.', () => [
-    '3:',
-    '3:foo',
-    '3:foo:bar',
-    '1:STDERR',
-    '1:stderrx',
-    '1:File:/x',
+  outputs('places that there are not', 'SET_OUTPUTS refuses unknown destinations.', () => [
+    ...words('3: 3:foo 3:foo:bar 1:STDERR 1:stderrx 1:File:/x'),
     '1: stderr',
     '1::',
   ]),
   outputs('priorities', 'SET_OUTPUTS takes the priorities 1 to 4 and refuses every other.', () => [
-    '0:stderr',
-    '5:stderr',
-    '-1:stderr',
-    'x:stderr',
-    '3x:stderr',
-    '02:stderr',
-    '+2:stderr',
-    '99999999999:stderr',
-    ':stderr',
-    '0x2:stderr',
-    '4294967298:stderr',
+    ...words('0:stderr 5:stderr -1:stderr x:stderr 3x:stderr 02:stderr +2:stderr'),
+    ...words('99999999999:stderr :stderr 0x2:stderr 4294967298:stderr'),
   ]),
   outputs(
     'which error comes first',
-    'SET_OUTPUTS reports the first fault of an output in the order libvirt looks.',
+    'SET_OUTPUTS reports the first fault of an output, in the order in which libvirt checks.',
     () => ['9:foo', '9:foo:bar', '9', '9:stderr:x', '3:foo:bar:baz'],
   ),
-  outputs('other blanks', 'Only the blank parts outputs from each other.', () => [
+  outputs('other blanks', 'Only a blank separates outputs.', () => [
     '4:stderr\t3:stderr',
     '4:stderr\n',
     '  3:stderr   4:stderr ',

@@ -1,6 +1,5 @@
 /** Procedures 1 to 9 without parameters, 12, 18 and the frame of the program. */
-import { type Bytes, type Call, encode, lock, text, u32 } from '../../../../lab/wire.ts';
-import { u64 } from '../../exchange/bytes.ts';
+import { type Bytes, type Call, encode, lock, text, u32, u64 } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, admin, call, exchange, fresh, gone, send, together } from '../../exchange/script.ts';
 
 const lockd = text('virtlockd');
@@ -12,13 +11,13 @@ const flags = [1, 2, 0x8000_0000, 0xffff_ffff].map(u32);
 /** A call after whose reply the connection ends. */
 const closing = (request: Call): Step => send('admin', encode(request), { awaited: Infinity });
 
-/** What a procedure does with flags; LOOKUP_SERVER has some and looks at none. */
+/** How a procedure treats flags. LOOKUP_SERVER ignores them. */
 function onFlags(name: string): string {
   if (name.includes(' of ')) return 'reports the missing server before flags';
   return name === 'LOOKUP_SERVER' ? 'takes any flags' : 'refuses flags';
 }
 
-/** A call, and with each of some flags. */
+/** A call with each of some flags. */
 const flagged = (name: string, procedure: number, ...payload: readonly Uint8Array[]): Exchange =>
   exchange(`${name} with flags`, `${name} ${onFlags(name)}.`, () =>
     flags.map((word) => call('admin', admin(procedure, ...payload, word))),
@@ -51,12 +50,10 @@ const names: readonly Bytes[] = [
   'n'.repeat(3000),
 ];
 
-/** A call to servers that there are not, and to one with a NUL in its name. */
+/** A call to unknown servers, and to one with a NUL in its name. */
 const unknown = (name: string, request: (server: Uint8Array) => Call): Exchange =>
-  fresh(
-    `${name} of servers that there are not`,
-    `${name} of a server that there is not is an error that names it.`,
-    () => names.map((server) => call('admin', request(text(server)))),
+  fresh(`${name} of servers that there are not`, `${name} of an unknown server is an error that names it.`, () =>
+    names.map((server) => call('admin', request(text(server)))),
   );
 
 export const servers: readonly Exchange[] = [
@@ -72,14 +69,14 @@ export const servers: readonly Exchange[] = [
     call('admin', admin(1, none_)),
     closing(admin(2)),
   ]),
-  exchange('CLOSE without OPEN, with a payload', 'CLOSE is served without OPEN and whatever its payload.', () => [
+  exchange('CLOSE without OPEN, with a payload', 'CLOSE is served without OPEN, and its payload is ignored.', () => [
     closing(admin(2, Buffer.from('payload!'))),
   ]),
   exchange('requests behind CLOSE', 'Requests behind CLOSE are not served.', () => [
     together('admin', admin(3), admin(2), admin(3)),
     gone('admin'),
   ]),
-  exchange('GET_LIB_VERSION', 'GET_LIB_VERSION says the version of libvirt, whatever its payload.', () => [
+  exchange('GET_LIB_VERSION', 'GET_LIB_VERSION reports the version of libvirt, and its payload is ignored.', () => [
     call('admin', admin(3)),
     call('admin', admin(3, Buffer.from('more'))),
   ]),
@@ -104,7 +101,7 @@ export const servers: readonly Exchange[] = [
   ...[1, 2, 3, 6, 7].map((type) =>
     exchange(
       `an admin message of type ${type}`,
-      `A message of type ${type}, which is no call, is passed over on the admin socket too.`,
+      `The admin socket ignores a message of type ${type}, which is no call.`,
       () => [send('admin', encode({ ...admin(3), type })), send('admin', encode({ ...admin(3), serial: 2 }))],
     ),
   ),
@@ -124,7 +121,7 @@ export const servers: readonly Exchange[] = [
   ),
   flagged('LIST_SERVERS', 4, u32(1)),
   mangled('LIST_SERVERS', 4, u32(0), none_),
-  exchange('LIST_SERVERS, only counted', 'LIST_SERVERS that wants no list says the number of servers.', () => [
+  exchange('LIST_SERVERS, only counted', 'LIST_SERVERS without a list reports the number of servers.', () => [
     call('admin', admin(4, u32(0), none_)),
   ]),
   exchange('LOOKUP_SERVER', 'LOOKUP_SERVER finds the servers virtlockd and admin.', () => [
@@ -135,7 +132,7 @@ export const servers: readonly Exchange[] = [
   flagged('LOOKUP_SERVER of one that there is not', 5, none),
   mangled('LOOKUP_SERVER', 5, own, none_),
   unknown('LOOKUP_SERVER', (server) => admin(5, server, none_)),
-  exchange('GET_THREADPOOL', 'GET_THREADPOOL says the workers of each server.', () => [
+  exchange('GET_THREADPOOL', 'GET_THREADPOOL reports the workers of each server.', () => [
     call('admin', admin(6, lockd, none_)),
     call('admin', admin(6, own, none_)),
   ]),
@@ -143,7 +140,7 @@ export const servers: readonly Exchange[] = [
   flagged('GET_THREADPOOL of a server that there is not', 6, none),
   mangled('GET_THREADPOOL', 6, lockd, none_),
   unknown('GET_THREADPOOL', (server) => admin(6, server, none_)),
-  fresh('GET_LIMITS', 'GET_LIMITS says the limits of each server and counts its present clients.', () => [
+  fresh('GET_LIMITS', 'GET_LIMITS reports the limits of each server and the number of its clients.', () => [
     call('admin', admin(12, lockd, none_)),
     call('admin', admin(12, own, none_)),
     { do: 'open', on: 'a' },

@@ -1,94 +1,40 @@
-/** Command lines, configuration files and circumstances in which both daemons are started. */
+/** Command lines, configuration files and circumstances of a start. */
 import recorded from '../../../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
 export interface CliCase {
   readonly name: string;
   readonly args: readonly string[];
-  /** Text (latin1) of /run/test.conf, which `-f` then names. */
+  /** Text (latin1) of /run/test.conf, which `-f` names. */
   readonly config?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** A shell script run before, inside the lab. */
+  /** A shell script to run before the start, inside the lab. */
   readonly prepare?: string;
   /** The path to start the program by; a link that `prepare` makes. */
   readonly program?: string;
   /** Run as an ordinary user. */
   readonly ordinary?: boolean;
-  /** Another daemon runs already. */
+  /** With another daemon running. */
   readonly second?: boolean;
 }
 
-const words = (args: readonly string[]): CliCase => ({ name: args.join(' ') || '(nothing)', args });
+/** A command line as it is typed: blanks part its arguments, one at the end makes an empty one. */
+const typed = (line: string): CliCase => ({ name: line, args: line.split(' ') });
 
 const commandLines: CliCase[] = [
-  [],
-  ['-h'],
-  ['--help'],
-  ['--hel'],
-  ['-hV'],
-  ['operand', '-h'],
-  ['-h', '--bogus'],
-  ['-V'],
-  ['--version'],
-  ['--vers'],
-  ['-Vh'],
-  ['-dvV'],
-  ['-V', '-x'],
-  ['-f', '/nonexistent', '-V'],
-  ['-x'],
-  ['-dx'],
-  ['-?'],
-  ['-:'],
-  ['-;'],
-  ['-W', 'foo'],
-  ['--bogus'],
-  ['--bogus=x'],
-  ['--ver'],
-  ['--v=1'],
-  ['--=x'],
-  ['--help=x'],
-  ['--version='],
-  ['--verbose=3'],
-  ['-f'],
-  ['-vf'],
-  ['-t'],
-  ['-p'],
-  ['--config'],
-  ['--ti'],
-  ['--pid'],
-  ['-t', 'abc'],
-  ['-t', ''],
-  ['-t', '-1'],
-  ['-t', '2147484'],
-  ['-t', '4294967296'],
-  ['--timeout='],
-  ['-t', '5', '-t', 'x'],
-  ['-t', 'x', '-h'],
-  ['-t', '0'],
-  ['-t', '+60'],
-  ['-t', '60x'],
-  ['-t', '1'],
-  ['--t=1'],
-  ['--', '-h'],
-  ['operand', '-', '--', '-x'],
-  ['-f', '/nonexistent'],
-  ['-f/nonexistent/foo'],
-  ['--c=/nonexistent'],
-  ['-f', ''],
-  ['-f', '/etc'],
-  ['-f', '/etc/passwd/x'],
-  ['-p', '/nonexistent/x'],
-  ['-p', '/etc'],
-  ['-p', ''],
-  ['-p', '/run/other.pid'],
-  ['--pid-file=/run/other.pid'],
-].map(words);
+  { name: '(nothing)', args: [] },
+  ...[
+    '-h|--help|--hel|-hV|operand -h|-h --bogus|-V|--version|--vers|-Vh|-dvV|-V -x|-f /nonexistent -V|-x|-dx|-?|-:|-;|-W foo',
+    '--bogus|--bogus=x|--ver|--v=1|--=x|--help=x|--version=|--verbose=3|-f|-vf|-t|-p|--config|--ti|--pid',
+    '-t abc|-t |-t -1|-t 2147484|-t 4294967296|--timeout=|-t 5 -t x|-t x -h|-t 0|-t +60|-t 60x|-t 1|--t=1',
+    '-- -h|operand - -- -x|-f /nonexistent|-f/nonexistent/foo|--c=/nonexistent|-f |-f /etc|-f /etc/passwd/x',
+    '-p /nonexistent/x|-p /etc|-p |-p /run/other.pid|--pid-file=/run/other.pid',
+  ].flatMap((lines) => lines.split('|').map(typed)),
+];
+
+const byAnotherName = { prepare: 'ln -s /usr/sbin/virtlockd /run/foo', program: '/run/foo' };
 
 const daemonized: CliCase[] = [
-  words(['-d']),
-  words(['-dt', '60', '--pid-file', '/run/other.pid']),
-  words(['-d', '-p', '/nonexistent/x']),
-  words(['-d', '-f', '/nonexistent']),
-  words(['-d', '-t', 'x']),
+  ...['-d', '-dt 60 --pid-file /run/other.pid', '-d -p /nonexistent/x', '-d -f /nonexistent', '-d -t x'].map(typed),
   { name: '-d with a bad log level', args: ['-d'], config: 'log_level = 9\n' },
   { name: '-d with a run directory that cannot be', args: ['-d'], prepare: 'echo >/run/libvirt' },
   { name: '-d with a socket that cannot be', args: ['-d'], prepare: 'mkdir -p /run/libvirt/virtlockd-sock/x' },
@@ -100,12 +46,7 @@ const daemonized: CliCase[] = [
     prepare: 'echo "max_clients = 5" >/run/test.conf',
   },
   { name: '-d while another runs', args: ['-d'], second: true },
-  {
-    name: '-d by another name',
-    args: ['-d', '-p', '/nonexistent/x'],
-    prepare: 'ln -s /usr/sbin/virtlockd /run/foo',
-    program: '/run/foo',
-  },
+  { name: '-d by another name', args: ['-d', '-p', '/nonexistent/x'], ...byAnotherName },
 ];
 
 const circumstances: CliCase[] = [
@@ -120,19 +61,9 @@ const circumstances: CliCase[] = [
     prepare: 'mkdir /run/libvirt; echo >/run/libvirt/virtlockd-sock',
   },
   { name: 'a stale pid file', args: [], prepare: 'echo 99999999 >/run/virtlockd.pid' },
-  { name: 'by another name', args: ['-h'], prepare: 'ln -s /usr/sbin/virtlockd /run/foo', program: '/run/foo' },
-  {
-    name: 'by another name, version',
-    args: ['-V'],
-    prepare: 'ln -s /usr/sbin/virtlockd /run/foo',
-    program: '/run/foo',
-  },
-  {
-    name: 'by another name, mistake',
-    args: ['-x'],
-    prepare: 'ln -s /usr/sbin/virtlockd /run/foo',
-    program: '/run/foo',
-  },
+  { name: 'by another name', args: ['-h'], ...byAnotherName },
+  { name: 'by another name, version', args: ['-V'], ...byAnotherName },
+  { name: 'by another name, mistake', args: ['-x'], ...byAnotherName },
 ];
 
 const session: CliCase[] = [
@@ -165,11 +96,11 @@ const environment: CliCase[] = [
   ];
 });
 
-/** Every so many recorded configurations: all were asked of C when they were recorded. */
+/** One of so many recorded configurations is tried; the recording has all of them. */
 const SAMPLE = 6;
 
 const configurations: CliCase[] = recorded
-  // A number beyond 64 bits is an error since 11.3.0, and levels below 3 make each daemon say things of its own.
+  // Since 11.3.0 a number beyond 64 bits is an error.
   .filter(({ text }) => !/[0-9]{19}|^libvirt_version|CWD/.test(text))
   .filter((_, index) => index % SAMPLE === 0)
   .map(({ text }) => ({ name: `configuration ${JSON.stringify(text).slice(0, 60)}`, args: [], config: text }));

@@ -1,29 +1,16 @@
-/** The time without clients after which a daemon ends. */
+/** --timeout: how long a daemon stays without clients. */
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import { slug, type WrittenCheck } from '../../check.ts';
-import type { CheckContext } from '../../check-context.ts';
+import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import { lockOn } from '../../../../lab/observe.ts';
 import { autocreate, lock } from '../../../../lab/wire.ts';
 
-/** Longer than the timeout of a second, by as much as a busy machine needs. */
+/** The timeout is a second; the rest is for a busy machine. */
 const WAIT_MS = 2500;
 
-const idleCheck = (
-  title: string,
-  promise: string,
-  run: (context: CheckContext) => Promise<void>,
-  known?: string,
-): WrittenCheck => ({
-  name: `command-line/${slug(title)}`,
-  group: 'command-line',
-  promise,
-  run,
-  ...(known === undefined ? {} : { known }),
-});
-
 export const idleChecks: readonly WrittenCheck[] = [
-  idleCheck(
+  writtenCheck(
+    'command-line',
     'a client keeps an idle daemon',
     'With --timeout it ends when the last client has left, not before.',
     async (context) => {
@@ -36,9 +23,10 @@ export const idleChecks: readonly WrittenCheck[] = [
       assert.equal((await daemon.exited).code, 0);
     },
   ),
-  idleCheck(
+  writtenCheck(
+    'command-line',
     'a lock keeps an idle daemon',
-    'With --timeout it does not end while somebody holds a lock, though nobody is connected.',
+    'With --timeout it does not end while an owner holds a lock, though no client is connected.',
     async (context) => {
       const daemon = await context.start({ args: ['--timeout', '1'] });
       const path = `${context.directory()}/held`;
@@ -50,6 +38,6 @@ export const idleChecks: readonly WrittenCheck[] = [
       assert.equal(daemon.finished, undefined, 'it ended');
       assert.equal(lockOn(daemon.pid, path), 'WRITE 0 0');
     },
-    'C counts clients alone: it ends, and the lock is lost',
+    { known: 'C counts clients alone: it ends, and the lock is lost' },
   ),
 ];

@@ -7,12 +7,12 @@ import { readOutcomes } from './recording.ts';
 import { Starter } from './starter.ts';
 
 const promises: readonly (readonly [RegExp, string])[] = [
-  [/^configuration /, 'Such a configuration is taken, or refused with this complaint.'],
-  [/^session/, 'An ordinary user gets a session daemon: these are its paths, messages and exit status.'],
+  [/^configuration /, 'Such a configuration is accepted, or refused with this message.'],
+  [/^session/, 'An ordinary user gets a session daemon with these paths, messages and exit status.'],
   [/^LIBVIRT_/, 'The environment sets the log, and wins over the configuration.'],
-  [/^-d/, 'Daemonized it says so in its exit status when it serves or fails, logs and removes what it should.'],
-  [/^-|^operand/, 'Such a command line is understood or refused, with these words and this exit status.'],
-  [/^/, 'In such circumstances it serves or refuses to, with these words, files and exit status.'],
+  [/^-d/, 'With -d the exit status tells whether it serves, and it logs and removes the right files.'],
+  [/^-|^operand/, 'Such a command line is accepted or refused, with these messages and this exit status.'],
+  [/^/, 'In such circumstances it serves or refuses to, with these messages, files and exit status.'],
 ];
 
 function cliCheck(one: CliCase): WrittenCheck {
@@ -36,7 +36,7 @@ function cliCheck(one: CliCase): WrittenCheck {
 
 const numbers = new Map<string, number>();
 
-/** Several cases differ in what a name has no letters for: those are counted. */
+/** Cases that differ only in characters which a slug drops are numbered. */
 function nameOf({ name }: CliCase): string {
   const end = slug(name.replace(/^-+/, (dashes) => (dashes.length > 1 ? 'option ' : 'letter ')));
   const number = (numbers.get(end) ?? 0) + 1;

@@ -1,4 +1,4 @@
-/** What the C daemons did when they were started in every way, fixtures/cli/VERSION.json. */
+/** The recorded starts of the C daemons, fixtures/cli/VERSION.json. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { installRoot } from '../../../../posix/root.ts';
@@ -6,7 +6,7 @@ import type { Generation } from '../../../../lab/generation.ts';
 
 export interface CliRecording {
   readonly provenance: { readonly libvirt: Generation; readonly package: string; readonly command: string };
-  /** Cases that are not listed here went as with this version. */
+  /** The version whose outcomes count for cases that are not listed here. */
   readonly like?: Generation;
   /** By the name of the case. */
   readonly outcomes: Readonly<Record<string, readonly string[]>>;
@@ -16,7 +16,7 @@ export function cliRecordingPath(version: Generation): string {
   return join(installRoot, 'fixtures/cli', `${version}.json`);
 }
 
-/** What was seen of that version by the name of the case; nothing where it was not recorded. */
+/** The outcomes of that version by the name of the case; none where it was not recorded. */
 export function readOutcomes(version: Generation): Map<string, readonly string[]> {
   const path = cliRecordingPath(version);
   if (!existsSync(path)) return new Map();

@@ -1,6 +1,7 @@
-/** Starts a daemon in every way of the cases, and looks at what comes of it. */
-import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, symlinkSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+/** Starts a daemon as a case says, and describes the outcome. */
+import { existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { PROGRAM } from '../../../../libvirt/paths.ts';
 import type { Place } from '../../../../lab/place.ts';
 import { ordinaryUser } from '../../../../lab/root.ts';
 import { eventually, type Running } from '../../../../lab/process.ts';
@@ -8,10 +9,7 @@ import { catchesSignal, isThere } from '../../../../proc/processes.ts';
 import { listensAt } from '../../../../proc/sockets.ts';
 import type { CliCase } from './cases.ts';
 
-/** The path by which it is started, for it names itself in what it prints. */
-const PROGRAM = '/usr/sbin/virtlockd';
-
-/** Text without what is truly variable, or says more than C says. */
+/** A text without its variable parts, and without lines that only this daemon prints. */
 function masked(text: string): string {
   return text
     .replace(/^Options of this implementation:\n(?: .*\n)*\n/gm, '')
@@ -21,7 +19,7 @@ function masked(text: string): string {
     .replace(/^(LINE: \w+ : )[^ ]+:\d+ : /gm, '$1');
 }
 
-/** The lines of a text, each with what it is of. */
+/** The lines of a text, each behind the name of its source. */
 function lines(what: string, text: string): string[] {
   if (text === '') return [];
   return text
@@ -30,7 +28,7 @@ function lines(what: string, text: string): string[] {
     .map((line) => `${what}: ${line}`);
 }
 
-/** Nothing else may run at the place: what is below /run is removed between cases. */
+/** Nothing else may run at the place: everything below /run is removed between cases. */
 export class Starter {
   readonly #place: Place;
   readonly #configuration: string;
@@ -39,14 +37,11 @@ export class Starter {
   constructor(place: Place, program: string, configuration: string) {
     this.#place = place;
     this.#configuration = configuration;
-    if (resolve(program) === PROGRAM) return;
-    const path = place.outside(PROGRAM);
-    mkdirSync(dirname(path), { recursive: true });
-    symlinkSync(resolve(program), `${path}.new`);
-    renameSync(`${path}.new`, path);
+    // It is always started by this path, because it names itself in what it prints.
+    if (resolve(program) !== PROGRAM) place.install(resolve(program));
   }
 
-  /** Starts it in that way. Returns what was seen: exit codes, what it printed and logged, the files while it served and at the end. */
+  /** Starts the daemon. Returns its exit codes, its output and log, and its files while it serves and at the end. */
   async run(one: CliCase): Promise<string[]> {
     const place = this.#place;
     await this.#clear();
@@ -58,14 +53,14 @@ export class Starter {
       return await this.#observe(one);
     } finally {
       await other?.stop();
-      // Other checks follow at this place, and a daemon of theirs must be able to start.
+      // The daemon of the next check at this place must be able to start.
       if (one.prepare !== undefined) await this.#clear();
     }
   }
 
   async #clear(): Promise<void> {
     await this.#shell(
-      // Not beyond the root's own file system: directories of the outside may be mounted anywhere in it.
+      // Only on the root's own file system: it may contain mounts of directories outside.
       'rm -rf --one-file-system /run/* /run/.[a-z]*; mkdir -p /run/labuser/runtime /var/log/libvirt; rm -f /var/log/libvirt/*',
     );
     await this.#shell('chown -R 47110:47110 /run/labuser; chmod 700 /run/labuser/runtime');
@@ -96,7 +91,7 @@ export class Starter {
       process.kill(pid);
       await eventually('the daemon ends', () => isThere(pid) === false);
     }
-    // C's child tells its parent that it failed, and cleans up after that.
+    // C's child reports its failure to its parent before it cleans up.
     if (daemonizes)
       await eventually('the pid file is gone', () => one.second === true || this.#pidFile() === undefined);
     const { stdout, stderr } = await running.exited;
@@ -107,12 +102,12 @@ export class Starter {
     return seen;
   }
 
-  /** Waits until that process serves or has ended. */
+  /** Waits until the process serves or ends. */
   async #serving(running: Running): Promise<Running> {
     const sockets = ['/run/libvirt', join(ordinaryUser.runtime, 'libvirt'), join(ordinaryUser.home, '.cache/libvirt')];
     await eventually('the daemon serves or ends', () => {
       if (running.finished !== undefined) return true;
-      // C listens a moment before it would hear that it is to end.
+      // C listens a moment before it handles SIGTERM.
       if (!catchesSignal(running.pid, 'SIGTERM')) return false;
       const ours = listensAt(running.pid);
       return sockets.some((directory) => ours.includes(`${directory}/virtlockd-admin-sock`));
@@ -120,7 +115,7 @@ export class Starter {
     return running;
   }
 
-  /** The pid that a daemonized one wrote down. */
+  /** The pid in the pid file of a daemonized process. */
   #daemonPid(): number | undefined {
     const file = this.#pidFile();
     return file === undefined ? undefined : Number(readFileSync(file, 'latin1'));
@@ -140,7 +135,7 @@ export class Starter {
       });
     return (
       walk('/run')
-        // What umount leaves there is its own.
+        // umount leaves it there.
         .filter((path) => path !== '/run/mount')
         .map((path) => `${what}: ${lstatSync(this.#place.outside(path)).mode.toString(8)} ${path}`)
         .sort()

@@ -1,12 +1,13 @@
-/** Subscriptions to changes, and what outlives SIGUSR1. */
+/** Subscriptions to changes, and state that outlives SIGUSR1. */
 import assert from 'node:assert/strict';
 import { ChangeType } from '../../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { executeAgain } from '../../../../lab/process.ts';
 import { lock } from '../../../../lab/wire.ts';
-import { inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
+import { inquireCheck, only, type Scene } from './inquirer.ts';
+import { NOBODY } from '../daemon-scene.ts';
 
-/** Sends SIGUSR1 and waits until the program has been executed anew. */
+/** Sends SIGUSR1 and waits until the program has been executed again. */
 async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
   context.note('SIGUSR1');
   await executeAgain(pid);
@@ -15,7 +16,7 @@ async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
 export const eventChecks: readonly WrittenCheck[] = [
   inquireCheck(
     'a subscriber is told of every change',
-    'acquired, refused and released locks, clients that come and go.',
+    'acquired, refused and released locks, clients that connect and disconnect.',
     async (scene) => {
       const watcher = await scene.another();
       await watcher.ask('subscribe', { flags: 0 });
@@ -38,11 +39,11 @@ export const eventChecks: readonly WrittenCheck[] = [
     await watcher.ask('subscribe', { flags: 0 });
     await watcher.ask('unsubscribe', { flags: 0 });
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
-    // Longer than changes are gathered: a second call's reply would come behind an event.
+    // The daemon gathers changes for a shorter time: an event would come before the next reply.
     await new Promise((resolve) => setTimeout(resolve, 200));
     assert.equal((await watcher.ask('status', { flags: 0 })).subscribers, 0);
   }),
-  inquireCheck('who has not subscribed is told nothing', 'events are for those who asked.', async (scene) => {
+  inquireCheck('who has not subscribed is told nothing', 'only subscribers get events.', async (scene) => {
     await (await scene.another()).ask('subscribe', { flags: 0 });
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
     await new Promise((resolve) => setTimeout(resolve, 200));
@@ -50,7 +51,7 @@ export const eventChecks: readonly WrittenCheck[] = [
   }),
   inquireCheck(
     'a subscription outlives SIGUSR1',
-    'the subscriber is told that the daemon resumed, and goes on to be told of changes.',
+    'the subscriber gets an event of the resumption, and then of further changes.',
     async (scene) => {
       const watcher = await scene.another();
       const owner = await scene.owner();
@@ -63,7 +64,7 @@ export const eventChecks: readonly WrittenCheck[] = [
   ),
   inquireCheck(
     'what is known of a lock outlives SIGUSR1',
-    'owner, time and connection are told as before.',
+    'owner, time and connection stay the same.',
     async (scene) => {
       const owner = await scene.owner({ pid: NOBODY + 1, name: 'guest', id: 12 });
       await owner.must(lock.acquire('', scene.file('disk')));
@@ -74,19 +75,13 @@ export const eventChecks: readonly WrittenCheck[] = [
       assert.equal((await scene.inquirer.ask('status', { flags: 0 })).restarts, 1);
     },
   ),
-  inquireCheck(
-    'refusals and counters outlive SIGUSR1',
-    'a restart forgets nothing that was remembered.',
-    async (scene) => {
-      const disk = scene.file('disk');
-      const owner = await scene.owner();
-      await owner.must(lock.acquire('', disk));
-      await owner.ask(lock.acquire('', disk));
-      await restart(scene);
-      const { refusals } = await scene.inquirer.ask('refusals', { after: 0, flags: 0 });
-      assert.equal(only(refusals).name, disk);
-      const { counters } = await scene.inquirer.ask('counters', { flags: 0 });
-      assert.equal(counters.find(({ name }) => name === 'acquired')?.value, 1);
-    },
-  ),
+  inquireCheck('refusals and counters outlive SIGUSR1', 'no restart forgets them.', async (scene) => {
+    const { disk, holder: owner } = await scene.held();
+    await owner.ask(lock.acquire('', disk));
+    await restart(scene);
+    const { refusals } = await scene.inquirer.ask('refusals', { after: 0, flags: 0 });
+    assert.equal(only(refusals).name, disk);
+    const { counters } = await scene.inquirer.ask('counters', { flags: 0 });
+    assert.equal(counters.find(({ name }) => name === 'acquired')?.value, 1);
+  }),
 ];

@@ -1,8 +1,8 @@
-/** The group inquire: an extension of this project, and what daemons without it answer. */
+/** The group inquire: an extension of this project, and the answers of daemons without it. */
 import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import type { WrittenCheck } from '../../check.ts';
+import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import { encode, lock } from '../../../../lab/wire.ts';
 import { otherUserHears } from '../wire/peers.ts';
 import { eventChecks } from './events.ts';
@@ -12,38 +12,38 @@ import { listChecks } from './lists.ts';
 const status = inquireCall('status', { flags: 0 });
 
 const callChecks: readonly WrittenCheck[] = [
-  {
-    name: 'inquire/a-daemon-that-does-not-know-the-program-says-so',
-    group: 'inquire',
-    promise: 'Extension: a daemon answers its calls, or says in its usual words that it cannot find the program.',
-    harmless: true,
-    run: async (context) => {
+  writtenCheck(
+    'inquire',
+    'a daemon that does not know the program says so',
+    'Extension: a daemon answers its calls, or with its usual error that it cannot find the program.',
+    async (context) => {
       const error = await (await context.connectAdmin()).ask(status);
       if (error !== undefined) assert.ok(isUnknownProgram(error), `${error.code} ${error.message ?? ''}`);
     },
-  },
-  {
-    name: 'inquire/the-lock-socket-does-not-know-the-program',
-    group: 'inquire',
-    promise: 'Extension: the lock socket speaks exactly what libvirt speaks, and nothing of this.',
-    harmless: true,
-    run: async (context) => {
+    { harmless: true },
+  ),
+  writtenCheck(
+    'inquire',
+    'the lock socket does not know the program',
+    'Extension: the lock socket serves only the programs of libvirt, and not this one.',
+    async (context) => {
       const error = await (await context.connect()).ask(status);
       assert.ok(error !== undefined && isUnknownProgram(error), error?.message ?? 'it answers');
     },
-  },
-  {
-    name: 'inquire/another-user-learns-nothing',
-    group: 'inquire',
-    promise: "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
-    rootOnly: 'takes a second user',
-    run: async (context) => {
+    { harmless: true },
+  ),
+  writtenCheck(
+    'inquire',
+    'another user learns nothing',
+    "Extension: only the daemon's own user is answered, whatever the mode of the socket says.",
+    async (context) => {
       const daemon = await context.start();
       chmodSync(daemon.adminSocket, 0o777);
       const path = join(context.place.sockets, 'virtlockd-admin-sock');
       assert.equal(await otherUserHears(context.place, path, encode(status)), 'closed');
     },
-  },
+    { rootOnly: 'takes a second user' },
+  ),
   inquireCheck(
     'flags that are not known are refused',
     'flags beyond those described are an error.',
@@ -74,7 +74,7 @@ const callChecks: readonly WrittenCheck[] = [
     async ({ inquirer }) => {
       const whole = inquireCall('locks', { filter: { ...all, owner: 'x' }, cursor: 0n, limit: 0, flags: 0 }).payload;
       const long = Buffer.from(whole);
-      // The length of the owner's name: the filter's five absent fields and its own mark stand before it.
+      // The length of the owner's name, behind the filter's five absent fields and its own presence word.
       long.writeUInt32BE(0xffff_fff0, 24);
       for (const payload of [Buffer.alloc(0), whole.subarray(0, whole.length - 4), long, Buffer.alloc(3)]) {
         const error = await inquirer.peer.ask(rawCall(1, payload));
@@ -83,23 +83,25 @@ const callChecks: readonly WrittenCheck[] = [
       await inquirer.ask('status', { flags: 0 });
     },
   ),
-  inquireCheck('the status tells of the process', 'pid, number of restarts, and what it holds.', async (scene) => {
-    const owner = await scene.owner();
-    await owner.must(lock.acquire('', scene.file('disk')));
-    await owner.must(lock.createLockspace(join(scene.dir, 'space')));
-    const { pid, restarts, locks, lockspaces, owners, lockServer } = await scene.inquirer.ask('status', { flags: 0 });
-    assert.deepEqual([pid, restarts, locks, owners], [scene.daemon.pid, 0, 1, 1]);
-    assert.ok(lockspaces >= 1 && lockServer.clients >= 1 && lockServer.maxClients > 0 && !lockServer.isFull);
-  }),
+  inquireCheck(
+    'the status tells of the process',
+    'pid, number of restarts, and numbers of locks, lockspaces and owners.',
+    async (scene) => {
+      const owner = await scene.owner();
+      await owner.must(lock.acquire('', scene.file('disk')));
+      await owner.must(lock.createLockspace(join(scene.dir, 'space')));
+      const { pid, restarts, locks, lockspaces, owners, lockServer } = await scene.inquirer.ask('status', { flags: 0 });
+      assert.deepEqual([pid, restarts, locks, owners], [scene.daemon.pid, 0, 1, 1]);
+      assert.ok(lockspaces >= 1 && lockServer.clients >= 1 && lockServer.maxClients > 0 && !lockServer.isFull);
+    },
+  ),
   inquireCheck('what happens is counted', 'acquired and released locks, and refusals.', async (scene) => {
     const counted = async (): Promise<Map<string, number>> => {
       const { counters } = await scene.inquirer.ask('counters', { flags: 0 });
       return new Map(counters.map(({ name, value }) => [name, value]));
     };
     const before = await counted();
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk, holder: owner } = await scene.held();
     await owner.ask(lock.acquire('', disk));
     await owner.must(lock.release('', disk));
     const after = await counted();

@@ -1,10 +1,8 @@
 /**
- * A daemon of its own that is asked who holds what. The inquire program is an extension of this project: a daemon without
- * it must answer as it does for any program that it does not know.
+ * Calls of the inquire program, an extension of this project. A daemon without it must answer as for any program that it does
+ * not know.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { XdrReader, XdrWriter } from '../../../../../xdr/codec.ts';
 import type { ArgsOf, Procedure, ResultOf } from '../../../../../xdr/program.ts';
 import {
@@ -16,15 +14,14 @@ import {
   type LockInfo,
 } from '../../../../../xdr/programs/inquire.ts';
 import type { CheckContext, NotedPeer } from '../../check-context.ts';
-import { Skipped, slug, type WrittenCheck } from '../../check.ts';
+import { Skipped, type WrittenCheck, writtenCheck } from '../../check.ts';
 import type { Daemon } from '../../../../lab/daemon.ts';
-import { type Call, decodeError, lock, type Message, type Owner, type WireError } from '../../../../lab/wire.ts';
+import type { Call, Message, WireError } from '../../../../lab/wire.ts';
+import { DaemonScene } from '../daemon-scene.ts';
 
 type Procedures = typeof inquireProcedures;
 type Name = keyof Procedures;
 
-/** Above every pid that there can be. */
-export const NOBODY = 5_000_000;
 export const all: LockFilter = { lockspace: null, resource: null, path: null, pid: null, uuid: null, owner: null };
 
 export function inquireCall<N extends Name>(name: N, args: ArgsOf<Procedures[N]>): Call {
@@ -41,28 +38,27 @@ export const rawCall = (procedure: number, payload: Buffer = Buffer.alloc(0)): C
   payload,
 });
 
-/** Whether an error says that the daemon does not know the program, in the words it has for any. */
+/** Whether an error is the one of a daemon that does not know the program. */
 export function isUnknownProgram({ code, domain, message }: WireError): boolean {
   return code === 39 && domain === 7 && message === `Cannot find program ${inquireProgram.number} version 1`;
 }
 
-/** What a connection to the admin socket asks. */
-export class Inquirer {
+/** A connection to the admin socket that makes calls of the program. */
+class Inquirer {
   readonly peer: NotedPeer;
 
   constructor(peer: NotedPeer) {
     this.peer = peer;
   }
 
-  /** Results change from run to run, so that they are not noted. @throws Error with the daemon's message */
+  /** The call is not noted: its result differs from run to run. @throws Error with the daemon's message */
   async ask<N extends Name>(name: N, args: ArgsOf<Procedures[N]>): Promise<ResultOf<Procedures[N]>> {
-    const { payload, status } = await this.peer.peer.call(inquireCall(name, args));
-    if (status !== 0) throw new Error(`the daemon refused: ${decodeError(payload).message ?? 'no message'}`);
+    const { payload } = await this.peer.peer.must(inquireCall(name, args));
     const { result } = inquireProcedures[name] as Procedure<unknown, ResultOf<Procedures[N]>>;
     return result.read(new XdrReader(payload));
   }
 
-  /** The locks that a filter means. `flags` as of LOCKS; `limit` entries a page. */
+  /** The locks that fit a filter. `flags` as of LOCKS; `limit` entries a page. */
   async locks(filter: Partial<LockFilter> = {}, { flags = 0, limit = 0 } = {}): Promise<LockInfo[]> {
     const found: LockInfo[] = [];
     let cursor = 0n;
@@ -84,7 +80,7 @@ export class Inquirer {
     return changesEvent.payload.read(new XdrReader(payload)).changes;
   }
 
-  /** The first change of that type that comes. */
+  /** The next change of that type. */
   async change<T extends Change['type']>(type: T): Promise<Change & { readonly type: T }> {
     for (;;) {
       const found = (await this.changes()).find((one): one is Change & { readonly type: T } => one.type === type);
@@ -93,20 +89,15 @@ export class Inquirer {
   }
 }
 
-export class Scene {
-  readonly context: CheckContext;
-  readonly daemon: Daemon;
-  readonly dir: string;
+export class Scene extends DaemonScene {
   readonly inquirer: Inquirer;
 
   private constructor(context: CheckContext, daemon: Daemon, inquirer: Inquirer) {
-    this.context = context;
-    this.daemon = daemon;
+    super(context, daemon);
     this.inquirer = inquirer;
-    this.dir = context.directory();
   }
 
-  /** @throws Skipped when the daemon does not know the program, and says so as it should */
+  /** @throws Skipped when the daemon answers that it does not know the program */
   static async open(context: CheckContext): Promise<Scene> {
     const daemon = await context.start();
     const inquirer = new Inquirer(await context.connectAdmin());
@@ -117,22 +108,9 @@ export class Scene {
     return new Scene(context, daemon, inquirer);
   }
 
-  /** A connection that has registered an owner, of which there is no process. */
-  async owner(owner: Partial<Owner> = {}): Promise<NotedPeer> {
-    const peer = await this.context.connect(this.daemon.socket);
-    await peer.must(lock.register({ pid: NOBODY, ...owner }));
-    return peer;
-  }
-
-  /** Another connection that asks. */
+  /** Another connection to the admin socket. */
   async another(): Promise<Inquirer> {
     return new Inquirer(await this.context.connectAdmin());
-  }
-
-  file(name: string): string {
-    const path = join(this.dir, name);
-    writeFileSync(path, '');
-    return path;
   }
 }
 
@@ -145,10 +123,5 @@ export function only<T>(list: readonly T[]): T {
 
 /** A check of the extension; skipped for a daemon without it. */
 export function inquireCheck(title: string, promise: string, body: (scene: Scene) => Promise<void>): WrittenCheck {
-  return {
-    name: `inquire/${slug(title)}`,
-    group: 'inquire',
-    promise: `Extension: ${promise}`,
-    run: async (context) => body(await Scene.open(context)),
-  };
+  return writtenCheck('inquire', title, `Extension: ${promise}`, async (context) => body(await Scene.open(context)));
 }

@@ -1,4 +1,4 @@
-/** Locks, lockspaces, clients and refusals: in pages, by filters, with all that is known of them. */
+/** The lists of locks, lockspaces, clients and refusals: pages, filters, contents. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { FileState, HolderKind, type LockFilter, LocksFlag } from '../../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { autocreate, lock, shared } from '../../../../lab/wire.ts';
-import { all, inquireCall, inquireCheck, NOBODY, only, type Scene } from './inquirer.ts';
+import { all, inquireCall, inquireCheck, only, type Scene } from './inquirer.ts';
+import { NOBODY } from '../daemon-scene.ts';
 
 const uuid = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
 const uuidText = '00112233-4455-6677-8899-aabbccddeeff';
 
-/** Two owners with two locks each, of which a filter must tell one. */
+/** Two owners with locks, among which a filter must choose. */
 async function fill(scene: Scene): Promise<{ wanted: string; space: string }> {
   const one = await scene.owner({ pid: NOBODY + 1, name: 'one', uuid });
   const two = await scene.owner({ pid: NOBODY + 2, name: 'two' });
@@ -24,24 +25,27 @@ async function fill(scene: Scene): Promise<{ wanted: string; space: string }> {
   return { wanted, space };
 }
 
+async function holdThree(scene: Scene): Promise<void> {
+  const owner = await scene.owner();
+  for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+}
+
 function filterCheck(
   what: string,
   filter: (filled: { wanted: string; space: string }) => Partial<LockFilter>,
   names: readonly string[],
 ): WrittenCheck {
-  return inquireCheck(`locks by ${what}`, 'a filter leaves those that fit it, and no others.', async (scene) => {
+  return inquireCheck(`locks by ${what}`, 'a filter selects the locks that fit it, and no others.', async (scene) => {
     const filled = await fill(scene);
     const found = (await scene.inquirer.locks(filter(filled))).map(({ path }) => path.slice(scene.dir.length + 1));
     assert.deepEqual(found.sort(), [...names].sort());
   });
 }
 
-/** What is told of a held file after something happened to its path. */
-function fileCheck(title: string, happen: (path: string) => void, state: number): WrittenCheck {
+/** The state of a held file after a change of its path. */
+function fileCheck(title: string, state: number, happen: (path: string) => void): WrittenCheck {
   return inquireCheck(title, 'the list tells when the path no longer names the file that is held.', async (scene) => {
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk } = await scene.held();
     happen(disk);
     assert.equal(only(await scene.inquirer.locks()).file, FileState.NOT_LOOKED);
     assert.equal(only(await scene.inquirer.locks({}, { flags: LocksFlag.LOOK_AT_FILES })).file, state);
@@ -51,9 +55,7 @@ function fileCheck(title: string, happen: (path: string) => void, state: number)
 export const listChecks: readonly WrittenCheck[] = [
   inquireCheck('a lock is told with all that is known of it', 'owner, mode, file, and since when.', async (scene) => {
     const before = Date.now();
-    const owner = await scene.owner({ name: 'guest', uuid, id: 7 });
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+    const { disk } = await scene.held(0, { pid: NOBODY, name: 'guest', uuid, id: 7 });
     const found = only(await scene.inquirer.locks());
     const { ino, dev } = statSync(disk);
     assert.deepEqual(
@@ -77,10 +79,8 @@ export const listChecks: readonly WrittenCheck[] = [
       [3, 1, 2],
     );
   }),
-  inquireCheck('a released lock is told no more', 'the list is of what is held now.', async (scene) => {
-    const owner = await scene.owner();
-    const disk = scene.file('disk');
-    await owner.must(lock.acquire('', disk));
+  inquireCheck('a released lock is told no more', 'the list contains present locks only.', async (scene) => {
+    const { disk, holder: owner } = await scene.held();
     await owner.must(lock.release('', disk));
     assert.deepEqual(await scene.inquirer.locks(), []);
   }),
@@ -107,25 +107,15 @@ export const listChecks: readonly WrittenCheck[] = [
       assert.equal(only(await scene.inquirer.locks({ path: disk })).name, name);
     },
   ),
-  fileCheck('a held file that is there is told as the same', () => undefined, FileState.SAME),
-  fileCheck(
-    'a held file that was removed is told as gone',
-    (path) => {
-      rmSync(path);
-    },
-    FileState.GONE,
-  ),
-  fileCheck(
-    'a held file that was replaced is told as replaced',
-    (path) => {
-      renameSync(path, `${path}.old`);
-      writeFileSync(path, '');
-    },
-    FileState.REPLACED,
-  ),
+  fileCheck('a held file that is there is told as the same', FileState.SAME, () => undefined),
+  fileCheck('a held file that was removed is told as gone', FileState.GONE, (path) => rmSync(path)),
+  fileCheck('a held file that was replaced is told as replaced', FileState.REPLACED, (path) => {
+    renameSync(path, `${path}.old`);
+    writeFileSync(path, '');
+  }),
   inquireCheck(
     'a list comes in pages',
-    'of so many entries as were asked for, every lock exactly once.',
+    'with at most as many entries as requested, and every lock exactly once.',
     async (scene) => {
       const owner = await scene.owner();
       const disks = Array.from({ length: 7 }, (_, index) => scene.file(`disk${index}`));
@@ -136,10 +126,9 @@ export const listChecks: readonly WrittenCheck[] = [
   ),
   inquireCheck(
     'a cursor is used once',
-    'asked for again the page is refused, and the list begun anew is not.',
+    'the same page is refused the second time; a new list is not.',
     async (scene) => {
-      const owner = await scene.owner();
-      for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+      await holdThree(scene);
       const args = { filter: all, limit: 1, flags: 0 };
       const { next } = await scene.inquirer.ask('locks', { ...args, cursor: 0n });
       await scene.inquirer.ask('locks', { ...args, cursor: next });
@@ -147,21 +136,23 @@ export const listChecks: readonly WrittenCheck[] = [
       assert.equal((await scene.inquirer.locks()).length, 3);
     },
   ),
-  inquireCheck('a cursor is of its connection', 'no other connection may use it.', async (scene) => {
-    const owner = await scene.owner();
-    for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
+  inquireCheck('a cursor is of its connection', 'no other connection can use it.', async (scene) => {
+    await holdThree(scene);
     const args = { filter: all, limit: 1, flags: 0 };
     const { next } = await scene.inquirer.ask('locks', { ...args, cursor: 0n });
     const { peer } = await scene.another();
     assert.equal((await peer.peer.ask(inquireCall('locks', { ...args, cursor: next })))?.code, 8);
   }),
-  inquireCheck('a cursor is of its list', 'that of a list of locks is none of a list of lockspaces.', async (scene) => {
-    const owner = await scene.owner();
-    for (const name of ['a', 'b', 'c']) await owner.must(lock.acquire('', scene.file(name)));
-    const { next } = await scene.inquirer.ask('locks', { filter: all, cursor: 0n, limit: 1, flags: 0 });
-    const call = inquireCall('lockspaces', { cursor: next, limit: 0, flags: 0 });
-    assert.equal((await scene.inquirer.peer.peer.ask(call))?.code, 8);
-  }),
+  inquireCheck(
+    'a cursor is of its list',
+    'that of a list of locks is refused for a list of lockspaces.',
+    async (scene) => {
+      await holdThree(scene);
+      const { next } = await scene.inquirer.ask('locks', { filter: all, cursor: 0n, limit: 1, flags: 0 });
+      const call = inquireCall('lockspaces', { cursor: next, limit: 0, flags: 0 });
+      assert.equal((await scene.inquirer.peer.peer.ask(call))?.code, 8);
+    },
+  ),
   inquireCheck('cursors that nobody got are refused', 'whatever their number.', async ({ inquirer }) => {
     for (const cursor of [1n, 99n, 0xffff_ffff_ffff_ffffn]) {
       const call = inquireCall('clients', { cursor, limit: 0, flags: 0 });
@@ -170,7 +161,7 @@ export const listChecks: readonly WrittenCheck[] = [
   }),
   inquireCheck(
     'lockspaces are listed',
-    'the default one and those that were made, with how much is held in them.',
+    'the default one and those that clients made, with their numbers of locks.',
     async (scene) => {
       const { space } = await fill(scene);
       const { lockspaces, next } = await scene.inquirer.ask('lockspaces', { cursor: 0n, limit: 0, flags: 0 });
@@ -184,7 +175,7 @@ export const listChecks: readonly WrittenCheck[] = [
       );
     },
   ),
-  inquireCheck('clients are listed', 'with who they are, what they registered, and what they hold.', async (scene) => {
+  inquireCheck('clients are listed', 'with process, registered owner, and number of locks.', async (scene) => {
     const owner = await scene.owner({ pid: NOBODY + 4, name: 'guest' });
     await owner.must(lock.acquire('', scene.file('disk')));
     await owner.must(lock.restrict());
@@ -196,7 +187,7 @@ export const listChecks: readonly WrittenCheck[] = [
     );
     assert.ok(clients.some(({ server, pid }) => server === 'admin' && pid === process.pid));
   }),
-  inquireCheck('refusals are remembered', 'with their reason, and with who was in the way.', async (scene) => {
+  inquireCheck('refusals are remembered', 'with the reason and the holder.', async (scene) => {
     const disk = scene.file('disk');
     await (await scene.owner({ pid: NOBODY + 1, name: 'holder' })).must(lock.acquire('', disk));
     await (await scene.owner({ pid: NOBODY + 2, name: 'late' })).ask(lock.acquire('', disk));

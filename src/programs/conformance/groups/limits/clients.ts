@@ -1,25 +1,21 @@
-/** How many clients a server takes. */
+/** The limits on clients. */
 import assert from 'node:assert/strict';
 import type { CheckContext, NotedPeer } from '../../check-context.ts';
-import { slug, type WrittenCheck } from '../../check.ts';
+import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import { admin, clientIds } from '../../../../lab/admin-calls.ts';
 import { eventually } from '../../../../lab/process.ts';
 import { encode, lock, type Peer } from '../../../../lab/wire.ts';
 
-function limitCheck(title: string, promise: string, run: (context: CheckContext) => Promise<void>): WrittenCheck {
-  return { name: `limits/${slug(title)}`, group: 'limits', promise, run };
-}
-
 const owner = (number: number): ReturnType<typeof lock.register> => lock.register({ pid: 5_000_000 + number });
 
-/** Connects somebody whose first call gets no answer yet. */
+/** Connects a client whose first call gets no answer yet. */
 async function waiting(context: CheckContext, number: number): Promise<Peer> {
   const { peer } = await context.connect();
   peer.send(encode({ ...owner(number), serial: 1 }));
   return peer;
 }
 
-/** Waits until so many clients are connected; by what the admin socket says, as many as are served. */
+/** Waits until the daemon serves so many clients, as its admin socket counts them. */
 async function served(asker: NotedPeer, count: number): Promise<void> {
   await eventually(`${count} clients`, async () => {
     const { payload } = await asker.peer.call(admin.clients('virtlockd'));
@@ -28,25 +24,27 @@ async function served(asker: NotedPeer, count: number): Promise<void> {
 }
 
 export const clientLimits: readonly WrittenCheck[] = [
-  limitCheck(
+  writtenCheck(
+    'limits',
     'max_clients is how many are served at once',
-    'So many are served, one more waits unanswered, and comes in when somebody leaves.',
+    'So many are served, one more waits unanswered, and comes in when a client leaves.',
     async (context) => {
       await context.start({ configuration: 'max_clients = 2\n' });
       const asker = await context.connectAdmin();
       const inside = [await context.connect(), await context.connect()];
       for (const peer of inside) await peer.must(owner(1));
       const newcomer = await waiting(context, 3);
-      // Several rounds of the daemon later it has not been looked at.
+      // Several rounds of the daemon later it is not accepted.
       for (let round = 0; round < 10; round++) await served(asker, 2);
       inside[0]?.close();
       assert.equal((await newcomer.receive())?.status, 0);
       await served(asker, 2);
     },
   ),
-  limitCheck(
+  writtenCheck(
+    'limits',
     'a raised limit lets those in who wait',
-    'SET_LIMITS counts at once for those who are not accepted yet.',
+    'SET_LIMITS applies at once to clients that are not accepted yet.',
     async (context) => {
       await context.start({ configuration: 'max_clients = 1\n' });
       const asker = await context.connectAdmin();
@@ -57,9 +55,10 @@ export const clientLimits: readonly WrittenCheck[] = [
       assert.equal((await newcomer.receive())?.status, 0);
     },
   ),
-  limitCheck(
+  writtenCheck(
+    'limits',
     'a lowered limit keeps newcomers out',
-    'Those who are there stay; nobody new is served before enough of them have left.',
+    'Present clients stay; a new one is served only after enough of them have left.',
     async (context) => {
       await context.start();
       const asker = await context.connectAdmin();
@@ -75,7 +74,8 @@ export const clientLimits: readonly WrittenCheck[] = [
       assert.equal((await newcomer.receive())?.status, 0);
     },
   ),
-  limitCheck(
+  writtenCheck(
+    'limits',
     'admin_max_clients is for the admin socket',
     'The limits of the two sockets do not touch each other.',
     async (context) => {

@@ -1,6 +1,6 @@
 /** Typed parameters: SET_THREADPOOL and SET_LIMITS. */
 import { type Bytes, text, u32 } from '../../../../lab/wire.ts';
-import { parameter, parameters } from '../../exchange/bytes.ts';
+import { parameter, parameters } from '../../../../lab/admin-calls.ts';
 import { type Exchange, type Step, admin, call, close, exchange, fresh, open } from '../../exchange/script.ts';
 
 const { uint } = parameter;
@@ -14,52 +14,34 @@ const limits = (...list: readonly Buffer[]): Step => set(13, 'virtlockd', list);
 const getPool = call('admin', admin(6, text('virtlockd'), u32(0)));
 const getLimits = call('admin', admin(12, text('virtlockd'), u32(0)));
 
-/** What `others` gives, in its order. */
-const typeNames = [
-  'an int',
-  'a long long',
-  'a negative long long',
-  'an unsigned long long',
-  'a double',
-  'a double that is no number',
-  'a boolean',
-  'a boolean of 5',
-  'a string',
-  'an empty string',
-];
-
 /** A parameter of every type but uint. */
-const others = (field: Bytes): Buffer[] => [
-  parameter.int(field, 5),
-  parameter.llong(field, 5n),
-  parameter.llong(field, -1n),
-  parameter.ullong(field, 0xffff_ffff_ffff_ffffn),
-  parameter.double(field, 5),
-  parameter.double(field, Number.NaN),
-  parameter.boolean(field, 1),
-  parameter.boolean(field, 5),
-  parameter.string(field, '5'),
-  parameter.string(field, ''),
+const others: readonly (readonly [string, (field: Bytes) => Buffer])[] = [
+  ['an int', (field) => parameter.int(field, 5)],
+  ['a long long', (field) => parameter.llong(field, 5n)],
+  ['a negative long long', (field) => parameter.llong(field, -1n)],
+  ['an unsigned long long', (field) => parameter.ullong(field, 0xffff_ffff_ffff_ffffn)],
+  ['a double', (field) => parameter.double(field, 5)],
+  ['a double that is no number', (field) => parameter.double(field, Number.NaN)],
+  ['a boolean', (field) => parameter.boolean(field, 1)],
+  ['a boolean of 5', (field) => parameter.boolean(field, 5)],
+  ['a string', (field) => parameter.string(field, '5')],
+  ['an empty string', (field) => parameter.string(field, '')],
 ];
 
-/** What is true of both procedures: `known` is one of its parameters, `second` another that sorts after it. */
+/** Exchanges for both procedures: `known` is one of its parameters, `second` another that sorts after it. */
 const common = (title: string, procedure: number, known: string, second: string): readonly Exchange[] => {
   const put = (...list: readonly Buffer[]): Step => set(procedure, 'virtlockd', list);
   return [
     fresh(`${title} without parameters`, `${title} without parameters succeeds and changes nothing.`, () => [put()]),
-    fresh(
-      `${title} with flags`,
-      `${title} refuses flags once the server is found, before it looks at parameters.`,
-      () => [
-        set(procedure, 'virtlockd', [], 1),
-        set(procedure, 'virtlockd', [uint('unknown', 1)], 2),
-        set(procedure, 'virtlockd', [uint(known, 1)], 0xffff_ffff),
-        set(procedure, 'nobody', [], 1),
-      ],
-    ),
+    fresh(`${title} with flags`, `${title} checks the server, then the flags, then the parameters.`, () => [
+      set(procedure, 'virtlockd', [], 1),
+      set(procedure, 'virtlockd', [uint('unknown', 1)], 2),
+      set(procedure, 'virtlockd', [uint(known, 1)], 0xffff_ffff),
+      set(procedure, 'nobody', [], 1),
+    ]),
     exchange(
       `${title} of servers that there are not`,
-      `${title} of a server that there is not is an error that names it, before parameters are looked at.`,
+      `${title} of an unknown server is an error that names it, before parameters are checked.`,
       () => [
         set(procedure, 'nobody', []),
         set(procedure, '', []),
@@ -67,18 +49,16 @@ const common = (title: string, procedure: number, known: string, second: string)
         set(procedure, Buffer.of(0xff), [uint(known, 1)]),
       ],
     ),
-    ...others(known).map((other, index) =>
-      exchange(
-        `${title}: wrong type ${index}`,
-        `${title} refuses ${known} as ${typeNames[index] ?? ''}: it is an unsigned int.`,
-        () => [put(other)],
-      ),
+    ...others.map(([type, other], index) =>
+      exchange(`${title}: wrong type ${index}`, `${title} refuses ${known} as ${type}: it is an unsigned int.`, () => [
+        put(other(known)),
+      ]),
     ),
-    ...others('unknown').map((other, index) =>
+    ...others.map(([type, other], index) =>
       exchange(
         `${title}: unknown parameter of type ${index}`,
-        `${title} refuses a parameter it does not know, given as ${typeNames[index] ?? ''}.`,
-        () => [put(other)],
+        `${title} refuses a parameter it does not know, given as ${type}.`,
+        () => [put(other('unknown'))],
       ),
     ),
     ...[0, 8, 99, 0xffff_ffff].map((type) =>
@@ -111,7 +91,7 @@ const common = (title: string, procedure: number, known: string, second: string)
     ),
     exchange(
       `${title}: unknown and twice`,
-      `${title} looks at parameters sorted by name, unknown ones and those given twice alike.`,
+      `${title} checks parameters in the order of their names, for unknown and repeated ones alike.`,
       () => [
         put(uint('unknown', 1), uint('unknown', 1)),
         put(uint('unknown', 1), uint(known, 1), uint(known, 1)),
@@ -121,7 +101,7 @@ const common = (title: string, procedure: number, known: string, second: string)
     ),
     exchange(
       `${title}: unknown and wrong type`,
-      `${title} looks at parameters sorted by name, unknown ones and wrong types alike.`,
+      `${title} checks parameters in the order of their names, for unknown ones and wrong types alike.`,
       () => [
         put(uint('aaa', 1), parameter.int(known, 1)),
         put(parameter.int(known, 1), uint('aaa', 1)),
@@ -169,11 +149,8 @@ const common = (title: string, procedure: number, known: string, second: string)
       put(...Array.from({ length: 33 }, () => uint('unknown', 1))),
       put(...Array.from({ length: 33 }, () => uint(known, 1))),
     ]),
-    exchange(
-      `${title}: a count that lies`,
-      `${title} with a count of parameters that is not theirs is a decoding error.`,
-      () =>
-        [1, 32, 33, 0xffff_ffff].map((count) => call('admin', admin(procedure, text('virtlockd'), u32(count), u32(0)))),
+    exchange(`${title}: a count that lies`, `${title} with a wrong count of parameters is a decoding error.`, () =>
+      [1, 32, 33, 0xffff_ffff].map((count) => call('admin', admin(procedure, text('virtlockd'), u32(count), u32(0)))),
     ),
     exchange(`${title}: cut off`, `${title} cut off anywhere is answered by a decoding error.`, () => {
       const whole = Buffer.concat([text('virtlockd'), parameters(uint(known, 1)), u32(0)]);
@@ -190,7 +167,7 @@ export const parameterExchanges: readonly Exchange[] = [
     [0, 1, 3].map((value) =>
       fresh(
         `SET_THREADPOOL ${field} ${value}`,
-        `SET_THREADPOOL takes or refuses ${value} as ${field}, and the daemon then says what holds.`,
+        `SET_THREADPOOL takes or refuses ${value} as ${field}, and GET_THREADPOOL agrees.`,
         () => [pool(uint(field, value)), getPool],
       ),
     ),
@@ -213,7 +190,7 @@ export const parameterExchanges: readonly Exchange[] = [
       getPool,
     ],
   ),
-  fresh('SET_THREADPOOL: only to be read', 'SET_THREADPOOL refuses the parameters that are only to be read.', () =>
+  fresh('SET_THREADPOOL: only to be read', 'SET_THREADPOOL refuses read-only parameters.', () =>
     ['nWorkers', 'freeWorkers', 'jobQueueDepth'].flatMap((field) => [pool(uint(field, 0))]),
   ),
   fresh('SET_THREADPOOL of one server', "SET_THREADPOOL changes one server's workers and leaves the other's.", () => [
@@ -225,46 +202,30 @@ export const parameterExchanges: readonly Exchange[] = [
   ]),
 
   ...[
-    [[max, 100]],
-    [[unauth, 50]],
-    [[max, 1024]],
-    [[max, 5000]],
-    [[unauth, 1025]],
-    [
-      [max, 30],
-      [unauth, 20],
-    ],
-    [
-      [unauth, 25],
-      [max, 40],
-    ],
-    [
-      [unauth, 25],
-      [max, 25],
-    ],
-    [
-      [unauth, 26],
-      [max, 25],
-    ],
-    [
-      [max, 0],
-      [unauth, 0],
-    ],
-    [
-      [max, 0xffff_ffff],
-      [unauth, 0xffff_ffff],
-    ],
-    [[max, 0xffff_ffff]],
-    [[unauth, 0]],
-    [[max, 0]],
-  ].map((values) =>
-    fresh(
-      `SET_LIMITS ${values.map(([field, value]) => `${field ?? ''} ${value ?? ''}`).join(', ')}`,
-      `SET_LIMITS takes ${values.map(([field, value]) => `${field ?? ''} ${value ?? ''}`).join(', ')} if the limits then agree, else sets neither.`,
-      () => [limits(...values.map(([field, value]) => uint(String(field), Number(value)))), getLimits],
-    ),
-  ),
-  fresh('SET_LIMITS, one after the other', 'SET_LIMITS compares a new limit with the one that holds beside it.', () => [
+    { [max]: 100 },
+    { [unauth]: 50 },
+    { [max]: 1024 },
+    { [max]: 5000 },
+    { [unauth]: 1025 },
+    { [max]: 30, [unauth]: 20 },
+    { [unauth]: 25, [max]: 40 },
+    { [unauth]: 25, [max]: 25 },
+    { [unauth]: 26, [max]: 25 },
+    { [max]: 0, [unauth]: 0 },
+    { [max]: 0xffff_ffff, [unauth]: 0xffff_ffff },
+    { [max]: 0xffff_ffff },
+    { [unauth]: 0 },
+    { [max]: 0 },
+  ].map((values: Readonly<Record<string, number>>) => {
+    const entries = Object.entries(values);
+    const title = entries.map(([field, value]) => `${field} ${value}`).join(', ');
+    return fresh(
+      `SET_LIMITS ${title}`,
+      `SET_LIMITS takes ${title} if the limits then agree, else sets neither.`,
+      () => [limits(...entries.map(([field, value]) => uint(field, value))), getLimits],
+    );
+  }),
+  fresh('SET_LIMITS, one after the other', 'SET_LIMITS compares a new limit with the present other one.', () => [
     limits(uint(unauth, 50)),
     limits(uint(max, 100)),
     limits(uint(unauth, 101)),
@@ -273,11 +234,11 @@ export const parameterExchanges: readonly Exchange[] = [
     limits(uint(max, 50)),
     getLimits,
   ]),
-  fresh(
-    'SET_LIMITS: only to be read',
-    'SET_LIMITS refuses the counts of present clients, which are only to be read.',
-    () => [limits(uint('nclients', 5)), limits(uint('nclients_unauth', 5)), getLimits],
-  ),
+  fresh('SET_LIMITS: only to be read', 'SET_LIMITS refuses the counts of present clients, which are read-only.', () => [
+    limits(uint('nclients', 5)),
+    limits(uint('nclients_unauth', 5)),
+    getLimits,
+  ]),
   fresh(
     'SET_LIMITS: nothing is set when one parameter is bad',
     'SET_LIMITS sets nothing when one parameter is bad.',
@@ -290,7 +251,7 @@ export const parameterExchanges: readonly Exchange[] = [
   ]),
   fresh(
     'SET_LIMITS below the present number closes nobody',
-    'SET_LIMITS below the present number of clients closes nobody.',
+    'SET_LIMITS below the present number of clients closes no client.',
     () => [open('a'), open('b'), limits(uint(max, 1), uint(unauth, 1)), getLimits, close('a'), getLimits],
   ),
 ];

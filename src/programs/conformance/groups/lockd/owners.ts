@@ -1,4 +1,4 @@
-/** REGISTER and RESTRICT, decoding, and the checks every procedure makes before its own. */
+/** REGISTER and RESTRICT, decoding, and the checks that every procedure makes first. */
 import { type Bytes, type Call, lock, text, u32 } from '../../../../lab/wire.ts';
 import { type Exchange, call, exchange, files } from '../../exchange/script.ts';
 
@@ -24,21 +24,21 @@ const procedures: readonly (readonly [string, (flags: number) => Call])[] = [
 ];
 const all: typeof procedures = [...procedures, ['CREATE_LOCKSPACE', () => lock.createLockspace('')]];
 
-/** Procedures that anybody may call. */
+/** Procedures that need no registration. */
 const needsNone = ['REGISTER', 'CREATE_LOCKSPACE'];
 
 export const ownerExchanges: readonly Exchange[] = [
   ...procedures.map(([title, request]) =>
     exchange(
       `flags ${title} does not know, before registering`,
-      `${title} reports flags it does not know before it looks for a registration.`,
+      `${title} reports unknown flags before a missing registration.`,
       () => [...[4, 8, 0x8000_0000, 0xffff_ffff].map((flags) => call('a', request(flags)))],
     ),
   ),
   ...procedures.map(([title, request]) =>
     exchange(
       `flags ${title} does not know win over the restriction`,
-      `${title} reports flags it does not know before it looks for a restriction.`,
+      `${title} reports unknown flags before a restriction.`,
       () => [call('a', register()), call('a', lock.restrict()), call('a', request(12))],
     ),
   ),
@@ -90,7 +90,7 @@ export const ownerExchanges: readonly Exchange[] = [
       ];
     }),
   ),
-  exchange('REGISTER with id 0', 'REGISTER with id 0 succeeds and registers nobody.', () => [
+  exchange('REGISTER with id 0', 'REGISTER with id 0 succeeds and registers no owner.', () => [
     call('a', register({ id: 0 })),
     call('a', lock.restrict()),
   ]),

@@ -9,12 +9,12 @@ const bytes = (...parts: readonly (string | Buffer)[]): Buffer => Buffer.concat(
 
 const promises = {
   works: (procedure: string, name: string) =>
-    `${procedure} makes a lockspace, and with mode 0700 the directories that are missing: ${name}.`,
-  NEW: (name: string) => `NEW answers success, and yet makes nothing, where there can be no lockspace: ${name}.`,
-  CREATE_LOCKSPACE: (name: string) => `CREATE_LOCKSPACE says the error where there can be no lockspace: ${name}.`,
+    `${procedure} makes a lockspace, and missing directories with mode 0700: ${name}.`,
+  NEW: (name: string) => `NEW succeeds without making anything where there can be no lockspace: ${name}.`,
+  CREATE_LOCKSPACE: (name: string) => `CREATE_LOCKSPACE reports the error where there can be no lockspace: ${name}.`,
 };
 
-/** NEW and CREATE_LOCKSPACE of one path each, and what the lockspace is good for afterwards. */
+/** NEW and CREATE_LOCKSPACE of one path, and then calls in the lockspace. */
 const attempt = (
   name: string,
   works: boolean,
@@ -29,7 +29,7 @@ const attempt = (
   ).map(([procedure, request]) => ({
     name: `${procedure}: ${name}`,
     promise: works ? promises.works(procedure, name) : promises[procedure](name),
-    // When NEW cannot make the directory, C answers success and from then on frees nobody's leases any more.
+    // When NEW cannot make the directory, C answers success and from then on frees no owner's leases.
     spoils: procedure === 'NEW',
     steps: (dir) => [
       ...(orders.length === 0 ? [] : [files(...orders)]),
@@ -82,7 +82,7 @@ export const lockspaces: readonly Exchange[] = [
   ...attempt('a relative path', true, () => 'run/virtlockd-relative'),
   exchange(
     '/a and /a/ are two',
-    'A lockspace is known by its path byte for byte: with and without a slash behind it are two.',
+    'A lockspace is known by the bytes of its path: with and without a final slash are two.',
     (dir) => [
       register(),
       ...both(`${dir}/ls`),
@@ -95,7 +95,7 @@ export const lockspaces: readonly Exchange[] = [
       call('a', lock.release(`${dir}/ls`, 'r')),
     ],
   ),
-  exchange('a lockspace of another connection', "A lockspace is every connection's, whoever made it.", (dir) => [
+  exchange('a lockspace of another connection', 'A lockspace is available to every connection.', (dir) => [
     register(),
     call('a', lock.newLockspace(`${dir}/ls`)),
     register('b'),
@@ -111,7 +111,7 @@ export const lockspaces: readonly Exchange[] = [
   ]),
   exchange(
     'a directory removed later is not made again',
-    'The directory of a known lockspace that somebody removed is not made again.',
+    'The removed directory of a known lockspace is not made again.',
     (dir) => [
       register(),
       call('a', lock.newLockspace(`${dir}/ls`)),
@@ -125,7 +125,7 @@ export const lockspaces: readonly Exchange[] = [
   ),
   exchange(
     'resources of lockspaces that are not known',
-    'Every procedure refuses resources of a lockspace that nobody has made.',
+    'Every procedure refuses resources of an unknown lockspace.',
     (dir) =>
       [`${dir}/ls`, 'ls', '/', bytes('/', Buffer.of(0xff, 0xfe))].flatMap((path) => [
         register(),

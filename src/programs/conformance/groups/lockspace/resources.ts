@@ -1,4 +1,4 @@
-/** CREATE, DELETE, ACQUIRE and RELEASE: files of every kind, and what they leave behind. */
+/** CREATE, DELETE, ACQUIRE and RELEASE with files of every kind. */
 import { autocreate, lock, shared } from '../../../../lab/wire.ts';
 import {
   type Exchange,
@@ -20,7 +20,7 @@ const create = (path: string): Step => call('a', lock.createResource('', path));
 const remove = (path: string): Step => call('a', lock.deleteResource('', path));
 const file = files('file r');
 
-/** Things a path can lead to: the orders that make them, and the path, by default `r`. */
+/** Targets of a path: the orders that make them, and the path, by default `r`. */
 const targets: readonly (readonly [string, readonly string[], ((dir: string) => string)?])[] = [
   ['nothing', []],
   ['a file', ['file r 640 content']],
@@ -53,7 +53,7 @@ const flagSets = [
   [' SHARED AUTOCREATE', shared | autocreate],
 ] as const;
 
-/** What ACQUIRE_RESOURCE makes of a target. */
+/** The outcome of ACQUIRE_RESOURCE for a target. */
 function outcome(title: string, flags: number): string {
   const locked = (flags & shared) === 0 ? 'locks its byte 0 for writing' : 'locks its byte 0 for reading';
   if (['nothing', 'a symbolic link to nothing', 'a component of 255 bytes'].includes(title)) {
@@ -112,7 +112,7 @@ export const resources: readonly Exchange[] = [
   ),
   exchange(
     'CREATE_RESOURCE and DELETE_RESOURCE of one that is held',
-    'A resource that is held can be neither created nor deleted, by whomever.',
+    'No owner can create or delete a resource that is held.',
     (dir) => [
       file,
       register(),
@@ -145,7 +145,7 @@ export const resources: readonly Exchange[] = [
     defect: 'C unlinks the file under the lock of another host, which lets a third one in',
     steps: (dir) => [file, foreignLock('p', `${dir}/r`, true), register(), create(`${dir}/r`), remove(`${dir}/r`)],
   },
-  exchange('RELEASE of what is not held', 'RELEASE_RESOURCE of what nobody holds is an error.', (dir) => [
+  exchange('RELEASE of what is not held', 'RELEASE_RESOURCE of a resource that no owner holds is an error.', (dir) => [
     file,
     register(),
     release(`${dir}/r`),
@@ -243,7 +243,7 @@ export const resources: readonly Exchange[] = [
   ),
   exchange(
     'AUTOCREATE, and the file is removed while held',
-    'The lock of an AUTOCREATE file that somebody removed is held on until released.',
+    'The lock of a removed AUTOCREATE file stays held until its release.',
     (dir) => [
       register(),
       acquire(`${dir}/r`, autocreate),
@@ -255,7 +255,7 @@ export const resources: readonly Exchange[] = [
   ),
   {
     name: 'AUTOCREATE, and the file is replaced while held',
-    promise: 'Releasing AUTOCREATE unlinks the file that is locked, and no other that has its name by then.',
+    promise: 'Releasing AUTOCREATE unlinks the locked file, and no other that has taken its name.',
     defect: 'C unlinks whatever has the name by then, also what another host has locked',
     steps: (dir) => [
       register(),
@@ -267,7 +267,7 @@ export const resources: readonly Exchange[] = [
   },
   {
     name: 'SHARED AUTOCREATE, and the file is replaced while held',
-    promise: 'Releasing shared AUTOCREATE unlinks the file that is locked, and no other that has its name by then.',
+    promise: 'Releasing shared AUTOCREATE unlinks the locked file, and no other that has taken its name.',
     defect: 'C unlinks whatever has the name by then, also what another host has locked',
     steps: (dir) => [
       register(),

@@ -1,4 +1,4 @@
-/** Where this project's daemon does better than C. */
+/** Defects of C that this project's daemon does not have. */
 import { autocreate, encode, lock, shared } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, call, close, files, kill, look, send } from '../../exchange/script.ts';
 

@@ -1,4 +1,4 @@
-/** What the end of an owner's own connection does, and of others. The actors p and q are real processes. */
+/** The ends of owners' connections. The actors p and q are real processes. */
 import { autocreate, encode, lock, shared } from '../../../../lab/wire.ts';
 import {
   type Exchange,
@@ -26,7 +26,7 @@ const file = files('file r');
 export const endings: readonly Exchange[] = [
   exchange(
     'an owner with a lease closes its connection',
-    'An owner that closes its connection with a lease held is sent SIGTERM and its lease is freed.',
+    'When an owner with a lease closes its connection, the daemon sends it SIGTERM and frees the lease.',
     (dir) => [file, registerAs('p.a'), acquire('p.a', `${dir}/r`), look, close('p.a'), ended('p')],
   ),
   exchange('an owner that ignores SIGTERM', 'An owner with a lease that survives SIGTERM is killed.', (dir) => [
@@ -112,7 +112,7 @@ export const endings: readonly Exchange[] = [
   ),
   exchange(
     'one connection for the owner ends, which is not its own',
-    "The end of another process's connection for an owner frees nothing and kills nobody.",
+    "The end of another process's connection for an owner frees nothing and kills no process.",
     (dir) => [
       file,
       registerAs('p.a', 'q'),
@@ -130,7 +130,7 @@ export const endings: readonly Exchange[] = [
   ),
   exchange(
     'registered as itself, then as another: its end frees nothing',
-    "At a connection's end the pid that it registered last counts, and another's is not its own.",
+    "At a connection's end only the pid that it registered last counts.",
     (dir) => [
       file,
       registerAs('p.a'),
@@ -144,7 +144,7 @@ export const endings: readonly Exchange[] = [
   ),
   exchange(
     'registered as another, then as itself: only its own go',
-    "At a connection's end only the leases of the owner it registered last go.",
+    "At a connection's end only the leases of the owner that it registered last are freed.",
     (dir) => [
       files('file r', 'file own'),
       call('p.a', lock.register({ pid: stranger })),
@@ -160,7 +160,7 @@ export const endings: readonly Exchange[] = [
   ),
   exchange(
     'of a shared resource only the owner that ended goes',
-    "Of a shared resource an owner's end takes that owner alone, and the others hold on.",
+    "An owner's end frees its own hold on a shared resource; the others keep theirs.",
     (dir) => [
       call('b', lock.register({ pid: stranger })),
       registerAs('p.a'),

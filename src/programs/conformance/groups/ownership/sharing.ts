@@ -1,4 +1,4 @@
-/** Who may hold a resource together, and in which order they may leave. */
+/** Shared holds, and the order of their releases. */
 import { autocreate, lock, shared } from '../../../../lab/wire.ts';
 import { type Exchange, type Step, call, close, exchange, files, look } from '../../exchange/script.ts';
 
@@ -24,7 +24,7 @@ export const sharing: readonly Exchange[] = [
   ...orders.map((order) =>
     exchange(
       `three owners share, and leave in the order ${order.join(' ')}`,
-      `Of three owners that share each gives up its own hold, and the lock goes with the last: order ${order.join(' ')}.`,
+      `Each of three sharers releases its own hold, and the last one the lock: order ${order.join(' ')}.`,
       (dir) => [
         ...register('a', 'b', 'c'),
         acquire('a', `${dir}/r`, shared | autocreate),
@@ -72,7 +72,7 @@ export const sharing: readonly Exchange[] = [
   ),
   exchange(
     'an owner several times over, between others',
-    'Every hold is released one by one, by the owner whose it is.',
+    'Every hold is released one by one, by its own owner.',
     (dir) => [
       file,
       ...register('a', 'b'),

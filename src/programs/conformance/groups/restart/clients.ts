@@ -1,4 +1,4 @@
-/** Who was connected before SIGUSR1 is connected afterwards, and notices nothing. */
+/** Clients outlive SIGUSR1 and notice nothing. */
 import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { admin, readUnsigned } from '../../../../lab/admin-calls.ts';
@@ -9,8 +9,8 @@ import { denied, invalid, refused } from './scene.ts';
 
 const unregistered = 'C cannot write a client that has not registered into its state, and exits with every lock lost';
 const overfull = 'C lets one client more in than its limit allows, the first to wait at the restart';
-const halves = 'C drops what it has received of a message, and the connection with it';
-const unsent = 'C drops replies that have not been taken';
+const halves = 'C drops the received part of a message, and the connection with it';
+const unsent = 'C drops replies that the client has not read';
 const unanswered = 'C leaves calls unanswered that arrive together with the signal';
 
 export const clientChecks: readonly WrittenCheck[] = [
@@ -38,10 +38,9 @@ export const clientChecks: readonly WrittenCheck[] = [
   }),
   restartCheck(
     'a client that has not registered stays',
-    'It may register afterwards, and nobody loses a lock over it.',
+    'It may register afterwards, and no lock is lost.',
     async (scene) => {
-      const disk = scene.file('disk');
-      await (await scene.owner()).must(lock.acquire('', disk));
+      const { disk } = await scene.held();
       const silent = await scene.connect();
       await refused(silent, lock.acquire('', disk), invalid);
       await scene.restart();
@@ -56,7 +55,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     'Its first call is answered by the new program.',
     async (scene) => {
       const silent = await scene.connect();
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.until('it is accepted', async () => (await scene.clients(asker)).length === 1);
       await scene.restart();
       await silent.must(lock.register({ pid: 5_200_000 }));
@@ -64,13 +63,13 @@ export const clientChecks: readonly WrittenCheck[] = [
     { known: unregistered },
   ),
   restartCheck('a client of the admin socket stays', 'It may call as before.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     const [id] = await scene.clients(asker, 'admin');
     await scene.restart();
     assert.deepEqual(await scene.clients(asker, 'admin'), [id]);
   }),
   restartCheck('clients keep their ids', 'The admin program calls them as before.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     for (let count = 0; count < 3; count++) await scene.owner();
     const before = (await asker.must(admin.clients('virtlockd'))).payload;
     await scene.restart();
@@ -78,7 +77,7 @@ export const clientChecks: readonly WrittenCheck[] = [
     assert.deepEqual((await asker.must(admin.clients('virtlockd'))).payload, before);
   }),
   restartCheck('ids go on to be counted', 'The id of a client that has left is not given again.', async (scene) => {
-    const asker = await scene.connectAdmin();
+    const asker = await scene.context.connectAdmin();
     const first = await scene.owner();
     const second = await scene.owner();
     const before = await scene.clients(asker);
@@ -91,9 +90,9 @@ export const clientChecks: readonly WrittenCheck[] = [
   }),
   restartCheck(
     'who a client is stays known',
-    'Afterwards the admin program tells its pid as before.',
+    'Afterwards the admin program reports its pid as before.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.owner();
       await scene.restart();
       const [id = 0] = await scene.clients(asker);
@@ -102,25 +101,21 @@ export const clientChecks: readonly WrittenCheck[] = [
     },
     { known: 'C does not know who a client is until it calls again' },
   ),
-  restartCheck(
-    'set limits stay',
-    'Limits that the admin program has set outlive the program that was told.',
-    async (scene) => {
-      const asker = await scene.connectAdmin();
-      await asker.must(admin.setLimits('virtlockd', { nclients_max: 77, nclients_unauth_max: 55 }));
-      await asker.must(admin.setLimits('admin', { nclients_max: 33, nclients_unauth_max: 22 }));
-      await scene.restart();
-      const { nclients_max, nclients_unauth_max } = await scene.limits(asker);
-      assert.deepEqual([nclients_max, nclients_unauth_max], [77, 55]);
-      const own = await scene.limits(asker, 'admin');
-      assert.deepEqual([own.nclients_max, own.nclients_unauth_max], [33, 22]);
-    },
-  ),
+  restartCheck('set limits stay', 'Limits that the admin program has set outlive SIGUSR1.', async (scene) => {
+    const asker = await scene.context.connectAdmin();
+    await asker.must(admin.setLimits('virtlockd', { nclients_max: 77, nclients_unauth_max: 55 }));
+    await asker.must(admin.setLimits('admin', { nclients_max: 33, nclients_unauth_max: 22 }));
+    await scene.restart();
+    const { nclients_max, nclients_unauth_max } = await scene.limits(asker);
+    assert.deepEqual([nclients_max, nclients_unauth_max], [77, 55]);
+    const own = await scene.limits(asker, 'admin');
+    assert.deepEqual([own.nclients_max, own.nclients_unauth_max], [33, 22]);
+  }),
   restartCheck(
     'the configured limit stays',
-    'So it does when nobody has set another.',
+    'Without a limit that was set, the configured one stays.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await scene.restart();
       assert.equal((await scene.limits(asker)).nclients_max, 7);
     },
@@ -128,9 +123,9 @@ export const clientChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'reserved workers stay',
-    'The number of priority workers that was set is told afterwards.',
+    'The number of priority workers that was set is reported afterwards.',
     async (scene) => {
-      const asker = await scene.connectAdmin();
+      const asker = await scene.context.connectAdmin();
       await asker.must(admin.setThreadPool('virtlockd', { prioWorkers: 3 }));
       await scene.restart();
       const pool = readUnsigned((await asker.must(admin.threadPool('virtlockd'))).payload);
@@ -139,15 +134,15 @@ export const clientChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'a full server stays full',
-    'Who waited to be accepted goes on waiting, and comes in when somebody leaves.',
+    'A client that waits to be accepted goes on waiting, and comes in when another leaves.',
     async (scene) => {
       const inside = [await scene.owner(), await scene.owner()];
       const waiting = await scene.connect();
       waiting.peer.send(encode({ ...lock.register({ pid: 5_200_000 }), serial: 1 }));
-      // Nobody new would be answered.
+      // Not restart(): no new client would be answered.
       await scene.reexecute();
-      // The answer to somebody new comes after the new program has looked at both listening sockets.
-      const served = await scene.clients(await scene.connectAdmin());
+      // The new program answers a new client after it has polled both listening sockets.
+      const served = await scene.clients(await scene.context.connectAdmin());
       assert.equal(served.length, 2, `${served.length} clients are served, and the limit is 2`);
       for (const peer of inside) await peer.must(lock.acquire('', scene.file(`disk${inside.indexOf(peer)}`)));
       inside[0]?.close();
@@ -157,7 +152,7 @@ export const clientChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'half a message completes',
-    'What has come of a call before is not lost: the rest of it makes it whole.',
+    'The received part of a call is not lost: the rest of it completes the call.',
     async (scene) => {
       const client = await scene.owner();
       const disk = scene.file('disk');
@@ -190,7 +185,7 @@ export const clientChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'calls that come with the signal are answered in order',
-    'Whatever was sent around SIGUSR1 gets its reply, from the one program or the other.',
+    'Every call that is sent around SIGUSR1 gets its reply, from one program or the other.',
     async (scene) => {
       const client = await scene.owner();
       const disk = `${scene.dir}/busy`;

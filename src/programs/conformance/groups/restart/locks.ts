@@ -1,4 +1,4 @@
-/** What is held before SIGUSR1 is held afterwards. */
+/** Locks outlive SIGUSR1. */
 import assert from 'node:assert/strict';
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,25 +6,21 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { autocreate, encode, lock, shared } from '../../../../lab/wire.ts';
 import type { WrittenCheck } from '../../check.ts';
 import { restartCheck } from './restart-check.ts';
-import { busy, internal, refused } from './scene.ts';
+import { busy, internal, refused, type Scene } from './scene.ts';
 
 /** A check that resources with these names outlive the restart. */
 function names(title: string, promise: string, all: readonly string[], known?: string): WrittenCheck {
-  return restartCheck(
-    title,
-    promise,
-    async (scene) => {
-      const holder = await scene.owner();
-      for (const name of all) await holder.must(lock.acquire('', scene.file(name)));
-      await scene.restart();
-      for (const name of all) {
-        const path = join(scene.dir, name);
-        assert.equal(scene.lockOn(path), 'WRITE 0 0', name);
-        await holder.must(lock.release('', path));
-      }
-    },
-    known === undefined ? {} : { known },
-  );
+  const run = async (scene: Scene): Promise<void> => {
+    const holder = await scene.owner();
+    for (const name of all) await holder.must(lock.acquire('', scene.file(name)));
+    await scene.restart();
+    for (const name of all) {
+      const path = join(scene.dir, name);
+      assert.equal(scene.lockOn(path), 'WRITE 0 0', name);
+      await holder.must(lock.release('', path));
+    }
+  };
+  return restartCheck(title, promise, run, { known });
 }
 
 export const lockChecks: readonly WrittenCheck[] = [
@@ -32,9 +28,7 @@ export const lockChecks: readonly WrittenCheck[] = [
     'an exclusive lock stays',
     'The lock in the kernel and the hold in the daemon outlive SIGUSR1.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       await scene.restart();
       assert.equal(scene.lockOn(disk), 'WRITE 0 0');
       await refused(await scene.owner(), lock.acquire('', disk), busy);
@@ -45,9 +39,7 @@ export const lockChecks: readonly WrittenCheck[] = [
     'a held resource can be released',
     'Its owner releases afterwards what it acquired before, and others get it.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       await scene.restart();
       await holder.must(lock.release('', disk));
       assert.equal(scene.lockOn(disk), undefined);
@@ -56,30 +48,24 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'only the owner releases',
-    'Afterwards as before, nobody releases what another owner holds.',
+    'Afterwards as before, no owner releases the lock of another.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk } = await scene.held();
       await scene.restart();
       await refused(await scene.owner(), lock.release('', disk), internal);
       assert.equal(scene.lockOn(disk), 'WRITE 0 0');
     },
   ),
-  restartCheck('a shared lock stays shared', 'Others may join it, and nobody gets it exclusively.', async (scene) => {
-    const disk = scene.file('disk');
-    const holder = await scene.owner();
-    await holder.must(lock.acquire('', disk, shared));
+  restartCheck('a shared lock stays shared', 'Others may join it, and none gets it exclusively.', async (scene) => {
+    const { disk } = await scene.held(shared);
     await scene.restart();
     assert.equal(scene.lockOn(disk), 'READ 0 0');
     const other = await scene.owner();
     await refused(other, lock.acquire('', disk), busy);
     await other.must(lock.acquire('', disk, shared));
   }),
-  restartCheck('an exclusive lock stays exclusive', 'Nobody joins it as a sharer afterwards.', async (scene) => {
-    const disk = scene.file('disk');
-    const holder = await scene.owner();
-    await holder.must(lock.acquire('', disk));
+  restartCheck('an exclusive lock stays exclusive', 'No sharer joins it afterwards.', async (scene) => {
+    const { disk } = await scene.held();
     await scene.restart();
     await refused(await scene.owner(), lock.acquire('', disk, shared), busy);
   }),
@@ -138,11 +124,9 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'a file that was there stays at its release',
-    'What the daemon did not make it does not remove.',
+    'The daemon does not remove a file that it did not make.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       await scene.restart();
       await holder.must(lock.release('', disk));
       assert.ok(existsSync(disk));
@@ -205,11 +189,9 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'another process finds the lock at every moment',
-    'Not even between the two programs does anybody else get it.',
+    'It is never free, not even between the two programs.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk } = await scene.held();
       const state = { restarted: false };
       const watch = async (): Promise<void> => {
         while (!state.restarted) {
@@ -244,11 +226,9 @@ export const lockChecks: readonly WrittenCheck[] = [
   ),
   restartCheck(
     'a held file that was moved stays locked',
-    'The lock is on the file, whatever its path names by now.',
+    'The lock is on the file, also when its path names another.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       renameSync(disk, `${disk}.moved`);
       writeFileSync(disk, '');
       await scene.restart();
@@ -272,7 +252,7 @@ export const lockChecks: readonly WrittenCheck[] = [
   }),
   restartCheck(
     'an owner that ends afterwards loses its locks and its life',
-    'The connection still is the life line of the process that registered itself.',
+    'The end of its own connection still ends the process that registered itself.',
     async (scene) => {
       const disk = scene.file('disk');
       const guest = scene.actor();
@@ -291,9 +271,7 @@ export const lockChecks: readonly WrittenCheck[] = [
     'who calls for an owner may hang up afterwards',
     "The owner's locks stay until it ends or releases them.",
     async (scene) => {
-      const disk = scene.file('disk');
-      const caller = await scene.owner({ pid: 5_100_000 });
-      await caller.must(lock.acquire('', disk));
+      const { disk, holder: caller } = await scene.held(0, { pid: 5_100_000 });
       await scene.restart();
       caller.close();
       const again = await scene.owner({ pid: 5_100_000 });

@@ -1,4 +1,4 @@
-/** What SIGUSR1 leaves as it is, and what it must survive. */
+/** The process outlives SIGUSR1, with its files, and survives faults. */
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,9 +11,9 @@ import { programPath, refused, busy, type Scene } from './scene.ts';
 
 const fatal = 'C has given up everything by the time it finds out, and exits with every lock lost';
 
-/** Outside paths of what the daemon keeps. */
+/** Outside paths of the daemon's files. */
 const kept = ({ place }: Scene, name: string): string =>
-  // A session keeps all in one directory.
+  // A session daemon keeps them with its sockets.
   place.outside(join(place.sockets === '/run/libvirt' ? '/run' : place.sockets, name));
 const stateFile = (scene: Scene): string => kept(scene, 'virtlockd-restart-exec.json');
 const pidFile = (scene: Scene): string => kept(scene, 'virtlockd.pid');
@@ -25,32 +25,36 @@ function fault(
   breakIt: (scene: Scene) => void,
   repair: (scene: Scene) => void,
 ): WrittenCheck {
-  return restartCheck(
-    name,
-    promise,
-    async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
-      const before = scene.daemon.locks();
-      breakIt(scene);
-      await scene.refuses();
-      assert.deepEqual(scene.daemon.locks(), before);
-      await refused(holder, lock.acquire('', disk), busy);
-      repair(scene);
-      await scene.restart();
-      await holder.must(lock.release('', disk));
-    },
-    { known: fatal },
-  );
+  const run = async (scene: Scene): Promise<void> => {
+    const { holder, disk } = await scene.held();
+    const before = scene.daemon.locks();
+    breakIt(scene);
+    await scene.refuses();
+    assert.deepEqual(scene.daemon.locks(), before);
+    await refused(holder, lock.acquire('', disk), busy);
+    repair(scene);
+    await scene.restart();
+    await holder.must(lock.release('', disk));
+  };
+  return restartCheck(name, promise, run, { known: fatal });
 }
+
+const goesOn = 'The daemon goes on as it is, with an error in its log.';
+
+/** Successors that must not be executed: the script in the program's place, if any, and its mode. */
+const successors: readonly (readonly [string, string, string?, number?])[] = [
+  ['is missing', goesOn],
+  ['may not be executed', goesOn, '#!/bin/sh\n', 0o644],
+  ['fails', 'The daemon finds out before it gives anything up, and goes on as it is.', '#!/bin/sh\nexit 1\n'],
+  ['is no lock daemon', 'A program that does something else gets no lock.', '#!/bin/sh\necho hello\n'],
+];
 
 export const processChecks: readonly WrittenCheck[] = [
   restartCheck(
     'the process stays',
     'The pid is the same, and so are the arguments.',
     async (scene) => {
-      // An interpreter in front of the program is its own affair.
+      // Without the interpreter, which comes first.
       const words = (): string[] => commandLineOf(scene.daemon.pid).slice(-3);
       const before = words();
       await scene.restart();
@@ -59,7 +63,7 @@ export const processChecks: readonly WrittenCheck[] = [
     },
     { start: { args: ['--timeout', '600'] } },
   ),
-  restartCheck('the sockets stay', 'They are the same files: nobody has to find them anew.', async (scene) => {
+  restartCheck('the sockets stay', 'They are the same files: no client has to find new ones.', async (scene) => {
     const inodes = (): number[] => [scene.daemon.socket, scene.daemon.adminSocket].map((path) => lstatSync(path).ino);
     const before = inodes();
     await scene.restart();
@@ -80,13 +84,13 @@ export const processChecks: readonly WrittenCheck[] = [
       await scene.answers();
     },
   ),
-  restartCheck('the state file is removed', 'Whoever reads it removes it.', async (scene) => {
+  restartCheck('the state file is removed', 'The daemon that reads it removes it.', async (scene) => {
     await scene.restart();
     assert.ok(!existsSync(stateFile(scene)));
   }),
   restartCheck(
     'the state of another process is not believed',
-    'A daemon that finds it removes it and starts with nothing.',
+    'A daemon that finds it removes it and starts without locks.',
     async (scene) => {
       await scene.restart();
       const state = { magic: '1', defaultLockspace: { resources: [] }, lockspaces: [] };
@@ -116,9 +120,8 @@ export const processChecks: readonly WrittenCheck[] = [
         assert.ok(!existsSync(path), path);
     },
   ),
-  restartCheck('SIGTERM afterwards releases every lock', 'Nothing of the daemon before is left.', async (scene) => {
-    const disk = scene.file('disk');
-    await (await scene.owner()).must(lock.acquire('', disk));
+  restartCheck('SIGTERM afterwards releases every lock', 'No lock of the former program is left.', async (scene) => {
+    const { disk } = await scene.held();
     await scene.restart();
     await scene.daemon.stop();
     assert.equal(scene.lockOn(disk), undefined);
@@ -127,9 +130,7 @@ export const processChecks: readonly WrittenCheck[] = [
     'a storm of SIGUSR1 is survived',
     'However many signals follow each other, none is fatal, and the last one is honoured.',
     async (scene) => {
-      const disk = scene.file('disk');
-      const holder = await scene.owner();
-      await holder.must(lock.acquire('', disk));
+      const { disk, holder } = await scene.held();
       for (let count = 0; count < 200; count++) {
         process.kill(scene.daemon.pid, 'SIGUSR1');
         await new Promise((resolve) => setTimeout(resolve, 1));
@@ -141,54 +142,18 @@ export const processChecks: readonly WrittenCheck[] = [
     },
     { known: 'a signal that meets the new program before it has its handler kills it' },
   ),
-  fault(
-    'a successor that is missing is not executed',
-    'The daemon goes on as it is, with an error in its log.',
-    (scene) => {
-      scene.removeProgram();
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that may not be executed is not executed',
-    'The daemon goes on as it is, with an error in its log.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\n', 0o644);
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that fails is not executed',
-    'The daemon finds out before it gives anything up, and goes on as it is.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\nexit 1\n');
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
-  ),
-  fault(
-    'a successor that is no lock daemon is not executed',
-    'A program that does something else is not trusted with the locks.',
-    (scene) => {
-      scene.replaceProgram('#!/bin/sh\necho hello\n');
-    },
-    (scene) => {
-      scene.restoreProgram();
-    },
+  ...successors.map(([title, promise, script, mode]) =>
+    fault(
+      `a successor that ${title} is not executed`,
+      promise,
+      (scene) => scene.replaceProgram(script, mode),
+      (scene) => scene.restoreProgram(),
+    ),
   ),
   fault(
     'a state that cannot be written is no end',
-    'The daemon goes on as it is, with an error in its log.',
-    (scene) => {
-      mkdirSync(stateFile(scene));
-    },
-    (scene) => {
-      rmSync(stateFile(scene), { recursive: true });
-    },
+    goesOn,
+    (scene) => mkdirSync(stateFile(scene)),
+    (scene) => rmSync(stateFile(scene), { recursive: true }),
   ),
 ];

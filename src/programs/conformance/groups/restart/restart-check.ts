@@ -1,29 +1,16 @@
-/** A check of what SIGUSR1 leaves as it was, made of a daemon of its own. */
-import { slug, type WrittenCheck } from '../../check.ts';
+/** A check of a restart, with a daemon of its own. */
+import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import type { StartOptions } from '../../../../lab/daemon.ts';
 import { Scene } from './scene.ts';
 
-interface Particulars {
-  /** How C is known to fail it. */
-  readonly known?: string;
-  /** How the daemon is started. */
-  readonly start?: StartOptions;
-  /** In ms, where C is known to leave the check waiting. */
-  readonly limit?: number;
-}
+/** `start`: how the daemon is started. */
+type Particulars = Pick<WrittenCheck, 'known' | 'limit'> & { readonly start?: StartOptions };
 
 export function restartCheck(
   title: string,
   promise: string,
   body: (scene: Scene) => Promise<void>,
-  { known, limit, start = {} }: Particulars = {},
+  { start = {}, ...more }: Particulars = {},
 ): WrittenCheck {
-  return {
-    name: `restart/${slug(title)}`,
-    group: 'restart',
-    promise,
-    ...(known === undefined ? {} : { known }),
-    ...(limit === undefined ? {} : { limit }),
-    run: async (context) => body(await Scene.open(context, start)),
-  };
+  return writtenCheck('restart', title, promise, async (context) => body(await Scene.open(context, start)), more);
 }

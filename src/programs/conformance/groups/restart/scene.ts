@@ -1,7 +1,7 @@
-/** A daemon of its own for one check of a restart, with what the checks do to it. */
+/** A daemon that one check restarts. */
 import assert from 'node:assert/strict';
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { CheckContext, NotedPeer } from '../../check-context.ts';
 import { Actor } from '../../exchange/actor.ts';
 import { admin, clientIds, readUnsigned } from '../../../../lab/admin-calls.ts';
@@ -9,10 +9,8 @@ import type { Daemon, StartOptions } from '../../../../lab/daemon.ts';
 import { lockOn } from '../../../../lab/observe.ts';
 import type { Place } from '../../../../lab/place.ts';
 import { eventually, executeAgain, GivenUp, programImage } from '../../../../lab/process.ts';
-import { type Call, lock, type Owner, Peer, type WireError } from '../../../../lab/wire.ts';
-
-/** Above every pid that there can be: whatever happens to such an owner, nobody is killed. */
-const NOBODY = 5_000_000;
+import { type Call, lock, Peer } from '../../../../lab/wire.ts';
+import { DaemonScene } from '../daemon-scene.ts';
 
 /** Error codes that the checks expect. */
 export const busy = 87;
@@ -20,50 +18,26 @@ export const invalid = 55;
 export const denied = 29;
 export const internal = 1;
 
-export class Scene {
-  readonly context: CheckContext;
+export class Scene extends DaemonScene {
   readonly place: Place;
-  readonly daemon: Daemon;
-  /** An empty directory that the daemon sees at the same path. */
-  readonly dir: string;
   readonly #options: StartOptions;
-  #nobodies = 0;
 
   private constructor(context: CheckContext, daemon: Daemon, options: StartOptions) {
-    this.context = context;
+    super(context, daemon);
     this.place = context.place;
-    this.daemon = daemon;
-    this.dir = context.directory();
     this.#options = options;
   }
 
-  /** Starts the daemon by a path whose program the check may change. */
+  /** Starts the daemon by a path at which the check may change the program. */
   static async open(context: CheckContext, options: StartOptions): Promise<Scene> {
     const own = { ...options, program: programPath(context.place) };
-    linkProgram(context.place, context.program);
+    context.place.install(context.program, own.program);
     return new Scene(context, await context.start(own), own);
   }
 
-  /** A daemon started as the first one was, which has ended. */
+  /** Starts the daemon again, as the first one, which has ended. */
   async startAgain(): Promise<Daemon> {
     return this.context.start(this.#options);
-  }
-
-  /** A connection to the lock socket. */
-  async connect(): Promise<NotedPeer> {
-    return this.context.connect(this.daemon.socket);
-  }
-
-  /** A connection to the admin socket. */
-  async connectAdmin(): Promise<NotedPeer> {
-    return this.context.connectAdmin();
-  }
-
-  /** A connection that has registered an owner, of which there is no process. */
-  async owner(owner: Partial<Owner> = {}): Promise<NotedPeer> {
-    const peer = await this.connect();
-    await peer.must(lock.register({ pid: NOBODY + ++this.#nobodies, ...owner }));
-    return peer;
   }
 
   /** Another process. */
@@ -71,13 +45,6 @@ export class Scene {
     const actor = Actor.start();
     this.context.after(async () => actor.stop());
     return actor;
-  }
-
-  /** Makes an empty file and returns its path. */
-  file(name: string): string {
-    const path = join(this.dir, name);
-    writeFileSync(path, '');
-    return path;
   }
 
   /** Makes an empty directory and returns its path. */
@@ -92,21 +59,19 @@ export class Scene {
     return lockOn(this.daemon.pid, path);
   }
 
-  /** Sends SIGUSR1, waits until the process has executed its program anew, and until that answers. */
+  /** Sends SIGUSR1 and waits until the process has executed its program again and answers. */
   async restart(): Promise<void> {
     await this.reexecute();
     await this.answers();
   }
 
-  /** Sends SIGUSR1 and waits until the process has executed its program anew. */
+  /** Sends SIGUSR1 and waits until the process has executed its program again. */
   async reexecute(): Promise<void> {
     this.context.note('SIGUSR1');
-    await executeAgain(this.daemon.pid, undefined, () => {
-      this.assertRuns();
-    });
+    await executeAgain(this.daemon.pid, undefined, () => this.#assertRuns());
   }
 
-  /** Waits until the daemon answers somebody new, and has seen them leave. */
+  /** Waits until the daemon answers a new client and has noticed its end. */
   async answers(): Promise<void> {
     await this.until('the daemon answers', async () => {
       const peer = await Peer.connect(this.daemon.socket);
@@ -117,21 +82,21 @@ export class Scene {
     });
   }
 
-  /** Asks again until there is an answer. @throws Error at once when the daemon ends meanwhile */
+  /** Repeats a probe until it is true. @throws Error at once when the daemon ends */
   async until(what: string, probe: () => boolean | Promise<boolean>, limit?: number): Promise<void> {
     const alive = async (): Promise<boolean> => {
-      this.assertRuns();
+      this.#assertRuns();
       return probe();
     };
     await eventually(what, alive, limit);
   }
 
-  private assertRuns(): void {
+  #assertRuns(): void {
     const end = this.daemon.finished;
     if (end !== undefined) throw new GivenUp(`the daemon ended with ${end.code ?? end.signal ?? 'nothing'}`);
   }
 
-  /** Sends SIGUSR1 where the daemon must not execute its program, and waits until it is seen to go on. */
+  /** Sends SIGUSR1 where the daemon must not execute its program, and waits until it has said so and answers. */
   async refuses(): Promise<void> {
     this.context.note('SIGUSR1');
     const { pid } = this.daemon;
@@ -140,7 +105,7 @@ export class Scene {
     process.kill(pid, 'SIGUSR1');
     await this.until('the daemon says that it cannot', () => this.daemon.log.length > logged);
     await this.answers();
-    assert.equal(programImage(pid), before, 'the program has been executed all the same');
+    assert.equal(programImage(pid), before, 'it executed the program');
   }
 
   /** The ids of a server's clients, in its order. */
@@ -152,19 +117,15 @@ export class Scene {
     return readUnsigned((await asker.must(admin.limits(server))).payload);
   }
 
-  /** Puts another program at the path that the daemon executes. */
-  replaceProgram(text: string, mode = 0o755): void {
+  /** Puts a script at the path that the daemon executes, or removes the program there. */
+  replaceProgram(script: string | undefined, mode = 0o755): void {
     const path = this.place.outside(programPath(this.place));
-    writeFileSync(`${path}.new`, text, { mode });
-    renameSync(`${path}.new`, path);
-  }
-
-  removeProgram(): void {
-    rmSync(this.place.outside(programPath(this.place)));
+    rmSync(path);
+    if (script !== undefined) writeFileSync(path, script, { mode });
   }
 
   restoreProgram(): void {
-    linkProgram(this.place, this.context.program);
+    this.place.install(this.context.program, programPath(this.place));
   }
 }
 
@@ -173,18 +134,9 @@ export function programPath(place: Place): string {
   return join(place.sockets, '../conformance/virtlockd');
 }
 
-/** Makes that path lead to the program under check. */
-function linkProgram(place: Place, program: string): void {
-  const path = place.outside(programPath(place));
-  mkdirSync(dirname(path), { recursive: true });
-  symlinkSync(program, `${path}.new`);
-  renameSync(`${path}.new`, path);
-}
-
-/** Makes a call that is refused, with that code. */
-export async function refused(peer: NotedPeer, call: Call, code: number): Promise<WireError> {
+/** Makes a call that must be refused with that code. */
+export async function refused(peer: NotedPeer, call: Call, code: number): Promise<void> {
   const error = await peer.ask(call);
   assert.ok(error !== undefined, 'the call succeeded');
   assert.equal(error.code, code, error.message);
-  return error;
 }

@@ -1,4 +1,4 @@
-/** CALL_WITH_FDS, and descriptors that nobody announced. */
+/** CALL_WITH_FDS, and descriptors without one. */
 import { type Call, encode, lock, u32 } from '../../../../lab/wire.ts';
 import {
   type Exchange,
@@ -147,7 +147,7 @@ export const descriptorExchanges: readonly Exchange[] = [
   ]),
   exchange(
     'unannounced descriptors are dropped',
-    'Descriptors that nobody announced are closed, and the calls they came with are answered.',
+    'Unannounced descriptors are closed, and the calls they came with are answered.',
     () => [
       alive('p.a'),
       descriptors,
@@ -215,7 +215,7 @@ export const descriptorExchanges: readonly Exchange[] = [
   ),
   exchange(
     'a reply with descriptors is dropped and its descriptors are not awaited',
-    'A reply with descriptors is passed over, and its descriptors are not waited for.',
+    'A reply with descriptors is ignored, and its descriptors are not waited for.',
     () => [send('a', encode({ ...register, type: 5, payload: Buffer.concat([u32(1), register.payload]) })), alive('a')],
   ),
 ];

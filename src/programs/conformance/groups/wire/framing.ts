@@ -1,4 +1,4 @@
-/** Lengths, headers, types and their order of precedence. */
+/** Lengths, headers, types, and the order in which the daemon checks them. */
 import { encode, lock, text, u32 } from '../../../../lab/wire.ts';
 import {
   type Exchange,
@@ -18,7 +18,7 @@ const register = lock.register({ pid });
 const alive = (on: string): ReturnType<typeof call> => call(on, register, { serial: 99 });
 const body = encode(register);
 
-/** One call with a changed header, and whether the connection is served afterwards. */
+/** One call with a changed header, and another one behind it. */
 const header = (name: string, promise: string, change: Parameters<typeof call>[2]): Exchange =>
   exchange(name, promise, () => [call('a', register, change), alive('a')]);
 
@@ -129,7 +129,7 @@ export const framing: readonly Exchange[] = [
   ]),
   exchange(
     'good, dropped and bad requests in one write',
-    'Among requests in one write those without an answer are passed over and a bad one is answered, all in their order.',
+    'Of requests in one write, unanswerable ones are ignored and a bad one is answered, all in their order.',
     () => [
       send(
         'a',
@@ -200,11 +200,11 @@ export const framing: readonly Exchange[] = [
     ),
   ),
   ...[1, 2, 3, 5, 6, 7, 8, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff].map((type) =>
-    header(`type ${type | 0}`, `A message of type ${type | 0}, which is no call, is passed over without an answer.`, {
+    header(`type ${type | 0}`, `A message of type ${type | 0}, which is no call, is ignored without an answer.`, {
       type,
     }),
   ),
-  header('a reply with an error', 'A reply with an error is passed over without an answer.', { type: 1, status: 1 }),
+  header('a reply with an error', 'A reply with an error is ignored without an answer.', { type: 1, status: 1 }),
 
   header('an unknown program wins over a bad status', 'An unknown program is reported before a bad status.', {
     program: 0x1234,
@@ -240,27 +240,26 @@ export const framing: readonly Exchange[] = [
   ...[1, 2, 3, 5, 6].map((type) =>
     header(
       `an unknown program with type ${type}`,
-      `A message of type ${type} for an unknown program is passed over without an answer.`,
+      `A message of type ${type} for an unknown program is ignored without an answer.`,
       { program: 0x1234, type },
     ),
   ),
   header(
     'a dropped type with an unknown procedure',
-    'A stream message for an unknown procedure is passed over without an answer.',
+    'A stream message for an unknown procedure is ignored without an answer.',
     { type: 3, procedure: 77 },
   ),
-  header(
-    'a dropped type with a bad status',
-    'A stream message with an error status is passed over without an answer.',
-    { type: 3, status: 1 },
-  ),
-  header('a dropped type with an unknown version', 'An event of an unknown version is passed over without an answer.', {
+  header('a dropped type with a bad status', 'A stream message with an error status is ignored without an answer.', {
+    type: 3,
+    status: 1,
+  }),
+  header('a dropped type with an unknown version', 'An event of an unknown version is ignored without an answer.', {
     type: 2,
     version: 2,
   }),
   exchange(
     'arguments that cannot be decoded win over everything a procedure checks',
-    'Arguments that cannot be decoded are reported before registration and restriction are looked at.',
+    'Arguments that cannot be decoded are reported before registration and restriction are checked.',
     () => [
       call('a', { procedure: 3, payload: u32(4) }),
       call('a', register),

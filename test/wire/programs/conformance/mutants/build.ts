@@ -25,7 +25,7 @@ export class Mutants {
   readonly directory: string;
   readonly #built = new Map<string, Promise<string>>();
 
-  /** @param directory to be made there, as a new directory; it must be visible to whoever starts the mutants */
+  /** @param directory to be made there, as a new directory; it must be visible to the process that starts the mutants */
   constructor(directory = tmpdir()) {
     this.directory = mkdtempSync(join(directory, 'virtlockd-mutants-'));
   }

@@ -113,15 +113,15 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets that locks are shared',
     lockspaceState,
-    'lockHeld: file.locked,\n    flags: flagsOf(mode),',
-    'lockHeld: file.locked,\n    flags: flagsOf(mode) & 2,',
+    'lockHeld: file.locked,\n    flags: mode.flags,',
+    'lockHeld: file.locked,\n    flags: mode.flags & 2,',
     ['restart/a-shared-lock-stays-shared'],
   ),
   mutant(
     'a restart forgets that files are its own',
     lockspaceState,
-    'lockHeld: file.locked,\n    flags: flagsOf(mode),',
-    'lockHeld: file.locked,\n    flags: flagsOf(mode) & 1,',
+    'lockHeld: file.locked,\n    flags: mode.flags,',
+    'lockHeld: file.locked,\n    flags: mode.flags & 1,',
     ['restart/an-autocreated-file-goes-with-its-release'],
   ),
   mutant(

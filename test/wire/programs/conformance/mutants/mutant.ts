@@ -12,7 +12,7 @@ export interface Mutant {
   /** Unique. */
   readonly name: string;
   readonly edits: readonly Edit[];
-  /** The names of checks that fail, and whose promise is what the fault breaks. */
+  /** The names of the checks whose promise the fault breaks. */
   readonly caughtBy: readonly string[];
 }
 

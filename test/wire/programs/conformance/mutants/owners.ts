@@ -1,4 +1,4 @@
-/** Faults in who may call, and in what an owner's end brings. */
+/** Faults in the rights of clients and in the ends of owners. */
 import { type Mutant, mutant } from './mutant.ts';
 
 const handlers = 'src/lockd/handlers.ts';

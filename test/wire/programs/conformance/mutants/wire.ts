@@ -10,22 +10,22 @@ export const wireMutants: readonly Mutant[] = [
   mutant(
     'a reply has the next serial',
     dispatch,
-    'const { procedure: number, serial } = header;',
-    'const { procedure: number } = header;\n    const serial = header.serial + 1;',
+    'const start = this.beginReply(out, MessageStatus.OK);',
+    'header.serial++;\n    const start = this.beginReply(out, MessageStatus.OK);',
     ['wire/serials-are-echoed'],
   ),
   mutant(
     'an error has serial 0',
     dispatch,
-    'const { program, version, procedure, serial } = this.header;',
-    'const { program, version, procedure } = this.header;\n    const serial = 0;',
+    'const start = this.beginReply(out, MessageStatus.ERROR);',
+    'this.header.serial = 0;\n    const start = this.beginReply(out, MessageStatus.ERROR);',
     ['wire/an-unknown-program', 'wire/procedure-9'],
   ),
   mutant(
     'an error has status OK',
     dispatch,
-    'beginReply(out, procedure, serial, MessageStatus.ERROR, program, version)',
-    'beginReply(out, procedure, serial, MessageStatus.OK, program, version)',
+    'this.beginReply(out, MessageStatus.ERROR)',
+    'this.beginReply(out, MessageStatus.OK)',
     ['wire/an-unknown-program', 'wire/procedure-9'],
   ),
   mutant(
@@ -67,14 +67,14 @@ export const wireMutants: readonly Mutant[] = [
   mutant('the version of the program is not looked at', dispatch, ' && candidate.version === version)', ')', [
     'wire/version-2',
   ]),
-  mutant('pings stay unanswered', dispatch, 'if (header.procedure === KeepaliveProcedure.PING) writePong(out);', '', [
+  mutant('pings stay unanswered', dispatch, 'endMessage(out, beginMessage(out, pong));', '', [
     'wire/a-ping-on-the-lock-socket',
   ]),
   mutant(
     'a pong repeats the serial of the ping',
     dispatch,
-    'serial: 0,\n      status: MessageStatus.OK,',
-    'serial: header.serial,\n      status: MessageStatus.OK,',
+    'serial: 0, status: MessageStatus.OK }',
+    'status: MessageStatus.OK }',
     ['wire/a-ping-with-a-serial-on-the-lock-socket'],
   ),
   mutant(

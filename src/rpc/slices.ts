@@ -1,10 +1,10 @@
-/** Long work in slices, between which the event loop has its turn: clients wait no longer than for one of them. */
+/** Long work in slices with turns of the event loop between them: clients wait for one slice at most. */
 import { setImmediate as turn } from 'node:timers/promises';
 
-/** How long a slice takes, in milliseconds. */
-const SLICE_MS = 5;
+/** Clients wait so long, in milliseconds, for any work that can be interrupted. */
+export const SLICE_MS = 5;
 
-/** Takes one item after the other. What `items` or `take` throws, this throws. */
+/** Calls `take` with one item after the other. Rejects with whatever `items` or `take` throws. */
 export async function inSlices<T>(items: Iterable<T>, take: (item: T) => void): Promise<void> {
   let until = performance.now() + SLICE_MS;
   for (const item of items) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { inSlices } from '../../../src/restart/slices.ts';
+import { inSlices } from '../../../src/rpc/slices.ts';
 
 describe('work in slices', () => {
   function spend(ms: number): void {
