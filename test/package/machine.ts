@@ -91,13 +91,14 @@ export class Machine {
     return children.map(Number).find((pid) => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`));
   }
 
-  /** POSIX locks that a process of it holds, as /proc/locks shows them inside: access and inode. */
+  /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */
   async locksOf(pid: string): Promise<string[]> {
-    const table = await this.must('cat', '/proc/locks');
-    const rows = table.split('\n').map((line) => line.split(/\s+/));
-    return rows.flatMap(([, kind, , access, owner, file]) =>
-      kind === 'POSIX' && owner === pid ? [`${access ?? ''} ${file ?? ''}`] : [],
+    const known = await this.must('sh', '-c', `cat /proc/${pid}/fdinfo/* || true`);
+    const rows = known.split('\n').map((line) => line.split(/\s+/));
+    const locks = rows.flatMap(([word, , kind, , access, , file]) =>
+      word === 'lock:' && (kind === 'POSIX' || kind === 'OFDLCK') ? [`${access ?? ''} ${file ?? ''}`] : [],
     );
+    return [...new Set(locks)];
   }
 
   async connect(): Promise<Peer> {

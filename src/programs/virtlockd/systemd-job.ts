@@ -16,6 +16,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { logger } from '../../log/log.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
 import { runProgram } from '../../restart/successor.ts';
+import { type Unit, unitOf } from '../../store/manager.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -27,25 +28,6 @@ export type Job = 'stop' | 'restart' | 'none' | 'unknown';
  * thousands of stored descriptors; and it waits for us for 90 s.
  */
 const LIMIT_MS = 20_000;
-
-/** A service, and the systemd that runs it. */
-export interface Unit {
-  readonly name: string;
-  readonly manager: 'system' | 'user';
-}
-
-/**
- * The service that a process is part of, by its control groups; undefined when it is in none. A service may have groups of its own
- * below its unit's.
- */
-export function unitOf(controlGroups: string): Unit | undefined {
-  // Of version 1 the hierarchy of that name is systemd's own; of version 2 there is only one.
-  const path = /^\d+:name=systemd:(.*)$/m.exec(controlGroups)?.[1] ?? /^0::(.*)$/m.exec(controlGroups)?.[1] ?? '';
-  const services = path.split('/').filter((part) => part.endsWith('.service'));
-  const name = services.at(-1);
-  if (name === undefined || /^user@\d+\.service$/.test(name)) return undefined;
-  return { name, manager: services.some((part) => /^user@\d+\.service$/.test(part)) ? 'user' : 'system' };
-}
 
 /** Runs systemctl and returns what it printed; undefined when it failed, or has not answered in time. */
 export type Systemctl = (...args: readonly string[]) => Promise<string | undefined>;

@@ -50,7 +50,12 @@ describe('the end of owners', () => {
   const clientOf = (pid: number, registered = pid): LockClient => {
     const fd = world.socketOf(pid);
     const connection = { fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
-    const client = new LockClient(connection, { lockspaces, dialect: dialectOf(12_008_000), processes: world });
+    const client = new LockClient(connection, {
+      lockspaces,
+      dialect: dialectOf(12_008_000),
+      processes: world,
+      clientChanged: () => undefined,
+    });
     client.register(owner(registered));
     return client;
   };

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type EndingUnit, type Job, jobAtEnd, unitOf } from '../../../../src/programs/virtlockd/systemd-job.ts';
+import { type EndingUnit, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
+import { unitOf } from '../../../../src/store/manager.ts';
 
 describe('the unit of a process', () => {
   it('is named by its control groups, of both versions', () => {
