@@ -26,6 +26,7 @@ describe('the package where the daemon dies', function () {
     machine = await Machine.boot();
     copyFileSync(packaged, join(machine.directory, 'package.deb'));
     await machine.must('apt-get', 'install', '--yes', join(machine.directory, 'package.deb'));
+    writeFileSync(machine.outside('/etc/libvirt/virtlockd.conf'), 'max_clients = 2000\n');
     await machine.must('systemctl', 'start', 'virtlockd.service');
     image = join(machine.directory, 'image');
     writeFileSync(image, '');
@@ -106,6 +107,13 @@ describe('the package where the daemon dies', function () {
       });
       assert.equal(await machine.must('systemctl', 'is-active', ...SOCKETS), 'active\nactive');
     }
+  });
+
+  it('with more descriptors than a process may have by default', async () => {
+    const crowd = await Promise.all(Array.from({ length: 1100 }, async () => machine.connect()));
+    await Promise.all(crowd.map(async (peer, i) => peer.must(lock.register({ pid: 5_000_100 + i }))));
+    await dies(async (pid) => machine.must('kill', '-KILL', pid));
+    for (const peer of crowd) peer.close();
   });
 
   it('systemctl isolate leaves it alone', async () => {
