@@ -1,4 +1,5 @@
 /** `npm run bench`: everything, side by side with the C daemons and the floor. */
+import { runDeathSection } from './deaths.ts';
 import { runEndSection } from './ends.ts';
 import { runMemorySection } from './memory.ts';
 import { runRateSection } from './rates.ts';
@@ -13,4 +14,5 @@ await runReport('virtlockd: benchmark', readSetting(), [
   { id: 'waits', run: runWaitSection },
   { id: 'memory', run: runMemorySection },
   { id: 'restart', run: runRestartSection },
+  { id: 'deaths', run: runDeathSection },
 ]);

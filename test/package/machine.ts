@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
 import { Peer } from '../../src/lab/wire.ts';
+import { controlGroupsOf, unlessGone } from '../../src/proc/processes.ts';
 import { debian12, missingRelease } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -79,6 +80,15 @@ export class Machine {
   async service(): Promise<Record<string, string>> {
     const shown = await this.must('systemctl', 'show', 'virtlockd.service');
     return Object.fromEntries(shown.split('\n').map((line) => line.split(/=(.*)/s)) as [string, string][]);
+  }
+
+  /**
+   * The pid, outside, of the process of that service which systemd itself has started: the main one, or that of a command of the
+   * unit. Undefined while there is none.
+   */
+  mainProcess(unit: string): number | undefined {
+    const children = readFileSync(`/proc/${this.#init}/task/${this.#init}/children`, 'latin1').trim().split(' ');
+    return children.map(Number).find((pid) => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`));
   }
 
   /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */
