@@ -112,6 +112,29 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       assert.equal(readFileSync(at('a'), 'latin1'), 'content');
     });
 
+    it('grants a hold once more to its owner, and to nobody else, whose call may not have been answered', () => {
+      const adopted = (name: string, flags: number): void => {
+        touch(name);
+        const fd = posix.openInode(at(name), 2);
+        const file = adoptFile(fd, (flags & SHARED) !== 0, undefined, kind === 'ofd' ? 'ofd' : undefined);
+        assert.ok(file !== null);
+        assert.equal(lockAgain(file), null);
+        lockspaces.restoreResource(files, name, at(name), modeOf(flags), file, [{ ...hold(100), unanswered: true }]);
+      };
+      adopted('a', 0);
+      assert.equal(acquire('a', 0, 200), busy('a'));
+      assert.equal(acquire('a', SHARED), busy('a'));
+      assert.equal(acquire('a', 0), 'done');
+      assert.equal(acquire('a', 0), busy('a'));
+      assert.equal(release('a'), 'done');
+      adopted('b', SHARED);
+      assert.equal(acquire('b', SHARED), 'done');
+      assert.equal(acquire('b', SHARED), 'done');
+      assert.equal(files.resources.get('b')?.holds.length, 2);
+      for (let count = 0; count < 2; count++) assert.equal(release('b'), 'done');
+      assert.equal(lockspaces.budget.used, 0);
+    });
+
     it('locks byte 0 for reading when shared', () => {
       touch('a');
       assert.equal(acquire('a', SHARED), 'done');
