@@ -111,10 +111,7 @@ export class OwnerReaper {
         this.watchedOwners.delete(pidfd);
         const holds = this.liveHoldsOf(pid);
         if (holds.length > 0) this.begin(pid, holds, { pidfd, isProcess: true });
-        else {
-          this.recorder.closing(pidfd);
-          this.host.close(pidfd);
-        }
+        else this.close(pidfd);
         this.recorder.watchedChanged();
       });
     }, 0);
@@ -128,19 +125,40 @@ export class OwnerReaper {
 
   /** The connection of `client` has ended; its socket is still open. */
   clientClosed(client: LockClient): void {
-    const { owner, connection } = client;
     // libvirtd calls on behalf of owners: when it hangs up, their locks stay.
-    if (owner === null || !client.isOwnerItself) return;
-    let isPeer: ((startTime: number) => boolean) | undefined;
-    const holds = this.liveHoldsOf(
-      owner.pid,
-      (startTime) => startTime === undefined || (isPeer ??= this.peerTest(client))(startTime),
-    );
-    if (holds.length === 0) return;
-    log.info(`Owner ${owner.pid} (${owner.name}) is gone with ${holds.length} locks held`);
-    const { startTime } = connection.peer;
-    this.begin(owner.pid, holds, {
-      socket: connection.keepSocket(),
+    if (client.owner !== null && client.isOwnerItself) this.endPeer(client, this.liveHoldsOf(client.owner.pid));
+  }
+
+  /**
+   * Kills the peer of a connection that has ended, if it holds any of these, which were held then.
+   *
+   * @param socket the connection's, if it was kept for another attempt
+   */
+  private endPeer(client: LockClient, live: readonly Hold[], socket?: number): void {
+    const { connection } = client;
+    const { pid, startTime } = connection.peer;
+    const isDoubtful = live.some(({ owner, client }) => owner.startTime !== undefined || client !== connection.id);
+    const isPeers = isDoubtful ? this.peerTest(client) : () => true;
+    if (isPeers === null) {
+      const kept = socket ?? connection.keepSocket();
+      this.host.setTimeout(() => {
+        const still = new Set(this.liveHoldsOf(pid));
+        this.endPeer(
+          client,
+          live.filter((hold) => still.has(hold)),
+          kept,
+        );
+      }, RETRY_MS);
+      return;
+    }
+    const holds = live.filter(isPeers);
+    if (holds.length === 0) {
+      if (socket !== undefined) this.close(socket);
+      return;
+    }
+    log.info(`Owner ${pid} (${client.ownerName}) is gone with ${holds.length} locks held`);
+    this.begin(pid, holds, {
+      socket: socket ?? connection.keepSocket(),
       ...(startTime === undefined ? {} : { startTime }),
     });
   }
@@ -208,6 +226,11 @@ export class OwnerReaper {
     this.notifyIdle();
   }
 
+  private close(fd: number): void {
+    this.recorder.closing(fd);
+    this.host.close(fd);
+  }
+
   private begin(pid: number, holds: readonly Hold[], evidence: Evidence): void {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
@@ -222,31 +245,32 @@ export class OwnerReaper {
     for (const hold of holds) hold.end = end;
   }
 
-  /**
-   * The owner's holds that no end has begun of. An owner whose pid means nothing here has none: its locks end by release alone.
-   *
-   * @param counts whether holds of the process with that start time do
-   */
-  private liveHoldsOf(pid: number, counts?: (startTime: number | undefined) => boolean): Hold[] {
+  /** The owner's holds that no end has begun of. An owner whose pid means nothing here has none: its locks end by release alone. */
+  private liveHoldsOf(pid: number): Hold[] {
     const live: Hold[] = [];
     if (pid === 0) return live;
     for (const { holds } of this.lockspaces.heldBy(pid)) {
       for (const hold of holds) {
         const { owner, end } = hold;
-        if (owner.pid !== pid || owner.isForeign === true || end !== undefined) continue;
-        if (counts === undefined || counts(owner.startTime)) live.push(hold);
+        if (owner.pid === pid && owner.isForeign !== true && end === undefined) live.push(hold);
       }
     }
     return live;
   }
 
   /**
-   * Tells by its start time whether a process with the pid of the client's peer may be that peer, and not a later one: a child of
-   * the peer may have kept the connection for long.
+   * Tells whether a hold of the pid of the client's peer may be the peer's, and not a later process's: a child of the peer may have
+   * kept the connection for long. Where that is unknown, the answer is no, and the lock stays. Null if the peer cannot be asked for at
+   * present.
    */
-  private peerTest({ connection: { fd, peer }, peerStart }: LockClient): (startTime: number) => boolean {
+  private peerTest({ connection: { id, fd, peer }, peerStart }: LockClient): ((hold: Hold) => boolean) | null {
     const { host } = this;
-    if (peerStart !== undefined) return (startTime) => startTime === peerStart;
+    const startedAt =
+      (time: number | null | undefined) =>
+      ({ owner: { startTime } }: Hold) =>
+        startTime === undefined || startTime === time;
+    const known = peerStart ?? peer.startTime;
+    if (known !== undefined) return startedAt(known);
     // Before the peer is asked for: it had its pid then if it has not been reaped after.
     const present = host.startTime(peer.pid);
     const pidfd = host.peerPidfd(fd);
@@ -254,9 +278,14 @@ export class OwnerReaper {
     if (pidfd >= 0) host.close(pidfd);
     if (isReaped) {
       const later = host.startTime(peer.pid);
-      return (startTime) => startTime !== later;
+      if (later === null) return () => true;
+      return ({ owner: { startTime }, client }) =>
+        startTime === undefined ? client === id : later !== undefined && startTime !== later;
     }
-    return (startTime) => pidfd < 0 || typeof present !== 'number' || startTime === present;
+    if (pidfd >= 0) return startedAt(present);
+    if (mayPass(pidfd)) return null;
+    // The kernel never tells: the locks then stay until no process has the pid.
+    return () => true;
   }
 
   /** From the owner's own connection, if it is open, else from the pid. Null if that fails at present. */

@@ -28,26 +28,28 @@ export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<
 }
 
 /**
- * Waits until every client has registered, or with `force` closes the others. libvirt's daemon would take over a client that
+ * Waits until every client has registered, or with `force` closes those that do not in that time. libvirt's daemon would take over a client that
  * has not, could not tell it from others, and would not survive its own next re-execution with it. @throws Unsafe
  */
 export async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
   const until = performance.now() + REGISTER_MS;
+  const found = new Map<number, number>();
   for (;;) {
-    const [one] = await unregisteredClients(admin);
+    const unregistered = await unregisteredClients(admin);
+    const [one] = unregistered;
     if (one === undefined) return;
-    if (force) {
-      const client = {
-        server: { name: 'virtlockd' },
-        id: BigInt(one.id),
-        timestamp: BigInt(one.connectedAt),
-        transport: 0,
-      };
-      await admin.call(adminProgram, 'closeClient', { client, flags: 0 });
-    } else if (performance.now() > until) {
+    const now = performance.now();
+    if (!force && now > until) {
       throw new Unsafe(
         `client ${one.id} (pid ${one.pid}) is connected and has not registered, and libvirt's lock daemon would not survive its next re-execution with it: close it by virt-admin client-disconnect or --force`,
       );
+    }
+    for (const { id, connectedAt } of unregistered) {
+      // Not at once: it may be a guest that registers now, whose process would be killed.
+      if (!found.has(id)) found.set(id, now);
+      if (!force || now < (found.get(id) ?? now) + REGISTER_MS) continue;
+      const client = { server: { name: 'virtlockd' }, id: BigInt(id), timestamp: BigInt(connectedAt), transport: 0 };
+      await admin.call(adminProgram, 'closeClient', { client, flags: 0 });
     }
     await pause(POLL_MS);
   }

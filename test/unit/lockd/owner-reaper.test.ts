@@ -47,9 +47,9 @@ describe('the end of owners', () => {
     }
   };
   /** A connection of the process with that pid, registered for itself. */
-  const clientOf = (pid: number, registered = pid): LockClient => {
+  const clientOf = (pid: number, registered = pid, id = 1): LockClient => {
     const fd = world.socketOf(pid);
-    const connection = { fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
+    const connection = { id, fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
     const client = new LockClient(connection, {
       lockspaces,
       dialect: dialectOf(12_008_000),
@@ -126,6 +126,73 @@ describe('the end of owners', () => {
       lockspaces.release(files, 'a', 300);
       world.end(300);
     }
+  });
+
+  /** A child of a process that is gone has its connection, and another process its pid and a lock. */
+  const laterProcess = (): LockClient => {
+    world.begin(300, 600);
+    const former = clientOf(300);
+    world.end(300);
+    world.begin(300, 900);
+    acquire('a', 300, AUTOCREATE, 900);
+    return former;
+  };
+
+  it('releases nothing of a later process while it cannot ask for the peer, and asks again', () => {
+    const former = laterProcess();
+    acquire('b', 300, AUTOCREATE, 600);
+    world.exhausted = true;
+    reaper.clientClosed(former);
+    world.pass(1000);
+    assert.deepEqual(held(), ['a', 'b']);
+    world.exhausted = false;
+    acquire('c', 300, AUTOCREATE, 600);
+    world.pass(5000);
+    assert.deepEqual([held(), world.signals, world.open], [['a', 'c'], [], 0]);
+  });
+
+  it('releases nothing that a later process has acquired for itself', () => {
+    for (const gonePeer of [0, -3, -22]) {
+      world.gonePeer = gonePeer;
+      world.begin(300, 600);
+      const former = clientOf(300, 300, 2);
+      world.end(300);
+      world.begin(300, 900);
+      const later = clientOf(300);
+      acquire('a', 300);
+      reaper.clientClosed(former);
+      world.pass(5000);
+      assert.deepEqual([held(), world.signals], [['a'], []]);
+      world.end(300);
+      reaper.clientClosed(later);
+      world.pass(0);
+      assert.deepEqual(held(), []);
+    }
+  });
+
+  it('releases nothing of a later process while start times are unknown', () => {
+    for (const gonePeer of [0, -3, -22]) {
+      world.gonePeer = gonePeer;
+      const former = laterProcess();
+      const startTime = world.startTime.bind(world);
+      world.startTime = () => undefined;
+      reaper.clientClosed(former);
+      world.startTime = startTime;
+      world.pass(5000);
+      assert.deepEqual([held(), world.signals], [['a'], []]);
+      lockspaces.release(files, 'a', 300);
+      world.end(300);
+    }
+  });
+
+  it('knows a later process by the start time of the connection after a restart, where the kernel does not report peers', () => {
+    world.isOld = true;
+    const former = laterProcess();
+    former.peerStart = undefined;
+    Object.assign(former.connection.peer, { startTime: 600 });
+    reaper.clientClosed(former);
+    world.pass(5000);
+    assert.deepEqual([held(), world.signals], [['a'], []]);
   });
 
   it('ends with its connection also what others acquired for the owner, be it there or reaped', () => {

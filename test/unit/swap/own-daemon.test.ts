@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Client } from '../../../src/client/client.ts';
 import { RemoteFailure } from '../../../src/client/errors.ts';
-import { watchRefusals } from '../../../src/swap/own-daemon.ts';
+import { awaitRegistered, watchRefusals } from '../../../src/swap/own-daemon.ts';
 
 /** A daemon that answers these procedures of the inquire program, and no others. */
 function daemonWith(results: Record<string, () => unknown>): Pick<Client, 'call'> {
@@ -61,5 +61,19 @@ describe('a daemon of ours that refuses to execute its program', () => {
 
   it('has not refused when it did so before', async () => {
     assert.equal(await watch({ counters }, () => undefined), undefined);
+  });
+});
+
+describe('clients of a daemon of ours before a C daemon takes over', () => {
+  it('may be about to register, and are not closed at once by force', async () => {
+    const registering = { id: 7, pid: 300, server: 'virtlockd', owner: null, connectedAt: 0 };
+    const lists = [[registering], [{ ...registering, owner: { pid: 300 } }]];
+    let closed = 0;
+    const daemon = daemonWith({
+      clients: () => ({ clients: lists.shift() ?? [], next: 0n }),
+      closeClient: () => closed++,
+    });
+    await awaitRegistered(daemon as Client, true);
+    assert.equal(closed, 0);
   });
 });

@@ -72,11 +72,8 @@ export const restartMutants: readonly Mutant[] = [
   mutant(
     'a restart forgets clients that have not registered',
     capture,
-    'for (const connection of server.adoptAll().values()) yield describe(connection);',
-    `for (const connection of server.adoptAll().values()) {
-          const one = describe(connection);
-          if ((one as { privateData?: { ownerId: number } | null }).privateData?.ownerId !== 0) yield one;
-        }`,
+    'mapped(daemon.lockServer.adoptAll().values(), (',
+    `mapped([...daemon.lockServer.adoptAll().values()].filter(({ context }) => (context.owner ?? null) !== null), (`,
     ['restart/a-client-that-has-not-registered-stays'],
   ),
   mutant(
