@@ -23,6 +23,7 @@ signal.set_wakeup_fd(woken)
 
 store = {}  # descriptors by name
 identities = {}  # descriptors by device and inode
+removed = 0
 child = 0
 restarts = True
 listening = True
@@ -56,7 +57,9 @@ def put(name, fds):
 
 
 def take_out(name):
+    global removed
     for fd in store.pop(name, []):
+        removed += 1
         status = os.fstat(fd)
         identities[(status.st_dev, status.st_ino)].remove(fd)
         os.close(fd)
@@ -154,7 +157,7 @@ def obey(line):
                 byte = os.pread(fd, 1, int(offset))[0]
                 os.pwrite(fd, bytes([byte ^ 1 << int(bit)]), int(offset))
     elif command == "list":
-        say("list", names=[name for name, _ in pairs()])
+        say("list", names=[name for name, _ in pairs()], removed=removed)
     write_status()
     say("done", command=line)
 

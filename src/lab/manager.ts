@@ -13,6 +13,8 @@ export interface ManagerEvent {
   readonly passed?: number;
   readonly status?: number;
   readonly names?: readonly string[];
+  /** How many descriptors have been taken out so far. */
+  readonly removed?: number;
 }
 
 export interface ManagerOptions {
@@ -99,6 +101,12 @@ export class ServiceManager {
   async tell(command: string): Promise<void> {
     this.#child.stdin?.write(`${command}\n`);
     await this.next('done');
+  }
+
+  /** How many descriptors have been taken out of the store so far. */
+  async removed(): Promise<number> {
+    this.#child.stdin?.write('list\n');
+    return (await this.next('list')).removed ?? 0;
   }
 
   /** The names of what is stored. */

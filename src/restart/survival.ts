@@ -58,6 +58,7 @@ export class Survival implements FileKeeper {
   private hasStore: boolean | undefined;
   private limit = 0;
   private shortfall = 0;
+  private isEmptied = false;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
@@ -243,9 +244,9 @@ export class Survival implements FileKeeper {
 
   // ---- for others
 
-  /** Of the record, for the program that is executed next. */
+  /** The record's descriptor, for the program that is executed next; undefined while the store is emptied for one that knows neither. */
   get record(): number | undefined {
-    return this.recorder?.descriptor;
+    return this.isEmptied ? undefined : this.recorder?.descriptor;
   }
 
   get isActive(): boolean {
@@ -283,6 +284,7 @@ export class Survival implements FileKeeper {
 
   /** The daemon ends, or its successor cannot take anything from the store: takes all out. Not awaited. */
   empty(): void {
+    this.isEmptied = true;
     this.recorder?.suspend();
     this.store?.empty();
   }
@@ -304,6 +306,7 @@ export class Survival implements FileKeeper {
 
   /** Puts all in again: the daemon goes on. */
   refill(): void {
+    this.isEmptied = false;
     this.store?.storeAgain();
     this.recorder?.resume();
   }

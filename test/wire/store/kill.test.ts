@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ServiceManager, type ManagerOptions } from '../../../src/lab/manager.ts';
 import { executeAgain, eventually } from '../../../src/lab/process.ts';
 import { autocreate, encode, lock, type Peer, shared } from '../../../src/lab/wire.ts';
+import { installRoot } from '../../../src/posix/root.ts';
 import { readLocks } from '../../../src/proc/locks.ts';
-import { statSync } from 'node:fs';
 
 /** No process has these numbers: what they own ends by a release alone. */
 const OWNER = { pid: 4_194_305 };
@@ -231,6 +231,34 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await peer.must(lock.acquire('', at('one'), autocreate));
     assert.equal(kindOf('one'), 'POSIX');
     assert.deepEqual(await manager.stored(), []);
+  });
+
+  it('leaves nothing in the store to a release that knows nothing of it', async () => {
+    const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+    try {
+      const real = join(installRoot, 'bin/virtlockd');
+      const program = join(programs, 'virtlockd');
+      symlinkSync(real, program);
+      await begin({ program });
+      const [peer, other] = [await client(OWNER), await client(OWNER)];
+      for (let index = 0; index < 50; index++) await peer.must(lock.acquire('', at(`f${index}`), autocreate));
+      await other.must(lock.acquire('', at('both'), shared | autocreate));
+      const before = (await manager.stored()).length;
+      rmSync(program);
+      const withoutKinds = `sed 's/,"locks":[[][^]]*]//'`;
+      const script = `case $1 in --check-state) ${real} "$@" | ${withoutKinds};; *) exec ${real} "$@";; esac`;
+      writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      await executeAgain(pid);
+      assert.equal(await manager.removed(), before);
+      // It is the same program in truth, and finds the store that there is.
+      await eventually('all is stored again', async () => (await manager.stored()).length === before);
+      await eventually('the locks are changed back', () => kindOf('f1') === 'OFDLCK');
+      await peer.must(lock.release('', at('f0')));
+      await kill();
+      assert(await isRefused(await client(RIVAL), 'f1'));
+    } finally {
+      rmSync(programs, { recursive: true, force: true });
+    }
   });
 
   it('leaves all to the next when it is told to end and systemd does not stop it', async () => {

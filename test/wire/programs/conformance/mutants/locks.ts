@@ -134,7 +134,7 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'one release gives up all holds of the owner',
     lockspaces,
-    'this.dropped(resource, resource.holds.splice(index, 1));',
+    'this.dropped(resource, resource.holds.splice(index, 1), [index]);',
     'this.dropHolds(resource, ({ owner }) => owner.pid === pid);',
     ['ownership/an-owner-several-times-over-between-others'],
   ),
