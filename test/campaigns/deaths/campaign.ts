@@ -53,7 +53,6 @@ async function play(host: Host, options: Options, progress: Progress): Promise<R
     (_, i) => new Guest(host, `guest${i}`, new Random(seed, i + 1)),
   );
   await guests[0]?.rehearse();
-  await host.restartLibvirtd();
   const ordinary = new Set(said(host));
   const watch = new Watch(guests.map(({ image }) => image));
   const rival = new Rival(host, () => guests.filter(({ isHeld }) => isHeld).map(({ image }) => image));
