@@ -6,6 +6,7 @@ import { runRateSection } from './rates.ts';
 import { runRestartSection } from './restarts.ts';
 import { runReport } from './run.ts';
 import { readSetting } from './setting.ts';
+import { runStoredSection } from './stored.ts';
 import { runWaitSection } from './waits.ts';
 
 await runReport('virtlockd: benchmark', readSetting(), [
@@ -15,4 +16,5 @@ await runReport('virtlockd: benchmark', readSetting(), [
   { id: 'memory', run: runMemorySection },
   { id: 'restart', run: runRestartSection },
   { id: 'deaths', run: runDeathSection },
+  { id: 'stored', run: runStoredSection },
 ]);

@@ -74,6 +74,9 @@ describe('the judge of deaths', () => {
 
   it('finds what libvirtd has not said before, but for calls that died, and what is wrong in itself', () => {
     assert.deepEqual(kinds({ log: ['error : f:N : Cannot recv data: Connection reset by peer'] }), []);
+    const restarted = 'warning : virNetDaemonRun:N : Make forcefull daemon shutdown';
+    assert.deepEqual(kinds({ log: [restarted] }), ["in libvirtd's log"]);
+    assert.deepEqual(kinds({ log: [restarted], deaths: [{ way: 'socket-restart', from: 1, to: 2 }] }), []);
     assert.deepEqual(kinds({ log: ['error : f:N : surprise'] }), ["in libvirtd's log"]);
     assert.deepEqual(kinds({ problems: [{ at: 1, kind: 'guest lost', detail: 'guest0' }] }), ['guest lost']);
   });

@@ -67,9 +67,11 @@ export class Guest {
 
   /** Everything once, while nobody dies: what libvirtd says of it is ordinary. */
   async rehearse(): Promise<void> {
-    for (const name of ['create', 'suspend', 'resume', 'save', 'restore', 'destroy', 'create', 'kill'] as const) {
+    for (const name of ['create', 'suspend', 'resume', 'save', 'restore', 'destroy', 'create'] as const) {
       await this.#do(name);
     }
+    await this.#host.restartLibvirtd();
+    await this.#do('kill');
   }
 
   /** Ends its life, and it. */

@@ -85,7 +85,11 @@ export class Host {
     await this.must('rm', '/etc/systemd/system/libvirtd.service');
     await this.must('systemctl', 'daemon-reload');
     await this.must('systemctl', 'restart', UNIT);
-    await this.must('systemctl', 'start', 'libvirtd.service');
+    await this.restartLibvirtd();
+  }
+
+  async restartLibvirtd(): Promise<void> {
+    await this.must('systemctl', 'restart', 'libvirtd.service');
     await eventually('libvirtd answers', async () => (await this.virsh('list')).code === 0, 30_000);
   }
 

@@ -11,7 +11,13 @@ const within = (at: number, span: Span): boolean => span.from <= at && at <= spa
 
 /** How libvirt words that a call died with its connection. */
 const DIED =
-  /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect|Child quit during startup handshake/i;
+  /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect|Child quit during startup handshake|Unable to release lease/i;
+
+/**
+ * What libvirtd says of its own restart, in the middle of calls. libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so
+ * systemd restarts both.
+ */
+const RESTARTED = /Make forcefull daemon shutdown|virGDBusCallMethod/;
 
 /** An operation may fail because a call of it died with the daemon, and for nothing else. */
 function isExcused(operation: Operation, { deaths }: Facts): boolean {
@@ -53,7 +59,9 @@ export function judge(facts: Facts): Finding[] {
       detail: `${operation.name} ${operation.guest}, ${after(operation.from, facts)}: ${operation.error}`,
     });
   }
+  const isRestarted = facts.deaths.some(({ way }) => way === 'socket-restart');
   for (const line of new Set(log)) {
+    if (isRestarted && RESTARTED.test(line)) continue;
     if (!DIED.test(line)) findings.push({ kind: "in libvirtd's log", detail: line });
   }
   return findings;
