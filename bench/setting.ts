@@ -26,7 +26,7 @@ export interface Setting {
 const usage = `options:
   --rounds N         rounds of each measurement (default 5)
   --seconds S        length of a round (default 1)
-  --only WORDS       sections or loads to run, by commas: rates, ends, waits, memory, restart, or a load such as acquire-1@900
+  --only WORDS       sections or loads to run, by commas: rates, ends, waits, memory, restart, deaths, stored, or a load such as acquire-1@900
   --daemons WORDS    contenders, by commas: ${kinds.join(', ')}
   --placement WHERE  processors of the daemon and the load generator: apart (default), together, free; SIGUSR1 is always free
   --files WHERE      lock files on disk (in TMPDIR; default) or in memory (/dev/shm)
@@ -102,7 +102,7 @@ export function readSetting(): Setting {
 
 /** Words that name no section are loads of the first. */
 const isPart = (word: string, section: string): boolean =>
-  section === 'rates' && !['rates', 'ends', 'waits', 'memory', 'restart'].includes(word);
+  section === 'rates' && !['rates', 'ends', 'waits', 'memory', 'restart', 'deaths', 'stored'].includes(word);
 
 /** The machine and the options, for the head of the report. */
 export function describeMachine(): Record<string, string> {

@@ -34,6 +34,12 @@ const work = path.join(root, 'build', `package-${arch}`);
 const tree = path.join(work, 'tree');
 const lib = 'usr/lib/virtlockd-node';
 
+/** Files that belong to the administrator once they are installed: an upgrade does not overwrite them. */
+const CONFIGURATION = {
+  'etc/needrestart/conf.d/virtlockd-node.conf': { from: 'packaging/needrestart/virtlockd-node.conf', mode: 0o644 },
+  'etc/needrestart/restart.d/virtlockd.service': { from: 'packaging/needrestart/virtlockd.service', mode: 0o755 },
+};
+
 function put(from: string, to: string, mode?: number): void {
   write(to, fs.readFileSync(path.resolve(root, from)), mode);
 }
@@ -88,6 +94,9 @@ function assemble(parts: Parts): void {
   for (const unit of fs.readdirSync(path.join(root, 'packaging/systemd'))) {
     put(`packaging/systemd/${unit}`, `${lib}/systemd/${unit}`);
   }
+  // What is named machine-*.scope: libvirt's guests, where systemd-machined runs.
+  put('packaging/machine-scope.conf', 'usr/lib/systemd/system/machine-.scope.d/50-virtlockd-node.conf');
+  for (const [file, { from, mode }] of Object.entries(CONFIGURATION)) put(from, file, mode);
   documents();
 }
 
@@ -147,7 +156,10 @@ function control(): void {
     .replace('#SIZE#', String(size))
     .replace('#GLIBC#', glibc());
   write('DEBIAN/control', text);
-  write('DEBIAN/md5sums', list.map((file) => `${md5(fs.readFileSync(path.join(tree, file)))}  ${file}\n`).join(''));
+  const configuration = Object.keys(CONFIGURATION);
+  write('DEBIAN/conffiles', configuration.map((file) => `/${file}\n`).join(''));
+  const others = list.filter((file) => !configuration.includes(file));
+  write('DEBIAN/md5sums', others.map((file) => `${md5(fs.readFileSync(path.join(tree, file)))}  ${file}\n`).join(''));
   const common = read('packaging/debian/common.sh');
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     const body = read(`packaging/debian/${script}`)

@@ -16,6 +16,7 @@ export const rooms: readonly Room[] = [
   { path: 'src/proc', holds: 'everything that is read from /proc' },
   { path: 'src/libvirt', holds: 'what libvirt says: dialects of its versions, error texts, exit codes, paths' },
   { path: 'src/log', holds: 'the log: levels, filters, outputs; printable names' },
+  { path: 'src/store', holds: "what outlives the daemon's death: the record, and systemd's descriptor store" },
   { path: 'src/rpc', holds: 'poller, connections, servers, dispatch' },
   { path: 'src/lockspace', holds: 'files and their locks, lockspaces, resources, owners, and the tables they are in' },
   { path: 'src/lockd', holds: "the lock program: its eight procedures, a client's life, the end of owners" },

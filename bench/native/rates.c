@@ -164,11 +164,11 @@ void run_probe(double seconds, double timeout) {
     struct timeval limit = {.tv_sec = (time_t)timeout, .tv_usec = (suseconds_t)((timeout - (double)(time_t)timeout) * 1e6)};
     unsigned unanswered = 0, closed = 0;
     uint32_t serial = 0;
-    uint64_t longest_at = 0;
+    uint64_t longest_at = 0, longest_gap = 0;
     int fd = connect_registered(NOBODY);
     memset(&waits, 0, sizeof waits);
     struct interval interval = begin_interval(target.daemon);
-    uint64_t end = interval.start + (uint64_t)(seconds * 1e9), at;
+    uint64_t end = interval.start + (uint64_t)(seconds * 1e9), at, answered_at = interval.start;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     do {
         uint8_t reply[REPLY_SIZE];
@@ -179,6 +179,8 @@ void run_probe(double seconds, double timeout) {
         at = now();
         if (answered) {
             check_reply(reply, REGISTER, serial);
+            if (at - answered_at > longest_gap) longest_gap = at - answered_at;
+            answered_at = at;
             if (at - sent > waits.longest) longest_at = sent - interval.start;
             add_wait(&waits, at - sent);
         } else {
@@ -190,7 +192,8 @@ void run_probe(double seconds, double timeout) {
         }
     } while (at < end);
     close(fd);
-    printf("{\"unanswered\": %u, \"closed\": %u, \"longestAt\": %.6f, ", unanswered, closed, (double)longest_at / 1e9);
+    printf("{\"unanswered\": %u, \"closed\": %u, \"longestAt\": %.6f, \"gap\": %.3f, ", unanswered, closed,
+           (double)longest_at / 1e9, (double)longest_gap / 1e3);
     print_waits(&waits, waits.count, (double)(at - interval.start) / 1e9);
     printf(", ");
     print_interval(&interval);

@@ -7,12 +7,14 @@ import { inquireProgram } from '../../xdr/programs/inquire.ts';
 import { adminHandlers } from '../admin/handlers.ts';
 import type { AdminContext, AdminHost } from '../admin/host.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
-import type { InquireContext, InquireHost, Life } from '../inquire/host.ts';
+import type { InquireContext, InquireHost, Life, SurvivalView } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
 import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
+import { Budget } from '../lockspace/budget.ts';
+import type { FileKeeper } from '../lockspace/file-keeper.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger, logging } from '../log/log.ts';
 import { descriptorLimit } from '../proc/limits.ts';
@@ -21,6 +23,7 @@ import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.
 import { bindProgram } from '../rpc/dispatch.ts';
 import type { Poller } from '../rpc/poller.ts';
 import { Server } from '../rpc/server.ts';
+import { NO_CLIENT_RECORDER } from './client-recorder.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -43,6 +46,8 @@ export interface DaemonSettings {
   readonly pidFile?: number | undefined;
   /** The real ones by default. */
   readonly processes?: ProcessHost;
+  /** Keeps held files beyond the daemon's life; by default nobody does. */
+  readonly keeper?: FileKeeper & { readonly status: SurvivalView; readonly record: number | undefined };
   /** The daemon is to end: it is idle, or the admin program asked for it. */
   onEnd(): void;
 }
@@ -75,6 +80,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly adminServer: Server<AdminPeer>;
   readonly servers: readonly [Server<LockClient>, Server<AdminPeer>];
   readonly inquiry = new Inquiry();
+  recorder = NO_CLIENT_RECORDER;
   private idleTimer: NodeJS.Timeout | undefined;
   private idleSince = 0;
   private timeout: number;
@@ -82,14 +88,14 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
-    const { poller, version, life, timeout, processes = realHost(poller) } = settings;
+    const { poller, version, life, timeout, processes = realHost(poller), keeper } = settings;
     this.settings = settings;
     this.poller = poller;
     this.dialect = dialectOf(version);
     this.life = life;
     this.timeout = timeout;
     this.processes = processes;
-    this.lockspaces = new Lockspaces(this.dialect);
+    this.lockspaces = new Lockspaces(this.dialect, new Budget(), keeper);
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
@@ -113,12 +119,16 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       open: (connection) => new LockClient(connection, this),
       ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
+        this.recorder.lockClientOpened(connection);
         this.inquiry.clientOpened(connection);
       },
-      closed: (client) => {
-        this.inquiry.clientClosed(client.connection);
+      closed: (connection) => {
+        const client = connection.context;
+        this.inquiry.clientClosed(connection);
         this.lockspaces.budget.replaceName(client.ownerName, '');
         this.ownerReaper.clientClosed(client);
+        // Behind what its end has begun: whoever finds the one on record finds the other, too.
+        this.recorder.lockClientClosed(connection);
       },
     });
     this.adminServer = new Server<AdminPeer>({
@@ -132,11 +142,27 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       // Its lists of strings may fill any message, and its clients are the daemon's own user.
       maxUsefulMessage: MESSAGE_MAX,
       open: (connection) => ({ connection, host: this, subscribed: false, missed: 0 }),
-      closed: (client) => {
-        this.inquiry.forget(client);
+      accepted: (connection) => {
+        this.recorder.adminClientOpened(connection);
+      },
+      served: () => {
+        this.recorder.settingsChanged();
+      },
+      closed: (connection) => {
+        this.inquiry.forget(connection.context);
+        this.recorder.adminClientClosed(connection);
       },
     });
     this.servers = [this.lockServer, this.adminServer];
+  }
+
+  clientChanged({ connection }: LockClient): void {
+    const known = this.lockServer.find(connection.id);
+    if (known !== undefined) this.recorder.lockClientChanged(known);
+  }
+
+  get survival(): SurvivalView | null {
+    return this.settings.keeper?.status ?? null;
   }
 
   /** Sends events that are still collected, before a re-execution. */

@@ -1,6 +1,6 @@
 /** State of the daemon that outlives a restart and that only this implementation has. */
 import { inquiry } from '../inquire/state.ts';
-import { ownerEnd } from '../lockd/state.ts';
+import { ownerEnd, watchedOwner } from '../lockd/state.ts';
 import { LogSettingError } from '../log/levels.ts';
 import { logger, logging } from '../log/log.ts';
 import { logState } from '../log/logging.ts';
@@ -12,7 +12,7 @@ import type { Daemon } from './daemon.ts';
 const log = logger('locking.lock_daemon');
 
 /** Which process it is, beyond its pid. */
-const processIdentity = object({
+export const processIdentity = object({
   /** When it started, in clock ticks since boot. */
   start: whole,
   /** The id of that boot; empty where it was not readable. */
@@ -23,8 +23,12 @@ type ProcessState = StateOf<typeof processIdentity>;
 export const own = object({
   /** How often the process has executed itself again. */
   restarts: whole,
+  /** How often a daemon has died before this process took over from it. */
+  deaths: optional(whole),
   /** When the process began to serve, milliseconds since 1970. */
   started: whole,
+  /** Descriptor of the record that outlives this process: see store/record.ts. */
+  record: optional(descriptor),
   /** The process that wrote the document. */
   process: optional(processIdentity),
   /** Descriptor of the locked pid file, so that no other daemon gets it. */
@@ -36,6 +40,8 @@ export const own = object({
   /** Log settings made at run time. */
   log: optional(logState),
   inquiry: optional(inquiry),
+  /** Owners whose connections ended with a daemon that died, but not by themselves. */
+  watched: optional(list(watchedOwner)),
   /** Owners that are being ended: their locks are held until their processes are gone. */
   ending: optional(list(ownerEnd)),
 });
@@ -51,16 +57,19 @@ export function ownProcess(): ProcessState | undefined {
 let identity: ProcessState | undefined;
 
 export function ownState({ settings, logging, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<OwnState> {
-  const { life, pidFile } = settings;
+  const { life, pidFile, keeper } = settings;
   return {
     restarts: life.restarts,
+    deaths: life.deaths === 0 ? undefined : life.deaths,
     started: life.started,
+    record: keeper?.record,
     process: (identity ??= ownProcess()),
     pidFile,
     epoll: poller.descriptor < 0 ? undefined : poller.descriptor,
     timeout: changedTimeout,
     log: logging.isChanged ? logging.state : undefined,
     inquiry: inquiry.state,
+    watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
     ending: ownerReaper.count === 0 ? undefined : ownerReaper.unfinished.map(({ state }) => state),
   };
 }
@@ -81,8 +90,11 @@ export function restoreLog({ log: state }: OwnState): void {
 const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, state: OwnState) => void) | null } = {
   // Settings of the daemon, which is made with them.
   restarts: null,
+  deaths: null,
   started: null,
   pidFile: null,
+  // With the daemon's keeper.
+  record: null,
   // Proves whose document it is.
   process: null,
   // Once the late clients are known, before the daemon listens.
@@ -94,6 +106,9 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   log: null,
   inquiry: (daemon, { inquiry }) => {
     if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
+  },
+  watched: (daemon, { watched }) => {
+    for (const { pid, pidfd } of watched ?? []) daemon.ownerReaper.watch(pid, pidfd);
   },
   // After the resources, for each has holds.
   ending: null,

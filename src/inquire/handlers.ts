@@ -35,7 +35,7 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
   },
 
   counters({ host }) {
-    const counters = Object.entries({ ...host.inquiry.counters, ...memoryOf(host) });
+    const counters = Object.entries({ ...host.inquiry.counters, ...memoryOf(host), ...survivalOf(host) });
     return { counters: counters.map(([name, value]) => ({ name, value })) };
   },
 
@@ -75,4 +75,25 @@ function cutBySize<T extends { readonly name: string; readonly path: string; rea
     return bytes > REFUSALS_BYTES;
   });
   return end < 1 ? { entries: found, more: false } : { entries: found.slice(0, end), more: true };
+}
+
+/** What a death of the daemon has cost and would cost: `store` is 0 where there is no descriptor store, 2 where that is not known. */
+function survivalOf({ life, lockspaces, survival }: InquireHost): Record<string, number> {
+  if (survival?.hasStore !== true)
+    return {
+      deaths: life.deaths,
+      store: survival === null || survival.hasStore === false ? 0 : 2,
+      mortalLocks: lockspaces.count,
+    };
+  const { limit, stored, missing, mortalLocal, mortalRemote, memory } = survival;
+  return {
+    deaths: life.deaths,
+    store: 1,
+    storeLimit: limit,
+    stored,
+    storeMissing: missing,
+    mortalLocks: mortalLocal + mortalRemote,
+    mortalRemote,
+    recordMemory: memory,
+  };
 }

@@ -20,6 +20,24 @@ export interface Life {
   readonly executed: number;
   /** How often the process executed itself again. */
   readonly restarts: number;
+  /** How often a daemon has died before this process took over from it. */
+  readonly deaths: number;
+}
+
+/** Whether what the daemon has would outlive its death: see restart/survival.ts. */
+export interface SurvivalView {
+  /** Undefined: it is not known whether there is a descriptor store. */
+  readonly hasStore: boolean | undefined;
+  /** How many descriptors it takes; 0: not known. */
+  readonly limit: number;
+  /** How many should be in it, and how many of these are not, as far as is known. */
+  readonly stored: number;
+  readonly missing: number;
+  /** Locks that would end with the process: on file systems that may hang, and others. */
+  readonly mortalRemote: number;
+  readonly mortalLocal: number;
+  /** Bytes of memory that the record takes. */
+  readonly memory: number;
 }
 
 export interface InquireHost {
@@ -30,6 +48,8 @@ export interface InquireHost {
   readonly descriptorLimit: number;
   readonly ownerReaper: Pick<OwnerReaper, 'count' | 'overdue'>;
   readonly inquiry: Inquiry;
+  /** Null where there is no service manager. */
+  readonly survival: SurvivalView | null;
 }
 
 /** The context of a handler: the connection, its subscription and the daemon. */

@@ -4,6 +4,7 @@
  */
 import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { unlessGone } from '../proc/processes.ts';
 
 /** A row of /proc/locks. */
 export interface LockRow {
@@ -22,8 +23,12 @@ export interface LockRow {
 
 /** All locks that are held, in the kernel's order, without those that a process waits for. */
 export function allLocks(): LockRow[] {
+  return rowsIn(readFileSync('/proc/locks', 'latin1'));
+}
+
+function rowsIn(table: string): LockRow[] {
   const rows: LockRow[] = [];
-  for (const line of readFileSync('/proc/locks', 'latin1').split('\n')) {
+  for (const line of table.split('\n')) {
     const fields = line.split(/\s+/);
     const [, kind, , access, pid, file, start, end] = fields;
     if (kind === undefined || kind === '->' || file === undefined || end === undefined) continue;
@@ -41,14 +46,27 @@ export function allLocks(): LockRow[] {
   return rows;
 }
 
+/** The OFD locks of a process's open files: of those the table tells no pid. */
+function openFileLocksOf(pid: number): LockRow[] {
+  const directory = `/proc/${pid}/fdinfo`;
+  const infos = unlessGone(() => readdirSync(directory)) ?? [];
+  const rows = infos.flatMap((fd) => {
+    const info = unlessGone(() => readFileSync(`${directory}/${fd}`, 'latin1')) ?? '';
+    return rowsIn(info.replaceAll(/^lock:\t/gm, ''));
+  });
+  return rows.filter(({ kind }) => kind === 'OFDLCK').map((row) => ({ ...row, pid }));
+}
+
 /**
- * The POSIX locks of one process, sorted by device, inode and start. The kernel hands the table out a page at a time: while
+ * The POSIX and OFD locks of one process, sorted by device, inode and start. The kernel hands the table out a page at a time: while
  * other processes lock and unlock, rows come twice or are left out. So a row counts once, and the table is read until two
  * readings agree.
  */
 export function locksOf(pid: number): LockRow[] {
   const read = (): Map<string, LockRow> => {
-    const own = allLocks().filter((row) => row.pid === pid && row.kind === 'POSIX');
+    const all = allLocks();
+    const own = all.filter((row) => row.pid === pid && row.kind === 'POSIX');
+    if (all.some(({ kind }) => kind === 'OFDLCK')) own.push(...openFileLocksOf(pid));
     return new Map(own.map((row) => [JSON.stringify(row), row]));
   };
   let rows = read();

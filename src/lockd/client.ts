@@ -11,6 +11,8 @@ export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
   readonly processes: Pick<ProcessHost, 'tellsPeers' | 'isLocal' | 'startTime'>;
+  /** The state of a client that outlives a restart has changed. */
+  clientChanged(client: LockClient): void;
 }
 
 export class LockClient {
@@ -49,9 +51,16 @@ export class LockClient {
     const { pid, startTime } = this.connection.peer;
     const { processes } = this.host;
     // While the peer waits for the answer it exists; at the end of its connection it may be gone.
-    if (owner.pid !== pid) return;
-    this.locate();
-    if (!processes.tellsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
+    if (owner.pid === pid) {
+      this.isLocal ??= processes.isLocal(pid);
+      if (!processes.tellsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
+    }
+    this.host.clientChanged(this);
+  }
+
+  restrict(): void {
+    this.restricted = true;
+    this.host.clientChanged(this);
   }
 
   /** Adds to the registered owner what distinguishes its process from a later one with the same pid. */
@@ -67,6 +76,8 @@ export class LockClient {
   }
 
   private locate(): void {
-    this.isLocal ??= this.host.processes.isLocal(this.connection.peer.pid);
+    if (this.isLocal !== undefined) return;
+    this.isLocal = this.host.processes.isLocal(this.connection.peer.pid);
+    if (this.isLocal !== undefined) this.host.clientChanged(this);
   }
 }

@@ -58,7 +58,7 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
 
   restrict(client) {
     registeredOwner(client);
-    client.restricted = true;
+    client.restrict();
     return undefined;
   },
 

@@ -28,6 +28,10 @@ const AWAITED_MS = 3000;
 
 /** Gets the outcome of an end. */
 interface EndObserver {
+  /** Its {@link OwnerEnd.state} has changed. */
+  onChange(end: OwnerEnd): void;
+  /** A descriptor that was part of its state is about to be closed. */
+  onClosing(fd: number): void;
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;
   /** It is no longer {@link OwnerEnd.isAwaited}, and its process may live on. */
@@ -132,6 +136,7 @@ export class OwnerEnd implements HoldEnd {
     }
     const { kind, pidfd } = found;
     this.evidence = { ...this.evidence, pidfd, isProcess: kind === 'process' };
+    this.observer.onChange(this);
     try {
       this.host.watch(pidfd, () => {
         this.gone();
@@ -142,16 +147,23 @@ export class OwnerEnd implements HoldEnd {
       return true;
     }
     // The pidfd replaces the evidence that led to it.
-    if (this.evidence.socket !== undefined) this.host.close(this.evidence.socket);
+    const { socket } = this.evidence;
     this.evidence = { pidfd, isProcess: kind === 'process' };
+    this.observer.onChange(this);
+    if (socket !== undefined) this.closeOne(socket);
     return true;
   }
 
   private sendDue(): void {
     const now = this.host.now();
     if (this.termSent === undefined) {
-      if (this.send('SIGTERM')) this.termSent = now;
-    } else if (!this.killSent && now >= this.termSent + KILL_AFTER_MS && this.send('SIGKILL')) this.killSent = true;
+      if (!this.send('SIGTERM')) return;
+      this.termSent = now;
+    } else {
+      if (this.killSent || now < this.termSent + KILL_AFTER_MS || !this.send('SIGKILL')) return;
+      this.killSent = true;
+    }
+    this.observer.onChange(this);
   }
 
   /** Whether the signal was sent. It is not to a process that is gone, which its pidfd reports. */
@@ -167,6 +179,7 @@ export class OwnerEnd implements HoldEnd {
   private reportOnce(): void {
     if (this.reported) return;
     this.reported = true;
+    this.observer.onChange(this);
     log.error(this.text);
   }
 
@@ -201,8 +214,13 @@ export class OwnerEnd implements HoldEnd {
 
   private close(): void {
     const { pidfd, socket } = this.evidence;
-    for (const fd of [pidfd, socket]) if (fd !== undefined) this.host.close(fd);
     this.evidence = {};
+    for (const fd of [pidfd, socket]) if (fd !== undefined) this.closeOne(fd);
+  }
+
+  private closeOne(fd: number): void {
+    this.observer.onClosing(fd);
+    this.host.close(fd);
   }
 }
 

@@ -12,7 +12,7 @@ import { SLICE_MS } from '../rpc/slices.ts';
 import type { LockClient } from './client.ts';
 import { mayPass, OwnerEnd } from './owner-end.ts';
 import type { ProcessHost } from './process-host.ts';
-import type { Evidence, OwnerEndState } from './state.ts';
+import type { Evidence, OwnerEndState, WatchedOwner } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 const { EINVAL, ESRCH } = constants.errno;
@@ -25,6 +25,29 @@ interface Release {
   readonly end: OwnerEnd;
   readonly left: Iterator<Resource>;
 }
+
+/** Writes down what changes, before anything is done of it. Nothing may be thrown. */
+export interface EndRecorder {
+  /** The end of an owner has begun, and is that of some of its holds. */
+  endBegan(end: OwnerEnd): void;
+  endChanged(end: OwnerEnd): void;
+  /** What its owner held is released. */
+  endDone(end: OwnerEnd): void;
+  /** There are other {@link OwnerReaper.watched} owners. */
+  watchedChanged(): void;
+  /** A descriptor that an end had is about to be closed. */
+  closing(fd: number): void;
+}
+
+const nothing = (): void => undefined;
+
+export const NO_END_RECORDER: EndRecorder = {
+  endBegan: nothing,
+  endChanged: nothing,
+  endDone: nothing,
+  watchedChanged: nothing,
+  closing: nothing,
+};
 
 interface ReaperOptions {
   readonly lockspaces: Lockspaces;
@@ -39,6 +62,9 @@ export class OwnerReaper {
   private readonly socketOf: ReaperOptions['socketOf'];
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
+  recorder = NO_END_RECORDER;
+  /** By their pidfds. */
+  private readonly watchedOwners = new Map<number, WatchedOwner>();
   private readonly releases: Release[] = [];
   private scheduled = false;
   private idle: (() => void)[] = [];
@@ -71,6 +97,32 @@ export class OwnerReaper {
     return [...this.ends];
   }
 
+  /** Owners of {@link watch} whose processes are not gone yet. */
+  get watched(): readonly WatchedOwner[] {
+    return [...this.watchedOwners.values()];
+  }
+
+  /** Releases what an owner holds once its process is gone: it has no connection that would tell. */
+  watch(pid: number, pidfd: number): void {
+    this.watchedOwners.set(pidfd, { pid, pidfd });
+    // Not at once: the epoll of the program before this one may not be taken over yet.
+    this.host.setTimeout(() => {
+      this.host.watch(pidfd, () => {
+        this.watchedOwners.delete(pidfd);
+        const holds = this.liveHoldsOf(pid);
+        if (holds.length > 0) this.begin(pid, holds, { pidfd, isProcess: true });
+        else this.close(pidfd);
+        this.recorder.watchedChanged();
+      });
+    }, 0);
+  }
+
+  /** The process of an owner, which is known by its start, is gone: what it holds is released. */
+  gone(pid: number, startTime: number): void {
+    const holds = this.liveHoldsOf(pid);
+    if (holds.length > 0) this.begin(pid, holds, { startTime });
+  }
+
   /** The connection of `client` has ended; its socket is still open. */
   clientClosed(client: LockClient): void {
     // libvirtd calls on behalf of owners: when it hangs up, their locks stay.
@@ -101,7 +153,7 @@ export class OwnerReaper {
     }
     const holds = live.filter(isPeers);
     if (holds.length === 0) {
-      if (socket !== undefined) this.host.close(socket);
+      if (socket !== undefined) this.close(socket);
       return;
     }
     log.info(`Owner ${pid} (${client.ownerName}) is gone with ${holds.length} locks held`);
@@ -162,14 +214,28 @@ export class OwnerReaper {
     this.notifyIdle();
   }
 
+  onChange(end: OwnerEnd): void {
+    this.recorder.endChanged(end);
+  }
+
+  onClosing(fd: number): void {
+    this.recorder.closing(fd);
+  }
+
   onOverdue(): void {
     this.notifyIdle();
+  }
+
+  private close(fd: number): void {
+    this.recorder.closing(fd);
+    this.host.close(fd);
   }
 
   private begin(pid: number, holds: readonly Hold[], evidence: Evidence): void {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
+    this.recorder.endBegan(end);
     end.proceed();
   }
 
@@ -255,6 +321,7 @@ export class OwnerReaper {
       if (next.done === true) {
         this.releases.shift();
         this.ends.delete(release.end);
+        this.recorder.endDone(release.end);
         release.end.wake();
         continue;
       }

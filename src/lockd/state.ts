@@ -64,4 +64,8 @@ export const ownerEnd = object({
   /** The log has it that the owner could not be killed. */
   reported: optional(boolean),
 });
+/** An owner without a connection, by whose process its end is known. */
+export const watchedOwner = object({ pid: u32, pidfd: descriptor });
+export type WatchedOwner = StateOf<typeof watchedOwner>;
+
 export type OwnerEndState = StateOf<typeof ownerEnd>;

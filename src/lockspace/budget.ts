@@ -13,7 +13,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
-/** A hold and its resource without their names: 540 bytes of the document, more of the heap. */
+/** A hold and its resource without their names: 560 bytes of the document, more of the heap. */
 const HOLD_COST = 1280;
 /** A lockspace without its directory. */
 const LOCKSPACE_COST = 1024;

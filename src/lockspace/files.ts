@@ -1,6 +1,6 @@
 /**
- * The files behind held resources. Everything that opens, locks or closes one is in this file, because POSIX locks are
- * easily lost:
+ * The files behind held resources. Everything that opens, locks or closes one is in this file. A lock is of one of two kinds (see
+ * posix/record-lock.ts), and an inode that is held has one kind only: each keeps the other out. POSIX locks are easily lost:
  *
  * - A lock belongs to the process and the inode, not to the descriptor. Closing ANY descriptor of an inode, however it
  *   was opened, drops every lock the process has on it. So a file that may be held is never opened for inspection: stat
@@ -9,11 +9,16 @@
  *   file, and this table by (device, inode) must refuse.
  * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
  * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
+ *
+ * An OFD lock belongs to the open file: other descriptors of the inode may be opened and closed, and a duplicate that is kept
+ * elsewhere (see file-keeper.ts) keeps it when the process dies, so that it must be unlocked explicitly.
  */
 import { constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
+import { changeLock, findRival, type LockKind, setLock } from '../posix/record-lock.ts';
+import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
@@ -34,6 +39,9 @@ const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ES
 
 const NO_FDS: readonly number[] = [];
 
+/** How a file that is adopted is locked, where that is not by a whole POSIX lock. */
+export type KeptLock = 'ofd' | 'ofd-degraded' | 'posix-degraded';
+
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
   /** -1 after a restart has lost it: see {@link adoptWithout}. */
@@ -43,6 +51,12 @@ export class HeldFile {
   shared: boolean;
   /** False when its lock turned out to be lost after a restart. */
   locked = true;
+  lockKind: LockKind;
+  /**
+   * Its lock is exclusive, but the kernel has a shared one: another process has one beside it, since the kind of the lock was changed.
+   * Nobody has it exclusively, and restart/lock-kinds.ts goes on trying.
+   */
+  degraded = false;
   /** The number of a block device; 0 for any other file. */
   readonly blockDevice: number;
   /** Resources that hold it. */
@@ -50,8 +64,16 @@ export class HeldFile {
   /** Further descriptors of the inode: they are closed with {@link fd}, not before. */
   deferredFds = NO_FDS;
 
-  constructor(fd: number, device: number, inode: InodeNumber, shared: boolean, blockDevice = 0) {
+  constructor(
+    fd: number,
+    device: number,
+    inode: InodeNumber,
+    shared: boolean,
+    blockDevice = 0,
+    lockKind: LockKind = 'posix',
+  ) {
     this.fd = fd;
+    this.lockKind = lockKind;
     this.device = device;
     this.inode = inode;
     this.shared = shared;
@@ -61,6 +83,17 @@ export class HeldFile {
   /** Device and inode. */
   get key(): string {
     return inodeKey(this);
+  }
+
+  /** Whether the kernel has a shared lock. */
+  get isReadLocked(): boolean {
+    return this.shared || this.degraded;
+  }
+
+  /** How it is locked, for who adopts it; undefined: as C locks files. */
+  get keptLock(): KeptLock | undefined {
+    if (this.degraded) return `${this.lockKind}-degraded`;
+    return this.lockKind === 'ofd' ? 'ofd' : undefined;
   }
 
   addDeferredFd(fd: number): void {
@@ -104,7 +137,6 @@ const held = new Map<number, NumberTable<HeldFile>>();
  * node has locks of its own, so the kernel grants all of them.
  */
 const heldBlockDevices = new Map<number, Set<HeldFile>>();
-const inTheWay = new Int32Array(2);
 
 /** Adopts the files that were held before a restart and are not in the tables yet. */
 let adoptRest: (() => void) | null = null;
@@ -131,28 +163,64 @@ export function joinPath(directory: ByteString, name: ByteString): ByteString {
   return directory === '' ? name : `${directory}/${name}`;
 }
 
+/** Says which files get OFD locks; null: none. */
+export type KindChooser = Pick<FileKeeper, 'keeps'> | null;
+
 /** Locks the file of that name, creating it when asked to. */
 export function lockFile(
   directory: ByteString,
   name: ByteString,
   shared: boolean,
   create: boolean,
+  chooser: KindChooser = null,
 ): HeldFile | LockFailure {
   if (create) {
-    const fd = posix.createLocked(directory, name, shared);
-    if (fd >= 0) return admit(fd, lastStat(), shared);
-    if (fd !== -EEXIST) return { kind: 'open', errno: -fd };
+    const made = chooser === null ? makeAtOnce(directory, name, shared) : makeFile(directory, name, shared, chooser);
+    if (made !== null) return made;
   }
   const path = joinPath(directory, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const result = lockExisting(path, shared, create);
+    const result = lockExisting(path, shared, create, chooser);
     if (result !== null) return result;
   }
   return { kind: 'lock', errno: EAGAIN };
 }
 
+/** Makes and locks a file that was not there. Null when there is one, or it was gone or locked by another process the moment after. */
+function makeFile(
+  directory: ByteString,
+  name: ByteString,
+  shared: boolean,
+  chooser: KindChooser,
+): HeldFile | LockFailure | null {
+  const path = joinPath(directory, name);
+  const fd = posix.openInode(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL);
+  if (fd < 0) return fd === -EEXIST ? null : { kind: 'open', errno: -fd };
+  const stat = lastStat();
+  const kind = kindOf(fd, stat, chooser);
+  if (posix.lockNamed(fd, shared, path, kind === 'ofd') === 0) return admit(fd, stat, shared, kind);
+  posix.close(fd);
+  return null;
+}
+
+/** As {@link makeFile}, in one call, where there is nothing to choose: the way of most acquires. */
+function makeAtOnce(directory: ByteString, name: ByteString, shared: boolean): HeldFile | LockFailure | null {
+  const fd = posix.createLocked(directory, name, shared);
+  if (fd >= 0) return admit(fd, lastStat(), shared);
+  return fd === -EEXIST ? null : { kind: 'open', errno: -fd };
+}
+
+function kindOf(fd: number, stat: Stat, chooser: KindChooser): LockKind {
+  return chooser?.keeps(fd, stat) === true ? 'ofd' : 'posix';
+}
+
 /** As {@link lockFile}, for a file that existed. Null when it has vanished and is to be tried again. */
-function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldFile | LockFailure | null {
+function lockExisting(
+  path: ByteString,
+  shared: boolean,
+  create: boolean,
+  chooser: KindChooser,
+): HeldFile | LockFailure | null {
   protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
   if (posix.statInode(path) === 0) {
@@ -173,10 +241,11 @@ function lockExisting(path: ByteString, shared: boolean, create: boolean): HeldF
     closeUnlessHeld(fd);
     return failure;
   }
-  const status = posix.lockNamed(fd, shared, create ? path : null);
-  if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared);
+  const kind = kindOf(fd, stat, chooser);
+  const status = posix.lockNamed(fd, shared, create ? path : null, kind === 'ofd');
+  if (status === 0 || (status === 2 && !countsLinks(path, stat))) return registerOpen(fd, stat, shared, kind);
   const busy = status === -EAGAIN || status === -EACCES;
-  const pid = busy ? holderOf(fd, shared) : 0;
+  const pid = busy ? findRival(kind, fd, shared) : 0;
   posix.close(fd);
   if (status > 0) return null;
   return busy ? { kind: 'busy', pid } : { kind: 'lock', errno: -status };
@@ -190,13 +259,6 @@ function failureOf(stat: Stat, shared: boolean): LockFailure | null {
   return rival === undefined ? null : { kind: 'busy', pid: 0, file: rival };
 }
 
-/** The process whose lock is in the way; -1 when that is unknown, or the lock is gone by now. */
-function holderOf(fd: number, shared: boolean): number {
-  const status = posix.getlk(fd, shared ? LockType.READ : LockType.WRITE, 0, 1, inTheWay);
-  const [type, pid = -1] = inTheWay;
-  return status < 0 || type === LockType.UNLOCK || pid <= 0 ? -1 : pid;
-}
-
 function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   // A lock that was lost at a restart is another process's.
   if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
@@ -204,9 +266,10 @@ function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
   return file;
 }
 
-/** As {@link addReference}, with one more descriptor of the file, whose close is deferred. */
+/** As {@link addReference}, with one more descriptor of the file, whose close a POSIX lock defers. */
 function addOpenReference(file: HeldFile, fd: number, shared: boolean): HeldFile | LockFailure {
-  file.addDeferredFd(fd);
+  if (file.lockKind === 'posix') file.addDeferredFd(fd);
+  else posix.close(fd);
   return addReference(file, shared);
 }
 
@@ -229,14 +292,14 @@ function countsLinks(path: ByteString, { device }: Stat): boolean {
  * Registers a file that was made just now. Its inode number need not be new: a file server reuses the number of a file that it has
  * removed, even while we hold that file. The two cannot be told apart then, so the new one counts as another name of the held one.
  */
-function admit(fd: number, stat: Stat, shared: boolean): HeldFile | LockFailure {
+function admit(fd: number, stat: Stat, shared: boolean, kind: LockKind = 'posix'): HeldFile | LockFailure {
   const known = heldFile(stat);
-  return known === undefined ? registerOpen(fd, stat, shared) : addOpenReference(known, fd, shared);
+  return known === undefined ? registerOpen(fd, stat, shared, kind) : addOpenReference(known, fd, shared);
 }
 
 /** Registers a file that is not held yet as held through `fd`. */
-function registerOpen(fd: number, { device, inode, blockDevice }: Stat, shared: boolean): HeldFile {
-  return register(new HeldFile(fd, device, inode, shared, blockDevice));
+function registerOpen(fd: number, { device, inode, blockDevice }: Stat, shared: boolean, kind: LockKind): HeldFile {
+  return register(new HeldFile(fd, device, inode, shared, blockDevice, kind));
 }
 
 function register(file: HeldFile): HeldFile {
@@ -252,23 +315,38 @@ function register(file: HeldFile): HeldFile {
   return file;
 }
 
-/** Drops one reference to the file. The last one unlinks it by that name, if `unlink` says so, and unlocks it. */
-export function releaseFile(file: HeldFile, directory: ByteString, name: ByteString, unlink: boolean): void {
+/**
+ * Gives up one reference to the file of that name. The last one unlinks it, when `unlink` says so, then unlocks it, then closes it:
+ * nobody else may lock it as long as it has its name.
+ */
+export function releaseFile(
+  file: HeldFile,
+  directory: ByteString,
+  name: ByteString,
+  unlink: boolean,
+  keeper: Pick<FileKeeper, 'releasing' | 'unlocked' | 'gone'> = NO_KEEPER,
+): void {
   file.references--;
   if (file.references > 0) return;
+  keeper.releasing(file);
   // An empty map of a device stays: it is filled again soon, and there are few devices.
   held.get(file.device)?.delete(file.inode);
   if (file.blockDevice !== 0) forgetBlockDevice(file);
   // A file whose lock was lost is another process's by now.
   // A shared file goes with its last sharer, here or on another host: only that one can lock it for writing.
-  if (unlink && file.locked && (!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)) {
-    const status = posix.unlinkClose(directory, name, file.fd);
+  if (unlink && file.locked && (!file.isReadLocked || setLock(file.lockKind, file.fd, LockType.WRITE) === 0)) {
+    const status = posix.unlinkOpen(directory, name, file.fd);
     if (status < 0 && status !== -ENOENT) {
       log.warn(`Unable to unlink resource ${joinPath(directory, name)}: ${strerror(status)}`);
     }
-  } else posix.close(file.fd);
-  // Last: the first close of any drops the lock, and others may lock the file as long as it has its name.
+  }
+  if (file.lockKind === 'ofd') {
+    setLock('ofd', file.fd, LockType.UNLOCK);
+    keeper.unlocked(file);
+  }
+  posix.close(file.fd);
   for (const fd of file.deferredFds) posix.close(fd);
+  keeper.gone(file);
 }
 
 function forgetBlockDevice(file: HeldFile): void {
@@ -282,9 +360,10 @@ function forgetBlockDevice(file: HeldFile): void {
  * lock, and restart/confirm.ts checks it later.
  *
  * @param key the file's inode key, if it is on record
+ * @param lock how it is locked
  * @returns null when the descriptor is not open, or not of a file that could be it
  */
-export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile | null {
+export function adoptFile(fd: number, shared: boolean, key?: string, lock?: KeptLock): HeldFile | null {
   const stat = statOpen(fd);
   if (stat === -EBADF) return null;
   if (typeof stat !== 'number' && (key === undefined ? !isLockable(stat) : inodeKey(stat) !== key)) return null;
@@ -292,10 +371,17 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
   const { device, inode } = typeof stat === 'number' ? identityOf(key) : stat;
   const known = held.get(device)?.get(inode);
   if (known === undefined) {
-    return register(new HeldFile(fd, device, inode, shared, typeof stat === 'number' ? 0 : stat.blockDevice));
+    const blockDevice = typeof stat === 'number' ? 0 : stat.blockDevice;
+    const file = register(new HeldFile(fd, device, inode, shared, blockDevice, kindIn(lock)));
+    file.degraded = lock?.endsWith('degraded') === true;
+    return file;
   }
   deferClose(known, fd);
   return restoreReference(known, shared);
+}
+
+function kindIn(lock: KeptLock | undefined): LockKind {
+  return lock?.startsWith('ofd') === true ? 'ofd' : 'posix';
 }
 
 /**
@@ -304,13 +390,14 @@ export function adoptFile(fd: number, shared: boolean, key?: string): HeldFile |
  * {@link reopen} may get the lock back.
  *
  * @param key the file's inode key, if it is known
+ * @param lock how it was locked
  */
-export function adoptWithout(shared: boolean, key?: string): HeldFile {
+export function adoptWithout(shared: boolean, key?: string, lock?: KeptLock): HeldFile {
   const { device, inode } = identityOf(key);
   const known = held.get(device)?.get(inode);
   // It has another descriptor, which is as good.
   if (known !== undefined) return restoreReference(known, shared);
-  const file = register(new HeldFile(-1, device, inode, shared));
+  const file = register(new HeldFile(-1, device, inode, shared, 0, kindIn(lock)));
   file.locked = false;
   return file;
 }
@@ -358,11 +445,11 @@ export function reopen(file: HeldFile, path: ByteString): number {
  * Asks for a held file's lock again, which changes nothing if it is still held. Null when it is held now. A `pid` of -1: the kernel
  * names no other process, and there may be none.
  */
-export function lockAgain({ fd, shared }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
-  const status = posix.lockNamed(fd, shared, null);
+export function lockAgain({ fd, lockKind, isReadLocked }: HeldFile): Exclude<LockFailure, { kind: 'own' }> | null {
+  const status = setLock(lockKind, fd, isReadLocked ? LockType.READ : LockType.WRITE);
   if (status === 0) return null;
   if (status !== -EAGAIN && status !== -EACCES) return { kind: 'lock', errno: -status };
-  const pid = holderOf(fd, shared);
+  const pid = findRival(lockKind, fd, isReadLocked);
   return { kind: 'busy', pid: pid === process.pid ? -1 : pid };
 }
 
@@ -418,11 +505,11 @@ function deleteOnce(path: ByteString): number | null {
     closeUnlessHeld(fd);
     return -EAGAIN;
   }
-  const status = posix.lockNamed(fd, false, path);
-  if (status === 0 || status === 2) return posix.unlinkClose('', path, fd);
+  const status = posix.lockNamed(fd, false, path, false);
+  const unlinked = status === 0 || status === 2 ? posix.unlinkOpen('', path, fd) : status;
   posix.close(fd);
   if (status === 1) return null;
-  return status === -EACCES ? -EAGAIN : status;
+  return unlinked === -EACCES ? -EAGAIN : unlinked;
 }
 
 /** The descriptor of the `index`th resource, from 0, that holds the file: its own where there are enough. */
@@ -443,17 +530,42 @@ export function duplicateDeferred(file: HeldFile): number {
 }
 
 /**
- * Closes descriptors that {@link duplicateDeferred} has made. The first close drops the process's lock: until that is taken again, a
- * lock of the open file description keeps everybody out. Where the kernel does not grant that one, nothing is closed.
+ * Closes the deferred descriptors of a shared file, of which {@link duplicateDeferred} has made some. The first close would drop the
+ * process's lock, so the lock is an OFD one until all are closed. Where the kernel does not grant that one, nothing is closed.
  */
-export function closeDeferred(file: HeldFile, made: ReadonlySet<number>): void {
-  if (!file.shared || !file.locked || posix.setOfdLock(file.fd, LockType.READ, 0, 1) !== 0) return;
-  file.deferredFds = file.deferredFds.filter((fd) => !made.has(fd));
+export function closeDeferred(file: HeldFile): void {
+  if (!file.shared || !file.locked || file.lockKind === 'ofd') return;
+  if (changeKind(file, 'ofd') !== 0) return;
+  const errno = changeKind(file, 'posix');
+  if (errno !== 0) log.error(`A shared lock is kept as one of its open file alone: ${strerror(errno)}`);
+}
+
+/**
+ * Changes the kind of a held file's lock: see posix/record-lock.ts. It may be degraded then, whether its kind has changed or not. With
+ * an OFD lock there are no deferred descriptors.
+ *
+ * @returns why the kind is the old one (positive)
+ */
+export function changeKind(file: HeldFile, to: LockKind): number {
+  const { kind, degraded, errno } = changeLock(file.fd, file.shared, to);
   noteFileChange();
-  for (const fd of made) posix.close(fd);
-  const status = posix.setlk(file.fd, LockType.READ, 0, 1);
-  if (status === 0) posix.setOfdLock(file.fd, LockType.UNLOCK, 0, 1);
-  else log.error(`A shared lock is kept as one of its open file alone: ${strerror(status)}`);
+  file.lockKind = kind;
+  file.degraded = degraded;
+  if (kind === 'ofd') {
+    for (const fd of file.deferredFds) posix.close(fd);
+    file.deferredFds = NO_FDS;
+  }
+  return errno;
+}
+
+/** Makes a degraded lock exclusive again, if it can be. Returns 0 or -errno. */
+export function mendLock(file: HeldFile): number {
+  const status = setLock(file.lockKind, file.fd, LockType.WRITE);
+  if (status === 0) {
+    file.degraded = false;
+    noteFileChange();
+  }
+  return status;
 }
 
 /** Defers the close of one more descriptor of the file. False when it is not one of this file. */
@@ -492,12 +604,16 @@ function isHeldFile(stat: Stat): boolean {
   return heldFile(stat) !== undefined || isAwaited(inodeKey(stat));
 }
 
-/** Closes a descriptor, but not of a file that is held or that the daemon has locked for itself. Returns 0 or -errno. */
+/**
+ * Closes a descriptor, but not of a file on which the process has a POSIX lock: of a held one, or one that the daemon has locked for itself.
+ * Returns 0 or -errno.
+ */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);
   const stat = lastStat();
   const known = heldFile(stat);
-  if (known !== undefined) deferClose(known, fd);
+  if (known?.lockKind === 'posix') deferClose(known, fd);
+  else if (known !== undefined) return fd === known.fd ? 0 : posix.close(fd);
   else if (isAwaited(inodeKey(stat))) strays.push(fd);
   else if (ownFileOf(stat)?.locked !== true) return posix.close(fd);
   return 0;

@@ -25,9 +25,10 @@ import {
   makeDirectories,
   releaseFile,
 } from './files.ts';
+import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
-import { type Hold, type HoldEnd, isSameOwner, type OwnerIdentity } from './owner.ts';
+import { type Hold, type HoldEnd, isSameOwner, isSameRegistration, type OwnerIdentity } from './owner.ts';
 
 const { EAGAIN } = constants.errno;
 
@@ -84,11 +85,11 @@ export class Resource {
   }
 
   /** Gives up the file, which nobody holds any more. */
-  releaseFile(): void {
+  releaseFile(keeper: FileKeeper): void {
     const { lockspace, name, mode, file, elsewhere } = this;
     const unlink = mode.autocreate;
-    if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink);
-    else releaseFile(file, '', elsewhere, unlink);
+    if (elsewhere === null) releaseFile(file, lockspace.directory, name, unlink, keeper);
+    else releaseFile(file, '', elsewhere, unlink, keeper);
   }
 }
 
@@ -129,6 +130,34 @@ export interface LockObserver {
   refused(refusal: Refusal): void;
 }
 
+/** Writes down what changes, before anybody hears of it. Nothing may be thrown. */
+export interface LockRecorder {
+  lockspaceAdded(lockspace: Lockspace): void;
+  /** The last of the resource's holds was granted just now. */
+  holdGranted(resource: Resource, hold: Hold): void;
+  /** The hold at an index is another one now. */
+  holdReplaced(resource: Resource, index: number, hold: Hold): void;
+  /** The holds at these indexes, in ascending order, are gone, and there are others. */
+  holdsDropped(resource: Resource, indexes: readonly number[]): void;
+  /** Nobody holds it any more. Its file is locked still, and has its name. */
+  resourceReleasing(resource: Resource): void;
+  /** Nothing is left of it. */
+  resourceReleased(resource: Resource): void;
+  acquireRefused(): void;
+}
+
+const nothing = (): void => undefined;
+
+export const NO_LOCK_RECORDER: LockRecorder = {
+  lockspaceAdded: nothing,
+  holdGranted: nothing,
+  holdReplaced: nothing,
+  holdsDropped: nothing,
+  resourceReleasing: nothing,
+  resourceReleased: nothing,
+  acquireRefused: nothing,
+};
+
 /** The rest of work that is done in parts. */
 export interface Rest {
   /** A part is being done. */
@@ -141,18 +170,25 @@ export class Lockspaces {
   private readonly unnamed: Lockspace = { directory: '', resources: new TextTable() };
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
+  readonly keeper: FileKeeper;
+  /** New locks are POSIX ones, whatever the keeper says: a program is to take over that knows no others. */
+  takesPosixOnly = false;
   private readonly byOwner = new NumberTable<Holdings>();
   /** The holds that each connection, by its id, has acquired. */
   private readonly byClient = new NumberTable<Account>();
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
+  recorder = NO_LOCK_RECORDER;
+  /** There are or were holds that are {@link Hold.unanswered}. */
+  private hasUnanswered = false;
   private changed: Set<Resource> | null = null;
   /** Adopts the resources held before a restart that are not in the tables yet. */
   private rest: Rest | null = null;
 
-  constructor(dialect: Dialect, budget = new Budget()) {
+  constructor(dialect: Dialect, budget = new Budget(), keeper = NO_KEEPER) {
     this.dialect = dialect;
     this.budget = budget;
+    this.keeper = keeper;
   }
 
   observe(observer: LockObserver): void {
@@ -269,6 +305,7 @@ export class Lockspaces {
     const lockspace = { directory: path, resources: new TextTable<Resource>() };
     this.byPath.set(path, lockspace);
     this.budget.addLockspace(path);
+    this.recorder.lockspaceAdded(lockspace);
     return lockspace;
   }
 
@@ -302,6 +339,7 @@ export class Lockspaces {
   acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
+      if (this.hasUnanswered && this.grantAgain(present, mode, hold)) return;
       if (!present.mode.shared || !mode.shared || !present.file.locked) {
         awaitEnds([present]);
         throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
@@ -312,11 +350,13 @@ export class Lockspaces {
       return;
     }
     const cost = this.admit(lockspace, name, mode, hold);
-    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate);
+    const chooser = this.keeper.isKeeping && !this.takesPosixOnly ? this.keeper : null;
+    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate, chooser);
     if (!(file instanceof HeldFile)) {
       const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
       throw this.reportRefusal(lockspace, name, mode, hold, error, heldBy, pid);
     }
+    if (file.references === 1) this.keeper.locked(file);
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
     this.granted(resource, hold, cost);
@@ -334,7 +374,26 @@ export class Lockspaces {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     lockspace.resources.set(name, resource);
-    for (const hold of holds) this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
+    for (const hold of holds) {
+      this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
+      if (hold.unanswered === true) this.hasUnanswered = true;
+    }
+  }
+
+  /** Whether the owner has made this call before, and its hold exists although the call may never have been answered. */
+  private grantAgain(resource: Resource, mode: LockMode, hold: Hold): boolean {
+    const { holds, lockspace, name } = resource;
+    const index = holds.findIndex(({ unanswered, end, owner }) => {
+      return unanswered === true && end === undefined && isSameRegistration(owner, hold.owner);
+    });
+    const before = holds[index];
+    if (before === undefined || resource.mode !== mode) return false;
+    holds[index] = hold;
+    this.forgetHold(resource, before, false);
+    this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
+    this.changed?.add(resource);
+    this.recorder.holdReplaced(resource, index, hold);
+    return true;
   }
 
   /** Returns the hold's cost. @throws RpcError when there is no room for it */
@@ -352,6 +411,7 @@ export class Lockspaces {
   private granted(resource: Resource, hold: Hold, cost: number): void {
     this.indexHold(resource, hold, cost);
     this.changed?.add(resource);
+    this.recorder.holdGranted(resource, hold);
     this.observer?.acquired(resource, hold);
   }
 
@@ -400,7 +460,7 @@ export class Lockspaces {
     const resource = lockspace.resources.get(name);
     const index = resource?.liveHoldOf(pid) ?? -1;
     if (resource !== undefined && index >= 0) {
-      this.dropped(resource, resource.holds.splice(index, 1));
+      this.dropped(resource, resource.holds.splice(index, 1), [index]);
       return;
     }
     if (resource !== undefined) awaitEnds([resource]);
@@ -426,21 +486,32 @@ export class Lockspaces {
     this.dropHolds(resource, () => true);
   }
 
+  /** Takes a hold back that nobody has heard of. */
+  undo(resource: Resource, undone: Hold): void {
+    this.dropHolds(resource, (hold) => hold === undone);
+  }
+
   /** In one pass: there may be very many holds on one resource. */
   private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
     const { holds } = resource;
     const gone: Hold[] = [];
+    const indexes: number[] = [];
     let stay = 0;
-    for (const hold of holds) {
-      if (goes(hold)) gone.push(hold);
-      else holds[stay++] = hold;
+    for (const [index, hold] of holds.entries()) {
+      if (goes(hold)) {
+        gone.push(hold);
+        indexes.push(index);
+      } else holds[stay++] = hold;
     }
     holds.length = stay;
-    if (gone.length > 0) this.dropped(resource, gone);
+    if (gone.length > 0) this.dropped(resource, gone, indexes);
   }
 
-  /** @param gone holds that were taken out of the resource's list; those of one owner follow each other */
-  private dropped(resource: Resource, gone: readonly Hold[]): void {
+  /**
+   * @param gone holds that were taken out of the resource's list; those of one owner follow each other
+   * @param indexes where they were
+   */
+  private dropped(resource: Resource, gone: readonly Hold[], indexes: readonly number[]): void {
     let last = -1;
     for (const hold of gone) {
       const { pid } = hold.owner;
@@ -450,8 +521,10 @@ export class Lockspaces {
     this.changed?.add(resource);
     if (resource.holds.length === 0) {
       resource.lockspace.resources.delete(resource.name);
-      resource.releaseFile();
-    }
+      this.recorder.resourceReleasing(resource);
+      resource.releaseFile(this.keeper);
+      this.recorder.resourceReleased(resource);
+    } else this.recorder.holdsDropped(resource, indexes);
     for (const hold of gone) this.observer?.released(resource, hold);
   }
 
@@ -474,6 +547,7 @@ export class Lockspaces {
   ): RpcError {
     const path = heldBy?.path ?? joinPath(directory, name);
     this.observer?.refused({ lockspace: directory, name, path, mode, heldBy, pid, error, hold });
+    this.recorder.acquireRefused();
     return error;
   }
 

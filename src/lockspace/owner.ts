@@ -45,6 +45,15 @@ export interface Hold {
   readonly client: number;
   /** Its owner is being ended. Left out otherwise, to save memory. */
   end?: HoldEnd;
+  /** The round of the poller in which its call was read, where that is written down. */
+  round?: number;
+  /** The daemon died before it was known whether the owner has heard of it: the owner's next call of the same kind is granted as this one. */
+  unanswered?: boolean;
+}
+
+/** Whether both have registered with the same details. */
+export function isSameRegistration(one: OwnerIdentity, other: OwnerIdentity): boolean {
+  return one.pid === other.pid && one.id === other.id && one.name === other.name && one.uuid === other.uuid;
 }
 
 /** Whether both have the same details and are known to be one process. One without a start time may still get one. */

@@ -14,8 +14,9 @@ import {
   uuid,
   type Whole,
   whole,
+  word,
 } from '../state/state.ts';
-import { descriptorOfReference, type HeldFile } from './files.ts';
+import { descriptorOfReference, type HeldFile, type KeptLock } from './files.ts';
 import type { Resource } from './lockspaces.ts';
 import type { Hold } from './owner.ts';
 
@@ -34,6 +35,8 @@ export const hold = object({
   foreign: optional(boolean),
   /** Its owner is being ended: the id of that end. */
   ending: optional(whole),
+  /** See Hold. */
+  unanswered: optional(boolean),
 });
 export type HoldState = StateOf<typeof hold>;
 
@@ -47,6 +50,8 @@ const described = object({
   'x-holds': optional(list(hold)),
   /** The inode key of the descriptor. */
   'x-inode': optional(text),
+  /** How it is locked; absent: by a whole POSIX lock. */
+  'x-lock': optional(word<KeptLock>('ofd', 'ofd-degraded', 'posix-degraded')),
   /** Further descriptors of that inode, which must stay open as well: closing one would drop the lock. */
   'x-spares': optional(list(descriptor)),
 });
@@ -58,28 +63,38 @@ export type ResourceState = StateOf<typeof described>;
  */
 export const resource: Kind<ResourceState> = { ...described, format: (state) => JSON.stringify(state) };
 
-function holdState({ owner, since, client, end }: Hold): Whole<HoldState> {
+export function holdState({ owner, since, client, end, unanswered }: Hold): Whole<HoldState> {
   const { id, name, uuid, startTime, isForeign } = owner;
-  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id };
+  return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id, unanswered };
 }
 
-/** @param counts the number of resources described so far by file, to be counted up */
-export function resourceState(
-  { name, path, file, mode, holds }: Resource,
-  counts: Map<HeldFile, number>,
-): Whole<ResourceState> {
-  const use = counts.get(file) ?? 0;
-  if (file.references > 1) counts.set(file, use + 1);
+/** A resource without its holds, and without what its file has beside its first descriptor. */
+export function bareResourceState({ name, path, file, mode }: Resource): Whole<ResourceState> {
   return {
     name,
     path,
-    fd: descriptorOfReference(file, use),
+    fd: file.fd,
     lockHeld: file.locked,
     flags: mode.flags,
+    owners: [],
+    'x-holds': undefined,
+    'x-inode': file.key,
+    'x-lock': file.keptLock,
+    'x-spares': undefined,
+  };
+}
+
+/** @param counts how many resources that hold the file have been described already; counted up */
+export function resourceState(resource: Resource, counts: Map<HeldFile, number>): Whole<ResourceState> {
+  const { file, holds } = resource;
+  const use = counts.get(file) ?? 0;
+  if (file.references > 1) counts.set(file, use + 1);
+  return {
+    ...bareResourceState(resource),
+    fd: descriptorOfReference(file, use),
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
-    'x-inode': file.key,
-    // With the first resource of the file only.
+    // Once for all that hold the file.
     'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
   };
 }

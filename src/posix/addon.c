@@ -12,6 +12,7 @@
 #include <link.h>
 #include <locale.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,7 +85,7 @@ static napi_value result_of(napi_env env, int status) { return number(env, statu
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
-static int set_lock_by(int command, int fd, short type, off_t start, off_t length) {
+static int set_lock(int command, int fd, short type, off_t start, off_t length) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     int status;
     do {
@@ -93,23 +94,19 @@ static int set_lock_by(int command, int fd, short type, off_t start, off_t lengt
     return status;
 }
 
-static int set_lock(int fd, short type, off_t start, off_t length) {
-    return set_lock_by(F_SETLK, fd, type, start, length);
+static napi_value set_lock_by(int command, napi_env env, napi_callback_info info) {
+    ARGS(4);
+    return result_of(env, set_lock(command, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
+                                   arg_long(env, argv[2]), arg_long(env, argv[3])));
 }
 
-static napi_value posix_setlk(napi_env env, napi_callback_info info) {
-    ARGS(4);
-    return result_of(env, set_lock(arg_int(env, argv[0]), (short)arg_int(env, argv[1]), arg_long(env, argv[2]),
-                                   arg_long(env, argv[3])));
-}
+static napi_value posix_setlk(napi_env env, napi_callback_info info) { return set_lock_by(F_SETLK, env, info); }
 
 static napi_value posix_set_ofd_lock(napi_env env, napi_callback_info info) {
-    ARGS(4);
-    return result_of(env, set_lock_by(F_OFD_SETLK, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
-                                      arg_long(env, argv[2]), arg_long(env, argv[3])));
+    return set_lock_by(F_OFD_SETLK, env, info);
 }
 
-static napi_value posix_getlk(napi_env env, napi_callback_info info) {
+static napi_value get_lock_by(int command, napi_env env, napi_callback_info info) {
     ARGS(5);
     struct flock lock = {.l_type = (short)arg_int(env, argv[1]),
                          .l_whence = SEEK_SET,
@@ -117,10 +114,49 @@ static napi_value posix_getlk(napi_env env, napi_callback_info info) {
                          .l_len = arg_long(env, argv[3])};
     int32_t *out;
     napi_get_typedarray_info(env, argv[4], NULL, NULL, (void **)&out, NULL, NULL);
-    if (fcntl(arg_int(env, argv[0]), F_GETLK, &lock) < 0) return number(env, -errno);
+    if (fcntl(arg_int(env, argv[0]), command, &lock) < 0) return number(env, -errno);
     out[0] = lock.l_type;
     out[1] = lock.l_pid;
     return number(env, 0);
+}
+
+static napi_value posix_getlk(napi_env env, napi_callback_info info) { return get_lock_by(F_GETLK, env, info); }
+
+static napi_value posix_get_ofd_lock(napi_env env, napi_callback_info info) {
+    return get_lock_by(F_OFD_GETLK, env, info);
+}
+
+static int lock_command(bool is_ofd) { return is_ofd ? F_OFD_SETLK : F_SETLK; }
+
+static int lock_first_byte(int command, int fd, short type) { return set_lock(command, fd, type, 0, 1); }
+
+/* What became of a lock whose kind was to change: LockChange in posix.ts. Of one that was kept, the errno is in the higher bits. */
+enum { LOCK_CHANGED = 0, LOCK_CHANGED_SHARED = 1, LOCK_KEPT_SHARED = 2, LOCK_KEPT = 3, LOCK_CHANGE_BITS = 2 };
+
+/*
+ * A lock of each kind keeps the other out, also of one process, unless both are shared. So an exclusive one is made shared, doubled,
+ * and made exclusive again: it is never free, and nobody else can have it exclusively. A shared one of somebody else may come in
+ * while both are: so all steps are in one call.
+ */
+static int change_lock(int from, int to, int fd, bool shared) {
+    if (lock_first_byte(from, fd, F_RDLCK) < 0) return errno << LOCK_CHANGE_BITS | LOCK_KEPT;
+    if (lock_first_byte(to, fd, F_RDLCK) == 0) {
+        if (lock_first_byte(from, fd, F_UNLCK) == 0)
+            return shared || lock_first_byte(to, fd, F_WRLCK) == 0 ? LOCK_CHANGED : LOCK_CHANGED_SHARED;
+        int error = errno;
+        lock_first_byte(to, fd, F_UNLCK);
+        errno = error;
+    }
+    int error = errno << LOCK_CHANGE_BITS;
+    return error | (shared || lock_first_byte(from, fd, F_WRLCK) == 0 ? LOCK_KEPT : LOCK_KEPT_SHARED);
+}
+
+/* changeLock(fd, shared, toOfd): see posix.ts. */
+static napi_value posix_change_lock(napi_env env, napi_callback_info info) {
+    ARGS(3);
+    bool to_ofd = arg_bool(env, argv[2]);
+    return number(env, change_lock(lock_command(!to_ofd), lock_command(to_ofd), arg_int(env, argv[0]),
+                                   arg_bool(env, argv[1])));
 }
 
 /*
@@ -185,8 +221,6 @@ static int open_inode(const char *path, int flags, struct file *st) {
     return file_of(fd, st) < 0 ? close_failed(fd) : fd;
 }
 
-static int lock_first_byte(int fd, bool shared) { return set_lock(fd, shared ? F_RDLCK : F_WRLCK, 0, 1); }
-
 static bool is_named(const struct file *opened, const char *path) {
     struct file named;
     return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
@@ -198,9 +232,9 @@ static int file_of_server(int fd, struct file *file) {
 }
 
 /* See lockNamed in posix.ts. A named file without a link: the name is a cached one, or the file system counts no links. */
-static int lock_named(int fd, bool shared, const char *path) {
+static int lock_named(int fd, bool shared, const char *path, bool is_ofd) {
     struct file opened;
-    if (lock_first_byte(fd, shared) < 0) return -errno;
+    if (lock_first_byte(lock_command(is_ofd), fd, shared ? F_RDLCK : F_WRLCK) < 0) return -errno;
     if (path == NULL) return 0;
     if (file_of_server(fd, &opened) < 0) return -errno;
     if (!is_named(&opened, path)) return 1;
@@ -218,12 +252,12 @@ static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
 }
 
 static napi_value posix_lock_named(napi_env env, napi_callback_info info) {
-    ARGS(3);
+    ARGS(4);
     napi_valuetype type;
     const char *path = NULL;
     napi_typeof(env, argv[2], &type);
     if (type == napi_string && (path = arg_path(env, argv[2])) == NULL) return number(env, -errno);
-    return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path));
+    return number(env, lock_named(arg_int(env, argv[0]), arg_bool(env, argv[1]), path, arg_bool(env, argv[3])));
 }
 
 /* Most acquires in one call. A new file cannot be held by this process under another name. */
@@ -234,7 +268,7 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     struct file opened;
     int fd = open_inode(path, O_RDWR | O_CREAT | O_EXCL, &opened);
     if (fd < 0) return number(env, fd);
-    if (lock_named(fd, arg_bool(env, argv[2]), path) != 0) {
+    if (lock_named(fd, arg_bool(env, argv[2]), path, false) != 0) {
         close(fd);
         return number(env, -EEXIST);
     }
@@ -242,19 +276,14 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/* Most releases in one call. If the name is another file's by now, it stays: another process may have that file locked. */
-static napi_value posix_unlink_close(napi_env env, napi_callback_info info) {
+/* If the name is another file's by now, it stays: another process may have that file locked. */
+static napi_value posix_unlink_open(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
-    int fd = arg_int(env, argv[2]), status = 0;
     struct file opened;
-    if (path == NULL) {
-        status = -errno;
-    } else if (file_of(fd, &opened) == 0 && is_named(&opened, path) && unlink(path) < 0) {
-        status = -errno;
-    }
-    close(fd);
-    return number(env, status);
+    if (path == NULL) return number(env, -errno);
+    if (file_of(arg_int(env, argv[2]), &opened) < 0 || !is_named(&opened, path)) return number(env, 0);
+    return result_of(env, unlink(path));
 }
 
 static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
@@ -275,6 +304,22 @@ static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
 }
 
 /* ---- files ---------------------------------------------------------------------------------------------------- */
+
+/* mountsChanged(): the kernel marks an open mountinfo as readable out of band at every change, until it is polled. */
+static napi_value posix_mounts_changed(napi_env env, napi_callback_info info) {
+    (void)info;
+    static int table = -1;
+    bool changed = true;
+    if (table < 0) {
+        table = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    } else {
+        struct pollfd polled = {.fd = table, .events = POLLPRI};
+        changed = poll(&polled, 1, 0) != 0;
+    }
+    napi_value result;
+    napi_get_boolean(env, changed, &result);
+    return result;
+}
 
 static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -512,12 +557,54 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
 
 SYSTEM_CALL(posix_shutdown_socket, 1, shutdown(INT(0), SHUT_RDWR))
 
+/*
+ * One word for each descriptor of a connection, in memory that outlives this process: which of its input has been read and not been
+ * answered. The bits are CallMark of posix.ts, above which is the number of the round in which the input was read. 0: there is none.
+ */
+#define MARK_BEGUN 5U
+#define MARK_CONSUMED 2U
+#define MARK_PRESENT 8U
+#define MARK_ROUND 16U
+static struct {
+    uint32_t *words;
+    size_t count;
+    napi_ref keep;
+    uint32_t round;
+} marks;
+
+static uint32_t *mark_of(int fd) { return fd >= 0 && (size_t)fd < marks.count ? marks.words + fd : NULL; }
+
+/* useMarks(words): the marks are there from now on; null: nowhere. */
+static napi_value posix_use_marks(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    bool are_there = false;
+    if (marks.keep != NULL) napi_delete_reference(env, marks.keep);
+    marks.keep = NULL;
+    marks.count = 0;
+    napi_is_typedarray(env, argv[0], &are_there);
+    if (!are_there) return NULL;
+    napi_get_typedarray_info(env, argv[0], NULL, &marks.count, (void **)&marks.words, NULL, NULL);
+    napi_create_reference(env, argv[0], 1, &marks.keep);
+    return NULL;
+}
+
+/* Before anything is read: it will be known that there was something, whatever becomes of this process. */
+static void mark_input(int fd) {
+    uint32_t *mark = mark_of(fd);
+    if (mark != NULL && *mark == 0) __atomic_store_n(mark, marks.round | MARK_PRESENT, __ATOMIC_SEQ_CST);
+}
+
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
 static ssize_t send_part(int fd, const char *data, size_t length) {
+    uint32_t *mark = mark_of(fd);
+    if (mark != NULL) __atomic_store_n(mark, *mark | MARK_BEGUN | MARK_PRESENT, __ATOMIC_SEQ_CST);
     ssize_t sent;
     do {
         sent = send(fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
+    /* An event is sent although nothing was read. */
+    if (mark != NULL && sent == (ssize_t)length && (*mark & MARK_CONSUMED || *mark < MARK_ROUND))
+        __atomic_store_n(mark, 0, __ATOMIC_SEQ_CST);
     return sent < 0 ? -errno : sent;
 }
 
@@ -623,6 +710,9 @@ static uint32_t gather(void) {
     struct epoll_event ready[ROUND_EVENTS];
     uint32_t used = 0;
     size_t filled = 0;
+    marks.round += MARK_ROUND;
+    /* 0 is no round: see send_part. */
+    if (marks.round == 0) marks.round = MARK_ROUND;
     int count = epoll_wait(poller.epoll, ready, ROUND_EVENTS, 0);
     for (int i = 0; i < count && used < poller.record_limit; i++) {
         int fd = (int)(uint32_t)ready[i].data.u64;
@@ -640,6 +730,7 @@ static uint32_t gather(void) {
             size_t room = poller.input_size - filled;
             bool descriptors;
             if (room == 0) break; /* the rest stays ready for the next round */
+            mark_input(fd);
             ssize_t got = receive(fd, poller.input + filled, room < MAX_READ ? room : MAX_READ, &descriptors);
             if (got == -EAGAIN) continue;
             record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
@@ -736,10 +827,13 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("setlk", posix_setlk),
         FUNCTION("setOfdLock", posix_set_ofd_lock),
         FUNCTION("getlk", posix_getlk),
+        FUNCTION("getOfdLock", posix_get_ofd_lock),
+        FUNCTION("changeLock", posix_change_lock),
         FUNCTION("openInode", posix_open_inode),
         FUNCTION("lockNamed", posix_lock_named),
         FUNCTION("createLocked", posix_create_locked),
-        FUNCTION("unlinkClose", posix_unlink_close),
+        FUNCTION("mountsChanged", posix_mounts_changed),
+        FUNCTION("unlinkOpen", posix_unlink_open),
         FUNCTION("statInode", posix_stat_inode),
         FUNCTION("fstatInode", posix_fstat_inode),
         FUNCTION("unlink", posix_unlink),
@@ -767,6 +861,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("shutdownSocket", posix_shutdown_socket),
         FUNCTION("send", posix_send),
         FUNCTION("sendAll", posix_send_all),
+        FUNCTION("useMarks", posix_use_marks),
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
@@ -774,6 +869,7 @@ static napi_value init(napi_env env, napi_value exports) {
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
     define_scan(env, exports);
     define_signals(env, exports);
+    define_store(env, exports);
     return exports;
 }
 

@@ -6,5 +6,6 @@
 
 void define_scan(napi_env env, napi_value exports);
 void define_signals(napi_env env, napi_value exports);
+void define_store(napi_env env, napi_value exports);
 
 #endif

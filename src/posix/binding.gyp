@@ -3,7 +3,7 @@
     'cflags': ['-std=c11', '-O2', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Werror=implicit-function-declaration'],
   },
   'targets': [
-    {'target_name': 'posix', 'sources': ['addon.c', 'scan.c', 'signals.c']},
+    {'target_name': 'posix', 'sources': ['addon.c', 'scan.c', 'signals.c', 'store.c']},
     # launch starts the daemon's runtime, and preloads guard into it.
     {
       'target_name': 'launch',

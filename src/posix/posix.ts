@@ -7,9 +7,19 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { insist } from './insist.ts';
 import { installRoot } from './root.ts';
 
-/** Kinds of POSIX record locks (fcntl.h). */
+/** Types of record locks (fcntl.h). */
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 export type LockType = (typeof LockType)[keyof typeof LockType];
+
+/**
+ * What {@link Addon.useMarks} says of a connection: its reply may have begun to be sent (either of two bits); all that was read of it
+ * has been served, so the mark goes with the reply; there is a mark; and above these bits the number of the round in which its input
+ * was read. No single bit that is wrong makes two of these out of each other, but for a round.
+ */
+export const CallMark = { BEGUN: 5, CONSUMED: 2, PRESENT: 8, ROUND_SHIFT: 4 } as const;
+
+/** What {@link Addon.changeLock} has made of a lock, in the lowest bits. Shared: though it was exclusive. Of one that was kept, the errno is in the others. */
+export const LockChange = { CHANGED: 0, CHANGED_SHARED: 1, KEPT_SHARED: 2, KEPT: 3, BITS: 2 } as const;
 
 /** Kinds of the poller's records, and the size of one: see {@link Addon.pollerStart}. */
 export const PollRecord = { READ: 1, WRITABLE: 2, ACCEPT: 3, READY: 4, WORDS: 6 } as const;
@@ -42,25 +52,28 @@ export interface Addon {
   setOfdLock(fd: number, type: LockType, start: number, length: number): number;
   /** F_GETLK: out[0] is the type of the conflicting lock (UNLOCK: none), out[1] its holder's pid (-1: not known). */
   getlk(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
+  /** As {@link Addon.getlk}, by F_OFD_GETLK: the open file's own OFD lock is not in its way, though a POSIX lock of the process is. */
+  getOfdLock(fd: number, type: LockType, start: number, length: number, out: Int32Array): number;
+  /** Changes the kind of the lock on byte 0: see record-lock.ts. Returns a {@link LockChange}. */
+  changeLock(fd: number, shared: boolean, toOfd: boolean): number;
   /** The result of the last call that stats a file: see {@link lastStat}. */
   readonly statFields: Float64Array;
   /** Opens a file with `flags` and stats it. Returns the descriptor. */
   openInode(path: ByteString, flags: number): number;
   /**
-   * Locks byte 0 (read lock when `shared`). Returns 0; 1 when `path`, if given, no longer names the open file; 2 when it does, but
+   * Locks byte 0 (read lock when `shared`, OFD lock when `isOfd`). Returns 0; 1 when `path`, if given, no longer names the open file; 2 when it does, but
    * the file has no link.
    */
-  lockNamed(fd: number, shared: boolean, path: ByteString | null): number;
+  lockNamed(fd: number, shared: boolean, path: ByteString | null, isOfd?: boolean): number;
   /**
-   * Creates a file that does not exist, locks it and stats it. Returns the descriptor; -EEXIST also when another process unlinks
-   * or locks it at once, or it has no link. Its path is `directory`, a slash and `name`; just `name` if the directory is empty.
+   * Creates a file that does not exist, locks it by a POSIX lock and stats it. Returns the descriptor; -EEXIST also when another process
+   * unlinks or locks it at once, or it has no link. Its path is `directory`, a slash and `name`; just `name` if the directory is empty.
    */
   createLocked(directory: ByteString, name: ByteString, shared: boolean): number;
-  /**
-   * Unlinks the open file (named as in {@link createLocked}), unless the name is another file's by now, and closes the descriptor
-   * in any case. Returns unlink's errno.
-   */
-  unlinkClose(directory: ByteString, name: ByteString, fd: number): number;
+  /** Unlinks the open file (named as in {@link createLocked}), unless the name is another file's by now. */
+  unlinkOpen(directory: ByteString, name: ByteString, fd: number): number;
+  /** Whether mounts of the process's namespace have changed since the last call; true also at the first one, and where /proc is not mounted. */
+  mountsChanged(): boolean;
   statInode(path: ByteString): number;
   fstatInode(fd: number): number;
   unlink(path: ByteString): number;
@@ -119,6 +132,33 @@ export interface Addon {
   inspectSocket(fd: number, peer: Int32Array): number;
   /** Changes the backlog of a listening socket. */
   listenAgain(fd: number, backlog: number): number;
+  /**
+   * Where, by descriptor, it is written what of each connection has been read and not been answered: see {@link CallMark}. Written
+   * before anything is read or sent. Null: nowhere.
+   */
+  useMarks(words: Uint32Array | null): void;
+  /** Memory of so many bytes that a descriptor stands for, all of it there, none of it to be taken away. Returns the descriptor. */
+  createMemory(size: number): number;
+  /** That memory, as it is and stays. -EINVAL: the descriptor is not of such. */
+  mapMemory(fd: number): ArrayBuffer | number;
+  /**
+   * Writes an entry: the CRC-32 of the next word and the text, the length of the text, the text as latin1. Returns where the next
+   * goes; -ENOSPC when there is no room.
+   */
+  writeEntry(memory: Uint8Array, at: number, text: string): number;
+  /** Returns where the text of the entry ends that begins there; -EBADMSG when it is not whole, or not before `end`. */
+  readEntry(memory: Uint8Array, at: number, end: number): number;
+  /** As zlib's. */
+  crc32(memory: Uint8Array, from: number, to: number): number;
+  /** A socket for {@link sendManager}; a leading `@` means the abstract namespace. */
+  connectManager(path: ByteString): number;
+  /**
+   * Sends at most 255 bytes, and a descriptor if that is not negative. When the queue is full it waits for so many milliseconds
+   * at most: -EAGAIN.
+   */
+  sendManager(socket: number, text: string, fd: number, milliseconds: number): number;
+  /** ends[0] is read from, ends[1] written to; neither blocks. */
+  makePipe(ends: Int32Array): number;
   /** Where a UNIX socket is bound, or null. */
   socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;
@@ -178,7 +218,8 @@ export const ResourcePlace = {
   START: 13,
   INODE: 14,
   INODE_END: 15,
-  FIELDS: 16,
+  OFD: 16,
+  FIELDS: 17,
 } as const;
 
 /** By dlopen itself: to find a module by its name takes a millisecond of every start. */

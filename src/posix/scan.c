@@ -23,6 +23,7 @@ struct record {
     double since, client;
     double start;            /* -2: not known */
     double inode, inode_end; /* -1: as in the last record of the usual form */
+    double ofd;              /* 1: a whole OFD lock, 0: a whole POSIX lock */
 };
 #define FIELDS (sizeof(struct record) / sizeof(double))
 
@@ -104,6 +105,7 @@ static bool usual(struct text *text, struct record *record) {
     record->inode = place(text);
     if (!plain_string(text)) return false;
     record->inode_end = place(text) - 1;
+    record->ofd = IS(text, ",\"x-lock\":\"ofd\"");
     return IS(text, "}");
 }
 

@@ -1,7 +1,7 @@
 /** The kernel's table of locks, /proc/locks, and the locks and the mount of one descriptor. */
 import { readFileSync } from 'node:fs';
-import type { FileId } from './descriptors.ts';
-import type { Process } from './processes.ts';
+import { type FileId, openDescriptors } from './descriptors.ts';
+import { type Process, unlessGone } from './processes.ts';
 
 /** A lock that is held. */
 export interface KernelLock {
@@ -47,10 +47,22 @@ export function readLocks(): KernelLock[] {
 /** So often the table is read, if others lock and unlock all the time. */
 const READINGS = 20;
 
-/** The POSIX locks of a process, by texts that are equal for equal locks. Reads the table until two readings agree. */
-export function posixLocksOf(pid: number): Map<string, KernelLock> {
-  const read = (): Map<string, KernelLock> =>
-    new Map(readLocks().flatMap((row) => (row.kind === 'POSIX' && row.pid === pid ? [[lockText(row), row]] : [])));
+/** The POSIX locks of a process, and the OFD locks of its open files: of those the table names no process. */
+export function recordLocksOf(pid: number): KernelLock[] {
+  const rows = readLocks();
+  const locks = rows.filter((row) => row.kind === 'POSIX' && row.pid === pid);
+  if (!rows.some(({ kind }) => kind === 'OFDLCK')) return locks;
+  const descriptors = unlessGone(() => openDescriptors(pid)) ?? [];
+  const opened = descriptors.flatMap((fd) => descriptorLocks(pid, fd));
+  return [...locks, ...opened.filter(({ kind }) => kind === 'OFDLCK')];
+}
+
+/**
+ * As {@link recordLocksOf}, by texts that are equal for equal locks, of whichever kind. Reads the table until two readings
+ * agree.
+ */
+export function steadyLocksOf(pid: number): Map<string, KernelLock> {
+  const read = (): Map<string, KernelLock> => new Map(recordLocksOf(pid).map((row) => [lockText(row), row]));
   let rows = read();
   for (let readings = 1; readings < READINGS; readings++) {
     const again = read();

@@ -243,14 +243,14 @@ class Resources implements Rest {
   }
 
   private adopt(lockspace: Lockspace, state: ResourceState): void {
-    const { name, path, flags, 'x-inode': key } = state;
+    const { name, path, flags, 'x-inode': key, 'x-lock': lock } = state;
     let file: HeldFile;
     try {
       file = this.fileOf(state);
     } catch (error) {
       // A defect, which must lose neither this resource nor those after it.
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
-      file = adoptWithout(modeOf(flags).shared, key);
+      file = adoptWithout(modeOf(flags).shared, key, lock);
     }
     this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state));
   }
@@ -265,6 +265,7 @@ class Resources implements Rest {
           ? { owner: this.owners.find(pid), since: 0, client: 0 }
           : { owner: this.owners.exact(pid, known), since: known.since, client: known.client };
       if (known?.ending !== undefined) this.addEnding(known.ending, hold);
+      if (known?.unanswered === true) hold.unanswered = true;
       // A list made by push takes memory for more items.
       if (owners.length === 1) return [hold];
       holds.push(hold);
@@ -284,19 +285,19 @@ class Resources implements Rest {
   }
 
   private fileOf(state: ResourceState): HeldFile {
-    const { path, fd, flags, lockHeld, 'x-inode': key, 'x-spares': spares } = state;
+    const { path, fd, flags, lockHeld, 'x-inode': key, 'x-lock': lock, 'x-spares': spares } = state;
     const { shared } = modeOf(flags);
     const known = this.files.get(fd);
     let file: HeldFile | null;
     if (known !== undefined && known.key === key) file = restoreReference(known.file, shared);
     else {
-      file = adoptFile(fd, shared, key);
+      file = adoptFile(fd, shared, key, lock);
       if (file !== null) this.files.set(fd, { file, key });
     }
     if (file === null) {
       // A defect of the program that wrote the document. It says nothing about the owner, and frees nothing.
       log.error(`Descriptor ${fd} is not the file of resource '${state.name}', which stays held without it`);
-      file = adoptWithout(shared, key ?? this.keyAt(path));
+      file = adoptWithout(shared, key ?? this.keyAt(path), lock);
     }
     for (const spare of spares ?? []) if (deferClose(file, spare)) this.files.set(spare, { file, key });
     if (!lockHeld) file.locked = false;

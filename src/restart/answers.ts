@@ -3,6 +3,7 @@
  * reads, and of the one that foresees a C daemon's start (check-c-start.ts there), which c-successor.ts reads.
  */
 import type { ByteString } from '../../xdr/codec.ts';
+import type { LockKind } from '../posix/record-lock.ts';
 import type { Identities } from './build.ts';
 import type { Loss } from './rehearse.ts';
 
@@ -16,6 +17,15 @@ export const REPORT_VARIABLE = 'VIRTLOCKD_CHECK_REPORT';
 export interface Report {
   readonly identities: Identities;
   readonly losses: readonly Loss[];
+  /** The kinds of locks that it can adopt; absent from releases that know POSIX locks only. */
+  readonly locks?: readonly LockKind[];
+}
+
+/** Of this release. */
+export const KNOWN_LOCKS: readonly LockKind[] = ['posix', 'ofd'];
+
+export function knowsOfdLocks({ report }: Answer): boolean {
+  return report?.locks?.includes('ofd') === true;
 }
 
 export interface Answer {

@@ -238,7 +238,7 @@ function refuseClients({ servers }: Daemon, version: string): void {
 
 /** Duplicates that give each resource a descriptor of its own. */
 class MadeDescriptors {
-  private readonly byFile = new Map<HeldFile, Set<number>>();
+  private readonly files = new Set<HeldFile>();
 
   static lacking({ lockspaces }: Daemon): number {
     let lacking = 0;
@@ -253,20 +253,14 @@ class MadeDescriptors {
         const fd = duplicateDeferred(file);
         if (fd < 0)
           throw new UnfitSuccessor(`not every resource can be given a descriptor of its own: ${strerror(fd)}`);
-        this.of(file).add(fd);
+        this.files.add(file);
       }
     }
   }
 
   takeBack(): void {
-    for (const [file, made] of this.byFile) closeDeferred(file, made);
-    this.byFile.clear();
-  }
-
-  private of(file: HeldFile): Set<number> {
-    const known = this.byFile.get(file) ?? new Set();
-    this.byFile.set(file, known);
-    return known;
+    for (const file of this.files) closeDeferred(file);
+    this.files.clear();
   }
 }
 

@@ -30,7 +30,7 @@ interface Captured extends Readonly<Pick<LockClient, 'owner' | 'restricted' | 'i
 
 const captured = new WeakMap<Connection, Captured>();
 
-function lockClientState(connection: Connection<LockClient>): Whole<LockClientState> {
+export function lockClientState(connection: Connection<LockClient>): Whole<LockClientState> {
   const client = connection.context;
   return { ...connectionState(connection), 'x-local': client.isLocal, privateData: registrationState(client) };
 }
@@ -51,7 +51,7 @@ function lockClientText(connection: Connection<LockClient>, descriptors: Set<num
   return known.text;
 }
 
-function adminClientState(connection: Connection<AdminPeer>): Whole<AdminClientState> {
+export function adminClientState(connection: Connection<AdminPeer>): Whole<AdminClientState> {
   return { ...connectionState(connection), ...subscriptionState(connection.context), privateData: null };
 }
 

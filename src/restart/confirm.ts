@@ -204,9 +204,12 @@ function isShared({ mode }: Resource): boolean {
 }
 
 /** Whether a lock on record for one of our descriptors is the one that we hold. */
-function isLockOf({ shared }: HeldFile, { kind, access, start, end }: KernelLock): boolean {
+function isLockOf({ lockKind, isReadLocked }: HeldFile, { kind, access, start, end }: KernelLock): boolean {
   return (
-    (kind === 'POSIX' || kind === 'OFDLCK') && access === (shared ? 'READ' : 'WRITE') && start === 0n && end === 0n
+    kind === (lockKind === 'ofd' ? 'OFDLCK' : 'POSIX') &&
+    access === (isReadLocked ? 'READ' : 'WRITE') &&
+    start === 0n &&
+    end === 0n
   );
 }
 

@@ -11,6 +11,7 @@ import { inSlices } from '../rpc/slices.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import { descriptorsOf } from './document.ts';
+import type { LockKinds } from './lock-kinds.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -18,10 +19,12 @@ const log = logger('locking.lock_daemon');
 const SLICE = 64;
 
 /**
+/**
  * Adopts the clients that have not called yet and the rest of the locks. Sets close-on-exec again on all inherited descriptors; nothing
- * may be spawned before. Then checks every lock, and whether every locked file is still at its path. Does not throw.
+ * may be spawned before. Then checks every lock, has locks be of the kind that they should be, and checks whether every locked file is
+ * still at its path. Does not throw.
  */
-export async function finishTakeover(daemon: Daemon): Promise<void> {
+export async function finishTakeover(daemon: Daemon, lockKinds: LockKinds): Promise<void> {
   try {
     do await turn();
     while (daemon.lockServer.adoptLate(SLICE));
@@ -34,6 +37,7 @@ export async function finishTakeover(daemon: Daemon): Promise<void> {
   try {
     const confirmation = new Confirmation(daemon);
     await confirmation.run();
+    await lockKinds.turnToOfd();
     await checkPaths(daemon, confirmation);
   } catch (error) {
     log.error(`Locks are not confirmed: ${(error as Error).message}`);

@@ -100,6 +100,7 @@ function usual(
       },
     ],
     'x-inode': inode,
+    'x-lock': places[base + ResourcePlace.OFD] === 1 ? 'ofd' : undefined,
   };
 }
 

@@ -20,6 +20,8 @@ export interface Predecessor {
    * read.
    */
   readonly late: Map<number, unknown> | null;
+  /** It was another process, which has died. */
+  readonly hasDied?: boolean;
 }
 
 /** Tries again: without the state every lock is lost. */

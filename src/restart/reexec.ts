@@ -22,6 +22,7 @@ import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
+import { knowsOfdLocks } from './answers.ts';
 import { findChanged } from './build.ts';
 import { descriptorsIn } from '../state/state.ts';
 import { captureState } from './capture.ts';
@@ -38,7 +39,9 @@ import { heapLimit } from '../lockspace/budget.ts';
 import { inSlices } from '../rpc/slices.ts';
 import { DOCUMENT_MAX, formatPieces } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
+import type { LockKinds } from './lock-kinds.ts';
 import { findLoss } from './rehearse.ts';
+import type { Survival } from './survival.ts';
 import {
   publishStateFile,
   refusePlanted,
@@ -68,6 +71,9 @@ const PENDING_SHARE = 1 / 8;
 
 interface ReexecOptions {
   readonly daemon: Daemon;
+  readonly lockKinds: LockKinds;
+  /** Null where nothing can outlive the daemon's death. */
+  readonly survival: Pick<Survival, 'emptyForOther' | 'refill'> | null;
   /** The program to execute: an absolute path, its links unresolved, as a swap replaces the file there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -89,6 +95,10 @@ export class Reexec {
 
   constructor(options: ReexecOptions) {
     this.options = options;
+  }
+
+  get isRunning(): boolean {
+    return this.running;
   }
 
   /** Executes the program again. Never throws; resolves only if that failed. */
@@ -150,7 +160,9 @@ export class Reexec {
       if (this.options.isEnding()) return;
       // Not before: this loads fs-ext, whose files the proof has just compared with the build.
       prepareCloseOnExec();
-      await this.keepingOpen(descriptors, async (kept) => this.exchange(successor, candidate, document, kept));
+      await this.withLocksFor(successor, async () =>
+        this.keepingOpen(descriptors, async (kept) => this.exchange(successor, candidate, document, kept)),
+      );
     } finally {
       removeStateFile(candidate);
     }
@@ -179,6 +191,24 @@ export class Reexec {
     };
     refuseLackBelow('the runtime', hard, RUNTIME_DESCRIPTORS);
     refuseLackBelow("the runtime's start", soft, LAUNCHER_DESCRIPTORS);
+  }
+
+  /** Has all locks be of a kind that the successor knows while `exchange` runs. @throws UnfitSuccessor when that cannot be */
+  private async withLocksFor(successor: OwnSuccessor | CSuccessor, exchange: () => Promise<void>): Promise<void> {
+    const { lockKinds, survival } = this.options;
+    if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
+      await exchange();
+      return;
+    }
+    try {
+      // Nothing may be left there: whoever came next would find it, and take over what is not the daemon's any more.
+      const refusal = (await lockKinds.turnToPosix()) ?? (await survival?.emptyForOther());
+      if (refusal !== undefined) throw new UnfitSuccessor(refusal);
+      await exchange();
+    } finally {
+      survival?.refill();
+      if (!this.options.isEnding()) await lockKinds.turnBack();
+    }
   }
 
   /**

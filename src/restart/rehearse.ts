@@ -120,7 +120,8 @@ class Inspection {
       socketPath: () => null,
       setNonblocking: () => 0,
       listenAgain: () => 0,
-      lockNamed: () => 0,
+      setlk: () => 0,
+      setOfdLock: () => 0,
       // Before Linux 5.11, the successor opens files again that have lost their descriptor: see confirm.ts.
       openInode: () => -EIO,
       scanResources: (bytes, at, end, places) => whole.scanResources(bytes, at, end, places),
@@ -173,7 +174,7 @@ function settingsOf(version: VersionNumber): DaemonSettings {
     maxClients: 0,
     adminMaxClients: 0,
     timeout: 0,
-    life: { program: '', started: 0, executed: 0, restarts: 0 },
+    life: { program: '', started: 0, executed: 0, restarts: 0, deaths: 0 },
     processes: NOBODY,
     onEnd: () => undefined,
   };

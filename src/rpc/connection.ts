@@ -157,7 +157,14 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     this.forgetCall?.();
     this.forgetCall = null;
     this.host.closed(this);
+    // Not before it is known to be gone: until then something of it is under way, if it was.
+    this.poller.inputConsumed(this.fd, false);
     if (!this.keepsSocket) posix.close(this.fd);
+  }
+
+  /** It was closed, but for its socket: see {@link keepSocket}. */
+  get isSocketKept(): boolean {
+    return this.keepsSocket;
   }
 
   /** For {@link ConnectionHost.closed}: keeps the descriptor open, but the peer sees the end. Returns the descriptor. */
@@ -263,6 +270,9 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     } else if (this.isOpen) {
       this.buffer(bytes, at, end);
       if (this.postponed) this.poller.postpone(this.fd, this);
+      if (this.inputLength === 0) {
+        this.poller.inputConsumed(this.fd, this.outputBuffer.length > 0 || this.poller.outbox.hasQueued(this));
+      }
     }
   }
 

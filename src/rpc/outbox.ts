@@ -43,6 +43,11 @@ export class Outbox {
     return true;
   }
 
+  /** Whether replies wait here that are for `sender`, who has been served last. */
+  hasQueued(sender: Sender): boolean {
+    return this.count > 0 && this.senders[this.count - 1] === sender;
+  }
+
   /** Drops the bytes written since the last {@link queue}: their connection is gone. */
   discard(): void {
     this.writer.length = this.queued;

@@ -5,7 +5,7 @@
  */
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
-import { Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
+import { CallMark, Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
 import { SLICE_MS } from './slices.ts';
 
@@ -64,6 +64,8 @@ export class Poller {
   private readonly unset = new Map<number, () => void>();
   /** A timer for {@link unset} runs. */
   private isRetryDue = false;
+  /** By descriptor, what is under way: see CallMark. Null when nobody wants to know. */
+  private marks: Uint32Array | null = null;
   /** Connections that wait for another turn. */
   private readonly postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
 
@@ -118,6 +120,24 @@ export class Poller {
   unwatch(fd: number): void {
     this.watchers.delete(fd);
     this.forget(fd);
+  }
+
+  /** From now on it is written there, by descriptor, which connections have a call under way; null: nowhere. */
+  useMarks(marks: Uint32Array | null): void {
+    posix.useMarks(marks);
+    this.marks = marks;
+  }
+
+  /** The {@link CallMark} of a connection. */
+  markOf(fd: number): number {
+    return this.marks?.[fd] ?? 0;
+  }
+
+  /** All that was read of a connection has been served, and nothing is left of it but replies that are to be sent, if there are any. */
+  inputConsumed(fd: number, hasReplies: boolean): void {
+    if (this.marks === null) return;
+    const mark = this.marks[fd] ?? 0;
+    if (mark !== 0) this.marks[fd] = hasReplies ? mark | CallMark.CONSUMED : 0;
   }
 
   /** Whether the round has taken so long that the rest of it should be postponed. */

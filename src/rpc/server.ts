@@ -47,8 +47,10 @@ interface ServerOptions<C> {
   startTimeOf?(pid: number): number | undefined;
   /** A client has connected: not called for adopted ones. */
   accepted?(connection: Connection<C>): void;
-  /** A connection has ended. */
-  closed(context: C): void;
+  /** A call has been served, and its reply is not sent yet. */
+  served?(): void;
+  /** A connection has ended; its socket is open still. */
+  closed(connection: Connection<C>): void;
   /** The number of clients changed. */
   changed(): void;
 }
@@ -92,6 +94,11 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   adoptAll(): ReadonlyMap<number, Connection<C>> {
     this.adoptLate(Infinity);
     return this.adopted;
+  }
+
+  /** One that has been adopted. */
+  find(id: number): Connection<C> | undefined {
+    return this.adopted.get(id);
   }
 
   get clientCount(): number {
@@ -212,7 +219,9 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
 
   serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null {
     try {
-      return this.dispatcher.dispatch(connection, reader, out);
+      const waiting = this.dispatcher.dispatch(connection, reader, out);
+      this.options.served?.();
+      return waiting;
     } catch (error) {
       // For example an error that repeats a name of 4 MiB is too long to be sent. C closes then, too.
       log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
@@ -224,7 +233,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   closed(connection: Connection<C>): void {
     this.adopted.delete(connection.id);
     this.updateBudget();
-    this.options.closed(connection.context);
+    this.options.closed(connection);
     this.options.changed();
   }
 

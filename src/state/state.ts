@@ -14,6 +14,7 @@ export class DocumentError extends Error {}
 export type Shape =
   | { readonly kind: 'integer' | 'descriptor'; readonly min: number; readonly max: number }
   | { readonly kind: 'boolean' | 'text' | 'uuid' | 'nothing' }
+  | { readonly kind: 'word'; readonly of: readonly string[] }
   | { readonly kind: 'list' | 'map'; readonly of: Shape }
   | {
       readonly kind: 'object';
@@ -158,6 +159,15 @@ export const text: Kind<ByteString> = {
   read: (value) => (typeof value === 'string' ? value : fail('expected a string')),
   format: JSON.stringify,
 };
+
+/** One of these words. */
+export function word<W extends string>(...words: readonly W[]): Kind<W> {
+  return {
+    shape: { kind: 'word', of: words },
+    read: (value) => words.find((one) => one === value) ?? fail(`expected one of ${words.join(', ')}`),
+    format: JSON.stringify,
+  };
+}
 
 /** Bytes in base64. */
 export const base64: Kind<string> = text;
@@ -351,4 +361,39 @@ export function descriptorsIn<T>(kind: Kind<T>, value: T): ReadonlySet<number> {
   const descriptors = new Set<number>();
   kind.collect?.(value, descriptors);
   return descriptors;
+}
+
+/**
+ * A value of JSON with other descriptors. Where a descriptor is replaced by undefined, its key is left out; where it must not be absent,
+ * reading the value fails.
+ */
+export function replaceDescriptors(shape: Shape, value: unknown, replace: (fd: number) => number | undefined): unknown {
+  switch (shape.kind) {
+    case 'descriptor':
+      return typeof value === 'number' ? replace(value) : value;
+    case 'list':
+      return Array.isArray(value)
+        ? value.map((item) => replaceDescriptors(shape.of, item, replace)).filter((item) => item !== undefined)
+        : value;
+    case 'map':
+      return mapValues(value, (_, item) => replaceDescriptors(shape.of, item, replace));
+    case 'object': {
+      const fields = new Map(shape.fields.map(({ key, of }) => [key, of]));
+      return mapValues(value, (key, item) => {
+        const of = fields.get(key);
+        return of === undefined ? item : replaceDescriptors(of, item, replace);
+      });
+    }
+    default:
+      return value;
+  }
+}
+
+function mapValues(value: unknown, change: (key: string, item: unknown) => unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .map(([key, item]) => [key, change(key, item)] as const)
+      .filter(([, item]) => item !== undefined),
+  );
 }

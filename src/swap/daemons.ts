@@ -5,7 +5,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { PROGRAM } from '../libvirt/paths.ts';
 import { toPath } from '../posix/bytes.ts';
 import { descriptorPath, openedBy } from '../proc/descriptors.ts';
-import { posixLocksOf } from '../proc/locks.ts';
+import { steadyLocksOf } from '../proc/locks.ts';
 import {
   commandLineOf,
   environmentOf,
@@ -93,7 +93,7 @@ export function socketsOfDaemon(pid: number): { socket: string | undefined; admi
  */
 export function leasesOf(pid: number, pidFile?: string): string[] {
   const inode = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true })?.ino;
-  return [...posixLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
+  return [...steadyLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
 }
 
 /**

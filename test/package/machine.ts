@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
 import { Peer } from '../../src/lab/wire.ts';
+import { controlGroupsOf, unlessGone } from '../../src/proc/processes.ts';
 import { debian12, missingRelease } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -81,13 +82,23 @@ export class Machine {
     return Object.fromEntries(shown.split('\n').map((line) => line.split(/=(.*)/s)) as [string, string][]);
   }
 
-  /** POSIX locks that a process of it holds, as /proc/locks shows them inside: access and inode. */
+  /**
+   * The pid, outside, of the process of that service which systemd itself has started: the main one, or that of a command of the
+   * unit. Undefined while there is none.
+   */
+  mainProcess(unit: string): number | undefined {
+    const children = readFileSync(`/proc/${this.#init}/task/${this.#init}/children`, 'latin1').trim().split(' ');
+    return children.map(Number).find((pid) => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`));
+  }
+
+  /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */
   async locksOf(pid: string): Promise<string[]> {
-    const table = await this.must('cat', '/proc/locks');
-    const rows = table.split('\n').map((line) => line.split(/\s+/));
-    return rows.flatMap(([, kind, , access, owner, file]) =>
-      kind === 'POSIX' && owner === pid ? [`${access ?? ''} ${file ?? ''}`] : [],
+    const known = await this.must('sh', '-c', `cat /proc/${pid}/fdinfo/* || true`);
+    const rows = known.split('\n').map((line) => line.split(/\s+/));
+    const locks = rows.flatMap(([word, , kind, , access, , file]) =>
+      word === 'lock:' && (kind === 'POSIX' || kind === 'OFDLCK') ? [`${access ?? ''} ${file ?? ''}`] : [],
     );
+    return [...new Set(locks)];
   }
 
   async connect(): Promise<Peer> {

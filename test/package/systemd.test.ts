@@ -70,6 +70,7 @@ describe('the package under systemd', function () {
   });
 
   it('systemctl stop ends it orderly, and its sockets go on', async () => {
+    await holder.must(lock.release('', '/root/image'));
     await machine.must('systemctl', 'stop', 'virtlockd.service');
     const { ActiveState, Result, ExecMainStatus } = await machine.service();
     assert.deepEqual([ActiveState, Result, ExecMainStatus], ['inactive', 'success', '0']);

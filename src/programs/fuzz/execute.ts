@@ -1,6 +1,6 @@
 /** Runs a sequence against a target and judges its answers. */
 import { lstatSync, mkdirSync } from 'node:fs';
-import { isOnDevice, readLocks } from '../../proc/locks.ts';
+import { isOnDevice, recordLocksOf } from '../../proc/locks.ts';
 import { editMessage, encodeCall, type Resolve } from './encode.ts';
 import { Model } from './model.ts';
 import type { Connection } from './model-state.ts';
@@ -455,8 +455,8 @@ export class Run {
     const device = lstatSync(this.target.base).dev;
     // By inode, because a row may come twice.
     const rows = new Map<bigint, string>();
-    for (const row of readLocks()) {
-      if (row.kind !== 'POSIX' || row.pid !== this.target.pid || !isOnDevice(row, device)) continue;
+    for (const row of recordLocksOf(this.target.pid)) {
+      if (!isOnDevice(row, device)) continue;
       if (row.start !== 0n || row.end !== 0n) return `a lock of bytes ${row.start} ${row.end ?? 'EOF'}`;
       rows.set(row.inode, row.access);
     }

@@ -169,7 +169,7 @@ export class InProcess implements Target {
       maxClients: MAX_CLIENTS,
       adminMaxClients: MAX_CLIENTS,
       timeout: 0,
-      life: { program: '', started: 1, executed: 1, restarts: 0 },
+      life: { program: '', started: 1, executed: 1, restarts: 0, deaths: 0 },
       onEnd: () => undefined,
       processes: NO_PROCESSES,
     });

@@ -9,7 +9,7 @@ import { bytesOf, toPath } from '../../posix/bytes.ts';
 import { posix } from '../../posix/posix.ts';
 import { installRoot } from '../../posix/root.ts';
 import { DEFAULT_VERSION_NUMBER } from '../../libvirt/dialect.ts';
-import { CHECK_BANNER, CHECK_FAILED, formatAnswer, wantsReport } from '../../restart/answers.ts';
+import { CHECK_BANNER, CHECK_FAILED, formatAnswer, KNOWN_LOCKS, wantsReport } from '../../restart/answers.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { prepareCloseOnExec } from '../../restart/close-on-exec.ts';
 import type { StateDocument } from '../../restart/document.ts';
@@ -30,7 +30,7 @@ export function checkState(file: ByteString): number {
     const launch = join(installRoot, 'dist', 'launch');
     const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     // A daemon that is older than builds would take the report for a part of the command.
-    const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses } : undefined;
+    const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses, locks: KNOWN_LOCKS } : undefined;
     process.stdout.write(`${CHECK_BANNER}\n${formatAnswer(command, report)}`);
     return EXIT.ok;
   } catch (error) {

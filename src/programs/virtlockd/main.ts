@@ -8,6 +8,7 @@ import { exitProcess } from '../../posix/exit.ts';
 import { posix } from '../../posix/posix.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { checkState } from './check-state.ts';
+import { readDeath } from '../../restart/death.ts';
 import { readPredecessor } from '../../restart/predecessor.ts';
 import { dialectOf, parseVersion } from '../../libvirt/dialect.ts';
 import { ConfigError, type DaemonConfig, DEFAULT_CONFIG, loadConfig } from './config.ts';
@@ -22,7 +23,7 @@ import { makeRunDirectory } from './run-directory.ts';
 import { serve } from './serve.ts';
 import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
 import { loadOwnConfig } from './reload.ts';
-import { type Environment, sortActivation, takeListenDescriptors } from './systemd.ts';
+import { type Environment, sortActivation, sortStored, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -98,7 +99,11 @@ function run(options: RunOptions): void {
     logging.directory = directory;
     logging.useSockets(paths);
     logging.useFiles({ isHeld, open: (file, flags) => openOwn(file, flags, 'log output'), close: closeOwn });
-    const predecessor = readPredecessor(paths.state, passed.length > 0);
+    const left = readPredecessor(paths.state, passed.length > 0);
+    const { stored, others } = sortStored(passed);
+    const activation = sortActivation(others);
+    const death = left === null && stored.size > 0 ? readDeath(stored, activation) : null;
+    const predecessor = left ?? death?.predecessor ?? null;
     // In a re-execution wrong settings do not end the daemon, which would lose every lock.
     const tolerant = predecessor === null ? insist : logAndGoOn;
     const config = tolerant(() => loadOwnConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
@@ -125,7 +130,9 @@ function run(options: RunOptions): void {
       config,
       configFile,
       predecessor,
-      activation: sortActivation(passed),
+      death,
+      discarded: death === null ? stored : new Map(),
+      activation,
       setUpLog,
     });
     report?.send(EXIT.ok);

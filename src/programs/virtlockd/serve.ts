@@ -1,6 +1,7 @@
 /** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
+import path from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
@@ -11,12 +12,15 @@ import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
 import { setCloseOnExec, STANDARD_STREAMS } from '../../restart/close-on-exec.ts';
 import type { Predecessor } from '../../restart/predecessor.ts';
+import { LockKinds } from '../../restart/lock-kinds.ts';
 import { Reexec } from '../../restart/reexec.ts';
+import { Survival } from '../../restart/survival.ts';
+import { type Death, deathText } from '../../restart/death.ts';
 import { restoreDaemon } from '../../restart/adopt.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
 import type { DaemonConfig } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
-import { restoreLog, restoreOwnState } from '../../daemon/state.ts';
+import { ownProcess, restoreLog, restoreOwnState } from '../../daemon/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
 import { logger } from '../../log/log.ts';
 import type { RunOptions } from './options.ts';
@@ -28,6 +32,8 @@ import { listenAt, SocketError } from '../../rpc/listen.ts';
 import { returnSpareMemory } from './spare-memory.ts';
 import { forgetTaken } from './surroundings.ts';
 import { type Activation, type Environment, Notifier } from './systemd.ts';
+import { endingUnit, jobAtEnd } from './systemd-job.ts';
+import { Watchdog } from './watchdog.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -43,6 +49,10 @@ export interface ServeInput {
   readonly configFile: string;
   /** The state left by the previous program of this process; null at a fresh start. */
   readonly predecessor: Predecessor | null;
+  /** What a daemon has left that died; its state is the predecessor's. */
+  readonly death: Death | null;
+  /** What is in the descriptor store, and nothing can be made of. */
+  readonly discarded: Death['stored'];
   /** Listening sockets that systemd passed. */
   readonly activation: Activation;
   /** Applies the log settings of a configuration. */
@@ -52,7 +62,8 @@ export interface ServeInput {
 /** Returns when the daemon serves. @throws StartupError */
 export function serve(input: ServeInput): void {
   // Closures must not keep `input` alive as long as the daemon: the predecessor's document is as large as all locks.
-  const { program, args, environment, options, paths, config, configFile, predecessor, setUpLog } = input;
+  const { program, args, environment, options, paths, config, configFile, predecessor, death, discarded, setUpLog } =
+    input;
   const version = parseVersion(config.libvirtVersion);
   if (version === null) throw new StartupError(EXIT.config, `Unknown version ${config.libvirtVersion}`);
   const requests = listenForSignals();
@@ -66,10 +77,27 @@ export function serve(input: ServeInput): void {
   if (carried !== null) restoreLog(carried);
 
   const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
+  const watchdog = new Watchdog(environment, process.pid, {
+    everyLockWouldOutlive: () => survival?.everyLockWouldOutlive === true,
+    notify: (state) => {
+      notifier.notify(state);
+    },
+  });
   forgetTaken(environment);
-  const started = carried?.started ?? Date.now();
-  const restarts = predecessor === null ? 0 : (carried?.restarts ?? 0) + 1;
+  const hasDied = death !== null;
+  const started = (hasDied ? undefined : carried?.started) ?? Date.now();
+  const restarts = (carried?.restarts ?? 0) + (predecessor === null || hasDied ? 0 : 1);
+  const deaths = (carried?.deaths ?? 0) + (hasDied ? 1 : 0);
   const poller = new Poller();
+  const identity = ownProcess();
+  const survival =
+    notifier.path === undefined || options.daemonize || identity === undefined
+      ? null
+      : new Survival({
+          socket: notifier.path,
+          promised: environment.FDSTORE,
+          identity: { process: identity, pid: process.pid, restarts, deaths, started },
+        });
   const settings: DaemonSettings = {
     poller,
     version,
@@ -77,7 +105,8 @@ export function serve(input: ServeInput): void {
     adminMaxClients: config.adminMaxClients,
     timeout: options.timeout,
     pidFile: pidFile?.fd,
-    life: { program, started, executed: Date.now(), restarts },
+    life: { program, started, executed: Date.now(), restarts, deaths },
+    ...(survival === null ? {} : { keeper: survival }),
     onEnd: () => {
       requests.emit('end');
     },
@@ -89,12 +118,15 @@ export function serve(input: ServeInput): void {
   if (carried !== null) restoreOwnState(daemon, carried);
 
   let isEnding = false;
+  const lockKinds = new LockKinds(daemon.lockspaces);
   const reexec = new Reexec({
     daemon,
+    lockKinds,
+    survival,
     program,
     args,
     stateFile: paths.state,
-    environment: () => ({ ...environment, ...notifier.environment }),
+    environment: () => ({ ...environment, ...notifier.environment, ...watchdog.environment }),
     isEnding: () => isEnding,
     refused: (reason) => {
       daemon.inquiry.restartRefused(reason);
@@ -104,11 +136,44 @@ export function serve(input: ServeInput): void {
   surviveDefects();
   // Before the start, which serves calls that the previous program has received: one may ask for the end.
   requests.once('end', () => {
+    if (isEnding) return;
     isEnding = true;
+    watchdog.stop();
     notifier.stopping();
     void daemon.shutdown().then(() => {
       reexec.abandon();
+      survival?.empty();
       pidFile?.remove();
+      exitProcess(EXIT.ok);
+    });
+  });
+  let isTakenOver = predecessor === null;
+  survival?.attach({
+    daemon,
+    isBusy: () => !isTakenOver || reexec.isRunning,
+    onStore: () => void lockKinds.turnToOfd(),
+    onMortal: () => {
+      watchdog.update();
+    },
+  });
+  if (discarded.size > 0) survival?.discard(discarded);
+  if (death !== null) {
+    log.warn(deathText(death));
+    survival?.takeOver(death);
+  } else if (carried?.record !== undefined) survival?.goOn(carried.record);
+  // With all that outlives it, the daemon need not end its owners to end itself: only when systemd is told to stop it.
+  requests.on('terminate', () => {
+    if (survival?.isActive !== true) {
+      requests.emit('end');
+      return;
+    }
+    const holdsLocks = (): boolean => daemon.lockspaces.count > 0;
+    void jobAtEnd(endingUnit(holdsLocks, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then((job) => {
+      if (job === 'stop' || !survival.isActive) {
+        requests.emit('end');
+        return;
+      }
+      log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
       exitProcess(EXIT.ok);
     });
   });
@@ -117,14 +182,25 @@ export function serve(input: ServeInput): void {
   daemon.start();
   returnSpareMemory({ load: () => daemon.load, gone: () => daemon.inquiry.gone, events: () => poller.events });
   notifier.ready();
-  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon);
+  watchdog.start();
+  const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, lockKinds);
+  void takeover.then(() => {
+    isTakenOver = true;
+    survival?.takeoverFinished();
+  });
+  if (survival?.isActive === false) survival.look();
 
   requests.on('reload', () => {
     if (isEnding) return;
     reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
   });
   requests.on('restart', () => {
-    void takeover.then(async () => (isEnding ? undefined : reexec.request()));
+    void takeover.then(async () => {
+      if (isEnding) return;
+      watchdog.stop();
+      await reexec.request();
+      watchdog.start();
+    });
   });
   ignoreStrays();
   // They are blocked since before this program began.
@@ -134,14 +210,15 @@ export function serve(input: ServeInput): void {
 
 interface Requests {
   end: [];
+  terminate: [];
   reload: [];
   restart: [];
 }
 
 const SIGNALS = {
-  SIGTERM: 'end',
-  SIGINT: 'end',
-  SIGQUIT: 'end',
+  SIGTERM: 'terminate',
+  SIGINT: 'terminate',
+  SIGQUIT: 'terminate',
   SIGHUP: 'reload',
   SIGUSR1: 'restart',
 } as const;
@@ -214,7 +291,8 @@ const PID_FILE_HOST: PidFileHost = {
 
 /** In a re-execution no fault of the pid file ends the daemon, which would lose every lock. */
 function takePidFile(path: string, predecessor: Predecessor | null): PidFile | null {
-  if (predecessor === null) return PidFile.acquire(path, PID_FILE_HOST);
+  // A daemon that has died had one that nobody has now, unless another daemon serves.
+  if (predecessor === null || predecessor.hasDied === true) return PidFile.acquire(path, PID_FILE_HOST);
   try {
     const fd = predecessor.document.own?.pidFile;
     if (isHeld(path)) throw new StartupError(EXIT.pidFile, `Pid file '${path}' is a held resource`);

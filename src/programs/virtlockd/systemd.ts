@@ -1,10 +1,14 @@
 /** systemd's protocols: listening sockets passed to the service, and notifications of its state. */
 
+import { parseName, type StoredName } from '../../store/names.ts';
+
 /** A process's environment. Variables are removed once they are read, so that no child takes them for its own. */
 export type Environment = Record<string, string | undefined>;
 
 /** The first passed descriptor. */
 const FIRST_DESCRIPTOR = 3;
+/** More than these are nothing that we have stored. */
+const MAX_DESCRIPTORS = 65_536;
 
 /** A passed descriptor and the name its socket unit gave it. */
 export interface PassedDescriptor {
@@ -21,12 +25,27 @@ export function takeListenDescriptors(environment: Environment, pid: number): Pa
   delete environment.LISTEN_PID;
   delete environment.LISTEN_FDS;
   delete environment.LISTEN_FDNAMES;
-  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,4}$/.test(LISTEN_FDS)) return [];
+  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined || !/^[0-9]{1,5}$/.test(LISTEN_FDS)) return [];
+  if (Number(LISTEN_FDS) > MAX_DESCRIPTORS) return [];
   const names = LISTEN_FDNAMES?.split(':') ?? [];
   return Array.from({ length: Number(LISTEN_FDS) }, (_, index) => ({
     fd: FIRST_DESCRIPTOR + index,
     name: names[index] ?? 'unknown',
   }));
+}
+
+/** Those that an earlier process of ours has left in the descriptor store, by their names there, and the others. */
+export function sortStored(passed: readonly PassedDescriptor[]): {
+  readonly stored: ReadonlyMap<StoredName, number>;
+  readonly others: readonly PassedDescriptor[];
+} {
+  const stored = new Map<StoredName, number>();
+  const others = passed.filter(({ fd, name }) => {
+    const parsed = parseName(name);
+    if (parsed !== undefined) stored.set(parsed, fd);
+    return parsed === undefined;
+  });
+  return { stored, others };
 }
 
 /** The socket units, by whose names the sockets are told apart. */
@@ -62,6 +81,11 @@ export class Notifier {
     delete environment.NOTIFY_SOCKET;
     this.socket = NOTIFY_SOCKET !== undefined && /^[/@]./.test(NOTIFY_SOCKET) ? NOTIFY_SOCKET : undefined;
     this.send = send;
+  }
+
+  /** Where the service manager is told. */
+  get path(): string | undefined {
+    return this.socket;
   }
 
   /** For the environment of the successor, which goes on notifying. */

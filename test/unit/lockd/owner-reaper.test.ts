@@ -50,7 +50,12 @@ describe('the end of owners', () => {
   const clientOf = (pid: number, registered = pid, id = 1): LockClient => {
     const fd = world.socketOf(pid);
     const connection = { id, fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
-    const client = new LockClient(connection, { lockspaces, dialect: dialectOf(12_008_000), processes: world });
+    const client = new LockClient(connection, {
+      lockspaces,
+      dialect: dialectOf(12_008_000),
+      processes: world,
+      clientChanged: () => undefined,
+    });
     client.register(owner(registered));
     return client;
   };

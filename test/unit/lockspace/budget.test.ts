@@ -37,7 +37,7 @@ describe('the cost of holds', () => {
       const place = directory === '' ? name : `${directory}/${name}`;
       const hold = { id: 1, name: guest, uuid: 'x'.repeat(36), since: 1e12, client: 1e6, start: 1e9, ending: 1e6 };
       const state = { name, path: place, fd: 1e5, lockHeld: true, flags: 3, owners: [4e6], 'x-holds': [hold] };
-      const inode = { 'x-inode': 'x'.repeat(60) };
+      const inode = { 'x-inode': 'x'.repeat(60), 'x-lock': 'posix-degraded' };
       assert.ok(holdCost(directory, name, guest) >= JSON.stringify({ ...state, ...inode }).length);
     }
   });

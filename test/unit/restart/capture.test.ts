@@ -14,7 +14,7 @@ import { makeDaemon } from '../support/daemon.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
 const SHARED = 1;
-const HOLD_KEYS = ['id', 'name', 'uuid', 'since', 'client', 'start', 'foreign', 'ending'];
+const HOLD_KEYS = ['id', 'name', 'uuid', 'since', 'client', 'start', 'foreign', 'ending', 'unanswered'];
 const own = { restarts: 0, started: 0, pidFile: 2020, epoll: 2021 };
 
 describe('the capture of the state', () => {

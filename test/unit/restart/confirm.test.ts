@@ -8,6 +8,7 @@ import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { captureState } from '../../../src/restart/capture.ts';
 import { Confirmation, execDropsLocks } from '../../../src/restart/confirm.ts';
+import { descriptorLocks } from '../../../src/proc/locks.ts';
 import type { ResourceState } from '../../../src/lockspace/state.ts';
 import { descriptorsOf, formatDocument } from '../../../src/restart/document.ts';
 import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
@@ -109,6 +110,34 @@ describe('whether locks that were taken over are there', () => {
     await confirm();
     assert.deepEqual(said(), []);
     assert.equal(lockOf(at('b')), 'WRITE');
+  });
+
+  it("says nothing of one that is the open file's, and takes again one that is not any more", async () => {
+    for (const name of ['a', 'b', 'c']) writeFileSync(at(name), '');
+    const [exclusive, degraded, unlocked] = [open('a'), open('b'), open('c')];
+    posix.setOfdLock(exclusive, LockType.WRITE, 0, 1);
+    posix.setOfdLock(degraded, LockType.READ, 0, 1);
+    adopt(
+      { ...foreign('a', exclusive), 'x-lock': 'ofd' },
+      { ...foreign('b', degraded), 'x-lock': 'ofd-degraded' },
+      { ...foreign('c', unlocked), 'x-lock': 'ofd' },
+    );
+    await confirm();
+    assert.deepEqual(said(), ["warning: The lock of resource 'c' had been lost and was taken again"]);
+    assert.deepEqual(
+      [exclusive, degraded, unlocked].map((fd) =>
+        descriptorLocks(process.pid, fd).map(({ kind, access }) => kind + access),
+      ),
+      [['OFDLCKWRITE'], ['OFDLCKREAD'], ['OFDLCKWRITE']],
+    );
+  });
+
+  it('does not take one for held that is of the other kind', async () => {
+    writeFileSync(at('a'), '');
+    // As after a defect: the lock on record is not the one that is to be released.
+    adopt({ ...foreign('a', open('a', 'READ'), SHARED), 'x-lock': 'ofd' });
+    await confirm();
+    assert.deepEqual(said(), ["warning: The lock of resource 'a' had been lost and was taken again"]);
   });
 
   it('takes again one that the kernel has dropped, and says so', async () => {

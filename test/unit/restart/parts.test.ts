@@ -55,6 +55,8 @@ describe('the resources of a proven document', () => {
     const texts = Array.from({ length: 1000 }, (_, index) => {
       if (index % 7 === 0) return usual(index, ',"start":600');
       if (index % 11 === 0) return usual(index, ',"foreign":true,"ending":2');
+      if (index % 5 === 0)
+        return usual(index).replace(/}$/, `,"x-lock":"${index % 2 === 0 ? 'ofd' : 'ofd-degraded'}"}`);
       return index % 13 === 0 ? usual(index).replace('/a/', '/\\"]}},{\\u0001\xe4') : usual(index, ',"start":-1');
     });
     const bytes = documentWith(...texts);

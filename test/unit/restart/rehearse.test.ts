@@ -6,6 +6,8 @@ import path from 'node:path';
 import { once } from 'node:events';
 import { inodeKey, lastStat, LockType, posix } from '../../../src/posix/posix.ts';
 import type { ResourceState } from '../../../src/lockspace/state.ts';
+import { changeLock } from '../../../src/posix/record-lock.ts';
+import { knowsOfdLocks } from '../../../src/restart/answers.ts';
 import { formatDocument, type LockClientState, type StateDocument } from '../../../src/restart/document.ts';
 import { EMPTY_SERVER } from '../../../src/restart/empty-state.ts';
 import { proveSuccessor } from '../../../src/restart/successor.ts';
@@ -84,6 +86,7 @@ describe('the rehearsal of taking over', () => {
     const program = path.join(checkout, 'bin/virtlockd');
     const successor = await proveSuccessor(program, at('state'));
     assert.ok(successor.kind === 'own' && successor.report !== undefined);
+    assert.ok(knowsOfdLocks(successor));
     return successor.report.losses;
   }
 
@@ -94,14 +97,17 @@ describe('the rehearsal of taking over', () => {
     await once(caller, 'connect');
     const connection = posix.connectUnix(at('socket'), 1000);
     descriptors.push(connection);
-    const [exclusive, shared] = [resource('exclusive'), resource('shared', 1)];
+    const [exclusive, shared, kept] = [resource('exclusive'), resource('shared', 1), resource('kept')];
+    assert.equal(changeLock(kept.fd, false, 'ofd').errno, 0);
+    const resources: ResourceState[] = [exclusive, shared, { ...kept, 'x-lock': 'ofd' }];
     try {
-      assert.deepEqual(await rehearse([exclusive, shared], [client(1, connection)], listener), []);
+      assert.deepEqual(await rehearse(resources, [client(1, connection)], listener), []);
     } finally {
       caller.destroy();
     }
     assert.equal(lockOf(at('exclusive')), 'WRITE');
     assert.equal(lockOf(at('shared')), 'READ');
+    assert.equal(lockOf(at('kept')), 'WRITE');
     // Nothing was read from anybody, accepted or ended.
     assert.equal(posix.probeUnix(at('socket')), -11);
     assert.equal(posix.send(connection, Buffer.from('x'), 0, 1), 1);

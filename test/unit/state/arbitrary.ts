@@ -22,6 +22,8 @@ function anyOfShape(shape: Shape): fc.Arbitrary<unknown> {
       return fc.boolean();
     case 'text':
       return bytes;
+    case 'word':
+      return fc.constantFrom(...shape.of);
     case 'uuid':
       return fc.uuid();
     case 'nothing':

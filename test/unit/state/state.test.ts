@@ -22,6 +22,7 @@ import {
   sparse,
   text,
   u32,
+  word,
   write,
 } from '../../../src/state/state.ts';
 import { anyOf } from './arbitrary.ts';
@@ -101,6 +102,12 @@ describe('described state', () => {
     const kind = object({ a: u32, b: optional(text), c: sparse(u32, 0), d: optional(list(u32)) });
     assert.equal(kind.format({ d: [1, 2], c: 0, b: 'x', a: 1 }), '{"a":1,"b":"x","d":[1,2]}');
     assert.equal(kind.format({ a: 1, b: undefined, c: 5 }), '{"a":1,"c":5}');
+  });
+
+  it('is one of certain words, and no other', () => {
+    const one = word('ofd', 'posix');
+    assert.equal(one.read('ofd'), 'ofd');
+    for (const other of ['', 'OFD', 'toString', 1, null]) assert.throws(() => one.read(other), DocumentError);
   });
 
   it('assumes for an absent key what the keys before it say', () => {

@@ -10,7 +10,7 @@ export function makeDaemon(processes?: ProcessHost): Daemon {
     maxClients: 10,
     adminMaxClients: 10,
     timeout: 0,
-    life: { program: '', started: 0, executed: 0, restarts: 0 },
+    life: { program: '', started: 0, executed: 0, restarts: 0, deaths: 0 },
     onEnd: () => undefined,
     ...(processes === undefined ? {} : { processes }),
   });

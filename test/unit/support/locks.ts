@@ -49,7 +49,19 @@ export class OtherProcess {
   }
 }
 
-/** Another process that tries to lock byte 0 of a file for writing, over and over, until it is ended. */
+/** How a {@link Rival} asks. */
+export interface RivalOptions {
+  /** Of its process, or of its open file. */
+  readonly owner?: 'process' | 'file';
+  readonly access?: 'READ' | 'WRITE';
+  /** It waits for the lock in the kernel (F_SETLKW) in place of asking over and over. */
+  readonly waits?: boolean;
+}
+
+/**
+ * Another process that tries to lock byte 0 of a file, by default exclusively, over and over, until it is ended. What it gets it gives back
+ * the moment after.
+ */
 export class Rival {
   private readonly child: ChildProcess;
   private said = '';
@@ -59,28 +71,36 @@ export class Rival {
     child.stdout?.on('data', (data: Buffer) => (this.said += data.toString()));
   }
 
-  static async at(file: string): Promise<Rival> {
+  static async at(
+    file: string,
+    { owner = 'process', access = 'WRITE', waits = false }: RivalOptions = {},
+  ): Promise<Rival> {
     const script =
-      'import fcntl,struct,sys,os,select\n' +
-      "fd=os.open(sys.argv[1],os.O_RDWR)\nlock=struct.pack('hhqqi4x',fcntl.F_WRLCK,0,0,1,0)\nfirst=True\n" +
-      'while not select.select([0],[],[],0)[0]:\n' +
-      ' for i in range(1000):\n' +
-      '  try:\n   fcntl.fcntl(fd,fcntl.F_SETLK,lock)\n   print("got it",flush=True)\n   sys.exit()\n' +
-      '  except OSError: pass\n' +
-      ' if first: print("never",flush=True)\n' +
-      ' first=False\n';
-    const child = spawn('python3', ['-c', script, file], { stdio: ['pipe', 'pipe', 'inherit'] });
+      'import fcntl,os,signal,struct,sys\n' +
+      'signal.signal(signal.SIGTERM,lambda *_:sys.exit())\n' +
+      "file,owner,access,waits=sys.argv[1:]\nfd=os.open(file,os.O_RDWR)\nset=fcntl.F_SETLK if owner=='process' else 37\n" +
+      "wait=set+1 if waits=='true' else set\n" +
+      "lock=lambda kind:struct.pack('hhqqi4x',kind,0,0,1,0)\n" +
+      "print('asks',flush=True)\ngot=False\n" +
+      'while True:\n' +
+      " try: fcntl.fcntl(fd,wait,lock(fcntl.F_RDLCK if access=='READ' else fcntl.F_WRLCK))\n" +
+      ' except OSError: continue\n' +
+      " if not got: print('got it',flush=True)\n" +
+      ' got=True\n' +
+      ' fcntl.fcntl(fd,set,lock(fcntl.F_UNLCK))\n';
+    const words = ['-c', script, file, owner, access, String(waits)];
+    const child = spawn('python3', words, { stdio: ['ignore', 'pipe', 'inherit'] });
     const rival = new Rival(child);
     await once(child.stdout, 'data');
     return rival;
   }
 
-  /** `never`, or its other output. */
-  async end(): Promise<string> {
+  /** Whether it got the lock. */
+  async end(): Promise<boolean> {
     const closed = once(this.child, 'close');
-    this.child.stdin?.end();
+    this.child.kill();
     await closed;
-    return this.said.trim();
+    return this.said.includes('got it');
   }
 }
 

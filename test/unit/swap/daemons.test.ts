@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { LockType, posix } from '../../../src/posix/posix.ts';
+import { changeLock } from '../../../src/posix/record-lock.ts';
 import { leasesOf, resolveProgram, socketsOfDaemon } from '../../../src/swap/daemons.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
@@ -12,7 +13,7 @@ describe('the leases of a process', () => {
   const open: number[] = [];
 
   function lock(file: string): void {
-    const fd = openSync(file, 'a');
+    const fd = openSync(file, 'a+');
     open.push(fd);
     assert.equal(posix.setlk(fd, LockType.WRITE, 0, 1), 0);
   }
@@ -38,6 +39,14 @@ describe('the leases of a process', () => {
   it('are all its locks but the one on its pid file', () => {
     assert.equal(inodes(leasesOf(process.pid)).length, 2);
     assert.deepEqual(inodes(leasesOf(process.pid, pidFile)), [String(statSync(lease).ino)]);
+  });
+
+  it('are the same ones when they are those of its open files', () => {
+    const [fd = -1] = open;
+    const before = leasesOf(process.pid);
+    assert.deepEqual(changeLock(fd, false, 'ofd'), { kind: 'ofd', degraded: false, errno: 0 });
+    assert.deepEqual(leasesOf(process.pid), before);
+    changeLock(fd, false, 'posix');
   });
 
   it('are all its locks when there is no pid file', () => {

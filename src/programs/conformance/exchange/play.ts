@@ -213,8 +213,10 @@ class Player {
       if (stat.isDirectory()) for (const name of readdirSync(path, 'latin1')) visit(`${relative}/${name}`);
     };
     visit('');
+    // It may take OFD locks as well: they keep out whom POSIX locks keep out.
+    const kind = (lock: LockRow): string => (lock.kind === 'OFDLCK' ? 'POSIX' : lock.kind);
     const row = (lock: LockRow): string =>
-      `${lock.kind} ${lock.access} ${lock.start} ${lock.end} ${paths.get(lock.inode) ?? 'gone'}`;
+      `${kind(lock)} ${lock.access} ${lock.start} ${lock.end} ${paths.get(lock.inode) ?? 'gone'}`;
     const rows = this.#allLocks().filter((lock) => !this.#before.has(JSON.stringify(lock)));
     return rows.map(row).sort();
   }

@@ -80,13 +80,18 @@ async function checkLocks(daemon: InquireClient): Promise<Report> {
   for (const lock of suspects) {
     const [now] = await daemon.locks({ lockspace: lock.lockspace, resource: lock.name });
     if (now?.descriptor !== lock.descriptor || now.inode !== lock.inode || descriptorHas(pid, now)) continue;
-    const kind = (lock.flags & AcquireFlag.SHARED) === 0 ? 'write' : 'read';
-    findings.push({ severity: 'error', path: lock.path, text: `the kernel has no ${kind} lock of the daemon` });
+    findings.push({ severity: 'error', path: lock.path, text: lackOf(pid, now) });
   }
   return { locks, findings };
 }
 
-/** The daemon's own rows of the kernel's table. */
+function lackOf(pid: number, lock: LockInfo): string {
+  if (accessOf(lock) === 'WRITE' && descriptorHas(pid, lock, 'READ'))
+    return 'the kernel has only a read lock of the daemon: another process shares what should be exclusive';
+  return `the kernel has no ${accessOf(lock).toLowerCase()} lock of the daemon`;
+}
+
+/** The daemon's own rows of the kernel's table: its POSIX locks. OFD locks have no pid there, but with the descriptor. */
 class KernelTable {
   private readonly rows = new Map<bigint, KernelLock[]>();
 
@@ -108,9 +113,13 @@ function accessOf({ flags }: LockInfo): 'READ' | 'WRITE' {
   return (flags & AcquireFlag.SHARED) === 0 ? 'WRITE' : 'READ';
 }
 
-function descriptorHas(pid: number, lock: LockInfo): boolean {
+function descriptorHas(pid: number, lock: LockInfo, access = accessOf(lock)): boolean {
   return descriptorLocks(pid, lock.descriptor).some(
-    (row) => row.kind === 'POSIX' && coversFirstByte(row) && row.inode === lock.inode && row.access === accessOf(lock),
+    (row) =>
+      (row.kind === 'POSIX' || row.kind === 'OFDLCK') &&
+      coversFirstByte(row) &&
+      row.inode === lock.inode &&
+      row.access === access,
   );
 }
 

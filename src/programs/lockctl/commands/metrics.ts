@@ -112,6 +112,7 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['virtlockd_max_fds', 'gauge', 'Limit of open descriptors; 0 for no limit.', status.descriptorLimit],
     ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', status.residentMemory],
     ...memoryMetrics(counters),
+    ...deathMetrics(counters),
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
     ['virtlockd_acquired_total', 'counter', 'Holds granted.', count('acquired')],
     ['virtlockd_released_total', 'counter', 'Holds that ended.', count('released')],
@@ -135,6 +136,23 @@ function memoryMetrics(counters: ReadonlyMap<string, number>): Metric[] {
   return [
     ['virtlockd_lock_memory_bytes', 'gauge', 'Memory counted for locks.', used],
     ['virtlockd_lock_memory_max_bytes', 'gauge', 'Limit of that memory; beyond it the daemon refuses acquires.', max],
+  ];
+}
+
+/** None of a daemon whose release does not tell. */
+function deathMetrics(counters: ReadonlyMap<string, number>): Metric[] {
+  const [deaths, mortal] = [counters.get('deaths'), counters.get('mortalLocks')];
+  if (deaths === undefined || mortal === undefined) return [];
+  const metrics: Metric[] = [
+    ['virtlockd_deaths_total', 'counter', 'How often a daemon has died, and this one has taken over.', deaths],
+    ['virtlockd_mortal_locks', 'gauge', 'Locks that would be lost if the daemon died.', mortal],
+  ];
+  const [stored, missing] = [counters.get('stored'), counters.get('storeMissing')];
+  if (stored === undefined || missing === undefined) return metrics;
+  return [
+    ...metrics,
+    ['virtlockd_stored_fds', 'gauge', 'Descriptors that should be in the descriptor store.', stored],
+    ['virtlockd_stored_fds_missing', 'gauge', 'How many of these are not, as far as is known.', missing],
   ];
 }
 

@@ -48,6 +48,7 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): st
     ],
     ['descriptors', `${status.descriptors} of ${descriptorLimit === 0 ? 'any number' : descriptorLimit}`],
     ...memoryRow(counters),
+    ...deathRow(status, counters),
     [
       'since then',
       `${count('acquired')} acquired, ${count('released')} released, ${count('refusedHeld') + count('refusedOtherwise')} refused`,
@@ -65,4 +66,33 @@ function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
   if (used === undefined || max === undefined) return [];
   const toMiB = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);
   return [['lock memory', `${toMiB(used)} of ${toMiB(max)} MiB`]];
+}
+
+/** What would become of the locks if the daemon died. None of a daemon whose release does not tell. */
+function deathRow({ locks }: StatusInfo, counters: ReadonlyMap<string, number>): [string, string][] {
+  const deaths = counters.get('deaths');
+  if (deaths === undefined) return [];
+  const before = deaths === 0 ? '' : `${deaths} so far; `;
+  return [['deaths', `${before}${survivalText(locks, counters)}`]];
+}
+
+/** As it completes "what a death of the daemon". */
+export function survivalText(locks: number, counters: ReadonlyMap<string, number>): string {
+  const count = (key: string): number => counters.get(key) ?? 0;
+  const mortal = count('mortalLocks');
+  if (counters.get('store') !== 1) {
+    const why = counters.get('store') === 0 ? 'there is no descriptor store' : 'no descriptor store is known';
+    return `the next would cost all locks: ${why}`;
+  }
+  const reasons = [
+    [count('mortalRemote'), 'on file systems that may hang'],
+    [
+      mortal - count('mortalRemote'),
+      `of which the store (${count('stored')} of ${count('storeLimit')} descriptors) has none`,
+    ],
+  ] as const;
+  const why = reasons.filter(([number]) => number > 0).map(([number, reason]) => `${number} ${reason}`);
+  const missing = count('storeMissing') === 0 ? '' : `; ${count('storeMissing')} descriptors are not stored yet`;
+  const cost = mortal === 0 ? 'no lock' : `${mortal} of ${locks} locks (${why.join(', ')})`;
+  return `the next would cost ${cost}${missing}`;
 }

@@ -88,11 +88,15 @@ export function describeProcess(pid: number): { program: string; guest: string }
   }
 }
 
-/** The processes that have an OFD lock on the first byte, by the fdinfo of their descriptors. */
+/** systemd, which keeps duplicates of a service's descriptors. */
+const KEEPER_PID = 1;
+
+/** The processes that have an OFD lock on the first byte, by the fdinfo of their descriptors; without one that keeps it for another. */
 function openersWithLock(file: FileId): number[] {
   const isLocked = (pid: number) => (descriptor: number) =>
     descriptorLocks(pid, descriptor).some((row) => row.kind === 'OFDLCK' && coversFirstByte(row));
-  return processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
+  const found = processes().filter((pid) => descriptorsOfFile(pid, file).some(isLocked(pid)));
+  return found.length > 1 ? found.filter((pid) => pid !== KEEPER_PID) : found;
 }
 
 /** Empty for a process that has ended or belongs to another user. */

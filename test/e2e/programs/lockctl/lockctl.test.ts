@@ -316,11 +316,13 @@ sys.stdin.read()`;
   });
 
   it('swaps to the C daemon and back, live, and says what the C daemon cannot tell', async () => {
-    const before = kernelLocks();
+    // A C daemon has POSIX locks whatever kind this one had.
+    const locked = (): unknown[] => kernelLocks().map(({ access, inode, start, end }) => [access, inode, start, end]);
+    const before = locked();
     const dry = await must('swap', '--to', C_PROGRAM, '--dry-run');
     assert.match(dry, /Nothing was changed\.$/m);
     assert.match(await must('swap', '--to', C_PROGRAM), /^Swapped: libvirt's C virtlockd 9\.0\.0/m);
-    assert.deepEqual(kernelLocks(), before);
+    assert.deepEqual(locked(), before);
     const list = await lockctl('list');
     assert.equal(list.code, 4);
     assert.match(list.stderr, /does not answer inquiries: it is libvirt's C virtlockd/);
@@ -328,7 +330,7 @@ sys.stdin.read()`;
     assert.match(who.stdout, new RegExp(`pid ${daemon.pid} \\(virtlockd\\) holds a POSIX write lock`));
     assert.match(await must('swap', '--to', 'node', '--dry-run'), /ok +every client has registered/);
     assert.match(await must('swap', '--to', programOf('ours')), /^Swapped: virtlockd-node/m);
-    assert.deepEqual(kernelLocks(), before);
+    assert.deepEqual(locked(), before);
     for (const { owners } of await listed()) {
       // The time of the acquire is lost. Live connections give the name.
       for (const { name, since, identity } of owners) {

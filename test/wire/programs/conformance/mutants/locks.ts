@@ -3,7 +3,7 @@ import { type Mutant, mutant } from './mutant.ts';
 
 const files = 'src/lockspace/files.ts';
 const lockspaces = 'src/lockspace/lockspaces.ts';
-const registered = 'return register(new HeldFile(fd, device, inode, shared, blockDevice));';
+const registered = 'return register(new HeldFile(fd, device, inode, shared, blockDevice, kind));';
 const lockType = 'shared ? LockType.READ : LockType.WRITE';
 
 export const lockMutants: readonly Mutant[] = [
@@ -55,7 +55,7 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a file is removed while others share it',
     files,
-    '(!file.shared || posix.setlk(file.fd, LockType.WRITE, 0, 1) === 0)',
+    '(!file.isReadLocked || setLock(file.lockKind, file.fd, LockType.WRITE) === 0)',
     'true',
     ['lockspace/a-shared-file-that-was-made-stays-while-another-process-reads-it'],
   ),
@@ -85,8 +85,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a missing file is made without AUTOCREATE',
     lockspaces,
-    'lockFile(lockspace.directory, name, mode.shared, mode.autocreate)',
-    'lockFile(lockspace.directory, name, mode.shared, true)',
+    'lockFile(lockspace.directory, name, mode.shared, mode.autocreate, chooser)',
+    'lockFile(lockspace.directory, name, mode.shared, true, chooser)',
     ['lockspace/acquire-release-nothing'],
   ),
   mutant(
@@ -134,7 +134,7 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'one release gives up all holds of the owner',
     lockspaces,
-    'this.dropped(resource, resource.holds.splice(index, 1));',
+    'this.dropped(resource, resource.holds.splice(index, 1), [index]);',
     'this.dropHolds(resource, ({ owner }) => owner.pid === pid);',
     ['ownership/an-owner-several-times-over-between-others'],
   ),

@@ -23,7 +23,7 @@ export const ownerMutants: readonly Mutant[] = [
     'createLockspace(client, { path }) {',
     ['lockd/create-lockspace-on-a-restricted-connection'],
   ),
-  mutant('RESTRICT restricts nothing', handlers, 'client.restricted = true;', '', ['lockd/restrict-twice']),
+  mutant('RESTRICT restricts nothing', handlers, 'client.restrict();', '', ['lockd/restrict-twice']),
   mutant('an owner may have the id 0', handlers, 'if (id === 0) throw', 'if (id < 0) throw', [
     'lockd/register-with-id-0',
   ]),

@@ -1,0 +1,141 @@
+/** A service manager with a descriptor store, for tests that need no systemd: see manager.py. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { installRoot } from '../posix/root.ts';
+import { Peer } from './wire.ts';
+
+export interface ManagerEvent {
+  readonly event: 'started' | 'ended' | 'ready' | 'stopping' | 'list' | 'done';
+  readonly pid?: number;
+  /** How many descriptors the program was started with. */
+  readonly passed?: number;
+  readonly status?: number;
+  readonly names?: readonly string[];
+  /** How many descriptors have been taken out so far. */
+  readonly removed?: number;
+}
+
+export interface ManagerOptions {
+  /** How many descriptors the program may have stored. */
+  readonly limit?: number;
+  readonly program?: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** What `systemctl` says, for a program that finds this one first. */
+const SYSTEMCTL = `#!/bin/sh
+case "$*" in
+*list-jobs*) cat "\${0%/*}/jobs" 2>/dev/null || : ;;
+*show*) cat "\${0%/*}/status" ;;
+*) exit 1 ;;
+esac
+`;
+
+export class ServiceManager {
+  /** Of this run: its sockets, the log, and the daemon's root. */
+  readonly directory: string;
+  readonly #child: ChildProcess;
+  readonly #events: ManagerEvent[] = [];
+  #next = 0;
+  #wake: (() => void) | undefined;
+
+  /** @param directory an empty one */
+  constructor(directory: string, { limit = 4096, program, args = [], env = {} }: ManagerOptions = {}) {
+    this.directory = directory;
+    writeFileSync(join(directory, 'systemctl'), SYSTEMCTL);
+    chmodSync(join(directory, 'systemctl'), 0o755);
+    const root = join(directory, 'root');
+    mkdirSync(join(root, 'run'), { recursive: true });
+    const command = [program ?? join(installRoot, 'bin/virtlockd'), '--root', root, ...args];
+    const script = join(installRoot, 'src/lab/manager.py');
+    this.#child = spawn('python3', [script, directory, String(limit), ...command], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { PATH: process.env.PATH ?? '/usr/bin:/bin', XDG_RUNTIME_DIR: '/run', XDG_CONFIG_HOME: '/etc', ...env },
+    });
+    const { stdout } = this.#child;
+    if (stdout === null) throw new Error('no pipe');
+    createInterface(stdout).on('line', (line) => {
+      this.#events.push(JSON.parse(line) as ManagerEvent);
+      this.#wake?.();
+    });
+  }
+
+  get socket(): string {
+    return join(this.directory, 'root/run/libvirt/virtlockd-sock');
+  }
+
+  get adminSocket(): string {
+    return join(this.directory, 'root/run/libvirt/virtlockd-admin-sock');
+  }
+
+  get log(): string {
+    return readFileSync(join(this.directory, 'log'), 'latin1');
+  }
+
+  /** The next event of the kind that nobody has asked for yet; those before it are passed over. @throws Error with the log, in vain */
+  async next(event: ManagerEvent['event'], limit = 10_000): Promise<ManagerEvent> {
+    const until = performance.now() + limit;
+    for (;;) {
+      const found = this.#events[this.#next];
+      if (found !== undefined) {
+        this.#next++;
+        if (found.event === event) return found;
+        continue;
+      }
+      const left = until - performance.now();
+      if (left <= 0) throw new Error(`no event '${event}' within ${limit} ms\n${this.log}`);
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** Has a command obeyed. */
+  async tell(command: string): Promise<void> {
+    this.#child.stdin?.write(`${command}\n`);
+    await this.next('done');
+  }
+
+  /** How many descriptors have been taken out of the store so far. */
+  async removed(): Promise<number> {
+    this.#child.stdin?.write('list\n');
+    return (await this.next('list')).removed ?? 0;
+  }
+
+  /** The names of what is stored. */
+  async stored(): Promise<readonly string[]> {
+    this.#child.stdin?.write('list\n');
+    return (await this.next('list')).names ?? [];
+  }
+
+  /** Kills the program, and waits until another serves. Its pid, and how many descriptors it was given. */
+  async kill(
+    pid: number,
+    signal: NodeJS.Signals = 'SIGKILL',
+  ): Promise<{ readonly pid: number; readonly passed: number }> {
+    process.kill(pid, signal);
+    await this.next('ended');
+    const { pid: next = 0, passed = 0 } = await this.next('started');
+    await this.next('ready');
+    return { pid: next, passed };
+  }
+
+  async connect(): Promise<Peer> {
+    return Peer.connect(this.socket);
+  }
+
+  /** Ends all. */
+  async close(): Promise<void> {
+    if (this.#child.exitCode !== null) return;
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.stdin?.end();
+    await ended;
+  }
+}

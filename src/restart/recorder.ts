@@ -1,0 +1,527 @@
+/**
+ * Sees to it that what the daemon has outlives it: writes every change into the record before anybody hears of it, and hands every
+ * descriptor that the record names to the service manager's store. The rooms say what happens; in which order, they say as well:
+ *
+ * - What comes is stored, then recorded, then answered. What is stored and not recorded is nobody's yet.
+ * - What goes is recorded as going, then gone (the lock unlocked, the connection shut down), then taken out of the store, then closed.
+ *
+ * While there is no store, or no room in it, nothing of this is done, and locks are as mortal as C's.
+ */
+import { type ClientRecorder, NO_CLIENT_RECORDER } from '../daemon/client-recorder.ts';
+import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
+import { ownState } from '../daemon/state.ts';
+import type { LockClient } from '../lockd/client.ts';
+import type { OwnerEnd } from '../lockd/owner-end.ts';
+import { type EndRecorder, NO_END_RECORDER } from '../lockd/owner-reaper.ts';
+import { ownerEnd } from '../lockd/state.ts';
+import type { FileKeeper } from '../lockspace/file-keeper.ts';
+import type { HeldFile } from '../lockspace/files.ts';
+import { isLocalFile } from '../lockspace/local-files.ts';
+import { type LockRecorder, type Lockspace, NO_LOCK_RECORDER, type Resource } from '../lockspace/lockspaces.ts';
+import type { Hold } from '../lockspace/owner.ts';
+import { bareResourceState, holdState, resource as resourceKind } from '../lockspace/state.ts';
+import { logger } from '../log/log.ts';
+import { CallMark, posix, type Stat, strerror } from '../posix/posix.ts';
+import type { Connection } from '../rpc/connection.ts';
+import { serverState, server as serverKind } from '../rpc/state.ts';
+import { type Kind, replaceDescriptors } from '../state/state.ts';
+import { StoredKind } from '../store/names.ts';
+import { MAX_HALF, MIN_HALF, StateRecord } from '../store/record.ts';
+import type { DescriptorStore } from '../store/store.ts';
+import type { ByteString } from '../../xdr/codec.ts';
+import { adminClientState, lockClientState } from './capture.ts';
+import { adminClient, type LockClientState, lockClient } from './document.ts';
+import {
+  entry,
+  EntryKind,
+  type RecordedHold,
+  recorder as recorderKind,
+  type RecorderState,
+  settings,
+} from './entries.ts';
+
+const log = logger('locking.lock_daemon');
+
+/** For how long refusals and counters may be on record later than they happen, in milliseconds. */
+const LATE_MS = 250;
+/** How much larger a half is made than what must fit. */
+const SPARE = 4;
+/** Bytes that an entry takes beside its text, at most. */
+const ENTRY_SIZE = 12;
+
+/** What a connection has under way is not on record: whoever has anything under way is disconnected. */
+const NOTHING_PENDING = {
+  'x-received': undefined,
+  'x-skip': undefined,
+  'x-unsent': undefined,
+  'x-closing': undefined,
+} as const;
+
+export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRecorder {
+  private readonly daemon: Daemon;
+  private readonly store: DescriptorStore;
+  private record: StateRecord;
+  readonly identity: RecorderState;
+  /** Descriptors that the store takes; see {@link FileKeeper.isKeeping}. */
+  limit: number;
+  isKeeping = true;
+  /** The record could not be kept up. */
+  private hasFailed = false;
+  /** What was written last of what changes without a word of its own. */
+  private readonly written = new Map<string, string>();
+  private readonly mortal = new Set<HeldFile>();
+  private isLateDue = false;
+  private isRewriteDue = false;
+  /** Larger than the present one, and not in the store yet. */
+  private next: StateRecord | null = null;
+  /** It is not on record any more who owns what. */
+  private readonly onFailure: () => void;
+
+  /** Nothing is written before {@link begin}. */
+  constructor(
+    daemon: Daemon,
+    store: DescriptorStore,
+    record: StateRecord,
+    identity: RecorderState,
+    limit: number,
+    onFailure: () => void = () => undefined,
+  ) {
+    this.daemon = daemon;
+    this.store = store;
+    this.record = record;
+    this.identity = identity;
+    this.limit = limit;
+    this.onFailure = onFailure;
+  }
+
+  get descriptor(): number {
+    return this.record.fd;
+  }
+
+  /** Bytes of memory that the record takes. */
+  get memory(): number {
+    return this.record.size;
+  }
+
+  /**
+   * From now on all changes are recorded, and what comes is kept.
+   *
+   * @param isOnRecord what there is already is on record, and in the store
+   */
+  begin(isOnRecord: boolean): void {
+    const { daemon, record, store } = this;
+    daemon.recorder = this;
+    daemon.lockspaces.recorder = this;
+    daemon.ownerReaper.recorder = this;
+    if (isOnRecord) this.write(this.processEntry());
+    else {
+      this.countMortal();
+      for (const { listeners } of daemon.servers) {
+        // Those of systemd come back by themselves.
+        for (const { fd, unlink } of listeners) if (unlink) store.keep(fd, StoredKind.LISTENER);
+      }
+      for (const { fd } of daemon.lockServer.adoptAll().values()) this.keepClient(fd, StoredKind.LOCK_CLIENT);
+      for (const { fd } of daemon.adminServer.adoptAll().values()) this.keepClient(fd, StoredKind.ADMIN_CLIENT);
+      this.rewrite();
+    }
+    store.keep(record.fd, StoredKind.RECORD);
+  }
+
+  /** Looks which of the files would not outlive the process that were held before. */
+  countMortal(): void {
+    for (const { file } of this.daemon.lockspaces.resources()) this.noteKind(file);
+  }
+
+  /** Nothing more is kept until {@link resume}: the store is emptied. */
+  suspend(): void {
+    this.isKeeping = false;
+  }
+
+  resume(): void {
+    this.isKeeping = !this.hasFailed;
+  }
+
+  /** From now on it is marked what of each connection is under way. */
+  mark(): void {
+    this.daemon.poller.useMarks(this.record.bank.marks);
+  }
+
+  /** Nothing is recorded any more; what was recorded counts as nothing from now on. */
+  end(): void {
+    const { daemon } = this;
+    if (this.hasFailed) return;
+    this.hasFailed = true;
+    this.isKeeping = false;
+    daemon.poller.useMarks(null);
+    daemon.recorder = NO_CLIENT_RECORDER;
+    daemon.lockspaces.recorder = NO_LOCK_RECORDER;
+    daemon.ownerReaper.recorder = NO_END_RECORDER;
+    this.record.invalidate();
+  }
+
+  /** Held files whose locks would end with the process, whatever the store has. */
+  get mortalFiles(): ReadonlySet<HeldFile> {
+    return this.mortal;
+  }
+
+  // ---- files
+
+  keeps(fd: number, stat: Stat): boolean {
+    return this.hasRoomFor(fd) && isLocalFile(fd, stat);
+  }
+
+  locked(file: HeldFile): void {
+    if (file.lockKind === 'ofd') this.store.keep(file.fd, StoredKind.FILE);
+    else {
+      this.store.nameFor(file.fd, StoredKind.FILE);
+      this.noteKind(file);
+    }
+  }
+
+  kindChanged(file: HeldFile): void {
+    this.noteKind(file);
+    if (file.lockKind === 'ofd') this.store.keep(file.fd, StoredKind.FILE);
+    else this.store.drop(file.fd);
+    this.rewriteSoon();
+  }
+
+  private noteKind(file: HeldFile): void {
+    if (file.lockKind === 'ofd' && file.fd >= 0) this.mortal.delete(file);
+    else this.mortal.add(file);
+  }
+
+  /** It is on record by its resources. */
+  releasing(): void {
+    // Nothing is to be done as long as it is locked.
+  }
+
+  unlocked(file: HeldFile): void {
+    this.store.drop(file.fd);
+  }
+
+  gone(file: HeldFile): void {
+    this.store.drop(file.fd);
+    this.mortal.delete(file);
+  }
+
+  // ---- locks
+
+  lockspaceAdded({ directory }: Lockspace): void {
+    this.write(entry(EntryKind.LOCKSPACE, JSON.stringify(directory)));
+  }
+
+  holdGranted(resource: Resource, hold: Hold): void {
+    const connection = this.daemon.lockServer.find(hold.client);
+    const mark = connection === undefined ? 0 : this.daemon.poller.markOf(connection.fd);
+    if (mark !== 0) hold.round = mark >>> CallMark.ROUND_SHIFT;
+    if (resource.holds.length === 1) this.write(this.resourceEntry(resource));
+    else this.write(entry(EntryKind.HOLD, ...keyOf(resource), holdText(hold)));
+  }
+
+  holdReplaced(resource: Resource, index: number, hold: Hold): void {
+    this.write(entry(EntryKind.CHANGED, ...keyOf(resource), String(index), holdText(hold)));
+  }
+
+  holdsDropped(resource: Resource, indexes: readonly number[]): void {
+    this.write(entry(EntryKind.DROPPED, ...keyOf(resource), JSON.stringify(indexes)));
+  }
+
+  resourceReleasing(resource: Resource): void {
+    this.write(entry(EntryKind.RELEASING, ...keyOf(resource)));
+  }
+
+  resourceReleased(resource: Resource): void {
+    this.write(entry(EntryKind.RELEASED, ...keyOf(resource)));
+  }
+
+  acquireRefused(): void {
+    this.writeLate();
+  }
+
+  // ---- ends of owners
+
+  endBegan(end: OwnerEnd): void {
+    this.write(this.endEntry(end));
+    for (const resource of this.daemon.lockspaces.heldBy(end.pid)) {
+      const pairs = resource.holds.flatMap((hold, index) => (hold.end === end ? [[index, end.id]] : []));
+      if (pairs.length > 0) this.write(entry(EntryKind.ENDING, ...keyOf(resource), JSON.stringify(pairs)));
+    }
+  }
+
+  endChanged(end: OwnerEnd): void {
+    this.write(this.endEntry(end));
+  }
+
+  endDone({ id }: OwnerEnd): void {
+    this.write(entry(EntryKind.ENDED, String(id)));
+  }
+
+  watchedChanged(): void {
+    for (const { pidfd } of this.daemon.ownerReaper.watched) this.store.keep(pidfd, StoredKind.PIDFD);
+    this.settingsChanged();
+  }
+
+  closing(fd: number): void {
+    this.store.drop(fd);
+  }
+
+  // ---- clients
+
+  lockClientOpened(connection: Connection<LockClient>): void {
+    this.keepClient(connection.fd, StoredKind.LOCK_CLIENT);
+    this.write(this.lockClientEntry(connection));
+  }
+
+  adminClientOpened(connection: Connection<AdminPeer>): void {
+    this.keepClient(connection.fd, StoredKind.ADMIN_CLIENT);
+    this.write(this.adminClientEntry(connection));
+  }
+
+  lockClientChanged(connection: Connection<LockClient>): void {
+    this.write(this.lockClientEntry(connection));
+  }
+
+  lockClientClosed(connection: Connection<LockClient>): void {
+    this.clientClosed('virtlockd', connection);
+  }
+
+  adminClientClosed(connection: Connection<AdminPeer>): void {
+    this.clientClosed('admin', connection);
+    this.written.delete(adminKey(connection));
+  }
+
+  settingsChanged(): void {
+    for (const server of this.daemon.servers) this.writeChanged(server.name, this.serverEntry(server));
+    for (const connection of this.daemon.adminServer.adoptAll().values()) {
+      this.writeChanged(adminKey(connection), this.adminClientEntry(connection));
+    }
+    this.writeChanged(EntryKind.SETTINGS, this.settingsEntry());
+  }
+
+  private clientClosed(server: string, { fd, id, isSocketKept }: Connection): void {
+    // A duplicate of it is in the store, so that the close alone tells the peer nothing.
+    if (!isSocketKept) posix.shutdownSocket(fd);
+    this.write(entry(EntryKind.LEFT, JSON.stringify(server), String(id)));
+    if (!isSocketKept) this.store.drop(fd);
+  }
+
+  private keepClient(fd: number, kind: StoredKind): void {
+    if (this.hasRoomFor(fd)) this.store.keep(fd, kind);
+  }
+
+  private hasRoomFor(fd: number): boolean {
+    return this.isKeeping && fd < this.record.slots && this.store.count < this.limit;
+  }
+
+  /** A client is gone that was none of this process. */
+  clientLost(server: string, id: number): void {
+    this.write(entry(EntryKind.LEFT, JSON.stringify(server), String(id)));
+  }
+
+  /** A resource is gone that was none of this process. */
+  resourceLost(directory: ByteString, name: ByteString): void {
+    this.write(entry(EntryKind.RELEASED, JSON.stringify(directory), JSON.stringify(name)));
+  }
+
+  // ---- the record
+
+  private writeChanged(key: string, text: string): void {
+    if (this.written.get(key) === text) return;
+    this.written.set(key, text);
+    this.write(text);
+  }
+
+  private writeLate(): void {
+    if (this.isLateDue) return;
+    this.isLateDue = true;
+    setTimeout(() => {
+      this.settingsChanged();
+      this.isLateDue = false;
+    }, LATE_MS).unref();
+  }
+
+  /** Not at once: there may be very many of these, one after the other. */
+  private rewriteSoon(): void {
+    if (this.isRewriteDue) return;
+    this.isRewriteDue = true;
+    setImmediate(() => {
+      this.isRewriteDue = false;
+      this.rewrite();
+    });
+  }
+
+  private rewriteLater(): void {
+    if (this.isRewriteDue) return;
+    this.isRewriteDue = true;
+    setTimeout(() => {
+      this.isRewriteDue = false;
+      this.rewrite();
+    }, LATE_MS).unref();
+  }
+
+  private write(text: ByteString): void {
+    if (!this.hasFailed && !this.record.append(text)) this.rewrite();
+    // Somebody has come or gone, or got something: there are counters for that.
+    this.writeLate();
+  }
+
+  /** Writes all there is, in place of what was written before. */
+  private rewrite(): void {
+    if (this.hasFailed) return;
+    const texts = [...this.texts()];
+    const length = texts.reduce((sum, text) => sum + text.length + ENTRY_SIZE, 0);
+    // So that it is not full again at once.
+    if (length * 2 <= this.record.capacity && this.record.rewrite(texts)) return;
+    this.enlarge(texts, length);
+  }
+
+  /** Goes on in a larger record, which is in the store before the one that is there is given up. */
+  private enlarge(texts: readonly string[], length: number): void {
+    const made = this.makeNext(length);
+    if (made === null) this.fail('there is no memory for it');
+    else if (this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
+    // For a while it goes on as it is.
+    else if (this.record.rewrite(texts)) this.rewriteLater();
+    else this.fail('the service manager does not take it');
+  }
+
+  /** A larger one, which may have been made before and is not in the store yet. */
+  private makeNext(length: number): StateRecord | null {
+    if (this.next !== null && this.next.capacity >= length * 2) return this.next;
+    this.forgetNext();
+    const half = Math.max(MIN_HALF, 2 ** Math.ceil(Math.log2(length * SPARE)));
+    if (half > MAX_HALF) return null;
+    const { slots, generation } = this.record;
+    const made = StateRecord.create({ half, slots, boot: this.identity.process.boot, generation: generation + 1 });
+    if (typeof made === 'number') {
+      log.error(`There is no memory for a larger record of who owns what: ${strerror(made)}`);
+      return null;
+    }
+    this.next = made;
+    return made;
+  }
+
+  private forgetNext(): void {
+    if (this.next === null) return;
+    this.store.drop(this.next.fd);
+    posix.close(this.next.fd);
+    this.next = null;
+  }
+
+  private replaceRecord(made: StateRecord, texts: readonly string[]): void {
+    const before = this.record;
+    this.next = null;
+    // Before anything is in it: until then it counts as none.
+    made.copyBank(before);
+    made.rewrite(texts);
+    this.record = made;
+    this.store.useWords(made.bank.names);
+    this.daemon.poller.useMarks(made.bank.marks);
+    before.invalidate();
+    this.store.drop(before.fd);
+    posix.close(before.fd);
+  }
+
+  private fail(reason: string): void {
+    log.error(`It is not on record any more who owns what, and locks would not outlive the daemon: ${reason}`);
+    this.forgetNext();
+    this.end();
+    this.onFailure();
+  }
+
+  /** The record as it would be written now. */
+  *texts(): Generator<ByteString> {
+    const { daemon } = this;
+    yield this.processEntry();
+    const { lockServer, adminServer, lockspaces, ownerReaper } = daemon;
+    for (const server of daemon.servers) yield this.remember(server.name, this.serverEntry(server));
+    for (const connection of lockServer.adoptAll().values()) yield this.lockClientEntry(connection);
+    for (const connection of adminServer.adoptAll().values()) {
+      yield this.remember(adminKey(connection), this.adminClientEntry(connection));
+    }
+    for (const { directory, resources } of lockspaces) {
+      if (directory !== '') yield entry(EntryKind.LOCKSPACE, JSON.stringify(directory));
+      for (const resource of resources.values()) yield this.resourceEntry(resource);
+    }
+    for (const end of ownerReaper.unfinished) yield this.endEntry(end);
+    yield this.remember(EntryKind.SETTINGS, this.settingsEntry());
+  }
+
+  private remember(key: string, text: string): string {
+    this.written.set(key, text);
+    return text;
+  }
+
+  private processEntry(): ByteString {
+    return entry(EntryKind.PROCESS, recorderKind.format(this.identity));
+  }
+
+  private serverEntry(server: Daemon['servers'][number]): ByteString {
+    const head = this.named(serverKind, serverState(server), StoredKind.LISTENER);
+    return entry(EntryKind.SERVER, JSON.stringify(server.name), serverKind.format(head));
+  }
+
+  private lockClientEntry(connection: Connection<LockClient>): ByteString {
+    const state = this.clientState(lockClientState(connection));
+    // By its pid and start it is known again whose connection has ended, if that is not kept.
+    const { context, fd, peer } = connection;
+    const isTold = context.isOwnerItself && !this.store.isKept(fd);
+    const start = isTold ? (context.peerStart ?? this.daemon.processes.startTime(peer.pid) ?? null) : null;
+    return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(start));
+  }
+
+  private adminClientEntry(connection: Connection<AdminPeer>): ByteString {
+    return entry(
+      EntryKind.CLIENT,
+      '"admin"',
+      adminClient.format(this.clientState(adminClientState(connection))),
+      'null',
+    );
+  }
+
+  private clientState<S extends Pick<LockClientState, 'sock'>>(state: S): S {
+    return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameOf(state.sock.fd) } };
+  }
+
+  /** There may be very many: so it is not left to {@link named}. */
+  private resourceEntry(resource: Resource): ByteString {
+    const fd = this.store.nameFor(resource.file.fd, StoredKind.FILE);
+    const text = resourceKind.format({ ...bareResourceState(resource), fd });
+    const holds = resource.holds.map(holdText).join();
+    return entry(EntryKind.RESOURCE, JSON.stringify(resource.lockspace.directory), text, `[${holds}]`);
+  }
+
+  private endEntry(end: OwnerEnd): ByteString {
+    const { socket, pidfd, ...state } = end.state;
+    const kept = {
+      ...state,
+      ...(socket === undefined ? {} : { socket: this.store.keep(socket, StoredKind.LOCK_CLIENT) }),
+      ...(pidfd === undefined ? {} : { pidfd: this.store.keep(pidfd, StoredKind.PIDFD) }),
+    };
+    return entry(EntryKind.END, ownerEnd.format(kept));
+  }
+
+  private settingsEntry(): ByteString {
+    const { inquiry, timeout, log, watched } = ownState(this.daemon);
+    const state = { inquiry: inquiry ?? { counters: {}, refused: 0, refusals: '' }, timeout, log, watched };
+    return entry(EntryKind.SETTINGS, settings.format(this.named(settings, state, StoredKind.PIDFD)));
+  }
+
+  /** The state with the names of its descriptors in place of these. */
+  private named<T>(kind: Kind<T>, state: T, stored: StoredKind): T {
+    return replaceDescriptors(kind.shape, state, (fd) => (fd < 0 ? fd : this.store.nameFor(fd, stored))) as T;
+  }
+}
+
+function keyOf({ lockspace, name }: Resource): [string, string] {
+  return [JSON.stringify(lockspace.directory), JSON.stringify(name)];
+}
+
+function holdText(hold: Hold): string {
+  const state: RecordedHold = { pid: hold.owner.pid, hold: holdState(hold), round: hold.round };
+  return JSON.stringify(state);
+}
+
+function adminKey({ id }: Connection<AdminPeer>): string {
+  return `admin ${id}`;
+}

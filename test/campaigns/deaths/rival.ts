@@ -1,0 +1,112 @@
+/** A client of the daemon that asks for the disks of running guests, one after the other, and must be refused each time. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Call, lock, type Peer, type WireError } from '../../../src/lab/wire.ts';
+import { type Grant, now, type Problem } from './facts.ts';
+import type { Host } from './host.ts';
+
+/** For whatever is asked, in ms: 3 s may pass until the owner of what is asked for has ended, and a watchdog takes its time. */
+export const PATIENCE = 20_000;
+const REST_MS = 5;
+/** Above every pid there can be, so that the end of its connection is nobody's end. */
+const NOBODY = 5_000_000;
+/** The resource is held. */
+const BUSY = 87;
+
+interface Waiting {
+  readonly since: number;
+  readonly resolve: (at: number) => void;
+}
+
+export class Rival {
+  readonly grants: Grant[] = [];
+  readonly problems: Problem[] = [];
+  /** Connections that ended while a call was in progress, or before one. */
+  closed = 0;
+  answers = 0;
+  readonly #host: Host;
+  readonly #files: () => readonly string[];
+  #isStopped = false;
+  #loops: readonly Promise<void>[] = [];
+  #waiting: Waiting[] = [];
+
+  /** @param files the disks that are held now */
+  constructor(host: Host, files: () => readonly string[]) {
+    this.#host = host;
+    this.#files = files;
+  }
+
+  start(): void {
+    this.#loops = [
+      this.#repeat(async (peer) => this.#askForAll(peer)),
+      this.#repeat(async (peer) => this.#register(peer)),
+    ];
+  }
+
+  /** When a call that was sent after `since`, and that nobody's end holds up, was answered. */
+  async answerSince(since: number): Promise<number> {
+    return new Promise((resolve) => this.#waiting.push({ since, resolve }));
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all(this.#loops);
+  }
+
+  /** Over one connection for as long as that lives. */
+  async #repeat(step: (peer: Peer) => Promise<void>): Promise<void> {
+    let peer: Peer | undefined;
+    while (!this.#isStopped) {
+      try {
+        if (peer === undefined) {
+          peer = await this.#host.connect();
+          await this.#register(peer);
+        }
+        await step(peer);
+      } catch {
+        this.closed++;
+        peer?.close();
+        peer = undefined;
+      }
+      await pause(REST_MS);
+    }
+    peer?.close();
+  }
+
+  async #register(peer: Peer): Promise<void> {
+    const from = now();
+    await this.#call(peer, lock.register({ pid: NOBODY, name: 'rival' }));
+    const at = now();
+    const isAnswered = ({ since }: Waiting): boolean => since <= from;
+    for (const { resolve } of this.#waiting.filter(isAnswered)) resolve(at);
+    this.#waiting = this.#waiting.filter((one) => !isAnswered(one));
+  }
+
+  async #askForAll(peer: Peer): Promise<void> {
+    for (const file of this.#files()) {
+      const from = now();
+      const error = await this.#call(peer, lock.acquire('', file));
+      const to = now();
+      if (error === undefined) {
+        this.grants.push({ file, from, to });
+        await this.#call(peer, lock.release('', file));
+      } else if (error.code !== BUSY) {
+        this.problems.push({ at: to, kind: 'refused otherwise', detail: `${error.code}: ${error.message ?? ''}` });
+      }
+    }
+  }
+
+  /** @throws Error when the connection ends */
+  async #call(peer: Peer, call: Call): Promise<WireError | undefined> {
+    const timer = setTimeout(() => {
+      this.problems.push({ at: now(), kind: 'call hangs', detail: `no answer and no end within ${PATIENCE / 1000} s` });
+      peer.close();
+    }, PATIENCE);
+    try {
+      const error = await peer.ask(call);
+      this.answers++;
+      return error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

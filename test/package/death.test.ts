@@ -1,0 +1,214 @@
+/** The daemon's death, and whatever looks like it, under a real systemd: the same connections and locks afterwards. */
+import assert from 'node:assert/strict';
+import { copyFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { admin as adminCalls } from '../../src/lab/admin-calls.ts';
+import { eventually } from '../../src/lab/process.ts';
+import { lock, Peer } from '../../src/lab/wire.ts';
+import { Watch } from '../campaigns/deaths/watch.ts';
+import { skipIf } from '../support/skip.ts';
+import { packageFile } from './deb.ts';
+import { Machine, missingMachine } from './machine.ts';
+
+const SOCKETS = ['virtlockd.socket', 'virtlockd-admin.socket'];
+const MAY_STOP = '/run/libvirt/virtlockd-may-stop';
+
+describe('the package where the daemon dies', function () {
+  this.timeout(120_000);
+  let machine: Machine;
+  let image: string;
+  let holder: Peer;
+  let watch: Watch;
+
+  before(async function () {
+    skipIf(this, missingMachine());
+    const packaged = packageFile();
+    machine = await Machine.boot();
+    copyFileSync(packaged, join(machine.directory, 'package.deb'));
+    await machine.must('apt-get', 'install', '--yes', join(machine.directory, 'package.deb'));
+    writeFileSync(machine.outside('/etc/libvirt/virtlockd.conf'), 'max_clients = 2000\n');
+    await machine.must('systemctl', 'start', 'virtlockd.service');
+    image = join(machine.directory, 'image');
+    writeFileSync(image, '');
+    await hold();
+    // Asks the kernel for the lock all the while.
+    watch = new Watch([image]);
+  });
+
+  after(async () => {
+    (holder as Peer | undefined)?.close();
+    await (watch as Watch | undefined)?.stop();
+    await (machine as Machine | undefined)?.stop();
+  });
+
+  async function hold(): Promise<void> {
+    holder = await machine.connect();
+    await holder.must(lock.register({ pid: 5_000_000, name: 'stand-in' }));
+    await holder.must(lock.acquire('', image));
+  }
+
+  const mainPid = async (): Promise<string> => (await machine.service()).MainPID ?? '';
+
+  /** The same connection and hold, no instant without the lock, and both sockets served. */
+  async function assertNothingLost(): Promise<void> {
+    const other = join(machine.directory, 'other');
+    writeFileSync(other, '');
+    await holder.must(lock.acquire('', other));
+    await holder.must(lock.release('', other));
+    assert.deepEqual(watch.free, [], 'the lock was free');
+    const newcomer = await machine.connect();
+    await newcomer.must(lock.register({ pid: 5_000_001, name: 'newcomer' }));
+    assert.equal((await newcomer.ask(lock.acquire('', image)))?.code, 87);
+    newcomer.close();
+    const admin = await Peer.connect(machine.outside('/run/libvirt/virtlockd-admin-sock'));
+    assert.equal((await admin.call(adminCalls.limits('virtlockd'))).status, 0);
+    admin.close();
+  }
+
+  /** Another process serves in the end, or is about to. */
+  async function dies(kill: (pid: string) => Promise<unknown>): Promise<void> {
+    const before = await mainPid();
+    await kill(before);
+    await eventually('another process serves', async () => {
+      const { MainPID, ActiveState } = await machine.service();
+      return ActiveState === 'active' && MainPID !== '0' && MainPID !== before;
+    });
+    await assertNothingLost();
+  }
+
+  for (const signal of ['KILL', 'SEGV', 'ABRT', 'TERM']) {
+    it(`kill -${signal}`, async () => {
+      await dies(async (pid) => machine.must('kill', `-${signal}`, pid));
+    });
+  }
+
+  it('systemctl restart and try-restart', async () => {
+    for (const command of ['restart', 'try-restart']) {
+      await dies(async () => machine.must('systemctl', command, 'virtlockd.service'));
+    }
+  });
+
+  it('systemctl restart of each socket, and of both', async () => {
+    for (const sockets of [...SOCKETS.map((socket) => [socket]), SOCKETS]) {
+      await dies(async () => machine.must('systemctl', 'restart', ...sockets));
+    }
+  });
+
+  it('a stop, of the daemon or of a socket, is refused while locks are held', async () => {
+    for (const units of [
+      ['virtlockd.service'],
+      ...SOCKETS.map((socket) => [socket]),
+      [...SOCKETS, 'virtlockd.service'],
+    ]) {
+      await dies(async () => {
+        const { code, stderr } = await machine.run('systemctl', 'stop', ...units);
+        assert.equal(code, 1, units.join(' '));
+        assert.match(stderr, /Job for \S+ canceled/);
+      });
+      assert.equal(await machine.must('systemctl', 'is-active', ...SOCKETS), 'active\nactive');
+    }
+  });
+
+  it('with more descriptors than a process may have by default', async () => {
+    const crowd = await Promise.all(Array.from({ length: 1100 }, async () => machine.connect()));
+    await Promise.all(crowd.map(async (peer, i) => peer.must(lock.register({ pid: 5_000_100 + i }))));
+    await dies(async (pid) => machine.must('kill', '-KILL', pid));
+    for (const peer of crowd) peer.close();
+  });
+
+  it('systemctl isolate leaves it alone', async () => {
+    const before = await mainPid();
+    await machine.must('systemctl', 'isolate', 'rescue.target');
+    await machine.must('systemctl', 'isolate', 'multi-user.target');
+    assert.equal(await mainPid(), before);
+    await assertNothingLost();
+  });
+
+  it('daemon-reload and daemon-reexec lose nothing of the store', async () => {
+    for (const command of ['daemon-reload', 'daemon-reexec']) {
+      await machine.must('systemctl', command);
+      await dies(async (pid) => machine.must('kill', '-KILL', pid));
+    }
+  });
+
+  it('a daemon that is stopped is found out by the watchdog', async () => {
+    const directory = '/etc/systemd/system/virtlockd.service.d';
+    await machine.must('mkdir', '-p', directory);
+    writeFileSync(machine.outside(`${directory}/watchdog.conf`), '[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n');
+    await machine.must('systemctl', 'daemon-reload');
+    await machine.must('systemctl', 'restart', 'virtlockd.service');
+    await dies(async (pid) => machine.must('kill', '-STOP', pid));
+  });
+
+  it('a stop ends it where an operator has said that it is meant', async () => {
+    await machine.must('touch', MAY_STOP);
+    await machine.must('systemctl', 'stop', 'virtlockd.service');
+    const { ActiveState, NFileDescriptorStore } = await machine.service();
+    assert.deepEqual([ActiveState, NFileDescriptorStore], ['inactive', '0']);
+    await eventually('the lock is free', () => watch.free.length > 0);
+    assert.equal((await machine.run('test', '-e', MAY_STOP)).code, 1);
+    holder.close();
+  });
+
+  it('a stop ends it where nobody holds a lock', async () => {
+    await hold();
+    await holder.must(lock.release('', image));
+    await machine.must('systemctl', 'stop', 'virtlockd.service');
+    assert.equal((await machine.service()).ActiveState, 'inactive');
+  });
+});
+
+describe('the units of the package', function () {
+  this.timeout(120_000);
+  let machine: Machine;
+
+  before(async function () {
+    skipIf(this, missingMachine());
+    const packaged = packageFile();
+    machine = await Machine.boot();
+    copyFileSync(packaged, join(machine.directory, 'package.deb'));
+    // Seen by the daemon that libvirt's unit has started, which feeds no watchdog.
+    await machine.connect().then((peer) => {
+      peer.close();
+    });
+    await machine.must('apt-get', 'install', '--yes', join(machine.directory, 'package.deb'));
+  });
+
+  after(async () => {
+    await (machine as Machine | undefined)?.stop();
+  });
+
+  it('have guests end first at a shutdown', async () => {
+    const { Before = '' } = await machine.service();
+    for (const unit of ['libvirt-guests', 'libvirtd', 'virtqemud', 'virtxend']) {
+      assert.ok(Before.split(' ').includes(`${unit}.service`), `${unit}: ${Before}`);
+    }
+    const scope = 'machine-qemu\\x2d1\\x2dguest.scope';
+    const sleeper = [
+      '--scope',
+      '--slice=machine.slice',
+      `--unit=${scope}`,
+      '--',
+      'systemctl',
+      'show',
+      '-p',
+      'After',
+      scope,
+    ];
+    assert.match(await machine.must('systemd-run', ...sleeper), /After=(?:.* )?virtlockd\.service/);
+  });
+
+  it('give no watchdog to a daemon that was started without one', async () => {
+    assert.equal((await machine.service()).WatchdogUSec, '0');
+  });
+
+  it('have needrestart reload the daemon', async () => {
+    const configuration = '/etc/needrestart/conf.d/virtlockd-node.conf';
+    const defaults = 'our %nrconf = (override_rc => { qr(^virtlockd) => 0 });';
+    const script = `${defaults} do q(${configuration}) or die; print $nrconf{override_rc}{qr(^virtlockd)}`;
+    assert.equal(await machine.must('perl', '-e', script), '1');
+    const pid = (await machine.service()).MainPID;
+    await machine.must('/etc/needrestart/restart.d/virtlockd.service');
+    assert.equal((await machine.service()).MainPID, pid);
+  });
+});

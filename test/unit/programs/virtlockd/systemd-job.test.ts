@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type EndingUnit, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
+import { unitOf } from '../../../../src/store/manager.ts';
+
+describe('the unit of a process', () => {
+  it('is named by its control groups, of both versions', () => {
+    const system = { name: 'virtlockd.service', manager: 'system' };
+    assert.deepEqual(unitOf('0::/system.slice/virtlockd.service\n'), system);
+    assert.deepEqual(unitOf('1:name=systemd:/system.slice/virtlockd.service\n0::/..\n'), system);
+    assert.deepEqual(unitOf('0::/system.slice/virtlockd.service/own/group\n'), system);
+    assert.deepEqual(unitOf('0::/machine.slice/box.scope/payload/system.slice/virtlockd.service\n'), system);
+    assert.deepEqual(unitOf('0::/user.slice/user-7.slice/user@7.service/app.slice/run-1.service\n'), {
+      name: 'run-1.service',
+      manager: 'user',
+    });
+  });
+
+  it('is none of a login, a scope, a container', () => {
+    for (const groups of [
+      '0::/user.slice/user-0.slice/session-3.scope\n',
+      '0::/user.slice/user-7.slice/user@7.service/app.slice/x.scope\n',
+      '0::/\n',
+      '',
+    ]) {
+      assert.equal(unitOf(groups), undefined, groups);
+    }
+  });
+});
+
+describe('why systemd ends the daemon', () => {
+  let directory: string;
+  let mayStopFile: string;
+
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), 'virtlockd-job-'));
+    mayStopFile = join(directory, 'may-stop');
+  });
+
+  after(() => {
+    rmSync(directory, { recursive: true });
+  });
+
+  interface Situation {
+    readonly jobs: string | undefined;
+    readonly holdsLocks?: boolean;
+    readonly starts?: boolean;
+    readonly unit?: EndingUnit['unit'];
+  }
+
+  async function asked(situation: Situation): Promise<{ job: Job; started: string[] }> {
+    const unit = 'unit' in situation ? situation.unit : ({ name: 'virtlockd.service', manager: 'system' } as const);
+    const started: string[] = [];
+    const job = await jobAtEnd({
+      unit,
+      mayStopFile,
+      holdsLocks: () => situation.holdsLocks ?? true,
+      systemctl: (...args) => {
+        if (args[1] === 'list-jobs') return Promise.resolve(situation.jobs);
+        started.push(args.join(' '));
+        return Promise.resolve((situation.starts ?? true) ? '' : undefined);
+      },
+    });
+    return { job, started };
+  }
+
+  // As systemd 252 prints them.
+  const STOP = '742 virtlockd.service      stop running\n740 virtlockd.socket       stop waiting\n';
+  const RESTART = '583 virtlockd.socket       restart waiting\n634 virtlockd.service      restart running\n';
+  const SHUTDOWN = ' 91 virtlockd.service stop running\n 12 shutdown.target start waiting\n';
+
+  it('is its job for our unit', async () => {
+    const free = { holdsLocks: false };
+    assert.equal((await asked({ jobs: STOP, ...free })).job, 'stop');
+    assert.equal((await asked({ jobs: RESTART })).job, 'restart');
+    assert.equal((await asked({ jobs: '432 virtlockd.service start waiting\n' })).job, 'restart');
+    assert.equal((await asked({ jobs: '432 virtlockd.service reload running\n' })).job, 'none');
+    assert.equal(
+      (await asked({ jobs: '1 virtlockd.socket stop running\n2 my-virtlockd.service stop running\n' })).job,
+      'none',
+    );
+    assert.equal((await asked({ jobs: '' })).job, 'none');
+  });
+
+  it('is unknown when systemd does not say it, and outside of a unit', async () => {
+    assert.deepEqual(await asked({ jobs: undefined }), { job: 'unknown', started: [] });
+    assert.deepEqual(await asked({ jobs: STOP, unit: undefined }), { job: 'unknown', started: [] });
+  });
+
+  it('turns a stop under locks into a restart', async () => {
+    assert.deepEqual(await asked({ jobs: STOP }), {
+      job: 'restart',
+      started: ['--system start --no-block virtlockd.service'],
+    });
+    assert.deepEqual((await asked({ jobs: STOP, unit: { name: 'x.service', manager: 'user' } })).started, []);
+  });
+
+  it('leaves a stop be that holds no locks back, a shutdown, and what systemd insists on', async () => {
+    assert.deepEqual(await asked({ jobs: STOP, holdsLocks: false }), { job: 'stop', started: [] });
+    assert.deepEqual(await asked({ jobs: SHUTDOWN }), { job: 'stop', started: [] });
+    const { job, started } = await asked({ jobs: STOP, starts: false });
+    assert.deepEqual([job, started.length], ['stop', 1]);
+  });
+
+  it('stops once where an operator has said so', async () => {
+    writeFileSync(mayStopFile, '');
+    assert.deepEqual(await asked({ jobs: STOP }), { job: 'stop', started: [] });
+    assert.equal(existsSync(mayStopFile), false);
+    assert.equal((await asked({ jobs: STOP })).job, 'restart');
+  });
+});
