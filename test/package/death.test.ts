@@ -31,6 +31,10 @@ describe('the package where the daemon dies', function () {
     image = join(machine.directory, 'image');
     writeFileSync(image, '');
     await hold();
+    // A daemon that has just been started asks systemd first whether it keeps anything.
+    await eventually('the lock would outlive the daemon', async () =>
+      (await machine.must('virt-lockctl', 'status')).includes('would cost no lock'),
+    );
     // Asks the kernel for the lock all the while.
     watch = new Watch([image]);
   });
