@@ -161,6 +161,13 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     if (known !== undefined) this.recorder.lockClientChanged(known);
   }
 
+  /** Whether an owner holds a lock, or is connected and may do so again: a suspended guest has given its locks back. */
+  get hasOwners(): boolean {
+    if (this.lockspaces.count > 0) return true;
+    for (const { context } of this.lockServer.adoptAll().values()) if (context.isOwnerItself) return true;
+    return false;
+  }
+
   get survival(): SurvivalView | null {
     return this.settings.keeper?.status ?? null;
   }

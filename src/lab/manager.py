@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+import time
 
 directory, limit, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +26,8 @@ store = {}  # descriptors by name
 identities = {}  # descriptors by device and inode
 removed = 0
 child = 0
+# When the last one ended, as systemd reports it; 0: none has.
+ended = 0
 restarts = True
 listening = True
 
@@ -37,6 +40,7 @@ def write_status():
     path = os.path.join(directory, "status")
     with open(path + ".new", "w") as file:
         file.write(f"FileDescriptorStoreMax={limit}\nNFileDescriptorStore={len(pairs())}\n")
+        file.write(f"ActiveExitTimestampMonotonic={ended}\n")
     os.rename(path + ".new", path)
 
 
@@ -117,7 +121,7 @@ def start():
 
 
 def reap():
-    global child
+    global child, ended
     os.read(wake, 4096)
     while child:
         pid, status = os.waitpid(-1, os.WNOHANG)
@@ -129,6 +133,7 @@ def reap():
         while listening and select.select([notify], [], [], 0)[0]:
             receive()
         child = 0
+        ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         write_status()
         say("ended", pid=pid, status=status)
         if restarts:

@@ -157,8 +157,6 @@ export interface Addon {
    * at most: -EAGAIN.
    */
   sendManager(socket: number, text: string, fd: number, milliseconds: number): number;
-  /** ends[0] is read from, ends[1] written to; neither blocks. */
-  makePipe(ends: Int32Array): number;
   /** Where a UNIX socket is bound, or null. */
   socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;

@@ -219,24 +219,12 @@ static napi_value posix_send_manager(napi_env env, napi_callback_info info) {
     return number(env, sent < 0 ? sent : 0);
 }
 
-/* makePipe(ends): 0 or -errno; ends[0] is read from, ends[1] written to. */
-static napi_value posix_make_pipe(napi_env env, napi_callback_info info) {
-    ARGS(1);
-    int32_t *ends;
-    int fds[2];
-    napi_get_typedarray_info(env, argv[0], NULL, NULL, (void **)&ends, NULL, NULL);
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) return number(env, -errno);
-    ends[0] = fds[0];
-    ends[1] = fds[1];
-    return number(env, 0);
-}
-
 void define_store(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
         FUNCTION("createMemory", posix_create_memory),   FUNCTION("mapMemory", posix_map_memory),
         FUNCTION("writeEntry", posix_write_entry),       FUNCTION("readEntry", posix_read_entry),
         FUNCTION("crc32", posix_crc32),                  FUNCTION("connectManager", posix_connect_manager),
-        FUNCTION("sendManager", posix_send_manager),     FUNCTION("makePipe", posix_make_pipe),
+        FUNCTION("sendManager", posix_send_manager),
     };
     fill_crc_tables();
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);

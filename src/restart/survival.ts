@@ -63,6 +63,8 @@ export class Survival implements FileKeeper {
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
   private timer: NodeJS.Timeout | undefined;
+  /** When this process took over from a daemon that died, until the gap has been reported; milliseconds of the monotonic clock. */
+  private tookOver: number | undefined;
 
   constructor(options: SurvivalOptions) {
     this.options = options;
@@ -96,6 +98,7 @@ export class Survival implements FileKeeper {
     store.useWords(record.bank.names);
     recorder.mark();
     adoptStrays(this.daemon, death, store);
+    this.tookOver = monotonicNow();
     this.learn();
   }
 
@@ -195,9 +198,16 @@ export class Survival implements FileKeeper {
     }
     const changes = this.store?.changes;
     void this.ask().then((answer) => {
+      if (answer !== null) this.reportGap(answer);
       if (this.store === null) this.decide(answer);
       else this.compare(answer, changes === this.store.changes);
     });
+  }
+
+  private reportGap({ ended }: StoreStatus): void {
+    if (this.tookOver !== undefined && ended > 0 && ended < this.tookOver)
+      log.warn(`Nobody was served for ${Math.round(this.tookOver - ended)} ms after the former daemon's end`);
+    this.tookOver = undefined;
   }
 
   private decide(answer: StoreStatus | null): void {
@@ -341,4 +351,9 @@ export class Survival implements FileKeeper {
   gone(file: HeldFile): void {
     this.recorder?.gone(file);
   }
+}
+
+/** As systemd's timestamps: of CLOCK_MONOTONIC. */
+function monotonicNow(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
 }

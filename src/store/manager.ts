@@ -14,6 +14,8 @@ export interface StoreStatus {
   readonly max: number;
   /** How many it has. */
   readonly count: number;
+  /** When the process before this one ended, in milliseconds of the monotonic clock; 0: there was none. */
+  readonly ended: number;
 }
 
 /** A service, and the systemd that runs it. */
@@ -42,7 +44,7 @@ export function ownUnit(): Unit {
 
 /** Null when there is no answer. */
 export async function askStore(unit: Unit): Promise<StoreStatus | null> {
-  const properties = ['FileDescriptorStoreMax', 'NFileDescriptorStore'];
+  const properties = ['FileDescriptorStoreMax', 'NFileDescriptorStore', 'ActiveExitTimestampMonotonic'];
   const args = [`--${unit.manager}`, 'show', ...properties.map((name) => `--property=${name}`), unit.name];
   return parseStatus((await outputOf('systemctl', args)) ?? '');
 }
@@ -53,7 +55,8 @@ export function parseStatus(text: string): StoreStatus | null {
     return found === undefined ? undefined : Number(found);
   };
   const max = value('FileDescriptorStoreMax');
-  return max === undefined ? null : { max, count: value('NFileDescriptorStore') ?? 0 };
+  if (max === undefined) return null;
+  return { max, count: value('NFileDescriptorStore') ?? 0, ended: (value('ActiveExitTimestampMonotonic') ?? 0) / 1000 };
 }
 
 /** What a program prints that ends well and in time; else null. */

@@ -195,11 +195,6 @@ export class DescriptorStore {
     return this.unsent.size === 0;
   }
 
-  /** Has a descriptor closed once the manager has processed all that was sent before. 0 or -errno. */
-  sendBarrier(fd: number): number {
-    return this.flush() ? this.send('BARRIER=1', fd, 0) : -EAGAIN;
-  }
-
   private register(word: number): void {
     const name = nameIn(word);
     this.used.add(name);

@@ -27,6 +27,9 @@ import { type Environment, sortActivation, sortStored, takeListenDescriptors } f
 
 const log = logger('locking.lock_daemon');
 
+/** Between two starts by systemd that fail, in milliseconds. */
+const FAILED_START_PAUSE_MS = 1000;
+
 /** The path that the program was started by, unresolved, and its arguments: see bin/virtlockd. */
 const [program = 'virtlockd', ...args] = commandLine(process.argv.slice(2));
 
@@ -77,6 +80,7 @@ function rootAt(root: ByteString | undefined, directory: ByteString | null): Byt
 function run(options: RunOptions): void {
   const here = workingDirectory();
   const environment = environmentOf(process.env, here);
+  const isService = environment.NOTIFY_SOCKET !== undefined;
   // Removed from the environment before a child can inherit them.
   const report = takeStartReport(environment);
   const passed = takeListenDescriptors(environment, process.pid);
@@ -139,6 +143,8 @@ function run(options: RunOptions): void {
   } catch (error) {
     const exitCode = explain(error);
     report?.send(exitCode);
+    // The unit has systemd start the daemon again at once, however often that fails.
+    if (isService) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FAILED_START_PAUSE_MS);
     process.exit(exitCode);
   }
 }

@@ -167,15 +167,16 @@ export function serve(input: ServeInput): void {
       requests.emit('end');
       return;
     }
-    const holdsLocks = (): boolean => daemon.lockspaces.count > 0;
-    void jobAtEnd(endingUnit(holdsLocks, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then((job) => {
-      if (job === 'stop' || !survival.isActive) {
-        requests.emit('end');
-        return;
-      }
-      log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
-      exitProcess(EXIT.ok);
-    });
+    void jobAtEnd(endingUnit(() => daemon.hasOwners, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then(
+      (job) => {
+        if (job === 'stop' || !survival.isActive) {
+          requests.emit('end');
+          return;
+        }
+        log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
+        exitProcess(EXIT.ok);
+      },
+    );
   });
   // For ps, pidof and killall; else it would be the runtime's name.
   posix.setProcessName('virtlockd');

@@ -7,8 +7,8 @@
  *     stop, and a start before that has ended      start
  *     kill, systemctl kill                         no job
  *
- * A stop ends the owners of all locks, as with C. While somebody holds locks, it is more often a mistake than not, and
- * RefuseManualStop= would refuse restarts and the stops that a package makes, too. So a stop under locks is turned into a restart: a
+ * A stop ends the owners of all locks, as with C. While guests are there, it is more often a mistake than not, and
+ * RefuseManualStop= would refuse restarts and the stops that a package makes, too. So such a stop is turned into a restart: a
  * job `start` takes the place of the job `stop`, in which case systemd keeps the descriptors that we have stored, and `systemctl
  * stop` says that its job was cancelled. At a shutdown systemd refuses that job, and the stop goes on.
  */
@@ -45,24 +45,24 @@ async function systemctl(...args: readonly string[]): Promise<string | undefined
 export interface EndingUnit {
   readonly unit: Unit | undefined;
   readonly systemctl: Systemctl;
-  /** Whether somebody holds locks now. */
-  readonly holdsLocks: () => boolean;
+  /** Whether a guest holds locks, or is connected and may do so again. */
+  readonly hasOwners: () => boolean;
   /** A file by whose presence an operator says that the next stop is meant. It is removed. */
   readonly mayStopFile: string;
 }
 
 /**
- * The job that systemd runs for our unit, after a `stop` under locks has been turned into a restart. The caller ends the owners for
+ * The job that systemd runs for our unit, after a `stop` under guests has been turned into a restart. The caller ends the owners for
  * `stop` alone. Never rejects; takes 10 ms, and the daemon serves while it waits.
  */
-export async function jobAtEnd({ unit, systemctl, holdsLocks, mayStopFile }: EndingUnit): Promise<Job> {
+export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: EndingUnit): Promise<Job> {
   if (unit === undefined) return 'unknown';
   const { name, manager } = unit;
   const listed = await systemctl(`--${manager}`, 'list-jobs', '--no-legend', '--no-pager', '--plain', '--full');
   if (listed === undefined) return 'unknown';
   const jobs = new Map(listed.split('\n').map((line) => line.trim().split(/\s+/).slice(1, 3) as [string, string]));
   const job = kindOf(jobs.get(name));
-  if (job !== 'stop' || !holdsLocks() || jobs.has('shutdown.target')) return job;
+  if (job !== 'stop' || !hasOwners() || jobs.has('shutdown.target')) return job;
   if (existsSync(mayStopFile)) {
     rmSync(mayStopFile, { force: true });
     return job;
@@ -70,7 +70,7 @@ export async function jobAtEnd({ unit, systemctl, holdsLocks, mayStopFile }: End
   const started = await systemctl(`--${manager}`, 'start', '--no-block', name);
   if (started === undefined) return job;
   log.warn(
-    `Not stopped, for guests hold locks: ${name} starts again at once, with all of them. To end these guests and stop: touch ${mayStopFile}, then stop it again`,
+    `Not stopped, because guests hold locks or are connected: ${name} starts again at once, with all of them. To end the guests that hold locks and stop: touch ${mayStopFile}, then stop it again`,
   );
   return 'restart';
 }
@@ -91,6 +91,6 @@ function kindOf(type: string | undefined): Job {
 }
 
 /** What decides about the end of this process. */
-export function endingUnit(holdsLocks: () => boolean, mayStopFile: string): EndingUnit {
-  return { unit: unitOf(controlGroupsOf('self')), systemctl, holdsLocks, mayStopFile };
+export function endingUnit(hasOwners: () => boolean, mayStopFile: string): EndingUnit {
+  return { unit: unitOf(controlGroupsOf('self')), systemctl, hasOwners, mayStopFile };
 }

@@ -84,6 +84,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await rival.must(lock.release('', at('one')));
     assert.throws(() => statSync(at('one')), /ENOENT/);
     assert.match(manager.log, /has ended without leaving anybody its state, after 2 others: taking over 2 locks/);
+    await eventually('the gap is reported', () => /Nobody was served for \d+ ms after the former/.test(manager.log));
   });
 
   it('takes 900 clients and as many locks over', async () => {

@@ -10,6 +10,7 @@ import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
 import { isThere } from '../../../proc/processes.ts';
+import { survivalText } from './status.ts';
 import { count, json, name, nameJson, owner, print, style } from '../output.ts';
 
 /** An error means that two guests may write to one disk. */
@@ -32,7 +33,10 @@ export function addCheck(program: Command, context: Context): void {
     .option('-q, --quiet', 'print findings only')
     .addHelpText('after', '\nExit status 1: there are findings. Suits monitoring.')
     .action(async (options: { json?: true; quiet?: true }) => {
-      const report = await checkLocks(context.daemon());
+      const daemon = context.daemon();
+      const report = await checkLocks(daemon);
+      const counters = await daemon.counters();
+      const deaths = counters.get('deaths') ?? 0;
       const errors = report.findings.filter(({ severity }) => severity === 'error').length;
       const warnings = report.findings.length - errors;
       if (options.json === true) {
@@ -41,7 +45,7 @@ export function addCheck(program: Command, context: Context): void {
           ...nameJson('path', path),
           text,
         }));
-        print(json({ ...report, findings }, 2));
+        print(json({ ...report, deaths, findings }, 2));
       } else {
         for (const { severity, path, text } of report.findings) {
           print(`${style(severity === 'error' ? 'red' : 'yellow', severity)}: ${name(path)}: ${text}`);
@@ -52,6 +56,8 @@ export function addCheck(program: Command, context: Context): void {
               ? style('green', `OK: ${count(report.locks, 'lock')}, all confirmed by the kernel.`)
               : [count(report.locks, 'lock'), count(errors, 'error'), count(warnings, 'warning')].join(', '),
           );
+          if (deaths > 0)
+            print(`The daemon has died ${count(deaths, 'time')}; ${survivalText(report.locks, counters)}.`);
         }
       }
       if (report.findings.length > 0) process.exitCode = Exit.NO;

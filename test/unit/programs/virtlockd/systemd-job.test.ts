@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type EndingUnit, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
-import { unitOf } from '../../../../src/store/manager.ts';
+import { parseStatus, unitOf } from '../../../../src/store/manager.ts';
 
 describe('the unit of a process', () => {
   it('is named by its control groups, of both versions', () => {
@@ -16,6 +16,13 @@ describe('the unit of a process', () => {
       name: 'run-1.service',
       manager: 'user',
     });
+  });
+
+  it('says what of its descriptor store', () => {
+    const text = 'FileDescriptorStoreMax=2048\nNFileDescriptorStore=7\nActiveExitTimestampMonotonic=1500\n';
+    assert.deepEqual(parseStatus(text), { max: 2048, count: 7, ended: 1.5 });
+    assert.deepEqual(parseStatus('FileDescriptorStoreMax=0\n'), { max: 0, count: 0, ended: 0 });
+    assert.equal(parseStatus('Failed to connect to bus\n'), null);
   });
 
   it('is none of a login, a scope, a container', () => {
@@ -45,7 +52,7 @@ describe('why systemd ends the daemon', () => {
 
   interface Situation {
     readonly jobs: string | undefined;
-    readonly holdsLocks?: boolean;
+    readonly hasOwners?: boolean;
     readonly starts?: boolean;
     readonly unit?: EndingUnit['unit'];
   }
@@ -56,7 +63,7 @@ describe('why systemd ends the daemon', () => {
     const job = await jobAtEnd({
       unit,
       mayStopFile,
-      holdsLocks: () => situation.holdsLocks ?? true,
+      hasOwners: () => situation.hasOwners ?? true,
       systemctl: (...args) => {
         if (args[1] === 'list-jobs') return Promise.resolve(situation.jobs);
         started.push(args.join(' '));
@@ -72,7 +79,7 @@ describe('why systemd ends the daemon', () => {
   const SHUTDOWN = ' 91 virtlockd.service stop running\n 12 shutdown.target start waiting\n';
 
   it('is its job for our unit', async () => {
-    const free = { holdsLocks: false };
+    const free = { hasOwners: false };
     assert.equal((await asked({ jobs: STOP, ...free })).job, 'stop');
     assert.equal((await asked({ jobs: RESTART })).job, 'restart');
     assert.equal((await asked({ jobs: '432 virtlockd.service start waiting\n' })).job, 'restart');
@@ -98,7 +105,7 @@ describe('why systemd ends the daemon', () => {
   });
 
   it('leaves a stop be that holds no locks back, a shutdown, and what systemd insists on', async () => {
-    assert.deepEqual(await asked({ jobs: STOP, holdsLocks: false }), { job: 'stop', started: [] });
+    assert.deepEqual(await asked({ jobs: STOP, hasOwners: false }), { job: 'stop', started: [] });
     assert.deepEqual(await asked({ jobs: SHUTDOWN }), { job: 'stop', started: [] });
     const { job, started } = await asked({ jobs: STOP, starts: false });
     assert.deepEqual([job, started.length], ['stop', 1]);
