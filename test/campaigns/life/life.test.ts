@@ -125,8 +125,8 @@ describe('disks of owners that end', function () {
       mutant(
         "an owner's locks are free when its connection ends",
         'src/lockd/owner-reaper.ts',
-        'this.add(end, holds);\n    end.proceed();',
-        'this.add(end, holds);\n    end.proceed();\n    this.onGone(end);',
+        'this.recorder.endBegan(end);\n    end.proceed();',
+        'this.recorder.endBegan(end);\n    end.proceed();\n    this.onGone(end);',
         [],
       ),
     );
