@@ -1,20 +1,20 @@
 /**
- * What the service manager says of the unit that this process is: whether it keeps descriptors, and how many. It is asked by a child,
- * which nobody waits for but who wants to know: it may be busy, or gone. A message that it has processed tells nothing: of 40
- * descriptors it stored 20, when that was its limit, and said so to nobody.
+ * Queries the service manager about this process's unit: whether it stores descriptors, and how many. A child runs systemctl, so the
+ * daemon serves while the manager is busy. The count must be queried because the manager never reports that a store is full: with a
+ * limit of 20 it accepted 40 messages without an error and stored 20 descriptors.
  */
 import type { ChildProcess } from 'node:child_process';
 import { controlGroupsOf } from '../proc/processes.ts';
 
-/** For how long an answer is waited for, in milliseconds. */
+/** How long systemctl may take, in milliseconds. */
 const LIMIT_MS = 10_000;
 
 export interface StoreStatus {
-  /** How many descriptors the unit may have; 0: it has no store. */
+  /** The unit's limit of stored descriptors; 0: it has no store. */
   readonly max: number;
-  /** How many it has. */
+  /** Descriptors stored. */
   readonly count: number;
-  /** When the process before this one ended, in milliseconds of the monotonic clock; 0: there was none. */
+  /** When the unit's previous process ended, in milliseconds of CLOCK_MONOTONIC; 0: there was none. */
   readonly ended: number;
 }
 
@@ -24,12 +24,9 @@ export interface Unit {
   readonly manager: 'system' | 'user';
 }
 
-/**
- * The service that a process is part of, by its control groups; undefined when it is in none. A service may have groups of its own
- * below its unit's.
- */
+/** Parses /proc/PID/cgroup for the process's service; undefined when it is in none. A service may have groups below its unit's. */
 export function unitOf(controlGroups: string): Unit | undefined {
-  // Of version 1 the hierarchy of that name is systemd's own; of version 2 there is only one.
+  // cgroup v1: systemd's own hierarchy has this name. v2 has one hierarchy only.
   const path = /^\d+:name=systemd:(.*)$/m.exec(controlGroups)?.[1] ?? /^0::(.*)$/m.exec(controlGroups)?.[1] ?? '';
   const services = path.split('/').filter((part) => part.endsWith('.service'));
   const name = services.at(-1);
@@ -37,12 +34,12 @@ export function unitOf(controlGroups: string): Unit | undefined {
   return { name, manager: services.some((part) => /^user@\d+\.service$/.test(part)) ? 'user' : 'system' };
 }
 
-/** By the name that the package gives it where the control groups do not tell: a manager that is not systemd may have none. */
+/** Falls back to the package's unit name, because a manager other than systemd may create no control groups. */
 export function ownUnit(): Unit {
   return unitOf(controlGroupsOf('self')) ?? { name: 'virtlockd.service', manager: 'system' };
 }
 
-/** Null when there is no answer. */
+/** Null when systemctl fails or times out. */
 export async function askStore(unit: Unit): Promise<StoreStatus | null> {
   const properties = ['FileDescriptorStoreMax', 'NFileDescriptorStore', 'ActiveExitTimestampMonotonic'];
   const args = [`--${unit.manager}`, 'show', ...properties.map((name) => `--property=${name}`), unit.name];
@@ -59,9 +56,9 @@ export function parseStatus(text: string): StoreStatus | null {
   return { max, count: value('NFileDescriptorStore') ?? 0, ended: (value('ActiveExitTimestampMonotonic') ?? 0) / 1000 };
 }
 
-/** What a program prints that ends well and in time; else null. */
+/** The program's output; null when it fails or times out. */
 async function outputOf(program: string, args: readonly string[]): Promise<string | null> {
-  // Loaded here: it takes milliseconds, which a daemon that has just been executed does not have.
+  // Loaded on first use: it takes milliseconds, which would delay the daemon's start.
   const { spawn } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve) => {
     let child: ChildProcess;

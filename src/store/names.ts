@@ -1,12 +1,12 @@
 /**
- * Names under which the service manager keeps descriptors. They have six characters at most: it hands all of them over in one string,
- * which must not become longer than one may be. A letter says what is behind it, so that something is known of a descriptor that
- * the record does not tell of; five digits tell it from all others. As a number, a name takes one word of the record.
+ * Names of descriptors in the service manager's store. They have six characters at most, because the manager passes all of them in one
+ * environment variable, whose length is limited. The letter is the descriptor's kind, for descriptors that the record does not mention.
+ * Up to five digits make the name unique. As a number, a name takes one word of the record.
  */
 
-/** What a stored descriptor is. The order is part of the numbers. */
+/** The kind of a stored descriptor. The values are part of the names in a record. */
 export const StoredKind = {
-  /** Of the state: see record.ts. */
+  /** See record.ts. */
   RECORD: 1,
   /** A listening socket. */
   LISTENER: 2,
@@ -18,14 +18,14 @@ export const StoredKind = {
 } as const;
 export type StoredKind = (typeof StoredKind)[keyof typeof StoredKind];
 
-/** A name as a number; 0 is none. */
+/** A name as a number; 0: no name. */
 export type StoredName = number;
 
 const LETTERS = '-RLCAFP';
 const KIND_SHIFT = 26;
 const SERIAL_MASK = (1 << KIND_SHIFT) - 1;
 const RADIX = 36;
-/** Serial numbers are below it: they have five digits. */
+/** Serial numbers are lower: they have five digits at most. */
 const SERIALS = RADIX ** 5;
 
 export function storedName(kind: StoredKind, serial: number): StoredName {
@@ -45,7 +45,7 @@ export function formatName(name: StoredName): string {
   return `${LETTERS[name >>> KIND_SHIFT] ?? '-'}${serialOf(name).toString(RADIX)}`;
 }
 
-/** Undefined for a name that is none of ours. */
+/** Undefined for a name that {@link formatName} does not produce. */
 export function parseName(text: string): StoredName | undefined {
   const kind = LETTERS.indexOf(text.charAt(0));
   if (kind < 1 || !/^[A-Z](?:0|[1-9a-z][0-9a-z]{0,4})$/.test(text)) return undefined;

@@ -1,22 +1,22 @@
 /**
- * The record of who owns what, in memory that outlives the daemon: see posix.createMemory. Whatever the instruction at which the
- * process dies, it says what was true before or after the last change:
+ * The record of the daemon's state, in memory that outlives the process: see posix.createMemory. At whatever instruction the process
+ * dies, a reader finds the state before or after the last change:
  *
- *     header    what it is; where its entries end, as one word and its complement; which bank counts
- *     banks     two, each with a word for each descriptor that tells what of its connection is under way (CallMark), and a word
- *               that tells by which name the service manager keeps it (names.ts)
- *     halves    two, one of which has the entries: a snapshot, and behind it every change since. When it is full, another
+ *     header    magic and format; the end of the entries, as one word and its complement; the current bank
+ *     banks     two, each with two words for each descriptor: the call mark of its connection (CallMark), and its name in the
+ *               service manager's store (names.ts)
+ *     halves    two, one of which has the entries: a snapshot, followed by every change since. When it is full, the next
  *               snapshot goes into the other half.
  *
- * An entry counts once the word in the header says so. Nothing is believed that is not whole: every entry has a CRC-32. What is in
- * the entries is not known here.
+ * An entry counts once the end in the header includes it. Each entry has a CRC-32, and a reader rejects a record with a damaged one.
+ * restart/entries.ts defines the entries' content.
  */
 import { posix } from '../posix/posix.ts';
 
-/** Memory is not a record, or not a whole one; `message` says why. */
+/** The memory is not a record, or the record is damaged. */
 export class RecordError extends Error {}
 
-/** Words of the header. */
+/** Indexes of words in the header. */
 const Header = {
   MAGIC: 0,
   FORMAT: 1,
@@ -32,19 +32,19 @@ const Header = {
 } as const;
 const WORD = 4;
 const HEADER_SIZE = Header.WORDS * WORD;
-/** `VLR1` as bytes. */
+/** The bytes `VLR1`. */
 const MAGIC = 0x31524c56;
 const FORMAT = 1;
-/** Characters of a boot's id. */
+/** Characters of a boot id. */
 const BOOT_LENGTH = 36;
-/** Of a half, a place takes all bits of a word but this, which tells which half it is. */
+/** In the word of the end: the entries are in the second half. The other bits are the offset in that half. */
 const SECOND_HALF = 0x8000_0000;
-/** Descriptors with higher numbers cannot be told of. */
+/** Descriptors from this number on have no words in a bank, and are not stored. */
 export const SLOTS = 32_768;
-/** Bytes of a half, at least and at most. */
+/** Limits of a half's size, in bytes. */
 export const MIN_HALF = 512 * 1024;
 export const MAX_HALF = 256 * 1024 * 1024;
-/** Bytes of an entry beside its text. */
+/** Bytes of an entry before its text. */
 const ENTRY_HEAD = 8;
 
 export interface RecordOptions {
@@ -53,19 +53,19 @@ export interface RecordOptions {
   /** See {@link SLOTS}. */
   readonly slots?: number;
   readonly boot: string;
-  /** Of several records the one counts that has the highest. */
+  /** Of several records, the one with the highest generation counts. */
   readonly generation?: number;
 }
 
 interface Bank {
-  /** By descriptor: see CallMark of posix.ts. */
+  /** By descriptor: its CallMark (posix.ts). */
   readonly marks: Uint32Array;
-  /** By descriptor: a StoredName; 0 where there is none. */
+  /** By descriptor: its word in the DescriptorStore, see {@link nameIn} of store.ts. */
   readonly names: Uint32Array;
 }
 
 export class StateRecord {
-  /** The descriptor that the memory stands for. */
+  /** The memory's descriptor. */
   readonly fd: number;
   readonly slots: number;
   /** Bytes of a half. */
@@ -89,7 +89,7 @@ export class StateRecord {
     this.halves = [half(0), half(1)];
   }
 
-  /** A record without entries. Returns -errno when there is no memory for it. */
+  /** Makes a record without entries. Returns -errno when the kernel has no memory for it. */
   static create({ half = MIN_HALF, slots = SLOTS, boot, generation = 1 }: RecordOptions): StateRecord | number {
     const fd = posix.createMemory(sizeOf(slots, half));
     if (fd < 0) return fd;
@@ -111,14 +111,14 @@ export class StateRecord {
   }
 
   /**
-   * The record that a descriptor stands for. Its entries are checked when they are read.
+   * Opens the record behind a descriptor. Checks its header; {@link entries} checks the entries.
    *
    * @param boot the id of this boot
-   * @param memory what mapMemory gives of the descriptor
+   * @param memory the result of mapMemory for the descriptor
    * @throws RecordError
    */
   static open(fd: number, boot: string, memory = posix.mapMemory(fd)): StateRecord {
-    if (typeof memory === 'number') throw new RecordError('it is no memory of the kind');
+    if (typeof memory === 'number') throw new RecordError('it is not sealed memory');
     if (memory.byteLength < HEADER_SIZE) throw new RecordError('it is too short');
     const header = new Uint32Array(memory, 0, Header.WORDS);
     const {
@@ -127,14 +127,14 @@ export class StateRecord {
       [Header.SLOTS]: slots = 0,
       [Header.HALF]: half = 0,
     } = header;
-    if (magic !== MAGIC) throw new RecordError(magic === 0 ? 'it was given up' : 'it does not begin as one');
+    if (magic !== MAGIC) throw new RecordError(magic === 0 ? 'it was invalidated' : 'it has no magic number');
     if (header[Header.CRC] !== headerCrc(memory)) throw new RecordError('its header is damaged');
-    if (format !== FORMAT) throw new RecordError(`its format is ${format ?? 0}, and ${FORMAT} is known`);
-    if (memory.byteLength !== sizeOf(slots, half)) throw new RecordError('its size is not what it says');
+    if (format !== FORMAT) throw new RecordError(`its format is ${format ?? 0}, not ${FORMAT}`);
+    if (memory.byteLength !== sizeOf(slots, half)) throw new RecordError('its size differs from its header');
     const written = Buffer.from(memory, Header.BOOT * WORD, BOOT_LENGTH)
       .toString('latin1')
       .replace(/\0+$/, '');
-    if (written !== boot) throw new RecordError('it is of another boot');
+    if (written !== boot) throw new RecordError('it is from another boot');
     return new StateRecord(fd, memory, slots, half);
   }
 
@@ -143,17 +143,17 @@ export class StateRecord {
     return this.header[Header.GENERATION] ?? 0;
   }
 
-  /** Bytes of memory. */
+  /** Bytes of the whole record. */
   get size(): number {
     return sizeOf(this.slots, this.capacity);
   }
 
-  /** What counts at present of connections and descriptors. */
+  /** The current bank. */
   get bank(): Bank {
     return this.banks[(this.header[Header.BANK] ?? 0) === 0 ? 0 : 1];
   }
 
-  /** Has another bank count, filled by `fill`, in one step. */
+  /** Has `fill` write the other bank, from zeros, and makes that one current in one step. */
   replaceBank(fill: (bank: Bank) => void): void {
     const next = (this.header[Header.BANK] ?? 0) === 0 ? 1 : 0;
     const bank = this.banks[next];
@@ -163,18 +163,18 @@ export class StateRecord {
     Atomics.store(this.header, Header.BANK, next);
   }
 
-  /** Takes over what counts of connections and descriptors in another record, as long as nobody knows of this one. */
+  /** Copies the current bank of another record. Not atomic: call it before this record has entries. */
   copyBank({ bank: { marks, names } }: StateRecord): void {
     this.bank.marks.set(marks);
     this.bank.names.set(names);
   }
 
-  /** Bytes that the entries take of a half. */
+  /** Bytes of the entries. */
   get length(): number {
     return this.end & ~SECOND_HALF;
   }
 
-  /** Adds an entry: latin1, not empty. False when there is no room, and nothing has changed. */
+  /** Appends an entry: latin1, not empty. False when there is no room: then nothing has changed. */
   append(text: string): boolean {
     const { end } = this;
     const next = posix.writeEntry(this.halfOf(end), end & ~SECOND_HALF, text);
@@ -183,7 +183,7 @@ export class StateRecord {
     return true;
   }
 
-  /** Has other entries instead. False when there is no room for them, and nothing has changed. */
+  /** Replaces all entries in one step. False when there is no room for them: then nothing has changed. */
   rewrite(texts: Iterable<string>): boolean {
     const before = this.halfOf(this.end);
     const half = ~this.end & SECOND_HALF;
@@ -193,12 +193,12 @@ export class StateRecord {
       if (at < 0) return false;
     }
     this.commit(at | half);
-    // Nobody takes what was there for what is there, if the bit should be wrong that tells the halves apart.
+    // So that a reader rejects the old half if SECOND_HALF in the header is damaged.
     before.fill(0, 0, ENTRY_HEAD);
     return true;
   }
 
-  /** The entries. @throws RecordError when one of them is not whole */
+  /** The texts of the entries. @throws RecordError at a damaged one */
   *entries(): Generator<string> {
     const end = this.committedEnd();
     const bytes = this.halfOf(end);
@@ -206,7 +206,7 @@ export class StateRecord {
     for (const [from, to] of entriesOf(bytes, end & ~SECOND_HALF)) yield buffer.toString('latin1', from, to);
   }
 
-  /** From now on it is none any more, whoever finds it. */
+  /** No process opens it from now on. */
   invalidate(): void {
     Atomics.store(this.header, Header.MAGIC, 0);
   }
@@ -225,8 +225,8 @@ export class StateRecord {
   }
 
   /**
-   * Where the entries end. The process may have died between the two words that tell it: then what was there before and what is there
-   * since are both whole, and both are true.
+   * Where the entries end. The process may have died between the writes of the two words. Then the old end and the new one both delimit
+   * whole entries, and either state is correct.
    *
    * @throws RecordError
    */
@@ -250,7 +250,7 @@ export class StateRecord {
   }
 }
 
-/** The places of the texts of entries. @throws RecordError */
+/** Start and end of each entry's text. @throws RecordError */
 function* entriesOf(half: Uint8Array, end: number): Generator<readonly [number, number]> {
   for (let at = 0; at < end;) {
     const last = posix.readEntry(half, at, end);
@@ -261,7 +261,7 @@ function* entriesOf(half: Uint8Array, end: number): Generator<readonly [number, 
   }
 }
 
-/** Of two banks. */
+/** Marks and names of two banks. */
 const TABLES = 4;
 
 function sizeOf(slots: number, half: number): number {
@@ -272,7 +272,7 @@ function aligned(at: number): number {
   return Math.ceil(at / WORD) * WORD;
 }
 
-/** Of what never changes. */
+/** Covers the words of the header that never change, but the magic. */
 function headerCrc(memory: ArrayBuffer): number {
   return posix.crc32(new Uint8Array(memory), Header.FORMAT * WORD, Header.CRC * WORD);
 }

@@ -1,10 +1,10 @@
 /**
- * The client of the service manager's descriptor store: what is in there outlives this process, and is passed to the next one. To put
- * something in takes one datagram, after which it is there whatever becomes of the sender, if the manager has room for it; whether
- * it has is another question: see manager.ts.
+ * The client of the service manager's descriptor store. A stored descriptor outlives this process, and the manager passes it to the
+ * next one. One datagram stores a descriptor, even if the sender dies at once. The manager drops it without a reply when the store is
+ * full: see manager.ts.
  *
- * The manager may be busy, and then its queue is full. Nobody here waits for it for longer than a moment: what could not be sent is
- * sent later, in order, and until then would not outlive this process.
+ * The queue of a busy manager may be full. Then a call waits for a moment only. The store sends the rest later, in order; a descriptor
+ * that is not sent yet would not outlive this process.
  */
 import os from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
@@ -15,16 +15,16 @@ import { formatName, serialOf, type StoredKind, storedName, type StoredName } fr
 const log = logger('locking.lock_daemon');
 const { EAGAIN } = os.constants.errno;
 
-/** For how long a call waits for the manager, in milliseconds; and for how long afterwards none does. */
+/** How long a call waits for the manager; after a call in vain, how long no call waits. In milliseconds. */
 const PATIENCE_MS = 20;
 const IMPATIENCE_MS = 1000;
-/** The same where everything depends on it. */
+/** How long {@link DescriptorStore.keepNow} waits for the manager, in milliseconds. */
 const URGENT_MS = 200;
-/** When what could not be sent is sent again, in milliseconds. */
+/** Until the next attempt to send the rest, in milliseconds; and if the manager took some at the last one. */
 const AGAIN_MS = 200;
 const MOVING_MS = 2;
 
-/** What the store needs of the world. All functions return a descriptor, 0 or -errno. */
+/** The system calls and timers of the store. `connect` returns a descriptor or -errno, `send` 0 or -errno. */
 export interface ManagerLink {
   connect(path: ByteString): number;
   send(socket: number, text: string, fd: number, milliseconds: number): number;
@@ -43,10 +43,10 @@ const realLink: ManagerLink = {
   },
 };
 
-/** In the word of a name: the descriptor is in the store, or on its way there. */
+/** In a descriptor's word: it is in the store, or in {@link DescriptorStore.unsent}. */
 const KEPT = 0x8000_0000;
 
-/** The name in a word of the table that a DescriptorStore has; 0 when there is none. */
+/** The name in a descriptor's word; 0: none. */
 export function nameIn(word: number): StoredName {
   return word & ~KEPT;
 }
@@ -55,23 +55,23 @@ export class DescriptorStore {
   private readonly path: ByteString;
   private readonly link: ManagerLink;
   private socket = -1;
-  /** By descriptor: its name, and {@link KEPT}. */
+  /** By descriptor: its name and {@link KEPT}. */
   private words: Uint32Array;
   private readonly used = new Set<StoredName>();
   private keptCount = 0;
   private serial = 0;
-  /** What could not be sent, in order: of a name, the descriptor to be stored, or -1 for its removal. */
+  /** By name, in the order of sending: the descriptor to be stored, or -1 for a removal. */
   private readonly unsent = new Map<StoredName, number>();
   private impatientUntil = 0;
   private isRetryDue = false;
-  /** How often something has been put in or taken out. */
+  /** Counts stores and removals. */
   changes = 0;
-  /** Something has been put in. */
+  /** Called after {@link keep} has stored a descriptor, and after a retry has sent the last of the rest. */
   onStored: () => void = () => undefined;
 
   /**
    * @param path of the manager's socket
-   * @param words has room for a name for each descriptor, and those that were given before
+   * @param words a word for each descriptor, with the names of the previous process or program image
    */
   constructor(path: ByteString, words: Uint32Array, link = realLink) {
     this.path = path;
@@ -80,40 +80,40 @@ export class DescriptorStore {
     for (const word of words) if (word !== 0) this.register(word);
   }
 
-  /** How many are to be in the store. */
+  /** Descriptors that are stored or to be stored. */
   get count(): number {
     return this.keptCount;
   }
 
-  /** How many of these could not be put in yet. */
+  /** How many of these are not sent yet. */
   get unsentCount(): number {
     let count = 0;
     for (const fd of this.unsent.values()) if (fd >= 0) count++;
     return count;
   }
 
-  /** The table is elsewhere from now on, with the same in it. */
+  /** Moves to another table with the same content. */
   useWords(words: Uint32Array): void {
     this.words = words;
   }
 
-  /** The name of what a descriptor stands for; 0 when it has none. */
+  /** The descriptor's name; 0: none. */
   nameOf(fd: number): StoredName {
     return nameIn(this.words[fd] ?? 0);
   }
 
-  /** Whether a name stands for a descriptor that is known here. */
+  /** Whether an open descriptor has this name. */
   isUsed(name: StoredName): boolean {
     return this.used.has(name);
   }
 
-  /** Whether it is in the store, as far as can be told without asking the manager. */
+  /** Whether it has been sent to the manager, which may still have had no room for it. */
   isKept(fd: number): boolean {
     const word = this.words[fd] ?? 0;
     return word >= KEPT && !this.unsent.has(nameIn(word));
   }
 
-  /** Gives a name to a descriptor. 0 when it has too high a number for that. */
+  /** The descriptor's name, a new one if it has none. 0 when the descriptor's number is beyond the table. */
   nameFor(fd: number, kind: StoredKind): StoredName {
     const known = this.nameOf(fd);
     if (known !== 0 || fd < 0 || fd >= this.words.length) return known;
@@ -123,7 +123,7 @@ export class DescriptorStore {
     return name;
   }
 
-  /** A descriptor was in the store under that name before this process began. False when it has too high a number. */
+  /** Enters a descriptor that the manager has passed to this process. False when its number is beyond the table. */
   adopt(fd: number, name: StoredName): boolean {
     if (fd >= this.words.length) return false;
     this.words[fd] = (name | KEPT) >>> 0;
@@ -131,7 +131,7 @@ export class DescriptorStore {
     return true;
   }
 
-  /** Puts a descriptor in, or will when the manager takes it. Its name; 0 when it has too high a number for that. */
+  /** Stores a descriptor, later if the manager's queue is full. Returns its name; 0 when its number is beyond the table. */
   keep(fd: number, kind: StoredKind): StoredName {
     const name = this.nameFor(fd, kind);
     if (name === 0 || (this.words[fd] ?? 0) >= KEPT) return name;
@@ -142,7 +142,7 @@ export class DescriptorStore {
     return name;
   }
 
-  /** As {@link keep}, before anything that could not be sent yet, and for as long as the manager may be waited for. Whether it is there. */
+  /** As {@link keep}, but ahead of the unsent ones, and with a longer wait. Returns whether it was sent. */
   keepNow(fd: number, kind: StoredKind): boolean {
     if (this.isKept(fd)) return true;
     const name = this.nameFor(fd, kind);
@@ -159,7 +159,7 @@ export class DescriptorStore {
     return this.isKept(fd);
   }
 
-  /** Takes a descriptor out, which is still open or just closed, and its name from it. */
+  /** Removes a descriptor from the store, and its name. It may still be open, or just have been closed. */
   drop(fd: number): void {
     const word = this.words[fd] ?? 0;
     if (word === 0) return;
@@ -171,25 +171,25 @@ export class DescriptorStore {
     this.remove(name);
   }
 
-  /** Takes out what has no descriptor here. */
+  /** Removes a name from the store that no open descriptor has. */
   remove(name: StoredName): void {
     if ((this.unsent.get(name) ?? -1) >= 0) this.unsent.delete(name);
     else this.post(name, -1);
   }
 
-  /** Takes everything out, for the time being: {@link storeAgain} puts it in again. */
+  /** Removes all descriptors from the store until {@link storeAgain}. Their names stay. */
   empty(): void {
     for (const word of this.words) if (word >= KEPT) this.remove(nameIn(word));
   }
 
-  /** Puts all in again: what is there already stays as it is. */
+  /** Sends all descriptors again. The manager ignores those that it has. */
   storeAgain(): void {
     for (const [fd, word] of this.words.entries()) {
       if (word >= KEPT && (this.unsent.get(nameIn(word)) ?? -1) < 0) this.post(nameIn(word), fd);
     }
   }
 
-  /** All that could be sent is. */
+  /** Tries to send the rest. Returns whether all is sent. */
   flush(): boolean {
     this.sendUnsent();
     return this.unsent.size === 0;
@@ -209,7 +209,7 @@ export class DescriptorStore {
     return name;
   }
 
-  /** Sends it, or leaves it for later, behind what was left before. */
+  /** Sends it, or queues it behind the unsent ones. */
   private post(name: StoredName, fd: number): void {
     this.changes++;
     const isImpatient = this.link.now() < this.impatientUntil;
@@ -224,7 +224,7 @@ export class DescriptorStore {
     const text = fd < 0 ? 'FDSTOREREMOVE=1' : 'FDSTORE=1\nFDPOLL=0';
     const status = this.send(`${text}\nFDNAME=${formatName(name)}`, fd, patience);
     if (status < 0 && status !== -EAGAIN && this.unsent.size === 0)
-      log.warn(`The service manager's descriptor store cannot be reached, and is tried again: ${strerror(status)}`);
+      log.warn(`Cannot reach the service manager's descriptor store, will try again: ${strerror(status)}`);
     return status >= 0;
   }
 
@@ -233,14 +233,14 @@ export class DescriptorStore {
     if (this.socket < 0) return this.socket;
     const status = this.link.send(this.socket, text, fd, patience);
     if (status < 0 && status !== -EAGAIN) {
-      // The manager may have another socket by now.
+      // The manager may have bound a new socket.
       this.link.close(this.socket);
       this.socket = -1;
     }
     return status;
   }
 
-  /** Whether the manager has taken any. */
+  /** Returns whether the manager took any. */
   private sendUnsent(): boolean {
     const { size } = this.unsent;
     for (const [name, fd] of this.unsent) {
@@ -255,7 +255,7 @@ export class DescriptorStore {
     this.isRetryDue = true;
     this.link.setTimeout(() => {
       this.isRetryDue = false;
-      // A queue has room for a few only: one that moves is filled again at once.
+      // The queue has room for a few datagrams only. If it moves, fill it again soon.
       const moves = this.sendUnsent();
       if (this.unsent.size > 0) this.retryLater(moves ? MOVING_MS : AGAIN_MS);
       else this.onStored();

@@ -17,7 +17,7 @@ describe('names of stored descriptors', () => {
     assert.equal(storedName(StoredKind.FILE, 60_466_176), storedName(StoredKind.FILE, 0));
   });
 
-  it('are told from those of others', () => {
+  it('differ from the names of other programs', () => {
     for (const text of ['', 'F', 'stored', 'virtlockd.socket', 'F123456', 'F01', '-1', 'X1', 'unknown', 'f1']) {
       assert.equal(parseName(text), undefined, text);
     }

@@ -6,7 +6,7 @@ import { RecordError, StateRecord } from '../../../src/store/record.ts';
 const boot = '00010203-0405-0607-0809-0a0b0c0d0e0f';
 const half = 4096;
 const slots = 16;
-/** Words of the header that change. */
+/** Indexes of the header's words that change. */
 const END = 16;
 const END_CHECK = 17;
 
@@ -24,7 +24,7 @@ describe('the record', () => {
     return made;
   };
 
-  /** There may not be any number of mappings. */
+  /** One mapping for each record: a process may have a limited number. */
   const memories = new Map<StateRecord, ArrayBuffer>();
   const memoryOf = (record: StateRecord): ArrayBuffer => {
     const memory = memories.get(record) ?? posix.mapMemory(record.fd);
@@ -33,7 +33,7 @@ describe('the record', () => {
     return memory;
   };
   const read = (record: StateRecord): string[] => [...StateRecord.open(record.fd, boot, memoryOf(record)).entries()];
-  /** What a reader finds: undefined for nothing that it believes. */
+  /** The entries that a reader finds; undefined when it rejects the record. */
   const found = (record: StateRecord): string[] | undefined => {
     try {
       return read(record);
@@ -43,12 +43,12 @@ describe('the record', () => {
     }
   };
 
-  it('says what was written, to whoever maps the same memory', () => {
+  it('has its entries in every mapping of the memory', () => {
     const texts = ['one', 'zwei', '\xe9\0\xff', 'x'.repeat(1000)];
     assert.deepEqual(read(make(texts)), texts);
   });
 
-  it('refuses an entry for which there is no room, and is what it was', () => {
+  it('refuses an entry without room for it, and stays unchanged', () => {
     const record = make();
     let count = 0;
     while (record.append('y'.repeat(100))) count++;
@@ -59,7 +59,7 @@ describe('the record', () => {
     assert.equal(read(record).length, count + 1);
   });
 
-  it('goes on in its other half with what is told instead', () => {
+  it('writes other entries to its other half', () => {
     const record = make(['old', 'older']);
     for (let turn = 0; turn < 5; turn++) {
       assert(record.rewrite([`new ${turn}`]));
@@ -70,7 +70,7 @@ describe('the record', () => {
     assert.deepEqual(read(record), ['new 4', 'more']);
   });
 
-  it('is either the one or the other, at whatever instruction its writer dies', () => {
+  it('is in the old state or the new one, at whatever instruction its writer dies', () => {
     const record = make(['a', 'b']);
     const memory = memoryOf(record);
     const words = new Uint32Array(memory);
@@ -86,7 +86,7 @@ describe('the record', () => {
         results.push(found(record));
       };
       const old = [before.readUInt32LE(4 * END), before.readUInt32LE(4 * END_CHECK)];
-      // Every byte of the change but those two words, one after the other; then the first of them; then both.
+      // First each byte of the change but the two words, one after the other; then the first word; then both.
       for (let byte = 0; byte < after.length; byte++) {
         if (after[byte] !== before[byte]) at(Buffer.concat([after.subarray(0, byte), before.subarray(byte)]), old);
       }
@@ -103,7 +103,7 @@ describe('the record', () => {
     assert.deepEqual(appended.slice(-2), Array(2).fill(['a', 'b', 'c'.repeat(70)]));
   });
 
-  it('counts as nothing when a bit of it is wrong, or as what it was before the bit was written', () => {
+  it('is rejected when a bit of it is wrong, unless the bit changes none of its entries', () => {
     const texts = ['one', 'two', 'a longer entry, of which every bit counts'];
     const record = make(['of long ago', 'and more of it', 'and still more']);
     assert(record.rewrite(texts));
@@ -120,7 +120,7 @@ describe('the record', () => {
     assert.deepEqual(found(record), texts);
   });
 
-  it('counts as nothing when it is cut, and never throws but for that', () => {
+  it('is rejected when it is cut, with a RecordError alone', () => {
     fc.assert(
       fc.property(
         fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 80 }), { maxLength: 20 }),
@@ -140,18 +140,18 @@ describe('the record', () => {
     );
   });
 
-  it('is not believed when it is of another boot, given up, or something else', () => {
+  it('is rejected when it is from another boot, invalidated, or something else', () => {
     const record = make(['one']);
-    assert.throws(() => StateRecord.open(record.fd, boot.replace('0', '1')), /of another boot/);
+    assert.throws(() => StateRecord.open(record.fd, boot.replace('0', '1')), /from another boot/);
     record.invalidate();
-    assert.throws(() => StateRecord.open(record.fd, boot), /given up/);
-    assert.throws(() => StateRecord.open(0, boot), /no memory of the kind/);
+    assert.throws(() => StateRecord.open(record.fd, boot), /was invalidated/);
+    assert.throws(() => StateRecord.open(0, boot), /not sealed memory/);
     const other = posix.createMemory(100_000);
-    assert.throws(() => StateRecord.open(other, boot), /given up|not begin/);
+    assert.throws(() => StateRecord.open(other, boot), /was invalidated|no magic number/);
     posix.close(other);
   });
 
-  it('changes what counts of descriptors in one step', () => {
+  it('replaces its bank in one step', () => {
     const record = make();
     const { bank } = record;
     bank.marks[3] = 7;
@@ -165,7 +165,7 @@ describe('the record', () => {
     assert.deepEqual([...after.marks].filter(Boolean), []);
   });
 
-  it('has memory that cannot be taken away', () => {
+  it('has memory that cannot shrink', () => {
     assert.equal(posix.mapMemory(2), -22);
   });
 });

@@ -5,12 +5,12 @@ import { DescriptorStore, type ManagerLink } from '../../../src/store/store.ts';
 const EAGAIN = -11;
 const ECONNREFUSED = -111;
 
-/** A manager that says what it was sent, and may not take it. */
+/** A manager that records what the store sends, and can refuse it. */
 class Manager implements ManagerLink {
   readonly sent: string[] = [];
-  /** What it answers. */
+  /** The status that `send` returns. */
   status = 0;
-  /** How many it takes before it is full. */
+  /** How many datagrams fit into its queue. */
   room = Infinity;
   connections = 0;
   waited = 0;
@@ -37,7 +37,7 @@ class Manager implements ManagerLink {
   setTimeout(callback: () => void): void {
     this.due.push(callback);
   }
-  /** Lets pass what is waited for. */
+  /** Runs the due timers. */
   pass(): void {
     this.time += 10_000;
     for (const callback of this.due.splice(0)) callback();
@@ -51,7 +51,7 @@ describe('the client of the descriptor store', () => {
     return { manager, words, store: new DescriptorStore('/run/notify', words, manager) };
   };
 
-  it('puts descriptors in and takes them out by a name, each once', () => {
+  it('stores and removes each descriptor once, by its name', () => {
     const { manager, store } = make();
     store.keep(5, StoredKind.FILE);
     store.keep(5, StoredKind.FILE);
@@ -67,7 +67,7 @@ describe('the client of the descriptor store', () => {
     assert.equal(store.count, 1);
   });
 
-  it('gives a name to what is not stored, and leaves alone what has too high a number', () => {
+  it('names descriptors that it does not store, and ignores those beyond the table', () => {
     const { manager, store } = make();
     assert.notEqual(store.nameFor(5, StoredKind.FILE), 0);
     assert(!store.isKept(5));
@@ -76,12 +76,12 @@ describe('the client of the descriptor store', () => {
     assert.deepEqual(manager.sent, []);
   });
 
-  it('waits for a full queue once, and sends later, in order, what it could not send', () => {
+  it('waits for a full queue once, and sends the rest later, in order', () => {
     const { manager, store } = make();
     manager.room = 1;
     for (const fd of [3, 4, 5, 6]) store.keep(fd, StoredKind.LOCK_CLIENT);
     store.drop(3);
-    // What never was there need not be taken out.
+    // A descriptor that was never sent need not be removed.
     store.drop(5);
     assert.equal(manager.waited, 20);
     assert.equal(store.unsentCount, 2);
@@ -98,7 +98,7 @@ describe('the client of the descriptor store', () => {
     assert(store.isKept(4));
   });
 
-  it('connects again when the manager has another socket', () => {
+  it('connects again when the manager has a new socket', () => {
     const { manager, store } = make();
     manager.status = ECONNREFUSED;
     store.keep(3, StoredKind.FILE);
@@ -108,7 +108,7 @@ describe('the client of the descriptor store', () => {
     assert(store.isKept(3));
   });
 
-  it('goes on with the names of the process before, and with later ones', () => {
+  it("keeps the previous process's names, and gives later ones to new descriptors", () => {
     const { manager, words, store } = make();
     store.keep(3, StoredKind.FILE);
     store.nameFor(4, StoredKind.FILE);
@@ -120,7 +120,7 @@ describe('the client of the descriptor store', () => {
     assert.equal(manager.sent.at(-1), 'FDSTORE=1 FDPOLL=0 FDNAME=F2 9');
   });
 
-  it('takes all out and puts it in again', () => {
+  it('removes all descriptors and stores them again', () => {
     const { manager, store } = make();
     for (const fd of [3, 4]) store.keep(fd, StoredKind.FILE);
     manager.sent.length = 0;
