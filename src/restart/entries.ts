@@ -1,7 +1,7 @@
 /**
- * What the entries of the record are (see src/store/record.ts): each a change of the state, in JSON, in the very descriptions of the
- * state document. Descriptors stand in them by the names that they have in the service manager's store, as the numbers of names.ts:
- * those stay what they are when another process gets the descriptors.
+ * The entries of the record (src/store/record.ts). Each is one change of the state, in JSON, by the descriptions of the state document.
+ * In place of a descriptor an entry has its name in the service manager's store, as a number (src/store/names.ts): the name stays the
+ * same when another process receives the descriptor under another number.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { processIdentity } from '../daemon/state.ts';
@@ -11,33 +11,33 @@ import { inquiry } from '../inquire/state.ts';
 import { hold } from '../lockspace/state.ts';
 import { list, object, optional, type StateOf, u32, whole } from '../state/state.ts';
 
-/** Words that entries begin with. */
+/** The first element of each entry, and the elements after it. */
 export const EntryKind = {
-  /** The process that writes, and what it has been through. */
+  /** The process that writes the record: {@link recorder}. */
   PROCESS: 'process',
-  /** A server without its clients: its name, it. */
+  /** A server, without its clients: its name, its state. */
   SERVER: 'server',
-  /** A client has come or changed: its server's name, it, when its process started or null. */
+  /** A client has connected or changed: its server's name, its state, its process's start time or null. */
   CLIENT: 'client',
-  /** A client is gone: its server's name, its id. */
+  /** A client has disconnected: its server's name, its id. */
   LEFT: 'left',
   /** A lockspace's directory. */
   LOCKSPACE: 'lockspace',
-  /** A resource, whatever was there before: directory, it without its holds, those. */
+  /** A resource, which replaces one of the same name: directory, its state without its holds, the holds. */
   RESOURCE: 'resource',
-  /** One more hold: directory, name, it. */
+  /** One more hold: directory, name, hold. */
   HOLD: 'hold',
-  /** Another hold at an index: directory, name, index, it. */
+  /** A hold is replaced: directory, name, index, hold. */
   CHANGED: 'changed',
-  /** Holds are gone: directory, name, their indexes in ascending order. */
+  /** Some of the holds are dropped: directory, name, their indexes in ascending order. */
   DROPPED: 'dropped',
-  /** The ends of owners that holds are part of: directory, name, pairs of index and id. */
+  /** Holds are to be released at the ends of their owners: directory, name, pairs of a hold's index and an end's id. */
   ENDING: 'ending',
-  /** Nobody holds a resource any more, and its file is about to be unlinked and unlocked: directory, name. */
+  /** A resource's last hold is released, and its file is about to be unlinked and unlocked: directory, name. */
   RELEASING: 'releasing',
-  /** A resource is gone: directory, name. */
+  /** A resource's file is unlocked and closed: directory, name. */
   RELEASED: 'released',
-  /** The end of an owner has begun or changed: it. */
+  /** The end of an owner has begun or changed: its state. */
   END: 'end',
   /** The end of an owner is done: its id. */
   ENDED: 'ended',
@@ -49,7 +49,7 @@ export const EntryKind = {
 export const recorder = object({
   process: processIdentity,
   pid: u32,
-  /** How often it has executed itself again, and how often the daemon has died. */
+  /** How often the daemon has executed itself again, and how often it has died. */
   restarts: whole,
   deaths: whole,
   /** When the process began to serve, milliseconds since 1970. */
@@ -57,11 +57,11 @@ export const recorder = object({
 });
 export type RecorderState = StateOf<typeof recorder>;
 
-/** A hold, with its owner's pid, and the round of the poller in which it was acquired if its call may be unanswered. */
+/** A hold with its owner's pid, and the poller's round in which the acquire was read, by which CallMark tells whether it was answered. */
 export const recordedHold = object({ pid: u32, hold, round: optional(whole) });
 export type RecordedHold = StateOf<typeof recordedHold>;
 
-/** Of the daemon itself, what has no entries of its own. */
+/** The part of the daemon's state that has no entries of its own. */
 export const settings = object({
   inquiry,
   timeout: optional(u32),
@@ -70,7 +70,7 @@ export const settings = object({
 });
 export type Settings = StateOf<typeof settings>;
 
-/** Of several texts in JSON. */
+/** @param parts in JSON */
 export function entry(kind: (typeof EntryKind)[keyof typeof EntryKind], ...parts: readonly string[]): ByteString {
   return `["${kind}",${parts.join()}]`;
 }

@@ -1,4 +1,4 @@
-/** Puts the entries of a record together: what the daemon had that wrote them. */
+/** Folds the entries of a record into the state of the daemon that wrote them. */
 import { ownerEnd } from '../lockd/state.ts';
 import { resource } from '../lockspace/state.ts';
 import { server } from '../rpc/state.ts';
@@ -26,7 +26,7 @@ import {
   type Settings,
 } from './entries.ts';
 
-/** A client as its entry has it, and when its process started. */
+/** A client's last entry: its state, and its process's start time or null. */
 export interface RecordedClient {
   readonly state: Json;
   readonly start: number | null;
@@ -34,7 +34,7 @@ export interface RecordedClient {
 
 interface RecordedServer {
   head: Json | null;
-  /** By id, in the order in which they came. */
+  /** By id, in the order of their first entries. */
   readonly clients: Map<number, RecordedClient>;
   /** The id of the next client. */
   nextId: number;
@@ -44,7 +44,7 @@ export interface RecordedResource {
   /** Without its holds. */
   readonly state: Json;
   holds: RecordedHold[];
-  /** Nobody holds it any more; its file may be unlinked and unlocked or not. */
+  /** Its last hold is released. The process died before, while or after it unlinked and unlocked the file. */
   isReleasing: boolean;
 }
 
@@ -59,11 +59,11 @@ export interface RecordedState {
   readonly ends: ReadonlyMap<number, Json>;
 }
 
-/** Entries are made of such. */
+/** Of a hold in its resource; also a start time. */
 const index = integer(0, Number.MAX_SAFE_INTEGER);
 const indexes = list(index);
 
-/** @throws RecordError, also when there is no telling what an entry means */
+/** @throws RecordError, also for an entry that does not parse */
 export function foldEntries(entries: Iterable<string>): RecordedState {
   const fold = new Fold();
   for (const one of entries) {
@@ -72,7 +72,7 @@ export function foldEntries(entries: Iterable<string>): RecordedState {
       const [kind, ...parts] = readList(JSON.parse(one) as unknown, (part) => part);
       fold.add(kind, parts);
     } catch (error) {
-      throw error instanceof RecordError ? error : new RecordError(`an entry is none: ${(error as Error).message}`);
+      throw error instanceof RecordError ? error : new RecordError(`an entry does not parse: ${(error as Error).message}`);
     }
   }
   return fold.result();
@@ -127,13 +127,13 @@ class Fold {
   result(): RecordedState {
     const { recorder, settings, servers, lockspaces, ends } = this;
     if (recorder === null || servers.virtlockd.head === null || servers.admin.head === null)
-      throw new RecordError('it does not say of what it is');
+      throw new RecordError('its entry of the process or of a server is missing');
     return { recorder, settings, lockServer: servers.virtlockd, adminServer: servers.admin, lockspaces, ends };
   }
 
   private serverOf(name: unknown): RecordedServer {
     if (name === 'virtlockd' || name === 'admin') return this.servers[name];
-    throw new RecordError('it names a server that there is none of');
+    throw new RecordError('it names an unknown server');
   }
 
   private setHead(recorded: RecordedServer, head: unknown): void {
@@ -169,7 +169,7 @@ class Fold {
 
   private resourceOf([directory, name]: readonly unknown[]): RecordedResource {
     const found = this.lockspaceOf(directory).get(text.read(name));
-    if (found === undefined) throw new RecordError('it changes a resource that there is none of');
+    if (found === undefined) throw new RecordError('it changes an unknown resource');
     return found;
   }
 
@@ -207,7 +207,7 @@ function setEnding(holds: RecordedHold[], [at, ending]: readonly number[]): void
 
 function existing(holds: readonly RecordedHold[], value: unknown): number {
   const at = index.read(value);
-  if (at >= holds.length) throw new RecordError('it changes a hold that there is none of');
+  if (at >= holds.length) throw new RecordError('it changes an unknown hold');
   return at;
 }
 
@@ -216,9 +216,9 @@ function emptyServer(): RecordedServer {
 }
 
 /**
- * The state as a document, in JSON.
+ * The state as a document of a restart, in JSON.
  *
- * @param descriptorOf the descriptor that has a name now; undefined when none has
+ * @param descriptorOf this process's descriptor of a stored name; undefined when there is none
  */
 export function recordedDocument(
   { lockServer, adminServer, lockspaces, ends, settings: own, recorder: { restarts, deaths, started } }: RecordedState,

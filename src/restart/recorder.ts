@@ -1,11 +1,13 @@
 /**
- * Sees to it that what the daemon has outlives it: writes every change into the record before anybody hears of it, and hands every
- * descriptor that the record names to the service manager's store. The rooms say what happens; in which order, they say as well:
+ * Makes the daemon's state outlive the process. Writes every change into the record before a client can see it, and stores every
+ * descriptor that the record names with the service manager. The rooms call it in this order:
  *
- * - What comes is stored, then recorded, then answered. What is stored and not recorded is nobody's yet.
- * - What goes is recorded as going, then gone (the lock unlocked, the connection shut down), then taken out of the store, then closed.
+ * - A new lock or client: its descriptor is stored, then it is recorded, then the call is answered. A descriptor that is stored and not
+ *   recorded has no owner yet.
+ * - A lock or client that ends: the end is recorded, the file unlocked or the connection shut down, the descriptor removed from the
+ *   store, then closed.
  *
- * While there is no store, or no room in it, nothing of this is done, and locks are as mortal as C's.
+ * Without a store there is no recorder, and locks end with the process, as C's do. The same holds for those beyond the store's limit.
  */
 import { type ClientRecorder, NO_CLIENT_RECORDER } from '../daemon/client-recorder.ts';
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
@@ -42,14 +44,14 @@ import {
 
 const log = logger('locking.lock_daemon');
 
-/** For how long refusals and counters may be on record later than they happen, in milliseconds. */
+/** How late refusals and counters may be recorded, in milliseconds. */
 const LATE_MS = 250;
-/** How much larger a half is made than what must fit. */
+/** How many snapshots a half of a new record has room for. */
 const SPARE = 4;
-/** Bytes that an entry takes beside its text, at most. */
+/** Bytes of an entry beside its text, at most. */
 const ENTRY_SIZE = 12;
 
-/** What a connection has under way is not on record: whoever has anything under way is disconnected. */
+/** Pending input and output are not recorded: the next process disconnects a client that had any. */
 const NOTHING_PENDING = {
   'x-received': undefined,
   'x-skip': undefined,
@@ -62,19 +64,20 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private readonly store: DescriptorStore;
   private record: StateRecord;
   readonly identity: RecorderState;
-  /** Descriptors that the store takes; see {@link FileKeeper.isKeeping}. */
+  /** How many descriptors the store may have. */
   limit: number;
   isKeeping = true;
-  /** The record could not be kept up. */
+  /** Recording has ended, by a failure or by {@link end}. */
   private hasFailed = false;
-  /** What was written last of what changes without a word of its own. */
+  /** The last entry of each server, admin client and the settings: these report no changes of their own, and are compared. */
   private readonly written = new Map<string, string>();
+  /** See {@link mortalFiles}. */
   private readonly mortal = new Set<HeldFile>();
   private isLateDue = false;
   private isRewriteDue = false;
-  /** Larger than the present one, and not in the store yet. */
+  /** A larger record that is not in the store yet. */
   private next: StateRecord | null = null;
-  /** It is not on record any more who owns what. */
+  /** Called when the record can no longer be written. */
   private readonly onFailure: () => void;
 
   /** Nothing is written before {@link begin}. */
@@ -104,9 +107,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   /**
-   * From now on all changes are recorded, and what comes is kept.
+   * Begins to record all changes and to store new descriptors.
    *
-   * @param isOnRecord what there is already is on record, and in the store
+   * @param isOnRecord the present state is recorded and stored already
    */
   begin(isOnRecord: boolean): void {
     const { daemon, record, store } = this;
@@ -117,7 +120,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     else {
       this.countMortal();
       for (const { listeners } of daemon.servers) {
-        // Those of systemd come back by themselves.
+        // systemd passes its own sockets again.
         for (const { fd, unlink } of listeners) if (unlink) store.keep(fd, StoredKind.LISTENER);
       }
       for (const { fd } of daemon.lockServer.adoptAll().values()) this.keepClient(fd, StoredKind.LOCK_CLIENT);
@@ -127,12 +130,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     store.keep(record.fd, StoredKind.RECORD);
   }
 
-  /** Looks which of the files would not outlive the process that were held before. */
+  /** Enters all held files in {@link mortalFiles} or removes them. */
   countMortal(): void {
     for (const { file } of this.daemon.lockspaces.resources()) this.noteKind(file);
   }
 
-  /** Nothing more is kept until {@link resume}: the store is emptied. */
+  /** Stores nothing more until {@link resume}: the caller empties the store. */
   suspend(): void {
     this.isKeeping = false;
   }
@@ -141,12 +144,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.isKeeping = !this.hasFailed;
   }
 
-  /** From now on it is marked what of each connection is under way. */
+  /** Has the poller mark in the record which connections have calls under way. */
   mark(): void {
     this.daemon.poller.useMarks(this.record.bank.marks);
   }
 
-  /** Nothing is recorded any more; what was recorded counts as nothing from now on. */
+  /** Ends recording, and invalidates the record. */
   end(): void {
     const { daemon } = this;
     if (this.hasFailed) return;
@@ -159,7 +162,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.record.invalidate();
   }
 
-  /** Held files whose locks would end with the process, whatever the store has. */
+  /** Held files whose locks would end with the process, because they are POSIX locks or lost. */
   get mortalFiles(): ReadonlySet<HeldFile> {
     return this.mortal;
   }
@@ -190,9 +193,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     else this.mortal.add(file);
   }
 
-  /** It is on record by its resources. */
   releasing(): void {
-    // Nothing is to be done as long as it is locked.
+    // Nothing to do: resourceReleasing has recorded it, and the descriptor stays stored while the file is locked.
   }
 
   unlocked(file: HeldFile): void {
@@ -299,7 +301,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private clientClosed(server: string, { fd, id, isSocketKept }: Connection): void {
-    // A duplicate of it is in the store, so that the close alone tells the peer nothing.
+    // The manager has a duplicate, so the close alone would send the peer no end of file.
     if (!isSocketKept) posix.shutdownSocket(fd);
     this.write(entry(EntryKind.LEFT, JSON.stringify(server), String(id)));
     if (!isSocketKept) this.store.drop(fd);
@@ -313,12 +315,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     return this.isKeeping && fd < this.record.slots && this.store.count < this.limit;
   }
 
-  /** A client is gone that was none of this process. */
+  /** Records the end of a client that this process has not adopted. */
   clientLost(server: string, id: number): void {
     this.write(entry(EntryKind.LEFT, JSON.stringify(server), String(id)));
   }
 
-  /** A resource is gone that was none of this process. */
+  /** Records the end of a resource that this process has not adopted. */
   resourceLost(directory: ByteString, name: ByteString): void {
     this.write(entry(EntryKind.RELEASED, JSON.stringify(directory), JSON.stringify(name)));
   }
@@ -340,7 +342,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     }, LATE_MS).unref();
   }
 
-  /** Not at once: there may be very many of these, one after the other. */
+  /** Deferred: many locks may change their kind in one round. */
   private rewriteSoon(): void {
     if (this.isRewriteDue) return;
     this.isRewriteDue = true;
@@ -361,31 +363,31 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private write(text: ByteString): void {
     if (!this.hasFailed && !this.record.append(text)) this.rewrite();
-    // Somebody has come or gone, or got something: there are counters for that.
+    // The change has moved counters, too.
     this.writeLate();
   }
 
-  /** Writes all there is, in place of what was written before. */
+  /** Replaces the record's entries by a snapshot. */
   private rewrite(): void {
     if (this.hasFailed) return;
     const texts = [...this.texts()];
     const length = texts.reduce((sum, text) => sum + text.length + ENTRY_SIZE, 0);
-    // So that it is not full again at once.
+    // A snapshot of more than half of a half would soon be followed by the next one.
     if (length * 2 <= this.record.capacity && this.record.rewrite(texts)) return;
     this.enlarge(texts, length);
   }
 
-  /** Goes on in a larger record, which is in the store before the one that is there is given up. */
+  /** Moves to a larger record, which must be stored before the present one is invalidated. */
   private enlarge(texts: readonly string[], length: number): void {
     const made = this.makeNext(length);
     if (made === null) this.fail('there is no memory for it');
     else if (this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
-    // For a while it goes on as it is.
+    // Retry later, and go on in the present record.
     else if (this.record.rewrite(texts)) this.rewriteLater();
     else this.fail('the service manager does not take it');
   }
 
-  /** A larger one, which may have been made before and is not in the store yet. */
+  /** Makes a larger record, or returns the one of the last attempt. Null when there is no memory for it. */
   private makeNext(length: number): StateRecord | null {
     if (this.next !== null && this.next.capacity >= length * 2) return this.next;
     this.forgetNext();
@@ -394,7 +396,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     const { slots, generation } = this.record;
     const made = StateRecord.create({ half, slots, boot: this.identity.process.boot, generation: generation + 1 });
     if (typeof made === 'number') {
-      log.error(`There is no memory for a larger record of who owns what: ${strerror(made)}`);
+      log.error(`There is no memory for a larger state record: ${strerror(made)}`);
       return null;
     }
     this.next = made;
@@ -411,7 +413,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private replaceRecord(made: StateRecord, texts: readonly string[]): void {
     const before = this.record;
     this.next = null;
-    // Before anything is in it: until then it counts as none.
+    // Before the entries: a reader rejects a record without entries.
     made.copyBank(before);
     made.rewrite(texts);
     this.record = made;
@@ -423,13 +425,13 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private fail(reason: string): void {
-    log.error(`It is not on record any more who owns what, and locks would not outlive the daemon: ${reason}`);
+    log.error(`The daemon no longer records its state, and locks would not outlive it: ${reason}`);
     this.forgetNext();
     this.end();
     this.onFailure();
   }
 
-  /** The record as it would be written now. */
+  /** The entries of a snapshot. */
   *texts(): Generator<ByteString> {
     const { daemon } = this;
     yield this.processEntry();
@@ -463,7 +465,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private lockClientEntry(connection: Connection<LockClient>): ByteString {
     const state = this.clientState(lockClientState(connection));
-    // By its pid and start it is known again whose connection has ended, if that is not kept.
+    // Without a stored connection, the next process finds the owner's process by its pid and start time.
     const { context, fd, peer } = connection;
     const isTold = context.isOwnerItself && !this.store.isKept(fd);
     const start = isTold ? (context.peerStart ?? this.daemon.processes.startTime(peer.pid) ?? null) : null;
@@ -483,7 +485,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameOf(state.sock.fd) } };
   }
 
-  /** There may be very many: so it is not left to {@link named}. */
+  /** Replaces the descriptor itself, because {@link named} is too slow for the many resources. */
   private resourceEntry(resource: Resource): ByteString {
     const fd = this.store.nameFor(resource.file.fd, StoredKind.FILE);
     const text = resourceKind.format({ ...bareResourceState(resource), fd });
@@ -507,7 +509,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     return entry(EntryKind.SETTINGS, settings.format(this.named(settings, state, StoredKind.PIDFD)));
   }
 
-  /** The state with the names of its descriptors in place of these. */
+  /** The state with each descriptor replaced by its name in the store. */
   private named<T>(kind: Kind<T>, state: T, stored: StoredKind): T {
     return replaceDescriptors(kind.shape, state, (fd) => (fd < 0 ? fd : this.store.nameFor(fd, stored))) as T;
   }
