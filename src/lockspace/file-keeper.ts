@@ -1,25 +1,25 @@
 /**
- * Whoever keeps held files beyond the daemon's life: with another descriptor of the open file elsewhere, and a record of who holds
- * it. Told in the order in which a lock comes and goes, so that whatever instruction the process dies at, what is kept and what is on
- * record lead to the truth. Nothing here may throw.
+ * The keeper of held files beyond the daemon's life: it has a duplicate of their descriptors stored in another process. files.ts calls
+ * it in the order in which a lock is granted and released. So the next process can restore or finish either, at whatever instruction
+ * this one dies. No method may throw.
  */
 import type { Stat } from '../posix/posix.ts';
 import type { HeldFile } from './files.ts';
 
 export interface FileKeeper {
-  /** Files can be kept at present. While they cannot, {@link keeps} is not asked, and all new locks are POSIX ones. */
+  /** Whether it keeps files at present. While it does not, {@link keeps} is not called, and all new locks are POSIX locks. */
   readonly isKeeping: boolean;
-  /** Whether a file, which is open, is to have an OFD lock: only that one outlives the process. Not of one that may hang: see local-files.ts. */
+  /** Whether an open file gets an OFD lock, which outlives the process. False on file systems that may hang: see local-files.ts. */
   keeps(fd: number, stat: Stat): boolean;
-  /** It is locked, and nobody was told yet. Not called for what is adopted. */
+  /** The file is locked, and the call is not answered yet. Not called for adopted files. */
   locked(file: HeldFile): void;
-  /** Its lock is of another kind now: a POSIX one is not worth keeping. */
+  /** The kind of its lock has changed. A POSIX lock does not outlive the process, so the keeper drops the file. */
   kindChanged(file: HeldFile): void;
-  /** Nobody holds it any more. It has its name and its lock. */
+  /** Its last hold is released. It still has its name and its lock. */
   releasing(file: HeldFile): void;
-  /** Its name is gone, if it was to go, and its OFD lock. It is open still, and closed next. POSIX locks go with the close. */
+  /** It is unlinked, if it was to be, and its OFD lock is unlocked. It is closed next. Not called for POSIX locks: the close drops them. */
   unlocked(file: HeldFile): void;
-  /** It is closed, and its descriptor's number free. */
+  /** It is closed, and the kernel may reuse the descriptor's number. */
   gone(file: HeldFile): void;
 }
 

@@ -1,14 +1,14 @@
-/** Which files are on file systems that answer by themselves, as /proc tells: no file system is asked. */
+/** Which files are on file systems that cannot hang. Reads /proc alone, and makes no call that reaches a file system. */
 import { FileType, posix, type Stat } from '../posix/posix.ts';
 import { descriptorInfo } from '../proc/locks.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 
-/** By device number, as long as no mount changes: only then is a number given to another file system. */
+/** By device number. Cleared when a mount changes, because the kernel may then reuse a number for another file system. */
 const known = new Map<number, boolean>();
 
 /**
- * Whether a file that is open is a regular one, of a file system that is the kernel's own affair. Not a device node: opening and closing
- * that asks the device. What cannot be found out is not.
+ * Whether an open file is a regular one on a local file system. Not a device node: its open and close may reach the device. False
+ * also when the type of the file system is unknown.
  */
 export function isLocalFile(fd: number, { device, type: fileType }: Stat): boolean {
   if (fileType !== FileType.REGULAR) return false;
@@ -20,7 +20,7 @@ export function isLocalFile(fd: number, { device, type: fileType }: Stat): boole
   return isLocalType(type);
 }
 
-/** Undefined when it cannot be found out. */
+/** Type of the file system; undefined when /proc does not tell. */
 function typeOf(fd: number): string | undefined {
   try {
     return new Mounts().typeOf(descriptorInfo('self', fd).mount);

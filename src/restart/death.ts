@@ -1,9 +1,9 @@
 /**
- * What a daemon has left that died: descriptors from the service manager's store, and among them the record of who owns what. Read and
- * judged here, taken over like what a restart leaves; what its death has interrupted is concluded in {@link conclude}.
+ * Takes over from a daemon that died, with the descriptors of the service manager's store, one of which is the record. {@link readDeath}
+ * turns the record into a document, which is restored as after a restart. Then {@link conclude} finishes the interrupted calls.
  *
- * A connection with a call under way is closed: its caller sees an error, and hangs by nothing. That kills nobody. What an acquire
- * among these calls has taken is given back if no byte of its reply can have been sent, and else stays.
+ * A connection with a call under way is closed, so that the caller gets an error and does not hang. That ends no owner. A hold that such
+ * a call acquired is undone if no byte of the reply can have been sent. Else it stays.
  */
 import os from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
@@ -33,10 +33,10 @@ import type { Recorder } from './recorder.ts';
 const log = logger('locking.lock_daemon');
 const { ESRCH } = os.constants.errno;
 
-/** Descriptors that were in the store, by their names there. */
+/** The descriptors that the manager has passed from its store, by name. */
 export type Stored = ReadonlyMap<StoredName, number>;
 
-/** A client whose connection ends with its daemon. */
+/** A client whose connection is not taken over. */
 interface EndedClient {
   readonly server: 'virtlockd' | 'admin';
   readonly id: number;
@@ -45,14 +45,14 @@ interface EndedClient {
   readonly fd: number | undefined;
 }
 
-/** A hold, by where it is in the document. */
+/** A hold's place in the document. */
 interface HoldPlace {
   readonly directory: ByteString;
   readonly name: ByteString;
   readonly index: number;
 }
 
-/** An owner whose connection ends with its daemon. */
+/** An owner whose own connection is not taken over. */
 interface LostOwner {
   readonly pid: number;
   readonly fd: number | undefined;
@@ -68,18 +68,18 @@ export interface Death {
   readonly owners: readonly LostOwner[];
   readonly undone: readonly HoldPlace[];
   readonly unanswered: readonly HoldPlace[];
-  /** What the record does not tell of. */
+  /** Descriptors that the record does not mention. */
   readonly strays: Stored;
 }
 
-/** Listening sockets that systemd has passed, which are not kept in the store. */
+/** Listening sockets of systemd's own, which are not in the store. */
 export interface PassedListeners {
   readonly lock: readonly number[];
   readonly admin: readonly number[];
 }
 
 /**
- * Reads what is in the store. Null when there is nothing to take over: the log says why.
+ * Reads the record in the store. Logs why and returns null when there is none that can be used.
  *
  * @throws StartupError when the process that wrote it is alive
  */
@@ -89,16 +89,16 @@ export function readDeath(stored: Stored, listeners: PassedListeners): Death | n
   const { record, state } = found;
   const { pid, process: written } = state.recorder;
   if (pid !== process.pid && startTimeOf(pid) === written.start)
-    throw new StartupError(EXIT.initialize, `Process ${pid}, which has written the record of who owns what, is alive`);
+    throw new StartupError(EXIT.initialize, `Process ${pid}, which has written the state record, is alive`);
   try {
     return judge(record, state, stored, listeners);
   } catch (error) {
-    log.error(`The record of who owns what cannot be used, and all locks are lost: ${(error as Error).message}`);
+    log.error(`The state record cannot be used, and all locks are lost: ${(error as Error).message}`);
     return abandon(stored);
   }
 }
 
-/** Nothing of it will be taken over: peers see the end of their connections, and the sockets' paths are free. */
+/** Closes all of it: peers see the end of their connections, and the sockets' paths can be bound again. */
 function abandon(stored: Stored): null {
   for (const fd of stored.values()) {
     posix.shutdownSocket(fd);
@@ -123,7 +123,7 @@ function newestRecord(stored: Stored): { readonly record: StateRecord; readonly 
   }
   if (newest === null) {
     const reason = complaints.length === 0 ? 'there is none' : complaints.join('; ');
-    log.error(`The record of who owns what cannot be used, and all locks are lost: ${reason}`);
+    log.error(`The state record cannot be used, and all locks are lost: ${reason}`);
   }
   return newest;
 }
@@ -134,7 +134,7 @@ function judge(record: StateRecord, state: RecordedState, stored: Stored, listen
   const marks = marksOf(record);
   const ended: EndedClient[] = [];
   const owners: LostOwner[] = [];
-  /** The marks of lock clients that end, by their ids. */
+  /** The marks of lock clients that are not taken over, by their ids. */
   const interrupted = new Map<number, number>();
   for (const [server, { clients }] of [
     ['virtlockd', state.lockServer],
@@ -197,7 +197,7 @@ function* releasingNames({ lockspaces }: RecordedState): Generator<StoredName> {
   }
 }
 
-/** By the names of the connections that have them. */
+/** Call marks by the names of their connections. */
 function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, number> {
   const found = new Map<StoredName, number>();
   for (const [fd, mark] of marks.entries()) {
@@ -207,7 +207,7 @@ function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, numbe
   return found;
 }
 
-/** What becomes of holds that calls have acquired which are not known to be answered. */
+/** Decides on the holds of acquires that may be unanswered: undone, or kept and marked as such. */
 function judgeHolds(
   { lockspaces }: RecordedState,
   interrupted: ReadonlyMap<number, number>,
@@ -231,7 +231,7 @@ function judgeHolds(
   return { undone, unanswered };
 }
 
-/** What is in the store is locked by an OFD lock: the kind of a lock may have changed since its resource was recorded. */
+/** A stored file has an OFD lock, whatever its entry says: the kind may have changed since. */
 function keepKinds({ lockspaces }: RecordedState, stored: Stored): void {
   for (const resources of lockspaces.values()) {
     for (const { state } of resources.values()) {
@@ -245,7 +245,7 @@ interface ServerJson {
   services: { socks: { fd: number }[] }[];
 }
 
-/** Systemd's sockets come back by themselves, and all others from the store. */
+/** Drops listeners that the store did not return, and adds systemd's own. */
 function listenWith(json: Json, { lock, admin }: PassedListeners): void {
   const { servers } = json.daemon as { servers: Record<'virtlockd' | 'admin', ServerJson> };
   for (const [server, fds] of [
@@ -260,7 +260,7 @@ function listenWith(json: Json, { lock, admin }: PassedListeners): void {
 const SERVICE = { auth: 0, readonly: false, nrequests_client_max: 1 } as const;
 const SOCKET = { errfd: -1, pid: 0, isClient: false, unlinkUNIX: false } as const;
 
-/** What can be told of it, in words. */
+/** The line for the log. */
 export function deathText({ state, ended, undone, unanswered }: Death): string {
   const { pid, deaths, started } = state.recorder;
   let locks = 0;
@@ -273,12 +273,12 @@ export function deathText({ state, ended, undone, unanswered }: Death): string {
   const calls = undone.length + unanswered.length;
   const acquires = calls === 0 ? '' : `; of ${calls} acquires among these calls ${undone.length} are undone`;
   const times = deaths === 0 ? '' : `, after ${deaths} others`;
-  return `The daemon with pid ${pid}, which served since ${new Date(started).toISOString()}, has ended without leaving anybody its state${times}: taking over ${locks} locks and ${clients} clients from the descriptor store${interrupted}${acquires}`;
+  return `The daemon with pid ${pid}, which served since ${new Date(started).toISOString()}, died${times}: taking over ${locks} locks and ${clients} clients from the descriptor store${interrupted}${acquires}`;
 }
 
 /**
- * Concludes what the death has interrupted, in the restored daemon, which serves nobody yet. Everything is recorded before it is done,
- * so that this may be interrupted in its turn.
+ * Finishes what the death has interrupted. The daemon is restored and serves no client yet. Each step is recorded before it is done, so
+ * that this process may die here, too.
  */
 export function conclude(daemon: Daemon, death: Death, recorder: Recorder, store: DescriptorStore): void {
   const { state, stored } = death;
@@ -311,7 +311,7 @@ export function conclude(daemon: Daemon, death: Death, recorder: Recorder, store
   }
 }
 
-/** Owners by whose connections nobody would see their ends any more: those that have none, and have locks. */
+/** Owners with locks and without a connection, whose end the daemon would not notice otherwise. */
 function* ownersToWatch({ lockspaces, lockServer }: Daemon, { owners, unanswered }: Death): Generator<LostOwner> {
   const seen = new Set<number>();
   for (const { context } of lockServer.adoptAll().values())
@@ -329,10 +329,10 @@ function* ownersToWatch({ lockspaces, lockServer }: Daemon, { owners, unanswered
   }
 }
 
-/** Until what could not be asked is asked again, in milliseconds. */
+/** Until the next attempt to identify an owner's process, in milliseconds. */
 const AGAIN_MS = 1000;
 
-/** A process that cannot be told for sure is not watched: its end may be another's. */
+/** Watches the owner's process. Without its pidfd or start time it is not watched, for the pid may be another process's by now. */
 function watchOwner(daemon: Daemon, owner: LostOwner): void {
   const { ownerReaper, processes } = daemon;
   const { pid, fd, start } = owner;
@@ -340,7 +340,7 @@ function watchOwner(daemon: Daemon, owner: LostOwner): void {
   if (peer >= 0) ownerReaper.watch(pid, peer);
   if (peer >= 0 || start === null) return;
   const pidfd = processes.openPidfd(pid);
-  // Asked after the pidfd was opened: if it is the right one now, it was then.
+  // Read after the pidfd was opened: a start time that is right now was right then.
   const present = pidfd === -ESRCH ? null : processes.startTime(pid);
   if (pidfd >= 0 && present === start) {
     ownerReaper.watch(pid, pidfd);
@@ -366,7 +366,7 @@ function finishRelease(
   const mode = modeOf(flags);
   const file = fd === undefined ? null : adoptFile(fd, mode.shared, key, 'ofd');
   if (fd !== undefined && file !== null) {
-    // Without its lock the name may be another's lease by now.
+    // If another process has the lock, the name is that process's lease.
     const isLocked = setLock('ofd', fd, mode.shared ? LockType.READ : LockType.WRITE) === 0;
     releaseFile(file, directory, name, mode.autocreate && isLocked, recorder);
   }
@@ -374,8 +374,8 @@ function finishRelease(
 }
 
 /**
- * What is in the store and not on record. A connection was accepted the moment before, and is a client like any other; or it was about
- * to be closed, and is shut down already. Anything else is nobody's.
+ * Handles descriptors that are stored and not recorded. A connection that is still connected had just been accepted, and becomes a client.
+ * One that is shut down was about to be closed. All but the former are closed.
  */
 export function adoptStrays(daemon: Daemon, { strays }: Death, store: DescriptorStore): void {
   const servers = new Map<number, Daemon['servers'][number]>([

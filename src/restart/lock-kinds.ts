@@ -1,9 +1,9 @@
 /**
- * Changes the kind of every lock that is held: POSIX ones become OFD locks where somebody keeps files beyond the daemon's life, as those
- * that a C daemon has left; all become POSIX locks before a program takes over that knows no others. That one would be kept out by the
- * daemon's own lock, take it for lost, and kill the guest.
+ * Changes the kind of every held lock. POSIX locks become OFD locks when a keeper keeps files beyond the daemon's life, for example those
+ * adopted from a C daemon. All become POSIX locks before a program takes over that knows no other kind. An OFD lock would keep that
+ * program out: it would report the lock as lost, and kill the guest.
  *
- * An exclusive lock may be left shared by that: see posix/record-lock.ts. It is tried again until the other shared one is gone.
+ * A change may degrade an exclusive lock: see posix/record-lock.ts. LockKinds retries until the other process's shared lock is gone.
  */
 import { changeKind, type HeldFile, mendLock } from '../lockspace/files.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
@@ -14,7 +14,7 @@ import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** Until degraded locks are tried again, in milliseconds: doubled every time, but no more than the second. */
+/** Until degraded locks are retried, in milliseconds: doubled every time, up to the second. */
 const AGAIN_MS = 1000;
 const MAX_AGAIN_MS = 60_000;
 
@@ -35,7 +35,7 @@ export class LockKinds {
     this.setTimeout = setTimeout;
   }
 
-  /** Gives an OFD lock to every held file that the keeper keeps, while clients are served. To be called whenever it begins to. */
+  /** Gives an OFD lock to every held file that the keeper keeps, while clients are served. Call it whenever the keeper begins to. */
   async turnToOfd(): Promise<void> {
     const { keeper } = this.lockspaces;
     await inSlices(this.lockspaces.resources(), (resource) => {
@@ -49,7 +49,7 @@ export class LockKinds {
 
   /**
    * Gives a whole POSIX lock to every held file that has an OFD lock, while clients are served, and to all new ones until
-   * {@link turnBack}. Returns why not all could be given one, in words.
+   * {@link turnBack}. Returns a reason if one of them has none.
    */
   async turnToPosix(): Promise<string | undefined> {
     this.lockspaces.takesPosixOnly = true;
@@ -60,7 +60,7 @@ export class LockKinds {
     return refusal;
   }
 
-  /** The program that knows POSIX locks only did not take over. */
+  /** Undoes {@link turnToPosix}, because the other program did not take over. */
   async turnBack(): Promise<void> {
     this.lockspaces.takesPosixOnly = false;
     await this.turnToOfd();
@@ -75,11 +75,11 @@ export class LockKinds {
     return `the lock of resource '${name}' should be exclusive, and another process shares it`;
   }
 
-  /** @returns why it is of its old kind still (positive) */
+  /** @returns 0, or the errno (positive) for which the lock is still of its old kind */
   private change(resource: Resource, to: LockKind): number {
     const { file, name } = resource;
     const errno = changeKind(file, to);
-    if (errno !== 0) log.warn(`The lock of resource '${name}' stays of its kind: ${strerror(errno)}`);
+    if (errno !== 0) log.warn(`Cannot change the kind of the lock of resource '${name}': ${strerror(errno)}`);
     else this.lockspaces.keeper.kindChanged(file);
     if (file.degraded) this.noteDegraded(resource);
     else this.degraded.delete(file);
@@ -90,7 +90,7 @@ export class LockKinds {
     const { file, name } = resource;
     if (!this.degraded.has(file)) {
       log.error(
-        `The lock of resource '${name}' is only a shared one: another process shares it, and it is tried again until that lets go`,
+        `The lock of resource '${name}' is only a shared one, because another process shares it: will try again until that process releases it`,
       );
     }
     this.degraded.set(file, resource);
@@ -118,7 +118,7 @@ export class LockKinds {
   }
 }
 
-/** Whether there is a lock to change: it may be released by now, or lost. */
+/** Whether there is a lock to change: it may have been released or lost. */
 function isLocked({ references, locked, fd }: HeldFile): boolean {
   return references > 0 && locked && fd >= 0;
 }

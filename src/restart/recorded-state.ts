@@ -72,7 +72,9 @@ export function foldEntries(entries: Iterable<string>): RecordedState {
       const [kind, ...parts] = readList(JSON.parse(one) as unknown, (part) => part);
       fold.add(kind, parts);
     } catch (error) {
-      throw error instanceof RecordError ? error : new RecordError(`an entry does not parse: ${(error as Error).message}`);
+      throw error instanceof RecordError
+        ? error
+        : new RecordError(`an entry does not parse: ${(error as Error).message}`);
     }
   }
   return fold.result();

@@ -4,8 +4,9 @@
  *
  * - A new lock or client: its descriptor is stored, then it is recorded, then the call is answered. A descriptor that is stored and not
  *   recorded has no owner yet.
- * - A lock or client that ends: the end is recorded, the file unlocked or the connection shut down, the descriptor removed from the
- *   store, then closed.
+ * - A lock that ends is recorded as releasing, then the file is unlinked and unlocked, its descriptor removed from the store and closed,
+ *   and the lock recorded as released.
+ * - A connection that ends is shut down, then recorded, then its descriptor is removed from the store and closed.
  *
  * Without a store there is no recorder, and locks end with the process, as C's do. The same holds for those beyond the store's limit.
  */

@@ -1,6 +1,6 @@
 /**
- * Whether what the daemon has would outlive its death: with a service manager that keeps descriptors it does, and without one locks are
- * as mortal as C's. Which of both it is may be known at the start, or after the manager has been asked, which nobody waits for.
+ * Decides whether the daemon's state outlives the process. With a service manager that stores descriptors it does. Without one, locks end
+ * with the process, as C's do. The environment may say which it is at the start. Else the manager is asked while the daemon serves.
  */
 import type { Daemon } from '../daemon/daemon.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
@@ -19,34 +19,34 @@ import { Recorder } from './recorder.ts';
 
 const log = logger('locking.lock_daemon');
 
-/** Until the manager's count is compared with ours after something was stored, in milliseconds: doubled while they are equal. */
+/** From a store to the comparison of the manager's count with ours, in milliseconds: doubled while they are equal. */
 const COMPARE_MS = 1000;
 const MAX_COMPARE_MS = 600_000;
-/** Until a store is looked for again where there was none to be found, in milliseconds: doubled every time. */
+/** Until the manager is asked again whether it has a store, in milliseconds: doubled every time. */
 const LOOK_AGAIN_MS = 60_000;
 const MAX_LOOK_AGAIN_MS = 3_600_000;
-/** How long emptying the store may take, in milliseconds; and until its count is asked for again. */
+/** How long emptying the store may take, and the time between two queries of its count, in milliseconds. */
 const EMPTY_MS = 5000;
 const EMPTY_CHECK_MS = 50;
 
 export interface SurvivalOptions {
-  /** Where the manager is told. */
+  /** $NOTIFY_SOCKET. */
   readonly socket: ByteString;
-  /** $FDSTORE: how many descriptors there may be, of systemd 254 and later. */
+  /** $FDSTORE, of systemd 254 and later: the limit of stored descriptors. */
   readonly promised: string | undefined;
   readonly identity: RecorderState;
-  /** Asks the manager. */
+  /** Queries the manager; a test's own. */
   ask?(): Promise<StoreStatus | null>;
 }
 
-/** The daemon, and what only it knows. */
+/** The daemon, and callbacks into the program. */
 export interface Survivor {
   readonly daemon: Daemon;
-  /** Nothing may be spawned at present. */
+  /** No child may be spawned at present. */
   isBusy(): boolean;
-  /** A store has appeared: locks that are held already are to be changed. */
+  /** There is a store, or a larger one: held POSIX locks can become OFD locks. */
   onStore(): void;
-  /** A lock has come that would not outlive the process. */
+  /** A lock was granted that would not outlive the process. */
   onMortal(): void;
 }
 
@@ -63,14 +63,14 @@ export class Survival implements FileKeeper {
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
   private timer: NodeJS.Timeout | undefined;
-  /** When this process took over from a daemon that died, until the gap has been reported; milliseconds of the monotonic clock. */
+  /** When this process took over from a daemon that died, in milliseconds of CLOCK_MONOTONIC; undefined once the gap is reported. */
   private tookOver: number | undefined;
 
   constructor(options: SurvivalOptions) {
     this.options = options;
   }
 
-  /** To be called before anything else: the daemon is made with this one. */
+  /** Call this first. It is no argument of the constructor because the daemon is made with this object. */
   attach(survivor: Survivor): void {
     this.survivor = survivor;
   }
@@ -82,7 +82,7 @@ export class Survival implements FileKeeper {
 
   // ---- beginnings
 
-  /** Goes on with what a daemon has left that died. */
+  /** Goes on with the restored state of a daemon that died. */
   takeOver(death: Death): void {
     const { record, stored, strays } = death;
     const words = new Uint32Array(record.slots);
@@ -102,7 +102,7 @@ export class Survival implements FileKeeper {
     this.learn();
   }
 
-  /** Goes on with the record of the program before this one. */
+  /** Goes on with the record of the previous program image of this process. */
   goOn(fd: number): void {
     try {
       const record = StateRecord.open(fd, this.options.identity.process.boot);
@@ -112,23 +112,23 @@ export class Survival implements FileKeeper {
       recorder.mark();
       this.learn();
     } catch (error) {
-      log.error(`The record of who owns what is lost, and is begun again: ${(error as Error).message}`);
+      log.error(`The state record is lost, and will be begun again: ${(error as Error).message}`);
       this.look();
     }
   }
 
-  /** All that was held before is adopted. */
+  /** All locks of the previous program image are adopted. */
   takeoverFinished(): void {
     this.recorder?.countMortal();
   }
 
-  /** Finds out whether there is a store. */
+  /** Finds out whether there is a store, by the environment or by a query. */
   look(): void {
     if (this.promisedLimit() > 0) this.begin(this.promisedLimit());
     else this.learn();
   }
 
-  /** Takes out of the store what a daemon has left there of which nothing can be made. */
+  /** Removes from the store the descriptors of a daemon whose record cannot be used. */
   discard(stored: Death['stored']): void {
     const store = new DescriptorStore(this.options.socket, new Uint32Array(0));
     for (const name of stored.keys()) store.remove(name);
@@ -139,11 +139,11 @@ export class Survival implements FileKeeper {
     return /^\d{1,9}$/.test(promised) ? Number(promised) : 0;
   }
 
-  /** There is a store, and nothing in it yet. */
+  /** Begins to record and store; nothing is in the store yet. */
   private begin(limit: number): void {
     const made = StateRecord.create({ boot: this.options.identity.process.boot });
     if (typeof made === 'number') {
-      log.error(`There is no memory for the record of who owns what: ${strerror(made)}`);
+      log.error(`There is no memory for the state record: ${strerror(made)}`);
       this.lookAgain();
       return;
     }
@@ -181,7 +181,7 @@ export class Survival implements FileKeeper {
     this.lookDelay = Math.min(this.lookDelay * 2, MAX_LOOK_AGAIN_MS);
   }
 
-  // ---- the manager's word
+  // ---- the manager's answers
 
   private compareSoon(): void {
     clearTimeout(this.timer);
@@ -190,7 +190,7 @@ export class Survival implements FileKeeper {
     }, this.compareDelay).unref();
   }
 
-  /** Asks the manager, while nobody waits for it. */
+  /** Queries the manager, while the daemon serves. */
   private learn(): void {
     if (this.survivor?.isBusy() === true) {
       this.compareSoon();
@@ -206,7 +206,7 @@ export class Survival implements FileKeeper {
 
   private reportGap({ ended }: StoreStatus): void {
     if (this.tookOver !== undefined && ended > 0 && ended < this.tookOver)
-      log.warn(`Nobody was served for ${Math.round(this.tookOver - ended)} ms after the former daemon's end`);
+      log.warn(`No client was served for ${Math.round(this.tookOver - ended)} ms after the former daemon's end`);
     this.tookOver = undefined;
   }
 
@@ -216,7 +216,7 @@ export class Survival implements FileKeeper {
     else this.lookAgain();
   }
 
-  /** @param isCurrent nothing was stored or removed since the question */
+  /** @param isCurrent nothing was stored or removed since the query */
   private compare(answer: StoreStatus | null, isCurrent: boolean): void {
     const { store, recorder } = this;
     if (store === null || recorder === null) return;
@@ -235,7 +235,7 @@ export class Survival implements FileKeeper {
     const before = this.shortfall;
     this.shortfall = Math.max(0, store.count - store.unsentCount - count);
     if (this.shortfall === 0) {
-      if (this.isShortReported) log.info('All is in the descriptor store again that should be');
+      if (this.isShortReported) log.info('The service manager keeps all descriptors again');
       this.isShortReported = false;
       return;
     }
@@ -244,7 +244,7 @@ export class Survival implements FileKeeper {
         `Of ${store.count} descriptors the service manager keeps ${count}, with a limit of ${max}: the others are sent again`,
       );
     this.isShortReported = true;
-    // Once more is enough to find out that there is no room.
+    // Only when the shortfall has changed: a second attempt would find the store as full as the first.
     if (this.shortfall !== before) store.storeAgain();
   }
 
@@ -254,7 +254,7 @@ export class Survival implements FileKeeper {
 
   // ---- for others
 
-  /** The record's descriptor, for the program that is executed next; undefined while the store is emptied for one that knows neither. */
+  /** The record's descriptor for the next program image; undefined once the store is emptied, for a program that knows no record. */
   get record(): number | undefined {
     return this.isEmptied ? undefined : this.recorder?.descriptor;
   }
@@ -263,7 +263,7 @@ export class Survival implements FileKeeper {
     return this.recorder !== null;
   }
 
-  /** What is held would outlive the process. Takes no time to find out. */
+  /** Every held lock would outlive the process. Makes no system call. */
   get everyLockWouldOutlive(): boolean {
     const { recorder, store } = this;
     return (
@@ -292,29 +292,29 @@ export class Survival implements FileKeeper {
     };
   }
 
-  /** The daemon ends, or its successor cannot take anything from the store: takes all out. Not awaited. */
+  /** Removes all descriptors from the store, because the daemon ends or its successor knows no store. Does not wait for the manager. */
   empty(): void {
     this.isEmptied = true;
     this.recorder?.suspend();
     this.store?.empty();
   }
 
-  /** As {@link empty}, and waits until it is so. Returns why not, in words. */
+  /** As {@link empty}, and waits until the manager has removed them. Returns a reason if it has not. */
   async emptyForOther(): Promise<string | undefined> {
     if (this.store === null) return undefined;
     this.empty();
     const until = performance.now() + EMPTY_MS;
     for (;;) {
       const isSent = this.store.flush();
-      // Before the manager has processed what was sent, its count is an old one: it is asked again and again.
+      // The manager's count is stale until it has processed all messages: query it until it is 0.
       const answer = isSent ? await this.ask() : null;
       if (answer !== null && answer.count === 0) return undefined;
-      if (performance.now() > until) return 'the service manager does not give back the descriptors that it keeps';
+      if (performance.now() > until) return 'the service manager has not removed all descriptors from its store';
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
     }
   }
 
-  /** Puts all in again: the daemon goes on. */
+  /** Stores all descriptors again, because the daemon goes on. */
   refill(): void {
     this.isEmptied = false;
     this.store?.storeAgain();
@@ -353,7 +353,7 @@ export class Survival implements FileKeeper {
   }
 }
 
-/** As systemd's timestamps: of CLOCK_MONOTONIC. */
+/** CLOCK_MONOTONIC, which systemd's timestamps use. */
 function monotonicNow(): number {
   return Number(process.hrtime.bigint() / 1_000_000n);
 }

@@ -208,7 +208,7 @@ describe('files that are kept beyond the life of the daemon', () => {
       adopt('a', AUTOCREATE, 'READ', lock);
       other = await OtherProcess.lock(at('a'), 'READ');
       await kinds.turnToOfd();
-      const said1 = `error: The lock of resource 'a' is only a shared one: another process shares it, and it is tried again until that lets go`;
+      const said1 = `error: The lock of resource 'a' is only a shared one, because another process shares it: will try again until that process releases it`;
       assert.deepEqual(said(), [said1]);
       assert.equal(resourceStateOf('a')['x-lock'], 'ofd-degraded');
       runTimers();

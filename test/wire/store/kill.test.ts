@@ -83,8 +83,8 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await rival.must(lock.acquire('', at('one'), autocreate));
     await rival.must(lock.release('', at('one')));
     assert.throws(() => statSync(at('one')), /ENOENT/);
-    assert.match(manager.log, /has ended without leaving anybody its state, after 2 others: taking over 2 locks/);
-    await eventually('the gap is reported', () => /Nobody was served for \d+ ms after the former/.test(manager.log));
+    assert.match(manager.log, /, died, after 2 others: taking over 2 locks/);
+    await eventually('the gap is reported', () => /No client was served for \d+ ms after the former/.test(manager.log));
   });
 
   it('takes 900 clients and as many locks over', async () => {
@@ -175,7 +175,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 20} 3`);
     await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 512 * 1024 + 20} 3`);
     await kill();
-    assert.match(manager.log, /record of who owns what cannot be used, and all locks are lost: its entry at byte 0/);
+    assert.match(manager.log, /The state record cannot be used, and all locks are lost: its entry at byte 0/);
     const rival = await client(RIVAL);
     await rival.must(lock.acquire('', at('one'), autocreate));
     await eventually('what it had is gone from the store', async () => {
