@@ -1,18 +1,18 @@
-/** Who writes down what outlives the daemon of its clients and of itself, before anybody hears of it. */
+/** Records changes of clients and of the daemon's settings before a client can see them, so that they outlive the daemon. */
 import type { LockClient } from '../lockd/client.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { AdminPeer } from './daemon.ts';
 
-/** Nothing may be thrown. */
+/** No method may throw. */
 export interface ClientRecorder {
   lockClientOpened(connection: Connection<LockClient>): void;
   adminClientOpened(connection: Connection<AdminPeer>): void;
-  /** What it registered, or what is known of it. */
+  /** It has registered, or its state has changed otherwise. */
   lockClientChanged(connection: Connection<LockClient>): void;
-  /** Its socket is open still. */
+  /** Its socket is still open. */
   lockClientClosed(connection: Connection<LockClient>): void;
   adminClientClosed(connection: Connection<AdminPeer>): void;
-  /** A call has been served that may have changed settings, and is not answered yet. */
+  /** A call that may have changed settings has been served, and is not answered yet. */
   settingsChanged(): void;
 }
 

@@ -1,5 +1,5 @@
-"""A service manager as far as the daemon knows one: it starts a program again when it ends, with the descriptors that the program has
-handed over, and says what happens as lines of JSON. Commands come as lines on standard input. For tests that need no systemd."""
+"""A service manager for tests without systemd. Starts a program, and starts it again when it ends, with the descriptors that the program
+has stored. Prints events as lines of JSON. Reads commands as lines from standard input."""
 import array
 import ctypes
 import fcntl
@@ -26,7 +26,7 @@ store = {}  # descriptors by name
 identities = {}  # descriptors by device and inode
 removed = 0
 child = 0
-# When the last one ended, as systemd reports it; 0: none has.
+# When the last child ended, in microseconds of CLOCK_MONOTONIC; 0: none has.
 ended = 0
 restarts = True
 listening = True
@@ -129,7 +129,7 @@ def reap():
             return
         if pid != child:
             continue
-        # What it has sent before it died counts.
+        # Messages that it sent before it died count.
         while listening and select.select([notify], [], [], 0)[0]:
             receive()
         child = 0
@@ -152,10 +152,10 @@ def obey(line):
     elif command == "limit":
         limit = int(arguments[0])
     elif command == "close":
-        # As if the manager had lost it.
+        # The manager loses a descriptor.
         take_out(arguments[0])
     elif command == "damage":
-        # One bit of whatever has a name that begins so.
+        # Flips one bit of the memory behind each name with the prefix.
         prefix, offset, bit = arguments
         for name, fd in pairs():
             if name.startswith(prefix):

@@ -1,4 +1,4 @@
-/** A service manager with a descriptor store, for tests that need no systemd: see manager.py. */
+/** Runs manager.py, a service manager with a descriptor store, for tests without systemd. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,23 +9,23 @@ import { Peer } from './wire.ts';
 export interface ManagerEvent {
   readonly event: 'started' | 'ended' | 'ready' | 'stopping' | 'list' | 'done';
   readonly pid?: number;
-  /** How many descriptors the program was started with. */
+  /** How many descriptors the manager passed to the program. */
   readonly passed?: number;
   readonly status?: number;
   readonly names?: readonly string[];
-  /** How many descriptors have been taken out so far. */
+  /** How many descriptors have been removed from the store so far. */
   readonly removed?: number;
 }
 
 export interface ManagerOptions {
-  /** How many descriptors the program may have stored. */
+  /** The limit of stored descriptors. */
   readonly limit?: number;
   readonly program?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** What `systemctl` says, for a program that finds this one first. */
+/** A systemctl for the program, which finds it first in its PATH. */
 const SYSTEMCTL = `#!/bin/sh
 case "$*" in
 *list-jobs*) cat "\${0%/*}/jobs" 2>/dev/null || : ;;
@@ -35,7 +35,7 @@ esac
 `;
 
 export class ServiceManager {
-  /** Of this run: its sockets, the log, and the daemon's root. */
+  /** Has the manager's socket, the log, and the daemon's root. */
   readonly directory: string;
   readonly #child: ChildProcess;
   readonly #events: ManagerEvent[] = [];
@@ -75,7 +75,7 @@ export class ServiceManager {
     return readFileSync(join(this.directory, 'log'), 'latin1');
   }
 
-  /** The next event of the kind that nobody has asked for yet; those before it are passed over. @throws Error with the log, in vain */
+  /** Waits for the next event of the kind, and skips others before it. @throws Error with the log, after `limit` milliseconds */
   async next(event: ManagerEvent['event'], limit = 10_000): Promise<ManagerEvent> {
     const until = performance.now() + limit;
     for (;;) {
@@ -97,25 +97,25 @@ export class ServiceManager {
     }
   }
 
-  /** Has a command obeyed. */
+  /** Sends a command to manager.py, and waits until it is done. */
   async tell(command: string): Promise<void> {
     this.#child.stdin?.write(`${command}\n`);
     await this.next('done');
   }
 
-  /** How many descriptors have been taken out of the store so far. */
+  /** How many descriptors have been removed from the store so far. */
   async removed(): Promise<number> {
     this.#child.stdin?.write('list\n');
     return (await this.next('list')).removed ?? 0;
   }
 
-  /** The names of what is stored. */
+  /** The names of the stored descriptors. */
   async stored(): Promise<readonly string[]> {
     this.#child.stdin?.write('list\n');
     return (await this.next('list')).names ?? [];
   }
 
-  /** Kills the program, and waits until another serves. Its pid, and how many descriptors it was given. */
+  /** Kills the program, and waits until the next one serves. Returns the next one's pid and how many descriptors it was passed. */
   async kill(
     pid: number,
     signal: NodeJS.Signals = 'SIGKILL',
@@ -131,7 +131,7 @@ export class ServiceManager {
     return Peer.connect(this.socket);
   }
 
-  /** Ends all. */
+  /** Ends the manager and the program. */
   async close(): Promise<void> {
     if (this.#child.exitCode !== null) return;
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));

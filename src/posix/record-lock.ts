@@ -1,24 +1,25 @@
 /**
- * The lock by which a resource is held: byte 0 of its file, length 1, by either of two kinds.
+ * The lock of a held resource: byte 0 of its file, length 1, of one of two kinds.
  *
- * - `posix` (F_SETLK, as C takes it) is the process's: it ends with the process, and with any close of any descriptor of the inode.
- * - `ofd` (F_OFD_SETLK) is the open file's: it ends with the last duplicate of the descriptor, wherever that is, or with an unlock
- *   through any of them, a child's too.
+ * - `posix` (F_SETLK, as C takes it) belongs to the process. It ends with the process, or when the process closes any descriptor of the
+ *   inode.
+ * - `ofd` (F_OFD_SETLK) belongs to the open file. It ends when the last duplicate of the descriptor is closed, in whichever process, or
+ *   with an unlock through any duplicate, also a child's.
  *
- * Both keep each other out as two processes would, also within one process.
+ * The two kinds conflict as locks of two processes do, also within one process.
  */
 import { LockChange, LockType, posix } from './posix.ts';
 
 export type LockKind = 'posix' | 'ofd';
 
-/** Sets the lock without waiting. Returns 0 or -errno: -EAGAIN or -EACCES when another one is in the way. */
+/** Sets the lock without waiting. Returns 0 or -errno: -EAGAIN or -EACCES when another lock conflicts. */
 export function setLock(kind: LockKind, fd: number, type: LockType): number {
   return kind === 'ofd' ? posix.setOfdLock(fd, type, 0, 1) : posix.setlk(fd, type, 0, 1);
 }
 
 const found = new Int32Array(2);
 
-/** The process whose lock is in the way, or -1: it is not known (an OFD lock, another host), or let go. */
+/** The pid of the process whose lock conflicts; -1 when it is unknown (an OFD lock, another host), or has released the lock. */
 export function findRival(kind: LockKind, fd: number, shared: boolean): number {
   const type = shared ? LockType.READ : LockType.WRITE;
   const status = kind === 'ofd' ? posix.getOfdLock(fd, type, 0, 1, found) : posix.getlk(fd, type, 0, 1, found);
@@ -26,27 +27,26 @@ export function findRival(kind: LockKind, fd: number, shared: boolean): number {
   return status < 0 || inTheWay === LockType.UNLOCK || pid <= 0 ? -1 : pid;
 }
 
-/** What {@link changeLock} has left. */
+/** The lock after {@link changeLock}. */
 export interface ChangedLock {
   readonly kind: LockKind;
-  /** It was to be exclusive, and is shared: somebody else's shared one came in, or an error kept it from being made exclusive again. */
+  /** An exclusive lock is only shared: another process took a shared lock, or an error kept this one from becoming exclusive again. */
   readonly degraded: boolean;
-  /** Why the kind is what it was (positive); 0 when it has changed. */
+  /** Why the kind has not changed (positive); 0 when it has. */
   readonly errno: number;
 }
 
 /**
- * Makes a lock that is held one of the other kind. Four steps, in one call: it is made shared, doubled by a shared one of the other kind,
- * dropped, and the other one made exclusive. So it is never free, and no exclusive one of somebody else comes in. What it may be
- * afterwards:
+ * Changes the kind of a held lock. Four steps, in one call: make it shared, take a shared lock of the other kind, drop the first one, and
+ * make the other exclusive. So the file is locked at every instant, and no other process can take an exclusive lock. The result is one of:
  *
- *     of the new kind, as it was
- *     of the new kind and degraded: a shared one came in between the first step and the last, and the last one was refused
- *     of the old kind, as it was, with an errno: the kernel or the file system refuses a step (it has no OFD locks, or no room for one)
- *     of the old kind and degraded: the same, and a shared one came in before it was exclusive again
+ *     of the new kind, shared or exclusive as before
+ *     of the new kind and degraded: another process took a shared lock in between, so the kernel refused the last step
+ *     of the old kind, as before, with an errno: the kernel or the file system refused a step (it has no OFD locks, or no memory for one)
+ *     of the old kind and degraded, with an errno: the same, and another process took a shared lock in between
  *
- * A degraded one keeps exclusive ones out. {@link setLock} makes it exclusive once it can be. To change one that is degraded already is
- * the same: it ends as exclusive if that can be.
+ * A degraded lock keeps exclusive ones out. {@link setLock} makes it exclusive once no other lock conflicts. So does a change of a degraded
+ * lock.
  */
 export function changeLock(fd: number, shared: boolean, to: LockKind): ChangedLock {
   const from = to === 'ofd' ? 'posix' : 'ofd';

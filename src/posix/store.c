@@ -1,6 +1,6 @@
 /*
- * What lets the daemon's state outlive the daemon: memory that is a descriptor, entries written into it without a system call, and
- * descriptors handed to the service manager. store.ts and record.ts of src/store use it; posix.ts documents each function.
+ * The native part of src/store (record.ts, store.ts): memory behind a descriptor, entries written into it without a system call, and
+ * messages with descriptors for the service manager. posix.ts documents each function.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -21,7 +21,7 @@
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
-/* All of it is there from the beginning and none can be taken away: to write into it never fails. */
+/* The memory is allocated in full and cannot shrink, so that no write into it can fault. */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 static int create_memory(off_t size) {
@@ -51,7 +51,7 @@ static void unmap(napi_env env, void *data, void *size) {
     munmap(data, (size_t)size);
 }
 
-/* mapMemory(fd): an ArrayBuffer over memory of createMemory, or -errno: -EINVAL when it is something else, which might shrink. */
+/* mapMemory(fd): an ArrayBuffer over memory of createMemory, or -errno: -EINVAL for other memory, which might shrink. */
 static napi_value posix_map_memory(napi_env env, napi_callback_info info) {
     ARGS(1);
     int fd = arg_int(env, argv[0]);
@@ -63,7 +63,7 @@ static napi_value posix_map_memory(napi_env env, napi_callback_info info) {
     /* Not fstat, which is a symbol of glibc 2.33: see addon.c. */
     if (statx(fd, "", AT_EMPTY_PATH, STATX_SIZE | STATX_BLOCKS, &st) < 0) return number(env, -errno);
     size_t size = (size_t)st.stx_size;
-    /* A file of that size may still have holes, for which there may be no memory. */
+    /* Holes would be allocated at the first write, which faults if there is no memory. */
     if (size == 0 || st.stx_blocks * 512 < size) return number(env, -EINVAL);
     void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) return number(env, -errno);
@@ -103,14 +103,14 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t length) {
     return ~crc;
 }
 
-/* Two words: the CRC-32 of what is behind it, and the length of the text behind both. Entries begin at multiples of four. */
+/* Two words: the CRC-32 of the length and the text, and the length of the text, which follows. Entries begin at multiples of four. */
 #define ENTRY_HEAD 8
 
 static uint32_t crc32_of_entry(const uint8_t *entry, size_t length) {
     return crc32_of(entry + 4, ENTRY_HEAD - 4 + length);
 }
 
-/* writeEntry(memory, at, text): where the next entry goes, or -ENOSPC. */
+/* writeEntry(memory, at, text): the offset of the next entry, or -ENOSPC. */
 static napi_value posix_write_entry(napi_env env, napi_callback_info info) {
     ARGS(3);
     uint8_t *data;
@@ -129,12 +129,12 @@ static napi_value posix_write_entry(napi_env env, napi_callback_info info) {
     memcpy(entry + 4, head + 1, 4);
     head[0] = crc32_of_entry(entry, length);
     memcpy(entry, head, 4);
-    /* What was there before, which may be an entry of long ago, is none of now. */
+    /* An old entry behind this one must not be read as its successor. */
     if (size - next >= ENTRY_HEAD) memset(data + next, 0, ENTRY_HEAD);
     return number(env, (int64_t)next);
 }
 
-/* readEntry(memory, at, end): where the entry ends that begins there, or -EBADMSG when it is not whole. */
+/* readEntry(memory, at, end): the end of the entry at `at`, or -EBADMSG when the entry is damaged. */
 static napi_value posix_read_entry(napi_env env, napi_callback_info info) {
     ARGS(3);
     uint8_t *data;

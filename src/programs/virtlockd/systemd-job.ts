@@ -1,16 +1,16 @@
 /**
- * Why systemd ends this process. `systemctl stop` and `restart` send the same SIGTERM, and so does an operator's kill. The job that
- * systemd runs for our unit tells them apart, seen on systemd 252:
+ * Finds out why systemd ends this process. `systemctl stop`, `systemctl restart` and an operator's kill all send SIGTERM. systemd's job
+ * for our unit tells them apart, as seen on systemd 252:
  *
  *     systemctl stop, poweroff, reboot, isolate    stop
  *     restart, try-restart, reload-or-restart      restart
  *     stop, and a start before that has ended      start
  *     kill, systemctl kill                         no job
  *
- * A stop ends the owners of all locks, as with C. While guests are there, it is more often a mistake than not, and
- * RefuseManualStop= would refuse restarts and the stops that a package makes, too. So such a stop is turned into a restart: a
- * job `start` takes the place of the job `stop`, in which case systemd keeps the descriptors that we have stored, and `systemctl
- * stop` says that its job was cancelled. At a shutdown systemd refuses that job, and the stop goes on.
+ * A stop ends the owners of all locks, as with C. Under running guests a stop is usually a mistake, and RefuseManualStop= would also
+ * refuse restarts and the stops of a package upgrade. So the daemon turns such a stop into a restart: it has systemd replace the job
+ * `stop` by a job `start`. Then systemd keeps our stored descriptors, and `systemctl stop` reports that its job was cancelled. During a
+ * shutdown systemd refuses the job `start`, and the stop goes on.
  */
 import { existsSync, rmSync } from 'node:fs';
 import { logger } from '../../log/log.ts';
@@ -24,12 +24,12 @@ const log = logger('locking.lock_daemon');
 export type Job = 'stop' | 'restart' | 'none' | 'unknown';
 
 /**
- * How long systemctl may take, in milliseconds. systemd answers nobody while it reloads its units, which takes seconds with
- * thousands of stored descriptors; and it waits for us for 90 s.
+ * How long systemctl may take, in milliseconds. systemd does not answer while it reloads its units, which takes seconds with
+ * thousands of stored descriptors. It kills us after 90 s.
  */
 const LIMIT_MS = 20_000;
 
-/** Runs systemctl and returns what it printed; undefined when it failed, or has not answered in time. */
+/** Runs systemctl and returns its output; undefined when it failed or timed out. */
 export type Systemctl = (...args: readonly string[]) => Promise<string | undefined>;
 
 async function systemctl(...args: readonly string[]): Promise<string | undefined> {
@@ -41,19 +41,19 @@ async function systemctl(...args: readonly string[]): Promise<string | undefined
   }
 }
 
-/** What decides about the end. */
+/** The arguments of {@link jobAtEnd}. */
 export interface EndingUnit {
   readonly unit: Unit | undefined;
   readonly systemctl: Systemctl;
-  /** Whether a guest holds locks, or is connected and may do so again. */
+  /** Whether a guest holds locks, or is connected, as a suspended one is. */
   readonly hasOwners: () => boolean;
-  /** A file by whose presence an operator says that the next stop is meant. It is removed. */
+  /** An operator creates this file to permit the next stop, which removes it. */
   readonly mayStopFile: string;
 }
 
 /**
- * The job that systemd runs for our unit, after a `stop` under guests has been turned into a restart. The caller ends the owners for
- * `stop` alone. Never rejects; takes 10 ms, and the daemon serves while it waits.
+ * Returns systemd's job for our unit. Turns a `stop` under guests into a restart first. The caller ends the owners for `stop` alone. Never
+ * rejects. Takes 10 ms, during which the daemon serves.
  */
 export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: EndingUnit): Promise<Job> {
   if (unit === undefined) return 'unknown';
@@ -85,12 +85,12 @@ function kindOf(type: string | undefined): Job {
     case 'reload-or-start':
       return 'restart';
     default:
-      // A reload, or one that only checks: it neither ends us nor starts us.
+      // No job, or `reload`, `verify-active` or `nop`, which neither end nor start us.
       return 'none';
   }
 }
 
-/** What decides about the end of this process. */
+/** The arguments of {@link jobAtEnd} for this process. */
 export function endingUnit(hasOwners: () => boolean, mayStopFile: string): EndingUnit {
   return { unit: unitOf(controlGroupsOf('self')), systemctl, hasOwners, mayStopFile };
 }

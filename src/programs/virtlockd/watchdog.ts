@@ -1,9 +1,8 @@
 /**
- * systemd's watchdog: WatchdogSec= in the unit. Whoever does not say in that time that it goes on is killed, and started again.
+ * Feeds systemd's watchdog (WatchdogSec= in the unit). systemd kills and restarts a daemon that sends no WATCHDOG=1 for that time.
  *
- * That serves the guests only while every lock would outlive the daemon; one that would not is free then, so the watchdog is off for
- * as long as there is one. And no other program may find it on: a C daemon, and releases of ours that know nothing of it, would be
- * killed for their silence.
+ * The watchdog is on only while every lock would outlive the daemon, because the kill would free any other lock. It is also off whenever
+ * another program takes over: systemd would kill a C daemon, or a release of ours without this code, because those never feed it.
  */
 import type { Environment } from './systemd.ts';
 
@@ -11,7 +10,7 @@ import type { Environment } from './systemd.ts';
 export type Repeat = (callback: () => void, ms: number) => { readonly stop: () => void };
 
 /**
- * A timer of the loop that serves clients: it is late when that is. It keeps no process alive.
+ * A timer of the loop that serves clients, so that a blocked loop does not feed the watchdog. It does not keep the process alive.
  */
 const repeat: Repeat = (callback, ms) => {
   const timer = setInterval(callback, ms).unref();
@@ -22,9 +21,9 @@ const repeat: Repeat = (callback, ms) => {
   };
 };
 
-/** What it needs of the daemon. */
+/** The watchdog's view of the daemon. */
 export interface Watched {
-  /** Whether a daemon that is killed now would lose no lock. Asked twice in the time, and at each `update`. */
+  /** Whether a kill would lose no lock. Called twice per interval, and at each `update`. */
   readonly everyLockWouldOutlive: () => boolean;
   /** Sends lines to systemd; see Notifier. */
   readonly notify: (state: string) => void;
@@ -32,7 +31,7 @@ export interface Watched {
 }
 
 export class Watchdog {
-  /** In microseconds; 0 when the unit has none. */
+  /** In microseconds; 0 when the unit has no watchdog. */
   readonly #interval: number;
   readonly #watched: Watched;
   #isOn = false;
@@ -48,7 +47,7 @@ export class Watchdog {
     this.#watched = watched;
   }
 
-  /** What the successor of a re-execution needs in its environment. */
+  /** Variables for the next program image of this process. */
   get environment(): Environment {
     return this.#interval === 0 ? {} : { WATCHDOG_USEC: String(this.#interval) };
   }
@@ -56,26 +55,27 @@ export class Watchdog {
   /** Begins, once the daemon serves. */
   start(): void {
     if (this.#interval === 0 || this.#timer !== undefined) return;
-    // Half of the time, as sd_watchdog_enabled(3) asks for.
+    // Half of the interval, as sd_watchdog_enabled(3) recommends.
     this.#timer = (this.#watched.repeat ?? repeat)(() => {
       this.#feed();
     }, this.#interval / 2000);
-    // Said in any case: systemd has switched it on for a process that it started, and the program before this one off.
+    // So that the first update always notifies: systemd switches the watchdog on when it starts a process, but stop() of the previous
+    // program image has switched it off.
     this.#isOn = !this.#watched.everyLockWouldOutlive();
     this.#feed();
   }
 
-  /** Call it when a lock comes that would not outlive the daemon, before that is granted; it may be called at any time. */
+  /** Switches the watchdog on or off. Call it before a lock is granted that would not outlive the daemon; other calls are harmless. */
   update(): void {
     if (this.#timer === undefined) return;
     const isToBeOn = this.#watched.everyLockWouldOutlive();
     if (isToBeOn === this.#isOn) return;
     this.#isOn = isToBeOn;
-    // Whatever the unit says: it counts for this process alone.
+    // Overrides the unit's WatchdogSec=, for this process alone.
     this.#watched.notify(`WATCHDOG_USEC=${isToBeOn ? this.#interval : 0}`);
   }
 
-  /** Before another program is executed, or the daemon ends its owners and itself, which takes as long as it takes. */
+  /** Call it before another program is executed, and before the daemon ends its owners, which may take longer than the interval. */
   stop(): void {
     if (this.#timer === undefined) return;
     this.#timer.stop();
