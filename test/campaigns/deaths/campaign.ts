@@ -1,4 +1,4 @@
-/** One run: guests that live, rivals that ask, and a daemon that dies. */
+/** One run: operates guests, has rivals ask for their disks, and ends the daemon again and again. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Random } from '../../../src/programs/fuzz/random.ts';
 import { type Death, type Facts, now, type Problem } from './facts.ts';
@@ -10,7 +10,7 @@ import { PATIENCE, Rival } from './rival.ts';
 import { Watch } from './watch.ts';
 import { end, type Way } from './ways.ts';
 
-/** Between two deaths, in ms, at most: a guest's start takes a second. Now and then the next one comes at once. */
+/** The longest time between two deaths, in ms: a guest's start takes a second. Some deaths follow the last one at once. */
 const PAUSE_MS = 900;
 const AT_ONCE = 6;
 
@@ -19,9 +19,9 @@ export interface Report {
   readonly seconds: number;
   readonly deaths: Readonly<Record<string, number>>;
   readonly operations: Readonly<Record<string, { readonly done: number; readonly failed: number }>>;
-  /** In ms, of deaths by SIGKILL: until the rival has its next answer. */
+  /** For each SIGKILL, the time until the rival's next answer, in ms. */
   readonly waits: readonly number[];
-  /** Of the rival: answers, connections that were closed. */
+  /** The rival's answers, and its connections that were closed. */
   readonly answers: number;
   readonly closed: number;
   readonly stored: { readonly before: number; readonly after: number };
@@ -46,7 +46,7 @@ export async function run(options: Options, { onDeath, signal }: Progress): Prom
 async function play(host: Host, options: Options, progress: Progress): Promise<Report> {
   const { seed } = options;
   const began = now();
-  // A daemon that has just started, of which nobody is a client.
+  // The count of a fresh daemon without clients.
   const before = await storedAtRest(host);
   const guests = Array.from(
     { length: options.guests },
@@ -96,7 +96,7 @@ async function play(host: Host, options: Options, progress: Progress): Promise<R
   };
 }
 
-/** libvirtd's warnings and errors, such that two of one kind are the same. */
+/** libvirtd's warnings and errors without times and numbers, so that equal ones can be compared. */
 function said(host: Host): string[] {
   return host.log().map((line) =>
     line
@@ -107,7 +107,7 @@ function said(host: Host): string[] {
   );
 }
 
-/** Ends the daemon as often as is asked for, or until nobody serves any more. */
+/** Ends the daemon `options.kills` times, or until no daemon serves any more. */
 async function die(host: Host, options: Options, rival: Rival, { onDeath, signal }: Progress): Promise<Death[]> {
   const random = new Random(options.seed);
   const deaths: Death[] = [];
@@ -137,7 +137,7 @@ function wayOf(random: Random, ways: readonly Way[]): Way {
   return random.pick(others) ?? 'kill';
 }
 
-/** How much systemd keeps for a daemon that has no client. */
+/** How many descriptors systemd keeps for a daemon without clients. */
 async function storedAtRest(host: Host): Promise<number> {
   await host.must('systemctl', 'restart', 'virtlockd.service');
   return host.stored();

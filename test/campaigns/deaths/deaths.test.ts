@@ -1,4 +1,4 @@
-/** The parts of `npm run deaths` that can be tried without a machine. */
+/** The parts of `npm run deaths` that need no machine. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { judge } from './judge.ts';
 import { parseOptions } from './options.ts';
 
 describe('the command line of npm run deaths', () => {
-  it('refuses what it does not know', () => {
+  it('refuses unknown options and values', () => {
     for (const args of [['--kills', '0'], ['--seed', 'x'], ['--ways', 'kill,nonsense'], ['--nonsense'], ['word']]) {
       assert.throws(() => parseOptions(args), UsageError, args.join(' '));
     }
@@ -49,17 +49,17 @@ describe('the judge of deaths', () => {
     error,
   });
 
-  it('finds nothing where nothing was', () => {
+  it('finds nothing in an ordinary run', () => {
     assert.deepEqual(kinds({ operations: [operation(10, 20)] }), []);
   });
 
-  it('finds an instant in which the lock of a running guest was free', () => {
+  it('finds an instant at which the lock of a running guest was free', () => {
     assert.deepEqual(kinds({ free: [{ at: 130, file: '/disk' }] }), ['lock free']);
     assert.deepEqual(kinds({ free: [{ at: 99, file: '/disk' }] }), []);
     assert.deepEqual(kinds({ free: [{ at: 130, file: '/other' }] }), []);
   });
 
-  it('finds a grant of the disk of a guest that ran from the call to the answer', () => {
+  it('finds a grant of a disk whose guest ran from the call to the answer', () => {
     assert.deepEqual(kinds({ grants: [{ file: '/disk', from: 110, to: 150 }] }), ['granted to a rival']);
     assert.deepEqual(kinds({ grants: [{ file: '/disk', from: 90, to: 150 }] }), []);
     assert.deepEqual(kinds({ grants: [{ file: '/disk', from: 150, to: 210 }] }), []);
@@ -72,7 +72,7 @@ describe('the judge of deaths', () => {
     assert.deepEqual(kinds({ operations: [operation(130, 150, 'resource busy: … is locked')] }), ['operation failed']);
   });
 
-  it('finds what libvirtd has not said before, but for calls that died, and what is wrong in itself', () => {
+  it("finds new lines in libvirtd's log, but for calls that died, and every problem", () => {
     assert.deepEqual(kinds({ log: ['error : f:N : Cannot recv data: Connection reset by peer'] }), []);
     const restarted = 'warning : virNetDaemonRun:N : Make forcefull daemon shutdown';
     assert.deepEqual(kinds({ log: [restarted] }), ["in libvirtd's log"]);

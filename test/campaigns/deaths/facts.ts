@@ -1,4 +1,4 @@
-/** What was seen. Times are CLOCK_MONOTONIC in ns. */
+/** The facts of a run, for the judge. Times are CLOCK_MONOTONIC in ns. */
 import type { Way } from './ways.ts';
 
 export const now = (): number => Number(process.hrtime.bigint());
@@ -8,7 +8,7 @@ export interface Span {
   readonly to: number;
 }
 
-/** In which a running guest must have its disk. */
+/** A span in which a guest ran, so that its disk must be locked. */
 export interface Held extends Span {
   readonly guest: string;
   readonly file: string;
@@ -17,7 +17,7 @@ export interface Held extends Span {
 export interface Operation extends Span {
   readonly guest: string;
   readonly name: string;
-  /** libvirt's words; undefined when it succeeded. */
+  /** libvirt's error; undefined when the operation succeeded. */
   readonly error: string | undefined;
 }
 
@@ -26,7 +26,7 @@ export interface Death extends Span {
   readonly way: Way;
 }
 
-/** An instant in which the kernel had a file's lock to give away. */
+/** An instant at which the kernel granted the watch a file's lock. */
 export interface Free {
   readonly at: number;
   readonly file: string;
@@ -37,7 +37,7 @@ export interface Grant extends Span {
   readonly file: string;
 }
 
-/** What is wrong in itself, wherever it is seen. */
+/** A finding that needs no other fact. */
 export interface Problem {
   readonly at: number;
   readonly kind: string;
@@ -51,6 +51,6 @@ export interface Facts {
   readonly free: readonly Free[];
   readonly grants: readonly Grant[];
   readonly problems: readonly Problem[];
-  /** Warnings and errors of libvirtd's that it has not made before the first death. */
+  /** libvirtd's warnings and errors, without those that it also logged before the first death. */
   readonly log: readonly string[];
 }

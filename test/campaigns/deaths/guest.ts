@@ -1,4 +1,4 @@
-/** One guest, and what happens to it: it is started, suspended, resumed, saved, restored, plugged, stopped and killed. */
+/** One guest. The campaign starts, suspends, resumes, saves, restores, plugs, stops and kills it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -27,7 +27,7 @@ const AFTER = {
   kill: 'absent',
 } as const satisfies Partial<Record<Name, State>>;
 
-/** For one operation, in ms: a busy machine takes seconds, and a watchdog its time. */
+/** How long one operation may take, in ms: seconds on a busy machine, and the watchdog's interval. */
 const PATIENCE = 60_000;
 const REST_MS = 500;
 
@@ -42,7 +42,7 @@ export class Guest {
   readonly #xml: string;
   readonly #file: string;
   #state: State = 'absent';
-  /** Since when it must have its lock. */
+  /** Since when its lock must be held. */
   #since: number | undefined;
   #isStopped = false;
   #run: Promise<void> = Promise.resolve();
@@ -65,7 +65,7 @@ export class Guest {
     this.#run = this.#live();
   }
 
-  /** Everything once, while nobody dies: what libvirtd says of it is ordinary. */
+  /** Each operation once, before the first death: what libvirtd logs then is ordinary. */
   async rehearse(): Promise<void> {
     for (const name of ['create', 'suspend', 'resume', 'save', 'restore', 'destroy', 'create'] as const) {
       await this.#do(name);
@@ -74,7 +74,7 @@ export class Guest {
     await this.#do('kill');
   }
 
-  /** Ends its life, and it. */
+  /** Stops the operations, and ends the guest. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await this.#run;
@@ -107,7 +107,7 @@ export class Guest {
     if (error !== undefined) await pause(REST_MS);
   }
 
-  /** libvirt's words when it fails. */
+  /** Returns libvirt's error; undefined on success. */
   async #execute(name: keyof typeof AFTER): Promise<string | undefined> {
     if (name === 'kill') return this.#kill();
     const args = {
@@ -136,12 +136,12 @@ export class Guest {
     }
   }
 
-  /** After an operation that failed, the guest may be in either state, but nowhere else. */
+  /** After a failed operation, the guest may be in the state before or after it, but in no other. */
   async #look(name: keyof typeof AFTER): Promise<void> {
     const before = this.#state;
     const seen = await this.#shown();
     const file = before === 'saved' || name === 'save' ? 'saved' : 'absent';
-    // A restore that failed has its file still; a save that failed has none that can be used.
+    // After a failed restore the saved file still exists. After a failed save there is none that can be used.
     this.#state = seen === 'absent' && name === 'restore' ? file : seen;
     if (seen === 'absent' && (name === 'suspend' || name === 'resume')) this.#isLost();
   }

@@ -9,7 +9,7 @@ import { Machine } from '../../package/machine.ts';
 
 const UNIT = 'virtlockd.service';
 
-/** As src/lab/libvirtd.ts has it; a machine in a container has no control groups to give. */
+/** As in src/lab/libvirtd.ts. The machine has no control groups to give to guests. */
 const qemuConfiguration = `lock_manager = "lockd"
 user = "root"
 group = "root"
@@ -20,7 +20,7 @@ stdio_handler = "file"
 `;
 const LOG = '/var/log/libvirt/deaths.log';
 
-/** The watchdog of the unit takes too long to be waited for. */
+/** Shorter than the unit's, for which a run would wait too long. */
 const DROP_IN = `[Service]
 WatchdogSec=3
 TimeoutAbortSec=1
@@ -29,7 +29,7 @@ TimeoutAbortSec=1
 export class Host {
   readonly machine: Machine;
   #upgrade: Promise<void> | undefined;
-  /** A package of another version. */
+  /** The package file of another version. */
   #other: string | undefined;
   #isOther = false;
 
@@ -70,7 +70,7 @@ export class Host {
     writeFileSync(outside, content);
   }
 
-  /** Settings of the daemon's unit beside the package's. */
+  /** Adds settings to the daemon's unit. */
   async dropIn(name: string, content: string): Promise<void> {
     this.write(`/etc/systemd/system/${UNIT}.d/${name}.conf`, content);
     await this.must('systemctl', 'daemon-reload');
@@ -81,7 +81,7 @@ export class Host {
     this.write('/etc/libvirt/qemu.conf', qemuConfiguration);
     this.write('/etc/libvirt/libvirtd.conf', `log_outputs = "3:file:${LOG}"\n`);
     await this.dropIn('watchdog', DROP_IN);
-    // boot.sh masks it, for who boots for less.
+    // boot.sh masks libvirtd for machines that do not need it.
     await this.must('rm', '/etc/systemd/system/libvirtd.service');
     await this.must('systemctl', 'daemon-reload');
     await this.must('systemctl', 'restart', UNIT);
@@ -97,7 +97,7 @@ export class Host {
     return this.run('virsh', '-q', '-c', 'qemu:///system', ...args);
   }
 
-  /** A guest's disk, and a file of its description for virsh. */
+  /** Makes a guest's disk and the XML file for virsh. */
   describe(name: string): { readonly image: string; readonly xml: string } {
     const image = makeImage(this.machine.directory, `${name}.img`);
     const xml = join(this.machine.directory, `${name}.xml`);
@@ -113,7 +113,7 @@ export class Host {
       .filter((line) => / (?:warning|error) : /.test(line));
   }
 
-  /** The daemon's pid outside of the machine, from its first instruction on; undefined while there is none. */
+  /** The daemon's pid outside the machine, from its first instruction on; undefined while no daemon runs. */
   daemon(): number | undefined {
     return this.machine.mainProcess(UNIT);
   }
@@ -127,8 +127,8 @@ export class Host {
   }
 
   /**
-   * Begins to put another version of the package into the place of the one that is installed, unless that is under way: the daemon
-   * dies in the middle of it, too.
+   * Begins to install the other version of the package, unless an upgrade is under way. Does not wait, so that the daemon dies in the
+   * middle of it, too.
    */
   startUpgrade(): void {
     this.#upgrade ??= this.#exchangePackage().finally(() => {
@@ -136,7 +136,7 @@ export class Host {
     });
   }
 
-  /** Awaits the last upgrade. What the daemon's death has interrupted is configured, as after any other interruption. */
+  /** Waits for the last upgrade, then configures packages whose upgrade was interrupted by a death. */
   async endUpgrades(): Promise<void> {
     await this.#upgrade;
     await this.must('dpkg', '--configure', '--pending');

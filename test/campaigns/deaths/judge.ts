@@ -1,4 +1,4 @@
-/** What is wrong about what was seen. */
+/** Finds errors in the facts of a run. */
 import type { Facts, Operation, Span } from './facts.ts';
 
 export interface Finding {
@@ -9,24 +9,24 @@ export interface Finding {
 const overlap = (a: Span, b: Span): boolean => a.from <= b.to && b.from <= a.to;
 const within = (at: number, span: Span): boolean => span.from <= at && at <= span.to;
 
-/** How libvirt words that a call died with its connection. */
+/** libvirt's errors for a call whose connection ended. */
 const DIED =
   /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect|Child quit during startup handshake|Unable to release lease/i;
 
 /**
- * What libvirtd says of its own restart, in the middle of calls. libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so
- * systemd restarts both.
+ * libvirtd's messages about its own restart during calls. libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd
+ * restarts both.
  */
 const RESTARTED = /Make forcefull daemon shutdown|virGDBusCallMethod/;
 
-/** An operation may fail because a call of it died with the daemon, and for nothing else. */
+/** An operation may fail only because one of its calls died with the daemon. */
 function isExcused(operation: Operation, { deaths }: Facts): boolean {
   return (
     operation.error !== undefined && DIED.test(operation.error) && deaths.some((death) => overlap(death, operation))
   );
 }
 
-/** The last end of the daemon before that, in words. */
+/** The last death before an instant, in words. */
 function after(at: number, { deaths }: Facts): string {
   const last = deaths.findLast(({ from }) => from <= at);
   return last === undefined ? 'before the first death' : `${Math.round((at - last.from) / 1e6)} ms after ${last.way}`;

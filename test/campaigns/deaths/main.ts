@@ -7,7 +7,7 @@ import { missingMachine } from '../../package/machine.ts';
 import { type Report, run } from './campaign.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 
-/** Of so many findings of a kind are printed; the JSON has all. */
+/** How many findings of a kind are printed. The JSON has all. */
 const SHOWN = 5;
 
 function text({ seed, seconds, deaths, operations, waits, findings, ...report }: Report): string {

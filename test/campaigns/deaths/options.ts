@@ -13,21 +13,21 @@ export interface Options {
 
 export const usage = `Usage: npm run deaths -- [OPTION]...
 
-Installs the package in a Debian 12 that systemd has booted, and starts, suspends, resumes, saves, restores and kills guests under
-its libvirtd, while the lock daemon is killed at random moments. Two rivals ask for every disk all the while: one at the kernel, as
-another host would, one at the daemon. No lock may be free for an instant, no guest be lost, no call hang, and nothing be left in
-systemd's descriptor store at the end. Wants root, systemd-nspawn, a C compiler and the tree bookworm-systemd (scripts/lab.sh).
+Installs the package in a Debian 12 booted by systemd. Starts, suspends, resumes, saves, restores and kills guests under its libvirtd,
+and kills the lock daemon at random moments. During the run two rivals ask for every disk: one asks the kernel, as another host would,
+and one asks the daemon. No lock may be free for an instant. No guest may be lost, no call may hang, and no descriptor may be left in
+systemd's store at the end. Needs root, systemd-nspawn, a C compiler and the tree bookworm-systemd (scripts/lab.sh).
 
-  --kills N    end the daemon so many times (200)
-  --seed N     the same seed makes the same plan (1); when things happen is up to the machine
-  --guests N   how many guests there are (4)
-  --ways LIST  only those ways to end the daemon, separated by commas:
+  --kills N    how often to end the daemon (200)
+  --seed N     the same seed makes the same plan (1), but the machine decides when each step happens
+  --guests N   how many guests to run (4)
+  --ways LIST  the ways to end the daemon, separated by commas, if not all:
                ${ways.join(', ')};
                kill comes as often as all others together
-  --json FILE  write what was counted and found; - is standard output, and then nothing else goes there
+  --json FILE  write counts and findings as JSON; - is standard output, in place of the text
   -h, --help   print this
 
-Exit status: 0 nothing was wrong, 1 something was, 2 usage, 3 it could not be played.
+Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 `;
 
 const settings = {
@@ -41,7 +41,7 @@ const settings = {
 
 function waysIn(list: string): Way[] {
   return list.split(',').map((word) => {
-    if (!isWay(word)) throw new UsageError(`--ways: there is no '${word}'`);
+    if (!isWay(word)) throw new UsageError(`--ways: unknown way '${word}'`);
     return word;
   });
 }

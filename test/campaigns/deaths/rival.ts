@@ -4,12 +4,12 @@ import { type Call, lock, type Peer, type WireError } from '../../../src/lab/wir
 import { type Grant, now, type Problem } from './facts.ts';
 import type { Host } from './host.ts';
 
-/** For whatever is asked, in ms: 3 s may pass until the owner of what is asked for has ended, and a watchdog takes its time. */
+/** How long a call may take, in ms: an acquire may wait 3 s for the end of an owner, and for the watchdog's interval. */
 export const PATIENCE = 20_000;
 const REST_MS = 5;
-/** Above every pid there can be, so that the end of its connection is nobody's end. */
+/** Above every possible pid, so that no process is ended when its connection ends. */
 const NOBODY = 5_000_000;
-/** The resource is held. */
+/** The error code for a held resource. */
 const BUSY = 87;
 
 interface Waiting {
@@ -29,7 +29,7 @@ export class Rival {
   #loops: readonly Promise<void>[] = [];
   #waiting: Waiting[] = [];
 
-  /** @param files the disks that are held now */
+  /** @param files returns the disks that are held now */
   constructor(host: Host, files: () => readonly string[]) {
     this.#host = host;
     this.#files = files;
@@ -42,7 +42,7 @@ export class Rival {
     ];
   }
 
-  /** When a call that was sent after `since`, and that nobody's end holds up, was answered. */
+  /** When the first register call after `since` was answered. That call never waits for the end of an owner. */
   async answerSince(since: number): Promise<number> {
     return new Promise((resolve) => this.#waiting.push({ since, resolve }));
   }
@@ -52,7 +52,7 @@ export class Rival {
     await Promise.all(this.#loops);
   }
 
-  /** Over one connection for as long as that lives. */
+  /** Repeats a step over one connection, and connects again when that ends. */
   async #repeat(step: (peer: Peer) => Promise<void>): Promise<void> {
     let peer: Peer | undefined;
     while (!this.#isStopped) {

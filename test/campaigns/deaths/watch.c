@@ -1,11 +1,11 @@
 /*
- * Another host with the same storage, as the kernel sees it: asks for the lock on every file that it is given and waits in the
- * kernel, so that no instant passes unnoticed in which a lock is free.
+ * Acts as another host with the same storage. Requests the lock on every file and waits in the kernel, which grants a lock at the very
+ * instant at which it is free.
  *
  *   watch FILE...
  *
- * Prints lines of JSON, times by CLOCK_MONOTONIC in ns: `free` when it was granted the lock on a file, which it gives back at once,
- * and `held` when somebody else has it again. Ends with its input.
+ * Prints lines of JSON with times of CLOCK_MONOTONIC in ns: `free` when the kernel granted it the lock on a file, which it releases at
+ * once, and `held` when another process has the lock again. Exits at the end of its input.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Between two questions whether a file is held again. */
+/* Between two checks whether a file is held again. */
 static const struct timespec REST = { 0, 1000000 };
 
 static int64_t now(void) {

@@ -1,4 +1,4 @@
-/** See watch.c. */
+/** Runs watch.c, and collects the instants at which a lock was free. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';

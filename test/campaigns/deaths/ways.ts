@@ -1,4 +1,4 @@
-/** The ways in which the daemon ends, or is disturbed, and how each is done. */
+/** The ways to end the daemon or to disturb it. */
 import { spawnSync } from 'node:child_process';
 import { eventually } from '../../../src/lab/process.ts';
 import type { Host } from './host.ts';
@@ -23,14 +23,14 @@ export const isWay = (word: string): word is Way => (ways as readonly string[]).
 
 const signals = { kill: 'SIGKILL', segv: 'SIGSEGV', abort: 'SIGABRT', stop: 'SIGSTOP', term: 'SIGTERM' } as const;
 
-/** Ends the daemon, or begins to; false when there was none to be ended. */
+/** Ends the daemon, or begins to. False when no daemon runs. */
 export async function end(host: Host, way: Way): Promise<boolean> {
   switch (way) {
     case 'kill':
     case 'segv':
     case 'abort':
     case 'term':
-    // systemd's watchdog sends a stopped one SIGABRT, and then SIGKILL.
+    // systemd's watchdog sends a stopped daemon SIGABRT, and then SIGKILL.
     case 'stop': {
       const pid = host.daemon();
       if (pid === undefined) return false;
@@ -40,7 +40,7 @@ export async function end(host: Host, way: Way): Promise<boolean> {
     case 'heap': {
       const pid = host.daemon();
       if (pid === undefined) return false;
-      // The next page that the runtime asks for is not to be had, upon which it aborts.
+      // The kernel refuses the runtime's next page, so the runtime aborts.
       spawnSync('prlimit', ['--pid', String(pid), '--data=1048576']);
       return true;
     }
@@ -48,13 +48,13 @@ export async function end(host: Host, way: Way): Promise<boolean> {
       await host.must('systemctl', 'restart', 'virtlockd.service');
       return true;
     case 'socket-restart':
-      // Refused while systemd is starting a daemon that has just died: the sockets that it has stay.
+      // systemd refuses this while it starts the daemon after a death, and keeps its sockets.
       await eventually('the sockets are restarted', async () => {
         return (await host.run('systemctl', 'restart', 'virtlockd.socket', 'virtlockd-admin.socket')).code === 0;
       });
       return true;
     case 'refused-stop':
-      // Fails while guests hold locks, and that is what is tried here.
+      // Meant to fail: guests hold locks.
       await host.run('systemctl', 'stop', 'virtlockd.service');
       return true;
     case 'reexec':

@@ -1,4 +1,4 @@
-/** The daemon is killed as it enters a system call, at each of those that a call of a client takes. */
+/** Kills the daemon as it enters a system call, at each system call of an acquire and a release. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { ServiceManager } from '../../../src/lab/manager.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { autocreate, type Call, lock, type Peer } from '../../../src/lab/wire.ts';
 
-/** Kills a process at its nth system call of a kind from now on. */
+/** Kills a process at its nth system call of a kind, counted from now on. */
 class Killer {
   private readonly strace: ChildProcess;
   private readonly ended: Promise<unknown>;
@@ -35,7 +35,7 @@ class Killer {
   }
 }
 
-/** Those of the calls below, and how often each is made. */
+/** The system calls of an acquire and a release, and how often each is made at most. */
 const CALLS: Readonly<Record<string, number>> = {
   recvmsg: 1,
   openat: 1,
@@ -47,7 +47,7 @@ const CALLS: Readonly<Record<string, number>> = {
   sendto: 1,
 };
 
-describe('a daemon that is killed in the midst of a call', function () {
+describe('a daemon that is killed during a call', function () {
   this.timeout(300_000);
   let directory: string;
   let manager: ServiceManager;
@@ -72,14 +72,14 @@ describe('a daemon that is killed in the midst of a call', function () {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  /** A client that calls for the owner, as libvirtd does. */
+  /** A client that registers the owner, as libvirtd does. */
   async function client(): Promise<Peer> {
     const peer = await manager.connect();
     await peer.must(lock.register({ pid: owner.pid ?? 0 }));
     return peer;
   }
 
-  /** Makes a call while the daemon is killed. True when it was answered with success, false when the connection ended instead. */
+  /** Makes a call during which the daemon is killed. True when the daemon answered with success, false when the connection ended. */
   async function callUnder(peer: Peer, call: Call, syscall: string, count: number): Promise<boolean> {
     const killer = await Killer.at(pid, syscall, count);
     let isAnswered: boolean;
@@ -109,7 +109,7 @@ describe('a daemon that is killed in the midst of a call', function () {
     ((await rival.ask(lock.acquire('', file, autocreate)))?.message ?? '').includes('is locked');
 
   for (const [syscall, most] of Object.entries(CALLS)) {
-    it(`at ${syscall} leaves a lock to whom it has granted it, and to nobody else`, async () => {
+    it(`at ${syscall} leaves a lock to its owner, and to no other client`, async () => {
       for (let count = 1; count <= most; count++) {
         let peer = await client();
         const acquire = lock.acquire('', file, autocreate);
@@ -123,7 +123,7 @@ describe('a daemon that is killed in the midst of a call', function () {
         if (!(await callUnder(peer, release, syscall, count))) {
           peer.close();
           peer = await client();
-          // It may have been released.
+          // The first call may have released it, so the result does not matter.
           await peer.ask(release);
         }
         await rival.must(acquire);

@@ -10,7 +10,7 @@ import { autocreate, encode, lock, type Peer, shared } from '../../../src/lab/wi
 import { installRoot } from '../../../src/posix/root.ts';
 import { readLocks } from '../../../src/proc/locks.ts';
 
-/** No process has these numbers: what they own ends by a release alone. */
+/** No process has these pids, so their locks end by a release alone. */
 const OWNER = { pid: 4_194_305 };
 const RIVAL = { pid: 4_194_306 };
 
@@ -31,7 +31,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await rest();
     ({ pid } = await manager.kill(pid));
   }
-  /** A reply may be here before the daemon knows that it is sent: so it has answered another client when it is killed. */
+  /** A client may have a reply before the daemon clears the call's mark. The daemon has cleared it once it answers another client. */
   async function rest(): Promise<void> {
     const probe = await client();
     await probe.ask(lock.restrict());
@@ -53,13 +53,13 @@ describe('a daemon that is killed under a service manager with a descriptor stor
   const at = (name: string): string => join(directory, name);
   const isRefused = async (peer: Peer, name: string, flags = autocreate): Promise<boolean> =>
     ((await peer.ask(lock.acquire('', at(name), flags)))?.message ?? '').includes('is locked');
-  /** `OFDLCK` or `POSIX`: how a file is locked. */
+  /** The kind of a file's lock in /proc/locks: `OFDLCK` or `POSIX`. */
   const kindOf = (name: string): string | undefined => {
     const { ino } = statSync(at(name));
     return readLocks().find(({ inode }) => inode === BigInt(ino))?.kind;
   };
 
-  it('leaves its locks and clients to the next, again and again', async () => {
+  it('leaves its locks and clients to the next one, several times', async () => {
     await begin();
     const [peer, other] = [await client(OWNER), await client(OWNER)];
     await peer.must(lock.acquire('', at('one'), autocreate));
@@ -87,7 +87,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await eventually('the gap is reported', () => /No client was served for \d+ ms after the former/.test(manager.log));
   });
 
-  it('takes 900 clients and as many locks over', async () => {
+  it('takes over 900 clients and as many locks', async () => {
     await begin();
     const all: Peer[] = [];
     for (let index = 0; index < 900; index++) {
@@ -100,11 +100,11 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await Promise.all(all.map(async (peer, index) => peer.must(lock.release('', at(`f${index}`)))));
   });
 
-  it('closes a connection that had a call under way, and kills nobody for it', async () => {
+  it('closes a connection with a call under way, and ends no owner for it', async () => {
     await begin();
     const owner = await ownerProcess('half');
     const peer = await client();
-    // Read, and not answered: half of a message.
+    // The daemon has read half of a message, and has not answered.
     peer.send(encode({ procedure: 1 }).subarray(0, 10));
     const idle = await client(RIVAL);
     await kill();
@@ -115,7 +115,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await eventually('the lock is free', async () => !(await isRefused(idle, 'half')));
   });
 
-  it('sees at once that an owner has ended while nobody served', async () => {
+  it('notices at once that an owner ended while no daemon served', async () => {
     await begin();
     const owner = await ownerProcess('mine');
     const rival = await client(RIVAL);
@@ -131,9 +131,9 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await eventually('the lock is free', async () => !(await isRefused(rival, 'mine')), 2000);
   });
 
-  it('goes on ending an owner that was being ended', async () => {
+  it('goes on to end an owner whose end had begun', async () => {
     await begin();
-    // It hangs up, and ignores SIGTERM.
+    // The owner closes its connection, and ignores SIGTERM.
     const owner = await ownerProcess('stubborn', 'hang up');
     const rival = await client(RIVAL);
     owner.stdin?.write('\n');
@@ -145,7 +145,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await eventually('the lock is free', async () => !(await isRefused(rival, 'stubborn')));
   });
 
-  it('may have executed itself again before', async () => {
+  it('leaves its state also after it has executed itself again', async () => {
     await begin();
     const peer = await client(OWNER);
     await peer.must(lock.acquire('', at('one'), autocreate));
@@ -167,11 +167,11 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await (await client(RIVAL)).must(lock.acquire('', at('one'), autocreate));
   });
 
-  it('leaves nothing to the next that finds its record damaged: that one begins afresh, and says so', async () => {
+  it('with a damaged record leaves nothing to the next one, which logs so and starts without state', async () => {
     await begin();
     const peer = await client(OWNER);
     await peer.must(lock.acquire('', at('one'), autocreate));
-    // In its first entry.
+    // In the first entry of either half.
     await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 20} 3`);
     await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 512 * 1024 + 20} 3`);
     await kill();
@@ -185,7 +185,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     assert.equal((await peer.drain()).length, 0);
   });
 
-  it('serves while the manager does not listen, and stores what it has when it does again', async () => {
+  it('serves while the manager does not read, and stores all descriptors when it does again', async () => {
     await begin();
     const peer = await client(OWNER);
     await manager.tell('listen no');
@@ -201,7 +201,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     assert(await isRefused(rival, 'f599'));
   });
 
-  it('says so when the manager has no room, and puts in again what it has lost', async () => {
+  it('logs that the store is full, and stores again the descriptors that the manager lost', async () => {
     await begin({ limit: 6 });
     const peer = await client(OWNER);
     for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', at(`f${index}`), autocreate));
@@ -216,7 +216,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     assert.equal(kindOf('more'), 'OFDLCK');
   });
 
-  it('finds out by asking whether there is a store, and changes the locks that it has', async () => {
+  it('asks the manager whether there is a store, and then changes the kind of its locks', async () => {
     await begin({ env: {} });
     const peer = await client(OWNER);
     await peer.must(lock.acquire('', at('early'), autocreate));
@@ -234,7 +234,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     assert.deepEqual(await manager.stored(), []);
   });
 
-  it('leaves nothing in the store to a release that knows nothing of it', async () => {
+  it('empties the store for a release that knows no store', async () => {
     const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
     try {
       const real = join(installRoot, 'bin/virtlockd');
@@ -251,7 +251,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
       writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
       await executeAgain(pid);
       assert.equal(await manager.removed(), before);
-      // It is the same program in truth, and finds the store that there is.
+      // The successor is in fact the same program, and finds the store.
       await eventually('all is stored again', async () => (await manager.stored()).length === before);
       await eventually('the locks are changed back', () => kindOf('f1') === 'OFDLCK');
       await peer.must(lock.release('', at('f0')));
@@ -262,7 +262,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     }
   });
 
-  it('leaves all to the next when it is told to end and systemd does not stop it', async () => {
+  it('leaves its state to the next one at a SIGTERM that is not from a stop of systemd', async () => {
     await begin();
     const peer = await client(OWNER);
     await peer.must(lock.acquire('', at('one'), autocreate));
@@ -272,7 +272,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     await peer.must(lock.release('', at('one')));
   });
 
-  /** A process that holds a lock through its own connection. A line of input has it hang up; it ignores SIGTERM if so told. */
+  /** A process that holds a lock through its own connection. Closes the connection at a line of input; ignores SIGTERM if `how` is set. */
   async function ownerProcess(name: string, how = ''): Promise<ChildProcess> {
     const calls = [encode(lock.register({ pid: 0x01020304 })), encode(lock.acquire('', at(name), autocreate))];
     const script = `
