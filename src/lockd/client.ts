@@ -11,7 +11,7 @@ export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
   readonly processes: Pick<ProcessHost, 'tellsPeers' | 'isLocal' | 'startTime'>;
-  /** The state of a client that outlives a restart has changed. */
+  /** A part of the client's state that outlives a restart has changed. */
   clientChanged(client: LockClient): void;
 }
 

@@ -30,7 +30,7 @@ const AWAITED_MS = 3000;
 interface EndObserver {
   /** Its {@link OwnerEnd.state} has changed. */
   onChange(end: OwnerEnd): void;
-  /** A descriptor that was part of its state is about to be closed. */
+  /** A descriptor of its former state is about to be closed. */
   onClosing(fd: number): void;
   /** Its process is known to be gone. */
   onGone(end: OwnerEnd): void;

@@ -26,16 +26,16 @@ interface Release {
   readonly left: Iterator<Resource>;
 }
 
-/** Writes down what changes, before anything is done of it. Nothing may be thrown. */
+/** Records the ends of owners, each step before it is done. No method may throw. */
 export interface EndRecorder {
-  /** The end of an owner has begun, and is that of some of its holds. */
+  /** The end of an owner has begun, and its holds refer to it ({@link Hold.end}). */
   endBegan(end: OwnerEnd): void;
   endChanged(end: OwnerEnd): void;
-  /** What its owner held is released. */
+  /** The owner's holds are released. */
   endDone(end: OwnerEnd): void;
-  /** There are other {@link OwnerReaper.watched} owners. */
+  /** {@link OwnerReaper.watched} has changed. */
   watchedChanged(): void;
-  /** A descriptor that an end had is about to be closed. */
+  /** A descriptor of an end or of a watched owner is about to be closed. */
   closing(fd: number): void;
 }
 
@@ -63,7 +63,7 @@ export class OwnerReaper {
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
   recorder = NO_END_RECORDER;
-  /** By their pidfds. */
+  /** By pidfd. */
   private readonly watchedOwners = new Map<number, WatchedOwner>();
   private readonly releases: Release[] = [];
   private scheduled = false;
@@ -97,15 +97,15 @@ export class OwnerReaper {
     return [...this.ends];
   }
 
-  /** Owners of {@link watch} whose processes are not gone yet. */
+  /** Owners of {@link watch} whose processes have not ended. */
   get watched(): readonly WatchedOwner[] {
     return [...this.watchedOwners.values()];
   }
 
-  /** Releases what an owner holds once its process is gone: it has no connection that would tell. */
+  /** Releases an owner's holds once its process has ended, for owners without a connection. */
   watch(pid: number, pidfd: number): void {
     this.watchedOwners.set(pidfd, { pid, pidfd });
-    // Not at once: the epoll of the program before this one may not be taken over yet.
+    // Deferred, because the epoll of the previous program image may not be taken over yet.
     this.host.setTimeout(() => {
       this.host.watch(pidfd, () => {
         this.watchedOwners.delete(pidfd);
@@ -117,7 +117,7 @@ export class OwnerReaper {
     }, 0);
   }
 
-  /** The process of an owner, which is known by its start, is gone: what it holds is released. */
+  /** Releases the holds of an owner whose process has ended; its start time identifies that process. */
   gone(pid: number, startTime: number): void {
     const holds = this.liveHoldsOf(pid);
     if (holds.length > 0) this.begin(pid, holds, { startTime });

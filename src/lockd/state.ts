@@ -64,7 +64,7 @@ export const ownerEnd = object({
   /** The log has it that the owner could not be killed. */
   reported: optional(boolean),
 });
-/** An owner without a connection, by whose process its end is known. */
+/** An owner without a connection, whose process is watched instead. */
 export const watchedOwner = object({ pid: u32, pidfd: descriptor });
 export type WatchedOwner = StateOf<typeof watchedOwner>;
 

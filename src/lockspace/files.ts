@@ -10,8 +10,8 @@
  * - The lock covers byte 0, length 1. QEMU has locks of its own on bytes 100 to 201 of the same images.
  * - It survives exec while every descriptor of the inode stays open: close-on-exec on one of them is a close as well.
  *
- * An OFD lock belongs to the open file: other descriptors of the inode may be opened and closed, and a duplicate that is kept
- * elsewhere (see file-keeper.ts) keeps it when the process dies, so that it must be unlocked explicitly.
+ * An OFD lock belongs to the open file. Opening and closing other descriptors of the inode does not affect it. A duplicate in another
+ * process (see file-keeper.ts) keeps it when this process dies or closes its own descriptor, so a release must unlock it explicitly.
  */
 import { constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
@@ -39,7 +39,7 @@ const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ES
 
 const NO_FDS: readonly number[] = [];
 
-/** How a file that is adopted is locked, where that is not by a whole POSIX lock. */
+/** The lock of an adopted file, if it is not a POSIX lock of its full mode. */
 export type KeptLock = 'ofd' | 'ofd-degraded' | 'posix-degraded';
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
@@ -53,8 +53,8 @@ export class HeldFile {
   locked = true;
   lockKind: LockKind;
   /**
-   * Its lock is exclusive, but the kernel has a shared one: another process has one beside it, since the kind of the lock was changed.
-   * Nobody has it exclusively, and restart/lock-kinds.ts goes on trying.
+   * Its lock should be exclusive, but the kernel has a shared one: another process took a shared lock while the kind was changed. No
+   * process has an exclusive lock, and restart/lock-kinds.ts retries.
    */
   degraded = false;
   /** The number of a block device; 0 for any other file. */
@@ -90,7 +90,7 @@ export class HeldFile {
     return this.shared || this.degraded;
   }
 
-  /** How it is locked, for who adopts it; undefined: as C locks files. */
+  /** Its lock, for the next program image; undefined: a POSIX lock of its full mode, as C's. */
   get keptLock(): KeptLock | undefined {
     if (this.degraded) return `${this.lockKind}-degraded`;
     return this.lockKind === 'ofd' ? 'ofd' : undefined;
@@ -163,7 +163,7 @@ export function joinPath(directory: ByteString, name: ByteString): ByteString {
   return directory === '' ? name : `${directory}/${name}`;
 }
 
-/** Says which files get OFD locks; null: none. */
+/** Decides which files get OFD locks; null: none. */
 export type KindChooser = Pick<FileKeeper, 'keeps'> | null;
 
 /** Locks the file of that name, creating it when asked to. */
@@ -186,7 +186,7 @@ export function lockFile(
   return { kind: 'lock', errno: EAGAIN };
 }
 
-/** Makes and locks a file that was not there. Null when there is one, or it was gone or locked by another process the moment after. */
+/** Creates and locks a file. Null when it exists already, or another process has unlinked or locked it in between. */
 function makeFile(
   directory: ByteString,
   name: ByteString,
@@ -203,7 +203,7 @@ function makeFile(
   return null;
 }
 
-/** As {@link makeFile}, in one call, where there is nothing to choose: the way of most acquires. */
+/** As {@link makeFile}, in one call of the addon, with a POSIX lock. */
 function makeAtOnce(directory: ByteString, name: ByteString, shared: boolean): HeldFile | LockFailure | null {
   const fd = posix.createLocked(directory, name, shared);
   if (fd >= 0) return admit(fd, lastStat(), shared);
@@ -316,8 +316,8 @@ function register(file: HeldFile): HeldFile {
 }
 
 /**
- * Gives up one reference to the file of that name. The last one unlinks it, when `unlink` says so, then unlocks it, then closes it:
- * nobody else may lock it as long as it has its name.
+ * Drops one reference to the file. The last one unlinks it by that name, if `unlink` says so, then unlocks it, then closes it: no other
+ * process may lock the file while it has its name.
  */
 export function releaseFile(
   file: HeldFile,
@@ -530,19 +530,20 @@ export function duplicateDeferred(file: HeldFile): number {
 }
 
 /**
- * Closes the deferred descriptors of a shared file, of which {@link duplicateDeferred} has made some. The first close would drop the
- * process's lock, so the lock is an OFD one until all are closed. Where the kernel does not grant that one, nothing is closed.
+ * Closes the deferred descriptors of a shared file, some of which {@link duplicateDeferred} has made. The first close would drop the
+ * process's lock, so the lock becomes an OFD lock until all are closed. If the kernel refuses that, none is closed.
  */
 export function closeDeferred(file: HeldFile): void {
   if (!file.shared || !file.locked || file.lockKind === 'ofd') return;
   if (changeKind(file, 'ofd') !== 0) return;
   const errno = changeKind(file, 'posix');
-  if (errno !== 0) log.error(`A shared lock is kept as one of its open file alone: ${strerror(errno)}`);
+  if (errno !== 0)
+    log.error(`Cannot change a shared lock back to a POSIX lock, it stays an OFD lock: ${strerror(errno)}`);
 }
 
 /**
- * Changes the kind of a held file's lock: see posix/record-lock.ts. It may be degraded then, whether its kind has changed or not. With
- * an OFD lock there are no deferred descriptors.
+ * Changes the kind of a held file's lock, which may degrade the lock: see posix/record-lock.ts. Under an OFD lock it closes the deferred
+ * descriptors.
  *
  * @returns why the kind is the old one (positive)
  */
@@ -558,7 +559,7 @@ export function changeKind(file: HeldFile, to: LockKind): number {
   return errno;
 }
 
-/** Makes a degraded lock exclusive again, if it can be. Returns 0 or -errno. */
+/** Tries to make a degraded lock exclusive again. Returns 0 or -errno. */
 export function mendLock(file: HeldFile): number {
   const status = setLock(file.lockKind, file.fd, LockType.WRITE);
   if (status === 0) {
@@ -605,8 +606,8 @@ function isHeldFile(stat: Stat): boolean {
 }
 
 /**
- * Closes a descriptor, but not of a file on which the process has a POSIX lock: of a held one, or one that the daemon has locked for itself.
- * Returns 0 or -errno.
+ * Closes a descriptor. Defers the close for a file on which the process has a POSIX lock: a held one, or one that the daemon has locked for
+ * itself. Returns 0 or -errno.
  */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);

@@ -130,18 +130,18 @@ export interface LockObserver {
   refused(refusal: Refusal): void;
 }
 
-/** Writes down what changes, before anybody hears of it. Nothing may be thrown. */
+/** Records changes before a client can see them. No method may throw. */
 export interface LockRecorder {
   lockspaceAdded(lockspace: Lockspace): void;
-  /** The last of the resource's holds was granted just now. */
+  /** The resource has a new hold, the last in its list. */
   holdGranted(resource: Resource, hold: Hold): void;
-  /** The hold at an index is another one now. */
+  /** The hold at an index is replaced. */
   holdReplaced(resource: Resource, index: number, hold: Hold): void;
-  /** The holds at these indexes, in ascending order, are gone, and there are others. */
+  /** The holds at these indexes, in ascending order, are dropped, and others remain. */
   holdsDropped(resource: Resource, indexes: readonly number[]): void;
-  /** Nobody holds it any more. Its file is locked still, and has its name. */
+  /** Its last hold is dropped. Its file still has its lock and its name. */
   resourceReleasing(resource: Resource): void;
-  /** Nothing is left of it. */
+  /** Its file is unlocked and closed. */
   resourceReleased(resource: Resource): void;
   acquireRefused(): void;
 }
@@ -171,7 +171,7 @@ export class Lockspaces {
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
   readonly keeper: FileKeeper;
-  /** New locks are POSIX ones, whatever the keeper says: a program is to take over that knows no others. */
+  /** New locks are POSIX locks, whatever the keeper says, because a program will take over that knows no other kind. */
   takesPosixOnly = false;
   private readonly byOwner = new NumberTable<Holdings>();
   /** The holds that each connection, by its id, has acquired. */
@@ -179,7 +179,7 @@ export class Lockspaces {
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
   recorder = NO_LOCK_RECORDER;
-  /** There are or were holds that are {@link Hold.unanswered}. */
+  /** Whether any hold is or was {@link Hold.unanswered}. */
   private hasUnanswered = false;
   private changed: Set<Resource> | null = null;
   /** Adopts the resources held before a restart that are not in the tables yet. */
@@ -380,7 +380,7 @@ export class Lockspaces {
     }
   }
 
-  /** Whether the owner has made this call before, and its hold exists although the call may never have been answered. */
+  /** Grants an acquire that the owner repeats: its hold replaces the {@link Hold.unanswered} one. False when there is none. */
   private grantAgain(resource: Resource, mode: LockMode, hold: Hold): boolean {
     const { holds, lockspace, name } = resource;
     const index = holds.findIndex(({ unanswered, end, owner }) => {
@@ -486,7 +486,7 @@ export class Lockspaces {
     this.dropHolds(resource, () => true);
   }
 
-  /** Takes a hold back that nobody has heard of. */
+  /** Drops a hold whose acquire was not answered. */
   undo(resource: Resource, undone: Hold): void {
     this.dropHolds(resource, (hold) => hold === undone);
   }
@@ -508,8 +508,8 @@ export class Lockspaces {
   }
 
   /**
-   * @param gone holds that were taken out of the resource's list; those of one owner follow each other
-   * @param indexes where they were
+   * @param gone holds that were removed from the resource's list; those of one owner follow each other
+   * @param indexes their former indexes
    */
   private dropped(resource: Resource, gone: readonly Hold[], indexes: readonly number[]): void {
     let last = -1;

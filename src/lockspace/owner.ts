@@ -45,9 +45,9 @@ export interface Hold {
   readonly client: number;
   /** Its owner is being ended. Left out otherwise, to save memory. */
   end?: HoldEnd;
-  /** The round of the poller in which its call was read, where that is written down. */
+  /** The poller's round in which its acquire was read; undefined without a record. */
   round?: number;
-  /** The daemon died before it was known whether the owner has heard of it: the owner's next call of the same kind is granted as this one. */
+  /** The daemon died and may not have answered the acquire. The same acquire of the same owner is granted as this hold. */
   unanswered?: boolean;
 }
 

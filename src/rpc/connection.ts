@@ -157,12 +157,12 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     this.forgetCall?.();
     this.forgetCall = null;
     this.host.closed(this);
-    // Not before it is known to be gone: until then something of it is under way, if it was.
+    // Only now that the end is recorded: if the process dies earlier, the next one must find the mark.
     this.poller.inputConsumed(this.fd, false);
     if (!this.keepsSocket) posix.close(this.fd);
   }
 
-  /** It was closed, but for its socket: see {@link keepSocket}. */
+  /** {@link keepSocket} was called: the descriptor stays open after the connection's end. */
   get isSocketKept(): boolean {
     return this.keepsSocket;
   }

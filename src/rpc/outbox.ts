@@ -43,7 +43,7 @@ export class Outbox {
     return true;
   }
 
-  /** Whether replies wait here that are for `sender`, who has been served last. */
+  /** Whether replies for `sender` are queued. Only valid for the sender that was served last. */
   hasQueued(sender: Sender): boolean {
     return this.count > 0 && this.senders[this.count - 1] === sender;
   }

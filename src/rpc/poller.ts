@@ -64,7 +64,7 @@ export class Poller {
   private readonly unset = new Map<number, () => void>();
   /** A timer for {@link unset} runs. */
   private isRetryDue = false;
-  /** By descriptor, what is under way: see CallMark. Null when nobody wants to know. */
+  /** By descriptor, the {@link CallMark} of its connection. Null without a record. */
   private marks: Uint32Array | null = null;
   /** Connections that wait for another turn. */
   private readonly postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
@@ -122,18 +122,18 @@ export class Poller {
     this.forget(fd);
   }
 
-  /** From now on it is written there, by descriptor, which connections have a call under way; null: nowhere. */
+  /** Has `marks` updated, by descriptor, with the {@link CallMark} of each connection; null: none. */
   useMarks(marks: Uint32Array | null): void {
     posix.useMarks(marks);
     this.marks = marks;
   }
 
-  /** The {@link CallMark} of a connection. */
+  /** The {@link CallMark} of a connection; 0: no call is under way. */
   markOf(fd: number): number {
     return this.marks?.[fd] ?? 0;
   }
 
-  /** All that was read of a connection has been served, and nothing is left of it but replies that are to be sent, if there are any. */
+  /** All input of a connection has been served. The mark goes now, or with the replies if there are any. */
   inputConsumed(fd: number, hasReplies: boolean): void {
     if (this.marks === null) return;
     const mark = this.marks[fd] ?? 0;

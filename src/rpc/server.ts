@@ -47,9 +47,9 @@ interface ServerOptions<C> {
   startTimeOf?(pid: number): number | undefined;
   /** A client has connected: not called for adopted ones. */
   accepted?(connection: Connection<C>): void;
-  /** A call has been served, and its reply is not sent yet. */
+  /** A call has been served. Its reply is not sent yet. */
   served?(): void;
-  /** A connection has ended; its socket is open still. */
+  /** A connection has ended. Its socket is still open. */
   closed(connection: Connection<C>): void;
   /** The number of clients changed. */
   changed(): void;
@@ -96,7 +96,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     return this.adopted;
   }
 
-  /** One that has been adopted. */
+  /** A connection by id, but not one whose adoption is still deferred. */
   find(id: number): Connection<C> | undefined {
     return this.adopted.get(id);
   }
