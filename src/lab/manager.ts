@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { installRoot } from '../posix/root.ts';
 import { Peer } from './wire.ts';
 
-export interface ManagerEvent {
+interface ManagerEvent {
   readonly event: 'started' | 'ended' | 'ready' | 'stopping' | 'list' | 'done';
   readonly pid?: number;
   /** How many descriptors the manager passed to the program. */

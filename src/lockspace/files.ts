@@ -606,8 +606,8 @@ function isHeldFile(stat: Stat): boolean {
 }
 
 /**
- * Closes a descriptor. Defers the close for a file on which the process has a POSIX lock: a held one, or one that the daemon has locked for
- * itself. Returns 0 or -errno.
+ * Closes a descriptor, unless the close would drop a POSIX lock of the process: on a held file, on one to be adopted, or on one that the
+ * daemon has locked for itself. Returns 0 or -errno.
  */
 export function closeUnlessHeld(fd: number): number {
   if (posix.fstatInode(fd) !== 0) return posix.close(fd);

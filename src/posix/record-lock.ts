@@ -28,7 +28,7 @@ export function findRival(kind: LockKind, fd: number, shared: boolean): number {
 }
 
 /** The lock after {@link changeLock}. */
-export interface ChangedLock {
+interface ChangedLock {
   readonly kind: LockKind;
   /** An exclusive lock is only shared: another process took a shared lock, or an error kept this one from becoming exclusive again. */
   readonly degraded: boolean;

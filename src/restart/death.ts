@@ -34,7 +34,7 @@ const log = logger('locking.lock_daemon');
 const { ESRCH } = os.constants.errno;
 
 /** The descriptors that the manager has passed from its store, by name. */
-export type Stored = ReadonlyMap<StoredName, number>;
+type Stored = ReadonlyMap<StoredName, number>;
 
 /** A client whose connection is not taken over. */
 interface EndedClient {
@@ -73,7 +73,7 @@ export interface Death {
 }
 
 /** Listening sockets of systemd's own, which are not in the store. */
-export interface PassedListeners {
+interface PassedListeners {
   readonly lock: readonly number[];
   readonly admin: readonly number[];
 }
@@ -277,8 +277,8 @@ export function deathText({ state, ended, undone, unanswered }: Death): string {
 }
 
 /**
- * Finishes what the death has interrupted. The daemon is restored and serves no client yet. Each step is recorded before it is done, so
- * that this process may die here, too.
+ * Finishes the interrupted calls and releases. The daemon is restored and serves no client yet. If this process dies at any step, the next
+ * one finishes the rest.
  */
 export function conclude(daemon: Daemon, death: Death, recorder: Recorder, store: DescriptorStore): void {
   const { state, stored } = death;

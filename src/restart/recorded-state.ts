@@ -27,7 +27,7 @@ import {
 } from './entries.ts';
 
 /** A client's last entry: its state, and its process's start time or null. */
-export interface RecordedClient {
+interface RecordedClient {
   readonly state: Json;
   readonly start: number | null;
 }

@@ -29,7 +29,7 @@ const MAX_LOOK_AGAIN_MS = 3_600_000;
 const EMPTY_MS = 5000;
 const EMPTY_CHECK_MS = 50;
 
-export interface SurvivalOptions {
+interface SurvivalOptions {
   /** $NOTIFY_SOCKET. */
   readonly socket: ByteString;
   /** $FDSTORE, of systemd 254 and later: the limit of stored descriptors. */
@@ -40,7 +40,7 @@ export interface SurvivalOptions {
 }
 
 /** The daemon, and callbacks into the program. */
-export interface Survivor {
+interface Survivor {
   readonly daemon: Daemon;
   /** No child may be spawned at present. */
   isBusy(): boolean;

@@ -40,14 +40,14 @@ const BOOT_LENGTH = 36;
 /** In the word of the end: the entries are in the second half. The other bits are the offset in that half. */
 const SECOND_HALF = 0x8000_0000;
 /** Descriptors from this number on have no words in a bank, and are not stored. */
-export const SLOTS = 32_768;
+const SLOTS = 32_768;
 /** Limits of a half's size, in bytes. */
 export const MIN_HALF = 512 * 1024;
 export const MAX_HALF = 256 * 1024 * 1024;
 /** Bytes of an entry before its text. */
 const ENTRY_HEAD = 8;
 
-export interface RecordOptions {
+interface RecordOptions {
   /** Bytes of a half. */
   readonly half?: number;
   /** See {@link SLOTS}. */

@@ -30,7 +30,7 @@ export type Job = 'stop' | 'restart' | 'none' | 'unknown';
 const LIMIT_MS = 20_000;
 
 /** Runs systemctl and returns its output; undefined when it failed or timed out. */
-export type Systemctl = (...args: readonly string[]) => Promise<string | undefined>;
+type Systemctl = (...args: readonly string[]) => Promise<string | undefined>;
 
 async function systemctl(...args: readonly string[]): Promise<string | undefined> {
   try {

@@ -22,7 +22,7 @@ const repeat: Repeat = (callback, ms) => {
 };
 
 /** The watchdog's view of the daemon. */
-export interface Watched {
+interface Watched {
   /** Whether a kill would lose no lock. Called twice per interval, and at each `update`. */
   readonly everyLockWouldOutlive: () => boolean;
   /** Sends lines to systemd; see Notifier. */

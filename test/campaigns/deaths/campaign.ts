@@ -125,7 +125,7 @@ async function die(host: Host, options: Options, rival: Rival, { onDeath, signal
       onDeath(deaths.length);
     }
     if (to !== undefined) continue;
-    rival.problems.push({ at: now(), kind: 'nobody serves', detail: `after death ${deaths.length}, by ${way}` });
+    rival.problems.push({ at: now(), kind: 'no daemon serves', detail: `after death ${deaths.length}, by ${way}` });
     break;
   }
   return deaths;

@@ -68,7 +68,7 @@ describe('the judge of deaths', () => {
   it('excuses an operation of which a call died with the daemon, and no other', () => {
     const died = 'error: End of file while reading data: Input/output error';
     assert.deepEqual(kinds({ operations: [operation(130, 150, died)] }), []);
-    assert.deepEqual(kinds({ operations: [operation(150, 160, died)] }), ['operation failed'], 'nobody died then');
+    assert.deepEqual(kinds({ operations: [operation(150, 160, died)] }), ['operation failed'], 'no death then');
     assert.deepEqual(kinds({ operations: [operation(130, 150, 'resource busy: … is locked')] }), ['operation failed']);
   });
 
