@@ -143,7 +143,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   /** From now on it is marked what of each connection is under way. */
   mark(): void {
-    this.daemon.poller.useMarks(this.record.bank.marks);
+    this.daemon.poller.useMarks(this.record.bank.marks, this.record.round);
   }
 
   /** Nothing is recorded any more; what was recorded counts as nothing from now on. */
@@ -213,7 +213,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   holdGranted(resource: Resource, hold: Hold): void {
     const connection = this.daemon.lockServer.find(hold.client);
     const mark = connection === undefined ? 0 : this.daemon.poller.markOf(connection.fd);
-    if (mark !== 0) hold.round = mark >>> CallMark.ROUND_SHIFT;
+    if (mark !== 0) {
+      hold.round = mark >>> CallMark.ROUND_SHIFT;
+      this.record.noteRound(hold.round);
+    }
     if (resource.holds.length === 1) this.write(this.resourceEntry(resource));
     else this.write(entry(EntryKind.HOLD, ...keyOf(resource), holdText(hold)));
   }

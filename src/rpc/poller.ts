@@ -122,9 +122,13 @@ export class Poller {
     this.forget(fd);
   }
 
-  /** From now on it is written there, by descriptor, which connections have a call under way; null: nowhere. */
-  useMarks(marks: Uint32Array | null): void {
-    posix.useMarks(marks);
+  /**
+   * From now on it is written there, by descriptor, which connections have a call under way; null: nowhere.
+   *
+   * @param round what came before this program has been in: rounds are counted on from it
+   */
+  useMarks(marks: Uint32Array | null, round?: number): void {
+    posix.useMarks(marks, round ?? -1);
     this.marks = marks;
   }
 

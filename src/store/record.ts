@@ -2,7 +2,7 @@
  * The record of who owns what, in memory that outlives the daemon: see posix.createMemory. Whatever the instruction at which the
  * process dies, it says what was true before or after the last change:
  *
- *     header    what it is; where its entries end, as one word and its complement; which bank counts
+ *     header    what it is; where its entries end, as one word and its complement; which bank counts; the latest round
  *     banks     two, each with a word for each descriptor that tells what of its connection is under way (CallMark), and a word
  *               that tells by which name the service manager keeps it (names.ts)
  *     halves    two, one of which has the entries: a snapshot, and behind it every change since. When it is full, another
@@ -28,6 +28,7 @@ const Header = {
   END: 16,
   END_CHECK: 17,
   BANK: 18,
+  ROUND: 19,
   WORDS: 64,
 } as const;
 const WORD = 4;
@@ -163,8 +164,18 @@ export class StateRecord {
     Atomics.store(this.header, Header.BANK, next);
   }
 
+  /** The latest round of the poller that is on record: the next process counts on from there, so that none stands for two. */
+  get round(): number {
+    return this.header[Header.ROUND] ?? 0;
+  }
+
+  noteRound(round: number): void {
+    if (round > this.round) this.header[Header.ROUND] = round;
+  }
+
   /** Takes over what counts of connections and descriptors in another record, as long as nobody knows of this one. */
-  copyBank({ bank: { marks, names } }: StateRecord): void {
+  copyBank({ bank: { marks, names }, round }: StateRecord): void {
+    this.noteRound(round);
     this.bank.marks.set(marks);
     this.bank.names.set(names);
   }
