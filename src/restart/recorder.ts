@@ -141,6 +141,16 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.isKeeping = !this.hasFailed;
   }
 
+  /** Connections have these names from now on, and nothing of any is under way: of another process were those that are on record. */
+  replaceBank(words: Uint32Array): void {
+    // It may be another record than the one that was found: a larger one.
+    const { record, store } = this;
+    record.replaceBank(({ names }) => {
+      names.set(words);
+    });
+    store.useWords(record.bank.names);
+  }
+
   /** From now on it is marked what of each connection is under way. */
   mark(): void {
     this.daemon.poller.useMarks(this.record.bank.marks, this.record.round);
@@ -418,7 +428,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     made.copyBank(before);
     made.rewrite(texts);
     this.record = made;
-    this.store.useWords(made.bank.names);
+    // While a death is concluded, names are kept elsewhere, and those of the process that died are on record.
+    if (this.store.hasWords(before.bank.names)) this.store.useWords(made.bank.names);
     this.daemon.poller.useMarks(made.bank.marks);
     before.invalidate();
     this.store.drop(before.fd);

@@ -90,10 +90,7 @@ export class Survival implements FileKeeper {
     recorder.begin(true);
     recorder.countMortal();
     conclude(this.daemon, death, recorder, store);
-    record.replaceBank(({ names }) => {
-      names.set(words);
-    });
-    store.useWords(record.bank.names);
+    recorder.replaceBank(words);
     recorder.mark();
     adoptStrays(this.daemon, death, store);
     this.learn();

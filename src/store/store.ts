@@ -97,6 +97,10 @@ export class DescriptorStore {
     this.words = words;
   }
 
+  hasWords(words: Uint32Array): boolean {
+    return this.words === words;
+  }
+
   /** The name of what a descriptor stands for; 0 when it has none. */
   nameOf(fd: number): StoredName {
     return nameIn(this.words[fd] ?? 0);
