@@ -62,6 +62,8 @@ export class DescriptorStore {
   private serial = 0;
   /** What could not be sent, in order: of a name, the descriptor to be stored, or -1 for its removal. */
   private readonly unsent = new Map<StoredName, number>();
+  /** What is to be put in again, and may be there still. */
+  private readonly again = new Set<StoredName>();
   private impatientUntil = 0;
   private isRetryDue = false;
   /** How often something has been put in or taken out. */
@@ -177,7 +179,8 @@ export class DescriptorStore {
 
   /** Takes out what has no descriptor here. */
   remove(name: StoredName): void {
-    if ((this.unsent.get(name) ?? -1) >= 0) this.unsent.delete(name);
+    const wasThere = this.again.delete(name);
+    if ((this.unsent.get(name) ?? -1) >= 0 && !wasThere) this.unsent.delete(name);
     else this.post(name, -1);
   }
 
@@ -189,7 +192,10 @@ export class DescriptorStore {
   /** Puts all in again: what is there already stays as it is. */
   storeAgain(): void {
     for (const [fd, word] of this.words.entries()) {
-      if (word >= KEPT && (this.unsent.get(nameIn(word)) ?? -1) < 0) this.post(nameIn(word), fd);
+      const name = nameIn(word);
+      if (word < KEPT || (this.unsent.get(name) ?? -1) >= 0) continue;
+      this.again.add(name);
+      this.post(name, fd);
     }
   }
 
@@ -232,6 +238,7 @@ export class DescriptorStore {
   private transmit(name: StoredName, fd: number, patience: number): boolean {
     const text = fd < 0 ? 'FDSTOREREMOVE=1' : 'FDSTORE=1\nFDPOLL=0';
     const status = this.send(`${text}\nFDNAME=${formatName(name)}`, fd, patience);
+    if (status >= 0) this.again.delete(name);
     if (status < 0 && status !== -EAGAIN && this.unsent.size === 0)
       log.warn(`The service manager's descriptor store cannot be reached, and is tried again: ${strerror(status)}`);
     return status >= 0;
