@@ -58,6 +58,8 @@ export class Survival implements FileKeeper {
   private hasStore: boolean | undefined;
   private limit = 0;
   private shortfall = 0;
+  /** The one for which all was sent again. */
+  private lastShortfall = 0;
   private isEmptied = false;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
@@ -209,6 +211,8 @@ export class Survival implements FileKeeper {
     if (store === null || recorder === null) return;
     if (answer !== null) {
       const hasGrown = answer.max > recorder.limit;
+      // What did not fit before may fit now.
+      if (answer.max > this.limit) this.lastShortfall = 0;
       this.limit = answer.max;
       recorder.limit = answer.max;
       if (hasGrown) this.survivor?.onStore();
@@ -219,8 +223,8 @@ export class Survival implements FileKeeper {
   }
 
   private mend(store: DescriptorStore, { max, count }: StoreStatus): void {
-    const before = this.shortfall;
-    this.shortfall = Math.max(0, store.count - store.unsentCount - count);
+    const before = this.lastShortfall;
+    this.lastShortfall = this.shortfall = Math.max(0, store.count - store.unsentCount - count);
     if (this.shortfall === 0) {
       if (this.isShortReported) log.info('All is in the descriptor store again that should be');
       this.isShortReported = false;
