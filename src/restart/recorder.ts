@@ -70,6 +70,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** What was written last of what changes without a word of its own. */
   private readonly written = new Map<string, string>();
   private readonly mortal = new Set<HeldFile>();
+  /** When the processes of clients started, as far as it was asked. */
+  private readonly starts = new WeakMap<LockClient, number>();
   private isLateDue = false;
   private isRewriteDue = false;
   /** Larger than the present one, and not in the store yet. */
@@ -476,25 +478,33 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private lockClientEntry(connection: Connection<LockClient>): ByteString {
-    const state = this.clientState(lockClientState(connection));
-    // By its pid and start it is known again whose connection has ended, if that is not kept.
-    const { context, fd, peer } = connection;
-    const isTold = context.isOwnerItself && !this.store.isKept(fd);
-    const start = isTold ? (context.peerStart ?? this.daemon.processes.startTime(peer.pid) ?? null) : null;
-    return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(start));
+    const state = this.clientState(lockClientState(connection), StoredKind.LOCK_CLIENT);
+    return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(this.startOf(connection)));
+  }
+
+  /** By its pid and start an owner is known again whose connection has ended. That may not be kept, or the manager may have lost it. */
+  private startOf({ context, peer }: Connection<LockClient>): number | null {
+    if (!context.isOwnerItself) return null;
+    const known = context.peerStart ?? this.starts.get(context);
+    if (known !== undefined) return known;
+    const start = this.daemon.processes.startTime(peer.pid);
+    // What could not be found out may be found out the next time.
+    if (typeof start === 'number') this.starts.set(context, start);
+    return start ?? null;
   }
 
   private adminClientEntry(connection: Connection<AdminPeer>): ByteString {
     return entry(
       EntryKind.CLIENT,
       '"admin"',
-      adminClient.format(this.clientState(adminClientState(connection))),
+      adminClient.format(this.clientState(adminClientState(connection), StoredKind.ADMIN_CLIENT)),
       'null',
     );
   }
 
-  private clientState<S extends Pick<LockClientState, 'sock'>>(state: S): S {
-    return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameOf(state.sock.fd) } };
+  /** By a name, which it has even if it is not kept, it is known what of it was under way. */
+  private clientState<S extends Pick<LockClientState, 'sock'>>(state: S, kind: StoredKind): S {
+    return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameFor(state.sock.fd, kind) } };
   }
 
   /** There may be very many: so it is not left to {@link named}. */
