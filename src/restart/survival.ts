@@ -28,6 +28,8 @@ const MAX_LOOK_AGAIN_MS = 3_600_000;
 /** How long emptying the store may take, in milliseconds; and until its count is asked for again. */
 const EMPTY_MS = 5000;
 const EMPTY_CHECK_MS = 50;
+/** How long the manager is waited for before what it has not got is lost, in milliseconds. systemd kills who takes 90 s to end. */
+const SETTLE_MS = 20_000;
 
 export interface SurvivalOptions {
   /** Where the manager is told. */
@@ -303,6 +305,13 @@ export class Survival implements FileKeeper {
       if (performance.now() > until) return 'the service manager does not give back the descriptors that it keeps';
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
     }
+  }
+
+  /** Before the daemon leaves all to the next: waits, not forever, until the manager has been sent what it is to keep. */
+  async settle(): Promise<void> {
+    const until = performance.now() + SETTLE_MS;
+    while (this.store?.flush() === false && performance.now() < until)
+      await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
   }
 
   /** Puts all in again: the daemon goes on. */

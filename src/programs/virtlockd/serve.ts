@@ -168,7 +168,8 @@ export function serve(input: ServeInput): void {
       return;
     }
     const holdsLocks = (): boolean => daemon.lockspaces.count > 0;
-    void jobAtEnd(endingUnit(holdsLocks, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then((job) => {
+    void jobAtEnd(endingUnit(holdsLocks, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then(async (job) => {
+      if (job !== 'stop') await survival.settle();
       if (job === 'stop' || !survival.isActive) {
         requests.emit('end');
         return;
