@@ -574,9 +574,11 @@ static struct {
 
 static uint32_t *mark_of(int fd) { return fd >= 0 && (size_t)fd < marks.count ? marks.words + fd : NULL; }
 
-/* useMarks(words): the marks are there from now on; null: nowhere. */
+/* useMarks(words, round): the marks are there from now on; null: nowhere. Rounds go on from that one, unless it is negative. */
 static napi_value posix_use_marks(napi_env env, napi_callback_info info) {
-    ARGS(1);
+    ARGS(2);
+    int64_t round = arg_long(env, argv[1]);
+    if (round >= 0) marks.round = (uint32_t)round * MARK_ROUND;
     bool are_there = false;
     if (marks.keep != NULL) napi_delete_reference(env, marks.keep);
     marks.keep = NULL;

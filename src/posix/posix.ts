@@ -134,9 +134,9 @@ export interface Addon {
   listenAgain(fd: number, backlog: number): number;
   /**
    * Where, by descriptor, it is written what of each connection has been read and not been answered: see {@link CallMark}. Written
-   * before anything is read or sent. Null: nowhere.
+   * before anything is read or sent. Null: nowhere. Rounds are counted on from `round`, unless that is negative.
    */
-  useMarks(words: Uint32Array | null): void;
+  useMarks(words: Uint32Array | null, round: number): void;
   /** Memory of so many bytes that a descriptor stands for, all of it there, none of it to be taken away. Returns the descriptor. */
   createMemory(size: number): number;
   /** That memory, as it is and stays. -EINVAL: the descriptor is not of such. */

@@ -74,6 +74,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private readonly written = new Map<string, string>();
   /** See {@link mortalFiles}. */
   private readonly mortal = new Set<HeldFile>();
+  /** When the processes of clients started, as far as it was asked. */
+  private readonly starts = new WeakMap<LockClient, number>();
   private isLateDue = false;
   private isRewriteDue = false;
   /** A larger record that is not in the store yet. */
@@ -145,9 +147,19 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.isKeeping = !this.hasFailed;
   }
 
+  /** Gives connections these names, and none a call under way: the marks on record are of another process. */
+  replaceBank(words: Uint32Array): void {
+    // A larger record may have replaced the one that was found.
+    const { record, store } = this;
+    record.replaceBank(({ names }) => {
+      names.set(words);
+    });
+    store.useWords(record.bank.names);
+  }
+
   /** Has the poller mark in the record which connections have calls under way. */
   mark(): void {
-    this.daemon.poller.useMarks(this.record.bank.marks);
+    this.daemon.poller.useMarks(this.record.bank.marks, this.record.round);
   }
 
   /** Ends recording, and invalidates the record. */
@@ -216,7 +228,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   holdGranted(resource: Resource, hold: Hold): void {
     const connection = this.daemon.lockServer.find(hold.client);
     const mark = connection === undefined ? 0 : this.daemon.poller.markOf(connection.fd);
-    if (mark !== 0) hold.round = mark >>> CallMark.ROUND_SHIFT;
+    if (mark !== 0) {
+      hold.round = mark >>> CallMark.ROUND_SHIFT;
+      this.record.noteRound(hold.round);
+    }
     if (resource.holds.length === 1) this.write(this.resourceEntry(resource));
     else this.write(entry(EntryKind.HOLD, ...keyOf(resource), holdText(hold)));
   }
@@ -418,7 +433,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     made.copyBank(before);
     made.rewrite(texts);
     this.record = made;
-    this.store.useWords(made.bank.names);
+    // While a death is concluded, names are kept elsewhere, and those of the process that died are on record.
+    if (this.store.hasWords(before.bank.names)) this.store.useWords(made.bank.names);
     this.daemon.poller.useMarks(made.bank.marks);
     before.invalidate();
     this.store.drop(before.fd);
@@ -465,25 +481,36 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private lockClientEntry(connection: Connection<LockClient>): ByteString {
-    const state = this.clientState(lockClientState(connection));
-    // Without a stored connection, the next process finds the owner's process by its pid and start time.
-    const { context, fd, peer } = connection;
-    const isTold = context.isOwnerItself && !this.store.isKept(fd);
-    const start = isTold ? (context.peerStart ?? this.daemon.processes.startTime(peer.pid) ?? null) : null;
-    return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(start));
+    const state = this.clientState(lockClientState(connection), StoredKind.LOCK_CLIENT);
+    return entry(EntryKind.CLIENT, '"virtlockd"', lockClient.format(state), String(this.startOf(connection)));
+  }
+
+  /**
+   * When an owner's process started. Without a stored connection, which the manager may lose, the next process finds the owner's process
+   * by its pid and this.
+   */
+  private startOf({ context, peer }: Connection<LockClient>): number | null {
+    if (!context.isOwnerItself) return null;
+    const known = context.peerStart ?? this.starts.get(context);
+    if (known !== undefined) return known;
+    const start = this.daemon.processes.startTime(peer.pid);
+    // An unknown start time may be known the next time.
+    if (typeof start === 'number') this.starts.set(context, start);
+    return start ?? null;
   }
 
   private adminClientEntry(connection: Connection<AdminPeer>): ByteString {
     return entry(
       EntryKind.CLIENT,
       '"admin"',
-      adminClient.format(this.clientState(adminClientState(connection))),
+      adminClient.format(this.clientState(adminClientState(connection), StoredKind.ADMIN_CLIENT)),
       'null',
     );
   }
 
-  private clientState<S extends Pick<LockClientState, 'sock'>>(state: S): S {
-    return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameOf(state.sock.fd) } };
+  /** By a name, which it has even if it is not kept, it is known what of it was under way. */
+  private clientState<S extends Pick<LockClientState, 'sock'>>(state: S, kind: StoredKind): S {
+    return { ...state, ...NOTHING_PENDING, sock: { ...state.sock, fd: this.store.nameFor(state.sock.fd, kind) } };
   }
 
   /** Replaces the descriptor itself, because {@link named} is too slow for the many resources. */

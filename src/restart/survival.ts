@@ -28,6 +28,8 @@ const MAX_LOOK_AGAIN_MS = 3_600_000;
 /** How long emptying the store may take, and the time between two queries of its count, in milliseconds. */
 const EMPTY_MS = 5000;
 const EMPTY_CHECK_MS = 50;
+/** How long the manager is waited for before what it has not got is lost, in milliseconds. systemd kills who takes 90 s to end. */
+const SETTLE_MS = 20_000;
 
 interface SurvivalOptions {
   /** $NOTIFY_SOCKET. */
@@ -58,6 +60,8 @@ export class Survival implements FileKeeper {
   private hasStore: boolean | undefined;
   private limit = 0;
   private shortfall = 0;
+  /** The one for which all was sent again. */
+  private lastShortfall = 0;
   private isEmptied = false;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
@@ -92,10 +96,7 @@ export class Survival implements FileKeeper {
     recorder.begin(true);
     recorder.countMortal();
     conclude(this.daemon, death, recorder, store);
-    record.replaceBank(({ names }) => {
-      names.set(words);
-    });
-    store.useWords(record.bank.names);
+    recorder.replaceBank(words);
     recorder.mark();
     adoptStrays(this.daemon, death, store);
     this.tookOver = monotonicNow();
@@ -222,6 +223,8 @@ export class Survival implements FileKeeper {
     if (store === null || recorder === null) return;
     if (answer !== null) {
       const hasGrown = answer.max > recorder.limit;
+      // What did not fit before may fit now.
+      if (answer.max > this.limit) this.lastShortfall = 0;
       this.limit = answer.max;
       recorder.limit = answer.max;
       if (hasGrown) this.survivor?.onStore();
@@ -232,8 +235,8 @@ export class Survival implements FileKeeper {
   }
 
   private mend(store: DescriptorStore, { max, count }: StoreStatus): void {
-    const before = this.shortfall;
-    this.shortfall = Math.max(0, store.count - store.unsentCount - count);
+    const before = this.lastShortfall;
+    this.lastShortfall = this.shortfall = Math.max(0, store.count - store.unsentCount - count);
     if (this.shortfall === 0) {
       if (this.isShortReported) log.info('The service manager keeps all descriptors again');
       this.isShortReported = false;
@@ -312,6 +315,13 @@ export class Survival implements FileKeeper {
       if (performance.now() > until) return 'the service manager has not removed all descriptors from its store';
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
     }
+  }
+
+  /** Waits, for a limited time, until the manager has been sent all that it is to keep: the daemon leaves it to the next process. */
+  async settle(): Promise<void> {
+    const until = performance.now() + SETTLE_MS;
+    while (this.store?.flush() === false && performance.now() < until)
+      await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
   }
 
   /** Stores all descriptors again, because the daemon goes on. */

@@ -122,9 +122,13 @@ export class Poller {
     this.forget(fd);
   }
 
-  /** Has `marks` updated, by descriptor, with the {@link CallMark} of each connection; null: none. */
-  useMarks(marks: Uint32Array | null): void {
-    posix.useMarks(marks);
+  /**
+   * Has `marks` updated, by descriptor, with the {@link CallMark} of each connection; null: none.
+   *
+   * @param round the last round of earlier processes: rounds are counted on from it
+   */
+  useMarks(marks: Uint32Array | null, round?: number): void {
+    posix.useMarks(marks, round ?? -1);
     this.marks = marks;
   }
 

@@ -2,7 +2,7 @@
  * The record of the daemon's state, in memory that outlives the process: see posix.createMemory. At whatever instruction the process
  * dies, a reader finds the state before or after the last change:
  *
- *     header    magic and format; the end of the entries, as one word and its complement; the current bank
+ *     header    magic and format; the end of the entries, as one word and its complement; the current bank; the latest round
  *     banks     two, each with two words for each descriptor: the call mark of its connection (CallMark), and its name in the
  *               service manager's store (names.ts)
  *     halves    two, one of which has the entries: a snapshot, followed by every change since. When it is full, the next
@@ -28,6 +28,7 @@ const Header = {
   END: 16,
   END_CHECK: 17,
   BANK: 18,
+  ROUND: 19,
   WORDS: 64,
 } as const;
 const WORD = 4;
@@ -163,8 +164,18 @@ export class StateRecord {
     Atomics.store(this.header, Header.BANK, next);
   }
 
+  /** The latest round of the poller on record: the next process counts on from it, so that no number stands for two rounds. */
+  get round(): number {
+    return this.header[Header.ROUND] ?? 0;
+  }
+
+  noteRound(round: number): void {
+    if (round > this.round) this.header[Header.ROUND] = round;
+  }
+
   /** Copies the current bank of another record. Not atomic: call it before this record has entries. */
-  copyBank({ bank: { marks, names } }: StateRecord): void {
+  copyBank({ bank: { marks, names }, round }: StateRecord): void {
+    this.noteRound(round);
     this.bank.marks.set(marks);
     this.bank.names.set(names);
   }

@@ -62,6 +62,8 @@ export class DescriptorStore {
   private serial = 0;
   /** By name, in the order of sending: the descriptor to be stored, or -1 for a removal. */
   private readonly unsent = new Map<StoredName, number>();
+  /** What is to be put in again, and may be there still. */
+  private readonly again = new Set<StoredName>();
   private impatientUntil = 0;
   private isRetryDue = false;
   /** Counts stores and removals. */
@@ -95,6 +97,10 @@ export class DescriptorStore {
   /** Moves to another table with the same content. */
   useWords(words: Uint32Array): void {
     this.words = words;
+  }
+
+  hasWords(words: Uint32Array): boolean {
+    return this.words === words;
   }
 
   /** The descriptor's name; 0: none. */
@@ -173,7 +179,8 @@ export class DescriptorStore {
 
   /** Removes a name from the store that no open descriptor has. */
   remove(name: StoredName): void {
-    if ((this.unsent.get(name) ?? -1) >= 0) this.unsent.delete(name);
+    const wasThere = this.again.delete(name);
+    if ((this.unsent.get(name) ?? -1) >= 0 && !wasThere) this.unsent.delete(name);
     else this.post(name, -1);
   }
 
@@ -185,7 +192,10 @@ export class DescriptorStore {
   /** Sends all descriptors again. The manager ignores those that it has. */
   storeAgain(): void {
     for (const [fd, word] of this.words.entries()) {
-      if (word >= KEPT && (this.unsent.get(nameIn(word)) ?? -1) < 0) this.post(nameIn(word), fd);
+      const name = nameIn(word);
+      if (word < KEPT || (this.unsent.get(name) ?? -1) >= 0) continue;
+      this.again.add(name);
+      this.post(name, fd);
     }
   }
 
@@ -223,6 +233,7 @@ export class DescriptorStore {
   private transmit(name: StoredName, fd: number, patience: number): boolean {
     const text = fd < 0 ? 'FDSTOREREMOVE=1' : 'FDSTORE=1\nFDPOLL=0';
     const status = this.send(`${text}\nFDNAME=${formatName(name)}`, fd, patience);
+    if (status >= 0) this.again.delete(name);
     if (status < 0 && status !== -EAGAIN && this.unsent.size === 0)
       log.warn(`Cannot reach the service manager's descriptor store, will try again: ${strerror(status)}`);
     return status >= 0;

@@ -168,7 +168,8 @@ export function serve(input: ServeInput): void {
       return;
     }
     void jobAtEnd(endingUnit(() => daemon.hasOwners, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then(
-      (job) => {
+      async (job) => {
+        if (job !== 'stop') await survival.settle();
         if (job === 'stop' || !survival.isActive) {
           requests.emit('end');
           return;

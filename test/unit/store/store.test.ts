@@ -131,4 +131,19 @@ describe('the client of the descriptor store', () => {
       ['F0 -1', 'F1 -1', 'F0 3', 'F1 4'],
     );
   });
+
+  it('takes out what was there before it could not be put in again', () => {
+    const { manager, store } = make();
+    for (const fd of [3, 4]) store.keep(fd, StoredKind.FILE);
+    manager.sent.length = 0;
+    manager.room = 0;
+    store.storeAgain();
+    store.drop(4);
+    manager.room = Infinity;
+    manager.pass();
+    assert.deepEqual(
+      manager.sent.map((text) => text.split('FDNAME=')[1]),
+      ['F0 3', 'F1 -1'],
+    );
+  });
 });
