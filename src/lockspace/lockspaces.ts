@@ -520,8 +520,8 @@ export class Lockspaces {
     }
     this.changed?.add(resource);
     if (resource.holds.length === 0) {
-      resource.lockspace.resources.delete(resource.name);
       this.recorder.resourceReleasing(resource);
+      resource.lockspace.resources.delete(resource.name);
       resource.releaseFile(this.keeper);
       this.recorder.resourceReleased(resource);
     } else this.recorder.holdsDropped(resource, indexes);

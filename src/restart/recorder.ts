@@ -28,7 +28,7 @@ import { CallMark, posix, type Stat, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { serverState, server as serverKind } from '../rpc/state.ts';
 import { type Kind, replaceDescriptors } from '../state/state.ts';
-import { StoredKind } from '../store/names.ts';
+import { StoredKind, type StoredName } from '../store/names.ts';
 import { MAX_HALF, MIN_HALF, StateRecord } from '../store/record.ts';
 import type { DescriptorStore } from '../store/store.ts';
 import type { ByteString } from '../../xdr/codec.ts';
@@ -78,6 +78,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private readonly starts = new WeakMap<LockClient, number>();
   private isLateDue = false;
   private isRewriteDue = false;
+  private isRetryDue = false;
+  /** The last change was recorded by a snapshot. */
+  private wroteSnapshot = false;
   /** A larger record that is not in the store yet. */
   private next: StateRecord | null = null;
   /** Called when the record can no longer be written. */
@@ -122,15 +125,23 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     if (isOnRecord) this.write(this.processEntry());
     else {
       this.countMortal();
-      for (const { listeners } of daemon.servers) {
-        // systemd passes its own sockets again.
-        for (const { fd, unlink } of listeners) if (unlink) store.keep(fd, StoredKind.LISTENER);
-      }
-      for (const { fd } of daemon.lockServer.adoptAll().values()) this.keepClient(fd, StoredKind.LOCK_CLIENT);
-      for (const { fd } of daemon.adminServer.adoptAll().values()) this.keepClient(fd, StoredKind.ADMIN_CLIENT);
+      this.keepAll();
       this.rewrite();
     }
     store.keep(record.fd, StoredKind.RECORD);
+  }
+
+  /** Stores all descriptors but those of files. */
+  private keepAll(): void {
+    const { daemon, store } = this;
+    for (const { listeners } of daemon.servers) {
+      // systemd passes its own sockets again.
+      for (const { fd, unlink } of listeners) if (unlink) store.keep(fd, StoredKind.LISTENER);
+    }
+    for (const { fd } of daemon.lockServer.adoptAll().values()) this.keep(fd, StoredKind.LOCK_CLIENT);
+    for (const { fd } of daemon.adminServer.adoptAll().values()) this.keep(fd, StoredKind.ADMIN_CLIENT);
+    for (const { pidfd } of daemon.ownerReaper.watched) this.keep(pidfd, StoredKind.PIDFD);
+    for (const end of daemon.ownerReaper.unfinished) this.endEntry(end);
   }
 
   /** Enters all held files in {@link mortalFiles} or removes them. */
@@ -145,6 +156,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   resume(): void {
     this.isKeeping = !this.hasFailed;
+    // Some have come since.
+    if (this.isKeeping) this.keepAll();
+    this.rewriteSoon();
   }
 
   /** Gives connections these names, and none a call under way: the marks on record are of another process. */
@@ -245,7 +259,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   resourceReleasing(resource: Resource): void {
-    this.write(entry(EntryKind.RELEASING, ...keyOf(resource)));
+    const text = entry(EntryKind.RELEASING, ...keyOf(resource));
+    this.write(text);
+    // A snapshot that was written in place of the entry has the resource, but not that it is being released.
+    if (this.wroteSnapshot) this.write(text);
   }
 
   resourceReleased(resource: Resource): void {
@@ -275,7 +292,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   watchedChanged(): void {
-    for (const { pidfd } of this.daemon.ownerReaper.watched) this.store.keep(pidfd, StoredKind.PIDFD);
+    for (const { pidfd } of this.daemon.ownerReaper.watched) this.keep(pidfd, StoredKind.PIDFD);
     this.settingsChanged();
   }
 
@@ -286,12 +303,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   // ---- clients
 
   lockClientOpened(connection: Connection<LockClient>): void {
-    this.keepClient(connection.fd, StoredKind.LOCK_CLIENT);
+    this.keep(connection.fd, StoredKind.LOCK_CLIENT);
     this.write(this.lockClientEntry(connection));
   }
 
   adminClientOpened(connection: Connection<AdminPeer>): void {
-    this.keepClient(connection.fd, StoredKind.ADMIN_CLIENT);
+    this.keep(connection.fd, StoredKind.ADMIN_CLIENT);
     this.write(this.adminClientEntry(connection));
   }
 
@@ -323,8 +340,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     if (!isSocketKept) this.store.drop(fd);
   }
 
-  private keepClient(fd: number, kind: StoredKind): void {
-    if (this.hasRoomFor(fd)) this.store.keep(fd, kind);
+  /** Stores a descriptor if there is room for it. Returns its name. */
+  private keep(fd: number, kind: StoredKind): StoredName {
+    return this.hasRoomFor(fd) ? this.store.keep(fd, kind) : this.store.nameFor(fd, kind);
   }
 
   private hasRoomFor(fd: number): boolean {
@@ -369,16 +387,17 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private rewriteLater(): void {
-    if (this.isRewriteDue) return;
-    this.isRewriteDue = true;
+    if (this.isRetryDue) return;
+    this.isRetryDue = true;
     setTimeout(() => {
-      this.isRewriteDue = false;
+      this.isRetryDue = false;
       this.rewrite();
     }, LATE_MS).unref();
   }
 
   private write(text: ByteString): void {
-    if (!this.hasFailed && !this.record.append(text)) this.rewrite();
+    this.wroteSnapshot = !this.hasFailed && !this.record.append(text);
+    if (this.wroteSnapshot) this.rewrite();
     // The change has moved counters, too.
     this.writeLate();
   }
@@ -525,8 +544,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     const { socket, pidfd, ...state } = end.state;
     const kept = {
       ...state,
-      ...(socket === undefined ? {} : { socket: this.store.keep(socket, StoredKind.LOCK_CLIENT) }),
-      ...(pidfd === undefined ? {} : { pidfd: this.store.keep(pidfd, StoredKind.PIDFD) }),
+      ...(socket === undefined ? {} : { socket: this.keep(socket, StoredKind.LOCK_CLIENT) }),
+      ...(pidfd === undefined ? {} : { pidfd: this.keep(pidfd, StoredKind.PIDFD) }),
     };
     return entry(EntryKind.END, ownerEnd.format(kept));
   }

@@ -73,7 +73,7 @@ interface ReexecOptions {
   readonly daemon: Daemon;
   readonly lockKinds: LockKinds;
   /** Null where nothing can outlive the daemon's death. */
-  readonly survival: Pick<Survival, 'emptyForOther' | 'refill'> | null;
+  readonly survival: Pick<Survival, 'emptyForOther' | 'refill' | 'settle'> | null;
   /** The program to execute: an absolute path, its links unresolved, as a swap replaces the file there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -197,6 +197,8 @@ export class Reexec {
   private async withLocksFor(successor: OwnSuccessor | CSuccessor, exchange: () => Promise<void>): Promise<void> {
     const { lockKinds, survival } = this.options;
     if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
+      // The successor does not know of messages to the manager that are still to be sent.
+      await survival?.settle();
       await exchange();
       return;
     }

@@ -63,6 +63,8 @@ export class Survival implements FileKeeper {
   /** The one for which all was sent again. */
   private lastShortfall = 0;
   private isEmptied = false;
+  /** Of the names of the next store: messages with earlier ones may still be unsent. */
+  private firstSerial = 0;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
@@ -148,7 +150,7 @@ export class Survival implements FileKeeper {
       this.lookAgain();
       return;
     }
-    const store = new DescriptorStore(this.options.socket, made.bank.names);
+    const store = new DescriptorStore(this.options.socket, made.bank.names, undefined, this.firstSerial);
     const recorder = this.start(store, made, limit);
     recorder.begin(false);
     recorder.mark();
@@ -158,6 +160,9 @@ export class Survival implements FileKeeper {
 
   private start(store: DescriptorStore, record: StateRecord, limit: number): Recorder {
     const onFailure = (): void => {
+      // Duplicates would keep the peers of closed connections from an end of file.
+      store.empty();
+      this.firstSerial = store.nextSerial;
       this.recorder = null;
       this.store = null;
       this.lookAgain();

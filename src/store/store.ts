@@ -75,11 +75,17 @@ export class DescriptorStore {
    * @param path of the manager's socket
    * @param words a word for each descriptor, with the names of the previous process or program image
    */
-  constructor(path: ByteString, words: Uint32Array, link = realLink) {
+  constructor(path: ByteString, words: Uint32Array, link = realLink, firstSerial = 0) {
     this.path = path;
     this.link = link;
+    this.serial = firstSerial;
     this.words = words;
     for (const word of words) if (word !== 0) this.register(word);
+  }
+
+  /** The serial number of the next name. */
+  get nextSerial(): number {
+    return this.serial;
   }
 
   /** Descriptors that are stored or to be stored. */
@@ -106,11 +112,6 @@ export class DescriptorStore {
   /** The descriptor's name; 0: none. */
   nameOf(fd: number): StoredName {
     return nameIn(this.words[fd] ?? 0);
-  }
-
-  /** Whether an open descriptor has this name. */
-  isUsed(name: StoredName): boolean {
-    return this.used.has(name);
   }
 
   /** Whether it has been sent to the manager, which may still have had no room for it. */
