@@ -111,7 +111,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
    * @param isOnRecord what there is already is on record, and in the store
    */
   begin(isOnRecord: boolean): void {
-    const { daemon, record, store } = this;
+    const { daemon, store } = this;
     daemon.recorder = this;
     daemon.lockspaces.recorder = this;
     daemon.ownerReaper.recorder = this;
@@ -124,9 +124,14 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
       }
       for (const { fd } of daemon.lockServer.adoptAll().values()) this.keepClient(fd, StoredKind.LOCK_CLIENT);
       for (const { fd } of daemon.adminServer.adoptAll().values()) this.keepClient(fd, StoredKind.ADMIN_CLIENT);
+      // Those that another record was of, which is given up.
+      for (const { file } of daemon.lockspaces.resources()) {
+        if (file.lockKind === 'ofd' && file.fd >= 0 && this.hasRoomFor(file.fd)) store.keep(file.fd, StoredKind.FILE);
+      }
       this.rewrite();
     }
-    store.keep(record.fd, StoredKind.RECORD);
+    // It may be a larger one by now.
+    store.keep(this.record.fd, StoredKind.RECORD);
   }
 
   /** Looks which of the files would not outlive the process that were held before. */
@@ -393,11 +398,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** Goes on in a larger record, which is in the store before the one that is there is given up. */
   private enlarge(texts: readonly string[], length: number): void {
     const made = this.makeNext(length);
-    if (made === null) this.fail('there is no memory for it');
-    else if (this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
+    if (made !== null && this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
     // For a while it goes on as it is.
     else if (this.record.rewrite(texts)) this.rewriteLater();
-    else this.fail('the service manager does not take it');
+    else this.fail(made === null ? 'there is no memory for it' : 'the service manager does not take it');
   }
 
   /** A larger one, which may have been made before and is not in the store yet. */
@@ -442,6 +446,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     log.error(`It is not on record any more who owns what, and locks would not outlive the daemon: ${reason}`);
     this.forgetNext();
     this.end();
+    // Whoever begins another record stores all of it anew, by other names.
+    this.store.empty();
+    posix.close(this.record.fd);
     this.onFailure();
   }
 

@@ -62,6 +62,8 @@ export class Survival implements FileKeeper {
   private shortfall = 0;
   /** The one for which all was sent again. */
   private lastShortfall = 0;
+  /** Names from here on were given to nothing yet. */
+  private serial = 0;
   private isEmptied = false;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
@@ -146,6 +148,7 @@ export class Survival implements FileKeeper {
       return;
     }
     const store = new DescriptorStore(this.options.socket, made.bank.names);
+    store.nextSerial = this.serial;
     const recorder = this.start(store, made, limit);
     recorder.begin(false);
     recorder.mark();
@@ -156,6 +159,8 @@ export class Survival implements FileKeeper {
   private start(store: DescriptorStore, record: StateRecord, limit: number): Recorder {
     const onFailure = (): void => {
       this.recorder = null;
+      this.shortfall = this.lastShortfall = 0;
+      this.serial = store.nextSerial;
       this.store = null;
       this.lookAgain();
     };

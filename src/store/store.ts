@@ -13,7 +13,7 @@ import { posix, strerror } from '../posix/posix.ts';
 import { formatName, serialOf, type StoredKind, storedName, type StoredName } from './names.ts';
 
 const log = logger('locking.lock_daemon');
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN, EBADF } = os.constants.errno;
 
 /** For how long a call waits for the manager, in milliseconds; and for how long afterwards none does. */
 const PATIENCE_MS = 20;
@@ -59,7 +59,8 @@ export class DescriptorStore {
   private words: Uint32Array;
   private readonly used = new Set<StoredName>();
   private keptCount = 0;
-  private serial = 0;
+  /** Names are given from here on. */
+  nextSerial = 0;
   /** What could not be sent, in order: of a name, the descriptor to be stored, or -1 for its removal. */
   private readonly unsent = new Map<StoredName, number>();
   /** What is to be put in again, and may be there still. */
@@ -214,12 +215,12 @@ export class DescriptorStore {
     const name = nameIn(word);
     this.used.add(name);
     if (word >= KEPT) this.keptCount++;
-    this.serial = Math.max(this.serial, serialOf(name) + 1);
+    this.nextSerial = Math.max(this.nextSerial, serialOf(name) + 1);
   }
 
   private unusedName(kind: StoredKind): StoredName {
     let name: StoredName;
-    do name = storedName(kind, this.serial++);
+    do name = storedName(kind, this.nextSerial++);
     while (this.used.has(name));
     return name;
   }
@@ -241,7 +242,8 @@ export class DescriptorStore {
     if (status >= 0) this.again.delete(name);
     if (status < 0 && status !== -EAGAIN && this.unsent.size === 0)
       log.warn(`The service manager's descriptor store cannot be reached, and is tried again: ${strerror(status)}`);
-    return status >= 0;
+    // A defect: what is closed cannot be sent later either, and must not keep back all that comes after it.
+    return status >= 0 || (status === -EBADF && fd >= 0);
   }
 
   private send(text: string, fd: number, patience: number): number {

@@ -3,6 +3,7 @@ import { StoredKind } from '../../../src/store/names.ts';
 import { DescriptorStore, type ManagerLink } from '../../../src/store/store.ts';
 
 const EAGAIN = -11;
+const EBADF = -9;
 const ECONNREFUSED = -111;
 
 /** A manager that says what it was sent, and may not take it. */
@@ -145,5 +146,15 @@ describe('the client of the descriptor store', () => {
       manager.sent.map((text) => text.split('FDNAME=')[1]),
       ['F0 3', 'F1 -1'],
     );
+  });
+
+  it('is not kept from anything by a descriptor that is closed', () => {
+    const { manager, store } = make();
+    manager.status = EBADF;
+    store.keep(3, StoredKind.FILE);
+    manager.status = 0;
+    store.keep(4, StoredKind.FILE);
+    assert.equal(manager.sent.length, 1);
+    assert(store.isKept(4));
   });
 });
