@@ -65,6 +65,8 @@ export class Survival implements FileKeeper {
   /** Names from here on were given to nothing yet. */
   private serial = 0;
   private isEmptied = false;
+  /** How much room there is in a store that was found while nothing may be put in. */
+  private foundLimit = 0;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
@@ -141,6 +143,9 @@ export class Survival implements FileKeeper {
 
   /** There is a store, and nothing in it yet. */
   private begin(limit: number): void {
+    // What were stored now, a program would leave there that knows nothing of it.
+    this.foundLimit = this.isEmptied ? limit : 0;
+    if (this.isEmptied) return;
     const made = StateRecord.create({ boot: this.options.identity.process.boot });
     if (typeof made === 'number') {
       log.error(`There is no memory for the record of who owns what: ${strerror(made)}`);
@@ -299,8 +304,8 @@ export class Survival implements FileKeeper {
 
   /** As {@link empty}, and waits until it is so. Returns why not, in words. */
   async emptyForOther(): Promise<string | undefined> {
-    if (this.store === null) return undefined;
     this.empty();
+    if (this.store === null) return undefined;
     const until = performance.now() + EMPTY_MS;
     for (;;) {
       const isSent = this.store.flush();
@@ -324,6 +329,7 @@ export class Survival implements FileKeeper {
     this.isEmptied = false;
     this.store?.storeAgain();
     this.recorder?.resume();
+    if (this.foundLimit > 0) this.begin(this.foundLimit);
   }
 
   // ---- files

@@ -67,6 +67,8 @@ export class DescriptorStore {
   private readonly again = new Set<StoredName>();
   private impatientUntil = 0;
   private isRetryDue = false;
+  /** Nothing is put in until {@link storeAgain}. */
+  private isEmptied = false;
   /** How often something has been put in or taken out. */
   changes = 0;
   /** Something has been put in. */
@@ -144,6 +146,7 @@ export class DescriptorStore {
     if (name === 0 || (this.words[fd] ?? 0) >= KEPT) return name;
     this.words[fd] = (name | KEPT) >>> 0;
     this.keptCount++;
+    if (this.isEmptied) return name;
     this.post(name, fd);
     this.onStored();
     return name;
@@ -153,7 +156,7 @@ export class DescriptorStore {
   keepNow(fd: number, kind: StoredKind): boolean {
     if (this.isKept(fd)) return true;
     const name = this.nameFor(fd, kind);
-    if (name === 0) return false;
+    if (name === 0 || this.isEmptied) return false;
     const isNew = (this.words[fd] ?? 0) < KEPT;
     if (isNew) this.keptCount++;
     this.words[fd] = (name | KEPT) >>> 0;
@@ -187,11 +190,13 @@ export class DescriptorStore {
 
   /** Takes everything out, for the time being: {@link storeAgain} puts it in again. */
   empty(): void {
+    this.isEmptied = true;
     for (const word of this.words) if (word >= KEPT) this.remove(nameIn(word));
   }
 
   /** Puts all in again: what is there already stays as it is. */
   storeAgain(): void {
+    this.isEmptied = false;
     for (const [fd, word] of this.words.entries()) {
       const name = nameIn(word);
       if (word < KEPT || (this.unsent.get(name) ?? -1) >= 0) continue;

@@ -157,4 +157,19 @@ describe('the client of the descriptor store', () => {
     assert.equal(manager.sent.length, 1);
     assert(store.isKept(4));
   });
+
+  it('puts nothing in while it is to be empty', () => {
+    const { manager, store } = make();
+    store.keep(3, StoredKind.FILE);
+    store.empty();
+    manager.sent.length = 0;
+    store.keep(4, StoredKind.PIDFD);
+    assert(!store.keepNow(5, StoredKind.RECORD));
+    assert.equal(manager.sent.length, 0);
+    store.storeAgain();
+    assert.deepEqual(
+      manager.sent.map((text) => text.split('FDNAME=')[1]),
+      ['F0 3', 'P1 4'],
+    );
+  });
 });
