@@ -118,7 +118,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
    * @param isOnRecord the present state is recorded and stored already
    */
   begin(isOnRecord: boolean): void {
-    const { daemon, record, store } = this;
+    const { daemon, store } = this;
     daemon.recorder = this;
     daemon.lockspaces.recorder = this;
     daemon.ownerReaper.recorder = this;
@@ -126,9 +126,14 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     else {
       this.countMortal();
       this.keepAll();
+      // Of another record, which was given up.
+      for (const { file } of daemon.lockspaces.resources()) {
+        if (file.lockKind === 'ofd' && file.fd >= 0) this.keep(file.fd, StoredKind.FILE);
+      }
       this.rewrite();
     }
-    store.keep(record.fd, StoredKind.RECORD);
+    // It may be a larger one by now.
+    store.keep(this.record.fd, StoredKind.RECORD);
   }
 
   /** Stores all descriptors but those of files. */
@@ -415,11 +420,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** Moves to a larger record, which must be stored before the present one is invalidated. */
   private enlarge(texts: readonly string[], length: number): void {
     const made = this.makeNext(length);
-    if (made === null) this.fail('there is no memory for it');
-    else if (this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
+    if (made !== null && this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
     // Retry later, and go on in the present record.
     else if (this.record.rewrite(texts)) this.rewriteLater();
-    else this.fail('the service manager does not take it');
+    else this.fail(made === null ? 'there is no memory for it' : 'the service manager does not take it');
   }
 
   /** Makes a larger record, or returns the one of the last attempt. Null when there is no memory for it. */
@@ -464,6 +468,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     log.error(`The daemon no longer records its state, and locks would not outlive it: ${reason}`);
     this.forgetNext();
     this.end();
+    // Whoever begins another record stores all of it anew, by other names.
+    this.store.empty();
+    posix.close(this.record.fd);
     this.onFailure();
   }
 

@@ -62,9 +62,11 @@ export class Survival implements FileKeeper {
   private shortfall = 0;
   /** The one for which all was sent again. */
   private lastShortfall = 0;
+  /** Names from here on were given to nothing yet. */
+  private serial = 0;
   private isEmptied = false;
-  /** Of the names of the next store: messages with earlier ones may still be unsent. */
-  private firstSerial = 0;
+  /** The limit of a store that was found while it must stay empty. */
+  private foundLimit = 0;
   private isShortReported = false;
   private compareDelay = COMPARE_MS;
   private lookDelay = LOOK_AGAIN_MS;
@@ -144,13 +146,17 @@ export class Survival implements FileKeeper {
 
   /** Begins to record and store; nothing is in the store yet. */
   private begin(limit: number): void {
+    // What were stored now, a program would leave there that knows nothing of it.
+    this.foundLimit = this.isEmptied ? limit : 0;
+    if (this.isEmptied) return;
     const made = StateRecord.create({ boot: this.options.identity.process.boot });
     if (typeof made === 'number') {
       log.error(`There is no memory for the state record: ${strerror(made)}`);
       this.lookAgain();
       return;
     }
-    const store = new DescriptorStore(this.options.socket, made.bank.names, undefined, this.firstSerial);
+    const store = new DescriptorStore(this.options.socket, made.bank.names);
+    store.nextSerial = this.serial;
     const recorder = this.start(store, made, limit);
     recorder.begin(false);
     recorder.mark();
@@ -162,8 +168,9 @@ export class Survival implements FileKeeper {
     const onFailure = (): void => {
       // Duplicates would keep the peers of closed connections from an end of file.
       store.empty();
-      this.firstSerial = store.nextSerial;
       this.recorder = null;
+      this.shortfall = this.lastShortfall = 0;
+      this.serial = store.nextSerial;
       this.store = null;
       this.lookAgain();
     };
@@ -309,8 +316,8 @@ export class Survival implements FileKeeper {
 
   /** As {@link empty}, and waits until the manager has removed them. Returns a reason if it has not. */
   async emptyForOther(): Promise<string | undefined> {
-    if (this.store === null) return undefined;
     this.empty();
+    if (this.store === null) return undefined;
     const until = performance.now() + EMPTY_MS;
     for (;;) {
       const isSent = this.store.flush();
@@ -334,6 +341,7 @@ export class Survival implements FileKeeper {
     this.isEmptied = false;
     this.store?.storeAgain();
     this.recorder?.resume();
+    if (this.foundLimit > 0) this.begin(this.foundLimit);
   }
 
   // ---- files

@@ -13,7 +13,7 @@ import { posix, strerror } from '../posix/posix.ts';
 import { formatName, serialOf, type StoredKind, storedName, type StoredName } from './names.ts';
 
 const log = logger('locking.lock_daemon');
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN, EBADF } = os.constants.errno;
 
 /** How long a call waits for the manager; after a call in vain, how long no call waits. In milliseconds. */
 const PATIENCE_MS = 20;
@@ -59,13 +59,16 @@ export class DescriptorStore {
   private words: Uint32Array;
   private readonly used = new Set<StoredName>();
   private keptCount = 0;
-  private serial = 0;
+  /** Serial number of the next name. */
+  nextSerial = 0;
   /** By name, in the order of sending: the descriptor to be stored, or -1 for a removal. */
   private readonly unsent = new Map<StoredName, number>();
   /** What is to be put in again, and may be there still. */
   private readonly again = new Set<StoredName>();
   private impatientUntil = 0;
   private isRetryDue = false;
+  /** Nothing is stored until {@link storeAgain}. */
+  private isEmptied = false;
   /** Counts stores and removals. */
   changes = 0;
   /** Called after {@link keep} has stored a descriptor, and after a retry has sent the last of the rest. */
@@ -75,17 +78,11 @@ export class DescriptorStore {
    * @param path of the manager's socket
    * @param words a word for each descriptor, with the names of the previous process or program image
    */
-  constructor(path: ByteString, words: Uint32Array, link = realLink, firstSerial = 0) {
+  constructor(path: ByteString, words: Uint32Array, link = realLink) {
     this.path = path;
     this.link = link;
-    this.serial = firstSerial;
     this.words = words;
     for (const word of words) if (word !== 0) this.register(word);
-  }
-
-  /** The serial number of the next name. */
-  get nextSerial(): number {
-    return this.serial;
   }
 
   /** Descriptors that are stored or to be stored. */
@@ -144,6 +141,7 @@ export class DescriptorStore {
     if (name === 0 || (this.words[fd] ?? 0) >= KEPT) return name;
     this.words[fd] = (name | KEPT) >>> 0;
     this.keptCount++;
+    if (this.isEmptied) return name;
     this.post(name, fd);
     this.onStored();
     return name;
@@ -153,7 +151,7 @@ export class DescriptorStore {
   keepNow(fd: number, kind: StoredKind): boolean {
     if (this.isKept(fd)) return true;
     const name = this.nameFor(fd, kind);
-    if (name === 0) return false;
+    if (name === 0 || this.isEmptied) return false;
     const isNew = (this.words[fd] ?? 0) < KEPT;
     if (isNew) this.keptCount++;
     this.words[fd] = (name | KEPT) >>> 0;
@@ -187,11 +185,13 @@ export class DescriptorStore {
 
   /** Removes all descriptors from the store until {@link storeAgain}. Their names stay. */
   empty(): void {
+    this.isEmptied = true;
     for (const word of this.words) if (word >= KEPT) this.remove(nameIn(word));
   }
 
   /** Sends all descriptors again. The manager ignores those that it has. */
   storeAgain(): void {
+    this.isEmptied = false;
     for (const [fd, word] of this.words.entries()) {
       const name = nameIn(word);
       if (word < KEPT || (this.unsent.get(name) ?? -1) >= 0) continue;
@@ -210,12 +210,12 @@ export class DescriptorStore {
     const name = nameIn(word);
     this.used.add(name);
     if (word >= KEPT) this.keptCount++;
-    this.serial = Math.max(this.serial, serialOf(name) + 1);
+    this.nextSerial = Math.max(this.nextSerial, serialOf(name) + 1);
   }
 
   private unusedName(kind: StoredKind): StoredName {
     let name: StoredName;
-    do name = storedName(kind, this.serial++);
+    do name = storedName(kind, this.nextSerial++);
     while (this.used.has(name));
     return name;
   }
@@ -237,7 +237,8 @@ export class DescriptorStore {
     if (status >= 0) this.again.delete(name);
     if (status < 0 && status !== -EAGAIN && this.unsent.size === 0)
       log.warn(`Cannot reach the service manager's descriptor store, will try again: ${strerror(status)}`);
-    return status >= 0;
+    // A defect: a closed descriptor cannot be sent later either, and must not hold back the ones after it.
+    return status >= 0 || (status === -EBADF && fd >= 0);
   }
 
   private send(text: string, fd: number, patience: number): number {

@@ -1,9 +1,14 @@
 /** systemd's protocols: listening sockets passed to the service, and notifications of its state. */
 
+import os from 'node:os';
 import { parseName, type StoredName } from '../../store/names.ts';
 
 /** A process's environment. Variables are removed once they are read, so that no child takes them for its own. */
 export type Environment = Record<string, string | undefined>;
+
+const { EAGAIN } = os.constants.errno;
+/** Until what could not be sent is sent again, in milliseconds. */
+const AGAIN_MS = 20;
 
 /** The first passed descriptor. */
 const FIRST_DESCRIPTOR = 3;
@@ -69,6 +74,8 @@ export function sortActivation(passed: readonly PassedDescriptor[]): Activation 
 /** Sends state to systemd; see sd_notify(3). */
 export class Notifier {
   private readonly socket: string | undefined;
+  /** In order, what could not be sent yet. */
+  private readonly pending: string[] = [];
   private readonly send: (path: string, data: Buffer) => number;
 
   /**
@@ -101,8 +108,27 @@ export class Notifier {
     this.notify('STOPPING=1');
   }
 
-  /** Sends one state line; errors are ignored, as for sd_notify(3). */
+  /**
+   * Sends one state line; errors are ignored, as for sd_notify(3). But while the manager's queue is full, which what is stored and
+   * removed may fill, the line is sent later: without READY=1 it would end the daemon in the end.
+   */
   notify(state: string): void {
-    if (this.socket !== undefined) this.send(this.socket, Buffer.from(`${state}\n`));
+    if (this.pending.includes(state)) return;
+    this.pending.push(state);
+    if (this.pending.length === 1) this.sendPending();
+  }
+
+  private sendPending(): void {
+    const { socket, pending } = this;
+    while (socket !== undefined && pending.length > 0) {
+      if (this.send(socket, Buffer.from(`${pending[0] ?? ''}\n`)) === -EAGAIN) {
+        setTimeout(() => {
+          this.sendPending();
+        }, AGAIN_MS).unref();
+        return;
+      }
+      pending.shift();
+    }
+    pending.length = 0;
   }
 }

@@ -251,6 +251,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   small.map((choice) => (run: Run) => {
     run.gone(choice);
   }),
+  fc.boolean().map((isEmptied) => (run: Run) => {
+    if (isEmptied) run.recorder.suspend();
+    else run.recorder.resume();
+  }),
   fc.nat(50).map((limit) => (run: Run) => {
     run.daemon.lockServer.setLimits({ maxClients: limit + 100, maxAnonymousClients: limit });
   }),

@@ -3,6 +3,7 @@ import { StoredKind } from '../../../src/store/names.ts';
 import { DescriptorStore, type ManagerLink } from '../../../src/store/store.ts';
 
 const EAGAIN = -11;
+const EBADF = -9;
 const ECONNREFUSED = -111;
 
 /** A manager that records what the store sends, and can refuse it. */
@@ -144,6 +145,31 @@ describe('the client of the descriptor store', () => {
     assert.deepEqual(
       manager.sent.map((text) => text.split('FDNAME=')[1]),
       ['F0 3', 'F1 -1'],
+    );
+  });
+
+  it('is not kept from anything by a descriptor that is closed', () => {
+    const { manager, store } = make();
+    manager.status = EBADF;
+    store.keep(3, StoredKind.FILE);
+    manager.status = 0;
+    store.keep(4, StoredKind.FILE);
+    assert.equal(manager.sent.length, 1);
+    assert(store.isKept(4));
+  });
+
+  it('puts nothing in while it is to be empty', () => {
+    const { manager, store } = make();
+    store.keep(3, StoredKind.FILE);
+    store.empty();
+    manager.sent.length = 0;
+    store.keep(4, StoredKind.PIDFD);
+    assert(!store.keepNow(5, StoredKind.RECORD));
+    assert.equal(manager.sent.length, 0);
+    store.storeAgain();
+    assert.deepEqual(
+      manager.sent.map((text) => text.split('FDNAME=')[1]),
+      ['F0 3', 'P1 4'],
     );
   });
 });

@@ -113,6 +113,23 @@ describe('a store that has not got all', function () {
     assert(!manager.log.includes('had been lost'));
   });
 
+  it('is told that the daemon serves, however much is taken out of it before', async () => {
+    const pid = await begin(4096);
+    const made: Peer[] = [];
+    for (let index = 0; index < 40; index++) made.push(await client(OWNER));
+    await eventually('all is stored', async () => (await manager.stored()).length === 43);
+    // Calls under way, so that all are closed.
+    for (const peer of made) peer.send(encode({ procedure: 1 }).subarray(0, 10));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await manager.tell('listen no');
+    process.kill(pid, 'SIGKILL');
+    await manager.next('started');
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await manager.tell('listen yes');
+    await manager.next('ready');
+    await eventually('all is taken out', async () => (await manager.stored()).length === 3);
+  });
+
   /** A process that registers itself, and acquires after a line of input. */
   async function ownerProcess(name: string): Promise<ChildProcess> {
     const calls = [
