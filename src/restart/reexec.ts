@@ -68,12 +68,14 @@ const PENDING_CHECK_MS = 5;
 const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that pending messages may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
+/** How long the service manager is waited for before the next program is executed, in milliseconds. Clients are served all the while. */
+const SETTLE_MS = 5000;
 
 interface ReexecOptions {
   readonly daemon: Daemon;
   readonly lockKinds: LockKinds;
   /** Null where nothing can outlive the daemon's death. */
-  readonly survival: Pick<Survival, 'emptyForOther' | 'refill'> | null;
+  readonly survival: Pick<Survival, 'emptyForOther' | 'refill' | 'settle'> | null;
   /** The program to execute: an absolute path, its links unresolved, as a swap replaces the file there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -197,7 +199,9 @@ export class Reexec {
   private async withLocksFor(successor: OwnSuccessor | CSuccessor, exchange: () => Promise<void>): Promise<void> {
     const { lockKinds, survival } = this.options;
     if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
-      await exchange();
+      // It does not know what could not be sent yet, and what should go would stay in the store.
+      await survival?.settle(SETTLE_MS);
+      if (!this.options.isEnding()) await exchange();
       return;
     }
     try {

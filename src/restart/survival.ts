@@ -318,8 +318,8 @@ export class Survival implements FileKeeper {
   }
 
   /** Before the daemon leaves all to the next: waits, not forever, until the manager has been sent what it is to keep. */
-  async settle(): Promise<void> {
-    const until = performance.now() + SETTLE_MS;
+  async settle(milliseconds = SETTLE_MS): Promise<void> {
+    const until = performance.now() + milliseconds;
     while (this.store?.flush() === false && performance.now() < until)
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
   }

@@ -130,6 +130,21 @@ describe('a store that has not got all', function () {
     await eventually('all is taken out', async () => (await manager.stored()).length === 3);
   });
 
+  it('is left without what is released, by a restart while the manager does not listen', async () => {
+    const pid = await begin(4096);
+    const peer = await client(OWNER);
+    for (let index = 0; index < 30; index++)
+      await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
+    await eventually('all is stored', async () => (await manager.stored()).length === 34);
+    await manager.tell('listen no');
+    for (let index = 0; index < 30; index++) await peer.must(lock.release('', join(directory, `f${index}`)));
+    process.kill(pid, 'SIGUSR1');
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await manager.tell('listen yes');
+    await peer.must(lock.acquire('', join(directory, 'last'), autocreate));
+    await eventually('all else is taken out', async () => (await manager.stored()).length === 5);
+  });
+
   /** A process that registers itself, and acquires after a line of input. */
   async function ownerProcess(name: string): Promise<ChildProcess> {
     const calls = [
