@@ -52,6 +52,9 @@ describe('the rounds of the poller that are on record', function () {
     await acquire('third');
     const found = rounds(pid);
     assert.equal(found.length, 22);
-    assert.deepEqual(found, [...new Set(found)].sort((one, other) => one - other));
+    assert.deepEqual(
+      found,
+      [...new Set(found)].sort((one, other) => one - other),
+    );
   });
 });
