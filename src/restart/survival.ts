@@ -62,6 +62,8 @@ export class Survival implements FileKeeper {
   private shortfall = 0;
   /** The one for which all was sent again. */
   private lastShortfall = 0;
+  /** How many the manager had when there was one. */
+  private lastCount = 0;
   /** Names from here on were given to nothing yet. */
   private serial = 0;
   private isEmptied = false;
@@ -247,8 +249,10 @@ export class Survival implements FileKeeper {
         `Of ${store.count} descriptors the service manager keeps ${count}, with a limit of ${max}: the others are sent again`,
       );
     this.isShortReported = true;
+    const hasRoom = count < max && count !== this.lastCount;
+    this.lastCount = count;
     // Once more is enough to find out that there is no room.
-    if (this.shortfall !== before) store.storeAgain();
+    if (this.shortfall !== before || hasRoom) store.storeAgain();
   }
 
   private async ask(): Promise<StoreStatus | null> {

@@ -58,6 +58,16 @@ describe('a store that has not got all', function () {
     for (let index = 0; index < 6; index++) assert(await isRefused(rival, `f${index}`), String(index));
   });
 
+  it('gets the rest when something has gone from it', async () => {
+    await begin(6);
+    const peer = await client(OWNER);
+    for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
+    await eventually('the log says it', () => manager.log.includes('the service manager keeps 6, with a limit of 6'));
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    for (const name of ['f0', 'f1']) await peer.must(lock.release('', join(directory, name)));
+    await eventually('it is full again', async () => (await manager.stored()).length === 6);
+  });
+
   it('leaves an acquire that may have been answered to its owner, whose connection had no room in it', async () => {
     // The record, two listening sockets, and one more.
     const pid = await begin(4, 4);
