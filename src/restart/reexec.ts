@@ -68,6 +68,8 @@ const PENDING_CHECK_MS = 5;
 const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that pending messages may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
+/** How long the service manager is waited for before the next program is executed, in milliseconds. Clients are served all the while. */
+const SETTLE_MS = 5000;
 
 interface ReexecOptions {
   readonly daemon: Daemon;
@@ -198,8 +200,8 @@ export class Reexec {
     const { lockKinds, survival } = this.options;
     if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
       // The successor does not know of messages to the manager that are still to be sent.
-      await survival?.settle();
-      await exchange();
+      await survival?.settle(SETTLE_MS);
+      if (!this.options.isEnding()) await exchange();
       return;
     }
     try {

@@ -62,6 +62,8 @@ export class Survival implements FileKeeper {
   private shortfall = 0;
   /** The one for which all was sent again. */
   private lastShortfall = 0;
+  /** How many the manager had when there was one. */
+  private lastCount = 0;
   /** Names from here on were given to nothing yet. */
   private serial = 0;
   private isEmptied = false;
@@ -259,8 +261,10 @@ export class Survival implements FileKeeper {
         `Of ${store.count} descriptors the service manager keeps ${count}, with a limit of ${max}: the others are sent again`,
       );
     this.isShortReported = true;
-    // Only when the shortfall has changed: a second attempt would find the store as full as the first.
-    if (this.shortfall !== before) store.storeAgain();
+    const hasRoom = count < max && count !== this.lastCount;
+    this.lastCount = count;
+    // Only when something has changed: a second attempt would find the store as full as the first.
+    if (this.shortfall !== before || hasRoom) store.storeAgain();
   }
 
   private async ask(): Promise<StoreStatus | null> {
@@ -330,8 +334,8 @@ export class Survival implements FileKeeper {
   }
 
   /** Waits, for a limited time, until the manager has been sent all that it is to keep: the daemon leaves it to the next process. */
-  async settle(): Promise<void> {
-    const until = performance.now() + SETTLE_MS;
+  async settle(milliseconds = SETTLE_MS): Promise<void> {
+    const until = performance.now() + milliseconds;
     while (this.store?.flush() === false && performance.now() < until)
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
   }

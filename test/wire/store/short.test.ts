@@ -58,6 +58,16 @@ describe('a store that has not got all', function () {
     for (let index = 0; index < 6; index++) assert(await isRefused(rival, `f${index}`), String(index));
   });
 
+  it('gets the rest when something has gone from it', async () => {
+    await begin(6);
+    const peer = await client(OWNER);
+    for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
+    await eventually('the log says it', () => manager.log.includes('the service manager keeps 6, with a limit of 6'));
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    for (const name of ['f0', 'f1']) await peer.must(lock.release('', join(directory, name)));
+    await eventually('it is full again', async () => (await manager.stored()).length === 6);
+  });
+
   it('leaves an acquire that may have been answered to its owner, whose connection had no room in it', async () => {
     // The record, two listening sockets, and one more.
     const pid = await begin(4, 4);
@@ -128,6 +138,21 @@ describe('a store that has not got all', function () {
     await manager.tell('listen yes');
     await manager.next('ready');
     await eventually('all is taken out', async () => (await manager.stored()).length === 3);
+  });
+
+  it('is left without what is released, by a restart while the manager does not listen', async () => {
+    const pid = await begin(4096);
+    const peer = await client(OWNER);
+    for (let index = 0; index < 30; index++)
+      await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
+    await eventually('all is stored', async () => (await manager.stored()).length === 34);
+    await manager.tell('listen no');
+    for (let index = 0; index < 30; index++) await peer.must(lock.release('', join(directory, `f${index}`)));
+    process.kill(pid, 'SIGUSR1');
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await manager.tell('listen yes');
+    await peer.must(lock.acquire('', join(directory, 'last'), autocreate));
+    await eventually('all else is taken out', async () => (await manager.stored()).length === 5);
   });
 
   /** A process that registers itself, and acquires after a line of input. */
