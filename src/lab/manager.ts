@@ -1,6 +1,6 @@
 /** Runs manager.py, a service manager with a descriptor store, for tests without systemd. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { installRoot } from '../posix/root.ts';
@@ -138,4 +138,12 @@ export class ServiceManager {
     this.#child.stdin?.end();
     await ended;
   }
+}
+
+/** The path in /proc of the record that a daemon writes. */
+export function recordFile(pid: number): string {
+  const directory = `/proc/${pid}/fd`;
+  const fd = readdirSync(directory).find((name) => readlinkSync(join(directory, name)).includes('virtlockd record'));
+  if (fd === undefined) throw new Error(`process ${pid} has no record`);
+  return join(directory, fd);
 }

@@ -5,7 +5,7 @@
  * A connection with a call under way is closed, so that the caller gets an error and does not hang. That ends no owner. A hold that such
  * a call acquired is undone if no byte of the reply can have been sent. Else it stays.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { EXIT, StartupError } from '../libvirt/exit.ts';
 import { logger } from '../log/log.ts';
@@ -31,7 +31,7 @@ import { foldEntries, recordedDocument, type RecordedResource, type RecordedStat
 import type { Recorder } from './recorder.ts';
 
 const log = logger('locking.lock_daemon');
-const { ESRCH } = os.constants.errno;
+const { ESRCH } = constants.errno;
 
 /** The descriptors that the manager has passed from its store, by name. */
 type Stored = ReadonlyMap<StoredName, number>;

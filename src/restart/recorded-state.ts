@@ -4,7 +4,6 @@ import { resource } from '../lockspace/state.ts';
 import { server } from '../rpc/state.ts';
 import {
   beginReading,
-  integer,
   type Json,
   list,
   readList,
@@ -59,9 +58,7 @@ export interface RecordedState {
   readonly ends: ReadonlyMap<number, Json>;
 }
 
-/** Of a hold in its resource; also a start time. */
-const index = integer(0, Number.MAX_SAFE_INTEGER);
-const indexes = list(index);
+const indexes = list(whole);
 
 /** @throws RecordError, also for an entry that does not parse */
 export function foldEntries(entries: Iterable<string>): RecordedState {
@@ -147,7 +144,7 @@ class Fold {
     const recorded = this.serverOf(name);
     const state = readObject(value);
     const { id } = (recorded === this.servers.admin ? adminClient : lockClient).read(state);
-    recorded.clients.set(id, { state, start: start === null ? null : index.read(start) });
+    recorded.clients.set(id, { state, start: start === null ? null : whole.read(start) });
     recorded.nextId = Math.max(recorded.nextId, id + 1);
   }
 
@@ -208,7 +205,7 @@ function setEnding(holds: RecordedHold[], [at, ending]: readonly number[]): void
 }
 
 function existing(holds: readonly RecordedHold[], value: unknown): number {
-  const at = index.read(value);
+  const at = whole.read(value);
   if (at >= holds.length) throw new RecordError('it changes an unknown hold');
   return at;
 }

@@ -42,8 +42,8 @@ export function ownUnit(): Unit {
 /** Null when systemctl fails or times out. */
 export async function askStore(unit: Unit): Promise<StoreStatus | null> {
   const properties = ['FileDescriptorStoreMax', 'NFileDescriptorStore', 'ActiveExitTimestampMonotonic'];
-  const args = [`--${unit.manager}`, 'show', ...properties.map((name) => `--property=${name}`), unit.name];
-  return parseStatus((await outputOf('systemctl', args)) ?? '');
+  const args = ['show', ...properties.map((name) => `--property=${name}`), unit.name];
+  return parseStatus((await systemctl(LIMIT_MS, `--${unit.manager}`, ...args)) ?? '');
 }
 
 export function parseStatus(text: string): StoreStatus | null {
@@ -56,33 +56,37 @@ export function parseStatus(text: string): StoreStatus | null {
   return { max, count: value('NFileDescriptorStore') ?? 0, ended: (value('ActiveExitTimestampMonotonic') ?? 0) / 1000 };
 }
 
-/** The program's output; null when it fails or times out. */
-async function outputOf(program: string, args: readonly string[]): Promise<string | null> {
+/**
+ * The output of systemctl; undefined when it fails or times out.
+ *
+ * @param limit in milliseconds
+ */
+export async function systemctl(limit: number, ...args: readonly string[]): Promise<string | undefined> {
   // Loaded on first use: it takes milliseconds, which would delay the daemon's start.
   const { spawn } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve) => {
     let child: ChildProcess;
     try {
-      child = spawn(program, args, { cwd: '/', stdio: ['ignore', 'pipe', 'ignore'] });
+      child = spawn('systemctl', args, { cwd: '/', stdio: ['ignore', 'pipe', 'ignore'] });
     } catch {
-      resolve(null);
+      resolve(undefined);
       return;
     }
     let output = '';
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
       child.stdout?.destroy();
-      resolve(null);
-    }, LIMIT_MS);
+      resolve(undefined);
+    }, limit);
     timer.unref();
     child.stdout?.setEncoding('latin1').on('data', (chunk: string) => (output += chunk));
     child.on('error', () => {
       clearTimeout(timer);
-      resolve(null);
+      resolve(undefined);
     });
     child.on('close', (status) => {
       clearTimeout(timer);
-      resolve(status === 0 ? output : null);
+      resolve(status === 0 ? output : undefined);
     });
   });
 }

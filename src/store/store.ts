@@ -6,14 +6,14 @@
  * The queue of a busy manager may be full. Then a call waits for a moment only. The store sends the rest later, in order; a descriptor
  * that is not sent yet would not outlive this process.
  */
-import os from 'node:os';
+import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { formatName, serialOf, type StoredKind, storedName, type StoredName } from './names.ts';
 
 const log = logger('locking.lock_daemon');
-const { EAGAIN, EBADF } = os.constants.errno;
+const { EAGAIN, EBADF } = constants.errno;
 
 /** How long a call waits for the manager; after a call in vain, how long no call waits. In milliseconds. */
 const PATIENCE_MS = 20;

@@ -1,7 +1,7 @@
 /** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
-import path from 'node:path';
+import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
@@ -167,7 +167,7 @@ export function serve(input: ServeInput): void {
       requests.emit('end');
       return;
     }
-    void jobAtEnd(endingUnit(() => daemon.hasOwners, path.join(paths.runDirectory, 'virtlockd-may-stop'))).then(
+    void jobAtEnd(endingUnit(() => daemon.hasOwners, join(paths.runDirectory, 'virtlockd-may-stop'))).then(
       async (job) => {
         if (job !== 'stop') await survival.settle();
         if (job === 'stop' || !survival.isActive) {

@@ -15,8 +15,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { logger } from '../../log/log.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
-import { runProgram } from '../../restart/successor.ts';
-import { type Unit, unitOf } from '../../store/manager.ts';
+import { systemctl, type Unit, unitOf } from '../../store/manager.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -31,15 +30,6 @@ const LIMIT_MS = 20_000;
 
 /** Runs systemctl and returns its output; undefined when it failed or timed out. */
 type Systemctl = (...args: readonly string[]) => Promise<string | undefined>;
-
-async function systemctl(...args: readonly string[]): Promise<string | undefined> {
-  try {
-    const { status, output } = await runProgram('systemctl', args, LIMIT_MS);
-    return status === 0 ? output : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 /** The arguments of {@link jobAtEnd}. */
 export interface EndingUnit {
@@ -92,5 +82,6 @@ function kindOf(type: string | undefined): Job {
 
 /** The arguments of {@link jobAtEnd} for this process. */
 export function endingUnit(hasOwners: () => boolean, mayStopFile: string): EndingUnit {
-  return { unit: unitOf(controlGroupsOf('self')), systemctl, hasOwners, mayStopFile };
+  const ask: Systemctl = async (...args) => systemctl(LIMIT_MS, ...args);
+  return { unit: unitOf(controlGroupsOf('self')), systemctl: ask, hasOwners, mayStopFile };
 }

@@ -1,12 +1,12 @@
 /** systemd's protocols: listening sockets passed to the service, and notifications of its state. */
 
-import os from 'node:os';
+import { constants } from 'node:os';
 import { parseName, type StoredName } from '../../store/names.ts';
 
 /** A process's environment. Variables are removed once they are read, so that no child takes them for its own. */
 export type Environment = Record<string, string | undefined>;
 
-const { EAGAIN } = os.constants.errno;
+const { EAGAIN } = constants.errno;
 /** Until what could not be sent is sent again, in milliseconds. */
 const AGAIN_MS = 20;
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, openSync, readdirSync, readlinkSync, readSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ServiceManager } from '../../../src/lab/manager.ts';
+import { recordFile, ServiceManager } from '../../../src/lab/manager.ts';
 import { encode, lock, type Peer } from '../../../src/lab/wire.ts';
 import { MIN_HALF } from '../../../src/store/record.ts';
 
@@ -27,9 +27,7 @@ describe('a record that is full when the daemon dies', function () {
 
   /** Bytes that are left. */
   function room(pid: number): number {
-    const directory = `/proc/${pid}/fd`;
-    const name = readdirSync(directory).find((fd) => readlinkSync(join(directory, fd)).includes('virtlockd record'));
-    const fd = openSync(join(directory, name ?? ''), 'r');
+    const fd = openSync(recordFile(pid), 'r');
     const word = Buffer.alloc(4);
     readSync(fd, word, 0, 4, END_OFFSET);
     closeSync(fd);

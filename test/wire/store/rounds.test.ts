@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ServiceManager } from '../../../src/lab/manager.ts';
+import { recordFile, ServiceManager } from '../../../src/lab/manager.ts';
 import { executeAgain } from '../../../src/lab/process.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
 
@@ -26,9 +26,7 @@ describe('the rounds of the poller that are on record', function () {
 
   /** Of the holds that the daemon has, in the order in which they came. */
   function rounds(pid: number): number[] {
-    const directory = `/proc/${pid}/fd`;
-    const fd = readdirSync(directory).find((name) => readlinkSync(join(directory, name)).includes('virtlockd record'));
-    const text = readFileSync(join(directory, fd ?? '')).toString('latin1');
+    const text = readFileSync(recordFile(pid)).toString('latin1');
     return Array.from(text.matchAll(/"round":(\d+)/g), ([, round]) => Number(round));
   }
 
