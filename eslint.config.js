@@ -17,6 +17,24 @@ export default defineConfig(
     },
   },
   {
+    // The daemon's own rooms.
+    files: [
+      'xdr/**',
+      'src/{state,posix,proc,libvirt,log,store,rpc,lockspace,lockd,admin,inquire,daemon,restart}/**/*.ts',
+      'src/programs/virtlockd/**/*.ts',
+    ],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        ...['ImportDefaultSpecifier', 'ImportNamespaceSpecifier'].map((kind) => ({
+          selector: `ImportDeclaration[importKind!="type"][source.value=/^node:/] > ${kind}`,
+          message:
+            'Import by name: for a default or namespace import the bundle copies the whole module at each start.',
+        })),
+      ],
+    },
+  },
+  {
     files: ['**/*.cjs'],
     rules: { '@typescript-eslint/no-require-imports': 'off' },
   },

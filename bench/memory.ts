@@ -27,7 +27,7 @@ interface Memory {
 type Step = (text: string, ...commands: readonly string[]) => Promise<number>;
 
 /** Resident KiB after a while without work. V8 returns memory only after about eight idle seconds. */
-async function settled(load: Load): Promise<number> {
+async function quietMemory(load: Load): Promise<number> {
   await pause(QUIET_MS);
   return figure(await load.ask('memory'), 'rssKiB');
 }
@@ -41,7 +41,7 @@ async function measure(kind: Kind, setting: Setting): Promise<Memory> {
         setting.progress(`memory: ${text}, ${kind}`);
         for (const command of commands) await load.ask(command);
         contender.checkAlive();
-        return settled(load);
+        return quietMemory(load);
       });
     } finally {
       await contender.stop();

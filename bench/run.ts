@@ -7,7 +7,7 @@ import { type Setting, describeMachine } from './setting.ts';
 import { headText, sectionText } from './text.ts';
 import { compileTools } from './tools.ts';
 
-export type SectionRunner = (setting: Setting) => Promise<Section>;
+type SectionRunner = (setting: Setting) => Promise<Section>;
 
 /** Sets exit status 1 when a target was missed. */
 export async function runReport(

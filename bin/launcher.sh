@@ -10,5 +10,11 @@ if [ ! -x "$node" ]; then
   echo "$0: no pinned Node.js below $root: run 'npm ci' there" >&2
   exit 3
 fi
+# Programs that are built call this with the file of dist that they run.
+need_built() {
+  [ -e "$root/dist/$1" ] && return
+  echo "$0: $root is not built: run 'npm ci' there" >&2
+  exit 3
+}
 # It would load code into the program.
 unset NODE_OPTIONS

@@ -97,7 +97,16 @@ function assemble(parts: Parts): void {
   // What is named machine-*.scope: libvirt's guests, where systemd-machined runs.
   put('packaging/machine-scope.conf', 'usr/lib/systemd/system/machine-.scope.d/50-virtlockd-node.conf');
   for (const [file, { from, mode }] of Object.entries(CONFIGURATION)) put(from, file, mode);
+  monitoring();
   documents();
+}
+
+/** Nothing of it runs until an operator enables the timer, or loads the rules. */
+function monitoring(): void {
+  for (const file of fs.readdirSync(path.join(root, 'packaging/monitoring'))) {
+    const target = /\.(service|timer)$/.test(file) ? 'usr/lib/systemd/system' : 'usr/share/virtlockd-node/monitoring';
+    put(`packaging/monitoring/${file}`, `${target}/${file}`);
+  }
 }
 
 function documents(): void {
@@ -112,6 +121,8 @@ function documents(): void {
   }
   for (const name of ['virtlockd', 'virt-lockctl', 'virtlockd-trace']) {
     put(`docs/completion/${name}.bash`, `usr/share/bash-completion/completions/${name}`);
+    put(`docs/completion/${name}.zsh`, `usr/share/zsh/vendor-completions/_${name}`);
+    put(`docs/completion/${name}.fish`, `usr/share/fish/vendor_completions.d/${name}.fish`);
   }
   put('packaging/debian/lintian-overrides', 'usr/share/lintian/overrides/virtlockd-node');
 }

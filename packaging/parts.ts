@@ -4,9 +4,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 import { bundling } from '../scripts/bundle.ts';
+import { compilePart, type NativePart, nativeParts } from '../scripts/native-parts.js';
 
 const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
-const FS_EXT = 'node_modules/fs-ext/build/Release/fs_ext.node';
 const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 
 /** Debian's name of an architecture with a runtime. */
@@ -31,21 +31,31 @@ async function bundleSwap(root: string): Promise<void> {
   await esbuild.build({ ...bundling, entryPoints, outfile: path.join(root, 'dist/swap.cjs') });
 }
 
-function strip(program: string, from: string, to: string): string {
-  execFileSync(program, ['--strip-unneeded', '-o', to, from]);
-  return to;
+const packagedParts = (root: string): NativePart[] => nativeParts(root).filter(({ isPackaged }) => isPackaged);
+
+/** Strips the runtime and all native parts into the directory `work`. */
+function strippedBinaries(
+  program: string,
+  work: string,
+  runtime: string,
+  parts: readonly (readonly [file: string, from: string])[],
+): Parts['binaries'] {
+  const binaries = [['bin/node', path.join(runtime, 'bin/node')] as const, ...parts];
+  return Object.fromEntries(
+    binaries.map(([file, from]) => {
+      const stripped = path.join(work, path.basename(file));
+      execFileSync(program, ['--strip-unneeded', '-o', stripped, from]);
+      return [file, stripped];
+    }),
+  );
 }
 
 /** The parts for this machine's architecture, from `npm run build`. */
 function native(root: string, work: string, arch: Architecture): Parts {
-  const stripped = (file: string): string =>
-    strip('strip', path.join(root, file), path.join(work, path.basename(file)));
-  const modules = ['dist/posix.node', 'dist/relay.node', 'dist/launch', 'dist/guard.so', FS_EXT];
+  const runtime = path.join(root, `node_modules/node-linux-${NPM_ARCH[arch]}`);
+  const made = packagedParts(root).map(({ file }) => [file, path.join(root, file)] as const);
   return {
-    binaries: {
-      'bin/node': stripped(`node_modules/node-linux-${NPM_ARCH[arch]}/bin/node`),
-      ...Object.fromEntries(modules.map((file) => [file, stripped(file)])),
-    },
+    binaries: strippedBinaries('strip', work, runtime, made),
     caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
     runtime: runtimeOf(root, arch),
   };
@@ -68,14 +78,6 @@ function fetchRuntime(root: string, arch: Architecture): string {
   return target;
 }
 
-/** As in src/posix/binding.gyp: all but those of other programs. */
-function addonSources(root: string): string[] {
-  return fs
-    .readdirSync(path.join(root, 'src/posix'))
-    .filter((file) => file.endsWith('.c') && file !== 'launch.c' && file !== 'guard.c')
-    .map((file) => `src/posix/${file}`);
-}
-
 /** The parts for another architecture, built by Debian's cross compilers, or a message that names a missing tool. */
 function cross(root: string, work: string, arch: Architecture): Parts | string {
   const triplet = CROSS[arch];
@@ -89,34 +91,14 @@ function cross(root: string, work: string, arch: Architecture): Parts | string {
   } catch (error) {
     return `cannot fetch its Node.js: ${error instanceof Error ? error.message : String(error)}`;
   }
-  const headers = path.join(runtime, 'include/node');
-  const common = ['-shared', '-fPIC', '-O2', '-pthread', '-DBUILDING_NODE_EXTENSION', `-I${headers}`];
-  const compiled = (name: string, sources: readonly string[], options: readonly string[]): string => {
-    const output = path.join(work, `${name}.full`);
-    const files = sources.map((source) => path.join(root, source));
-    execFileSync(`${triplet}-gcc`, [...options, ...files, '-o', output], { stdio: 'inherit' });
-    return output;
-  };
-  const module = (name: string, ...sources: readonly string[]): string =>
-    compiled(name, sources, [...common, `-DNODE_GYP_MODULE_NAME=${name}`]);
-  const addon = module('posix', ...addonSources(root));
-  const relay = module('relay', 'src/programs/trace/relay.c');
-  const launch = compiled('launch', ['src/posix/launch.c'], ['-O2', '-static']);
-  const guard = compiled('guard', ['src/posix/guard.c'], [...common, '-fvisibility=hidden']);
-  const fsExt = path.join(work, 'fs_ext.full');
-  const nan = [`-I${path.join(root, 'node_modules/nan')}`, '-std=gnu++20', '-DNODE_GYP_MODULE_NAME=fs_ext', '-w'];
-  const source = path.join(root, 'node_modules/fs-ext/fs-ext.cc');
-  execFileSync(`${triplet}-g++`, [...common, ...nan, source, '-o', fsExt], { stdio: 'inherit' });
-  const stripped = (from: string, to: string): string => strip(`${triplet}-strip`, from, path.join(work, to));
+  const compilers = { c: `${triplet}-gcc`, cxx: `${triplet}-g++` };
+  const made = packagedParts(root).map((part) => {
+    const output = path.join(work, `${path.basename(part.file)}.full`);
+    compilePart(part, output, path.join(runtime, 'include/node'), compilers);
+    return [part.file, output] as const;
+  });
   return {
-    binaries: {
-      'bin/node': stripped(path.join(runtime, 'bin/node'), 'node'),
-      'dist/posix.node': stripped(addon, 'posix.node'),
-      'dist/relay.node': stripped(relay, 'relay.node'),
-      'dist/launch': stripped(launch, 'launch'),
-      'dist/guard.so': stripped(guard, 'guard.so'),
-      [FS_EXT]: stripped(fsExt, 'fs_ext.node'),
-    },
+    binaries: strippedBinaries(`${triplet}-strip`, work, runtime, made),
     caches: [],
     runtime: runtimeOf(root, arch),
   };

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Builds the trees the tests run real libvirt in, one per generation, outside the checkout.
 #
-#   scripts/lab.sh [TREE...]     bullseye (libvirt 7.0.0), trixie (11.3.0), sid (12.8.0), bookworm-systemd (9.0.0, boots
-#                                under systemd-nspawn); without an argument all of them, at most two at a time
+#   scripts/lab.sh [TREE...]     bullseye (libvirt 7.0.0), trixie (11.3.0), sid (12.8.0), bookworm-systemd (9.0.0) and
+#                                trixie-systemd (11.3.0), which boot under systemd-nspawn; without an argument all of
+#                                them, at most two at a time
 #
 # VIRTLOCKD_LAB names the directory that holds them, VIRTLOCKD_MIRROR the Debian archive to take them from.
 # A finished tree carries a stamp, /.virtlockd-lab, with its recipe and its packages' versions, and is used again.
@@ -11,7 +12,7 @@ set -euo pipefail
 cache=${VIRTLOCKD_LAB:-/var/cache/virtlockd-lab}
 # Empty: debootstrap's own default.
 mirror=${VIRTLOCKD_MIRROR:-}
-known=(trixie sid bullseye bookworm-systemd)
+known=(trixie sid bullseye bookworm-systemd trixie-systemd)
 
 # The packages of a tree, beyond a minimal Debian. libvirt-daemon-system fails to configure in bullseye: left out there.
 packages() {
@@ -24,6 +25,10 @@ packages() {
     bookworm-systemd)
       echo systemd systemd-sysv dbus procps libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
         qemu-system-x86
+      ;;
+    trixie-systemd)
+      echo systemd systemd-sysv dbus procps libvirt-daemon libvirt-daemon-system libvirt-daemon-lock \
+        libvirt-daemon-plugin-lockd libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
       ;;
     *)
       echo "lab: no tree called '$1'; there are: ${known[*]}" >&2

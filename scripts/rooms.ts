@@ -18,6 +18,10 @@ export const rooms: readonly Room[] = [
   { path: 'src/log', holds: 'the log: levels, filters, outputs; printable names' },
   { path: 'src/store', holds: "what outlives the daemon's death: the record, and systemd's descriptor store" },
   { path: 'src/rpc', holds: 'poller, connections, servers, dispatch' },
+  {
+    path: 'src/storage',
+    holds: 'file systems that may hang: which they are, and the helper process of each that calls them',
+  },
   { path: 'src/lockspace', holds: 'files and their locks, lockspaces, resources, owners, and the tables they are in' },
   { path: 'src/lockd', holds: "the lock program: its eight procedures, a client's life, the end of owners" },
   { path: 'src/admin', holds: 'the admin program, which virt-admin speaks' },

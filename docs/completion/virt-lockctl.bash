@@ -1,14 +1,19 @@
 # Completion of virt-lockctl's command line for bash.
 
+# The names of the guests that hold locks, but those with a quote or a backslash in them.
+_virt_lockctl_guests() {
+  virt-lockctl "$@" list --json 2>/dev/null | grep -o '"pid":[0-9]*,"name":"[^"\\]*"' | cut -d'"' -f6 | sort -u
+}
+
 _virt_lockctl() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-  local commands='list who why clients watch refusals status check swap lockspace lease metrics serve help'
-  local word words command='' subcommand='' index
+  local commands='list who why clients watch refusals status health check release swap lockspace lease metrics serve help'
+  local word words command='' subcommand='' index connect=()
 
   for ((index = 1; index < COMP_CWORD; index++)); do
     word=${COMP_WORDS[index]}
     case $word in
-      -c | --connect) ((index++)) ;;
+      -c | --connect) connect=(--connect "${COMP_WORDS[++index]}") ;;
       -*) ;;
       *)
         if [[ -z $command ]]; then
@@ -32,12 +37,28 @@ _virt_lockctl() {
       mapfile -t COMPREPLY < <(compgen -W 'node c' -- "$current"; compgen -f -- "$current")
       return
       ;;
-    --lockspace | --path | --write)
+    --peer)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -c -- "$current")
+      return
+      ;;
+    --also)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -d -- "$current")
+      return
+      ;;
+    --lockspace | --path | --write | --token-file)
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return
       ;;
-    --pid | --uuid | --vm | --resource | --interval | --port)
+    --vm)
+      compopt -o filenames 2>/dev/null
+      local IFS=$'\n'
+      mapfile -t COMPREPLY < <(compgen -W "$(_virt_lockctl_guests "${connect[@]}")" -- "$current")
+      return
+      ;;
+    --pid | --uuid | --resource | --interval | --port | --limit)
       return
       ;;
   esac
@@ -51,11 +72,16 @@ _virt_lockctl() {
       why) words+=' --lockspace --shared --autocreate --json' ;;
       clients) words+=' --locks --admin --json' ;;
       watch) words+=' --json --no-clients' ;;
+      health) words+=' --json --all --quiet' ;;
       check) words+=' --json --quiet' ;;
+      release) words+=' --dead --local --yes --json' ;;
       swap) words+=' --to --dry-run --force' ;;
-      lockspace | lease) [[ $subcommand == list ]] && words+=' --json' ;;
+      lockspace | lease)
+        [[ $subcommand == list ]] && words+=' --json'
+        [[ $command == lockspace && $subcommand == test ]] && words+=' --peer --also --limit --serve --json'
+        ;;
       metrics) words+=' --write --interval' ;;
-      serve) words+=' --port' ;;
+      serve) words+=' --port --token-file' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
     return
@@ -65,7 +91,7 @@ _virt_lockctl() {
     '' | help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
     lockspace)
       if [[ -z $subcommand ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'create list' -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W 'create list test' -- "$current")
       else
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
       fi
@@ -77,7 +103,7 @@ _virt_lockctl() {
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
       fi
       ;;
-    who | why)
+    who | why | release)
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       ;;

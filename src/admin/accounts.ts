@@ -2,38 +2,58 @@
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { isHeld } from '../lockspace/files.ts';
+import { runChild, SpawnError } from '../posix/child.ts';
+import { Waiters, Waiting } from '../rpc/waiting.ts';
 
-/** How long `getent` may take, in milliseconds: directory services that hang must not hang the daemon for long. */
-const GETENT_TIMEOUT = 1000;
+/** How long `getent` may take, in milliseconds. Only the call that asks for a name waits for it. */
+const GETENT_LIMIT_MS = 1000;
+/** For how long an account counts as one without a name, if getent did not answer in time. */
+const ASK_AGAIN_MS = 60_000;
 
-/** A database: its file, its name for getent, and the answers of getent so far. */
+/** A database: its file, its name for getent, the answers of getent so far, and the calls that wait for one. */
 interface Database {
   readonly file: string;
   readonly name: 'passwd' | 'group';
   readonly asked: Map<number, ByteString | null>;
+  readonly waiters: Map<number, Waiters>;
 }
 
-const users: Database = { file: '/etc/passwd', name: 'passwd', asked: new Map() };
-const groups: Database = { file: '/etc/group', name: 'group', asked: new Map() };
+const users: Database = { file: '/etc/passwd', name: 'passwd', asked: new Map(), waiters: new Map() };
+const groups: Database = { file: '/etc/group', name: 'group', asked: new Map(), waiters: new Map() };
 
-/** The user's name; without one, the number as text. */
+/** The user's name; without one, the number as text. @throws Waiting */
 export function userName(uid: number): ByteString {
   return lookUp(users, uid) ?? String(uid);
 }
 
-/** The group's name; without one, the number as text. */
+/** The group's name; without one, the number as text. @throws Waiting */
 export function groupName(gid: number): ByteString {
   return lookUp(groups, gid) ?? String(gid);
 }
 
-/** Reads the file each time, as it may change; runs getent, which may use the network, once for each number. */
+/** Reads the file each time, as it may change; runs getent, which may use the network, once for each number. @throws Waiting */
 function lookUp(database: Database, id: number): ByteString | null {
-  const { file, name, asked } = database;
+  const { file, asked, waiters } = database;
   const found = findEntry(read(file), id) ?? asked.get(id);
   if (found !== undefined) return found;
-  const answer = findEntry(askGetent(name, id), id) ?? null;
-  asked.set(id, answer);
-  return answer;
+  throw new Waiting((done) => {
+    const waiting = waiters.get(id) ?? new Waiters();
+    if (!waiters.has(id)) {
+      waiters.set(id, waiting);
+      void ask(database, id);
+    }
+    return waiting.wait(done);
+  });
+}
+
+/** Asks getent, and has the waiting calls made again. */
+async function ask({ name, asked, waiters }: Database, id: number): Promise<void> {
+  const answer = await askGetent(name, id);
+  asked.set(id, answer ?? null);
+  if (answer === undefined) setTimeout(() => asked.delete(id), ASK_AGAIN_MS).unref();
+  const waiting = waiters.get(id);
+  waiters.delete(id);
+  waiting?.wake();
 }
 
 /** The name in the first line (`name:password:number:…`) that has the number. */
@@ -55,14 +75,14 @@ function read(file: string): ByteString {
   }
 }
 
-function askGetent(database: string, id: number): ByteString {
+/** Null: there is no name. Undefined: getent did not answer. */
+async function askGetent(database: string, id: number): Promise<ByteString | null | undefined> {
   try {
-    return process.getBuiltinModule('node:child_process').execFileSync('getent', [database, String(id)], {
-      encoding: 'latin1',
-      timeout: GETENT_TIMEOUT,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-  } catch {
-    return ''; // not installed, no such entry, or too slow
+    const program = { file: 'getent', args: [database, String(id)], directory: '/', limit: GETENT_LIMIT_MS };
+    const { status, output } = await runChild(program);
+    return status === null ? undefined : (findEntry(output, id) ?? null);
+  } catch (error) {
+    if (error instanceof SpawnError) return null; // not installed
+    throw error;
   }
 }

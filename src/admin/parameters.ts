@@ -6,7 +6,7 @@ import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError } from '../libvirt/errors.ts';
 
 /** The most bytes in a parameter's name: C keeps it in 80, the closing NUL included. */
-const FIELD_MAX = 79;
+const MAX_FIELD = 79;
 
 /** The names that C gives to the types in errors. */
 const TYPE_NAMES = {
@@ -38,7 +38,7 @@ export function text(field: string, value: ByteString): TypedParameter {
 /** Refuses names that are too long for C, which checks that while it decodes, before it checks flags. */
 export function checkFieldLengths(params: readonly TypedParameter[]): void {
   for (const { field } of params) {
-    if (field.length <= FIELD_MAX) continue;
+    if (field.length <= MAX_FIELD) continue;
     throw new RpcError(ErrorCode.INTERNAL_ERROR, ErrorDomain.NONE, `parameter ${field} too big for destination`);
   }
 }

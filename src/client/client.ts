@@ -9,7 +9,7 @@ import { type Header, LENGTH_SIZE, MessageStatus, MessageType, readHeader } from
 import type { ArgsOf, Program, ResultOf } from '../../xdr/program.ts';
 import type { Xdr } from '../../xdr/schema.ts';
 import { encodeCall } from './calls.ts';
-import { CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from './errors.ts';
+import { atCaller, CallTimeout, ConnectionLost, ProtocolError, RemoteFailure } from './errors.ts';
 import { FrameReader } from './frames.ts';
 
 /** The default timeout of a connect or a call, in milliseconds. */
@@ -88,7 +88,7 @@ export class Client {
     args: ArgsOf<P[N]>,
     options: CallOptions = {},
   ): Promise<ResultOf<P[N]>> {
-    if (this.lost !== undefined) throw this.lost;
+    if (this.lost !== undefined) throw atCaller(this.lost, name);
     const { serial } = this;
     this.serial = (serial + 1) >>> 0;
     const { bytes, result } = encodeCall(program, name, args, serial);
@@ -107,6 +107,8 @@ export class Client {
         });
         this.socket.write(bytes);
       });
+    } catch (error) {
+      throw atCaller(error, name);
     } finally {
       this.pending.delete(serial);
     }

@@ -12,8 +12,12 @@ export interface ClientRecorder {
   /** Its socket is still open. */
   lockClientClosed(connection: Connection<LockClient>): void;
   adminClientClosed(connection: Connection<AdminPeer>): void;
-  /** A call that may have changed settings has been served, and is not answered yet. */
-  settingsChanged(): void;
+  /** A call of the client that may have changed settings has been served, and is not answered yet. */
+  adminCallServed(connection: Connection<AdminPeer>): void;
+  /** The set of storage helpers has changed. */
+  helpersChanged(): void;
+  /** The socket of a storage helper is about to be closed. */
+  closing(fd: number): void;
 }
 
 const nothing = (): void => undefined;
@@ -24,5 +28,7 @@ export const NO_CLIENT_RECORDER: ClientRecorder = {
   lockClientChanged: nothing,
   lockClientClosed: nothing,
   adminClientClosed: nothing,
-  settingsChanged: nothing,
+  adminCallServed: nothing,
+  helpersChanged: nothing,
+  closing: nothing,
 };

@@ -9,26 +9,38 @@ import type { AdminContext, AdminHost } from '../admin/host.ts';
 import { inquireHandlers } from '../inquire/handlers.ts';
 import type { InquireContext, InquireHost, Life, SurvivalView } from '../inquire/host.ts';
 import { Inquiry } from '../inquire/inquiry.ts';
+import type { LastDeath } from '../inquire/state.ts';
 import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
 import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Budget } from '../lockspace/budget.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
+import { RemoteCalls } from '../lockspace/remote-calls.ts';
+import { RemoteFiles } from '../lockspace/remote-files.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger, logging } from '../log/log.ts';
 import { descriptorLimit } from '../proc/limits.ts';
+import type { Routes } from '../proc/route.ts';
+import { now } from '../posix/clock.ts';
 import { posix } from '../posix/posix.ts';
 import { type Dialect, dialectOf, type VersionNumber } from '../libvirt/dialect.ts';
 import { bindProgram } from '../rpc/dispatch.ts';
+import { Connection } from '../rpc/connection.ts';
 import type { Poller } from '../rpc/poller.ts';
 import { Server } from '../rpc/server.ts';
+import { Asker, Turns } from '../storage/asker.ts';
+import { Storages } from '../storage/storages.ts';
+import type { StoredName } from '../store/names.ts';
 import { NO_CLIENT_RECORDER } from './client-recorder.ts';
 
 const log = logger('locking.lock_daemon');
 
 /** The largest arguments of the lock program: two strings, and the words around them. */
 const MAX_USEFUL_LOCK_MESSAGE = MESSAGE_MIN + 2 * LOCK_STRING_MAX + 64;
+
+/** How long storage that may hang is waited for at the daemon's end, in milliseconds. */
+const RELEASE_MS = 3000;
 
 /** The longest that a timer of Node.js can wait. */
 const MAX_TIMER_MS = 0x7fffffff;
@@ -46,8 +58,16 @@ export interface DaemonSettings {
   readonly pidFile?: number | undefined;
   /** The real ones by default. */
   readonly processes?: ProcessHost;
+  /** Which file systems may hang or be frozen; by default those of this process's mounts. */
+  readonly routes?: Routes;
   /** Keeps held files beyond the daemon's life; by default nobody does. */
-  readonly keeper?: FileKeeper & { readonly status: SurvivalView; readonly record: number | undefined };
+  readonly keeper?: FileKeeper & {
+    readonly status: SurvivalView;
+    readonly record: number | undefined;
+    /** Names of what is stored beside the record, and of it. */
+    readonly names: readonly StoredName[] | undefined;
+    readonly queue: number | undefined;
+  };
   /** The daemon is to end: it is idle, or the admin program asked for it. */
   onEnd(): void;
 }
@@ -72,9 +92,14 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly dialect: Dialect;
   readonly logging = logging;
   readonly life: Life;
+  lastDeath: LastDeath | undefined;
   readonly processes: ProcessHost;
   readonly descriptorLimit = descriptorLimit();
   readonly lockspaces: Lockspaces;
+  readonly storages: Storages;
+  readonly remoteFiles: RemoteFiles;
+  /** Whose turn it is at each path of storage that may hang. */
+  private readonly turns = new Turns();
   readonly ownerReaper: OwnerReaper;
   readonly lockServer: Server<LockClient>;
   readonly adminServer: Server<AdminPeer>;
@@ -88,7 +113,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   changedTimeout: number | undefined;
 
   constructor(settings: DaemonSettings, shapes: { lock?: ServerShape; admin?: ServerShape } = {}) {
-    const { poller, version, life, timeout, processes = realHost(poller), keeper } = settings;
+    const { poller, version, life, timeout, processes = realHost(poller), keeper, routes } = settings;
     this.settings = settings;
     this.poller = poller;
     this.dialect = dialectOf(version);
@@ -96,6 +121,19 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.timeout = timeout;
     this.processes = processes;
     this.lockspaces = new Lockspaces(this.dialect, new Budget(), keeper);
+    this.storages = new Storages(poller, routes);
+    this.remoteFiles = new RemoteFiles(this.storages, this.lockspaces, {
+      changed: () => {
+        this.recorder.helpersChanged();
+      },
+      closing: (fd) => {
+        this.recorder.closing(fd);
+      },
+      endOwner: (pid) => {
+        this.ownerReaper.end(pid);
+      },
+    });
+    this.lockspaces.remoteFiles = this.remoteFiles;
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
@@ -114,16 +152,18 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       ...common,
       ...(shapes.lock ?? freshShape(settings.maxClients)),
       name: 'virtlockd',
+      sparedReserve: 1,
       programs: [bindProgram(lockProgram, ErrorDomain.RPC, lockHandlers, version)],
       maxUsefulMessage: MAX_USEFUL_LOCK_MESSAGE,
       open: (connection) => new LockClient(connection, this),
-      ...(processes.tellsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
+      ...(processes.reportsPeers ? {} : { startTimeOf: (pid: number) => processes.startTime(pid) ?? undefined }),
       accepted: (connection) => {
         this.recorder.lockClientOpened(connection);
         this.inquiry.clientOpened(connection);
       },
       closed: (connection) => {
         const client = connection.context;
+        client.remote.abandon();
         this.inquiry.clientClosed(connection);
         this.lockspaces.budget.replaceName(client.ownerName, '');
         this.ownerReaper.clientClosed(client);
@@ -135,6 +175,8 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       ...common,
       ...(shapes.admin ?? freshShape(settings.adminMaxClients)),
       name: 'admin',
+      // Operators get in when guests do not any more.
+      sparedReserve: 1 / 4,
       programs: [
         bindProgram(adminProgram, ErrorDomain.ADMIN, adminHandlers, version),
         bindProgram(inquireProgram, ErrorDomain.RPC, inquireHandlers, version),
@@ -145,8 +187,8 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       accepted: (connection) => {
         this.recorder.adminClientOpened(connection);
       },
-      served: () => {
-        this.recorder.settingsChanged();
+      served: (connection) => {
+        this.recorder.adminCallServed(connection);
       },
       closed: (connection) => {
         this.inquiry.forget(connection.context);
@@ -156,9 +198,12 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.servers = [this.lockServer, this.adminServer];
   }
 
+  makeRemoteCalls(): RemoteCalls {
+    return new RemoteCalls(this.storages, new Asker(this.turns));
+  }
+
   clientChanged({ connection }: LockClient): void {
-    const known = this.lockServer.find(connection.id);
-    if (known !== undefined) this.recorder.lockClientChanged(known);
+    this.recorder.lockClientChanged(connection);
   }
 
   /** Whether an owner holds a lock, or is connected and may do so again: a suspended guest has given its locks back. */
@@ -174,7 +219,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
 
   /** Sends events that are still collected, before a re-execution. */
   flushEvents(): void {
-    this.inquiry.subscriptions.flush();
+    this.inquiry.flush();
   }
 
   start(): void {
@@ -191,6 +236,14 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
 
   resume(): void {
     for (const server of this.servers) server.resume();
+  }
+
+  /**
+   * Makes the calls again that have waited and are about to be made again. Before the state is captured: a release that they have waited
+   * for is no part of it any more, so that the next program would refuse them.
+   */
+  makeWaitedCalls(): void {
+    this.settings.poller.hurry((connection) => connection instanceof Connection && connection.arrival > 0);
   }
 
   /** Clients and locks at present. */
@@ -259,10 +312,16 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     for (const { resources } of this.lockspaces) {
       for (const resource of [...resources.values()]) this.giveUp(resource);
     }
+    await this.remoteFiles.released(RELEASE_MS);
+    for (const { name, path, file } of this.remoteFiles.unreleased) {
+      const end = file.remote === null ? 'leaves its file behind' : 'is left to its storage helper';
+      log.error(`Resource '${name}' ${end}, because the file system at ${path} does not answer`);
+    }
   }
 
   /** Releases a resource, unless its owner could not be killed: that one keeps it to the last. */
   private giveUp(resource: Resource): void {
+    if (resource.release !== null) return;
     if (resource.holds.every(({ end }) => end === undefined)) this.lockspaces.endResource(resource);
     else log.error(`Resource '${resource.name}' is unguarded from now on: its owner could not be ended`);
   }
@@ -271,13 +330,13 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   private watchIdleness(): void {
     clearTimeout(this.idleTimer);
     if (this.timeout === 0 || !this.isIdle) return;
-    this.idleSince = performance.now();
+    this.idleSince = now();
     this.awaitIdleEnd();
   }
 
   /** In steps: a timer of Node.js takes 24 days at most, a timeout may be 136 years. */
   private awaitIdleEnd(): void {
-    const left = this.idleSince + this.timeout * 1000 - performance.now();
+    const left = this.idleSince + this.timeout * 1000 - now();
     this.idleTimer = setTimeout(
       () => {
         if (left > MAX_TIMER_MS) this.awaitIdleEnd();

@@ -1,9 +1,11 @@
 /** State of the daemon that outlives a restart and that only this implementation has. */
-import { inquiry } from '../inquire/state.ts';
-import { ownerEnd, watchedOwner } from '../lockd/state.ts';
+import { inquiry, lastDeath } from '../inquire/state.ts';
+import { doubtfulPeer, ownerEnd, watchedOwner } from '../lockd/state.ts';
 import { LogSettingError } from '../log/levels.ts';
 import { logger, logging } from '../log/log.ts';
 import { logState } from '../log/logging.ts';
+import { storageHelper } from '../storage/state.ts';
+import { formatName } from '../store/names.ts';
 import { startTimeOf } from '../proc/identity.ts';
 import { bootId } from '../proc/kernel.ts';
 import { descriptor, list, object, optional, type StateOf, text, u32, type Whole, whole } from '../state/state.ts';
@@ -20,8 +22,25 @@ export const processIdentity = object({
 });
 type ProcessState = StateOf<typeof processIdentity>;
 
+/** What may change at any time, and is recorded when it does, so that it outlives a death as well. */
+const changingFields = {
+  lastDeath: optional(lastDeath),
+  /** Seconds of idleness after which the daemon ends, if set at run time. */
+  timeout: optional(u32),
+  /** Log settings made at run time. */
+  log: optional(logState),
+  /** Owners whose connections ended with a daemon that died, but not by themselves. */
+  watched: optional(list(watchedOwner)),
+  /** Peers whose connections have ended, and of which the kernel could not say yet which processes they are. */
+  doubtful: optional(list(doubtfulPeer)),
+  /** Processes that call file systems which may hang, and keep files locked there. */
+  storage: optional(list(storageHelper)),
+};
+export const changing = object({ inquiry, ...changingFields });
+export type ChangingState = StateOf<typeof changing>;
+
 export const own = object({
-  /** How often the process has executed itself again. */
+  /** How often the daemon has executed itself again, or has left all to the next process. */
   restarts: whole,
   /** How often a daemon has died before this process took over from it. */
   deaths: optional(whole),
@@ -29,25 +48,24 @@ export const own = object({
   started: whole,
   /** Descriptor of the record that outlives this process: see store/record.ts. */
   record: optional(descriptor),
+  /** Names of the descriptors in the service manager's store, as the manager has them, with spaces between: see store/names.ts. */
+  stored: optional(text),
+  /** Descriptor of the queue of files that outlive this process: see store/in-flight.ts. */
+  queue: optional(descriptor),
   /** The process that wrote the document. */
   process: optional(processIdentity),
   /** Descriptor of the locked pid file, so that no other daemon gets it. */
   pidFile: optional(descriptor),
   /** The epoll descriptor that all connections hang on; a C daemon has no use for it. */
   epoll: optional(descriptor),
-  /** Seconds of idleness after which the daemon ends, if set at run time. */
-  timeout: optional(u32),
-  /** Log settings made at run time. */
-  log: optional(logState),
   inquiry: optional(inquiry),
-  /** Owners whose connections ended with a daemon that died, but not by themselves. */
-  watched: optional(list(watchedOwner)),
+  ...changingFields,
   /** Owners that are being ended: their locks are held until their processes are gone. */
   ending: optional(list(ownerEnd)),
 });
 export type OwnState = StateOf<typeof own>;
 
-/** Undefined where /proc does not tell. */
+/** Undefined where /proc does not report it. */
 export function ownProcess(): ProcessState | undefined {
   const start = startTimeOf(process.pid);
   return typeof start === 'number' ? { start, boot: bootId() } : undefined;
@@ -56,20 +74,34 @@ export function ownProcess(): ProcessState | undefined {
 /** Read once: exec does not change it. */
 let identity: ProcessState | undefined;
 
-export function ownState({ settings, logging, changedTimeout, inquiry, ownerReaper, poller }: Daemon): Whole<OwnState> {
+export function changingState(daemon: Daemon): Whole<ChangingState> {
+  const { logging, changedTimeout, lastDeath, inquiry, ownerReaper, storages } = daemon;
+  const helpers = storages.state;
+  return {
+    timeout: changedTimeout,
+    log: logging.isChanged ? logging.state : undefined,
+    lastDeath,
+    inquiry: inquiry.state,
+    watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
+    doubtful: ownerReaper.doubtful.length === 0 ? undefined : ownerReaper.doubtful,
+    storage: helpers.length === 0 ? undefined : helpers,
+  };
+}
+
+export function ownState(daemon: Daemon): Whole<OwnState> {
+  const { settings, ownerReaper, poller } = daemon;
   const { life, pidFile, keeper } = settings;
   return {
+    ...changingState(daemon),
     restarts: life.restarts,
     deaths: life.deaths === 0 ? undefined : life.deaths,
     started: life.started,
     record: keeper?.record,
+    stored: keeper?.names?.map(formatName).join(' '),
+    queue: keeper?.queue,
     process: (identity ??= ownProcess()),
     pidFile,
     epoll: poller.descriptor < 0 ? undefined : poller.descriptor,
-    timeout: changedTimeout,
-    log: logging.isChanged ? logging.state : undefined,
-    inquiry: inquiry.state,
-    watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
     ending: ownerReaper.count === 0 ? undefined : ownerReaper.unfinished.map(({ state }) => state),
   };
 }
@@ -93,8 +125,13 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   deaths: null,
   started: null,
   pidFile: null,
+  lastDeath: (daemon, { lastDeath }) => {
+    daemon.lastDeath = lastDeath;
+  },
   // With the daemon's keeper.
   record: null,
+  stored: null,
+  queue: null,
   // Proves whose document it is.
   process: null,
   // Once the late clients are known, before the daemon listens.
@@ -108,7 +145,13 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
     if (inquiry !== undefined) daemon.inquiry.restore(inquiry);
   },
   watched: (daemon, { watched }) => {
-    for (const { pid, pidfd } of watched ?? []) daemon.ownerReaper.watch(pid, pidfd);
+    for (const owner of watched ?? []) daemon.ownerReaper.watch(owner);
+  },
+  doubtful: (daemon, { doubtful }) => {
+    for (const peer of doubtful ?? []) daemon.ownerReaper.resumePeer(peer);
+  },
+  storage: (daemon, { storage }) => {
+    daemon.storages.restore(storage ?? []);
   },
   // After the resources, for each has holds.
   ending: null,

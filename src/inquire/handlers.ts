@@ -1,13 +1,17 @@
 /** The procedures of the inquire program. Dispatch has checked the flags. */
 import type { Handlers } from '../../xdr/program.ts';
-import { type inquireProcedures, LocksFlag } from '../../xdr/programs/inquire.ts';
+import { type inquireProcedures, LocksFlag, ReleaseDeadFlag } from '../../xdr/programs/inquire.ts';
 import { describeClients } from './clients.ts';
+import type { Resource } from '../lockspace/lockspaces.ts';
 import type { InquireContext, InquireHost } from './host.ts';
 import { describeLockspaces, matchingLocks } from './locks.ts';
+import { describeOwners } from './owner-states.ts';
 import { describeStatus } from './status.ts';
+import { describeStorages } from './storages.ts';
 
 export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext> = {
   locks({ connection, host: { lockspaces, inquiry } }, { filter, cursor, limit, flags }) {
+    if (cursor === 0n) inquiry.awaitDescriptions(lockspaces);
     const { entries, next } = inquiry.pages.page(connection, 'locks', cursor, limit, () =>
       matchingLocks(lockspaces, filter, (flags & LocksFlag.LOOK_AT_FILES) !== 0),
     );
@@ -22,6 +26,7 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
   },
 
   clients({ connection, host }, { cursor, limit }) {
+    if (cursor === 0n) host.inquiry.awaitDescriptions(host.lockspaces);
     const { entries, next } = host.inquiry.pages.page(connection, 'clients', cursor, limit, () =>
       describeClients(host),
     );
@@ -35,7 +40,12 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
   },
 
   counters({ host }) {
-    const counters = Object.entries({ ...host.inquiry.counters, ...memoryOf(host), ...survivalOf(host) });
+    const counters = Object.entries({
+      ...host.inquiry.counters,
+      ...memoryOf(host),
+      ...deathsOf(host),
+      ...survivalOf(host),
+    });
     return { counters: counters.map(([name, value]) => ({ name, value })) };
   },
 
@@ -55,6 +65,27 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
 
   refusedRestart({ host }) {
     return { refused: host.inquiry.refusedRestart };
+  },
+
+  owners({ connection, host }, { pid, cursor, limit }) {
+    const { entries, next } = host.inquiry.pages.page(connection, 'owners', cursor, limit, () =>
+      describeOwners(host, pid),
+    );
+    return { owners: entries, next };
+  },
+
+  releaseDead({ host: { ownerReaper } }, { pid, lockspace, resource, flags }) {
+    const isWanted = ({ lockspace: { directory }, name }: Resource): boolean =>
+      (lockspace === null || directory === lockspace) && (resource === null || name === resource);
+    return { released: ownerReaper.releaseDead(pid, isWanted, (flags & ReleaseDeadFlag.LOCAL) !== 0) };
+  },
+
+  storages({ host }) {
+    return { storages: describeStorages(host.storages.views) };
+  },
+
+  refusalNotes({ host }, { after }) {
+    return { notes: host.inquiry.refusals.notesSince(after) };
   },
 };
 
@@ -77,17 +108,27 @@ function cutBySize<T extends { readonly name: string; readonly path: string; rea
   return end < 1 ? { entries: found, more: false } : { entries: found.slice(0, end), more: true };
 }
 
-/** What a death of the daemon has cost and would cost: `store` is 0 where there is no descriptor store, 2 where that is not known. */
-function survivalOf({ life, lockspaces, survival }: InquireHost): Record<string, number> {
+/** `lastDeath` is in milliseconds since 1970. */
+function deathsOf({ life, lastDeath }: InquireHost): Record<string, number> {
+  const { time, signal, status, gap } = lastDeath ?? {};
+  return {
+    deaths: life.deaths,
+    ...(time === undefined ? {} : { lastDeath: time }),
+    ...(signal === undefined ? {} : { lastDeathSignal: signal }),
+    ...(status === undefined ? {} : { lastDeathStatus: status }),
+    ...(gap === undefined ? {} : { lastDeathGap: gap }),
+  };
+}
+
+/** What a death of the daemon would cost: `store` is 0 where there is no descriptor store, 2 where that is not known. */
+function survivalOf({ lockspaces, survival }: InquireHost): Record<string, number> {
   if (survival?.hasStore !== true)
     return {
-      deaths: life.deaths,
       store: survival === null || survival.hasStore === false ? 0 : 2,
       mortalLocks: lockspaces.count,
     };
   const { limit, stored, missing, mortalLocal, mortalRemote, memory } = survival;
   return {
-    deaths: life.deaths,
     store: 1,
     storeLimit: limit,
     stored,

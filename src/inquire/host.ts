@@ -2,10 +2,13 @@
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { OwnerReaper } from '../lockd/owner-reaper.ts';
+import type { ProcessHost } from '../lockd/process-host.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
+import type { Storages } from '../storage/storages.ts';
 import type { Inquiry } from './inquiry.ts';
+import type { LastDeath } from './state.ts';
 import type { Subscriber } from './subscriptions.ts';
 
 export type ServerView<C> = Pick<Server<C>, 'name' | 'maxClients' | 'isFull' | 'clientCount' | 'adoptAll'>;
@@ -18,7 +21,7 @@ export interface Life {
   readonly started: number;
   /** When the process executed its present program. */
   readonly executed: number;
-  /** How often the process executed itself again. */
+  /** How often the process executed itself again, or left all to the next one. */
   readonly restarts: number;
   /** How often a daemon has died before this process took over from it. */
   readonly deaths: number;
@@ -28,7 +31,7 @@ export interface Life {
 export interface SurvivalView {
   /** Undefined: it is not known whether there is a descriptor store. */
   readonly hasStore: boolean | undefined;
-  /** How many descriptors it takes; 0: not known. */
+  /** How many descriptors it takes; 0: not known. Locked files are one of them, together. */
   readonly limit: number;
   /** How many should be in it, and how many of these are not, as far as is known. */
   readonly stored: number;
@@ -45,9 +48,12 @@ export interface InquireHost {
   readonly lockspaces: Lockspaces;
   readonly servers: readonly [ServerView<LockClient>, ServerView<Subscriber>];
   readonly life: Life;
+  readonly lastDeath: LastDeath | undefined;
   readonly descriptorLimit: number;
-  readonly ownerReaper: Pick<OwnerReaper, 'count' | 'overdue'>;
+  readonly ownerReaper: Pick<OwnerReaper, 'count' | 'overdue' | 'pidsWatched' | 'releaseDead'>;
+  readonly processes: Pick<ProcessHost, 'startTime'>;
   readonly inquiry: Inquiry;
+  readonly storages: Pick<Storages, 'views'>;
   /** Null where there is no service manager. */
   readonly survival: SurvivalView | null;
 }

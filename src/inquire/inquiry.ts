@@ -3,15 +3,17 @@
  * lockspaces at each request, so that acquire and release pay for a counter only.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import { ChangeType, type RefusedRestart } from '../../xdr/programs/inquire.ts';
-import { logger } from '../log/log.ts';
+import { ChangeType, type RefusalInfo, type RefusedRestart } from '../../xdr/programs/inquire.ts';
+import { logger, logging } from '../log/log.ts';
 import type { LockObserver, Lockspaces, Refusal, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
+import { Waiters, Waiting } from '../rpc/waiting.ts';
 import type { InquireContext } from './host.ts';
 import { describeChange } from './locks.ts';
+import { isDescribed, lookForOwner } from './owners.ts';
 import { Pages } from './pages.ts';
-import { refusalText, Refusals } from './refusals.ts';
+import { elsewhere, holderOf, type InTheWay, refusalText, Refusals } from './refusals.ts';
 import type { InquiryState } from './state.ts';
 import { type Subscriber, Subscriptions } from './subscriptions.ts';
 
@@ -23,7 +25,10 @@ type Counters = Record<
 >;
 
 /** The reason for a refused re-execution is cut to so many bytes. */
-const REASON_MAX = 800;
+const MAX_REASON = 800;
+
+/** How long the report of a refusal waits for what the file says of its holder, in milliseconds. */
+const LOOK_MS = 2000;
 
 export class Inquiry implements LockObserver {
   readonly pages = new Pages();
@@ -41,6 +46,9 @@ export class Inquiry implements LockObserver {
   /** The state of the previous program, until it is first needed. */
   private left: InquiryState | undefined;
   private lastRefusedRestart: RefusedRestart | null = null;
+  /** Reports of refusals whose holder is being described. */
+  private readonly unreported = new Set<() => void>();
+  private describing: Waiters | undefined;
 
   /** Takes over the state of the previous program. */
   restore(left: InquiryState): void {
@@ -69,7 +77,7 @@ export class Inquiry implements LockObserver {
 
   restartRefused(reason: ByteString): void {
     this.ownCounters.restartsRefused++;
-    this.lastRefusedRestart = { time: Date.now(), reason: reason.slice(0, REASON_MAX) };
+    this.lastRefusedRestart = { time: Date.now(), reason: reason.slice(0, MAX_REASON) };
   }
 
   private recall(): void {
@@ -107,12 +115,79 @@ export class Inquiry implements LockObserver {
   }
 
   refused(refusal: Refusal): void {
-    const now = Date.now();
-    const info = this.refusals.add(refusal, now);
+    const inTheWay = holderOf(refusal);
+    const info = this.refusals.add(refusal, Date.now(), inTheWay);
     if (info.holder === null) this.ownCounters.refusedOtherwise++;
     else this.ownCounters.refusedHeld++;
-    log.warn(() => refusalText(info));
+    if (inTheWay === null || (refusal.look === null && isDescribed(inTheWay.owner))) {
+      this.report(info);
+      return;
+    }
+    // The client is answered now. What is to be found out may keep the reader waiting for as long as storage hangs.
+    const { caller } = logging;
+    let latest = info;
+    const report = (): void => {
+      clearTimeout(timer);
+      if (!this.unreported.delete(report)) return;
+      logging.caller = caller;
+      this.report(latest);
+      logging.caller = null;
+    };
+    const timer = refusal.look === null ? undefined : setTimeout(report, LOOK_MS).unref();
+    this.unreported.add(report);
+    const { refusals } = this;
+    const describe = (by: InTheWay): void => {
+      latest = refusals.describeHolder(info, by);
+      report();
+    };
+    const lookHere = (): void => {
+      lookForOwner(inTheWay.owner, () => {
+        describe(inTheWay);
+      });
+    };
+    if (refusal.look === null) lookHere();
+    else
+      refusal.look(({ notes, isHere }) => {
+        refusals.addNotes(info, notes);
+        if (isHere) lookHere();
+        // Otherwise the process that is named has its number on another host.
+        else describe(elsewhere());
+      });
+  }
+
+  /** Reports everything as it is known now, before a re-execution. */
+  flush(): void {
+    for (const report of [...this.unreported]) report();
+    this.subscriptions.flush();
+  }
+
+  private report(info: RefusalInfo): void {
+    log.warn(() => refusalText(info, this.refusals.notesOf(info)));
     this.subscriptions.publish(() => ({ type: ChangeType.REFUSED, value: info }), info.name.length + info.path.length);
+  }
+
+  /**
+   * Reads the command lines of owners that have not registered with this daemon, but with a C daemon before it.
+   *
+   * @throws Waiting until that is done
+   */
+  awaitDescriptions(lockspaces: Lockspaces): void {
+    if (this.describing === undefined) {
+      const owners = lockspaces.takeUnregistered().filter((owner) => !isDescribed(owner));
+      if (owners.length === 0) return;
+      const descriptions = owners.map(async (owner) => {
+        await new Promise<void>((done) => {
+          lookForOwner(owner, done);
+        });
+      });
+      const waiters = (this.describing = new Waiters());
+      void Promise.all(descriptions).then(() => {
+        this.describing = undefined;
+        waiters.wake();
+      });
+    }
+    const { describing } = this;
+    throw new Waiting((done) => describing.wait(done));
   }
 
   clientOpened(connection: Connection): void {

@@ -9,7 +9,7 @@ import {
   type LockInfo,
   type LockspaceInfo,
 } from '../../xdr/programs/inquire.ts';
-import { findHeld } from '../lockspace/files.ts';
+import { findHeld, type HeldFile } from '../lockspace/files.ts';
 import type { Lockspace, Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import { FileType, fileType, inodeKey, lastStat, posix } from '../posix/posix.ts';
@@ -29,13 +29,13 @@ export function* matchingLocks(
   filter: LockFilter,
   lookAtFiles: boolean,
 ): Generator<Step<LockInfo>> {
-  const fits = compileFilter(filter);
+  const fits = compileFilter(lockspaces, filter);
   for (const resource of candidates(lockspaces, filter)) {
     if (resource === null || !fits(resource)) {
       yield null;
       continue;
     }
-    const state = lookAtFiles ? fileState(resource) : FileState.NOT_LOOKED;
+    const state = lookAtFiles ? fileState(resource, lockspaces) : FileState.NOT_LOOKED;
     let first = 0;
     do {
       const holds: HoldInfo[] = [];
@@ -49,7 +49,7 @@ export function* matchingLocks(
       const entry = lockEntry(resource, state, first, holds);
       first += holds.length;
       yield { entry, size };
-    } while (first < resource.holds.length);
+    } while (first < resource.holdCount);
   }
 }
 
@@ -87,7 +87,7 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
       yield resource;
     }
   }
-  const files = findHeld(path);
+  const files = heldAt(lockspaces, path);
   let references = files.reduce((sum, file) => sum + file.references, 0);
   for (const resource of found) if (files.includes(resource.file)) references--;
   if (references === 0) return;
@@ -101,12 +101,12 @@ function* guardsOf(lockspaces: Lockspaces, path: ByteString): Generator<Resource
   }
 }
 
-function compileFilter(filter: LockFilter): (resource: Resource) => boolean {
+function compileFilter(lockspaces: Lockspaces, filter: LockFilter): (resource: Resource) => boolean {
   const { lockspace, resource: name, path, uuid, owner } = filter;
   const tests: ((resource: Resource) => boolean)[] = [];
   if (lockspace !== null) tests.push((resource) => resource.lockspace.directory === lockspace);
   if (name !== null) tests.push((resource) => resource.name === name);
-  if (path !== null) tests.push(isLockOf(path));
+  if (path !== null) tests.push(isLockOf(lockspaces, path));
   if (uuid !== null || owner !== null) {
     const wanted = uuid?.toLowerCase() ?? null;
     tests.push(({ holds }) =>
@@ -120,12 +120,17 @@ function compileFilter(filter: LockFilter): (resource: Resource) => boolean {
 }
 
 /** Whether a lock guards the file at `path`: by its name, its inode or device, or as a disk in an indirect lockspace. */
-function isLockOf(path: ByteString): (resource: Resource) => boolean {
-  const files = findHeld(path);
+function isLockOf(lockspaces: Lockspaces, path: ByteString): (resource: Resource) => boolean {
+  const files = heldAt(lockspaces, path);
   return (resource) =>
     resource.path === path ||
     files.includes(resource.file) ||
     (resource.lockspace.directory !== '' && resource.name === hashOf(path));
+}
+
+/** The held files at the path, if that can be resolved without a file system that may hang. */
+function heldAt(lockspaces: Lockspaces, path: ByteString): readonly HeldFile[] {
+  return lockspaces.mayHang(path) ? [] : findHeld(path);
 }
 
 let hashed: { readonly path: ByteString; readonly hash: string } | undefined;
@@ -151,7 +156,7 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
     device: resource.file.device,
     inode: BigInt(resource.file.inode),
     file,
-    holdCount: resource.holds.length,
+    holdCount: resource.holdCount,
     firstHold,
     holds,
   };
@@ -166,7 +171,8 @@ function describeHold({ owner, since, client }: Hold): HoldInfo {
   return { owner: describeOwner(owner), since, client };
 }
 
-function fileState({ path, file }: Resource): number {
+function fileState({ path, file }: Resource, lockspaces: Lockspaces): number {
+  if (file.remote !== null || lockspaces.mayHang(path)) return FileState.NOT_LOOKED;
   if (posix.fstatInode(file.fd) !== 0 || inodeKey(lastStat()) !== file.key) return FileState.BROKEN;
   const status = posix.statInode(path);
   if (status === 0) return inodeKey(lastStat()) === file.key ? FileState.SAME : FileState.REPLACED;
@@ -176,7 +182,11 @@ function fileState({ path, file }: Resource): number {
 export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<LockspaceInfo>> {
   for (const { directory, resources } of lockspaces) {
     yield {
-      entry: { directory, locks: resources.size, file: directoryState(directory) },
+      entry: {
+        directory,
+        locks: resources.size,
+        file: lockspaces.mayHang(directory) ? FileState.NOT_LOOKED : directoryState(directory),
+      },
       size: LOCK_SIZE + directory.length,
     };
   }

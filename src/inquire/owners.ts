@@ -5,31 +5,35 @@
 import type { ByteString } from '../../xdr/codec.ts';
 import { Identity, type OwnerInfo } from '../../xdr/programs/inquire.ts';
 import { NIL_UUID, type OwnerIdentity } from '../lockspace/owner.ts';
-import { commandLineOf } from '../proc/processes.ts';
+import { CommandLines } from './command-lines.ts';
 
 /** By identity object, which all holds of an owner share: each process's command line is read once. */
 const guesses = new WeakMap<OwnerIdentity, OwnerInfo>();
+const commandLines = new CommandLines();
 
-/** Returns the words of a process's command line; none when it cannot be read. */
-type ReadCommandLine = (pid: number) => readonly ByteString[];
-
-function fromProc(pid: number): readonly ByteString[] {
-  try {
-    return commandLineOf(pid);
-  } catch {
-    return [];
-  }
+/** Whether all is known of an owner that will be. Nobody registers with id 0. */
+export function isDescribed(owner: OwnerIdentity): boolean {
+  return owner.id !== 0 || owner.pid === 0 || guesses.has(owner);
 }
 
-export function describeOwner(owner: OwnerIdentity, read: ReadCommandLine = fromProc): OwnerInfo {
+/** What is known so far. */
+export function describeOwner(owner: OwnerIdentity): OwnerInfo {
   const { pid, id, name, uuid } = owner;
-  // Nobody registers with id 0.
   if (id !== 0) return { pid, id, name, uuid, identity: Identity.REGISTERED };
-  const known = guesses.get(owner);
-  if (known !== undefined) return known;
-  const guessed = guessOwner(pid, read(pid));
-  guesses.set(owner, guessed);
-  return guessed;
+  return guesses.get(owner) ?? guessOwner(pid, []);
+}
+
+/** Reads the command line of the owner's process, and calls back, later, once the owner {@link isDescribed}. */
+export function lookForOwner(
+  owner: OwnerIdentity,
+  done: () => void,
+  lines: Pick<CommandLines, 'read'> = commandLines,
+): void {
+  const { pid } = owner;
+  lines.read(pid, (words) => {
+    guesses.set(owner, guessOwner(pid, words));
+    done();
+  });
 }
 
 /** The owner's details in the command line of its process. */

@@ -3,6 +3,7 @@
  * milliseconds at a time. Between two pages the list is an iterator over the live tables, which may change: an entry that stays appears
  * exactly once (lockspace/table.ts).
  */
+import { now as monotonic } from '../posix/clock.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { PAGE_MAX } from '../../xdr/programs/inquire.ts';
@@ -14,7 +15,7 @@ const PAGE_BYTES = 256 * 1024;
 /** Steps between two reads of the clock: one costs about as much as a step. */
 const CLOCK_EVERY = 16;
 /** Unfinished lists of a connection; one more replaces the oldest. */
-const CURSORS_MAX = 4;
+const MAX_CURSORS = 4;
 /** A list that is not continued for so long is dropped: its iterator keeps the tables alive that it began with. */
 const CURSOR_LIFE_MS = 10_000;
 
@@ -34,7 +35,7 @@ export class Pages {
   private sweeper: NodeJS.Timeout | undefined;
   private readonly now: () => number;
 
-  constructor(now: () => number = () => performance.now()) {
+  constructor(now: () => number = monotonic) {
     this.now = now;
   }
 
@@ -88,7 +89,7 @@ export class Pages {
     throw new RpcError(
       ErrorCode.INVALID_ARG,
       ErrorDomain.RPC,
-      `cursor ${cursor} is not known (any more): begin the list anew`,
+      `cursor ${cursor} is not known (any more): begin the list again`,
     );
   }
 
@@ -98,7 +99,7 @@ export class Pages {
     if (own === undefined) this.cursors.set(connection, [cursor]);
     else {
       own.push(cursor);
-      if (own.length > CURSORS_MAX) own.shift();
+      if (own.length > MAX_CURSORS) own.shift();
     }
     this.sweeper ??= setInterval(() => {
       this.sweep();

@@ -31,3 +31,16 @@ export const inquiry = object({
   refusals: base64,
 });
 export type InquiryState = StateOf<typeof inquiry>;
+
+/** The last death of a daemon that this process or one before it has taken over from. Without signal and status it is not known how. */
+export const lastDeath = object({
+  /** Milliseconds since 1970. */
+  time: whole,
+  /** It was killed by this signal. */
+  signal: optional(whole),
+  /** It ended by itself, with this status. */
+  status: optional(whole),
+  /** For how long after its end no client was served, in milliseconds. Undefined while or where that is not known. */
+  gap: optional(whole),
+});
+export type LastDeath = StateOf<typeof lastDeath>;

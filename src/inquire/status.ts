@@ -2,9 +2,12 @@
 import { insist } from '../posix/insist.ts';
 import { readFileSync } from 'node:fs';
 import type { RefusedRestart, StatusInfo } from '../../xdr/programs/inquire.ts';
+import type { StorageView } from '../storage/storages.ts';
 import type { InquireHost, ServerView } from './host.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
+import type { Resource } from '../lockspace/lockspaces.ts';
+import { lossText } from '../lockspace/remote-files.ts';
 import { installRoot } from '../posix/root.ts';
 import { ownDescriptorCount } from '../proc/descriptors.ts';
 
@@ -66,8 +69,10 @@ export function describeStatus(host: InquireHost): StatusInfo {
   const warnings = [
     ...warningsOf(status),
     ...memoryWarning(lockspaces.memory),
-    ...ownerReaper.overdue.slice(0, UNKILLABLE_MAX).map(({ text }) => text.slice(0, WARNING_MAX)),
+    ...ownerReaper.overdue.slice(0, MAX_UNKILLABLE).map(({ text }) => text.slice(0, MAX_WARNING)),
     ...refusedText(inquiry.refusedRestart),
+    ...host.storages.views.flatMap(hungText),
+    ...lostTexts(lockspaces.remoteFiles?.lost ?? []),
   ];
   return { ...status, warnings };
 }
@@ -77,13 +82,37 @@ function describeServer({ clientCount, maxClients, isFull }: ServerView<unknown>
 }
 
 /** The most owners that are named as unkillable, and the most bytes of each warning. */
-const UNKILLABLE_MAX = 32;
-const WARNING_MAX = 1000;
+const MAX_UNKILLABLE = 32;
+const MAX_WARNING = 1000;
+
+/** The most calls that are named of each storage. */
+const MAX_CALLS = 5;
+
+/** Storage that does not answer: since when, and which calls wait for it, for whom. */
+function hungText({ name, hangsSince, calls }: StorageView): string[] {
+  if (hangsSince === 0) return [];
+  const named = calls.slice(0, MAX_CALLS).map(({ request, pid, since }) => {
+    const path = request.path ?? 'a held file';
+    return `${path}${pid === 0 ? '' : ` for owner ${pid}`} since ${timeText(since)}`;
+  });
+  const more = calls.length > MAX_CALLS ? `, and ${calls.length - MAX_CALLS} more` : '';
+  const text = `the file system at ${name} does not answer since ${timeText(hangsSince)}: ${named.join(', ')}${more}`;
+  return [text.slice(0, MAX_WARNING)];
+}
+
+/** Locks that the daemon's tables have, and the kernel has not. */
+function lostTexts(lost: readonly Resource[]): string[] {
+  const named = lost.slice(0, MAX_CALLS).map((resource) => `the ${lossText(resource)}`.slice(0, MAX_WARNING));
+  return lost.length > MAX_CALLS ? [...named, `and ${lost.length - MAX_CALLS} more locks are lost so`] : named;
+}
+
+function timeText(milliseconds: number): string {
+  return new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z');
+}
 
 function refusedText(refused: RefusedRestart | null): string[] {
   if (refused === null) return [];
-  const time = new Date(refused.time).toISOString().replace(/\.\d+Z$/, 'Z');
-  return [`the re-execution of ${time} was refused: ${refused.reason}`];
+  return [`the re-execution of ${timeText(refused.time)} was refused: ${refused.reason}`];
 }
 
 function memoryWarning({ used, most }: InquireHost['lockspaces']['memory']): string[] {
@@ -106,6 +135,10 @@ function warningsOf(status: StatusInfo): string[] {
   const tooLarge = tooLargeForC(status);
   if (tooLarge !== undefined) warnings.push(tooLarge);
   if (killing > 0)
-    warnings.push(`${killing} owners are being ended; their locks are held until their processes are gone`);
+    warnings.push(
+      killing === 1
+        ? '1 owner is being ended; its locks are held until its process is gone'
+        : `${killing} owners are being ended; their locks are held until their processes are gone`,
+    );
   return warnings;
 }

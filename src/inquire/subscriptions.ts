@@ -15,7 +15,7 @@ const RETRY_MS = 200;
 /** A message is sent once the names in it have so many bytes. */
 const GATHER_BYTES = 512 * 1024;
 /** Limited, for each may have a message waiting. */
-const SUBSCRIBERS_MAX = 64;
+const MAX_SUBSCRIBERS = 64;
 
 /** A client of the inquire program. Both fields outlive a restart. */
 export interface Subscriber {
@@ -40,11 +40,11 @@ export class Subscriptions {
   /** @throws RpcError when there are too many */
   add(subscriber: Subscriber): void {
     if (this.subscribers.has(subscriber)) return;
-    if (this.subscribers.size >= SUBSCRIBERS_MAX) {
+    if (this.subscribers.size >= MAX_SUBSCRIBERS) {
       throw new RpcError(
         ErrorCode.OPERATION_DENIED,
         ErrorDomain.RPC,
-        `there are ${SUBSCRIBERS_MAX} subscribers already`,
+        `there are ${MAX_SUBSCRIBERS} subscribers already`,
       );
     }
     // Changes from before are not for the new one.
@@ -96,8 +96,8 @@ export class Subscriptions {
       }
       if (subscriber.missed > 0) {
         subscriber.missed += changes.length;
-        const told: Change = { type: ChangeType.MISSED, value: subscriber.missed };
-        if (subscriber.connection.sendEvent(encode([told]))) subscriber.missed = 0;
+        const missed: Change = { type: ChangeType.MISSED, value: subscriber.missed };
+        if (subscriber.connection.sendEvent(encode([missed]))) subscriber.missed = 0;
         else waiting = true;
       } else if (changes.length > 0) {
         message ??= encode(changes);

@@ -27,11 +27,11 @@ export function oneOf<const T extends string>(what: string, words: readonly T[],
   return found;
 }
 
-/** @throws UsageError unless the text is a whole number from `least` on */
+/** @throws UsageError unless the text is an integer of `least` or more */
 export function wholeNumber(option: string, text: string, least = 0): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
-    throw new UsageError(`--${option}: '${text}' is no whole number from ${least} on`);
+    throw new UsageError(`--${option}: '${text}' must be an integer of ${least} or more`);
   }
   return value;
 }

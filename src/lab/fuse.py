@@ -1,95 +1,210 @@
 #!/usr/bin/env python3
-"""A file system with one file, `disk`, over /dev/fuse. Its answers can be chosen.
+"""A file system in memory over /dev/fuse, of one directory, whose answers can be chosen.
 
-    fuse.py DIRECTORY [posix-locks]
+    fuse.py DIRECTORY CONTROL [posix-locks [grants]] [data] [also=DIRECTORY]
 
-Mounts itself at the directory and prints `mounted`, then the name of each request (getattr, setlk, getlk, …). A stat of one of
-these names in the directory fails with ENOENT and gives an order:
+Makes a file `disk`, mounts itself at the directory and prints `mounted`, then the name of each request (lookup, getattr, open, create,
+setlk, getlk, flush, release, unlink, read, …). Orders come as datagrams to the UNIX socket CONTROL, and each is answered:
 
-    answer:REQUEST:ERRNO    such requests fail with that errno from now on; 0: they succeed again
-    hang:REQUEST            such requests stay unanswered from now on
-    holder:PID              getlk: that process has a write lock; 0: none has
+    hang REQUEST            such requests stay unanswered from now on
+    fail REQUEST ERRNO      such requests fail with that errno from now on; 0: they succeed again
+    go                      all requests are answered from now on, also those that were not
+    holder PID              getlk: that process has a write lock; 0: none has
 
-With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them; the server grants each. Else the kernel
-keeps them.
+With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them. Else the kernel keeps them.
+With `grants` this server grants every lock, and reports none.
+With `also` it is mounted a second time, as for another host.
+With `data` the file has 4096 bytes, which can be read and written, and are forgotten. Files that are made keep what is written.
 Ends with its mount.
 """
-import ctypes, errno, os, struct, sys
+import ctypes, errno, os, select, socket, struct, sys
 
-LOOKUP, GETATTR, INIT, GETLK, STATFS, OPEN = 1, 3, 26, 31, 17, 14
+LOOKUP, FORGET, GETATTR, SETATTR, MKDIR, UNLINK, RMDIR, OPEN, READ, WRITE = 1, 2, 3, 4, 9, 10, 11, 14, 15, 16
+STATFS, RELEASE, FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR = 17, 18, 25, 26, 27, 28, 29
+FSYNC, GETLK, SETLK, SETLKW, CREATE, INTERRUPT = 20, 31, 32, 33, 35, 36
 NAMES = {
-    1: 'lookup', 3: 'getattr', 14: 'open', 17: 'statfs', 18: 'release', 25: 'flush', 31: 'getlk', 32: 'setlk', 33: 'setlkw',
+    LOOKUP: 'lookup', GETATTR: 'getattr', SETATTR: 'setattr', MKDIR: 'mkdir', UNLINK: 'unlink', RMDIR: 'rmdir', OPEN: 'open',
+    READ: 'read', WRITE: 'write', STATFS: 'statfs', RELEASE: 'release', FLUSH: 'flush', OPENDIR: 'opendir', READDIR: 'readdir',
+    RELEASEDIR: 'releasedir', FSYNC: 'fsync', GETLK: 'getlk', SETLK: 'setlk', SETLKW: 'setlkw', CREATE: 'create',
 }
-UNANSWERED = (2, 36, 42)  # forget, interrupt, batch-forget
+UNANSWERED = (FORGET, INTERRUPT, 42)  # 42: batch-forget
 POSIX_LOCKS = 1 << 1
 MS_NOSUID_NODEV = 6
 ROOT, DISK = 1, 77
+# Inode numbers take all 64 bits, as those of GlusterFS.
+INODES = 1 << 63
+READ_LOCK, WRITE_LOCK, UNLOCK = 0, 1, 2
 
-directory = sys.argv[1]
-own_locks = 'posix-locks' in sys.argv[2:]
+directory, control_path = sys.argv[1:3]
+own_locks = 'posix-locks' in sys.argv[3:]
+grants_all = 'grants' in sys.argv[3:]
+size = 4096 if 'data' in sys.argv[3:] else 0
 libc = ctypes.CDLL(None, use_errno=True)
-device = os.open('/dev/fuse', os.O_RDWR)
-options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % device
-if libc.mount(b'virtlockd-test', directory.encode(), b'fuse', MS_NOSUID_NODEV, options.encode()) != 0:
-    sys.exit(os.strerror(ctypes.get_errno()))
-errors, hung, holder = {}, set(), 0
+
+
+def mount(at):
+    device = os.open('/dev/fuse', os.O_RDWR)
+    options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % device
+    if libc.mount(b'virtlockd-test', at.encode(), b'fuse', MS_NOSUID_NODEV, options.encode()) != 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    return device
+
+
+devices = [mount(at) for at in [directory] + [word[5:] for word in sys.argv[3:] if word.startswith('also=')]]
+control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+control.bind(control_path)
+
+errors, hung, pending, holder = {}, set(), [], 0
+names = {'disk': DISK}
+modes = {ROOT: 0o40755, DISK: 0o100666}
+last = [100, 0]
+# By node: of each lock its owner (of which each mount has its own), the open file it was taken through, its type, and its range. No owner divides a range.
+locks = {}
+# By node, but of the disk.
+contents = {}
+
+
+def number(which):
+    last[which] += 1
+    return last[which]
 
 
 def attributes(node):
-    mode, links = (0o40755, 2) if node == ROOT else (0o100666, 1)
-    return struct.pack('<QQQQQQIIIIIIIIII', node, 0, 0, 0, 0, 0, 0, 0, 0, mode, links, 0, 0, 0, 4096, 0)
+    links = 2 if modes[node] & 0o40000 else 1 if node in names.values() else 0
+    length = size if node == DISK else len(contents.get(node, b''))
+    return struct.pack('<QQQQQQIIIIIIIIII', INODES + node, length, 0, 0, 0, 0, 0, 0, 0, modes[node], links, 0, 0, 0, 4096, 0)
 
 
-def obey(name):
-    global holder
-    word, *rest = name.split(':')
-    if word == 'answer':
-        errors[rest[0]] = int(rest[1])
-        hung.discard(rest[0])
-    elif word == 'hang':
-        hung.add(rest[0])
-    elif word == 'holder':
-        holder = int(rest[0])
+def entry(node):
+    """Valid for no time, so the kernel asks every time."""
+    return struct.pack('<QQQQII', node, 0, 0, 0, 0, 0) + attributes(node)
 
 
-def answer(opcode, node, body):
-    """The reply, or a positive errno. Attributes are valid for no time, so the kernel asks for them at every stat."""
+def opened():
+    return struct.pack('<QII', number(1), 0, 0)
+
+
+def text(body):
+    return body.split(b'\0', 1)[0].decode()
+
+
+def meets(lock, start, end):
+    return lock[3] <= end and start <= lock[4]
+
+
+def rival(node, owner, start, end, kind):
+    return not grants_all and any(lock[0] != owner and WRITE_LOCK in (kind, lock[2]) and meets(lock, start, end) for lock in locks.get(node, []))
+
+
+def set_lock(device, node, body):
+    handle, owner, start, end, kind = struct.unpack_from('<QQQQI', body)
+    owner = (device, owner)
+    if kind != UNLOCK and rival(node, owner, start, end, kind):
+        return errno.EAGAIN
+    kept = [lock for lock in locks.get(node, []) if lock[0] != owner or not meets(lock, start, end)]
+    locks[node] = kept if kind == UNLOCK else kept + [(owner, handle, kind, start, end)]
+    return b''
+
+
+def write(node, body):
+    _, start, length = struct.unpack_from('<QQI', body)
+    if node != DISK:
+        before = contents.get(node, b'').ljust(start, b'\0')
+        contents[node] = before[:start] + body[40:40 + length] + before[start + length:]
+    return struct.pack('<II', length, 0)
+
+
+def answer(device, opcode, node, body):
+    """The reply, or a positive errno."""
     if opcode == INIT:
         flags = POSIX_LOCKS if own_locks else 0
         return struct.pack('<IIIIHHIIHHIIHHIIII', 7, 31, 0, flags, 0, 0, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     if opcode == LOOKUP:
-        name = body.rstrip(b'\0').decode()
-        if name == 'disk':
-            return struct.pack('<QQQQII', DISK, 0, 0, 0, 0, 0) + attributes(DISK)
-        obey(name)
-        return errno.ENOENT
-    if opcode == GETATTR:
+        name = text(body)
+        return entry(names[name]) if name in names else errno.ENOENT
+    if opcode in (GETATTR, SETATTR):
         return struct.pack('<QII', 0, 0, 0) + attributes(node)
-    if opcode == OPEN:
-        return struct.pack('<QII', 1, 0, 0)
+    if opcode in (CREATE, MKDIR):
+        name = text(body[16 if opcode == CREATE else 8:])
+        if name in names:
+            return errno.EEXIST
+        names[name] = number(0)
+        modes[names[name]] = 0o100600 if opcode == CREATE else 0o40700
+        return entry(names[name]) + (opened() if opcode == CREATE else b'')
+    if opcode in (UNLINK, RMDIR):
+        return errno.ENOENT if names.pop(text(body), None) is None else b''
+    if opcode in (OPEN, OPENDIR):
+        return opened()
     if opcode == STATFS:
         return bytes(80)
+    if opcode == READ:
+        _, start, length = struct.unpack_from('<QQI', body)
+        return (bytes(size) if node == DISK else contents.get(node, b''))[start:start + length]
+    if opcode == WRITE:
+        return write(node, body)
     if opcode == GETLK:
-        return struct.pack('<QQII', 0, 0, 1 if holder else 2, holder)
+        _, owner, start, end, kind = struct.unpack_from('<QQQQI', body)
+        # That process has the first byte.
+        found = holder if holder and start == 0 else -1 if rival(node, (device, owner), start, end, kind) else 0
+        return struct.pack('<QQIi', 0, 0, WRITE_LOCK if found else UNLOCK, max(found, 0))
+    if opcode in (SETLK, SETLKW):
+        return set_lock(device, node, body)
+    if opcode in (RELEASE, FLUSH):
+        handle = struct.unpack_from('<Q', body)[0]
+        owner = (device, struct.unpack_from('<Q', body, 16)[0])
+        locks[node] = [lock for lock in locks.get(node, []) if lock[0] != owner and (opcode == FLUSH or lock[1] != handle)]
+        return b''
     return b'' if opcode in NAMES else errno.ENOSYS
 
 
+def reply(device, opcode, unique, node, body):
+    result = errors.get(NAMES.get(opcode)) or answer(device, opcode, node, body)
+    code, result = (-result, b'') if isinstance(result, int) else (0, result)
+    try:
+        os.write(device, struct.pack('<IiQ', 16 + len(result), code, unique) + result)
+    except FileNotFoundError:
+        pass  # the caller was interrupted
+
+
+def obey():
+    global holder
+    order, sender = control.recvfrom(4096)
+    word, *rest = order.decode().split()
+    if word == 'hang':
+        hung.add(rest[0])
+    elif word == 'fail':
+        errors[rest[0]] = int(rest[1])
+        hung.discard(rest[0])
+    elif word == 'holder':
+        holder = int(rest[0])
+    elif word == 'go':
+        hung.clear()
+        errors.clear()
+        for request in pending:
+            reply(*request)
+        pending.clear()
+    print('order', order.decode(), flush=True)
+
+
 print('mounted', flush=True)
-while True:
+while devices:
+    ready, _, _ = select.select(devices + [control], [], [])
+    if control in ready:
+        obey()
+        continue
+    device = ready[0]
     try:
         request = os.read(device, 1 << 17)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINTR):
-            continue
-        break
+        if error.errno not in (errno.ENOENT, errno.EINTR):
+            devices.remove(device)
+        continue
     _, opcode, unique, node = struct.unpack_from('<IIQQ', request)
     name = NAMES.get(opcode, str(opcode))
     print(name, flush=True)
-    if opcode in UNANSWERED or name in hung:
+    if opcode in UNANSWERED:
         continue
-    reply = errors.get(name) or answer(opcode, node, request[40:])
-    code, reply = (-reply, b'') if isinstance(reply, int) else (0, reply)
-    try:
-        os.write(device, struct.pack('<IiQ', 16 + len(reply), code, unique) + reply)
-    except FileNotFoundError:
-        pass  # the caller was interrupted
+    if name in hung:
+        pending.append((device, opcode, unique, node, request[40:]))
+    else:
+        reply(device, opcode, unique, node, request[40:])

@@ -20,6 +20,10 @@ export interface Lease {
 export interface GuestDescription {
   name: string;
   disks?: readonly Disk[];
+  /** Path of the image in its floppy drive, which libvirt can change. */
+  floppy?: string;
+  /** With a controller for SCSI disks: QEMU unplugs these without the guest's help. */
+  scsi?: boolean;
   leases?: readonly Lease[];
 }
 
@@ -32,6 +36,16 @@ const disk = ({ image, access }: Disk, index: number): string => `
       <target dev='vd${String.fromCharCode(97 + index)}' bus='virtio'/>${access === undefined ? '' : `<${access}/>`}
     </disk>`;
 
+const floppyDrive = (image: string): string => `
+    <disk type='file' device='floppy'>
+      <driver name='qemu' type='raw'/>
+      <source file='${escape(image)}'/>
+      <target dev='fda' bus='fdc'/>
+    </disk>`;
+
+const SCSI_CONTROLLER = `
+    <controller type='scsi' model='virtio-scsi'/>`;
+
 const lease = ({ lockspace, key, target }: Lease): string => `
     <lease>
       <lockspace>${escape(lockspace)}</lockspace>
@@ -40,7 +54,8 @@ const lease = ({ lockspace, key, target }: Lease): string => `
     </lease>`;
 
 /** The XML of a guest: 32 MiB, one processor, emulated, with ACPI so that disks can be plugged. Its UUID follows from its name. */
-export function guestXml({ name, disks = [], leases = [] }: GuestDescription): string {
+export function guestXml({ name, disks = [], floppy, scsi = false, leases = [] }: GuestDescription): string {
+  const more = (floppy === undefined ? '' : floppyDrive(floppy)) + (scsi ? SCSI_CONTROLLER : '');
   const uuid = createHash('sha256')
     .update(name)
     .digest('hex')
@@ -55,7 +70,7 @@ export function guestXml({ name, disks = [], leases = [] }: GuestDescription): s
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
-    <memballoon model='none'/>${disks.map(disk).join('')}${leases.map(lease).join('')}
+    <memballoon model='none'/>${disks.map(disk).join('')}${more}${leases.map(lease).join('')}
   </devices>
 </domain>
 `;

@@ -11,6 +11,8 @@ interface LibvirtdOptions {
   /** Session mode, as the lab's ordinary user. */
   ordinary?: boolean;
   env?: Readonly<Record<string, string>>;
+  /** Of another host than the machine: no guest is migrated to a host with the same UUID. */
+  hostUuid?: string;
 }
 
 const asRoot = `user = "root"
@@ -21,6 +23,16 @@ security_driver = "none"
 namespaces = []
 stdio_handler = "file"
 `;
+
+function uriOf(socket: string, mode: 'session' | 'system' = 'system'): string {
+  return `qemu+unix:///${mode}?socket=${socket}`;
+}
+
+/** virsh's words to migrate a guest to another libvirtd, through a UNIX socket that both hosts see. */
+export function migration(name: string, uri: string, socket: string): string[] {
+  // Unsafe says libvirt, because the disks are cached. The two hosts have one cache.
+  return ['migrate', '--live', '--unsafe', name, uri, '--migrateuri', `unix://${socket}`];
+}
 
 export class Libvirtd {
   readonly lab: Lab;
@@ -47,7 +59,11 @@ export class Libvirtd {
       join(configuration, 'qemu-lockd.conf'),
       lockspace === undefined ? '' : `file_lockspace_dir = "${lockspace}"\n`,
     );
-    this.lab.write(join(configuration, 'libvirtd.conf'), 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n');
+    const { hostUuid } = this.#options;
+    this.lab.write(
+      join(configuration, 'libvirtd.conf'),
+      `auth_unix_ro = "none"\nauth_unix_rw = "none"\n${hostUuid === undefined ? '' : `host_uuid = "${hostUuid}"\n`}`,
+    );
     if (ordinary) {
       await this.lab.run('chown', [
         '-R',
@@ -78,7 +94,7 @@ export class Libvirtd {
     const ordinary = this.#options.ordinary === true;
     const directory = ordinary ? ordinaryUser.runtime : '/run';
     // The socket is named because newer clients look for virtqemud first, and could start another libvirtd of their own.
-    const uri = `qemu+unix:///${ordinary ? 'session' : 'system'}?socket=${directory}/libvirt/libvirt-sock`;
+    const uri = uriOf(`${directory}/libvirt/libvirt-sock`, ordinary ? 'session' : 'system');
     return this.lab.run('virsh', ['-q', '-c', uri, ...args], { ordinary });
   }
 
@@ -89,7 +105,7 @@ export class Libvirtd {
     return finished.stdout.trim();
   }
 
-  /** Starts a transient guest. `code` tells success, `stderr` has libvirt's message. */
+  /** Starts a transient guest. `code` is 0 for success, `stderr` has libvirt's message. */
   async create(guest: GuestDescription): Promise<Finished> {
     const file = join(this.lab.directory, `${guest.name}.xml`);
     this.lab.write(file, guestXml(guest));
@@ -101,6 +117,16 @@ export class Libvirtd {
     const finished = await this.create(guest);
     if (finished.code !== 0) throw new Error(`guest ${guest.name}: ${finished.stderr}`);
     return this.pidOf(guest.name);
+  }
+
+  /**
+   * Migrates a running guest.
+   *
+   * @param socket a path that both hosts see
+   * @throws Error with what virsh said when it fails
+   */
+  async migrate(name: string, { lab }: Libvirtd, socket: string): Promise<void> {
+    await this.must(...migration(name, uriOf(lab.outside('/run/libvirt/libvirt-sock')), socket));
   }
 
   /** The pid of a running guest's QEMU. */

@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 import time
+import uuid
 
 directory, limit, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 libc = ctypes.CDLL(None, use_errno=True)
+SO_PEEK_OFF = 42
 KCMP = {"x86_64": 312, "aarch64": 272}[os.uname().machine]
 
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -26,6 +28,8 @@ store = {}  # descriptors by name
 identities = {}  # descriptors by device and inode
 removed = 0
 child = 0
+# $INVOCATION_ID of the child.
+invocation = ""
 # When the last child ended, in microseconds of CLOCK_MONOTONIC; 0: none has.
 ended = 0
 restarts = True
@@ -42,6 +46,16 @@ def write_status():
         file.write(f"FileDescriptorStoreMax={limit}\nNFileDescriptorStore={len(pairs())}\n")
         file.write(f"ActiveExitTimestampMonotonic={ended}\n")
     os.rename(path + ".new", path)
+
+
+def write_journal(status):
+    signal_number = os.WTERMSIG(status)
+    fields = {
+        "EXIT_CODE": "killed" if signal_number else "exited",
+        "EXIT_STATUS": str(signal_number or os.WEXITSTATUS(status)),
+    }
+    with open(os.path.join(directory, f"journal-{invocation}"), "w") as file:
+        file.write(json.dumps(fields) + "\n")
 
 
 def is_same(one, other):
@@ -69,6 +83,24 @@ def take_out(name):
         os.close(fd)
 
 
+def queues():
+    return [socket.socket(fileno=os.dup(fd)) for name, fd in pairs() if name.startswith("Q")]
+
+
+def in_flight():
+    """The words of all messages in the queues of files."""
+    words = array.array("I")
+    for queue in queues():
+        with queue:
+            queue.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+            try:
+                while True:
+                    words.frombytes(queue.recv(4096, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                pass
+    return words.tolist()
+
+
 def pairs():
     return [(name, fd) for name, fds in store.items() for fd in fds]
 
@@ -93,10 +125,12 @@ def receive():
 
 
 def start():
-    global child
+    global child, invocation
     if child:
         return
+    invocation = uuid.uuid4().hex
     environment = {**os.environ, "NOTIFY_SOCKET": os.path.join(directory, "notify")}
+    environment["INVOCATION_ID"] = invocation
     environment["PATH"] = directory + ":" + environment.get("PATH", "/usr/bin:/bin")
     passed = pairs()
     child = os.fork()
@@ -133,6 +167,7 @@ def reap():
         while listening and select.select([notify], [], [], 0)[0]:
             receive()
         child = 0
+        write_journal(status)
         ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         write_status()
         say("ended", pid=pid, status=status)
@@ -161,8 +196,14 @@ def obey(line):
             if name.startswith(prefix):
                 byte = os.pread(fd, 1, int(offset))[0]
                 os.pwrite(fd, bytes([byte ^ 1 << int(bit)]), int(offset))
+    elif command == "pass":
+        # Sends a file in flight that the program has not sent, under these words.
+        path, *words = arguments
+        for queue in queues():
+            with queue, open(path) as file:
+                socket.send_fds(queue, [array.array("I", map(int, words)).tobytes()], [file.fileno()])
     elif command == "list":
-        say("list", names=[name for name, _ in pairs()], removed=removed)
+        say("list", names=[name for name, _ in pairs()], removed=removed, files=in_flight())
     write_status()
     say("done", command=line)
 

@@ -15,6 +15,8 @@ interface ManagerEvent {
   readonly names?: readonly string[];
   /** How many descriptors have been removed from the store so far. */
   readonly removed?: number;
+  /** The names of files in flight, as words. */
+  readonly files?: readonly number[];
 }
 
 export interface ManagerOptions {
@@ -23,15 +25,24 @@ export interface ManagerOptions {
   readonly program?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** After how many seconds the manager answers what it is asked. */
+  readonly delay?: number;
 }
 
 /** A systemctl for the program, which finds it first in its PATH. */
 const SYSTEMCTL = `#!/bin/sh
 case "$*" in
 *list-jobs*) cat "\${0%/*}/jobs" 2>/dev/null || : ;;
-*show*) cat "\${0%/*}/status" ;;
+*show*) sleep "\$(cat "\${0%/*}/delay")" && cat "\${0%/*}/status" ;;
 *) exit 1 ;;
 esac
+`;
+
+/** A journalctl for the program. */
+const JOURNALCTL = `#!/bin/sh
+for word; do
+  case $word in INVOCATION_ID=*) cat "\${0%/*}/journal-\${word#*=}" ;; esac
+done
 `;
 
 export class ServiceManager {
@@ -43,10 +54,16 @@ export class ServiceManager {
   #wake: (() => void) | undefined;
 
   /** @param directory an empty one */
-  constructor(directory: string, { limit = 4096, program, args = [], env = {} }: ManagerOptions = {}) {
+  constructor(directory: string, { limit = 4096, program, args = [], env = {}, delay = 0 }: ManagerOptions = {}) {
     this.directory = directory;
-    writeFileSync(join(directory, 'systemctl'), SYSTEMCTL);
-    chmodSync(join(directory, 'systemctl'), 0o755);
+    for (const [name, script] of [
+      ['systemctl', SYSTEMCTL],
+      ['journalctl', JOURNALCTL],
+    ] as const) {
+      writeFileSync(join(directory, name), script);
+      chmodSync(join(directory, name), 0o755);
+    }
+    writeFileSync(join(directory, 'delay'), String(delay));
     const root = join(directory, 'root');
     mkdirSync(join(root, 'run'), { recursive: true });
     const command = [program ?? join(installRoot, 'bin/virtlockd'), '--root', root, ...args];
@@ -113,6 +130,12 @@ export class ServiceManager {
   async stored(): Promise<readonly string[]> {
     this.#child.stdin?.write('list\n');
     return (await this.next('list')).names ?? [];
+  }
+
+  /** The names of files in flight, as words. */
+  async files(): Promise<readonly number[]> {
+    this.#child.stdin?.write('list\n');
+    return (await this.next('list')).files ?? [];
   }
 
   /** Kills the program, and waits until the next one serves. Returns the next one's pid and how many descriptors it was passed. */

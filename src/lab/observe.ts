@@ -46,7 +46,7 @@ function rowsIn(table: string): LockRow[] {
   return rows;
 }
 
-/** The OFD locks of a process's open files: of those the table tells no pid. */
+/** The OFD locks of a process's open files: the table has no pid of these. */
 function openFileLocksOf(pid: number): LockRow[] {
   const directory = `/proc/${pid}/fdinfo`;
   const infos = unlessGone(() => readdirSync(directory)) ?? [];
@@ -83,6 +83,13 @@ export function locksOf(pid: number): LockRow[] {
 export function lockOn(pid: number, path: string): string | undefined {
   const { ino } = lstatSync(path);
   const row = locksOf(pid).find(({ inode }) => inode === ino);
+  return row === undefined ? undefined : `${row.access} ${row.start} ${row.end}`;
+}
+
+/** As {@link lockOn}, of whichever process: a storage helper has those on storage that may hang. */
+export function lockOfAny(path: string): string | undefined {
+  const { ino } = lstatSync(path);
+  const row = allLocks().find(({ inode }) => inode === ino);
   return row === undefined ? undefined : `${row.access} ${row.start} ${row.end}`;
 }
 

@@ -1,4 +1,4 @@
-/** The needs of daemons, guests and tools: each function tells what this machine lacks. */
+/** The needs of daemons, guests and tools: each function names what this machine lacks. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DaemonKind, Generation } from './generation.ts';
@@ -50,6 +50,26 @@ export function missingFuse(): string | undefined {
   if (process.geteuid?.() !== 0) return 'not root';
   if (!existsSync('/dev/fuse')) return 'the kernel has no FUSE';
   return onPath('python3') ? undefined : 'python3 is not installed (package python3)';
+}
+
+/** Why no file system can be made, mounted and frozen, or undefined. */
+export function missingFreeze(): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  if (!existsSync('/dev/loop-control')) return 'the kernel has no loop devices';
+  for (const [name, from] of [
+    ['mkfs.ext4', 'e2fsprogs'],
+    ['fsfreeze', 'util-linux'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return undefined;
+}
+
+/** Why no GlusterFS can be served and mounted, or undefined. */
+export function missingGluster(): string | undefined {
+  if (!existsSync('/dev/fuse')) return 'the kernel has no FUSE';
+  for (const name of ['glusterfsd', 'glusterfs'])
+    if (!onPath(name)) return `${name} is not installed (packages glusterfs-server and glusterfs-client)`;
+  return undefined;
 }
 
 /** Why the tests' C programs cannot be compiled, or undefined. */

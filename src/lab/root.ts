@@ -25,6 +25,8 @@ interface RootOptions {
   readonly share?: readonly string[];
   /** Without a network but its own loopback, which is down. */
   readonly offline?: boolean;
+  /** Another host: its name. Guests can be migrated between hosts with different names. */
+  readonly hostname?: string;
 }
 
 export class Lab extends Place {
@@ -43,14 +45,20 @@ export class Lab extends Place {
   }
 
   /** @throws Error with what mount said, when the root cannot be made. */
-  static async open({ tree = '/', share = [], offline = false }: RootOptions = {}): Promise<Lab> {
+  static async open({ tree = '/', share = [], offline = false, hostname }: RootOptions = {}): Promise<Lab> {
     const directory = makePlaceDirectory(0o755);
     const shared = new Set([directory, ...share]);
     const script = join(installRoot, 'src/lab/root.sh');
-    const namespaces = ['--mount', '--propagation', 'private', ...(offline ? ['--net'] : [])];
+    const namespaces = ['--mount', '--propagation', 'private', ...(offline ? ['--net'] : []), '--uts'];
     const holder = spawn('unshare', [...namespaces, '/bin/sh', script, tree, ...shared], {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
+    // Without free descriptors or processes it has no streams, despite the type, and emits `error`.
+    if ((holder as Partial<typeof holder>).stderr === undefined) {
+      const [error] = (await once(holder, 'error')) as [Error];
+      removePlaceDirectory(directory);
+      throw new Error(`no private root over ${tree}: ${error.message}`);
+    }
     let complaint = '';
     holder.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
     holder.on('error', (error) => (complaint += error.message));
@@ -63,7 +71,9 @@ export class Lab extends Place {
       throw new Error(`no private root over ${tree}: ${complaint.trim()}`);
     }
     holder.stdin.on('error', () => undefined);
-    return new Lab(directory, holder, holder.pid);
+    const lab = new Lab(directory, holder, holder.pid);
+    if (hostname !== undefined) await lab.run('hostname', [hostname]);
+    return lab;
   }
 
   outside(inside: string): string {
@@ -83,7 +93,18 @@ export class Lab extends Place {
       ...(user === undefined ? {} : { XDG_RUNTIME_DIR: user.runtime, USER: user.name, LOGNAME: user.name }),
       ...options.env,
     };
-    const enter = ['nsenter', '--target', String(this.#pid), '--mount', '--net', '--root', '--wd', '--', ...become];
+    const enter = [
+      'nsenter',
+      '--target',
+      String(this.#pid),
+      '--mount',
+      '--net',
+      '--uts',
+      '--root',
+      '--wd',
+      '--',
+      ...become,
+    ];
     return Running.start([...enter, program, ...args], { env }, options);
   }
 

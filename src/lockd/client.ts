@@ -1,23 +1,29 @@
 /** A client of the lock program: the owner that it registered, and whether it may still call. */
 import type { ByteString } from '../../xdr/codec.ts';
-import { NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
+import { isSameRegistration, NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
+import type { RemoteCalls } from '../lockspace/remote-calls.ts';
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import type { Connection } from '../rpc/connection.ts';
+import type { OwnerReaper } from './owner-reaper.ts';
 import type { ProcessHost } from './process-host.ts';
 
 /** The daemon as the lock program sees it. */
 export interface LockHost {
   readonly lockspaces: Lockspaces;
   readonly dialect: Dialect;
-  readonly processes: Pick<ProcessHost, 'tellsPeers' | 'isLocal' | 'startTime'>;
+  readonly processes: Pick<ProcessHost, 'reportsPeers' | 'isLocal' | 'startTime'>;
+  readonly ownerReaper: Pick<OwnerReaper, 'follow'>;
+  /** The calls of one connection for files on storage that may hang. */
+  makeRemoteCalls(): RemoteCalls;
   /** A part of the client's state that outlives a restart has changed. */
   clientChanged(client: LockClient): void;
 }
 
 export class LockClient {
-  readonly connection: Connection;
+  readonly connection: Connection<LockClient>;
   readonly host: LockHost;
+  readonly remote: RemoteCalls;
   /** The owner on whose behalf it calls; null until it registers one. */
   owner: OwnerIdentity | null = null;
   /** Every further call is refused. */
@@ -27,9 +33,10 @@ export class LockClient {
   /** When the peer started that is the owner itself, where the kernel does not say later which process it was. */
   peerStart: number | undefined;
 
-  constructor(connection: Connection, host: LockHost) {
+  constructor(connection: Connection<LockClient>, host: LockHost) {
     this.connection = connection;
     this.host = host;
+    this.remote = host.makeRemoteCalls();
     // The kernel reports 0 for a peer in another pid namespace that is not below the daemon's.
     if (connection.peer.pid === 0) this.isLocal = false;
   }
@@ -46,6 +53,7 @@ export class LockClient {
 
   /** @throws LimitError */
   register(owner: OwnerIdentity): void {
+    const { owner: before, isLocal, peerStart } = this;
     this.host.lockspaces.budget.replaceName(this.ownerName, owner.name);
     this.owner = owner;
     const { pid, startTime } = this.connection.peer;
@@ -53,9 +61,10 @@ export class LockClient {
     // While the peer waits for the answer it exists; at the end of its connection it may be gone.
     if (owner.pid === pid) {
       this.isLocal ??= processes.isLocal(pid);
-      if (!processes.tellsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
+      if (!processes.reportsPeers) this.peerStart ??= startTime ?? processes.startTime(pid) ?? undefined;
     }
-    this.host.clientChanged(this);
+    const isSame = before !== null && isSameRegistration(before, owner);
+    if (!isSame || this.isLocal !== isLocal || this.peerStart !== peerStart) this.host.clientChanged(this);
   }
 
   restrict(): void {

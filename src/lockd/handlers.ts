@@ -70,7 +70,7 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
       throw toError(ErrorCode.INTERNAL_ERROR, `Lockspace for path ${path} already exists`);
     }
     try {
-      lockspaces.create(path);
+      client.remote.run(() => lockspaces.create(path, client.remote));
     } catch (error) {
       // C answers success all the same, without the lockspace.
       if (!(error instanceof RpcError) || error instanceof LimitError) throw error;
@@ -81,13 +81,21 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
 
   createResource(client, { path, name }) {
     registeredOwner(client);
-    client.host.lockspaces.createResource(knownLockspace(client, path), name);
+    const { remote } = client;
+    const lockspace = knownLockspace(client, path);
+    remote.run(() => {
+      client.host.lockspaces.createResource(lockspace, name, remote);
+    });
     return undefined;
   },
 
   deleteResource(client, { path, name }) {
     registeredOwner(client);
-    client.host.lockspaces.deleteResource(knownLockspace(client, path), name);
+    const { remote } = client;
+    const lockspace = knownLockspace(client, path);
+    remote.run(() => {
+      client.host.lockspaces.deleteResource(lockspace, name, remote);
+    });
     return undefined;
   },
 
@@ -98,22 +106,32 @@ export const lockHandlers: Handlers<typeof lockProcedures, LockClient> = {
     const mode = modeOf(flags);
     const lockspace = lockspaces.find(path);
     if (lockspace === undefined) {
-      throw lockspaces.reportRefusal({ directory: path }, name, mode, hold, unknownLockspace(path));
+      throw lockspaces.reportRefusal({ directory: path }, name, mode, hold, { error: unknownLockspace(path) });
     }
-    lockspaces.acquire(lockspace, name, mode, hold);
+    const { remote } = client;
+    remote.run(() => {
+      lockspaces.acquire(lockspace, name, mode, hold, remote);
+      // The end of the owner's own connection is the owner's.
+      if (!client.isOwnerItself) client.host.ownerReaper.follow(hold.owner);
+    });
     return undefined;
   },
 
   releaseResource(client, { path, name }) {
     const { pid } = registeredOwner(client);
-    client.host.lockspaces.release(knownLockspace(client, path), name, pid);
+    const { remote } = client;
+    const lockspace = knownLockspace(client, path);
+    remote.run(() => {
+      client.host.lockspaces.release(lockspace, name, pid, remote);
+    });
     return undefined;
   },
 
   createLockspace(client, { path }) {
     assertUnrestricted(client);
     const { lockspaces, dialect } = client.host;
-    if (lockspaces.find(path) === undefined) lockspaces.create(path);
+    const { remote } = client;
+    if (lockspaces.find(path) === undefined) remote.run(() => lockspaces.create(path, remote));
     else if (dialect.createLockspaceOnce) {
       throw toError(ErrorCode.OPERATION_INVALID, `Lockspace for path ${path} already exists`);
     }

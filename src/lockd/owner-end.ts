@@ -4,12 +4,13 @@
  * owner holds.
  *
  * A pid alone does not name a process: another one may have it by now, which no signal must reach. A pidfd names one process for
- * good; a start time tells whether a pid still means the same process.
+ * good; a start time shows whether a pid still means the same process.
  */
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { HoldEnd } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
+import { Waiters } from '../rpc/waiting.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { Evidence, OwnerEndState } from './state.ts';
 
@@ -38,7 +39,7 @@ interface EndObserver {
   onOverdue(end: OwnerEnd): void;
 }
 
-export class OwnerEnd implements HoldEnd {
+export class OwnerEnd extends Waiters implements HoldEnd {
   readonly id: number;
   readonly pid: number;
   readonly name: string;
@@ -54,9 +55,9 @@ export class OwnerEnd implements HoldEnd {
   private reported: boolean;
   /** The last failure in the log. */
   private failure = '';
-  private readonly waiters = new Set<() => void>();
 
   constructor(state: OwnerEndState, host: ProcessHost, observer: EndObserver) {
+    super();
     const { id, pid, name, began, termSent, killSent = false, reported = false, ...evidence } = state;
     this.id = id;
     this.pid = pid;
@@ -92,20 +93,6 @@ export class OwnerEnd implements HoldEnd {
   /** Its process may live on, and calls for its resources no longer wait. */
   get isOverdue(): boolean {
     return !this.isGone && !this.isAwaited;
-  }
-
-  wait(done: () => void): () => void {
-    this.waiters.add(done);
-    return () => {
-      this.waiters.delete(done);
-    };
-  }
-
-  /** Has the waiting calls made again. */
-  wake(): void {
-    const waiters = [...this.waiters];
-    this.waiters.clear();
-    for (const done of waiters) done();
   }
 
   /** Takes the next step, and repeats that until the process is gone. */
@@ -146,12 +133,18 @@ export class OwnerEnd implements HoldEnd {
       this.logFailure(`Cannot watch owner ${this.pid}: ${(error as Error).message}`);
       return true;
     }
-    // The pidfd replaces the evidence that led to it.
-    const { socket } = this.evidence;
-    this.evidence = { pidfd, isProcess: kind === 'process' };
+    // The pidfd replaces the socket that led to it. The service manager may have no room for it: then the start time is left.
+    const { socket, startTime = kind === 'process' ? this.startOf(pidfd) : undefined } = this.evidence;
+    this.evidence = { pidfd, isProcess: kind === 'process', ...(startTime === undefined ? {} : { startTime }) };
     this.observer.onChange(this);
     if (socket !== undefined) this.closeOne(socket);
     return true;
+  }
+
+  /** When the process behind the pidfd started, which has had the pid at least until now. */
+  private startOf(pidfd: number): number | undefined {
+    const present = this.host.startTime(this.pid);
+    return typeof present === 'number' && this.host.signal(pidfd, 0) >= 0 ? present : undefined;
   }
 
   private sendDue(): void {
@@ -260,7 +253,8 @@ export function mayPass(status: number): boolean {
   return status !== -ENOPROTOOPT && status !== -EINVAL && status !== -ENODATA;
 }
 
-function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {
+/** The process that has this pid now. With a start time also whether that is the owner's. */
+export function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {
   const pidfd = host.openPidfd(pid);
   if (pidfd === -ESRCH) return GONE;
   if (pidfd < 0) return { kind: 'unknown', errno: -pidfd };

@@ -6,19 +6,26 @@
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
-import { type Hold, NO_PROCESS } from '../lockspace/owner.ts';
+import { type Hold, NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
+import { now } from '../posix/clock.ts';
 import { strerror } from '../posix/posix.ts';
 import { SLICE_MS } from '../rpc/slices.ts';
 import type { LockClient } from './client.ts';
-import { mayPass, OwnerEnd } from './owner-end.ts';
+import { findByPid, mayPass, OwnerEnd } from './owner-end.ts';
+import { isNobodyHere, lifeOf } from './owner-life.ts';
 import type { ProcessHost } from './process-host.ts';
-import type { Evidence, OwnerEndState, WatchedOwner } from './state.ts';
+import type { DoubtfulPeer, Evidence, OwnerEndState, WatchedOwner } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 const { EINVAL, ESRCH } = constants.errno;
 
 /** Until a failed attempt is repeated, in milliseconds. */
 const RETRY_MS = 200;
+/** The same for a watched owner, and for a followed one. */
+const WATCH_RETRY_MS = 1000;
+const FOLLOW_RETRY_MS = 5000;
+/** Followed owners that hold nothing any more are forgotten once there are so many more than twice those that do. */
+const FOLLOWED_SPARE = 64;
 
 /** The holds of an owner that is gone, while they are being released. */
 interface Release {
@@ -33,7 +40,7 @@ export interface EndRecorder {
   endChanged(end: OwnerEnd): void;
   /** The owner's holds are released. */
   endDone(end: OwnerEnd): void;
-  /** {@link OwnerReaper.watched} has changed. */
+  /** {@link OwnerReaper.watched} or {@link OwnerReaper.doubtful} has changed. */
   watchedChanged(): void;
   /** A descriptor of an end or of a watched owner is about to be closed. */
   closing(fd: number): void;
@@ -49,6 +56,12 @@ export const NO_END_RECORDER: EndRecorder = {
   closing: nothing,
 };
 
+/** The pidfd of a process, which its start time identifies. */
+interface FollowedOwner {
+  readonly startTime: number;
+  readonly pidfd: number;
+}
+
 interface ReaperOptions {
   readonly lockspaces: Lockspaces;
   readonly host: ProcessHost;
@@ -63,8 +76,10 @@ export class OwnerReaper {
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
   recorder = NO_END_RECORDER;
-  /** By pidfd. */
-  private readonly watchedOwners = new Map<number, WatchedOwner>();
+  private readonly watchedOwners = new Set<WatchedOwner>();
+  private readonly doubtfulPeers = new Set<DoubtfulPeer>();
+  /** Owners of {@link follow} by pid. Not recorded: the next program follows them again. */
+  private readonly followed = new Map<number, FollowedOwner>();
   private readonly releases: Release[] = [];
   private scheduled = false;
   private idle: (() => void)[] = [];
@@ -87,7 +102,7 @@ export class OwnerReaper {
     return count;
   }
 
-  /** Owners that could not be killed, and keep their locks. */
+  /** Those that callers no longer wait for: their processes may live on, signalled or not, and they keep their locks. */
   get overdue(): OwnerEnd[] {
     return [...this.ends].filter(({ isOverdue }) => isOverdue);
   }
@@ -97,70 +112,223 @@ export class OwnerReaper {
     return [...this.ends];
   }
 
-  /** Owners of {@link watch} whose processes have not ended. */
+  /** Owners of {@link watch} whose processes have not ended, as far as is known. */
   get watched(): readonly WatchedOwner[] {
-    return [...this.watchedOwners.values()];
+    return [...this.watchedOwners];
+  }
+
+  /** Processes whose connections have ended, and about which the kernel is asked again. */
+  get doubtful(): readonly DoubtfulPeer[] {
+    return [...this.doubtfulPeers];
   }
 
   /** Releases an owner's holds once its process has ended, for owners without a connection. */
-  watch(pid: number, pidfd: number): void {
-    this.watchedOwners.set(pidfd, { pid, pidfd });
+  watch(owner: WatchedOwner): void {
+    this.watchedOwners.add(owner);
     // Deferred, because the epoll of the previous program image may not be taken over yet.
     this.host.setTimeout(() => {
-      this.host.watch(pidfd, () => {
-        this.watchedOwners.delete(pidfd);
-        const holds = this.liveHoldsOf(pid);
-        if (holds.length > 0) this.begin(pid, holds, { pidfd, isProcess: true });
-        else this.close(pidfd);
-        this.recorder.watchedChanged();
-      });
+      this.watchNow(owner);
     }, 0);
   }
 
-  /** Releases the holds of an owner whose process has ended; its start time identifies that process. */
-  gone(pid: number, startTime: number): void {
-    const holds = this.liveHoldsOf(pid);
-    if (holds.length > 0) this.begin(pid, holds, { startTime });
+  private watchNow(owner: WatchedOwner): void {
+    const { pid, pidfd } = owner;
+    if (pidfd === undefined) {
+      this.findWatched(owner);
+      return;
+    }
+    try {
+      this.host.watch(pidfd, () => {
+        this.watchEnded(owner, { pidfd, isProcess: true });
+      });
+    } catch (error) {
+      log.warn(`Cannot watch owner ${pid}, and try again: ${(error as Error).message}`);
+      this.host.setTimeout(() => {
+        this.watchNow(owner);
+      }, WATCH_RETRY_MS);
+    }
+  }
+
+  /** Finds the process of a watched owner by its pid and, if that is known, its start time. */
+  private findWatched(owner: WatchedOwner): void {
+    const { pid, startTime } = owner;
+    const found = findByPid(pid, startTime, this.host);
+    if (found.kind === 'gone') this.watchEnded(owner, { startTime: startTime ?? NO_PROCESS });
+    else if (found.kind === 'unknown') {
+      this.host.setTimeout(() => {
+        this.watchNow(owner);
+      }, WATCH_RETRY_MS);
+    } else {
+      const known = { ...owner, pidfd: found.pidfd };
+      this.watchedOwners.delete(owner);
+      this.watchedOwners.add(known);
+      this.recorder.watchedChanged();
+      this.watchNow(known);
+    }
+  }
+
+  private watchEnded(watched: WatchedOwner, evidence: Evidence): void {
+    const { pid, startTime, client: last = Infinity } = watched;
+    this.watchedOwners.delete(watched);
+    const holds = this.liveHoldsOf(pid).filter(({ owner, client }) =>
+      owner.startTime === undefined ? client <= last : owner.startTime === (startTime ?? owner.startTime),
+    );
+    if (holds.length > 0) this.begin(pid, holds, evidence);
+    else if (evidence.pidfd !== undefined) this.close(evidence.pidfd);
+    this.recorder.watchedChanged();
+  }
+
+  /**
+   * Releases the holds that others have acquired for an owner once its process has ended. Only where its start time says which
+   * process that is, and unless the owner has a connection of its own, whose end is the owner's.
+   */
+  follow(owner: OwnerIdentity): void {
+    const { pid, startTime } = owner;
+    if (startTime === undefined || startTime === NO_PROCESS || isNobodyHere(owner)) return;
+    const known = this.followed.get(pid);
+    if (known?.startTime === startTime || this.socketOf(pid) !== undefined) return;
+    const found = findByPid(pid, startTime, this.host);
+    if (found.kind === 'gone') this.releaseFollowed(pid, startTime, { startTime });
+    else if (found.kind === 'unknown' || !this.followBy(pid, startTime, found.pidfd)) {
+      this.host.setTimeout(() => {
+        if (this.liveHoldsOf(pid).some((hold) => hold.owner.startTime === startTime)) this.follow(owner);
+      }, FOLLOW_RETRY_MS);
+    }
+  }
+
+  private followBy(pid: number, startTime: number, pidfd: number): boolean {
+    try {
+      this.host.watch(pidfd, () => {
+        if (this.followed.get(pid)?.pidfd === pidfd) this.followed.delete(pid);
+        this.releaseFollowed(pid, startTime, { pidfd, isProcess: true });
+      });
+    } catch (error) {
+      this.close(pidfd);
+      log.warn(`Cannot watch owner ${pid}, and try again: ${(error as Error).message}`);
+      return false;
+    }
+    this.followed.set(pid, { startTime, pidfd });
+    if (this.followed.size > 2 * this.lockspaces.ownerCount + FOLLOWED_SPARE) this.forgetIdle();
+    return true;
+  }
+
+  /** Stops following owners that have released everything. */
+  private forgetIdle(): void {
+    for (const [pid, { pidfd }] of this.followed) {
+      if (this.lockspaces.heldBy(pid).size > 0) continue;
+      this.followed.delete(pid);
+      this.close(pidfd);
+    }
+  }
+
+  private releaseFollowed(pid: number, startTime: number, evidence: Evidence): void {
+    const holds = this.liveHoldsOf(pid).filter(({ owner }) => owner.startTime === startTime);
+    const [first] = holds;
+    if (first !== undefined) {
+      log.info(`Owner ${pid} (${first.owner.name}) has ended with ${holds.length} locks held for it`);
+      this.begin(pid, holds, evidence);
+    } else if (evidence.pidfd !== undefined) this.close(evidence.pidfd);
+  }
+
+  /** Follows every owner that holds something, after a restart or a death of the daemon. */
+  *followAll(): Generator<undefined> {
+    for (const pid of this.lockspaces.ownerPids) {
+      for (const { owner } of this.liveHoldsOf(pid)) this.follow(owner);
+      yield;
+    }
+  }
+
+  /** The pids of owners whose holds end with their processes, not with a connection. */
+  get pidsWatched(): Set<number> {
+    return new Set([...this.followed.keys(), ...this.watched.map(({ pid }) => pid)]);
+  }
+
+  /**
+   * Releases holds of owners with this pid that are proven dead, and returns their number.
+   *
+   * @param isLocal the pid is known to be of this pid namespace, also where a C daemon did not hand that on
+   */
+  releaseDead(pid: number, isWanted: (resource: Resource) => boolean, isLocal: boolean): number {
+    const dead: Hold[] = [];
+    for (const resource of this.lockspaces.heldBy(pid)) {
+      if (!isWanted(resource)) continue;
+      for (const hold of resource.holds) {
+        if (hold.owner.pid !== pid || hold.end !== undefined) continue;
+        const life = lifeOf(hold.owner, this.host);
+        if (life === 'dead' || (isLocal && life === 'absent')) dead.push(hold);
+      }
+    }
+    const [first] = dead;
+    if (first !== undefined) {
+      log.warn(
+        `Owner ${pid} (${first.owner.name}) is dead: releasing ${dead.length} of its locks, as an operator has asked`,
+      );
+      this.begin(pid, dead, { startTime: NO_PROCESS });
+    }
+    return dead.length;
   }
 
   /** The connection of `client` has ended; its socket is still open. */
   clientClosed(client: LockClient): void {
+    const { owner, isOwnerItself, peerStart, connection } = client;
     // libvirtd calls on behalf of owners: when it hangs up, their locks stay.
-    if (client.owner !== null && client.isOwnerItself) this.endPeer(client, this.liveHoldsOf(client.owner.pid));
+    if (owner === null || !isOwnerItself) return;
+    const { id, fd: socket, peer } = connection;
+    const startTime = peerStart ?? peer.startTime;
+    const ended = {
+      pid: peer.pid,
+      client: id,
+      name: owner.name,
+      socket,
+      ...(startTime === undefined ? {} : { startTime }),
+    };
+    this.endPeer(ended, this.liveHoldsOf(peer.pid), () => connection.keepSocket());
+  }
+
+  /** Resumes with {@link doubtful} of a previous program image or process. */
+  resumePeer(peer: DoubtfulPeer): void {
+    this.doubtfulPeers.add(peer);
+    // Those that a later process with the pid has acquired through its own connection are not the peer's.
+    const holds = (): Hold[] =>
+      this.liveHoldsOf(peer.pid).filter(({ client, owner }) => owner.startTime !== undefined || client <= peer.client);
+    this.host.setTimeout(() => {
+      this.endPeer(peer, holds());
+    }, 0);
   }
 
   /**
    * Kills the peer of a connection that has ended, if it holds any of these, which were held then.
    *
-   * @param socket the connection's, if it was kept for another attempt
+   * @param keepSocket keeps the socket open, unless it was kept for another attempt. The peer sees the end then, which is on record
+   *   before: else the peer, if it lives on, would keep its locks after a death of the daemon.
    */
-  private endPeer(client: LockClient, live: readonly Hold[], socket?: number): void {
-    const { connection } = client;
-    const { pid, startTime } = connection.peer;
-    const isDoubtful = live.some(({ owner, client }) => owner.startTime !== undefined || client !== connection.id);
-    const isPeers = isDoubtful ? this.peerTest(client) : () => true;
+  private endPeer(peer: DoubtfulPeer, live: readonly Hold[], keepSocket?: () => void): void {
+    const { pid, client: id, name, socket, startTime } = peer;
+    const isDoubtful = live.some(({ owner, client }) => owner.startTime !== undefined || client !== id);
+    const isPeers = isDoubtful ? this.peerTest(peer) : () => true;
     if (isPeers === null) {
-      const kept = socket ?? connection.keepSocket();
+      if (!this.doubtfulPeers.has(peer)) {
+        this.doubtfulPeers.add(peer);
+        this.recorder.watchedChanged();
+      }
+      keepSocket?.();
       this.host.setTimeout(() => {
         const still = new Set(this.liveHoldsOf(pid));
         this.endPeer(
-          client,
+          peer,
           live.filter((hold) => still.has(hold)),
-          kept,
         );
       }, RETRY_MS);
       return;
     }
     const holds = live.filter(isPeers);
-    if (holds.length === 0) {
-      if (socket !== undefined) this.close(socket);
-      return;
+    if (holds.length > 0) {
+      log.info(`Owner ${pid} (${name}) is gone with ${holds.length} locks held`);
+      this.begin(pid, holds, { socket, ...(startTime === undefined ? {} : { startTime }) }, keepSocket);
     }
-    log.info(`Owner ${pid} (${client.ownerName}) is gone with ${holds.length} locks held`);
-    this.begin(pid, holds, {
-      socket: socket ?? connection.keepSocket(),
-      ...(startTime === undefined ? {} : { startTime }),
-    });
+    if (!this.doubtfulPeers.delete(peer)) return;
+    this.recorder.watchedChanged();
+    if (holds.length === 0) this.close(socket);
   }
 
   /** Kills the owner with this pid: its locks are lost, or will not be guarded any more. */
@@ -231,11 +399,13 @@ export class OwnerReaper {
     this.host.close(fd);
   }
 
-  private begin(pid: number, holds: readonly Hold[], evidence: Evidence): void {
+  /** @param onRecord called once its beginning is on record */
+  private begin(pid: number, holds: readonly Hold[], evidence: Evidence, onRecord = (): unknown => undefined): void {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
     this.recorder.endBegan(end);
+    onRecord();
     end.proceed();
   }
 
@@ -263,28 +433,27 @@ export class OwnerReaper {
    * kept the connection for long. Where that is unknown, the answer is no, and the lock stays. Null if the peer cannot be asked for at
    * present.
    */
-  private peerTest({ connection: { id, fd, peer }, peerStart }: LockClient): ((hold: Hold) => boolean) | null {
+  private peerTest({ pid, client: id, socket, startTime: known }: DoubtfulPeer): ((hold: Hold) => boolean) | null {
     const { host } = this;
     const startedAt =
       (time: number | null | undefined) =>
       ({ owner: { startTime } }: Hold) =>
         startTime === undefined || startTime === time;
-    const known = peerStart ?? peer.startTime;
     if (known !== undefined) return startedAt(known);
     // Before the peer is asked for: it had its pid then if it has not been reaped after.
-    const present = host.startTime(peer.pid);
-    const pidfd = host.peerPidfd(fd);
+    const present = host.startTime(pid);
+    const pidfd = host.peerPidfd(socket);
     const isReaped = (pidfd >= 0 ? host.signal(pidfd, 0) : pidfd) === -ESRCH || pidfd === -EINVAL;
     if (pidfd >= 0) host.close(pidfd);
     if (isReaped) {
-      const later = host.startTime(peer.pid);
+      const later = host.startTime(pid);
       if (later === null) return () => true;
       return ({ owner: { startTime }, client }) =>
         startTime === undefined ? client === id : later !== undefined && startTime !== later;
     }
     if (pidfd >= 0) return startedAt(present);
     if (mayPass(pidfd)) return null;
-    // The kernel never tells: the locks then stay until no process has the pid.
+    // The kernel never reports it: the locks then stay until no process has the pid.
     return () => true;
   }
 
@@ -313,7 +482,7 @@ export class OwnerReaper {
   }
 
   private slice(budget = SLICE_MS): void {
-    const until = performance.now() + budget;
+    const until = now() + budget;
     for (;;) {
       const [release] = this.releases;
       if (release === undefined) return;
@@ -327,7 +496,7 @@ export class OwnerReaper {
       }
       this.lockspaces.releaseEnded(next.value, release.end);
       // Checked after each: with a busy journal a single release may take milliseconds.
-      if (performance.now() >= until) break;
+      if (now() >= until) break;
     }
     if (this.scheduled) return;
     this.scheduled = true;
@@ -338,7 +507,8 @@ export class OwnerReaper {
   }
 
   private notifyIdle(): void {
-    if (this.awaited > 0) return;
+    // The cheap test first: when very many owners end together, each of them calls this.
+    if (this.idle.length === 0 || this.awaited > 0) return;
     for (const resolve of this.idle.splice(0)) resolve();
   }
 }

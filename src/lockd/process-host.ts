@@ -13,7 +13,7 @@ export interface ProcessHost {
   /** When the daemon's own process started: see {@link startTimeOf}. */
   readonly ownStartTime: number | undefined;
   /** {@link peerPidfd} works: Linux 6.5 and later. */
-  readonly tellsPeers: boolean;
+  readonly reportsPeers: boolean;
   /** A pidfd of the process that made the connection, dead or alive. */
   peerPidfd(socket: number): number;
   /** A pidfd of the process that has the pid now. */
@@ -40,7 +40,7 @@ export function realHost(poller: Poller): ProcessHost {
     get ownStartTime() {
       return startTimeOf(process.pid) ?? undefined;
     },
-    tellsPeers: kernelIsAtLeast(6, 5),
+    reportsPeers: kernelIsAtLeast(6, 5),
     peerPidfd: (socket) => posix.peerPidfd(socket),
     openPidfd: (pid) => posix.pidfdOpen(pid),
     startTime: startTimeOf,

@@ -64,8 +64,29 @@ export const ownerEnd = object({
   /** The log has it that the owner could not be killed. */
   reported: optional(boolean),
 });
+
 /** An owner without a connection, whose process is watched instead. */
-export const watchedOwner = object({ pid: u32, pidfd: descriptor });
+export const watchedOwner = object({
+  pid: u32,
+  /** Undefined until the process is found, and where the service manager had no room for it. */
+  pidfd: optional(descriptor),
+  /** When the process started, if that is known. */
+  startTime: optional(startTime),
+  /** Id of the last client that was connected when it was first watched: a later one with its pid may be another process. */
+  client: optional(whole),
+});
 export type WatchedOwner = StateOf<typeof watchedOwner>;
+
+/** A process whose own connection has ended, and of which it is not known yet which locks it holds. */
+export const doubtfulPeer = object({
+  pid: u32,
+  /** Of the connection: its id, its owner's name, and its socket, shut down. */
+  client: whole,
+  name: text,
+  socket: descriptor,
+  /** When the process started, if that is known. */
+  startTime: optional(startTime),
+});
+export type DoubtfulPeer = StateOf<typeof doubtfulPeer>;
 
 export type OwnerEndState = StateOf<typeof ownerEnd>;

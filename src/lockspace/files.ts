@@ -19,6 +19,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { changeLock, findRival, type LockKind, setLock } from '../posix/record-lock.ts';
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
+import type { Release } from './release.ts';
 import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
 import {
@@ -33,14 +34,22 @@ import {
   type Stat,
   strerror,
 } from '../posix/posix.ts';
+import { isNode } from '../proc/route.ts';
 
 const log = logger('util.lockspace');
 const { EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ESTALE } = osConstants.errno;
 
-const NO_FDS: readonly number[] = [];
+const NO_FDS: ReadonlySet<number> = new Set();
 
 /** The lock of an adopted file, if it is not a POSIX lock of its full mode. */
 export type KeptLock = 'ofd' | 'ofd-degraded' | 'posix-degraded';
+
+/** A file that a storage helper keeps: see src/storage. */
+export interface RemoteFile {
+  /** The helper's id, and its number for the file. */
+  readonly helper: number;
+  readonly file: number;
+}
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
 export class HeldFile {
@@ -57,12 +66,16 @@ export class HeldFile {
    * process has an exclusive lock, and restart/lock-kinds.ts retries.
    */
   degraded = false;
-  /** The number of a block device; 0 for any other file. */
+  /** The number of a block device; 0 for any other file, {@link UNKNOWN_BLOCK_DEVICE} for one that may be either. */
   readonly blockDevice: number;
   /** Resources that hold it. */
   references = 1;
-  /** Further descriptors of the inode: they are closed with {@link fd}, not before. */
-  deferredFds = NO_FDS;
+  /** Further descriptors of the inode: they are closed with {@link fd}, not before. Most files have none, and share one set. */
+  private furtherFds = NO_FDS;
+  /** A helper has it open and locked, and this process has no descriptor of it. */
+  remote: RemoteFile | null;
+  /** Nobody holds it any more, and it is being released. */
+  release: Release | null = null;
 
   constructor(
     fd: number,
@@ -71,7 +84,9 @@ export class HeldFile {
     shared: boolean,
     blockDevice = 0,
     lockKind: LockKind = 'posix',
+    remote: RemoteFile | null = null,
   ) {
+    this.remote = remote;
     this.fd = fd;
     this.lockKind = lockKind;
     this.device = device;
@@ -96,9 +111,18 @@ export class HeldFile {
     return this.lockKind === 'ofd' ? 'ofd' : undefined;
   }
 
+  get deferredFds(): ReadonlySet<number> {
+    return this.furtherFds;
+  }
+
   addDeferredFd(fd: number): void {
     noteFileChange();
-    this.deferredFds = [...this.deferredFds, fd];
+    if (this.furtherFds === NO_FDS) this.furtherFds = new Set([fd]);
+    else (this.furtherFds as Set<number>).add(fd);
+  }
+
+  forgetDeferredFds(): void {
+    this.furtherFds = NO_FDS;
   }
 }
 
@@ -116,11 +140,21 @@ export function noteFileChange(): void {
 /**
  * Why a file could not be locked: it is the daemon's own, another lock is in the way, or a system call failed with `errno`
  * (positive). `pid`: the process that has the lock; -1 when the kernel does not report it (an OFD lock, another host), 0 for this one.
+ * `at`: the file, if a storage helper was refused.
  */
 export type LockFailure =
   | { readonly kind: 'own'; readonly file: OwnFile }
-  | { readonly kind: 'busy'; readonly pid: number; readonly file?: HeldFile }
+  | { readonly kind: 'busy'; readonly pid: number; readonly file?: HeldFile; readonly at?: Stat | null }
   | { readonly kind: 'open' | 'lock'; readonly errno: number };
+
+/** The path names a device node, whose open asks the device. */
+interface NodeFound {
+  readonly kind: 'node';
+  readonly stat: Stat;
+}
+
+/** For a file on record without the number: it may be any block device. */
+const UNKNOWN_BLOCK_DEVICE = -1;
 
 /** How often a file is tried again that vanishes between open and lock. Only a hostile process causes so many. */
 const ATTEMPTS = 1000;
@@ -154,7 +188,9 @@ function heldFile({ device, inode }: Stat): HeldFile | undefined {
 /** The held node of the same block device that excludes a further lock. */
 function rivalOf({ blockDevice }: Stat, shared: boolean): HeldFile | undefined {
   adoptRest?.();
-  for (const file of heldBlockDevices.get(blockDevice) ?? []) if (!shared || !file.shared) return file;
+  if (blockDevice === 0) return undefined;
+  for (const number of [blockDevice, UNKNOWN_BLOCK_DEVICE])
+    for (const file of heldBlockDevices.get(number) ?? []) if (!shared || !file.shared) return file;
   return undefined;
 }
 
@@ -164,23 +200,28 @@ export function joinPath(directory: ByteString, name: ByteString): ByteString {
 }
 
 /** Decides which files get OFD locks; null: none. */
-export type KindChooser = Pick<FileKeeper, 'keeps'> | null;
+type KindChooser = Pick<FileKeeper, 'keeps'> | null;
 
-/** Locks the file of that name, creating it when asked to. */
+/**
+ * Locks the file of that name, creating it when asked to.
+ *
+ * @param leavesNodes does not open device nodes
+ */
 export function lockFile(
   directory: ByteString,
   name: ByteString,
   shared: boolean,
   create: boolean,
   chooser: KindChooser = null,
-): HeldFile | LockFailure {
+  leavesNodes = false,
+): HeldFile | LockFailure | NodeFound {
   if (create) {
     const made = chooser === null ? makeAtOnce(directory, name, shared) : makeFile(directory, name, shared, chooser);
     if (made !== null) return made;
   }
   const path = joinPath(directory, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const result = lockExisting(path, shared, create, chooser);
+    const result = lockExisting(path, shared, create, chooser, leavesNodes);
     if (result !== null) return result;
   }
   return { kind: 'lock', errno: EAGAIN };
@@ -220,7 +261,8 @@ function lockExisting(
   shared: boolean,
   create: boolean,
   chooser: KindChooser,
-): HeldFile | LockFailure | null {
+  leavesNodes: boolean,
+): HeldFile | LockFailure | NodeFound | null {
   protectNow();
   // Before anything is opened: a second descriptor of a held file could never be closed again.
   if (posix.statInode(path) === 0) {
@@ -229,6 +271,7 @@ function lockExisting(
     if (known !== undefined) return addReference(known, shared);
     const failure = failureOf(stat, shared);
     if (failure !== null) return failure;
+    if (leavesNodes && isNode(stat)) return { kind: 'node', stat };
   }
   const fd = posix.openInode(path, constants.O_RDWR | (create ? constants.O_CREAT : 0));
   if (fd < 0) return { kind: 'open', errno: -fd };
@@ -260,8 +303,8 @@ function failureOf(stat: Stat, shared: boolean): LockFailure | null {
 }
 
 function addReference(file: HeldFile, shared: boolean): HeldFile | LockFailure {
-  // A lock that was lost at a restart is another process's.
-  if (!shared || !file.shared || !file.locked) return { kind: 'busy', pid: 0, file };
+  // A lock that was lost at a restart is another process's. One that is being released is gone soon.
+  if (!shared || !file.shared || !file.locked || file.release !== null) return { kind: 'busy', pid: 0, file };
   file.references++;
   return file;
 }
@@ -290,7 +333,7 @@ function countsLinks(path: ByteString, { device }: Stat): boolean {
 
 /**
  * Registers a file that was made just now. Its inode number need not be new: a file server reuses the number of a file that it has
- * removed, even while we hold that file. The two cannot be told apart then, so the new one counts as another name of the held one.
+ * removed, even while we hold that file. The two cannot be distinguished then, so the new one counts as another name of the held one.
  */
 function admit(fd: number, stat: Stat, shared: boolean, kind: LockKind = 'posix'): HeldFile | LockFailure {
   const known = heldFile(stat);
@@ -317,7 +360,7 @@ function register(file: HeldFile): HeldFile {
 
 /**
  * Drops one reference to the file. The last one unlinks it by that name, if `unlink` says so, then unlocks it, then closes it: no other
- * process may lock the file while it has its name.
+ * process may lock the file while it has its name. Of a file that a storage helper keeps, the helper does that: see RemoteFiles.
  */
 export function releaseFile(
   file: HeldFile,
@@ -347,6 +390,23 @@ export function releaseFile(
   posix.close(file.fd);
   for (const fd of file.deferredFds) posix.close(fd);
   keeper.gone(file);
+}
+
+/** Registers a file that a helper has locked, unless the daemon has reasons of its own against it. */
+export function registerRemote(stat: Stat, shared: boolean, remote: RemoteFile): HeldFile | LockFailure {
+  const failure = failureOf(stat, shared);
+  if (failure !== null) return failure;
+  const known = heldFile(stat);
+  if (known !== undefined) return addReference(known, shared);
+  const { device, inode, blockDevice } = stat;
+  return register(new HeldFile(-1, device, inode, shared, blockDevice, 'ofd', remote));
+}
+
+/** A helper has released the file. */
+export function unregister(file: HeldFile): void {
+  file.references = 0;
+  if (held.get(file.device)?.get(file.inode) === file) held.get(file.device)?.delete(file.inode);
+  if (file.blockDevice !== 0) forgetBlockDevice(file);
 }
 
 function forgetBlockDevice(file: HeldFile): void {
@@ -384,6 +444,20 @@ function kindIn(lock: KeptLock | undefined): LockKind {
   return lock?.startsWith('ofd') === true ? 'ofd' : 'posix';
 }
 
+/** Adopts a file that a helper keeps. It is not asked what the file is: it may not answer. */
+export function adoptRemote(
+  key: string | undefined,
+  shared: boolean,
+  remote: RemoteFile,
+  blockDevice = UNKNOWN_BLOCK_DEVICE,
+): HeldFile {
+  const { device, inode } = identityOf(key);
+  const known = held.get(device)?.get(inode);
+  return known === undefined
+    ? register(new HeldFile(-1, device, inode, shared, blockDevice, 'ofd', remote))
+    : restoreReference(known, shared);
+}
+
 /**
  * Adopts a file on record whose descriptor is not the file's. Its lock is gone, for the kernel dropped it when the descriptor was
  * closed. The descriptor may be anybody's by now and is left alone. The resource stays held, so that nobody else gets it, and
@@ -409,10 +483,10 @@ const NO_DEVICE = 0;
 function identityOf(key: string | undefined): Pick<Stat, 'device' | 'inode'> {
   const recorded = key === undefined ? null : parseInodeKey(key);
   if (recorded !== null) return recorded;
-  let inode = 1;
-  while (held.get(NO_DEVICE)?.has(inode) === true) inode++;
-  return { device: NO_DEVICE, inode };
+  return { device: NO_DEVICE, inode: ++unknownIdentities };
 }
+
+let unknownIdentities = 0;
 
 /**
  * One more resource held the file before a restart. C grants an exclusive lock beside shared ones when the names differ: the kernel
@@ -469,11 +543,12 @@ function isLockable({ type }: Stat): boolean {
   return type !== 0 && type !== FileType.SOCKET;
 }
 
-/** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno. */
-export function createFile(path: ByteString): number {
+/** Makes an empty file, mode 0600; one that exists is fine. Returns 0 or -errno; a node, which it does not open, with `leavesNodes`. */
+export function createFile(path: ByteString, leavesNodes = false): number | NodeFound {
   const created = posix.openInode(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   if (created >= 0) return posix.close(created);
   if (created !== -EEXIST) return created;
+  if (leavesNodes && posix.statInode(path) === 0 && isNode(lastStat())) return { kind: 'node', stat: lastStat() };
   // Opened only to find the errors that C reports, so not when it is held: the close would drop the lock, as it does in C.
   if (isHeld(path)) return 0;
   // O_NONBLOCK, for a FIFO without a reader stops the C daemon for ever.
@@ -512,14 +587,21 @@ function deleteOnce(path: ByteString): number | null {
   return unlinked === -EACCES ? -EAGAIN : unlinked;
 }
 
-/** The descriptor of the `index`th resource, from 0, that holds the file: its own where there are enough. */
-export function descriptorOfReference(file: HeldFile, index: number): number {
-  return index === 0 ? file.fd : (file.deferredFds[index - 1] ?? file.fd);
+/** The descriptors of the resources that hold the file, in turn: each has its own where there are enough. */
+export function* descriptorsOfReferences(file: HeldFile): Generator<number, never> {
+  yield file.fd;
+  const { deferredFds } = file;
+  for (const fd of deferredFds) {
+    // They are closed by now.
+    if (file.deferredFds !== deferredFds) break;
+    yield fd;
+  }
+  for (;;) yield file.fd;
 }
 
 /** How many more descriptors the file needs for each of its resources to have one. */
 export function lackingFds({ references, deferredFds }: HeldFile): number {
-  return Math.max(0, references - 1 - deferredFds.length);
+  return Math.max(0, references - 1 - deferredFds.size);
 }
 
 /** Duplicates the file's descriptor. Returns the new one or -errno. */
@@ -554,7 +636,7 @@ export function changeKind(file: HeldFile, to: LockKind): number {
   file.degraded = degraded;
   if (kind === 'ofd') {
     for (const fd of file.deferredFds) posix.close(fd);
-    file.deferredFds = NO_FDS;
+    file.forgetDeferredFds();
   }
   return errno;
 }
@@ -571,7 +653,7 @@ export function mendLock(file: HeldFile): number {
 
 /** Defers the close of one more descriptor of the file. False when it is not one of this file. */
 export function deferClose(file: HeldFile, fd: number): boolean {
-  if (fd === file.fd || file.deferredFds.includes(fd)) return true;
+  if (fd === file.fd || file.deferredFds.has(fd)) return true;
   const stat = statOpen(fd);
   // In doubt it is: else the next exec would close it.
   const isOne = typeof stat === 'number' ? stat !== -EBADF : stat.device === file.device && stat.inode === file.inode;
@@ -650,20 +732,30 @@ export function isHeld(path: ByteString): boolean {
   return posix.statInode(path) === 0 && mustStayOpen(lastStat());
 }
 
-/** The daemon's own file at the path, if there is one. */
-export function findOwn(path: ByteString): OwnFile | undefined {
-  protectNow();
-  return posix.statInode(path) === 0 ? ownFileOf(lastStat()) : undefined;
+/** What the daemon has to do with a file: the held files, for a block device may be held by several nodes, and its own. */
+export interface KnownFiles {
+  readonly held: readonly HeldFile[];
+  readonly own: OwnFile | undefined;
 }
 
-/** The held files at the path: a block device may be held by several nodes. */
-export function findHeld(path: ByteString): HeldFile[] {
-  if (posix.statInode(path) !== 0) return [];
-  const stat = lastStat();
+/** @param stat null: there is none */
+export function knownFiles(stat: Stat | null): KnownFiles {
+  if (stat === null) return { held: [], own: undefined };
+  protectNow();
   const known = heldFile(stat);
   const files = new Set(heldBlockDevices.get(stat.blockDevice));
   if (known !== undefined) files.add(known);
-  return [...files];
+  return { held: [...files], own: ownFileOf(stat) };
+}
+
+/** As {@link knownFiles}, for the file at the path. */
+export function findKnown(path: ByteString): KnownFiles {
+  return knownFiles(posix.statInode(path) === 0 ? lastStat() : null);
+}
+
+/** The held files at the path. */
+export function findHeld(path: ByteString): readonly HeldFile[] {
+  return findKnown(path).held;
 }
 
 /** The inode key of the file at the path, or null. */
@@ -671,43 +763,53 @@ export function inodeOf(path: ByteString): string | null {
   return posix.statInode(path) === 0 ? inodeKey(lastStat()) : null;
 }
 
+/** The calls that directories are made with; each returns a result or -errno. */
+export interface DirectoryCalls {
+  /** A {@link FileType}. */
+  typeOf(path: ByteString): number;
+  make(path: ByteString): number;
+}
+
+/** Of this process. */
+export const localDirectories: DirectoryCalls = { typeOf: fileType, make: (path) => posix.makeDirectory(path) };
+
 /**
  * Makes a missing directory and its parents, each with mode 0700. Returns 0 or -errno.
  *
  * @param looking stat first, as C 7.0.0 does
  */
-export function makeDirectories(path: ByteString, looking: boolean): number {
+export function makeDirectories(path: ByteString, looking: boolean, calls = localDirectories): number {
   if (path === '') return -EINVAL;
-  if (looking) return makeLooking(path);
-  const status = makeWithParents(path);
+  if (looking) return makeLooking(path, calls);
+  const status = makeWithParents(path, calls);
   if (status !== -EEXIST) return status;
   // An existing directory is fine, but not a dangling link, for which mkdir(2) fails with EEXIST as well.
-  return fileType(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
+  return calls.typeOf(path) === FileType.DIRECTORY ? 0 : -ENOTDIR;
 }
 
 /**
  * Returns -EEXIST when the path exists, whatever it is; a parent that is no directory fails when it is used, as in C. Parents are made
  * from the outermost on, as C makes them: those before one that fails stay.
  */
-function makeWithParents(path: ByteString): number {
-  const status = posix.makeDirectory(path);
+function makeWithParents(path: ByteString, calls: DirectoryCalls): number {
+  const status = calls.make(path);
   if (status >= 0 || status === -EEXIST) return status;
   for (const { index } of path.matchAll(/(?<=[^/])\/+(?=[^/])/g)) {
-    const parent = posix.makeDirectory(path.slice(0, index));
+    const parent = calls.make(path.slice(0, index));
     if (parent < 0 && parent !== -EEXIST) return parent;
   }
-  return posix.makeDirectory(path);
+  return calls.make(path);
 }
 
 /** C 7.0.0 takes whatever has come into the directory's place for a directory, and finds no parent in a name without a slash. */
-function makeLooking(path: ByteString): number {
-  const type = fileType(path);
+function makeLooking(path: ByteString, calls: DirectoryCalls): number {
+  const type = calls.typeOf(path);
   if (type >= 0) return type === FileType.DIRECTORY ? 0 : -ENOTDIR;
   if (type !== -ENOENT) return type;
   const slash = path.lastIndexOf('/');
   if (slash < 0) return -EINVAL;
-  const parent = slash === 0 ? 0 : makeLooking(path.slice(0, slash));
+  const parent = slash === 0 ? 0 : makeLooking(path.slice(0, slash), calls);
   if (parent < 0) return parent;
-  const status = posix.makeDirectory(path);
+  const status = calls.make(path);
   return status === -EEXIST ? 0 : status;
 }

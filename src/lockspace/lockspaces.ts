@@ -6,7 +6,7 @@
 import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
-import { FileType, fileType } from '../posix/posix.ts';
+import { FileType } from '../posix/posix.ts';
 import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError, systemError } from '../libvirt/errors.ts';
@@ -16,21 +16,33 @@ import {
   adoptFilesLater,
   createFile,
   deleteFile,
-  findHeld,
-  findOwn,
+  findKnown,
   HeldFile,
   joinPath,
+  localDirectories,
   lockFile,
   type LockFailure,
   makeDirectories,
   releaseFile,
 } from './files.ts';
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
+import { HoldIndex, MIN_INDEXED } from './hold-index.ts';
+import { type LookElsewhere, noteOf } from './holder-notes.ts';
 import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
+import type { Release } from './release.ts';
+import type { RemoteCalls } from './remote-calls.ts';
+import type { RemoteFiles } from './remote-files.ts';
+import { type Place, placeOfNode } from '../proc/route.ts';
 import { type Hold, type HoldEnd, isSameOwner, isSameRegistration, type OwnerIdentity } from './owner.ts';
 
-const { EAGAIN } = constants.errno;
+const { EAGAIN, ENXIO } = constants.errno;
+
+/** Holds that were removed from a resource's list, in its order, and their former indexes. */
+interface RemovedHolds {
+  readonly removed: readonly Hold[];
+  readonly indexes: readonly number[];
+}
 
 /** A held resource. There may be a hundred thousand of them, so memory counts. */
 export class Resource {
@@ -39,8 +51,9 @@ export class Resource {
   /** Of the first acquire: it decides whether the file is unlinked at the end. */
   readonly mode: LockMode;
   readonly file: HeldFile;
-  /** In the order of acquisition. */
-  readonly holds: Hold[];
+  /** The holds, and those of which the places are empty: see {@link HoldIndex}. */
+  private readonly places: Hold[];
+  private index: HoldIndex | null = null;
   /** The path that a state document gives, if the name gives another one. */
   private readonly elsewhere: ByteString | null;
 
@@ -56,7 +69,7 @@ export class Resource {
     this.name = name;
     this.mode = mode;
     this.file = file;
-    this.holds = holds;
+    this.places = holds;
     this.elsewhere = elsewhere;
   }
 
@@ -64,19 +77,79 @@ export class Resource {
     return this.elsewhere ?? joinPath(this.lockspace.directory, this.name);
   }
 
-  isHeldBy(pid: number): boolean {
-    for (const { owner } of this.holds) if (owner.pid === pid) return true;
-    return false;
+  /** Nobody holds it any more, and its file is being released: by a storage helper, or once its file system is not frozen any more. */
+  get release(): Release | null {
+    return this.file.release;
   }
 
-  /** The index of the owner's first hold that is not being ended, or -1. */
+  /** In the order of acquisition. */
+  get holds(): readonly Hold[] {
+    if (this.index?.hasEmpty === true) this.compact(this.index);
+    return this.places;
+  }
+
+  get holdCount(): number {
+    return this.places.length - (this.index?.emptyCount ?? 0);
+  }
+
+  isHeldBy(pid: number): boolean {
+    return this.placeOf(pid, () => true) >= 0;
+  }
+
+  /** The place of the owner's first hold that is not being ended, or -1. */
   liveHoldOf(pid: number): number {
-    const { holds } = this;
-    for (let index = 0; index < holds.length; index++) {
-      const hold = holds[index];
-      if (hold?.owner.pid === pid && hold.end === undefined) return index;
+    return this.placeOf(pid, ({ end }) => end === undefined);
+  }
+
+  private placeOf(pid: number, isMet: (hold: Hold) => boolean): number {
+    const { places } = this;
+    const isPlace = (place: number): boolean => {
+      const hold = places[place];
+      return hold?.owner.pid === pid && isMet(hold);
+    };
+    if (places.length < MIN_INDEXED) return places.findIndex((_, place) => isPlace(place));
+    return (this.index ??= new HoldIndex(places)).find(pid, isPlace);
+  }
+
+  addHold(hold: Hold): void {
+    this.index?.add(hold, this.places.length);
+    this.places.push(hold);
+  }
+
+  /** Replaces the hold at an index by one of the same owner. */
+  replaceHold(index: number, hold: Hold): void {
+    this.places[index] = hold;
+  }
+
+  /** Removes the owner's hold at a place. */
+  removeHold(pid: number, place: number): RemovedHolds {
+    const { places, index } = this;
+    if (index === null) return { removed: places.splice(place, 1), indexes: [place] };
+    const removed = places.slice(place, place + 1);
+    const indexes = [index.remove(pid, place)];
+    if (index.isDue(places.length)) this.compact(index);
+    return { removed, indexes };
+  }
+
+  /** In one pass: there may be very many holds on one resource. */
+  removeHolds(goes: (hold: Hold) => boolean): RemovedHolds {
+    const removed: Hold[] = [];
+    const indexes: number[] = [];
+    let stay = 0;
+    for (const [index, hold] of this.holds.entries()) {
+      if (goes(hold)) {
+        removed.push(hold);
+        indexes.push(index);
+      } else this.places[stay++] = hold;
     }
-    return -1;
+    this.places.length = stay;
+    this.index = null;
+    return { removed, indexes };
+  }
+
+  private compact(index: HoldIndex): void {
+    index.compact(this.places);
+    this.index = null;
   }
 
   /** All its owners are being ended. */
@@ -84,7 +157,7 @@ export class Resource {
     return this.holds.every(({ end }) => end !== undefined);
   }
 
-  /** Gives up the file, which nobody holds any more. */
+  /** Gives up the file. If a storage helper has it, other resources must hold it. */
   releaseFile(keeper: FileKeeper): void {
     const { lockspace, name, mode, file, elsewhere } = this;
     const unlink = mode.autocreate;
@@ -118,10 +191,15 @@ export interface Refusal {
   readonly heldBy: Resource | undefined;
   /** The process that is in the way; -1 when that is unknown, 0 when it is this one or none. */
   readonly pid: number;
+  /** Finds out more about whoever is in the way; null: nothing more is to be found out. */
+  readonly look: LookElsewhere | null;
   /** The reply. */
   readonly error: RpcError;
   readonly hold: Hold;
 }
+
+/** Who is in the way of an acquire: see {@link Refusal}. */
+type Reason = Pick<Refusal, 'error'> & Partial<Pick<Refusal, 'heldBy' | 'pid' | 'look'>>;
 
 /** Called at every change, in the order in which they happen. */
 export interface LockObserver {
@@ -179,11 +257,15 @@ export class Lockspaces {
   private readonly dialect: Dialect;
   private observer: LockObserver | undefined;
   recorder = NO_LOCK_RECORDER;
-  /** Whether any hold is or was {@link Hold.unanswered}. */
-  private hasUnanswered = false;
+  /** The number of holds that are {@link Hold.unanswered}. */
+  private unanswered = 0;
+  /** Whether an owner was restored since the last {@link takeUnregistered} that has registered with a C daemon. */
+  private hasUnregistered = false;
   private changed: Set<Resource> | null = null;
   /** Adopts the resources held before a restart that are not in the tables yet. */
   private rest: Rest | null = null;
+  /** Releases files that storage helpers keep. Null: there are none. */
+  remoteFiles: RemoteFiles | null = null;
 
   constructor(dialect: Dialect, budget = new Budget(), keeper = NO_KEEPER) {
     this.dialect = dialect;
@@ -205,8 +287,8 @@ export class Lockspaces {
   }
 
   /**
-   * Resources held before a restart are adopted by and by, or all at once before the first look into the tables, which so are
-   * always complete.
+   * Adopts the resources held before a restart one by one, or all at once before the first look into the tables: whoever looks finds
+   * them complete.
    */
   adoptLater(rest: Rest): void {
     this.rest = rest;
@@ -243,7 +325,6 @@ export class Lockspaces {
 
   /** Held resources in all lockspaces. */
   get count(): number {
-    this.adoptRest();
     let sum = this.default.resources.size;
     for (const { resources } of this.byPath.values()) sum += resources.size;
     return sum;
@@ -268,6 +349,16 @@ export class Lockspaces {
     return resources instanceof Resource ? new Set([resources]) : (resources ?? NOTHING);
   }
 
+  /** Owners of whom a C daemon's document has the pid alone: each is returned once. */
+  takeUnregistered(): OwnerIdentity[] {
+    this.adoptRest();
+    if (!this.hasUnregistered) return [];
+    this.hasUnregistered = false;
+    const owners = new Set<OwnerIdentity>();
+    for (const { holds } of this.resources()) for (const { owner } of holds) if (owner.id === 0) owners.add(owner);
+    return [...owners];
+  }
+
   find(path: ByteString): Lockspace | undefined {
     const lockspace = this.default;
     return path === '' ? lockspace : this.byPath.get(path);
@@ -284,11 +375,13 @@ export class Lockspaces {
   }
 
   /** Adds a lockspace, and makes its directory if that is missing. */
-  create(path: ByteString): Lockspace {
+  create(path: ByteString, remote: RemoteCalls | null = null): Lockspace {
     this.budget.admitLockspace(path);
-    const type = fileType(path);
+    const calls = remote?.directoriesAt(path) ?? localDirectories;
+    const type = calls.typeOf(path);
     if (type < 0) {
-      const status = makeDirectories(path, this.dialect.looksForDirectories);
+      if (calls === localDirectories) remote?.awaitThaw('', path);
+      const status = makeDirectories(path, this.dialect.looksForDirectories, calls);
       if (status < 0) throw cannotCreate(path, status);
     } else if (type !== FileType.DIRECTORY) {
       throw new RpcError(
@@ -310,56 +403,82 @@ export class Lockspaces {
   }
 
   /** Makes the file of a resource that nobody holds, unless it exists. */
-  createResource(lockspace: Lockspace, name: ByteString): void {
-    this.assertFree(lockspace, name);
+  createResource(lockspace: Lockspace, name: ByteString, remote: RemoteCalls | null = null): void {
     const path = joinPath(lockspace.directory, name);
-    const status = createFile(path);
+    const place = remote?.placeAt(path) ?? null;
+    this.assertFree(lockspace, name);
+    if (place === null) remote?.awaitThaw(lockspace.directory, name);
+    const made = remote === null || place === null ? createFile(path, remote !== null) : remote.create(place, path);
+    const status = typeof made === 'number' ? made : (remote?.create(placeOfNode(made.stat), path) ?? -ENXIO);
     // Not domain LOCKSPACE: C reports it from another module.
     if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
   }
 
   /** Unlinks the file, if it exists, of a resource that nobody holds, here or on another host. */
-  deleteResource(lockspace: Lockspace, name: ByteString): void {
-    this.assertFree(lockspace, name);
+  deleteResource(lockspace: Lockspace, name: ByteString, remote: RemoteCalls | null = null): void {
     const path = joinPath(lockspace.directory, name);
-    const held = findHeld(path);
+    const place = remote?.placeAt(path) ?? null;
+    this.assertFree(lockspace, name);
+    const { held, own } = remote === null || place === null ? findKnown(path) : remote.findKnown(place, path);
     // C compares names only, and deletes a file that is held under another name.
     if (held.length > 0) {
       awaitEnds(this.resourcesOf(held));
       throw busy(name);
     }
-    const own = findOwn(path);
     if (own !== undefined) throw ownFile(name, own);
-    const status = deleteFile(path);
+    if (place === null) remote?.awaitThaw(lockspace.directory, name);
+    const status = remote === null || place === null ? deleteFile(path) : remote.delete(place, path);
     if (status === -EAGAIN) throw busy(name);
     if (status < 0) throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
   }
 
-  /** @throws RpcError; Waiting, when only owners that are being ended are in the way */
-  acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold): void {
+  /** @throws RpcError; Waiting, when only owners that are being ended are in the way, or for storage that may hang */
+  acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold, remote: RemoteCalls | null = null): void {
+    const place = remote?.mayNeed === true ? remote.placeAt(joinPath(lockspace.directory, name)) : null;
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
-      if (this.hasUnanswered && this.grantAgain(present, mode, hold)) return;
+      awaitRelease(present);
+      if (this.unanswered > 0 && this.grantAgain(present, mode, hold)) return;
       if (!present.mode.shared || !mode.shared || !present.file.locked) {
         awaitEnds([present]);
-        throw this.reportRefusal(lockspace, name, mode, hold, busy(name), present);
+        throw this.reportRefusal(lockspace, name, mode, hold, { error: busy(name), heldBy: present });
       }
       const cost = this.admit(lockspace, name, mode, hold);
-      present.holds.push(hold);
+      present.addHold(hold);
       this.granted(present, hold, cost);
+      this.remoteFiles?.notes.changed(present);
       return;
     }
     const cost = this.admit(lockspace, name, mode, hold);
-    const chooser = this.keeper.isKeeping && !this.takesPosixOnly ? this.keeper : null;
-    const file = lockFile(lockspace.directory, name, mode.shared, mode.autocreate, chooser);
+    if (mode.autocreate && place === null) remote?.awaitThaw(lockspace.directory, name, hold.owner.pid);
+    const file = this.lock(lockspace, name, mode, hold, remote, place);
     if (!(file instanceof HeldFile)) {
-      const { error, heldBy, pid } = this.toError(lockspace, name, mode, file);
-      throw this.reportRefusal(lockspace, name, mode, hold, error, heldBy, pid);
+      const reason = this.toError(lockspace, name, mode, file);
+      const look = place === null ? null : lookAt(file, lockspace, name, remote, place);
+      throw this.reportRefusal(lockspace, name, mode, hold, { ...reason, look });
     }
     if (file.references === 1) this.keeper.locked(file);
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
     this.granted(resource, hold, cost);
+  }
+
+  private lock(
+    { directory }: Lockspace,
+    name: ByteString,
+    mode: LockMode,
+    hold: Hold,
+    remote: RemoteCalls | null,
+    place: Place | null,
+  ): HeldFile | LockFailure {
+    const path = joinPath(directory, name);
+    const { pid } = hold.owner;
+    if (remote !== null && place !== null)
+      return remote.acquire(place, path, mode, pid, noteOf(directory, mode, [hold]));
+    const chooser = this.keeper.isKeeping && !this.takesPosixOnly ? this.keeper : null;
+    const file = lockFile(directory, name, mode.shared, mode.autocreate, chooser, remote !== null);
+    if (file instanceof HeldFile || file.kind !== 'node') return file;
+    return remote === null ? { kind: 'open', errno: ENXIO } : remote.acquire(placeOfNode(file.stat), path, mode, pid);
   }
 
   /** Adds a resource of a state document, whose file is open and locked already. It is not reported to the observer. */
@@ -370,13 +489,19 @@ export class Lockspaces {
     mode: LockMode,
     file: HeldFile,
     holds: Hold[],
+    release: Release | null = null,
   ): void {
     const elsewhere = path === joinPath(lockspace.directory, name) ? null : path;
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
+    if (release !== null) {
+      file.release = release;
+      this.remoteFiles?.expect(resource);
+    }
     lockspace.resources.set(name, resource);
     for (const hold of holds) {
       this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
-      if (hold.unanswered === true) this.hasUnanswered = true;
+      if (hold.unanswered === true) this.unanswered++;
+      if (hold.owner.id === 0) this.hasUnregistered = true;
     }
   }
 
@@ -388,7 +513,7 @@ export class Lockspaces {
     });
     const before = holds[index];
     if (before === undefined || resource.mode !== mode) return false;
-    holds[index] = hold;
+    resource.replaceHold(index, hold);
     this.forgetHold(resource, before, false);
     this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));
     this.changed?.add(resource);
@@ -403,7 +528,7 @@ export class Lockspaces {
     try {
       this.budget.admit(cost, this.byOwner.get(owner.pid), this.byClient.get(client));
     } catch (error) {
-      throw error instanceof LimitError ? this.reportRefusal(lockspace, name, mode, hold, error) : error;
+      throw error instanceof LimitError ? this.reportRefusal(lockspace, name, mode, hold, { error }) : error;
     }
     return cost;
   }
@@ -441,7 +566,8 @@ export class Lockspaces {
    *
    * @param isLast it is the owner's last one on the resource
    */
-  private forgetHold(resource: Resource, { owner, client }: Hold, isLast: boolean): void {
+  private forgetHold(resource: Resource, { owner, client, unanswered }: Hold, isLast: boolean): void {
+    if (unanswered === true) this.unanswered--;
     const cost = holdCost(resource.lockspace.directory, resource.name, owner.name);
     this.budget.count(-cost);
     const account = this.byClient.get(client);
@@ -455,15 +581,23 @@ export class Lockspaces {
     if (resources === resource || (resources instanceof Set && resources.size === 0)) this.byOwner.delete(owner.pid);
   }
 
-  /** @throws RpcError; Waiting, when the owner is being ended: that releases its holds */
-  release(lockspace: Lockspace, name: ByteString, pid: number): void {
+  /** @throws RpcError; Waiting, when the owner is being ended: that releases its holds, or until the file is released */
+  release(lockspace: Lockspace, name: ByteString, pid: number, remote: RemoteCalls | null = null): void {
+    if (remote?.hasAwaited === true) return;
+    if (remote?.mayNeed === true) remote.awaitTurn(joinPath(lockspace.directory, name));
     const resource = lockspace.resources.get(name);
-    const index = resource?.liveHoldOf(pid) ?? -1;
-    if (resource !== undefined && index >= 0) {
-      this.dropped(resource, resource.holds.splice(index, 1), [index]);
+    const place = resource?.liveHoldOf(pid) ?? -1;
+    if (resource !== undefined && place >= 0) {
+      const { holdCount, mode, file } = resource;
+      // Before anything is changed: a call that waits is made again, by the next program too.
+      if (mode.autocreate && holdCount === 1 && file.remote === null) remote?.awaitThaw(lockspace.directory, name, pid);
+      this.dropped(resource, resource.removeHold(pid, place), pid);
+      if (resource.release !== null) remote?.awaitEnding(resource.release);
       return;
     }
-    if (resource !== undefined) awaitEnds([resource]);
+    const begun = resource?.release ?? null;
+    if (begun?.isRestored === true && begun.by === pid) remote?.awaitEnding(begun);
+    if (resource !== undefined && begun === null) awaitEnds([resource]);
     // C has released the holds of an owner that ended by now.
     if (resource === undefined || resource.isEnding) {
       throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
@@ -491,41 +625,47 @@ export class Lockspaces {
     this.dropHolds(resource, (hold) => hold === undone);
   }
 
-  /** In one pass: there may be very many holds on one resource. */
   private dropHolds(resource: Resource, goes: (hold: Hold) => boolean): void {
-    const { holds } = resource;
-    const gone: Hold[] = [];
-    const indexes: number[] = [];
-    let stay = 0;
-    for (const [index, hold] of holds.entries()) {
-      if (goes(hold)) {
-        gone.push(hold);
-        indexes.push(index);
-      } else holds[stay++] = hold;
-    }
-    holds.length = stay;
-    if (gone.length > 0) this.dropped(resource, gone, indexes);
+    const gone = resource.removeHolds(goes);
+    if (gone.removed.length > 0) this.dropped(resource, gone);
   }
 
-  /**
-   * @param gone holds that were removed from the resource's list; those of one owner follow each other
-   * @param indexes their former indexes
-   */
-  private dropped(resource: Resource, gone: readonly Hold[], indexes: readonly number[]): void {
+  /** @param by the owner whose call it is; 0: none */
+  private dropped(resource: Resource, { removed, indexes }: RemovedHolds, by = 0): void {
     let last = -1;
-    for (const hold of gone) {
+    for (const hold of removed) {
       const { pid } = hold.owner;
       this.forgetHold(resource, hold, pid !== last && !resource.isHeldBy(pid));
       last = pid;
     }
     this.changed?.add(resource);
-    if (resource.holds.length === 0) {
+    if (resource.holdCount === 0) {
       this.recorder.resourceReleasing(resource);
-      resource.lockspace.resources.delete(resource.name);
-      resource.releaseFile(this.keeper);
-      this.recorder.resourceReleased(resource);
-    } else this.recorder.holdsDropped(resource, indexes);
-    for (const hold of gone) this.observer?.released(resource, hold);
+      if (this.remoteFiles?.release(resource, by) !== true) {
+        resource.lockspace.resources.delete(resource.name);
+        resource.releaseFile(this.keeper);
+        this.recorder.resourceReleased(resource);
+      }
+    } else {
+      this.recorder.holdsDropped(resource, indexes);
+      this.remoteFiles?.notes.changed(resource);
+    }
+    for (const hold of removed) this.observer?.released(resource, hold);
+  }
+
+  /** The file of a resource that nobody holds is released. */
+  finishRelease(resource: Resource): void {
+    const { lockspace, name, file, release } = resource;
+    if (lockspace.resources.get(name) === resource) lockspace.resources.delete(name);
+    this.changed?.add(resource);
+    this.recorder.resourceReleased(resource);
+    file.release = null;
+    release?.wake();
+  }
+
+  /** Whether a call for the path may hang. */
+  mayHang(path: ByteString): boolean {
+    return this.remoteFiles?.mayHang(path) === true;
   }
 
   private assertFree({ resources }: Lockspace, name: ByteString): void {
@@ -541,23 +681,16 @@ export class Lockspaces {
     name: ByteString,
     mode: LockMode,
     hold: Hold,
-    error: RpcError,
-    heldBy?: Resource,
-    pid = 0,
+    { error, heldBy, pid = 0, look = null }: Reason,
   ): RpcError {
     const path = heldBy?.path ?? joinPath(directory, name);
-    this.observer?.refused({ lockspace: directory, name, path, mode, heldBy, pid, error, hold });
+    this.observer?.refused({ lockspace: directory, name, path, mode, heldBy, pid, look, error, hold });
     this.recorder.acquireRefused();
     return error;
   }
 
   /** The error for a file that could not be locked, and the resource that is in the way. @throws Waiting */
-  private toError(
-    { directory }: Lockspace,
-    name: ByteString,
-    { autocreate }: LockMode,
-    failure: LockFailure,
-  ): { readonly error: RpcError; readonly heldBy?: Resource | undefined; readonly pid?: number } {
+  private toError({ directory }: Lockspace, name: ByteString, { autocreate }: LockMode, failure: LockFailure): Reason {
     switch (failure.kind) {
       case 'own':
         return { error: ownFile(name, failure.file) };
@@ -586,13 +719,37 @@ export class Lockspaces {
   }
 }
 
-/** Has the caller wait if only owners that are being ended hold the resources. @throws Waiting */
+/** Has the caller wait while a storage helper releases the file. @throws Waiting */
+function awaitRelease({ release }: Resource): void {
+  if (release !== null) throw new Waiting((done) => release.wait(done));
+}
+
+/** Has the caller wait if the resources are being released, or held by owners only that are being ended. @throws Waiting */
 function awaitEnds(resources: readonly Resource[]): void {
-  const ends = resources.flatMap(({ holds }) => holds.map(({ end }) => end));
-  const [first] = ends;
-  // The holds of an owner that is gone are released within the next slices: C would have released them by now.
-  if (first !== undefined && ends.every((end) => end?.isAwaited === true || end?.isGone === true))
-    throw new Waiting((done) => first.wait(done));
+  let last: HoldEnd | Release | undefined;
+  for (const { holds, release } of resources) {
+    if (release !== null) last = release;
+    for (const { end } of holds) {
+      // The holds of an owner that is gone are released within the next slices: C would have released them by now.
+      if (end?.isAwaited !== true && end?.isGone !== true) return;
+      last = end;
+    }
+  }
+  const awaited = last;
+  // Of very many that end together the last one ends behind most others.
+  if (awaited !== undefined) throw new Waiting((done) => awaited.wait(done));
+}
+
+/** Null when nobody else is in the way. */
+function lookAt(
+  failure: LockFailure,
+  { directory }: Lockspace,
+  name: ByteString,
+  remote: RemoteCalls | null,
+  place: Place,
+): LookElsewhere | null {
+  if (failure.kind !== 'busy' || failure.file !== undefined || remote === null) return null;
+  return remote.lookElsewhere(place, directory, name, { pid: failure.pid, at: failure.at ?? null });
 }
 
 const NOTHING: ReadonlySet<Resource> = new Set();

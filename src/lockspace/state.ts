@@ -16,7 +16,7 @@ import {
   whole,
   word,
 } from '../state/state.ts';
-import { descriptorOfReference, type HeldFile, type KeptLock } from './files.ts';
+import { descriptorsOfReferences, type HeldFile, type KeptLock } from './files.ts';
 import type { Resource } from './lockspaces.ts';
 import type { Hold } from './owner.ts';
 
@@ -52,6 +52,10 @@ const described = object({
   'x-inode': optional(text),
   /** How it is locked; absent: by a whole POSIX lock. */
   'x-lock': optional(word<KeptLock>('ofd', 'ofd-degraded', 'posix-degraded')),
+  /** A storage helper has the file: the helper's id, its number for the file, and the number of its block device or 0, if that is known. */
+  'x-storage': optional(list(whole)),
+  /** The file is being released, for the owner with this pid; 0: for none. */
+  'x-releasing': optional(u32),
   /** Further descriptors of that inode, which must stay open as well: closing one would drop the lock. */
   'x-spares': optional(list(descriptor)),
 });
@@ -68,8 +72,14 @@ export function holdState({ owner, since, client, end, unanswered }: Hold): Whol
   return { id, name, uuid, since, client, start: startTime, foreign: isForeign, ending: end?.id, unanswered };
 }
 
+function storageState({ remote, blockDevice }: HeldFile): number[] | undefined {
+  if (remote === null) return undefined;
+  // A negative one is not known.
+  return [remote.helper, remote.file, ...(blockDevice < 0 ? [] : [blockDevice])];
+}
+
 /** A resource without its holds, and without what its file has beside its first descriptor. */
-export function bareResourceState({ name, path, file, mode }: Resource): Whole<ResourceState> {
+export function bareResourceState({ name, path, file, mode, release }: Resource): Whole<ResourceState> {
   return {
     name,
     path,
@@ -80,21 +90,27 @@ export function bareResourceState({ name, path, file, mode }: Resource): Whole<R
     'x-holds': undefined,
     'x-inode': file.key,
     'x-lock': file.keptLock,
+    'x-storage': storageState(file),
+    'x-releasing': release?.by,
     'x-spares': undefined,
   };
 }
 
-/** @param counts how many resources that hold the file have been described already; counted up */
-export function resourceState(resource: Resource, counts: Map<HeldFile, number>): Whole<ResourceState> {
+/** @param described of files of which a resource has been described already, the descriptors of the others that hold them */
+export function resourceState(
+  resource: Resource,
+  described: Map<HeldFile, Iterator<number, never>>,
+): Whole<ResourceState> {
   const { file, holds } = resource;
-  const use = counts.get(file) ?? 0;
-  if (file.references > 1) counts.set(file, use + 1);
+  const known = described.get(file);
+  const descriptors = known ?? descriptorsOfReferences(file);
+  if (known === undefined && file.references > 1) described.set(file, descriptors);
   return {
     ...bareResourceState(resource),
-    fd: descriptorOfReference(file, use),
+    fd: descriptors.next().value,
     owners: holds.map(({ owner }) => owner.pid),
     'x-holds': holds.map(holdState),
     // Once for all that hold the file.
-    'x-spares': use > 0 || file.deferredFds.length === 0 ? undefined : [...file.deferredFds],
+    'x-spares': known !== undefined || file.deferredFds.size === 0 ? undefined : [...file.deferredFds],
   };
 }

@@ -138,13 +138,13 @@ export abstract class Table<K, V extends object> {
     return place;
   }
 
-  private resize(capacity: number, anew = false): void {
+  private resize(capacity: number, rehashes = false): void {
     const { places } = this;
     const other = new Places<K, V>(Math.max(MIN_CAPACITY, capacity));
     for (let place = 0; place < places.used; place++) {
       const [key, value] = [places.keys[place], places.values[place]];
       if (key === undefined || value === undefined) continue;
-      other.add(anew ? this.hash(key) : (places.hashes[place] ?? 0), key, value);
+      other.add(rehashes ? this.hash(key) : (places.hashes[place] ?? 0), key, value);
     }
     this.places = other;
   }

@@ -15,7 +15,7 @@ export function levelName(level: Level): string {
 }
 
 /** The level with that number, or undefined. */
-export function levelOf(value: number): Level | undefined {
+function levelOf(value: number): Level | undefined {
   return value >= Level.DEBUG && value <= Level.ERROR && Number.isInteger(value) ? (value as Level) : undefined;
 }
 

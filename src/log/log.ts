@@ -36,6 +36,7 @@ export const logging = new Logging({
     syslogSocket: '/dev/log',
     sendDatagram: (path, data) => posix.sendDatagram(path, data),
     files: PLAIN_FILES,
+    isServing: false,
     strerror,
   },
   hostname: hostname(),

@@ -41,6 +41,11 @@ interface LoggingOptions {
   now(): Date;
 }
 
+/** See allowance.ts. */
+interface LimitedCaller {
+  mayLog(bytes: number): boolean;
+}
+
 export class Logging {
   /** For the opening lines. */
   version = { text: DEFAULT_VERSION, number: DEFAULT_VERSION_NUMBER };
@@ -52,6 +57,9 @@ export class Logging {
   defaultOutput = '3:stderr';
   /** The settings were made at run time: a restart carries them over, where it reads those of the configuration again. */
   isChanged = false;
+
+  /** Whose call is being served, if one is: its warnings and errors are limited. */
+  caller: LimitedCaller | null = null;
 
   private readonly options: LoggingOptions;
   private readonly holders: ThresholdHolder[] = [];
@@ -68,6 +76,11 @@ export class Logging {
   /** From now on these functions open and close the files of outputs. */
   useFiles(files: OutputFiles): void {
     this.options.host.files = files;
+  }
+
+  /** Others wait for this process from now on. */
+  beginServing(): void {
+    this.options.host.isServing = true;
   }
 
   /** Moves the sockets of journald and syslog, for outputs opened from now on. */
@@ -134,6 +147,8 @@ export class Logging {
 
   /** Writes one message to every output that takes its level. */
   write(level: Level, source: string, text: string, caller: Caller | undefined, code?: LogRecord['code']): void {
+    // Everything below is logged at an operator's wish.
+    if (level >= Level.WARNING && this.caller?.mayLog(text.length) === false) return;
     const record: LogRecord = { time: this.options.now(), level, source, text: visibleText(text), caller, code };
     for (const output of this.currentOutputs) {
       if (level < output.level) continue;

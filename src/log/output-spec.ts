@@ -80,8 +80,8 @@ export function sameOutput(one: OutputSpec, other: OutputSpec): boolean {
   return one.destination === other.destination && one.name === other.name;
 }
 
-interface DefaultOutputInput {
-  readonly level: Level;
+/** What decides where an unconfigured daemon logs. */
+export interface Surroundings {
   readonly daemonized: boolean;
   /** The journal's socket exists. */
   readonly journal: boolean;
@@ -91,7 +91,7 @@ interface DefaultOutputInput {
 }
 
 /** The setting of an unconfigured daemon, which an empty setting restores. */
-export function defaultOutputs(input: DefaultOutputInput): string {
+export function defaultOutputs(input: Surroundings & { readonly level: Level }): string {
   const { level, daemonized, journal, stdinIsTerminal, logFile } = input;
   if (journal && (daemonized || !stdinIsTerminal)) return `${level}:journald`;
   return daemonized ? `${level}:file:${logFile}` : `${level}:stderr`;

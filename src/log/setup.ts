@@ -2,9 +2,9 @@
 
 import { Level, LogSettingError } from './levels.ts';
 import type { Logging } from './logging.ts';
-import { defaultOutputs } from './output-spec.ts';
+import { defaultOutputs, type Surroundings } from './output-spec.ts';
 
-export interface LogSetup {
+export interface LogSetup extends Surroundings {
   readonly verbose: boolean;
   readonly config: {
     readonly logLevel: number | undefined;
@@ -12,11 +12,6 @@ export interface LogSetup {
     readonly logOutputs: string | undefined;
   };
   readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly daemonized: boolean;
-  /** The journal's socket exists. */
-  readonly journal: boolean;
-  readonly stdinIsTerminal: boolean;
-  readonly logFile: string;
 }
 
 /** The log, or a stand-in that only checks the settings. */

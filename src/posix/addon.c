@@ -9,6 +9,7 @@
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <locale.h>
 #include <malloc.h>
@@ -24,14 +25,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "addon.h"
+#include "inode.h"
 #include "napi-helpers.h"
+#include "syscalls.h"
 #include "unix-address.h"
 
 /* A lockspace's directory, a slash, and a resource's name: each string of the lock program has at most 65536 bytes. */
@@ -85,15 +86,6 @@ static napi_value result_of(napi_env env, int status) { return number(env, statu
 
 /* ---- locks ---------------------------------------------------------------------------------------------------- */
 
-static int set_lock(int command, int fd, short type, off_t start, off_t length) {
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
-    int status;
-    do {
-        status = fcntl(fd, command, &lock);
-    } while (status < 0 && errno == EINTR);
-    return status;
-}
-
 static napi_value set_lock_by(int command, napi_env env, napi_callback_info info) {
     ARGS(4);
     return result_of(env, set_lock(command, arg_int(env, argv[0]), (short)arg_int(env, argv[1]),
@@ -126,16 +118,12 @@ static napi_value posix_get_ofd_lock(napi_env env, napi_callback_info info) {
     return get_lock_by(F_OFD_GETLK, env, info);
 }
 
-static int lock_command(bool is_ofd) { return is_ofd ? F_OFD_SETLK : F_SETLK; }
-
-static int lock_first_byte(int command, int fd, short type) { return set_lock(command, fd, type, 0, 1); }
-
 /* What became of a lock whose kind was to change: LockChange in posix.ts. Of one that was kept, the errno is in the higher bits. */
 enum { LOCK_CHANGED = 0, LOCK_CHANGED_SHARED = 1, LOCK_KEPT_SHARED = 2, LOCK_KEPT = 3, LOCK_CHANGE_BITS = 2 };
 
 /*
  * A lock of each kind keeps the other out, also of one process, unless both are shared. So an exclusive one is made shared, doubled,
- * and made exclusive again: it is never free, and nobody else can have it exclusively. A shared one of somebody else may come in
+ * and made exclusive again: it is never free, and no other process can have it exclusively. Another process's shared one may come in
  * while both are: so all steps are in one call.
  */
 static int change_lock(int from, int to, int fd, bool shared) {
@@ -157,36 +145,6 @@ static napi_value posix_change_lock(napi_env env, napi_callback_info info) {
     bool to_ofd = arg_bool(env, argv[2]);
     return number(env, change_lock(lock_command(!to_ofd), lock_command(to_ofd), arg_int(env, argv[0]),
                                    arg_bool(env, argv[1])));
-}
-
-/*
- * stat, fstat and libc's pthread_sigmask are symbols of glibc 2.33 and 2.32. An addon that uses them would not load with glibc
- * 2.28, on which the pinned Node.js still runs. So this is filled by statx.
- */
-struct file {
-    dev_t st_dev;
-    ino_t st_ino;
-    mode_t st_mode;
-    dev_t st_rdev;
-    uint32_t st_nlink;
-};
-
-static int statx_file(int fd, const char *path, int flags, struct file *file) {
-    struct statx st;
-    if (statx(fd, path, flags | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_NLINK, &st) < 0) return -1;
-    file->st_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
-    file->st_ino = st.stx_ino;
-    file->st_mode = st.stx_mode;
-    file->st_rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor);
-    file->st_nlink = st.stx_nlink;
-    return 0;
-}
-
-static int file_at(const char *path, struct file *file) { return statx_file(AT_FDCWD, path, 0, file); }
-
-/* Stats an open file by what the kernel has in memory: a file server that does not answer is not asked. */
-static int file_of(int fd, struct file *file) {
-    return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, file);
 }
 
 /*
@@ -213,32 +171,6 @@ static void export_stat_fields(napi_env env, napi_value exports) {
     napi_create_typedarray(env, napi_float64_array, STAT_FIELDS, buffer, 0, &array);
     napi_create_reference(env, array, 1, &keep);
     napi_set_named_property(env, exports, "statFields", array);
-}
-
-static int open_inode(const char *path, int flags, struct file *st) {
-    int fd = open(path, flags | O_CLOEXEC, 0600);
-    if (fd < 0) return -errno;
-    return file_of(fd, st) < 0 ? close_failed(fd) : fd;
-}
-
-static bool is_named(const struct file *opened, const char *path) {
-    struct file named;
-    return file_at(path, &named) == 0 && named.st_dev == opened->st_dev && named.st_ino == opened->st_ino;
-}
-
-/* Stats an open file as the server has it: a network file system would answer from its cache. */
-static int file_of_server(int fd, struct file *file) {
-    return statx_file(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, file);
-}
-
-/* See lockNamed in posix.ts. A named file without a link: the name is a cached one, or the file system counts no links. */
-static int lock_named(int fd, bool shared, const char *path, bool is_ofd) {
-    struct file opened;
-    if (lock_first_byte(lock_command(is_ofd), fd, shared ? F_RDLCK : F_WRLCK) < 0) return -errno;
-    if (path == NULL) return 0;
-    if (file_of_server(fd, &opened) < 0) return -errno;
-    if (!is_named(&opened, path)) return 1;
-    return opened.st_nlink == 0 ? 2 : 0;
 }
 
 static napi_value posix_open_inode(napi_env env, napi_callback_info info) {
@@ -276,14 +208,10 @@ static napi_value posix_create_locked(napi_env env, napi_callback_info info) {
     return number(env, fd);
 }
 
-/* If the name is another file's by now, it stays: another process may have that file locked. */
 static napi_value posix_unlink_open(napi_env env, napi_callback_info info) {
     ARGS(3);
     const char *path = arg_joined(env, argv[0], argv[1]);
-    struct file opened;
-    if (path == NULL) return number(env, -errno);
-    if (file_of(arg_int(env, argv[2]), &opened) < 0 || !is_named(&opened, path)) return number(env, 0);
-    return result_of(env, unlink(path));
+    return number(env, path == NULL ? -errno : unlink_open(arg_int(env, argv[2]), path));
 }
 
 static napi_value posix_stat_inode(napi_env env, napi_callback_info info) {
@@ -305,7 +233,10 @@ static napi_value posix_fstat_inode(napi_env env, napi_callback_info info) {
 
 /* ---- files ---------------------------------------------------------------------------------------------------- */
 
-/* mountsChanged(): the kernel marks an open mountinfo as readable out of band at every change, until it is polled. */
+/*
+ * mountsChanged(): whether the mounts of the process's namespace have changed since the last call. The kernel marks an open mountinfo as
+ * readable out of band at every change, until it is polled. True at the first call, and whenever it cannot be opened.
+ */
 static napi_value posix_mounts_changed(napi_env env, napi_callback_info info) {
     (void)info;
     static int table = -1;
@@ -327,6 +258,18 @@ static napi_value posix_unlink(napi_env env, napi_callback_info info) {
     return result_of(env, path == NULL ? -1 : unlink(path));
 }
 
+/* readLink(path): where the symbolic link leads, or -errno: -EINVAL for any other file. */
+static napi_value posix_read_link(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    char target[PATH_MAX];
+    napi_value result;
+    const char *path = arg_path(env, argv[0]);
+    ssize_t length = path == NULL ? -1 : readlink(path, target, sizeof(target));
+    if (length < 0) return number(env, -errno);
+    napi_create_string_latin1(env, target, (size_t)length, &result);
+    return result;
+}
+
 SYSTEM_CALL(posix_close, 1, close(INT(0)))
 SYSTEM_CALL(posix_duplicate, 1, fcntl(INT(0), F_DUPFD_CLOEXEC, 0))
 
@@ -337,17 +280,6 @@ static napi_value posix_mkdir(napi_env env, napi_callback_info info) {
 }
 
 /* ---- processes ------------------------------------------------------------------------------------------------ */
-
-/* Newer than some headers that this is built with. */
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
 
 static napi_value posix_peer_pidfd(napi_env env, napi_callback_info info) {
     ARGS(1);
@@ -416,6 +348,12 @@ static int forget_program(struct dl_phdr_info *object, size_t size, void *data) 
     }
     return 0;
 }
+
+/*
+ * bin/virtlockd has V8 start with --no-rehash-snapshot. V8 takes the code caches of the runtime's own modules only with the flags that
+ * these were made with, so the flag has its default again from here on. Weak, because N-API has no such function.
+ */
+extern void set_v8_flags(const char *flags) __asm__("_ZN2v82V818SetFlagsFromStringEPKc") __attribute__((weak));
 
 static napi_value posix_trim_memory(napi_env env, napi_callback_info info) {
     (void)env;
@@ -555,6 +493,16 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
+/* hasHungUp(fd): see posix.ts. */
+static napi_value posix_has_hung_up(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    napi_value has_hung_up;
+    struct pollfd peer = {.fd = arg_int(env, argv[0]), .events = POLLRDHUP};
+    int count = poll(&peer, 1, 0);
+    napi_get_boolean(env, count > 0 && (peer.revents & (POLLRDHUP | POLLHUP)) != 0, &has_hung_up);
+    return has_hung_up;
+}
+
 SYSTEM_CALL(posix_shutdown_socket, 1, shutdown(INT(0), SHUT_RDWR))
 
 /*
@@ -594,6 +542,12 @@ static napi_value posix_use_marks(napi_env env, napi_callback_info info) {
 static void mark_input(int fd) {
     uint32_t *mark = mark_of(fd);
     if (mark != NULL && *mark == 0) __atomic_store_n(mark, marks.round | MARK_PRESENT, __ATOMIC_SEQ_CST);
+}
+
+/* Nothing was read after all: no call is under way, unless an earlier read has left one. */
+static void unmark_input(int fd) {
+    uint32_t *mark = mark_of(fd);
+    if (mark != NULL && *mark == (marks.round | MARK_PRESENT)) __atomic_store_n(mark, 0, __ATOMIC_SEQ_CST);
 }
 
 /* Bytes sent, or -errno. Never waits, never raises SIGPIPE. */
@@ -646,6 +600,8 @@ static napi_value posix_send_all(napi_env env, napi_callback_info info) {
 /* Accepting costs more than a request: when a thousand connect at once, requests wait for no more than these. */
 #define MAX_ACCEPT 32
 #define RECORD_WORDS 6
+/* As in poller.ts: behind the budgets are the ceilings. */
+#define LISTENERS 16
 
 enum { RECORD_READ = 1, RECORD_WRITABLE = 2, RECORD_ACCEPT = 3, RECORD_READY = 4 };
 
@@ -688,6 +644,8 @@ static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
         ask_socket(fd, SO_PEERCRED, &peer, sizeof(peer));
         (*budget)--;
         record(used++, RECORD_ACCEPT, listener, fd, peer.pid, (int32_t)peer.uid, (int32_t)peer.gid);
+        /* JavaScript decides how it goes on. */
+        if (fd >= budget[LISTENERS]) *budget = 0;
     }
     return used;
 }
@@ -734,6 +692,7 @@ static uint32_t gather(void) {
             if (room == 0) break; /* the rest stays ready for the next round */
             mark_input(fd);
             ssize_t got = receive(fd, poller.input + filled, room < MAX_READ ? room : MAX_READ, &descriptors);
+            if (got < 0) unmark_input(fd);
             if (got == -EAGAIN) continue;
             record(used++, RECORD_READ, fd, (int32_t)got, (int32_t)filled, descriptors, 0);
             if (got > 0) filled += (size_t)got;
@@ -839,6 +798,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("statInode", posix_stat_inode),
         FUNCTION("fstatInode", posix_fstat_inode),
         FUNCTION("unlink", posix_unlink),
+        FUNCTION("readLink", posix_read_link),
         FUNCTION("close", posix_close),
         FUNCTION("duplicate", posix_duplicate),
         FUNCTION("peerPidfd", posix_peer_pidfd),
@@ -861,16 +821,20 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("socketPath", posix_socket_path),
         FUNCTION("setNonblocking", posix_set_nonblocking),
         FUNCTION("shutdownSocket", posix_shutdown_socket),
+        FUNCTION("hasHungUp", posix_has_hung_up),
         FUNCTION("send", posix_send),
         FUNCTION("sendAll", posix_send_all),
         FUNCTION("useMarks", posix_use_marks),
         FUNCTION("pollerStart", poller_start),
         FUNCTION("pollerSet", poller_set),
     };
+    if (set_v8_flags != NULL) set_v8_flags("--rehash-snapshot");
     export_stat_fields(env, exports);
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
+    define_packet(env, exports);
     define_scan(env, exports);
     define_signals(env, exports);
+    define_spawn(env, exports);
     define_store(env, exports);
     return exports;
 }

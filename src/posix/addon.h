@@ -4,8 +4,14 @@
 
 #include <node_api.h>
 
+void define_packet(napi_env env, napi_value exports);
 void define_scan(napi_env env, napi_value exports);
 void define_signals(napi_env env, napi_value exports);
+void define_spawn(napi_env env, napi_value exports);
 void define_store(napi_env env, napi_value exports);
+
+/* The strings of an array, and a NULL; NULL without memory. */
+char **string_vector(napi_env env, napi_value array);
+void free_vector(char **vector);
 
 #endif

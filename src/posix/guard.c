@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mask.h"
@@ -34,6 +35,10 @@ EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
     return sigprocmask(how, set, old) < 0 ? errno : 0;
 }
 
+/* The runtime waits for its first threads for ever, even for one that could not be created: so often again, with pauses of 20 ms. */
+#define TRIES 100
+static const struct timespec again = {.tv_nsec = 20 * 1000 * 1000};
+
 /* Replaces libc's. A thread begins with the mask of the thread that makes it. */
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -41,6 +46,10 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     *(void **)&create = dlsym(RTLD_NEXT, "pthread_create");
     change_mask(SIG_SETMASK, ALL_SIGNALS, &before);
     int error = create(thread, attributes, start, argument);
+    for (int tries = 1; error != 0 && guarding && tries < TRIES; tries++) {
+        nanosleep(&again, NULL);
+        error = create(thread, attributes, start, argument);
+    }
     change_mask(SIG_SETMASK, before, NULL);
     return error;
 }

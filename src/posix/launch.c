@@ -11,9 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "mask.h"
+
+/* The table for so many descriptors takes 64 KiB. */
+#define ROOM 8192
 
 static int open_beside(const char *name) {
     char path[4096];
@@ -34,12 +38,25 @@ static void preload(int fd) {
     setenv("LD_PRELOAD", list, 1);
 }
 
+/*
+ * Makes the table of descriptors large, for those that the daemon may find in flight (src/store/in-flight.ts). Later, in a process of many
+ * threads, the kernel would wait some 10 ms each time that the table grows.
+ */
+static void make_room(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+    rlim_t room = limit.rlim_cur < ROOM ? limit.rlim_cur : ROOM;
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)room - 1);
+    if (fd >= 0) close(fd);
+}
+
 int main(int count, char **arguments) {
     (void)count;
     change_mask(SIG_SETMASK, ALL_SIGNALS, NULL);
     for (arguments++; *arguments != NULL && **arguments == '-'; arguments++) kill(getpid(), atoi(*arguments + 1));
     if (*arguments == NULL) return 2;
     preload(open_beside("guard.so"));
+    make_room();
     execv(*arguments, arguments);
     perror(*arguments);
     return 126;

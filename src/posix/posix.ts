@@ -30,6 +30,9 @@ export const SendRange = { WORDS: 3 } as const;
 /** Results of {@link Addon.inspectSocket}. */
 export const SocketKind = { OTHER: 0, CONNECTED: 1, LISTENING: 2 } as const;
 
+/** Descriptors in one message of {@link Addon.sendFiles}, at most: the kernel's SCM_MAX_FD. */
+export const MAX_PASSED = 253;
+
 /** epoll's operations and event bits (sys/epoll.h). */
 export const Epoll = { ADD: 1, DELETE: 2, MODIFY: 3, NONE: 0, IN: 1, OUT: 4 } as const;
 
@@ -77,6 +80,8 @@ export interface Addon {
   statInode(path: ByteString): number;
   fstatInode(fd: number): number;
   unlink(path: ByteString): number;
+  /** Where a symbolic link leads; -EINVAL when it is none. */
+  readLink(path: ByteString): ByteString | number;
   close(fd: number): number;
   /** Another descriptor of the same open file, close-on-exec. */
   duplicate(fd: number): number;
@@ -89,6 +94,8 @@ export interface Addon {
   processStart(pid: number): number;
   /** Ends both directions of a connection: its peer sees the end, and the descriptor stays open. */
   shutdownSocket(fd: number): number;
+  /** Whether the peer of a connection has ended its direction, or {@link shutdownSocket} has ended both. */
+  hasHungUp(fd: number): boolean;
   /** Makes one directory, mode 0700. */
   makeDirectory(path: ByteString): number;
   /**
@@ -97,6 +104,24 @@ export interface Addon {
    * SIGQUIT is pending.
    */
   execve(path: [ByteString], args: readonly ByteString[], environment: readonly ByteString[], isC: boolean): number;
+  /**
+   * Starts the first of `files` that can be executed, in `directory` (empty: in the daemon's own), and waits for nothing. The program
+   * has four descriptors at most: `streams` has this process's for each, -1 for /dev/null, -2 for none. Returns the pid. When none can be executed the last of
+   * its streams that is not a standard one of this process gets a NUL and the errno.
+   */
+  spawn(
+    files: readonly ByteString[],
+    args: readonly ByteString[],
+    environment: readonly ByteString[],
+    directory: ByteString,
+    streams: Int32Array,
+  ): number;
+  /** The exit status of a child that has ended, or 256 and its signal; -EAGAIN while it runs. */
+  reap(pid: number): number;
+  /** A file in memory, which a child may write into. */
+  createBuffer(): number;
+  /** A pipe: its reading end, and its writing end, which does not wait. */
+  createPipe(ends: Int32Array): number;
   /** See {@link strerror}. */
   strerror(error: number): string;
   /** As _exit: no exit handlers, no flushing. */
@@ -157,6 +182,26 @@ export interface Addon {
    * at most: -EAGAIN.
    */
   sendManager(socket: number, text: string, fd: number, milliseconds: number): number;
+  /** A queue for {@link sendFiles}: a datagram socket that is connected to itself. */
+  createQueue(): number;
+  /**
+   * Sends one message with `count` descriptors, at most {@link MAX_PASSED}, and a word for each. -EAGAIN when the queue is full; a
+   * reserve is left for a replacement, a message behind which others are removed.
+   */
+  sendFiles(queue: number, names: Uint32Array, fds: Int32Array, count: number, isReplacement: boolean): number;
+  /**
+   * Reads the first message of a queue, or the one after that of the last call, and leaves it there. Returns how many words it has;
+   * -EAGAIN behind the last one. With `fds` also opens a descriptor for each word; -1 for a word without one.
+   */
+  peekFiles(queue: number, isFirst: boolean, names: Uint32Array, fds: Int32Array | null): number;
+  /** Removes the first message, whose descriptors the kernel releases: no lock of the process goes with them, as it would at a close. */
+  popFiles(queue: number): number;
+  /** Two ends of a connection that keeps messages whole, as `out[0]` and `out[1]`. */
+  packetPair(out: Int32Array): number;
+  /** Sends the first `length` bytes as one message, without waiting. */
+  sendPacket(fd: number, buffer: Buffer, length: number): number;
+  /** Receives a message without waiting. Returns its length, 0 at the end; `out[0]`: the descriptor that came with it, or -1. */
+  receivePacket(fd: number, buffer: Buffer, out: Int32Array): number;
   /** Where a UNIX socket is bound, or null. */
   socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;
@@ -176,7 +221,7 @@ export interface Addon {
    *     ACCEPT    listening fd  new fd (negative: -errno)  peer's pid  uid  gid
    *     READY     fd
    *
-   * `budgets` counts down how many connections each listening socket may still accept. `inherited` is an epoll descriptor to go
+   * `budgets` counts down how many connections each listening socket may still accept; behind them are the descriptors at which that ends. `inherited` is an epoll descriptor to go
    * on with, or -1. Returns the epoll descriptor.
    */
   pollerStart(
@@ -270,7 +315,7 @@ export function fileType(path: ByteString): number {
   return status < 0 ? status : lastStat().type;
 }
 
-function inodeNumber(high: number, low: number): InodeNumber {
+export function inodeNumber(high: number, low: number): InodeNumber {
   return high < 0x20_0000 ? high * 0x1_0000_0000 + low : (BigInt(high) << 32n) + BigInt(low);
 }
 

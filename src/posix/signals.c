@@ -108,7 +108,7 @@ static napi_value posix_ignore_strays(napi_env env, napi_callback_info info) {
 
 /* ---- exec ----------------------------------------------------------------------------------------------------- */
 
-static char **string_vector(napi_env env, napi_value array) {
+char **string_vector(napi_env env, napi_value array) {
     uint32_t count = 0;
     napi_get_array_length(env, array, &count);
     char **vector = calloc(count + 1, sizeof(*vector));
@@ -125,7 +125,7 @@ static char **string_vector(napi_env env, napi_value array) {
     return vector;
 }
 
-static void free_vector(char **vector) {
+void free_vector(char **vector) {
     for (char **item = vector; item != NULL && *item != NULL; item++) free(*item);
     free(vector);
 }

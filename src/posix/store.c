@@ -1,6 +1,6 @@
 /*
- * The native part of src/store (record.ts, store.ts): memory behind a descriptor, entries written into it without a system call, and
- * messages with descriptors for the service manager. posix.ts documents each function.
+ * The native part of src/store (record.ts, store.ts, in-flight.ts): memory behind a descriptor, entries written into it without a system
+ * call, messages with descriptors for the service manager, and a queue of descriptors. posix.ts documents each function.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,6 +17,7 @@
 
 #include "addon.h"
 #include "napi-helpers.h"
+#include "unix-address.h"
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
@@ -32,10 +32,7 @@ static int create_memory(off_t size) {
         status = fallocate(fd, 0, 0, size);
     } while (status < 0 && errno == EINTR);
     if (status == 0) status = fcntl(fd, F_ADD_SEALS, SEALS);
-    if (status == 0) return fd;
-    int error = errno;
-    close(fd);
-    return -error;
+    return status == 0 ? fd : close_failed(fd);
 }
 
 /* createMemory(size): its descriptor, or -errno. */
@@ -167,35 +164,36 @@ static napi_value posix_crc32(napi_env env, napi_callback_info info) {
 /* connectManager(path): a socket for sendManager, or -errno; a leading '@' means the abstract namespace. */
 static napi_value posix_connect_manager(napi_env env, napi_callback_info info) {
     ARGS(1);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = 0;
-    napi_get_value_string_latin1(env, argv[0], address.sun_path, sizeof(address.sun_path), &length);
-    if (length == 0 || length + 1 >= sizeof(address.sun_path)) return number(env, -ENAMETOOLONG);
-    if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (address.sun_path[0] != '\0'));
+    struct sockaddr_un address;
+    socklen_t size = unix_address(env, argv[0], &address);
+    if (size == 0) return number(env, -ENAMETOOLONG);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return number(env, -errno);
     if (connect(fd, (struct sockaddr *)&address, size) == 0) return number(env, fd);
-    int error = errno;
-    close(fd);
-    return number(env, -error);
+    return number(env, close_failed(fd));
 }
 
-static ssize_t send_with(int socket, const char *text, size_t length, int fd) {
-    struct iovec data = {.iov_base = (char *)text, .iov_len = length};
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.room = {0}};
+/* The kernel takes no more descriptors in a message. */
+#define MAX_PASSED 253
+
+union control {
+    char room[CMSG_SPACE(MAX_PASSED * sizeof(int))];
+    struct cmsghdr align;
+};
+
+static ssize_t send_with(int socket, const void *bytes, size_t length, const int *fds, size_t count) {
+    struct iovec data = {.iov_base = (void *)bytes, .iov_len = length};
+    union control control;
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
-    if (fd >= 0) {
+    if (count > 0) {
         message.msg_control = control.room;
-        message.msg_controllen = sizeof(control.room);
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        memset(control.room, 0, message.msg_controllen);
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+        header->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, count * sizeof(int));
     }
     ssize_t sent;
     do {
@@ -211,12 +209,105 @@ static napi_value posix_send_manager(napi_env env, napi_callback_info info) {
     size_t length = 0;
     int socket = arg_int(env, argv[0]), fd = arg_int(env, argv[2]), patience = arg_int(env, argv[3]);
     napi_get_value_string_latin1(env, argv[1], text, sizeof(text), &length);
-    ssize_t sent = send_with(socket, text, length, fd);
+    ssize_t sent = send_with(socket, text, length, &fd, fd >= 0);
     if (sent == -EAGAIN && patience > 0) {
         struct pollfd wait = {.fd = socket, .events = POLLOUT};
-        if (poll(&wait, 1, patience) > 0) sent = send_with(socket, text, length, fd);
+        if (poll(&wait, 1, patience) > 0) sent = send_with(socket, text, length, &fd, fd >= 0);
     }
     return number(env, sent < 0 ? sent : 0);
+}
+
+/* ---- a queue of descriptors ----------------------------------------------------------------------------------- */
+
+/* The send buffer, before the kernel doubles it: its default, so that all systems have it. It holds about 500 messages with one
+ * descriptor each, or 180 with MAX_PASSED. The reserve is for a message that takes the place of others. */
+#define QUEUE_SIZE (200 * 1024)
+#define QUEUE_RESERVE (8 * 1024)
+
+static void limit_queue(int queue, int size) {
+    setsockopt(queue, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
+/* createQueue(): see posix.ts. */
+static napi_value posix_create_queue(napi_env env, napi_callback_info info) {
+    (void)info;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof(address);
+    int queue = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (queue < 0) return number(env, -errno);
+    /* Of this length it has the kernel choose an abstract name. */
+    if (bind(queue, (struct sockaddr *)&address, sizeof(address.sun_family)) < 0 ||
+        getsockname(queue, (struct sockaddr *)&address, &size) < 0 ||
+        connect(queue, (struct sockaddr *)&address, size) < 0)
+        return number(env, close_failed(queue));
+    /* Now that it has a peer, only that can send to it. Another process may have done so before. */
+    while (recv(queue, NULL, 0, 0) >= 0) continue;
+    limit_queue(queue, QUEUE_SIZE);
+    return number(env, queue);
+}
+
+/* sendFiles(queue, names, fds, count, isReplacement): see posix.ts. */
+static napi_value posix_send_files(napi_env env, napi_callback_info info) {
+    ARGS(5);
+    uint32_t *names;
+    int *fds;
+    size_t names_length = 0, fds_length = 0, count = (size_t)arg_int(env, argv[3]);
+    int queue = arg_int(env, argv[0]);
+    bool is_replacement = false;
+    napi_get_typedarray_info(env, argv[1], NULL, &names_length, (void **)&names, NULL, NULL);
+    napi_get_typedarray_info(env, argv[2], NULL, &fds_length, (void **)&fds, NULL, NULL);
+    napi_get_value_bool(env, argv[4], &is_replacement);
+    if (count == 0 || count > MAX_PASSED || count > names_length || count > fds_length) return number(env, -EINVAL);
+    ssize_t sent = send_with(queue, names, count * sizeof(*names), fds, count);
+    if (sent == -EAGAIN && is_replacement) {
+        limit_queue(queue, QUEUE_SIZE + QUEUE_RESERVE);
+        sent = send_with(queue, names, count * sizeof(*names), fds, count);
+        limit_queue(queue, QUEUE_SIZE);
+    }
+    return number(env, sent < 0 ? sent : 0);
+}
+
+/* peekFiles(queue, isFirst, names, fds): see posix.ts. */
+static napi_value posix_peek_files(napi_env env, napi_callback_info info) {
+    ARGS(4);
+    uint32_t *names;
+    int *fds = NULL;
+    size_t names_length = 0, fds_length = 0, passed = 0;
+    int queue = arg_int(env, argv[0]), start = 0;
+    bool is_first = false;
+    union control control;
+    napi_get_value_bool(env, argv[1], &is_first);
+    napi_get_typedarray_info(env, argv[2], NULL, &names_length, (void **)&names, NULL, NULL);
+    /* Fails for null. */
+    if (napi_get_typedarray_info(env, argv[3], NULL, &fds_length, (void **)&fds, NULL, NULL) != napi_ok) fds = NULL;
+    struct iovec data = {.iov_base = names, .iov_len = names_length * sizeof(*names)};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+    if (fds != NULL) {
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof(control.room);
+    }
+    if (is_first && setsockopt(queue, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof(start)) < 0) return number(env, -errno);
+    ssize_t received = recvmsg(queue, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (received < 0) return number(env, -errno);
+    size_t count = (size_t)received / sizeof(*names);
+    for (struct cmsghdr *header = fds == NULL ? NULL : CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
+            int fd;
+            memcpy(&fd, (char *)header + at, sizeof(fd));
+            if (passed < count && passed < fds_length) fds[passed++] = fd;
+            else close(fd);
+        }
+    }
+    while (fds != NULL && passed < count && passed < fds_length) fds[passed++] = -1;
+    return number(env, (int64_t)count);
+}
+
+/* popFiles(queue): see posix.ts. */
+static napi_value posix_pop_files(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    ssize_t received = recv(arg_int(env, argv[0]), NULL, 0, MSG_DONTWAIT);
+    return number(env, received < 0 ? -errno : 0);
 }
 
 void define_store(napi_env env, napi_value exports) {
@@ -224,7 +315,9 @@ void define_store(napi_env env, napi_value exports) {
         FUNCTION("createMemory", posix_create_memory),   FUNCTION("mapMemory", posix_map_memory),
         FUNCTION("writeEntry", posix_write_entry),       FUNCTION("readEntry", posix_read_entry),
         FUNCTION("crc32", posix_crc32),                  FUNCTION("connectManager", posix_connect_manager),
-        FUNCTION("sendManager", posix_send_manager),
+        FUNCTION("sendManager", posix_send_manager),     FUNCTION("createQueue", posix_create_queue),
+        FUNCTION("sendFiles", posix_send_files),         FUNCTION("peekFiles", posix_peek_files),
+        FUNCTION("popFiles", posix_pop_files),
     };
     fill_crc_tables();
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);

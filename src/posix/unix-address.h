@@ -23,7 +23,7 @@ static inline socklen_t unix_address(napi_env env, napi_value value, struct sock
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (address->sun_path[0] != '\0'));
 }
 
-/* Closes a socket after a failed call. Returns that call's -errno. */
+/* Closes a descriptor after a failed call. Returns that call's -errno. */
 static inline int close_failed(int fd) {
     int error = errno;
     close(fd);

@@ -1,5 +1,5 @@
 /** Open descriptors of processes, from /proc/PID/fd. */
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { type BigIntStats, readdirSync, readlinkSync, statSync } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { insist } from '../posix/insist.ts';
 import { isGone, type Process, unlessGone } from './processes.ts';
@@ -8,6 +8,17 @@ import { isGone, type Process, unlessGone } from './processes.ts';
 export interface FileId {
   readonly device: number;
   readonly inode: bigint;
+}
+
+/** Node.js gives inode numbers a sign, and GlusterFS, NFS and others use all 64 bits. */
+export function fileIdOf({ dev, ino }: Pick<BigIntStats, 'dev' | 'ino'>): FileId {
+  return { device: Number(dev), inode: BigInt.asUintN(64, ino) };
+}
+
+/** A descriptor of a process. */
+export interface OpenDescriptor {
+  readonly pid: number;
+  readonly fd: number;
 }
 
 export function descriptorDirectory(pid: Process): string {
@@ -71,16 +82,4 @@ export function socketsOf(pid: Process): Set<string> {
     if (inode !== undefined) inodes.add(inode);
   }
   return inodes;
-}
-
-/** A process's descriptors of a file. One that cannot be stat'ed, as its storage fails, counts as another file's. */
-export function descriptorsOn(pid: Process, { device, inode }: FileId): number[] {
-  return openDescriptors(pid).filter((fd) => {
-    try {
-      const found = statSync(descriptorPath(pid, fd), { bigint: true });
-      return found.ino === inode && Number(found.dev) === device;
-    } catch {
-      return false;
-    }
-  });
 }

@@ -7,14 +7,14 @@ import { posix } from '../posix/posix.ts';
 import { statusOf } from './processes.ts';
 
 const { ESRCH } = constants.errno;
-const PID_MAX = 0x7fffffff;
+const MAX_PID = 0x7fffffff;
 
 /**
  * When the process that has this pid now started, in clock ticks since the host's boot: with the pid it names a process for
  * good. Null when no process has the pid; undefined when that could not be found out, which is not the same.
  */
 export function startTimeOf(pid: number): number | null | undefined {
-  if (pid > PID_MAX) return null;
+  if (pid > MAX_PID) return null;
   const ticks = posix.processStart(pid);
   if (ticks >= 0) return ticks;
   // A /proc that is not mounted, or hides the processes of others, has no such directory either.

@@ -78,17 +78,27 @@ function lockText({ access, major, minor, inode, start, end }: KernelLock): stri
 }
 
 /** Read without asking the file system. */
-interface DescriptorInfo {
+export interface DescriptorInfo {
   /** Exact, unlike the table. */
   readonly locks: readonly KernelLock[];
   /** The id of its mount: see mounts.ts. */
   readonly mount: number;
+  /** As of open(2). */
+  readonly flags: number;
+  /** Null before Linux 5.14. */
+  readonly inode: bigint | null;
 }
 
 /** @throws Error when there is no such descriptor, or /proc cannot be read */
 export function descriptorInfo(process: Process, descriptor: number): DescriptorInfo {
   const text = readFileSync(`/proc/${process}/fdinfo/${descriptor}`, 'latin1');
-  return { locks: parseLocks(text), mount: Number(/^mnt_id:\s*(\d+)$/m.exec(text)?.[1] ?? -1) };
+  const inode = /^ino:\s*(\d+)$/m.exec(text)?.[1];
+  return {
+    locks: parseLocks(text),
+    mount: Number(/^mnt_id:\s*(\d+)$/m.exec(text)?.[1] ?? -1),
+    flags: parseInt(/^flags:\s*(\d+)$/m.exec(text)?.[1] ?? '0', 8),
+    inode: inode === undefined ? null : BigInt(inode),
+  };
 }
 
 /** The locks of one descriptor of a process. Empty when they cannot be read. */
@@ -115,8 +125,8 @@ export function isOnFile(lock: KernelLock, { device, inode }: FileId): boolean {
   return lock.inode === inode && isOnDevice(lock, device);
 }
 
-/** Whether the row's file is on this file system. */
-export function isOnDevice({ major, minor }: KernelLock, number: number): boolean {
+/** Whether the row's file, or the mount, is of this file system. */
+export function isOnDevice({ major, minor }: Pick<KernelLock, 'major' | 'minor'>, number: number): boolean {
   const device = splitDevice(number);
   return major === device.major && minor === device.minor;
 }

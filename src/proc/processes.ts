@@ -3,7 +3,7 @@
  * read (no descriptor, no permission) does not mean that its process is gone.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { constants } from 'node:os';
+import { constants, uptime } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 
 export type Process = number | 'self';
@@ -66,9 +66,30 @@ export function workingDirectoryOf(pid: Process): ByteString {
   return readlinkSync(`/proc/${pid}/cwd`, 'latin1');
 }
 
+/** Whether it is in the mount namespace of this process; undefined when that cannot be found out. */
+export function sharesMounts(pid: number): boolean | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt');
+  } catch {
+    return undefined;
+  }
+}
+
 /** Its name, as ps shows it. */
 export function nameOf(pid: Process): ByteString {
   return textOf(pid, 'comm').replace(/\n$/, '');
+}
+
+/** The first 15 bytes of a storage helper's name (src/storage), which are all that the kernel keeps. */
+const STORAGE_HELPER = 'virtlockd-stora';
+
+/** Whether it is a storage helper of a lock daemon, by its name. */
+export function isStorageHelper(pid: number): boolean {
+  try {
+    return pid > 0 && nameOf(pid) === STORAGE_HELPER;
+  } catch {
+    return false;
+  }
 }
 
 /** The path of its program, also if that was replaced since. */
@@ -114,6 +135,18 @@ export function parseStat(text: string): ProcessStat {
 /** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (identity.ts). */
 export function statOf(pid: Process): ProcessStat {
   return parseStat(textOf(pid, 'stat'));
+}
+
+/** The kernel counts in these for user space, whatever its own clock. */
+const TICK_MS = 10;
+
+/**
+ * In milliseconds since 1970, to the second.
+ *
+ * @param startTime in clock ticks since boot
+ */
+export function startOf(startTime: number): number {
+  return Date.now() - uptime() * 1000 + startTime * TICK_MS;
 }
 
 /** In bytes. */

@@ -5,8 +5,17 @@
 import { type AdminPeer, Daemon, type DaemonSettings, type ServerShape } from '../daemon/daemon.ts';
 import { BACKLOG } from '../rpc/listen.ts';
 import { logger } from '../log/log.ts';
-import { adoptFile, adoptWithout, type HeldFile, inodeOf, deferClose, restoreReference } from '../lockspace/files.ts';
+import {
+  adoptFile,
+  adoptRemote,
+  adoptWithout,
+  type HeldFile,
+  inodeOf,
+  deferClose,
+  restoreReference,
+} from '../lockspace/files.ts';
 import type { Lockspace, Rest } from '../lockspace/lockspaces.ts';
+import { Release } from '../lockspace/release.ts';
 import { type Hold, unknownOwner, type OwnerIdentity } from '../lockspace/owner.ts';
 import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
@@ -101,6 +110,7 @@ function adoptClient<C>(server: Server<C>, client: ConnectionState): Connection<
     'x-skip': skip = 0,
     'x-unsent': unsent = '',
     'x-closing': closing = false,
+    'x-waiting': arrival = 0,
   } = client;
   if (received !== '' || unsent !== '') {
     adopted.restore({
@@ -109,6 +119,7 @@ function adoptClient<C>(server: Server<C>, client: ConnectionState): Connection<
       unsent: Buffer.from(unsent, 'base64'),
       closing,
     });
+    adopted.arrival = arrival;
   }
   return adopted;
 }
@@ -252,7 +263,9 @@ class Resources implements Rest {
       log.error(`Resource '${name}' stays held without its file: ${(error as Error).message}`);
       file = adoptWithout(modeOf(flags).shared, key, lock);
     }
-    this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state));
+    const by = state['x-releasing'];
+    const release = by === undefined ? null : new Release(by, true);
+    this.daemon.lockspaces.restoreResource(lockspace, name, path, modeOf(flags), file, this.holdsOf(state), release);
   }
 
   private holdsOf({ owners, 'x-holds': states }: ResourceState): Hold[] {
@@ -287,6 +300,12 @@ class Resources implements Rest {
   private fileOf(state: ResourceState): HeldFile {
     const { path, fd, flags, lockHeld, 'x-inode': key, 'x-lock': lock, 'x-spares': spares } = state;
     const { shared } = modeOf(flags);
+    const [helper, number, blockDevice] = state['x-storage'] ?? [];
+    if (helper !== undefined && number !== undefined) {
+      const remote = adoptRemote(key, shared, { helper, file: number }, blockDevice);
+      if (!lockHeld) remote.locked = false;
+      return remote;
+    }
     const known = this.files.get(fd);
     let file: HeldFile | null;
     if (known !== undefined && known.key === key) file = restoreReference(known.file, shared);

@@ -19,6 +19,8 @@ export interface Report {
   readonly losses: readonly Loss[];
   /** The kinds of locks that it can adopt; absent from releases that know POSIX locks only. */
   readonly locks?: readonly LockKind[];
+  /** It can go on with storage helpers. */
+  readonly storage?: true;
 }
 
 /** Of this release. */

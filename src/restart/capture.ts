@@ -83,8 +83,8 @@ export function captureState(daemon: Daemon, own: OwnState, pieces?: ResourcePie
     adminServer: serverWithClients(daemon.adminServer, adminClientState),
     lockspaces: {
       *[Symbol.iterator](): Generator<LockspaceState> {
-        const counts = new Map<HeldFile, number>();
-        const describe = (resource: Resource): ResourceState => resourceState(resource, counts);
+        const described = new Map<HeldFile, Iterator<number, never>>();
+        const describe = (resource: Resource): ResourceState => resourceState(resource, described);
         for (const lockspace of daemon.lockspaces) {
           const { directory, resources } = lockspace;
           const texts = pieces?.of(lockspace, (one, descriptors) => write(resource, describe(one), descriptors));

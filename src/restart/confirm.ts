@@ -12,6 +12,7 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
+import { ownersOfTaken } from '../lockspace/taken.ts';
 import { strerror } from '../posix/posix.ts';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
@@ -61,7 +62,7 @@ export class Confirmation {
   /** For a kernel on which exec drops locks: checks all of them before clients are served. */
   runAfterDrop(): void {
     this.asksEverywhere = true;
-    for (const resource of oncePerFile(this.daemon.lockspaces.resources())) this.look(resource);
+    for (const resource of oncePerFile(this.daemon.lockspaces.resources())) this.checkLock(resource);
     this.conclude(new Set());
   }
 
@@ -78,7 +79,7 @@ export class Confirmation {
   private async runOver(resources: Iterable<Resource>): Promise<void> {
     const before = new Set(this.unknown.keys());
     await inSlices(oncePerFile(resources), (resource) => {
-      this.look(resource);
+      this.checkLock(resource);
     });
     this.conclude(before);
   }
@@ -104,7 +105,7 @@ export class Confirmation {
     this.delay = Math.min(this.delay * 2, MAX_AGAIN_MS);
   }
 
-  private look(resource: Resource): void {
+  private checkLock(resource: Resource): void {
     const { file, name } = resource;
     const wasUnknown = this.unknown.delete(file);
     // It was released during the check.
@@ -115,7 +116,7 @@ export class Confirmation {
         this.unknown.set(file, { resource, reason: finding.reason });
         break;
       case 'lost':
-        this.lose(file, finding.pid);
+        this.lose(resource, finding.pid);
         break;
       case 'taken':
         noteFileChange();
@@ -134,6 +135,8 @@ export class Confirmation {
   }
 
   private find({ file, path }: Resource): Finding {
+    // Its helper lists what it has.
+    if (file.remote !== null) return { kind: 'unrecorded' };
     if (file.fd >= 0) {
       const finding = this.findOnRecord(file);
       if (finding.kind !== 'missing') return finding;
@@ -170,8 +173,11 @@ export class Confirmation {
   }
 
   /** Another process has the lock, so its owners must not go on writing. */
-  private lose(file: HeldFile, pid: number): void {
-    const holders = [...this.daemon.lockspaces.resources()].filter((resource) => resource.file === file);
+  private lose(resource: Resource, pid: number): void {
+    const { file } = resource;
+    const isAlone = file.references === 1;
+    const all = isAlone ? [resource] : [...this.daemon.lockspaces.resources()];
+    const holders = all.filter((other) => other.file === file);
     let lost = holders;
     noteFileChange();
     file.locked = false;
@@ -181,16 +187,7 @@ export class Confirmation {
       file.locked = lockAgain(file) === null;
       if (file.locked) lost = holders.filter((resource) => !isShared(resource));
     }
-    const owners = new Set<number>();
-    for (const { name, holds } of lost) {
-      const live = holds.filter(({ end }) => end === undefined);
-      for (const { owner } of live) owners.add(owner.pid);
-      // Otherwise an earlier program has logged it.
-      if (live.length > 0) {
-        log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
-      }
-    }
-    for (const owner of owners) this.daemon.ownerReaper.end(owner);
+    for (const owner of ownersOfTaken(lost, pid)) this.daemon.ownerReaper.end(owner);
   }
 }
 

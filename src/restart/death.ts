@@ -7,6 +7,7 @@
  */
 import { constants } from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
+import { own as ownKind } from '../daemon/state.ts';
 import { EXIT, StartupError } from '../libvirt/exit.ts';
 import { logger } from '../log/log.ts';
 import { adoptFile, awaitAdoption, releaseFile } from '../lockspace/files.ts';
@@ -14,27 +15,40 @@ import type { KeptLock } from '../lockspace/files.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import { modeOf } from '../lockspace/mode.ts';
-import { resource as resourceKind } from '../lockspace/state.ts';
-import { CallMark, LockType, posix, SocketKind } from '../posix/posix.ts';
+import { Release } from '../lockspace/release.ts';
+import { type HoldState, resource as resourceKind } from '../lockspace/state.ts';
+import { CallMark, LockType, posix, SocketKind, strerror } from '../posix/posix.ts';
 import { setLock } from '../posix/record-lock.ts';
 import { bootId } from '../proc/kernel.ts';
+import { descriptorLimits } from '../proc/limits.ts';
 import { startTimeOf } from '../proc/identity.ts';
-import type { Json } from '../state/state.ts';
-import { kindOf, StoredKind, type StoredName } from '../store/names.ts';
-import { RecordError, StateRecord } from '../store/record.ts';
+import type { registration } from '../lockd/state.ts';
+import { descriptorsIn, type Json, type StateOf } from '../state/state.ts';
+import { kindOf, serialOf, StoredKind, type StoredName } from '../store/names.ts';
+import { discardQueue, filesIn } from '../store/in-flight.ts';
+import { RecordError, StateRecord, usedPlaces } from '../store/record.ts';
 import { type DescriptorStore, nameIn } from '../store/store.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { descriptorsOf, lockClient } from './document.ts';
 import { parseDocument } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
-import { foldEntries, recordedDocument, type RecordedResource, type RecordedState } from './recorded-state.ts';
+import {
+  foldEntries,
+  isRemote,
+  recordedDocument,
+  type RecordedResource,
+  type RecordedState,
+} from './recorded-state.ts';
 import type { Recorder } from './recorder.ts';
+import { START_DESCRIPTORS } from './room.ts';
 
 const log = logger('locking.lock_daemon');
-const { ESRCH } = constants.errno;
+const { ENOMEM } = constants.errno;
 
-/** The descriptors that the manager has passed from its store, by name. */
+/** The descriptors that outlived the daemon, by name: those that the manager has passed, and files in flight. */
 type Stored = ReadonlyMap<StoredName, number>;
+
+type Registration = StateOf<typeof registration>;
 
 /** A client whose connection is not taken over. */
 interface EndedClient {
@@ -57,19 +71,33 @@ interface LostOwner {
   readonly pid: number;
   readonly fd: number | undefined;
   readonly start: number | null;
+  /** Of its connection, if that is known: its id, and the owner's name. */
+  readonly client?: number;
+  readonly name?: ByteString;
 }
 
-export interface Death {
+export interface Death extends JudgedHolds {
   readonly record: StateRecord;
   readonly stored: Stored;
+  /** The queue of files. */
+  readonly queue: number | undefined;
   readonly state: RecordedState;
   readonly predecessor: Predecessor;
   readonly ended: readonly EndedClient[];
   readonly owners: readonly LostOwner[];
-  readonly undone: readonly HoldPlace[];
-  readonly unanswered: readonly HoldPlace[];
+  /** Connections that are not closed, because ends of owners that had begun refer to them. */
+  readonly evidence: ReadonlySet<number>;
   /** Descriptors that the record does not mention. */
   readonly strays: Stored;
+}
+
+/** The holds that interrupted calls concern. */
+interface JudgedHolds {
+  readonly undone: readonly HoldPlace[];
+  /** Their acquires may have been answered. */
+  readonly unanswered: readonly HoldPlace[];
+  /** Further ones of the same owners. */
+  readonly repeatable: readonly HoldPlace[];
 }
 
 /** Listening sockets of systemd's own, which are not in the store. */
@@ -81,39 +109,98 @@ interface PassedListeners {
 /**
  * Reads the record in the store. Logs why and returns null when there is none that can be used.
  *
- * @throws StartupError when the process that wrote it is alive
+ * @param passed by the manager
+ * @throws StartupError when the process that wrote it is alive, or not all of it can be read at present
  */
-export function readDeath(stored: Stored, listeners: PassedListeners): Death | null {
-  const found = newestRecord(stored);
-  if (found === null) return abandon(stored);
+export function readDeath(passed: Stored, listeners: PassedListeners): Death | null {
+  const found = newestRecord(passed);
+  if (found === null) return abandon(passed);
   const { record, state } = found;
   const { pid, process: written } = state.recorder;
   if (pid !== process.pid && startTimeOf(pid) === written.start)
     throw new StartupError(EXIT.initialize, `Process ${pid}, which has written the state record, is alive`);
+  const queues = queuesIn(passed);
+  const stored = new Map([...passed, ...openFiles(queues, found)]);
   try {
-    return judge(record, state, stored, listeners);
+    return judge(record, state, stored, queues.at(-1), listeners);
   } catch (error) {
     log.error(`The state record cannot be used, and all locks are lost: ${(error as Error).message}`);
     return abandon(stored);
   }
 }
 
+/**
+ * Opens the files in flight that the record names.
+ *
+ * @throws StartupError when some cannot be opened, or no descriptor would be left for the start. They stay in the store, and locked; a
+ *   process that went on without them would release them.
+ */
+function openFiles(queues: readonly number[], { record, state }: FoundRecord): Stored {
+  const files = filesIn(queues, new Set(fileNames(state)));
+  let missing = 0;
+  for (const fd of files.values()) if (fd < 0) missing++;
+  if (missing === 0 && hasRoom(START_DESCRIPTORS, record.fd)) return files;
+  for (const fd of files.values()) if (fd >= 0) posix.close(fd);
+  const { soft } = descriptorLimits('self');
+  const what = missing > 0 ? `${missing} of ${files.size} locked files cannot be opened` : 'none is left for the start';
+  throw new StartupError(
+    EXIT.initialize,
+    `With at most ${soft} descriptors ${what}: their locks stay held in the descriptor store, and nobody is served until LimitNOFILE= is raised`,
+  );
+}
+
+/** Whether a descriptor can be duplicated so many times. */
+function hasRoom(count: number, of: number): boolean {
+  const opened: number[] = [];
+  while (opened.length < count) {
+    const fd = posix.duplicate(of);
+    if (fd < 0) break;
+    opened.push(fd);
+  }
+  for (const fd of opened) posix.close(fd);
+  return opened.length === count;
+}
+
+function* fileNames({ lockspaces }: RecordedState): Generator<StoredName> {
+  for (const resources of lockspaces.values()) {
+    for (const { state } of resources.values()) if (!isRemote(state)) yield state.fd as number;
+  }
+}
+
+/** The older ones first. There are several if a daemon died soon after it had begun another record. */
+function queuesIn(passed: Stored): number[] {
+  return [...passed]
+    .filter(([name]) => kindOf(name) === StoredKind.QUEUE)
+    .sort(([one], [other]) => serialOf(one) - serialOf(other))
+    .map(([, fd]) => fd);
+}
+
 /** Closes all of it: peers see the end of their connections, and the sockets' paths can be bound again. */
 function abandon(stored: Stored): null {
-  for (const fd of stored.values()) {
+  for (const [name, fd] of stored) {
+    if (kindOf(name) === StoredKind.QUEUE) discardQueue(fd);
     posix.shutdownSocket(fd);
     posix.close(fd);
   }
   return null;
 }
 
-function newestRecord(stored: Stored): { readonly record: StateRecord; readonly state: RecordedState } | null {
+interface FoundRecord {
+  readonly record: StateRecord;
+  readonly state: RecordedState;
+}
+
+function newestRecord(stored: Stored): FoundRecord | null {
   const complaints: string[] = [];
-  let newest: { readonly record: StateRecord; readonly state: RecordedState } | null = null;
+  let newest: FoundRecord | null = null;
   for (const [name, fd] of stored) {
     if (kindOf(name) !== StoredKind.RECORD) continue;
+    const memory = posix.mapMemory(fd);
+    // Which says nothing about the record, and passes.
+    if (memory === -ENOMEM)
+      throw new StartupError(EXIT.initialize, `Cannot read the state record: ${strerror(memory)}`);
     try {
-      const record = StateRecord.open(fd, bootId());
+      const record = StateRecord.open(fd, bootId(), memory);
       const state = foldEntries(record.entries());
       if (newest === null || record.generation > newest.record.generation) newest = { record, state };
     } catch (error) {
@@ -130,12 +217,20 @@ function newestRecord(stored: Stored): { readonly record: StateRecord; readonly 
 
 const inspected = new Int32Array(3);
 
-function judge(record: StateRecord, state: RecordedState, stored: Stored, listeners: PassedListeners): Death {
+function judge(
+  record: StateRecord,
+  state: RecordedState,
+  stored: Stored,
+  queue: number | undefined,
+  listeners: PassedListeners,
+): Death {
   const marks = marksOf(record);
+  const ending = endingNames(state);
   const ended: EndedClient[] = [];
   const owners: LostOwner[] = [];
   /** The marks of lock clients that are not taken over, by their ids. */
   const interrupted = new Map<number, number>();
+  const registrations: Registration[] = [];
   for (const [server, { clients }] of [
     ['virtlockd', state.lockServer],
     ['admin', state.adminServer],
@@ -144,21 +239,24 @@ function judge(record: StateRecord, state: RecordedState, stored: Stored, listen
       const name = (client.sock as { fd: number }).fd;
       const fd = stored.get(name);
       const mark = marks.get(name) ?? 0;
-      if (fd !== undefined && mark === 0) continue;
+      if (fd !== undefined && mark === 0 && !ending.has(name)) continue;
       ended.push({ server, id, name, fd });
       clients.delete(id);
       if (server === 'admin') continue;
       interrupted.set(id, mark);
       const { 'x-local': isLocal, privateData } = lockClient.read(client);
-      const { ownerPid: pid, ownerId } = privateData;
+      registrations.push(privateData);
+      if (ending.has(name)) continue;
+      const { ownerPid: pid, ownerId, ownerName } = privateData;
       const isItself =
         fd === undefined
           ? start !== null
           : posix.inspectSocket(fd, inspected) === SocketKind.CONNECTED && inspected[0] === pid;
-      if (ownerId !== 0 && pid !== 0 && isLocal !== false && isItself) owners.push({ pid, fd, start });
+      if (ownerId !== 0 && pid !== 0 && isLocal !== false && isItself)
+        owners.push({ pid, fd, start, client: id, name: ownerName });
     }
   }
-  const { undone, unanswered } = judgeHolds(state, interrupted);
+  const holds = judgeHolds(state, interrupted, registrations);
   keepKinds(state, stored);
   const json = recordedDocument(state, (name) => stored.get(name));
   listenWith(json, listeners);
@@ -168,20 +266,21 @@ function judge(record: StateRecord, state: RecordedState, stored: Stored, listen
     for (const { 'x-inode': key } of resources) if (key !== undefined) keys.add(key);
   }
   awaitAdoption((key) => keys.has(key));
-  const strays = straysOf(stored, new Set([record.fd, ...descriptorsOf(document)]), [
+  const strays = straysOf(stored, new Set([record.fd, queue ?? -1, ...descriptorsOf(document)]), [
     ...ended.map(({ name }) => name),
     ...releasingNames(state),
   ]);
   return {
     record,
     stored,
+    queue,
     strays,
     state,
     predecessor: { document, late: null, hasDied: true },
     ended,
     owners,
-    undone,
-    unanswered,
+    evidence: new Set(document.own === null ? [] : descriptorsIn(ownKind, document.own)),
+    ...holds,
   };
 }
 
@@ -197,38 +296,57 @@ function* releasingNames({ lockspaces }: RecordedState): Generator<StoredName> {
   }
 }
 
+/** Names of connections by which the ends of owners that have begun identify them. */
+function endingNames({ ends, settings }: RecordedState): Set<StoredName> {
+  const names = new Set((settings?.doubtful ?? []).map(({ socket }) => socket));
+  for (const { socket } of ends.values()) if (typeof socket === 'number') names.add(socket);
+  return names;
+}
+
 /** Call marks by the names of their connections. */
 function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, number> {
   const found = new Map<StoredName, number>();
-  for (const [fd, mark] of marks.entries()) {
+  for (const fd of usedPlaces(marks)) {
     const name = nameIn(names[fd] ?? 0);
-    if (mark !== 0 && name !== 0) found.set(name, mark);
+    if (name !== 0) found.set(name, marks[fd] ?? 0);
   }
   return found;
 }
 
-/** Decides on the holds of acquires that may be unanswered: undone, or kept and marked as such. */
+/**
+ * Decides on the holds of owners for whom interrupted clients acted. An acquire whose reply had not begun is undone. All others are marked
+ * as {@link Hold.unanswered}: libvirt acquires or releases the locks on all disks of a guest through one connection, and gives up at the
+ * first call that fails. So it may acquire again what it has acquired before that call, or has not released after it. A client that has not
+ * registered yet may act for any owner.
+ */
 function judgeHolds(
   { lockspaces }: RecordedState,
   interrupted: ReadonlyMap<number, number>,
-): Pick<Death, 'undone' | 'unanswered'> {
+  registrations: readonly Registration[],
+): JudgedHolds {
   const undone: HoldPlace[] = [];
   const unanswered: HoldPlace[] = [];
+  const repeatable: HoldPlace[] = [];
+  if (interrupted.size === 0) return { undone, unanswered, repeatable };
   for (const [directory, resources] of lockspaces) {
     for (const [name, found] of resources) {
       if (found.isReleasing) continue;
-      for (const [index, { hold, round, ...rest }] of found.holds.entries()) {
+      for (const [index, { pid, hold, round }] of found.holds.entries()) {
         const mark = interrupted.get(hold.client) ?? 0;
-        if (mark === 0 || round !== mark >>> CallMark.ROUND_SHIFT) continue;
-        if ((mark & CallMark.BEGUN) === 0) undone.push({ directory, name, index });
-        else {
-          found.holds[index] = { ...rest, round, hold: { ...hold, unanswered: true } };
-          unanswered.push({ directory, name, index });
+        const isInterrupted = mark !== 0 && round === mark >>> CallMark.ROUND_SHIFT;
+        if (isInterrupted && (mark & CallMark.BEGUN) === 0) undone.push({ directory, name, index });
+        else if (registrations.some((one) => one.ownerId === 0 || isRegistrationOf(one, pid, hold))) {
+          found.holds[index] = { pid, round, hold: { ...hold, unanswered: true } };
+          (isInterrupted ? unanswered : repeatable).push({ directory, name, index });
         }
       }
     }
   }
-  return { undone, unanswered };
+  return { undone, unanswered, repeatable };
+}
+
+function isRegistrationOf(one: Registration, pid: number, { id, name, uuid }: HoldState): boolean {
+  return one.ownerPid === pid && one.ownerId === id && one.ownerName === name && one.ownerUUID === uuid;
 }
 
 /** A stored file has an OFD lock, whatever its entry says: the kind may have changed since. */
@@ -262,7 +380,7 @@ const SOCKET = { errfd: -1, pid: 0, isClient: false, unlinkUNIX: false } as cons
 
 /** The line for the log. */
 export function deathText({ state, ended, undone, unanswered }: Death): string {
-  const { pid, deaths, started } = state.recorder;
+  const { pid, deaths, started, hasLeft } = state.recorder;
   let locks = 0;
   for (const resources of state.lockspaces.values()) locks += resources.size;
   const clients = state.lockServer.clients.size + state.adminServer.clients.size;
@@ -273,7 +391,8 @@ export function deathText({ state, ended, undone, unanswered }: Death): string {
   const calls = undone.length + unanswered.length;
   const acquires = calls === 0 ? '' : `; of ${calls} acquires among these calls ${undone.length} are undone`;
   const times = deaths === 0 ? '' : `, after ${deaths} others`;
-  return `The daemon with pid ${pid}, which served since ${new Date(started).toISOString()}, died${times}: taking over ${locks} locks and ${clients} clients from the descriptor store${interrupted}${acquires}`;
+  const what = hasLeft === true ? 'left' : 'died';
+  return `The daemon with pid ${pid}, which served since ${new Date(started).toISOString()}, ${what}${times}: taking over ${locks} locks and ${clients} clients from the descriptor store${interrupted}${acquires}`;
 }
 
 /**
@@ -284,7 +403,7 @@ export function conclude(daemon: Daemon, death: Death, recorder: Recorder, store
   const { state, stored } = death;
   const resourceAt = ({ directory, name }: HoldPlace): Resource | undefined =>
     daemon.lockspaces.find(directory)?.resources.get(name);
-  for (const place of death.unanswered) {
+  for (const place of [...death.unanswered, ...death.repeatable]) {
     const found = resourceAt(place);
     const hold = found?.holds[place.index];
     if (found !== undefined && hold !== undefined) recorder.holdReplaced(found, place.index, hold);
@@ -295,24 +414,33 @@ export function conclude(daemon: Daemon, death: Death, recorder: Recorder, store
     return found === undefined || hold === undefined ? [] : [[found, hold]];
   });
   for (const [found, hold] of undone) daemon.lockspaces.undo(found, hold);
-  for (const owner of ownersToWatch(daemon, death)) watchOwner(daemon, owner);
+  const kept = new Set(death.evidence);
+  for (const owner of ownersToWatch(daemon, death)) {
+    const socket = hungUpSocket(daemon, owner);
+    if (socket === undefined) watchOwner(daemon, owner);
+    else kept.add(socket);
+  }
+  // Before any connection is shut down: the next process could not tell whether its peer had hung up.
   recorder.watchedChanged();
   for (const { server, id, name, fd } of death.ended) {
     if (fd !== undefined) posix.shutdownSocket(fd);
     recorder.clientLost(server, id);
-    if (fd === undefined) continue;
+    if (fd === undefined || kept.has(fd)) continue;
     store.drop(fd);
     store.remove(name);
     posix.close(fd);
   }
   for (const [directory, resources] of state.lockspaces) {
     for (const [name, found] of resources)
-      if (found.isReleasing) finishRelease(directory, name, found, stored, recorder);
+      if (found.isReleasing && !isRemote(found.state)) finishRelease(daemon, directory, name, found, stored, recorder);
   }
 }
 
 /** Owners with locks and without a connection, whose end the daemon would not notice otherwise. */
-function* ownersToWatch({ lockspaces, lockServer }: Daemon, { owners, unanswered }: Death): Generator<LostOwner> {
+function* ownersToWatch(
+  { lockspaces, lockServer, ownerReaper }: Daemon,
+  { owners, unanswered }: Death,
+): Generator<LostOwner> {
   const seen = new Set<number>();
   for (const { context } of lockServer.adoptAll().values())
     if (context.isOwnerItself) seen.add(context.owner?.pid ?? 0);
@@ -322,52 +450,58 @@ function* ownersToWatch({ lockspaces, lockServer }: Daemon, { owners, unanswered
     if (owner?.startTime === undefined || owner.isForeign === true) continue;
     candidates.push({ pid: owner.pid, fd: undefined, start: owner.startTime });
   }
+  // One that an earlier process has begun to watch may have connected again since.
+  const isWatched = ({ pid, client = 0 }: LostOwner): boolean =>
+    ownerReaper.watched.some((known) => known.pid === pid && client <= (known.client ?? Infinity));
   for (const owner of candidates) {
-    if (seen.has(owner.pid) || lockspaces.heldBy(owner.pid).size === 0) continue;
+    if (seen.has(owner.pid) || lockspaces.heldBy(owner.pid).size === 0 || isWatched(owner)) continue;
     seen.add(owner.pid);
     yield owner;
   }
 }
 
-/** Until the next attempt to identify an owner's process, in milliseconds. */
-const AGAIN_MS = 1000;
+/**
+ * Begins the end of an owner that had hung up before the daemon died, and returns its socket, which stays open. Undefined for one that
+ * has lost its connection by the death alone: that process may have been watched since an earlier one.
+ */
+function hungUpSocket({ ownerReaper }: Daemon, { pid, fd, start, client, name = '' }: LostOwner): number | undefined {
+  if (fd === undefined || client === undefined || !posix.hasHungUp(fd)) return undefined;
+  ownerReaper.resumePeer({ pid, client, name, socket: fd, ...(start === null ? {} : { startTime: start }) });
+  return fd;
+}
 
-/** Watches the owner's process. Without its pidfd or start time it is not watched, for the pid may be another process's by now. */
-function watchOwner(daemon: Daemon, owner: LostOwner): void {
-  const { ownerReaper, processes } = daemon;
-  const { pid, fd, start } = owner;
-  const peer = fd === undefined ? -1 : processes.peerPidfd(fd);
-  if (peer >= 0) ownerReaper.watch(pid, peer);
-  if (peer >= 0 || start === null) return;
-  const pidfd = processes.openPidfd(pid);
-  // Read after the pidfd was opened: a start time that is right now was right then.
-  const present = pidfd === -ESRCH ? null : processes.startTime(pid);
-  if (pidfd >= 0 && present === start) {
-    ownerReaper.watch(pid, pidfd);
-    return;
-  }
-  if (pidfd >= 0) processes.close(pidfd);
-  if (present === undefined || (pidfd < 0 && pidfd !== -ESRCH)) {
-    processes.setTimeout(() => {
-      watchOwner(daemon, { pid, fd: undefined, start });
-    }, AGAIN_MS);
-  } else ownerReaper.gone(pid, start);
+/** Watches the owner's process, by the pidfd of its connection if the kernel gives that. */
+function watchOwner({ ownerReaper, processes, lockServer }: Daemon, { pid, fd, start }: LostOwner): void {
+  const pidfd = fd === undefined ? -1 : processes.peerPidfd(fd);
+  ownerReaper.watch({
+    pid,
+    client: lockServer.nextClientId - 1,
+    ...(pidfd < 0 ? {} : { pidfd }),
+    ...(start === null ? {} : { startTime: start }),
+  });
 }
 
 function finishRelease(
+  { lockspaces }: Daemon,
   directory: ByteString,
   name: ByteString,
   { state }: RecordedResource,
   stored: Stored,
   recorder: Recorder,
 ): void {
-  const { fd: stays, flags, 'x-inode': key } = resourceKind.read(state);
+  const { fd: stays, path, flags, 'x-inode': key } = resourceKind.read(state);
   const fd = stored.get(stays);
   const mode = modeOf(flags);
   const file = fd === undefined ? null : adoptFile(fd, mode.shared, key, 'ofd');
   if (fd !== undefined && file !== null) {
     // If another process has the lock, the name is that process's lease.
     const isLocked = setLock('ofd', fd, mode.shared ? LockType.READ : LockType.WRITE) === 0;
+    const lockspace = lockspaces.find(directory);
+    if (lockspace !== undefined && mode.autocreate && isLocked && file.references === 1) {
+      // Its file system may be frozen.
+      lockspaces.restoreResource(lockspace, name, path, mode, file, [], new Release(0, true));
+      return;
+    }
     releaseFile(file, directory, name, mode.autocreate && isLocked, recorder);
   }
   recorder.resourceLost(directory, name);

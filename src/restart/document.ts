@@ -52,7 +52,7 @@ export interface StateDocument {
 }
 
 /** The largest document that this implementation reads: the runtime has no longer string. */
-export const DOCUMENT_MAX = constants.MAX_STRING_LENGTH;
+export const MAX_DOCUMENT = constants.MAX_STRING_LENGTH;
 
 /** The document's bytes: without white space, for C's limit, and with the keys in C's order. */
 export function formatDocument(document: StateDocument): Buffer {

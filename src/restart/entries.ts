@@ -5,11 +5,8 @@
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { processIdentity } from '../daemon/state.ts';
-import { logState } from '../log/logging.ts';
-import { watchedOwner } from '../lockd/state.ts';
-import { inquiry } from '../inquire/state.ts';
 import { hold } from '../lockspace/state.ts';
-import { list, object, optional, type StateOf, u32, whole } from '../state/state.ts';
+import { boolean, object, optional, type StateOf, text, u32, whole } from '../state/state.ts';
 
 /** The first element of each entry, and the elements after it. */
 export const EntryKind = {
@@ -41,7 +38,7 @@ export const EntryKind = {
   END: 'end',
   /** The end of an owner is done: its id. */
   ENDED: 'ended',
-  /** Settings: {@link settings}. */
+  /** What has no entries of its own: `changing` of daemon/state.ts. */
   SETTINGS: 'settings',
 } as const;
 
@@ -49,26 +46,21 @@ export const EntryKind = {
 export const recorder = object({
   process: processIdentity,
   pid: u32,
-  /** How often the daemon has executed itself again, and how often it has died. */
+  /** How often the daemon has been restarted, and how often it has died. */
   restarts: whole,
   deaths: whole,
   /** When the process began to serve, milliseconds since 1970. */
   started: whole,
+  /** systemd's id of the run of the unit that the process is. */
+  invocation: optional(text),
+  /** The process has ended by itself, to leave all to the next one. */
+  hasLeft: optional(boolean),
 });
 export type RecorderState = StateOf<typeof recorder>;
 
-/** A hold with its owner's pid, and the poller's round in which the acquire was read, by which CallMark tells whether it was answered. */
+/** A hold with its owner's pid, and the poller's round in which the acquire was read, by which CallMark decides whether it was answered. */
 export const recordedHold = object({ pid: u32, hold, round: optional(whole) });
 export type RecordedHold = StateOf<typeof recordedHold>;
-
-/** The part of the daemon's state that has no entries of its own. */
-export const settings = object({
-  inquiry,
-  timeout: optional(u32),
-  log: optional(logState),
-  watched: optional(list(watchedOwner)),
-});
-export type Settings = StateOf<typeof settings>;
 
 /** @param parts in JSON */
 export function entry(kind: (typeof EntryKind)[keyof typeof EntryKind], ...parts: readonly string[]): ByteString {

@@ -1,5 +1,4 @@
 /** The end of a takeover, after the requests that have waited for the re-execution. */
-import { setImmediate as turn } from 'node:timers/promises';
 import type { Daemon } from '../daemon/daemon.ts';
 import { ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
@@ -7,7 +6,7 @@ import { inodeOf } from '../lockspace/files.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import { captureState } from './capture.ts';
 import type { ByteString } from '../../xdr/codec.ts';
-import { inSlices } from '../rpc/slices.ts';
+import { inSlices, turn } from '../rpc/slices.ts';
 import { closeOnExecInTheEnd } from './close-on-exec.ts';
 import { Confirmation } from './confirm.ts';
 import { descriptorsOf } from './document.ts';
@@ -30,6 +29,7 @@ export async function finishTakeover(daemon: Daemon, lockKinds: LockKinds): Prom
     while (daemon.lockServer.adoptLate(SLICE));
     daemon.poller.endInheritance();
     await adoptLocks(daemon);
+    await inSlices(daemon.ownerReaper.followAll(), () => undefined);
   } catch (error) {
     log.error(`Not all that was left is taken over: ${(error as Error).message}`);
   }

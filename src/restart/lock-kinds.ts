@@ -1,7 +1,8 @@
 /**
  * Changes the kind of every held lock. POSIX locks become OFD locks when a keeper keeps files beyond the daemon's life, for example those
  * adopted from a C daemon. All become POSIX locks before a program takes over that knows no other kind. An OFD lock would keep that
- * program out: it would report the lock as lost, and kill the guest.
+ * program out: it would report the lock as lost, and kill the guest. They also become POSIX locks when it turns out that nobody keeps
+ * them.
  *
  * A change may degrade an exclusive lock: see posix/record-lock.ts. LockKinds retries until the other process's shared lock is gone.
  */
@@ -55,9 +56,17 @@ export class LockKinds {
     this.lockspaces.takesPosixOnly = true;
     let refusal: string | undefined;
     await inSlices(this.lockspaces.resources(), (resource) => {
-      refusal ??= this.refusalOf(resource);
+      refusal ??= this.makePosix(resource);
     });
     return refusal;
+  }
+
+  /** Gives a POSIX lock to every held file that has an OFD lock, while clients are served: the keeper keeps none any more. */
+  async leaveOfd(): Promise<void> {
+    await inSlices(this.lockspaces.resources(), (resource) => {
+      this.makePosix(resource);
+    });
+    this.awaitMending();
   }
 
   /** Undoes {@link turnToPosix}, because the other program did not take over. */
@@ -66,7 +75,8 @@ export class LockKinds {
     await this.turnToOfd();
   }
 
-  private refusalOf(resource: Resource): string | undefined {
+  /** Returns why the file has no whole POSIX lock. */
+  private makePosix(resource: Resource): string | undefined {
     const { file, name } = resource;
     if (!isLocked(file)) return undefined;
     const errno = file.lockKind === 'ofd' ? this.change(resource, 'posix') : 0;

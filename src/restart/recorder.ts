@@ -1,6 +1,6 @@
 /**
  * Makes the daemon's state outlive the process. Writes every change into the record before a client can see it, and stores every
- * descriptor that the record names with the service manager. The rooms call it in this order:
+ * descriptor that the record names (store.ts). The rooms call it in this order:
  *
  * - A new lock or client: its descriptor is stored, then it is recorded, then the call is answered. A descriptor that is stored and not
  *   recorded has no owner yet.
@@ -8,11 +8,12 @@
  *   and the lock recorded as released.
  * - A connection that ends is shut down, then recorded, then its descriptor is removed from the store and closed.
  *
- * Without a store there is no recorder, and locks end with the process, as C's do. The same holds for those beyond the store's limit.
+ * Without a store there is no recorder, and locks end with the process, as C's do. So do the connections of clients beyond the manager's
+ * limit.
  */
 import { type ClientRecorder, NO_CLIENT_RECORDER } from '../daemon/client-recorder.ts';
 import type { AdminPeer, Daemon } from '../daemon/daemon.ts';
-import { ownState } from '../daemon/state.ts';
+import { changing, changingState } from '../daemon/state.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { OwnerEnd } from '../lockd/owner-end.ts';
 import { type EndRecorder, NO_END_RECORDER } from '../lockd/owner-reaper.ts';
@@ -32,23 +33,24 @@ import { StoredKind, type StoredName } from '../store/names.ts';
 import { MAX_HALF, MIN_HALF, StateRecord } from '../store/record.ts';
 import type { DescriptorStore } from '../store/store.ts';
 import type { ByteString } from '../../xdr/codec.ts';
+import { entriesFor, foldEntries } from './recorded-state.ts';
 import { adminClientState, lockClientState } from './capture.ts';
 import { adminClient, type LockClientState, lockClient } from './document.ts';
-import {
-  entry,
-  EntryKind,
-  type RecordedHold,
-  recorder as recorderKind,
-  type RecorderState,
-  settings,
-} from './entries.ts';
+import { entry, EntryKind, type RecordedHold, recorder as recorderKind, type RecorderState } from './entries.ts';
+import { RUNTIME_DESCRIPTORS } from './room.ts';
 
 const log = logger('locking.lock_daemon');
 
 /** How late refusals and counters may be recorded, in milliseconds. */
 const LATE_MS = 250;
+/** How long the manager is waited for when the daemon could not go on recording otherwise, in milliseconds. */
+const URGENT_MS = 200;
 /** How many snapshots a half of a new record has room for. */
 const SPARE = 4;
+/** Bytes of superseded entries that are not worth a snapshot. */
+const SUPERSEDED = 64 * 1024;
+/** A larger snapshot is made only when the record is full: it takes more than 10 ms. */
+const MAX_SNAPSHOT = 1024 * 1024;
 /** Bytes of an entry beside its text, at most. */
 const ENTRY_SIZE = 12;
 
@@ -58,6 +60,7 @@ const NOTHING_PENDING = {
   'x-skip': undefined,
   'x-unsent': undefined,
   'x-closing': undefined,
+  'x-waiting': undefined,
 } as const;
 
 export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRecorder {
@@ -65,13 +68,17 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private readonly store: DescriptorStore;
   private record: StateRecord;
   readonly identity: RecorderState;
-  /** How many descriptors the store may have. */
+  /** How many descriptors the manager takes. */
   limit: number;
   isKeeping = true;
+  /** See {@link leave}. */
+  private hasLeft = false;
   /** Recording has ended, by a failure or by {@link end}. */
   private hasFailed = false;
   /** The last entry of each server, admin client and the settings: these report no changes of their own, and are compared. */
   private readonly written = new Map<string, string>();
+  /** {@link mortalFiles} has all of them. */
+  hasCounted = false;
   /** See {@link mortalFiles}. */
   private readonly mortal = new Set<HeldFile>();
   /** When the processes of clients started, as far as it was asked. */
@@ -79,8 +86,15 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   private isLateDue = false;
   private isRewriteDue = false;
   private isRetryDue = false;
+  /** With so many bytes of entries, it is worth to look how many are superseded. */
+  private longest = SUPERSEDED;
   /** The last change was recorded by a snapshot. */
   private wroteSnapshot = false;
+  /**
+   * A death is not concluded yet: the record has what is still to be finished, and the daemon does not. So a snapshot would lose it, and
+   * if this process died then, the next one would know nothing of it.
+   */
+  isConcluding = false;
   /** A larger record that is not in the store yet. */
   private next: StateRecord | null = null;
   /** Called when the record can no longer be written. */
@@ -125,19 +139,20 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     if (isOnRecord) this.write(this.processEntry());
     else {
       this.countMortal();
-      this.keepAll();
-      // Of another record, which was given up.
-      for (const { file } of daemon.lockspaces.resources()) {
-        if (file.lockKind === 'ofd' && file.fd >= 0) this.keep(file.fd, StoredKind.FILE);
-      }
       this.rewrite();
     }
-    // It may be a larger one by now.
+    // Ahead of clients, which may fill the store. It may be a larger one by now.
     store.keep(this.record.fd, StoredKind.RECORD);
+    if (isOnRecord) return;
+    // Of another record, which was given up.
+    for (const { file } of daemon.lockspaces.resources()) {
+      if (file.lockKind === 'ofd' && file.fd >= 0) store.keep(file.fd, StoredKind.FILE);
+    }
+    this.keepAll();
   }
 
-  /** Stores all descriptors but those of files. */
-  private keepAll(): void {
+  /** Stores all descriptors but those of files, as far as there is room. */
+  keepAll(): void {
     const { daemon, store } = this;
     for (const { listeners } of daemon.servers) {
       // systemd passes its own sockets again.
@@ -145,12 +160,14 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     }
     for (const { fd } of daemon.lockServer.adoptAll().values()) this.keep(fd, StoredKind.LOCK_CLIENT);
     for (const { fd } of daemon.adminServer.adoptAll().values()) this.keep(fd, StoredKind.ADMIN_CLIENT);
-    for (const { pidfd } of daemon.ownerReaper.watched) this.keep(pidfd, StoredKind.PIDFD);
+    this.keepWatched();
+    this.keepHelpers();
     for (const end of daemon.ownerReaper.unfinished) this.endEntry(end);
   }
 
-  /** Enters all held files in {@link mortalFiles} or removes them. */
+  /** Enters all held files in {@link mortalFiles} or removes them. Adopts what the previous process or program image has left. */
   countMortal(): void {
+    this.hasCounted = true;
     for (const { file } of this.daemon.lockspaces.resources()) this.noteKind(file);
   }
 
@@ -181,6 +198,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.daemon.poller.useMarks(this.record.bank.marks, this.record.round);
   }
 
+  /** Records that the process ends by itself, and leaves all to the next one. */
+  leave(): void {
+    this.hasLeft = true;
+    this.write(this.processEntry());
+  }
+
   /** Ends recording, and invalidates the record. */
   end(): void {
     const { daemon } = this;
@@ -202,7 +225,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   // ---- files
 
   keeps(fd: number, stat: Stat): boolean {
-    return this.hasRoomFor(fd) && isLocalFile(fd, stat);
+    // The next process receives it beside the descriptors that it needs itself.
+    const limit = Math.min(this.record.slots, this.daemon.descriptorLimit - RUNTIME_DESCRIPTORS);
+    return this.isKeeping && fd < limit && this.store.takesFiles && isLocalFile(fd, stat);
   }
 
   locked(file: HeldFile): void {
@@ -215,13 +240,16 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   kindChanged(file: HeldFile): void {
     this.noteKind(file);
+    // A storage helper has the descriptor, and its kind is its helper's affair.
+    if (file.remote !== null) return;
     if (file.lockKind === 'ofd') this.store.keep(file.fd, StoredKind.FILE);
     else this.store.drop(file.fd);
     this.rewriteSoon();
   }
 
   private noteKind(file: HeldFile): void {
-    if (file.lockKind === 'ofd' && file.fd >= 0) this.mortal.delete(file);
+    // A storage helper's lock outlives the process with the helper's socket.
+    if (file.remote !== null || (file.lockKind === 'ofd' && file.fd >= 0)) this.mortal.delete(file);
     else this.mortal.add(file);
   }
 
@@ -251,7 +279,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
       hold.round = mark >>> CallMark.ROUND_SHIFT;
       this.record.noteRound(hold.round);
     }
-    if (resource.holds.length === 1) this.write(this.resourceEntry(resource));
+    if (resource.holdCount === 1) this.write(this.resourceEntry(resource));
     else this.write(entry(EntryKind.HOLD, ...keyOf(resource), holdText(hold)));
   }
 
@@ -297,8 +325,25 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   watchedChanged(): void {
-    for (const { pidfd } of this.daemon.ownerReaper.watched) this.keep(pidfd, StoredKind.PIDFD);
+    this.keepWatched();
     this.settingsChanged();
+  }
+
+  private keepWatched(): void {
+    for (const { pidfd } of this.daemon.ownerReaper.watched)
+      if (pidfd !== undefined) this.keep(pidfd, StoredKind.PIDFD);
+  }
+
+  helpersChanged(): void {
+    this.keepHelpers();
+    this.settingsChanged();
+  }
+
+  private keepHelpers(): void {
+    for (const { socket } of this.daemon.storages.state) {
+      if (!this.store.isKept(socket)) this.makeRoom();
+      this.keep(socket, StoredKind.STORAGE);
+    }
   }
 
   closing(fd: number): void {
@@ -330,11 +375,16 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.written.delete(adminKey(connection));
   }
 
-  settingsChanged(): void {
+  adminCallServed(connection: Connection<AdminPeer>): void {
+    // Not of one that the call has ended.
+    if (connection.isOpen) this.writeChanged(adminKey(connection), this.adminClientEntry(connection));
+    this.settingsChanged([]);
+  }
+
+  /** Records what reports no changes of its own, as far as it has changed. */
+  settingsChanged(clients: Iterable<Connection<AdminPeer>> = this.daemon.adminServer.adoptAll().values()): void {
     for (const server of this.daemon.servers) this.writeChanged(server.name, this.serverEntry(server));
-    for (const connection of this.daemon.adminServer.adoptAll().values()) {
-      this.writeChanged(adminKey(connection), this.adminClientEntry(connection));
-    }
+    for (const connection of clients) this.writeChanged(adminKey(connection), this.adminClientEntry(connection));
     this.writeChanged(EntryKind.SETTINGS, this.settingsEntry());
   }
 
@@ -347,11 +397,19 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   /** Stores a descriptor if there is room for it. Returns its name. */
   private keep(fd: number, kind: StoredKind): StoredName {
-    return this.hasRoomFor(fd) ? this.store.keep(fd, kind) : this.store.nameFor(fd, kind);
+    const isClient = kind === StoredKind.LOCK_CLIENT || kind === StoredKind.ADMIN_CLIENT;
+    const room = isClient ? this.limit - reserveOf(this.limit) : this.limit;
+    const hasRoom = this.isKeeping && fd < this.record.slots && this.store.count < room;
+    return hasRoom ? this.store.keep(fd, kind) : this.store.nameFor(fd, kind);
   }
 
-  private hasRoomFor(fd: number): boolean {
-    return this.isKeeping && fd < this.record.slots && this.store.count < this.limit;
+  /** Takes the latest clients out of a full store for what costs locks if it is not stored: a client costs its connection alone. */
+  private makeRoom(): void {
+    if (this.store.count < this.limit) return;
+    for (const { fd } of [...this.daemon.lockServer.adoptAll().values()].reverse()) {
+      this.store.leaveOut(fd);
+      if (this.store.count < this.limit) return;
+    }
   }
 
   /** Records the end of a client that this process has not adopted. */
@@ -377,6 +435,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.isLateDue = true;
     setTimeout(() => {
       this.settingsChanged();
+      this.dropSuperseded();
       this.isLateDue = false;
     }, LATE_MS).unref();
   }
@@ -391,6 +450,15 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     });
   }
 
+  /** Keeps the entries few that the next process would read for nothing, while nobody is served. */
+  private dropSuperseded(): void {
+    if (this.hasFailed || this.isConcluding || this.record.length < this.longest) return;
+    const texts = [...this.texts()];
+    const length = lengthOf(texts);
+    if (length * 2 <= this.record.length && length * 2 <= this.record.capacity) this.record.rewrite(texts);
+    this.longest = length > MAX_SNAPSHOT ? Infinity : length * 2 + SUPERSEDED;
+  }
+
   private rewriteLater(): void {
     if (this.isRetryDue) return;
     this.isRetryDue = true;
@@ -401,17 +469,21 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private write(text: ByteString): void {
-    this.wroteSnapshot = !this.hasFailed && !this.record.append(text);
+    const isFull = !this.hasFailed && !this.record.append(text);
+    this.wroteSnapshot = isFull && !this.isConcluding;
     if (this.wroteSnapshot) this.rewrite();
+    else if (isFull) this.replaceEntries([...entriesFor(foldEntries(this.record.entries())), text]);
     // The change has moved counters, too.
     this.writeLate();
   }
 
   /** Replaces the record's entries by a snapshot. */
   private rewrite(): void {
-    if (this.hasFailed) return;
-    const texts = [...this.texts()];
-    const length = texts.reduce((sum, text) => sum + text.length + ENTRY_SIZE, 0);
+    if (!this.hasFailed) this.replaceEntries([...this.texts()]);
+  }
+
+  private replaceEntries(texts: readonly ByteString[]): void {
+    const length = lengthOf(texts);
     // A snapshot of more than half of a half would soon be followed by the next one.
     if (length * 2 <= this.record.capacity && this.record.rewrite(texts)) return;
     this.enlarge(texts, length);
@@ -420,9 +492,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** Moves to a larger record, which must be stored before the present one is invalidated. */
   private enlarge(texts: readonly string[], length: number): void {
     const made = this.makeNext(length);
-    if (made !== null && this.store.keepNow(made.fd, StoredKind.RECORD)) this.replaceRecord(made, texts);
+    const isStored = (patience: number): boolean =>
+      made !== null && this.store.keepNow(made.fd, StoredKind.RECORD, patience);
+    if (made !== null && isStored(0)) this.replaceRecord(made, texts);
     // Retry later, and go on in the present record.
     else if (this.record.rewrite(texts)) this.rewriteLater();
+    else if (made !== null && isStored(URGENT_MS)) this.replaceRecord(made, texts);
     else this.fail(made === null ? 'there is no memory for it' : 'the service manager does not take it');
   }
 
@@ -439,6 +514,7 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
       return null;
     }
     this.next = made;
+    this.makeRoom();
     return made;
   }
 
@@ -466,12 +542,19 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private fail(reason: string): void {
     log.error(`The daemon no longer records its state, and locks would not outlive it: ${reason}`);
+    this.giveUp();
+    this.onFailure();
+  }
+
+  /**
+   * Ends recording, and empties the store: duplicates would keep the peers of closed connections from an end of file. Whoever begins
+   * another record stores all of it by other names.
+   */
+  giveUp(): void {
     this.forgetNext();
     this.end();
-    // Whoever begins another record stores all of it anew, by other names.
-    this.store.empty();
+    this.store.end();
     posix.close(this.record.fd);
-    this.onFailure();
   }
 
   /** The entries of a snapshot. */
@@ -498,7 +581,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private processEntry(): ByteString {
-    return entry(EntryKind.PROCESS, recorderKind.format(this.identity));
+    const { identity, hasLeft } = this;
+    return entry(EntryKind.PROCESS, recorderKind.format({ ...identity, ...(hasLeft ? { hasLeft } : {}) }));
   }
 
   private serverEntry(server: Daemon['servers'][number]): ByteString {
@@ -558,15 +642,19 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private settingsEntry(): ByteString {
-    const { inquiry, timeout, log, watched } = ownState(this.daemon);
-    const state = { inquiry: inquiry ?? { counters: {}, refused: 0, refusals: '' }, timeout, log, watched };
-    return entry(EntryKind.SETTINGS, settings.format(this.named(settings, state, StoredKind.PIDFD)));
+    const state = this.named(changing, changingState(this.daemon), StoredKind.PIDFD);
+    return entry(EntryKind.SETTINGS, changing.format(state));
   }
 
   /** The state with each descriptor replaced by its name in the store. */
   private named<T>(kind: Kind<T>, state: T, stored: StoredKind): T {
     return replaceDescriptors(kind.shape, state, (fd) => (fd < 0 ? fd : this.store.nameFor(fd, stored))) as T;
   }
+}
+
+/** Places of the store that clients leave: for a larger record, pidfds, and the sockets of storage helpers. */
+function reserveOf(limit: number): number {
+  return Number.isFinite(limit) ? Math.min(64, Math.floor(limit / 8)) : 0;
 }
 
 function keyOf({ lockspace, name }: Resource): [string, string] {
@@ -580,4 +668,8 @@ function holdText(hold: Hold): string {
 
 function adminKey({ id }: Connection<AdminPeer>): string {
   return `admin ${id}`;
+}
+
+function lengthOf(texts: readonly ByteString[]): number {
+  return texts.reduce((sum, text) => sum + text.length + ENTRY_SIZE, 0);
 }

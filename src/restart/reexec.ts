@@ -14,12 +14,12 @@
  * A SIGUSR1 that comes while this runs is served after a failure; after a success the new program is newer than it.
  */
 import { constants } from 'node:os';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { ByteString } from '../../xdr/codec.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { own as ownKind, ownState } from '../daemon/state.ts';
 import { logger } from '../log/log.ts';
 import { descriptorLimits } from '../proc/limits.ts';
+import { now } from '../posix/clock.ts';
 import { inodeKey, lastStat, posix, strerror } from '../posix/posix.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { knowsOfdLocks } from './answers.ts';
@@ -36,14 +36,15 @@ import {
   STANDARD_STREAMS,
 } from './close-on-exec.ts';
 import { heapLimit } from '../lockspace/budget.ts';
-import { inSlices } from '../rpc/slices.ts';
-import { DOCUMENT_MAX, formatPieces } from './document.ts';
+import { inSlices, turn } from '../rpc/slices.ts';
+import { MAX_DOCUMENT, formatPieces } from './document.ts';
 import { ResourcePieces } from './resource-pieces.ts';
 import type { LockKinds } from './lock-kinds.ts';
 import { findLoss } from './rehearse.ts';
 import type { Survival } from './survival.ts';
 import {
   publishStateFile,
+  refuseHanging,
   refusePlanted,
   removeStateFile,
   StateFileError,
@@ -68,14 +69,16 @@ const PENDING_CHECK_MS = 5;
 const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that pending messages may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
-/** How long the service manager is waited for before the next program is executed, in milliseconds. Clients are served all the while. */
-const SETTLE_MS = 5000;
+/** How long the service manager is waited for before the next program is executed, in milliseconds; a swap waits 25 s for all. Clients are served. */
+const FLUSH_MS = 12_000;
+/** How long storage helpers may take to hand over their files, in milliseconds. */
+const STORAGE_MS = 2000;
 
 interface ReexecOptions {
   readonly daemon: Daemon;
   readonly lockKinds: LockKinds;
   /** Null where nothing can outlive the daemon's death. */
-  readonly survival: Pick<Survival, 'emptyForOther' | 'refill' | 'settle'> | null;
+  readonly survival: Pick<Survival, 'emptyForOther' | 'refill' | 'flush'> | null;
   /** The program to execute: an absolute path, its links unresolved, as a swap replaces the file there. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -127,10 +130,20 @@ export class Reexec {
       }
       this.pieces?.end();
       this.pieces = undefined;
+      await this.returnFiles();
       // The compiler takes it for false, but requests come in while an attempt waits.
       if (!(this.again as boolean)) break;
     }
     this.running = false;
+  }
+
+  /** Gives the files that a program without helpers was to take over back to these, unless that is tried again. */
+  private async returnFiles(): Promise<void> {
+    const { daemon, lockKinds } = this.options;
+    if (this.again || this.options.isEnding() || !daemon.remoteFiles.hasTaken) return;
+    await daemon.remoteFiles.giveBack(STORAGE_MS);
+    // Some may have stayed.
+    await lockKinds.turnToOfd();
   }
 
   /** The daemon ends: removes the file of an attempt in progress. */
@@ -141,6 +154,7 @@ export class Reexec {
   private async attempt(): Promise<void> {
     const { daemon, program, args, stateFile } = this.options;
     const candidate = `${stateFile}.new`;
+    await refuseHanging(stateFile);
     refusePlanted(stateFile);
     const own = ownState(daemon);
     const document: Buffer[] = [];
@@ -151,6 +165,16 @@ export class Reexec {
     await writeStateFileInSlices(candidate, document);
     try {
       const found = await proveSuccessor(program, candidate, limitFor(document));
+      // The other program knows no helpers, and takes over descriptors alone.
+      const knowsHelpers = found.kind !== 'c' && found.report?.storage === true;
+      const frozen = knowsHelpers ? undefined : await daemon.remoteFiles.findFrozen(STORAGE_MS);
+      if (frozen !== undefined) throw new UnfitSuccessor(frozen);
+      if (!knowsHelpers && needsHelpers(daemon)) {
+        const refusal = await daemon.remoteFiles.takeAll(STORAGE_MS);
+        if (refusal !== undefined) throw new UnfitSuccessor(refusal);
+        this.again = true;
+        return;
+      }
       if (found.kind === 'own') {
         this.refuseLackOfRoom(descriptors);
         await this.refuseLoss(found);
@@ -200,12 +224,15 @@ export class Reexec {
     const { lockKinds, survival } = this.options;
     if (!(successor instanceof CSuccessor) && knowsOfdLocks(successor)) {
       // The successor does not know of messages to the manager that are still to be sent.
-      await survival?.settle(SETTLE_MS);
+      if ((await survival?.flush(FLUSH_MS)) === false)
+        throw new UnfitSuccessor(
+          'the service manager takes no descriptors at present, and the next program could not send them',
+        );
       if (!this.options.isEnding()) await exchange();
       return;
     }
     try {
-      // Nothing may be left there: whoever came next would find it, and take over what is not the daemon's any more.
+      // The manager would pass what is left there to its next process, which would take over locks that are not the daemon's any more.
       const refusal = (await lockKinds.turnToPosix()) ?? (await survival?.emptyForOther());
       if (refusal !== undefined) throw new UnfitSuccessor(refusal);
       await exchange();
@@ -240,6 +267,8 @@ export class Reexec {
     kept: Kept,
   ): Promise<void> {
     const { daemon } = this.options;
+    // What is not mapped any more, execve need not unmap while clients wait.
+    posix.trimMemory();
     daemon.suspend();
     try {
       if (successor instanceof CSuccessor) await this.waitForPending(successor);
@@ -256,8 +285,8 @@ export class Reexec {
   /** Waits until no message is half received and no reply half sent, but not for long. */
   private async waitForPending({ version }: CSuccessor): Promise<void> {
     const { daemon } = this.options;
-    const until = performance.now() + PENDING_MS;
-    while (daemon.pendingCount() > 0 && performance.now() < until) {
+    const until = now() + PENDING_MS;
+    while (daemon.pendingCount() > 0 && now() < until) {
       await new Promise((resolve) => setTimeout(resolve, PENDING_CHECK_MS));
     }
     const left = daemon.pendingCount();
@@ -290,6 +319,7 @@ export class Reexec {
     kept: Kept,
   ): void {
     const { daemon, stateFile } = this.options;
+    daemon.makeWaitedCalls();
     // The successor would not know of releases in progress.
     daemon.ownerReaper.finish();
     daemon.flushEvents();
@@ -349,6 +379,12 @@ function passOn(descriptors: ReadonlySet<number>, { descriptors: kept, clients }
   setCloseOnExec(rest, false);
 }
 
+/** Whether storage helpers keep files, or any file is being released. */
+function needsHelpers({ lockspaces }: Daemon): boolean {
+  for (const { file } of lockspaces.resources()) if (file.remote !== null || file.release !== null) return true;
+  return false;
+}
+
 function keyOf(fd: number | undefined): string | null {
   return fd !== undefined && posix.fstatInode(fd) === 0 ? inodeKey(lastStat()) : null;
 }
@@ -363,8 +399,8 @@ function checkSize(document: readonly Buffer[], daemon: Daemon): void {
   const size = document.reduce((sum, { length }) => sum + length, 0);
   // heapLimit() loads a module of the runtime, while clients wait.
   if (size <= SIZE_FREE) return;
-  if (size > DOCUMENT_MAX) {
-    throw new UnfitSuccessor(`the state takes ${size} bytes, and at most ${DOCUMENT_MAX} are read`);
+  if (size > MAX_DOCUMENT) {
+    throw new UnfitSuccessor(`the state takes ${size} bytes, and at most ${MAX_DOCUMENT} are read`);
   }
   const { pendingBytes } = daemon;
   const most = heapLimit() * PENDING_SHARE;

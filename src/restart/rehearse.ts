@@ -184,7 +184,7 @@ function settingsOf(version: VersionNumber): DaemonSettings {
 const NOBODY: ProcessHost = {
   ownPid: process.pid,
   ownStartTime: undefined,
-  tellsPeers: true,
+  reportsPeers: true,
   peerPidfd: () => -ENOENT,
   openPidfd: () => -ENOENT,
   startTime: () => undefined,

@@ -27,7 +27,7 @@ export class ResourcePieces {
     this.daemon = daemon;
     this.changed = daemon.lockspaces.noteChanges();
     // Not later: an end may begin during the first description.
-    this.surroundings = this.look();
+    this.surroundings = this.readSurroundings();
   }
 
   end(): void {
@@ -90,12 +90,12 @@ export class ResourcePieces {
    * lock.
    */
   private isUsable(): boolean {
-    if (this.surroundings !== this.look()) return false;
-    for (const { file } of this.changed) if (file.references > 1 || file.deferredFds.length > 0) return false;
+    if (this.surroundings !== this.readSurroundings()) return false;
+    for (const { file } of this.changed) if (file.references > 1 || file.deferredFds.size > 0) return false;
     return true;
   }
 
-  private look(): string {
+  private readSurroundings(): string {
     return `${fileChanges()} ${this.daemon.ownerReaper.unfinished.map(({ id }) => id).join()}`;
   }
 }

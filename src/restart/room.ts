@@ -7,6 +7,8 @@
 
 /** For our runtime, with some to spare for its run. */
 export const RUNTIME_DESCRIPTORS = 32;
+/** Of these, what it needs once it has read its script. */
+export const START_DESCRIPTORS = 16;
 /** Below the soft limit, which the runtime raises to the hard one: for a C daemon that writes its state, and our launcher. */
 export const LAUNCHER_DESCRIPTORS = 8;
 /** For a C daemon without its log files. */

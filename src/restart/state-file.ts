@@ -12,9 +12,11 @@ import {
 } from 'node:fs';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
-import { closeUnlessHeld, findOwn, isHeld } from '../lockspace/files.ts';
+import { closeUnlessHeld, findKnown, isHeld } from '../lockspace/files.ts';
 import { protectPath, unprotectPath } from '../lockspace/own-files.ts';
 import { bytesOf, toPath } from '../posix/bytes.ts';
+import { runChild, SpawnError } from '../posix/child.ts';
+import { mayHang } from '../proc/route.ts';
 import { inSlices } from '../rpc/slices.ts';
 
 const log = logger('locking.lock_daemon');
@@ -77,10 +79,28 @@ function* write(path: ByteString, pieces: Iterable<Buffer>): Generator<undefined
   }
 }
 
+/** How long a child may take to make a file on storage that may hang, in milliseconds. */
+const PROBE_LIMIT_MS = 5000;
+const PROBE = ': >"$1" && rm -f -- "$1"';
+
+/** @throws StateFileError when the file is on storage that may hang, and does */
+export async function refuseHanging(path: ByteString): Promise<void> {
+  if (!mayHang(path)) return;
+  const args = ['-c', PROBE, 'sh', `${path}.probe`];
+  try {
+    const { status, end } = await runChild({ file: 'sh', args, directory: '/', limit: PROBE_LIMIT_MS });
+    if (status !== 0) throw new StateFileError(`no file can be made beside ${path}: that ${end}`);
+  } catch (error) {
+    throw error instanceof SpawnError
+      ? new StateFileError(`no file can be made beside ${path}: ${error.message}`)
+      : error;
+  }
+}
+
 /** Removes the file, if it exists. */
 export function removeStateFile(path: ByteString): void {
   try {
-    if (findOwn(path)?.purpose === PURPOSE) unprotectPath(path);
+    if (findKnown(path).own?.purpose === PURPOSE) unprotectPath(path);
     unlinkSync(toPath(path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn(bytesOf((error as Error).message));
@@ -115,7 +135,7 @@ export function refusePlanted(path: ByteString): boolean {
     throw new StateFileError(`${path} belongs to user ${found.uid}: remove it`);
   }
   if (isHeld(path)) throw new StateFileError(`${path} is held as a resource: it must be released first`);
-  const own = findOwn(path);
+  const own = findKnown(path).own;
   if (own !== undefined && own.purpose !== PURPOSE) throw new StateFileError(`${path} is the daemon's ${own.purpose}`);
   return true;
 }

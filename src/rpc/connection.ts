@@ -6,7 +6,8 @@
 import { constants } from 'node:os';
 import { XdrReader, type XdrWriter } from '../../xdr/codec.ts';
 import { DESCRIPTORS_MAX, isLengthValid, LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, MessageType } from '../../xdr/frame.ts';
-import { logger } from '../log/log.ts';
+import { Allowance } from '../log/allowance.ts';
+import { logger, logging } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import type { Caller } from './dispatch.ts';
 import type { Sender } from './outbox.ts';
@@ -37,6 +38,8 @@ export interface ConnectionHost<C> {
   open(connection: Connection<C>): C;
   /** Serves the message in `reader`: see `Dispatcher.dispatch`. */
   serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null;
+  /** See {@link Connection.arrival}: of a call that begins to wait. */
+  nextArrival(): number;
   /** The connection has ended. Its descriptor is closed afterwards, but for {@link Connection.keepSocket}. */
   closed(connection: Connection<C>): void;
 }
@@ -71,6 +74,8 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   readonly connectedAt: number;
   isOpen = true;
   isIdentified = false;
+  /** The place of its call that waits, or is about to be made again, among those of all connections, by their arrival; 0: none does. */
+  arrival = 0;
   readonly context: C;
   private readonly host: ConnectionHost<C>;
   private readonly poller: Poller;
@@ -86,6 +91,8 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   /** Forgets the waiting call, the first message of the input. Null when none waits. */
   private forgetCall: (() => void) | null = null;
   private keepsSocket = false;
+  /** Of its mistakes in the log. Most connections make none. */
+  private allowance: Allowance | undefined;
 
   constructor(host: ConnectionHost<C>, fd: number, id: number, peer: Peer, connectedAt: number) {
     this.host = host;
@@ -107,7 +114,11 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
 
   onRead(input: Buffer, offset: number, length: number, descriptors: boolean): void {
     if (length > 0) this.receive(input, offset, offset + length, descriptors);
-    else if (!isPassing(length)) {
+    else if (length === 0 && this.poller.isOverdue && !this.isWaiting) {
+      // Its end is reported again. Very many may end together, and each end may take long.
+      this.postponed = true;
+      this.poller.postpone(this.fd, this);
+    } else if (!isPassing(length)) {
       if (length < 0) log.debug(() => `reading from client ${this.id}: ${strerror(length)}`);
       this.close();
     }
@@ -138,6 +149,16 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     else this.serveInput();
   }
 
+  mayLog(bytes: number): boolean {
+    this.allowance ??= new Allowance((leftOut) => {
+      const { caller } = logging;
+      logging.caller = null;
+      log.warn(`Client ${this.id} (pid ${this.peer.pid}) had ${leftOut} more messages, which are not logged`);
+      logging.caller = caller;
+    });
+    return this.allowance.admits(bytes);
+  }
+
   /** Whether a call waits for its answer. */
   get isWaiting(): boolean {
     return this.forgetCall !== null;
@@ -157,6 +178,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     this.forgetCall?.();
     this.forgetCall = null;
     this.host.closed(this);
+    this.allowance?.end();
     // Only now that the end is recorded: if the process dies earlier, the next one must find the mark.
     this.poller.inputConsumed(this.fd, false);
     if (!this.keepsSocket) posix.close(this.fd);
@@ -256,6 +278,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
         this.wait(waiting);
         break;
       }
+      this.arrival = 0;
       at += size;
       if (this.poller.outbox.queue(this) && !this.isDrained) break;
       if (end - at >= LENGTH_SIZE && this.poller.isOverdue) {
@@ -278,6 +301,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
 
   /** Leaves the present call in the input, until it is time to make it again. */
   private wait(waiting: Waiting): void {
+    if (this.arrival === 0) this.arrival = this.host.nextArrival();
     this.forgetCall = waiting.begin(() => {
       this.forgetCall = null;
       this.postponed = true;

@@ -62,9 +62,12 @@ export class Outbox {
     // A connection may be closed while another one's reply is being written.
     if (writer.length === this.queued) writer.length = this.queued = 0;
     if (failed === 0) return;
+    const unsent: (readonly [Sender | undefined, Buffer, number])[] = [];
     for (let i = 0, at = 0; i < count; i++, at += SendRange.WORDS) {
       const [sent = 0, start = 0, end = 0] = ranges.subarray(at, at + SendRange.WORDS);
-      if (sent !== end - start) senders[i]?.onUnsent(buffer.subarray(start, end), sent);
+      if (sent !== end - start) unsent.push([senders[i], Buffer.from(buffer.subarray(start, end)), sent]);
     }
+    // Copied before: the end of a connection may have others served, whose replies are queued here.
+    for (const [sender, bytes, sent] of unsent) sender?.onUnsent(bytes, sent);
   }
 }

@@ -5,6 +5,7 @@
  */
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
+import { now } from '../posix/clock.ts';
 import { CallMark, Epoll, PollRecord, posix, strerror, WATCHED } from '../posix/posix.ts';
 import { Outbox } from './outbox.ts';
 import { SLICE_MS } from './slices.ts';
@@ -14,8 +15,9 @@ const log = logger('rpc.netserver');
 /** Bytes that one round may receive, of one connection at most 16 KiB. */
 const INPUT_SIZE = 1024 * 1024;
 const RECORDS = 512;
+/** As in addon.c. */
 const LISTENERS = 16;
-const BUDGET_MAX = 0x7fffffff;
+const MAX_BUDGET = 0x7fffffff;
 /** When a call that the kernel had no memory for is repeated, in milliseconds. */
 const RETRY_MS = 20;
 const { ENOMEM, ENOSPC } = constants.errno;
@@ -30,6 +32,11 @@ export interface Pollable {
   onTurn(): void;
 }
 
+interface Postponed {
+  readonly fd: number;
+  readonly connection: Pollable;
+}
+
 export interface Acceptor {
   /** `fd`: the accepted connection, or accept's -errno. */
   onAccept(fd: number, pid: number, uid: number, gid: number): void;
@@ -40,7 +47,8 @@ export class Poller {
   readonly outbox = new Outbox();
   private readonly input = Buffer.allocUnsafeSlow(INPUT_SIZE);
   private readonly records = new Int32Array(RECORDS * PollRecord.WORDS);
-  private readonly budgets = new Int32Array(LISTENERS);
+  /** Of each listener; behind them, in the same order, the descriptors at which accepting pauses. */
+  private readonly budgets = new Int32Array(2 * LISTENERS);
   /** By descriptor. */
   private readonly connections: (Pollable | undefined)[] = [];
   /** Callbacks of {@link watch}, by descriptor. */
@@ -67,7 +75,7 @@ export class Poller {
   /** By descriptor, the {@link CallMark} of its connection. Null without a record. */
   private marks: Uint32Array | null = null;
   /** Connections that wait for another turn. */
-  private readonly postponed: { readonly fd: number; readonly connection: Pollable }[] = [];
+  private readonly postponed: Postponed[] = [];
 
   /** How many events there have been: newcomers, ends of connections, and reads, each of one request or more. */
   get events(): number {
@@ -146,7 +154,7 @@ export class Poller {
 
   /** Whether the round has taken so long that the rest of it should be postponed. */
   get isOverdue(): boolean {
-    return performance.now() >= this.deadline;
+    return now() >= this.deadline;
   }
 
   /** Reads nothing from a connection until its turn comes, behind the others. */
@@ -167,11 +175,15 @@ export class Poller {
     this.acceptors.push({ fd, acceptor });
   }
 
-  /** Accepts up to `budget` connections from now on; 0 leaves newcomers in the kernel's queue. */
-  setBudget(fd: number, budget: number): void {
+  /**
+   * Accepts up to `budget` connections from now on; 0 leaves newcomers in the kernel's queue. One with a descriptor of `ceiling` or above
+   * is the last one.
+   */
+  setBudget(fd: number, budget: number, ceiling: number): void {
     const index = this.acceptors.findIndex((entry) => entry.fd === fd);
+    this.budgets[LISTENERS + index] = Math.min(ceiling, MAX_BUDGET);
     // The addon's budgets have 32 bits; a limit on clients may be above that.
-    this.budgets[index] = Math.min(budget, BUDGET_MAX);
+    this.budgets[index] = Math.min(budget, MAX_BUDGET);
     if (budget > 0 === this.watchedListeners.has(fd)) return;
     if (budget > 0) {
       this.set(Epoll.ADD, fd, Epoll.IN, index + 1);
@@ -198,7 +210,7 @@ export class Poller {
 
   private readonly onRound = (count: number): void => {
     this.eventCount += count;
-    this.deadline = performance.now() + SLICE_MS;
+    this.deadline = now() + SLICE_MS;
     try {
       this.handleRound(0, count);
     } finally {
@@ -255,21 +267,35 @@ export class Poller {
     onReadable?.();
   }
 
+  /** Has the turns now of those postponed connections of which `isDue`. */
+  hurry(isDue: (connection: Pollable) => boolean): void {
+    for (;;) {
+      const index = this.postponed.findIndex(({ connection }) => isDue(connection));
+      const [next] = index < 0 ? [] : this.postponed.splice(index, 1);
+      if (next === undefined) return;
+      this.giveTurn(next);
+    }
+  }
+
   /** One connection at a time: a round comes between two turns. */
   private readonly onTurn = (): void => {
     const next = this.postponed.shift();
     if (this.postponed.length > 0) setImmediate(this.onTurn);
+    if (next !== undefined) this.giveTurn(next);
+  };
+
+  private giveTurn({ fd, connection }: Postponed): void {
     // It may have been closed since.
-    if (next === undefined || this.connections[next.fd] !== next.connection) return;
-    this.deadline = performance.now() + SLICE_MS;
-    this.set(Epoll.ADD, next.fd, Epoll.IN, 0);
+    if (this.connections[fd] !== connection) return;
+    this.deadline = now() + SLICE_MS;
+    this.set(Epoll.ADD, fd, Epoll.IN, 0);
     try {
-      next.connection.onTurn();
+      connection.onTurn();
     } finally {
       this.deadline = Infinity;
       this.outbox.send();
     }
-  };
+  }
 
   private set(operation: number, fd: number, events: number, listener: number): void {
     // A descriptor that was not added yet can only be added.

@@ -4,8 +4,10 @@
  */
 import type { XdrReader, XdrWriter } from '../../xdr/codec.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
-import { logger } from '../log/log.ts';
+import { logger, logging } from '../log/log.ts';
+import { now } from '../posix/clock.ts';
 import { posix, strerror } from '../posix/posix.ts';
+import { descriptorLimit } from '../proc/limits.ts';
 import { Connection, type ConnectionHost, type Peer } from './connection.ts';
 import { type BoundProgram, Dispatcher } from './dispatch.ts';
 import type { Acceptor, Poller } from './poller.ts';
@@ -13,12 +15,15 @@ import type { Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserver');
 
-/** How long accepting pauses when descriptors run out, as in C. */
-const EXHAUSTED_PAUSE_MS = 5000;
+/** The interval between two looks for free descriptors, when they have run out. */
+const EXHAUSTED_PAUSE_MS = 500;
+/** For how long there must be room before newcomers count as let in again: where many wait, each one's end lets in the next. */
+const ROOM_MS = 1000;
 /** For how long after a pause a newcomer may be one that has waited in the backlog, in milliseconds. */
 const DOUBTFUL_MS = 1000;
-/** Descriptors that accept leaves unused, for locks and other needs of requests. */
-const DESCRIPTOR_RESERVE = 32;
+/** Descriptors that accept leaves unused, for locks, a re-execution and the admin socket; and the part of a small limit that they are. */
+const DESCRIPTOR_RESERVE = 64;
+const RESERVED_PART = 1 / 8;
 
 export interface Listener {
   readonly fd: number;
@@ -39,8 +44,10 @@ interface ServerOptions<C> {
   readonly nextClientId: number;
   /** See {@link ConnectionHost.maxUsefulMessage}. */
   readonly maxUsefulMessage: number;
-  /** The process's limit on descriptors. */
+  /** The process's limit on descriptors at its start. */
   readonly descriptorLimit: number;
+  /** The part of the reserve of descriptors that its own newcomers may not take. */
+  readonly sparedReserve: number;
   /** See {@link ConnectionHost.open}. */
   open(connection: Connection<C>): C;
   /** When the process with this pid started; only where the kernel cannot identify a peer's process later. */
@@ -48,7 +55,7 @@ interface ServerOptions<C> {
   /** A client has connected: not called for adopted ones. */
   accepted?(connection: Connection<C>): void;
   /** A call has been served. Its reply is not sent yet. */
-  served?(): void;
+  served?(connection: Connection<C>): void;
   /** A connection has ended. Its socket is still open. */
   closed(connection: Connection<C>): void;
   /** The number of clients changed. */
@@ -64,7 +71,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   priorityWorkers = 0;
   private readonly options: ServerOptions<C>;
   private readonly dispatcher: Dispatcher<C>;
-  /** By id, in ascending order. */
+  /** By id; in ascending order once none is to be adopted late. */
   private adopted = new Map<number, Connection<C>>();
   /**
    * Clients of the program before this one that are adopted when they call, or when there is time: after a restart every guest's
@@ -74,11 +81,16 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
   private adoptState: ((state: unknown, fd: number) => void) | undefined;
   private limits: { maxClients: number; maxAnonymousClients: number };
   private nextId: number;
+  private lastArrival = 0;
   private exhausted: NodeJS.Timeout | undefined;
+  private descriptorLimit: number;
+  /** The log says that newcomers wait. */
+  private isReportedFull = false;
+  private roomTimer: NodeJS.Timeout | undefined;
   private accepting = false;
   private isOpen = false;
   /** When accepting began, or went on after a pause. */
-  private openedAt = performance.now();
+  private openedAt = now();
 
   constructor(options: ServerOptions<C>) {
     this.options = options;
@@ -88,6 +100,7 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     this.maxUsefulMessage = options.maxUsefulMessage;
     this.limits = { maxClients: options.maxClients, maxAnonymousClients: options.maxAnonymousClients };
     this.nextId = options.nextClientId;
+    this.descriptorLimit = options.descriptorLimit;
   }
 
   /** Adopts the late clients, of which there may be thousands. Returns all clients by id, in ascending order. */
@@ -136,7 +149,11 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
 
   /** Begins to accept, and to serve adopted clients. */
   start(): void {
-    for (const connection of this.adopted.values()) connection.start();
+    const connections = [...this.adopted.values()];
+    const waiting = connections.filter(({ arrival }) => arrival > 0).sort((a, b) => a.arrival - b.arrival);
+    this.lastArrival = waiting.at(-1)?.arrival ?? 0;
+    // Calls that waited are made again in the order in which they came, before any that came later.
+    for (const connection of new Set([...waiting, ...connections])) connection.start();
     this.resume();
   }
 
@@ -207,9 +224,8 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     const connection = this.adopt(fd, this.nextId, peer, Math.floor(Date.now() / 1000));
     this.options.accepted?.(connection);
     connection.start();
-    if (fd >= this.options.descriptorLimit - DESCRIPTOR_RESERVE) {
-      this.pause(`descriptor ${fd} of ${this.options.descriptorLimit}`);
-    } else this.updateBudget();
+    if (fd >= this.ceiling) this.pause(`descriptor ${fd} of ${this.descriptorLimit}`);
+    else this.updateBudget();
     this.options.changed();
   }
 
@@ -217,16 +233,23 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     return this.options.open(connection);
   }
 
+  nextArrival(): number {
+    return ++this.lastArrival;
+  }
+
   serve(connection: Connection<C>, reader: XdrReader, out: XdrWriter): Waiting | null {
+    logging.caller = connection;
     try {
       const waiting = this.dispatcher.dispatch(connection, reader, out);
-      this.options.served?.();
+      this.options.served?.(connection);
       return waiting;
     } catch (error) {
       // For example an error that repeats a name of 4 MiB is too long to be sent. C closes then, too.
       log.error(`${this.name}: no reply to client ${connection.id}: ${String(error)}`);
       connection.close();
       return null;
+    } finally {
+      logging.caller = null;
     }
   }
 
@@ -239,26 +262,67 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
 
   /** Empty where the peer may have waited in the backlog: it may be gone, and another process may have its pid. */
   private startTimeOf(pid: number): { readonly startTime?: number } {
-    if (this.options.startTimeOf === undefined || performance.now() < this.openedAt + DOUBTFUL_MS) return {};
+    if (this.options.startTimeOf === undefined || now() < this.openedAt + DOUBTFUL_MS) return {};
     const startTime = this.options.startTimeOf(pid);
     return startTime === undefined ? {} : { startTime };
   }
 
+  /** Newcomers may not have descriptors from this number on. */
+  private get ceiling(): number {
+    const reserve = Math.min(DESCRIPTOR_RESERVE, Math.floor(this.descriptorLimit * RESERVED_PART));
+    return this.descriptorLimit - Math.ceil(reserve * this.options.sparedReserve);
+  }
+
+  /** Accepts nobody until a descriptor is free that is not of the reserve. */
   private pause(reason: string): void {
-    log.warn(`${this.name}: out of descriptors (${reason}): newcomers wait for ${EXHAUSTED_PAUSE_MS / 1000} s`);
+    this.reportFull(`out of descriptors (${reason})`);
     clearTimeout(this.exhausted);
     this.exhausted = setTimeout(() => {
+      // It may have been changed from outside.
+      this.descriptorLimit = descriptorLimit();
+      const free = this.lowestFreeDescriptor();
+      if (free < 0 || free >= this.ceiling) {
+        this.pause(`descriptor ${free} of ${this.descriptorLimit}`);
+        return;
+      }
       this.exhausted = undefined;
       this.updateBudget();
     }, EXHAUSTED_PAUSE_MS);
     this.updateBudget();
   }
 
+  /** Or -errno. */
+  private lowestFreeDescriptor(): number {
+    const [listener] = this.listeners;
+    const fd = listener === undefined ? 0 : posix.duplicate(listener.fd);
+    if (listener !== undefined && fd >= 0) posix.close(fd);
+    return fd;
+  }
+
+  private reportFull(reason: string): void {
+    clearTimeout(this.roomTimer);
+    this.roomTimer = undefined;
+    if (this.isReportedFull) return;
+    this.isReportedFull = true;
+    log.warn(`${this.name}: newcomers are not let in any more: ${reason}`);
+  }
+
+  private reportRoom(): void {
+    if (!this.isReportedFull) return;
+    this.roomTimer ??= setTimeout(() => {
+      this.roomTimer = undefined;
+      this.isReportedFull = false;
+      log.warn(`${this.name}: newcomers are let in again`);
+    }, ROOM_MS).unref();
+  }
+
   private updateBudget(): void {
     const open = this.accepting && this.exhausted === undefined;
     const budget = open ? Math.max(0, this.limits.maxClients - this.clientCount) : 0;
-    if (budget > 0 && !this.isOpen) this.openedAt = performance.now();
+    if (budget > 0 && !this.isOpen) this.openedAt = now();
     this.isOpen = budget > 0;
-    for (const { fd } of this.listeners) this.poller.setBudget(fd, budget);
+    if (budget > 0) this.reportRoom();
+    else if (open) this.reportFull(`${this.clientCount} of ${this.limits.maxClients} clients`);
+    for (const { fd } of this.listeners) this.poller.setBudget(fd, budget, this.ceiling);
   }
 }

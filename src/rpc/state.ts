@@ -48,6 +48,8 @@ export const connectionFields = {
   'x-unsent': optional(base64),
   /** To be disconnected once it has taken those. */
   'x-closing': optional(boolean),
+  /** The place of its waiting call among those of all connections, by their arrival. */
+  'x-waiting': optional(whole),
 };
 
 /** A client's keys behind those of its programs. */
@@ -64,7 +66,7 @@ export function complainOfConnection({ auth, auth_pending }: ConnectionState): s
   return auth_pending && auth === 0 ? 'auth_pending although there is no authentication' : undefined;
 }
 
-export function connectionState({ id, fd, connectedAt, peer, pending }: Connection): Whole<ConnectionState> {
+export function connectionState({ id, fd, connectedAt, peer, pending, arrival }: Connection): Whole<ConnectionState> {
   const { received, skip, unsent, closing } = pending;
   const hasPending = received.length + unsent.length > 0;
   return {
@@ -78,6 +80,7 @@ export function connectionState({ id, fd, connectedAt, peer, pending }: Connecti
     'x-skip': hasPending ? skip : undefined,
     'x-unsent': hasPending ? unsent.toString('base64') : undefined,
     'x-closing': hasPending && closing === true ? true : undefined,
+    'x-waiting': arrival > 0 ? arrival : undefined,
     'x-start': peer.startTime,
     conn_time: connectedAt,
   };

@@ -18,3 +18,23 @@ export class Waiting extends Error {
     this.begin = begin;
   }
 }
+
+/** The calls that wait for one event. */
+export class Waiters {
+  private readonly waiting = new Set<() => void>();
+
+  /** Has `done` called once, at the event. Returns a function that forgets it. */
+  wait(done: () => void): () => void {
+    this.waiting.add(done);
+    return () => {
+      this.waiting.delete(done);
+    };
+  }
+
+  /** Has the calls made again. */
+  wake(): void {
+    const all = [...this.waiting];
+    this.waiting.clear();
+    for (const done of all) done();
+  }
+}

@@ -122,21 +122,21 @@ export function integer(min: number, max: number): Kind<number> {
   return { shape: { kind: 'integer', min, max }, read: (value) => readInteger(value, min, max), format: String };
 }
 
-const U32_MAX = 0xffffffff;
-const I32_MAX = 0x7fffffff;
+const MAX_U32 = 0xffffffff;
+const MAX_I32 = 0x7fffffff;
 
-export const u32 = integer(0, U32_MAX);
-export const i32 = integer(-0x80000000, I32_MAX);
+export const u32 = integer(0, MAX_U32);
+export const i32 = integer(-0x80000000, MAX_I32);
 export const whole = integer(0, Number.MAX_SAFE_INTEGER);
 /** When a process started, in clock ticks since boot; -1 where there was no process. */
 export const startTime = integer(-1, Number.MAX_SAFE_INTEGER);
 /** C writes -1 as an unsigned number; readers take both. */
-export const u32OrMinusOne: Kind<number> = { ...u32, read: (value) => (value === -1 ? U32_MAX : u32.read(value)) };
+export const u32OrMinusOne: Kind<number> = { ...u32, read: (value) => (value === -1 ? MAX_U32 : u32.read(value)) };
 
 function descriptorFrom(min: number): Kind<number> {
   return {
-    ...integer(min, I32_MAX),
-    shape: { kind: 'descriptor', min, max: I32_MAX },
+    ...integer(min, MAX_I32),
+    shape: { kind: 'descriptor', min, max: MAX_I32 },
     collect: (fd, descriptors) => {
       if (fd >= 0) descriptors.add(fd);
     },
@@ -259,6 +259,23 @@ function fieldOf(key: string, field: Fields[string], index: number): Field {
 
 type FieldReader = (from: Json) => Json;
 
+/** So many objects are read by a loop: most documents have few, and a function takes longer to make. */
+const FEW = 16;
+
+function readInTurn(fields: readonly Field[], from: Json): Json {
+  const state: Json = {};
+  for (const field of fields) {
+    const { key } = field;
+    const value = from[key];
+    if (value !== undefined) {
+      trail.push(key);
+      state[key] = field.of.read(value);
+      trail.pop();
+    } else if (!field.isOptional) state[key] = field.absent(state);
+  }
+  return state;
+}
+
 /**
  * A function that reads the fields in turn, written out, and makes an object by a literal for each set of optional keys: a loop over the
  * fields takes twice as long, and a hundred thousand resources are read while a C daemon's clients wait. The keys are those of our own
@@ -312,17 +329,22 @@ export function object<F extends Fields>(
 ): Kind<ObjectOf<F>> {
   const fields = Object.entries(described).map(([key, field], index) => fieldOf(key, field, index));
   const collectors = fields.filter(({ of }) => of.collect !== undefined);
-  let readFields: FieldReader | undefined;
+  let shape: Shape | undefined;
+  let few = 0;
+  let readFields: FieldReader = (from) => {
+    if (++few > FEW) readFields = fieldReader(fields);
+    return few > FEW ? readFields(from) : readInTurn(fields, from);
+  };
   return {
     // Made on demand: a start does not need it.
     get shape() {
-      return {
-        kind: 'object' as const,
+      return (shape ??= {
+        kind: 'object',
         fields: fields.map(({ key, of, isOptional }) => ({ key, of: of.shape, isOptional })),
-      };
+      });
     },
     read: (value) => {
-      const state = (readFields ??= fieldReader(fields))(readObject(value)) as ObjectOf<F>;
+      const state = readFields(readObject(value)) as ObjectOf<F>;
       const complaint = complain?.(state);
       return complaint === undefined ? state : fail(complaint);
     },
@@ -365,27 +387,57 @@ export function descriptorsIn<T>(kind: Kind<T>, value: T): ReadonlySet<number> {
 
 /**
  * A value of JSON with other descriptors. Where a descriptor is replaced by undefined, its key is left out; where it must not be absent,
- * reading the value fails.
+ * so is the object that has it.
  */
 export function replaceDescriptors(shape: Shape, value: unknown, replace: (fd: number) => number | undefined): unknown {
   switch (shape.kind) {
     case 'descriptor':
       return typeof value === 'number' ? replace(value) : value;
     case 'list':
-      return Array.isArray(value)
+      return Array.isArray(value) && hasDescriptors(shape.of)
         ? value.map((item) => replaceDescriptors(shape.of, item, replace)).filter((item) => item !== undefined)
         : value;
     case 'map':
       return mapValues(value, (_, item) => replaceDescriptors(shape.of, item, replace));
     case 'object': {
-      const fields = new Map(shape.fields.map(({ key, of }) => [key, of]));
-      return mapValues(value, (key, item) => {
-        const of = fields.get(key);
-        return of === undefined ? item : replaceDescriptors(of, item, replace);
-      });
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+      const replaced = { ...(value as Json) };
+      for (const { key, of, isOptional } of fieldsWithDescriptors(shape)) {
+        if (!(key in replaced)) continue;
+        const item = replaceDescriptors(of, replaced[key], replace);
+        if (item !== undefined) replaced[key] = item;
+        else if (isOptional) Reflect.deleteProperty(replaced, key);
+        else return undefined;
+      }
+      return replaced;
     }
     default:
       return value;
+  }
+}
+
+type ObjectShape = Extract<Shape, { kind: 'object' }>;
+
+const knownFields = new WeakMap<ObjectShape, ObjectShape['fields']>();
+
+/** Those that are, or have, descriptors. */
+function fieldsWithDescriptors(shape: ObjectShape): ObjectShape['fields'] {
+  let fields = knownFields.get(shape);
+  if (fields === undefined) knownFields.set(shape, (fields = shape.fields.filter(({ of }) => hasDescriptors(of))));
+  return fields;
+}
+
+function hasDescriptors(shape: Shape): boolean {
+  switch (shape.kind) {
+    case 'descriptor':
+      return true;
+    case 'list':
+    case 'map':
+      return hasDescriptors(shape.of);
+    case 'object':
+      return fieldsWithDescriptors(shape).length > 0;
+    default:
+      return false;
   }
 }
 

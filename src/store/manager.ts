@@ -3,7 +3,7 @@
  * daemon serves while the manager is busy. The count must be queried because the manager never reports that a store is full: with a
  * limit of 20 it accepted 40 messages without an error and stored 20 descriptors.
  */
-import type { ChildProcess } from 'node:child_process';
+import { outputOf } from '../posix/child.ts';
 import { controlGroupsOf } from '../proc/processes.ts';
 
 /** How long systemctl may take, in milliseconds. */
@@ -34,9 +34,18 @@ export function unitOf(controlGroups: string): Unit | undefined {
   return { name, manager: services.some((part) => /^user@\d+\.service$/.test(part)) ? 'user' : 'system' };
 }
 
+/** This process's; undefined when it is in none, or when /proc does not report it, as without memory. */
+export function ownUnit(): Unit | undefined {
+  try {
+    return unitOf(controlGroupsOf('self'));
+  } catch {
+    return undefined;
+  }
+}
+
 /** Falls back to the package's unit name, because a manager other than systemd may create no control groups. */
-export function ownUnit(): Unit {
-  return unitOf(controlGroupsOf('self')) ?? { name: 'virtlockd.service', manager: 'system' };
+export function unitWithStore(): Unit {
+  return ownUnit() ?? { name: 'virtlockd.service', manager: 'system' };
 }
 
 /** Null when systemctl fails or times out. */
@@ -56,37 +65,7 @@ export function parseStatus(text: string): StoreStatus | null {
   return { max, count: value('NFileDescriptorStore') ?? 0, ended: (value('ActiveExitTimestampMonotonic') ?? 0) / 1000 };
 }
 
-/**
- * The output of systemctl; undefined when it fails or times out.
- *
- * @param limit in milliseconds
- */
+/** See {@link outputOf}. @param limit in milliseconds */
 export async function systemctl(limit: number, ...args: readonly string[]): Promise<string | undefined> {
-  // Loaded on first use: it takes milliseconds, which would delay the daemon's start.
-  const { spawn } = process.getBuiltinModule('node:child_process');
-  return new Promise((resolve) => {
-    let child: ChildProcess;
-    try {
-      child = spawn('systemctl', args, { cwd: '/', stdio: ['ignore', 'pipe', 'ignore'] });
-    } catch {
-      resolve(undefined);
-      return;
-    }
-    let output = '';
-    const timer = setTimeout(() => {
-      child.kill('SIGKILL');
-      child.stdout?.destroy();
-      resolve(undefined);
-    }, limit);
-    timer.unref();
-    child.stdout?.setEncoding('latin1').on('data', (chunk: string) => (output += chunk));
-    child.on('error', () => {
-      clearTimeout(timer);
-      resolve(undefined);
-    });
-    child.on('close', (status) => {
-      clearTimeout(timer);
-      resolve(status === 0 ? output : undefined);
-    });
-  });
+  return outputOf('systemctl', args, limit);
 }

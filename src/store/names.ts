@@ -13,15 +13,20 @@ export const StoredKind = {
   /** A connection to the lock server. */
   LOCK_CLIENT: 3,
   ADMIN_CLIENT: 4,
+  /** In the queue, not with the manager itself: see in-flight.ts. */
   FILE: 5,
   PIDFD: 6,
+  /** The queue of files. */
+  QUEUE: 7,
+  /** The socket of a storage helper. */
+  STORAGE: 8,
 } as const;
 export type StoredKind = (typeof StoredKind)[keyof typeof StoredKind];
 
 /** A name as a number; 0: no name. */
 export type StoredName = number;
 
-const LETTERS = '-RLCAFP';
+const LETTERS = '-RLCAFPQS';
 const KIND_SHIFT = 26;
 const SERIAL_MASK = (1 << KIND_SHIFT) - 1;
 const RADIX = 36;
@@ -43,6 +48,11 @@ export function kindOf(name: StoredName): StoredKind | 0 {
 
 export function formatName(name: StoredName): string {
   return `${LETTERS[name >>> KIND_SHIFT] ?? '-'}${serialOf(name).toString(RADIX)}`;
+}
+
+/** Names with spaces between; what is no name is left out. */
+export function parseNames(text = ''): StoredName[] {
+  return text.split(' ').flatMap((word) => parseName(word) ?? []);
 }
 
 /** Undefined for a name that {@link formatName} does not produce. */

@@ -35,7 +35,8 @@ const WORD = 4;
 const HEADER_SIZE = Header.WORDS * WORD;
 /** The bytes `VLR1`. */
 const MAGIC = 0x31524c56;
-const FORMAT = 1;
+/** Of format 1, each file was with the manager itself. */
+const FORMAT = 2;
 /** Characters of a boot id. */
 const BOOT_LENGTH = 36;
 /** In the word of the end: the entries are in the second half. The other bits are the offset in that half. */
@@ -63,6 +64,20 @@ interface Bank {
   readonly marks: Uint32Array;
   /** By descriptor: its word in the DescriptorStore, see {@link nameIn} of store.ts. */
   readonly names: Uint32Array;
+}
+
+/** Words of a table that are compared at once. */
+const CHUNK = 1024;
+const NOTHING = Buffer.alloc(CHUNK * WORD);
+
+/** The places of a bank's words that are not 0. Few descriptors are in use, and a loop over all words would take milliseconds. */
+export function* usedPlaces(table: Uint32Array): Generator<number> {
+  for (let from = 0; from < table.length; from += CHUNK) {
+    const words = table.subarray(from, from + CHUNK);
+    const bytes = Buffer.from(words.buffer, words.byteOffset, words.byteLength);
+    if (bytes.equals(NOTHING.subarray(0, words.byteLength))) continue;
+    for (let at = 0; at < words.length; at++) if (words[at] !== 0) yield from + at;
+  }
 }
 
 export class StateRecord {
@@ -135,7 +150,8 @@ export class StateRecord {
     const written = Buffer.from(memory, Header.BOOT * WORD, BOOT_LENGTH)
       .toString('latin1')
       .replace(/\0+$/, '');
-    if (written !== boot) throw new RecordError('it is from another boot');
+    // An id that could not be read proves nothing, and no memory outlives a boot.
+    if (written !== '' && boot !== '' && written !== boot) throw new RecordError('it is from another boot');
     return new StateRecord(fd, memory, slots, half);
   }
 

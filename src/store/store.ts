@@ -1,35 +1,31 @@
 /**
- * The client of the service manager's descriptor store. A stored descriptor outlives this process, and the manager passes it to the
- * next one. One datagram stores a descriptor, even if the sender dies at once. The manager drops it without a reply when the store is
- * full: see manager.ts.
+ * Descriptors that outlive this process. Files are kept in flight (in-flight.ts). All others, and the queue of files, are stored with the
+ * service manager, which passes them to the next process. One datagram stores a descriptor, even if the sender dies at once. The manager
+ * drops it without a reply when its store is full: see manager.ts.
  *
- * The queue of a busy manager may be full. Then a call waits for a moment only. The store sends the rest later, in order; a descriptor
- * that is not sent yet would not outlive this process.
+ * No call waits for the manager, whose queue may be full. The store sends the rest later, in order; a descriptor that is not sent yet
+ * would not outlive this process.
  */
 import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { posix, strerror } from '../posix/posix.ts';
-import { formatName, serialOf, type StoredKind, storedName, type StoredName } from './names.ts';
+import type { FilesInFlight } from './in-flight.ts';
+import { formatName, kindOf, serialOf, StoredKind, storedName, type StoredName } from './names.ts';
+import { usedPlaces } from './record.ts';
 
 const log = logger('locking.lock_daemon');
 const { EAGAIN, EBADF } = constants.errno;
 
-/** How long a call waits for the manager; after a call in vain, how long no call waits. In milliseconds. */
-const PATIENCE_MS = 20;
-const IMPATIENCE_MS = 1000;
-/** How long {@link DescriptorStore.keepNow} waits for the manager, in milliseconds. */
-const URGENT_MS = 200;
-/** Until the next attempt to send the rest, in milliseconds; and if the manager took some at the last one. */
-const AGAIN_MS = 200;
-const MOVING_MS = 2;
+/** Until the next attempt to send the rest, in milliseconds: doubled while the manager takes none. */
+const AGAIN_MS = 2;
+const MAX_AGAIN_MS = 200;
 
 /** The system calls and timers of the store. `connect` returns a descriptor or -errno, `send` 0 or -errno. */
 export interface ManagerLink {
   connect(path: ByteString): number;
   send(socket: number, text: string, fd: number, milliseconds: number): number;
   close(fd: number): void;
-  now(): number;
   setTimeout(callback: () => void, milliseconds: number): void;
 }
 
@@ -37,13 +33,12 @@ const realLink: ManagerLink = {
   connect: (path) => posix.connectManager(path),
   send: (socket, text, fd, milliseconds) => posix.sendManager(socket, text, fd, milliseconds),
   close: (fd) => posix.close(fd),
-  now: () => performance.now(),
   setTimeout: (callback, milliseconds) => {
     setTimeout(callback, milliseconds).unref();
   },
 };
 
-/** In a descriptor's word: it is in the store, or in {@link DescriptorStore.unsent}. */
+/** In a descriptor's word: it is in the store or the queue, or to be sent there. */
 const KEPT = 0x8000_0000;
 
 /** The name in a descriptor's word; 0: none. */
@@ -54,6 +49,7 @@ export function nameIn(word: number): StoredName {
 export class DescriptorStore {
   private readonly path: ByteString;
   private readonly link: ManagerLink;
+  private files: FilesInFlight | null = null;
   private socket = -1;
   /** By descriptor: its name and {@link KEPT}. */
   private words: Uint32Array;
@@ -63,9 +59,9 @@ export class DescriptorStore {
   nextSerial = 0;
   /** By name, in the order of sending: the descriptor to be stored, or -1 for a removal. */
   private readonly unsent = new Map<StoredName, number>();
-  /** What is to be put in again, and may be there still. */
+  /** Those that are sent again, and that the manager may have still. */
   private readonly again = new Set<StoredName>();
-  private impatientUntil = 0;
+  private delay = AGAIN_MS;
   private isRetryDue = false;
   /** Nothing is stored until {@link storeAgain}. */
   private isEmptied = false;
@@ -82,15 +78,57 @@ export class DescriptorStore {
     this.path = path;
     this.link = link;
     this.words = words;
-    for (const word of words) if (word !== 0) this.register(word);
+    for (const fd of usedPlaces(words)) this.register(words[fd] ?? 0);
   }
 
-  /** Descriptors that are stored or to be stored. */
+  /** Descriptors that are stored with the manager or to be stored. */
   get count(): number {
     return this.keptCount;
   }
 
-  /** How many of these are not sent yet. */
+  /** All that are in use. */
+  get names(): StoredName[] {
+    return [...this.used];
+  }
+
+  /** Whether the kernel has taken all files so far. */
+  get takesFiles(): boolean {
+    return this.files?.unsentCount === 0;
+  }
+
+  /** How many files would not outlive this process: they are not in the queue yet, or that is not sent to the manager. */
+  get unsentFiles(): number {
+    const { files } = this;
+    if (files === null) return 0;
+    return this.isKept(files.queue) ? files.unsentCount : files.count;
+  }
+
+  /** Keeps files by these from now on, and stores their queue. */
+  keepFilesBy(files: FilesInFlight): void {
+    this.files = files;
+    // A name of a stale entry must not be given again: the stale entry would count until the new file is sent.
+    this.nextSerial = Math.max(this.nextSerial, files.lastSerial + 1);
+    this.keep(files.queue, StoredKind.QUEUE);
+  }
+
+  /** Files that are kept: their names and descriptors. */
+  *keptFiles(): Generator<readonly [StoredName, number]> {
+    for (const [name, fd] of this.kept()) if (isFile(name)) yield [name, fd];
+  }
+
+  private *kept(): Generator<readonly [StoredName, number]> {
+    for (const fd of usedPlaces(this.words)) {
+      const word = this.words[fd] ?? 0;
+      if (word >= KEPT) yield [nameIn(word), fd];
+    }
+  }
+
+  /** The queue of files; -1 when there is none. */
+  get queue(): number {
+    return this.files?.queue ?? -1;
+  }
+
+  /** How many of {@link count} are not sent yet. */
   get unsentCount(): number {
     let count = 0;
     for (const fd of this.unsent.values()) if (fd >= 0) count++;
@@ -111,10 +149,11 @@ export class DescriptorStore {
     return nameIn(this.words[fd] ?? 0);
   }
 
-  /** Whether it has been sent to the manager, which may still have had no room for it. */
+  /** Whether it has been sent to the manager, which may still have had no room for it, or of a file, to the queue. */
   isKept(fd: number): boolean {
     const word = this.words[fd] ?? 0;
-    return word >= KEPT && !this.unsent.has(nameIn(word));
+    const name = nameIn(word);
+    return word >= KEPT && (isFile(name) ? this.files?.has(name) === true : !this.unsent.has(name));
   }
 
   /** The descriptor's name, a new one if it has none. 0 when the descriptor's number is beyond the table. */
@@ -127,7 +166,7 @@ export class DescriptorStore {
     return name;
   }
 
-  /** Enters a descriptor that the manager has passed to this process. False when its number is beyond the table. */
+  /** Enters a descriptor that the previous process has left to this one. False when its number is beyond the table. */
   adopt(fd: number, name: StoredName): boolean {
     if (fd >= this.words.length) return false;
     this.words[fd] = (name | KEPT) >>> 0;
@@ -140,6 +179,10 @@ export class DescriptorStore {
     const name = this.nameFor(fd, kind);
     if (name === 0 || (this.words[fd] ?? 0) >= KEPT) return name;
     this.words[fd] = (name | KEPT) >>> 0;
+    if (isFile(name)) {
+      this.files?.keep(name, fd);
+      return name;
+    }
     this.keptCount++;
     if (this.isEmptied) return name;
     this.post(name, fd);
@@ -147,8 +190,8 @@ export class DescriptorStore {
     return name;
   }
 
-  /** As {@link keep}, but ahead of the unsent ones, and with a longer wait. Returns whether it was sent. */
-  keepNow(fd: number, kind: StoredKind): boolean {
+  /** As {@link keep}, but ahead of the unsent ones, and with a wait of so many milliseconds. Returns whether it was sent. */
+  keepNow(fd: number, kind: StoredKind, patience: number): boolean {
     if (this.isKept(fd)) return true;
     const name = this.nameFor(fd, kind);
     if (name === 0 || this.isEmptied) return false;
@@ -156,11 +199,12 @@ export class DescriptorStore {
     if (isNew) this.keptCount++;
     this.words[fd] = (name | KEPT) >>> 0;
     this.changes++;
-    if (this.transmit(name, fd, URGENT_MS)) this.unsent.delete(name);
+    if (this.transmit(name, fd, patience)) this.unsent.delete(name);
     else {
       this.unsent.set(name, fd);
       this.retryLater();
     }
+    this.onStored();
     return this.isKept(fd);
   }
 
@@ -172,44 +216,73 @@ export class DescriptorStore {
     this.words[fd] = 0;
     this.used.delete(name);
     if (word < KEPT) return;
+    if (!isFile(name)) this.keptCount--;
+    this.remove(name);
+  }
+
+  /** Removes a descriptor from the store, which keeps its name. */
+  leaveOut(fd: number): void {
+    const word = this.words[fd] ?? 0;
+    const name = nameIn(word);
+    if (word < KEPT || isFile(name)) return;
+    this.words[fd] = name;
     this.keptCount--;
     this.remove(name);
   }
 
   /** Removes a name from the store that no open descriptor has. */
   remove(name: StoredName): void {
+    if (isFile(name)) {
+      this.files?.drop(name);
+      return;
+    }
     const wasThere = this.again.delete(name);
     if ((this.unsent.get(name) ?? -1) >= 0 && !wasThere) this.unsent.delete(name);
     else this.post(name, -1);
   }
 
-  /** Removes all descriptors from the store until {@link storeAgain}. Their names stay. */
+  /** Removes all descriptors from the store until {@link storeAgain}. Their names stay, and files stay in the queue. */
   empty(): void {
     this.isEmptied = true;
-    for (const word of this.words) if (word >= KEPT) this.remove(nameIn(word));
+    for (const [name] of this.kept()) if (!isFile(name)) this.remove(name);
+  }
+
+  /** Removes all descriptors from the store, and closes the queue of files. */
+  end(): void {
+    const { files } = this;
+    if (files !== null) {
+      this.drop(files.queue);
+      files.end();
+      this.link.close(files.queue);
+      this.files = null;
+    }
+    this.empty();
   }
 
   /** Sends all descriptors again. The manager ignores those that it has. */
   storeAgain(): void {
     this.isEmptied = false;
-    for (const [fd, word] of this.words.entries()) {
-      const name = nameIn(word);
-      if (word < KEPT || (this.unsent.get(name) ?? -1) >= 0) continue;
-      this.again.add(name);
-      this.post(name, fd);
+    const all = [...this.kept()].filter(([name]) => !isFile(name) && (this.unsent.get(name) ?? -1) < 0);
+    // There may be no room for all, and clients are nothing without the record and the queue.
+    for (const areClients of [false, true]) {
+      for (const [name, fd] of all) {
+        if (isClient(name) !== areClients) continue;
+        this.again.add(name);
+        this.post(name, fd);
+      }
     }
   }
 
   /** Tries to send the rest. Returns whether all is sent. */
   flush(): boolean {
     this.sendUnsent();
-    return this.unsent.size === 0;
+    return this.files?.flush() !== false && this.unsent.size === 0;
   }
 
   private register(word: number): void {
     const name = nameIn(word);
     this.used.add(name);
-    if (word >= KEPT) this.keptCount++;
+    if (word >= KEPT && !isFile(name)) this.keptCount++;
     this.nextSerial = Math.max(this.nextSerial, serialOf(name) + 1);
   }
 
@@ -223,11 +296,8 @@ export class DescriptorStore {
   /** Sends it, or queues it behind the unsent ones. */
   private post(name: StoredName, fd: number): void {
     this.changes++;
-    const isImpatient = this.link.now() < this.impatientUntil;
-    if (this.unsent.size > 0 && !isImpatient) this.sendUnsent();
-    if (this.unsent.size === 0 && this.transmit(name, fd, isImpatient ? 0 : PATIENCE_MS)) return;
+    if (this.unsent.size === 0 && this.transmit(name, fd, 0)) return;
     this.unsent.set(name, fd);
-    this.impatientUntil = this.link.now() + IMPATIENCE_MS;
     this.retryLater();
   }
 
@@ -263,15 +333,24 @@ export class DescriptorStore {
     return this.unsent.size < size;
   }
 
-  private retryLater(milliseconds = AGAIN_MS): void {
+  private retryLater(): void {
     if (this.isRetryDue) return;
     this.isRetryDue = true;
     this.link.setTimeout(() => {
       this.isRetryDue = false;
       // The queue has room for a few datagrams only. If it moves, fill it again soon.
       const moves = this.sendUnsent();
-      if (this.unsent.size > 0) this.retryLater(moves ? MOVING_MS : AGAIN_MS);
+      this.delay = moves ? AGAIN_MS : Math.min(this.delay * 2, MAX_AGAIN_MS);
+      if (this.unsent.size > 0) this.retryLater();
       else this.onStored();
-    }, milliseconds);
+    }, this.delay);
   }
+}
+
+function isClient(name: StoredName): boolean {
+  return kindOf(name) === StoredKind.LOCK_CLIENT || kindOf(name) === StoredKind.ADMIN_CLIENT;
+}
+
+function isFile(name: StoredName): boolean {
+  return kindOf(name) === StoredKind.FILE;
 }

@@ -4,8 +4,8 @@ import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { PROGRAM } from '../libvirt/paths.ts';
 import { toPath } from '../posix/bytes.ts';
-import { descriptorPath, openedBy } from '../proc/descriptors.ts';
-import { steadyLocksOf } from '../proc/locks.ts';
+import { descriptorPath, fileIdOf, openedBy } from '../proc/descriptors.ts';
+import { coversFirstByte, steadyLocksOf } from '../proc/locks.ts';
 import {
   commandLineOf,
   environmentOf,
@@ -92,8 +92,10 @@ export function socketsOfDaemon(pid: number): { socket: string | undefined; admi
  * @param pidFile its lock is left out, because a program that was just executed may not have it yet
  */
 export function leasesOf(pid: number, pidFile?: string): string[] {
-  const inode = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true })?.ino;
-  return [...steadyLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode ? [] : [text]));
+  const stat = pidFile === undefined ? undefined : statSync(pidFile, { throwIfNoEntry: false, bigint: true });
+  const inode = stat && fileIdOf(stat).inode;
+  // Another byte's is that of a note of the holder (storage/notes.h), in a file that a helper has handed over.
+  return [...steadyLocksOf(pid)].flatMap(([text, row]) => (row.inode === inode || !coversFirstByte(row) ? [] : [text]));
 }
 
 /**

@@ -29,7 +29,7 @@ export async function unregisteredClients(admin: Pick<Client, 'call'>): Promise<
 
 /**
  * Waits until every client has registered, or with `force` closes those that do not in that time. libvirt's daemon would take over a client that
- * has not, could not tell it from others, and would not survive its own next re-execution with it. @throws Unsafe
+ * has not, could not distinguish it from others, and would not survive its own next re-execution with it. @throws Unsafe
  */
 export async function awaitRegistered(admin: Client, force: boolean): Promise<void> {
   const until = performance.now() + REGISTER_MS;

@@ -21,7 +21,10 @@ export function checkProcess({ pid, argv0 }: LockDaemon): void {
   const [its = 0, ours = 0, container = 0] = [pid, process.pid, 1].map((process) =>
     Number(statusOf(process, 'Seccomp_filters') ?? 0),
   );
-  if (its > Math.max(ours, container)) throw new Unsafe('its system calls are filtered');
+  if (its > Math.max(ours, container))
+    throw new Unsafe(
+      "its system calls are filtered. If this package's unit has started it, before the package was removed, the filter is right for this program: systemctl reload virtlockd.service",
+    );
 }
 
 /** Checks that the program at the daemon's path runs here, and reads a state. @throws Refused */

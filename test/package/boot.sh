@@ -1,9 +1,16 @@
 #!/bin/sh
 # Boots TREE under systemd-nspawn with everything it writes in a scratch file system; see machine.ts, which runs it by
-# `unshare --mount --propagation private`. DIRECTORY is the same inside and outside.
+# `unshare --mount --propagation private`.
+#
+#   boot.sh TREE DIRECTORY [SHARED...]     DIRECTORY is the same inside and outside, and so is each SHARED, read-only
 set -e
 tree=$1
 directory=$2
+shift 2
+for shared; do
+  set -- "$@" --bind-ro="$shared"
+  shift
+done
 scratch=$directory/.root
 mkdir -p "$scratch"
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
@@ -14,4 +21,7 @@ mount -t overlay -o "lowerdir=$tree,upperdir=$scratch/upper,workdir=$scratch/wor
 for unit in e2scrub_reap.service systemd-journal-flush.service getty.target libvirtd.service libvirt-guests.service; do
   ln -sfn /dev/null "$scratch/root/etc/systemd/system/$unit"
 done
-exec systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --console=pipe --bind="$directory" --boot
+# systemd 256 and later start on control groups of version 1 only if the kernel's command line has this word; in a container the words
+# of the first process count.
+exec systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --console=pipe --bind="$directory" "$@" --boot \
+  SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1

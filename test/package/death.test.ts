@@ -31,10 +31,6 @@ describe('the package where the daemon dies', function () {
     image = join(machine.directory, 'image');
     writeFileSync(image, '');
     await hold();
-    // A daemon that has just been started asks systemd first whether it keeps anything.
-    await eventually('the lock would outlive the daemon', async () =>
-      (await machine.must('virt-lockctl', 'status')).includes('would cost no lock'),
-    );
     // Asks the kernel for the lock all the while.
     watch = new Watch([image]);
   });
@@ -80,9 +76,21 @@ describe('the package where the daemon dies', function () {
     await assertNothingLost();
   }
 
-  for (const signal of ['KILL', 'SEGV', 'ABRT', 'TERM']) {
+  it('kill -TERM, which is no death', async () => {
+    await dies(async (pid) => machine.must('kill', '-TERM', pid));
+    const { restarts, deaths, lastDeath } = JSON.parse(
+      await machine.must('virt-lockctl', 'status', '--json'),
+    ) as Readonly<Record<string, unknown>>;
+    assert.deepEqual({ restarts, deaths, lastDeath }, { restarts: 1, deaths: 0, lastDeath: null });
+  });
+
+  for (const signal of ['KILL', 'SEGV', 'ABRT']) {
     it(`kill -${signal}`, async () => {
       await dies(async (pid) => machine.must('kill', `-${signal}`, pid));
+      const death = new RegExp(`: it was killed by SIG${signal}, and no client was served for \\d+ ms; `);
+      await eventually('the next daemon tells how, and for how long', async () =>
+        death.test(await machine.must('virt-lockctl', 'status')),
+      );
     });
   }
 
@@ -96,6 +104,24 @@ describe('the package where the daemon dies', function () {
     for (const sockets of [...SOCKETS.map((socket) => [socket]), SOCKETS]) {
       await dies(async () => machine.must('systemctl', 'restart', ...sockets));
     }
+  });
+
+  it('more restarts of a socket in a row than systemd permits by default', async () => {
+    await dies(async () => {
+      for (let round = 0; round < 7; round++) await machine.must('systemctl', 'restart', ...SOCKETS);
+    });
+  });
+
+  it('a socket that cannot listen again', async () => {
+    const path = '/run/libvirt/virtlockd-sock';
+    await dies(async () => {
+      await machine.must('rm', path);
+      await machine.must('mkdir', path);
+      assert.equal((await machine.run('systemctl', 'restart', 'virtlockd.socket')).code, 1);
+      await machine.must('rmdir', path);
+      await machine.must('systemctl', 'restart', 'virtlockd.service');
+    });
+    assert.equal(await machine.must('systemctl', 'is-active', ...SOCKETS), 'active\nactive');
   });
 
   it('a stop, of the daemon or of a socket, is refused while locks are held', async () => {

@@ -1,4 +1,4 @@
-/** A Debian 12 with a real systemd as its first process: the release's tree, booted by systemd-nspawn. */
+/** A Debian with a real systemd as its first process: the release's tree, booted by systemd-nspawn. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, chmodSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -7,19 +7,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
 import { Peer } from '../../src/lab/wire.ts';
-import { controlGroupsOf, unlessGone } from '../../src/proc/processes.ts';
-import { debian12, missingRelease } from './trees.ts';
+import { controlGroupsOf, isStorageHelper, unlessGone } from '../../src/proc/processes.ts';
+import { debian12, missingRelease, type Release } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
 /** Why no machine can be booted here, or undefined. */
-export function missingMachine(): string | undefined {
+export function missingMachine(release: Release = debian12): string | undefined {
   try {
     accessSync('/usr/bin/systemd-nspawn', constants.X_OK);
   } catch {
     return 'systemd-nspawn is not installed (package systemd-container)';
   }
-  return missingRelease(debian12);
+  return missingRelease(release);
 }
 
 export class Machine {
@@ -34,13 +34,17 @@ export class Machine {
     this.#init = init;
   }
 
-  /** Boots one and waits until its sockets listen. @throws Error with its output */
-  static async boot(): Promise<Machine> {
+  /**
+   * Boots one and waits until its sockets listen.
+   * @param shared directories that are shown in it at the same path, read-only
+   * @throws Error with its output
+   */
+  static async boot(release: Release = debian12, shared: readonly string[] = []): Promise<Machine> {
     const directory = mkdtempSync(join(tmpdir(), 'virtlockd-machine-'));
     chmodSync(directory, 0o755);
     const log = join(directory, 'console.log');
     const output = openSync(log, 'w');
-    const script = [join(here, 'boot.sh'), debian12.tree, directory];
+    const script = [join(here, 'boot.sh'), release.tree, directory, ...shared];
     const nspawn = spawn('unshare', ['--mount', '--propagation', 'private', ...script], {
       stdio: ['ignore', output, output],
     });
@@ -88,7 +92,9 @@ export class Machine {
    */
   mainProcess(unit: string): number | undefined {
     const children = readFileSync(`/proc/${this.#init}/task/${this.#init}/children`, 'latin1').trim().split(' ');
-    return children.map(Number).find((pid) => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`));
+    const isOfUnit = (pid: number): boolean => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`) === true;
+    // A helper stays when the daemon dies.
+    return children.map(Number).find((pid) => isOfUnit(pid) && !isStorageHelper(pid));
   }
 
   /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */

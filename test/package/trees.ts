@@ -21,6 +21,9 @@ export const debian12: Release = {
 };
 export const debian13: Release = { name: 'Debian 13', generation: '11.3.0', tree: treeOf('11.3.0') };
 
+/** Debian 13 with systemd, which boots. */
+export const debian13Machine: Release = { ...debian13, tree: treeNamed('trixie-systemd') };
+
 /** Why the package cannot be built or installed in that release here, or undefined. */
 export function missingRelease({ tree, generation }: Release): string | undefined {
   const lab = missingLab(generation);

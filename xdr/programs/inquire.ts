@@ -36,6 +36,7 @@ export const Identity = {
 
 /** The file at a held lock's path at present. */
 export const FileState = {
+  /** Nor is it by the daemon itself where its storage may hang. */
   NOT_LOOKED: 0,
   /** The held one. */
   SAME: 1,
@@ -47,6 +48,8 @@ export const FileState = {
   UNREADABLE: 4,
   /** The held descriptor itself is of another file than before: a defect. */
   BROKEN: 5,
+  /** virt-lockctl's own, of the paths that it stats itself: the storage does not answer in time. */
+  NO_ANSWER: 6,
 } as const;
 
 /** The holder of the lock that an acquire was refused for. */
@@ -140,6 +143,29 @@ export type ClientInfo = ValueOf<typeof clientInfo>;
 const holderInfo = struct('holder_info', { kind: u32, owner: ownerInfo, owners: u32 });
 export type HolderInfo = ValueOf<typeof holderInfo>;
 
+/** The most notes of one refusal. */
+export const NOTES_MAX = 4;
+
+/** What a host has noted in a lock file on storage that hosts share. Nothing proves that it is true. */
+const holderNote = struct('holder_note', {
+  host: string(64),
+  hostUuid: optional(string(36)),
+  /** Of the first owner there. */
+  name: string(256),
+  uuid: string(36),
+  /** In the pid namespace of that host. */
+  pid: u32,
+  shared: bool,
+  /** Milliseconds since 1970. */
+  since: u53,
+  owners: u32,
+});
+export type HolderNote = ValueOf<typeof holderNote>;
+
+/** The notes that were in the file when an acquire was refused. */
+export const refusalNotes = struct('refusal_notes', { sequence: u53, notes: list(holderNote, NOTES_MAX) });
+export type RefusalNotes = ValueOf<typeof refusalNotes>;
+
 /** A refused acquire. Names are cut to 4096 bytes. */
 export const refusalInfo = struct('refusal_info', {
   /** Counts refusals since the daemon began to serve. */
@@ -159,6 +185,44 @@ export const refusalInfo = struct('refusal_info', {
   holder: optional(holderInfo),
 });
 export type RefusalInfo = ValueOf<typeof refusalInfo>;
+
+/** What ends an owner's holds, besides a release. */
+export const OwnerEnding = {
+  /** The end of its own connection, or the release of each lock by a client that speaks for it. */
+  CONNECTION: 0,
+  /** The end of its process, which the daemon watches. */
+  PROCESS: 1,
+  /** They are ending. */
+  BEGUN: 2,
+  /** Nothing: its pid names no process here (0, or one of another pid namespace). */
+  RELEASE: 3,
+  /** Nothing: it is not known which process it is. */
+  UNKNOWN: 4,
+} as const;
+
+/** Whether the process of an owner lives. */
+export const OwnerLife = {
+  ALIVE: 0,
+  /** Proven: by its start time, or because no process had the pid when the lock was acquired. */
+  DEAD: 1,
+  /** No process has the pid, but it is not known whether it is of this pid namespace: a C daemon does not hand that on. */
+  ABSENT: 2,
+  UNKNOWN: 3,
+} as const;
+
+/** An owner with holds. Several processes may have had one pid, one after the other: each is an owner. */
+const ownerState = struct('owner_state', {
+  owner: ownerInfo,
+  holds: u32,
+  /** See {@link OwnerEnding}. */
+  ending: u32,
+  /** See {@link OwnerLife}. */
+  life: u32,
+});
+export type OwnerState = ValueOf<typeof ownerState>;
+
+/** Flags of RELEASE_DEAD. LOCAL: the pid is of the daemon's pid namespace, also where the daemon does not know that. */
+export const ReleaseDeadFlag = { LOCAL: 1 } as const;
 
 /** A count since the daemon began to serve. Readers must accept unknown names. */
 export const counter = struct('counter', { name: string(64), value: u53 });
@@ -195,6 +259,26 @@ const statusInfo = struct('status_info', {
   warnings: list(string(1024), 64),
 });
 export type StatusInfo = ValueOf<typeof statusInfo>;
+
+/** The most calls that are named of one storage. */
+export const CALLS_MAX = 8;
+
+/** A call for storage that has no answer yet. `path` is cut to 4096 bytes, and empty for a held file. `pid`: the owner's; 0: of none. */
+const storageCall = struct('storage_call', { path: text, pid: u32, since: u53 });
+
+/** A file system, or a device node, that a helper process calls in place of the daemon. */
+const storageInfo = struct('storage_info', {
+  /** The mount point or the node. */
+  name: text,
+  /** The helper, which has the locks there; 0 while it has not answered. */
+  pid: u32,
+  /** Since when it has not answered, in milliseconds since 1970; 0 when it does. */
+  hangsSince: u53,
+  /** Calls without an answer, of which `calls` has the first. */
+  callCount: u32,
+  calls: list(storageCall, CALLS_MAX),
+});
+export type StorageInfo = ValueOf<typeof storageInfo>;
 
 /** A re-execution that the daemon refused. `time`: milliseconds since 1970. */
 export const refusedRestart = struct('refused_restart', { time: u53, reason: string(1024) });
@@ -282,6 +366,30 @@ export const inquireProcedures = {
     args: struct('refused_restart_args', { flags }),
     result: struct('refused_restart_result', { refused: optional(refusedRestart) }),
     flags: noFlags('inquireRefusedRestart'),
+  }),
+  owners: procedure(10, {
+    doc: 'Lists the owners that hold locks, in pages; with a pid only those with that pid.',
+    args: struct('owners_args', { pid: optional(u32), ...page }),
+    result: struct('owners_result', { owners: list(ownerState, PAGE_MAX), next: u64 }),
+    flags: noFlags('inquireOwners'),
+  }),
+  releaseDead: procedure(11, {
+    doc: 'Releases the holds of owners with this pid that are proven dead: all, or those on one resource. Flags: LOCAL 1.',
+    args: struct('release_dead_args', { pid: u32, lockspace: optional(text), resource: optional(text), flags }),
+    result: struct('release_dead_result', { released: u32 }),
+    flags: { allowed: ReleaseDeadFlag.LOCAL, reportedAs: 'inquireReleaseDead' },
+  }),
+  storages: procedure(12, {
+    doc: 'Lists the storage that helper processes call in place of the daemon, and the calls that wait for it.',
+    args: struct('storages_args', { flags }),
+    result: struct('storages_result', { storages: list(storageInfo, 64) }),
+    flags: noFlags('inquireStorages'),
+  }),
+  refusalNotes: procedure(13, {
+    doc: 'Lists the notes of other hosts that belong to recorded refusals whose sequence is above `after`, oldest first.',
+    args: struct('refusal_notes_args', { after: u53, flags }),
+    result: struct('refusal_notes_result', { notes: list(refusalNotes, PAGE_MAX) }),
+    flags: noFlags('inquireRefusalNotes'),
   }),
 } as const;
 

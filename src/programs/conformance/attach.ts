@@ -6,7 +6,7 @@ import { socketsOf } from '../../proc/descriptors.ts';
 import { processes } from '../../proc/processes.ts';
 import { listeningSockets } from '../../proc/sockets.ts';
 import { Skipped } from './check.ts';
-import { play, type Playable } from './exchange/play.ts';
+import { play, type Playable, type PlayOptions } from './exchange/play.ts';
 import type { Exchange } from './exchange/script.ts';
 import type { Daemon } from '../../lab/daemon.ts';
 import type { Attached } from './options.ts';
@@ -77,8 +77,8 @@ export class AttachedSubject implements Subject {
     return dir;
   }
 
-  async play(exchange: Exchange, signal?: AbortSignal): Promise<string[]> {
-    return play(this.#daemon, exchange, this.newDirectory(), signal);
+  async play(exchange: Exchange, options?: PlayOptions): Promise<string[]> {
+    return play(this.#daemon, exchange, this.newDirectory(), options);
   }
 
   kill(): Promise<void> {

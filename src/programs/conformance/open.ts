@@ -19,7 +19,7 @@ function surroundings(program: string): string[] {
   try {
     path = realpathSync(program);
   } catch {
-    // It is on PATH or missing; its start tells which.
+    // It is on PATH or missing; its start shows which.
     return [];
   }
   const seen = statSync(path).dev === statSync('/').dev && !hidden.test(path);

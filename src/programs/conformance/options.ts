@@ -25,6 +25,8 @@ export interface Options {
   /** Parent of the directory with the files of checks of an attached daemon. */
   readonly directory: string | undefined;
   readonly jobs: number;
+  /** Failures that are known defects of the C daemons do not count. */
+  readonly allowKnown: boolean;
   readonly tap: boolean;
   readonly quiet: boolean;
   readonly json: string | undefined;
@@ -54,6 +56,7 @@ Daemon and checks:
                          (7.0.0, 9.0.0, 11.3.0, 12.8.0)
   --against-root TREE    the tree of that command
   --jobs N               daemons at a time, by default a quarter more than processors
+  --allow-known          exit with 0 if all failures are known defects of libvirt's C daemons
 
 Output:
   --list                 print the checks and their promises
@@ -65,6 +68,7 @@ Output:
   -V, --version          print the version
 
 Exit status: 0 all checks passed or were skipped, 1 some failed, 2 usage, 3 they could not be run.
+Without a terminal, progress is a line on standard error for each tenth of the checks.
 `;
 
 const settings = {
@@ -79,6 +83,7 @@ const settings = {
   against: { type: 'string' },
   'against-root': { type: 'string' },
   jobs: { type: 'string' },
+  'allow-known': { type: 'boolean' },
   list: { type: 'boolean' },
   tap: { type: 'boolean' },
   json: { type: 'string' },
@@ -121,6 +126,7 @@ export function parseOptions(args: readonly string[]): Options {
     share: values.share ?? [],
     directory: values.directory,
     jobs: values.attach === undefined ? jobs : 1,
+    allowKnown: values['allow-known'] ?? false,
     tap: values.tap ?? false,
     quiet: values.quiet ?? false,
     json: values.json,

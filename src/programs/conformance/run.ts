@@ -37,14 +37,19 @@ async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Sub
   }
 }
 
-async function look(check: Check, subject: Subject, { generation, patience = PATIENCE_MS }: Plan): Promise<Sight> {
+async function look(
+  check: Check,
+  subject: Subject,
+  { generation, patience = PATIENCE_MS }: Plan,
+  right?: readonly string[],
+): Promise<Sight> {
   const limit = 'run' in check && check.limit !== undefined ? Math.min(check.limit, patience) : patience;
   const signal = AbortSignal.timeout(limit);
   const context = new CheckContext(subject, generation, signal);
   let seen: readonly string[] = context.notes;
   const perform = async (): Promise<void> => {
     if ('run' in check) await check.run(context);
-    else seen = await subject.play(check.exchange, signal);
+    else seen = await subject.play(check.exchange, { signal, right });
   };
   try {
     await bounded(perform(), signal, subject);
@@ -121,18 +126,24 @@ class Runner {
     const reason = hindrance(check, subject);
     if (reason !== undefined) return { verdict: 'skip', detail: reason, seen: [] };
     const [sight, otherSight] = await Promise.all([
-      look(check, subject, this.#plan),
+      look(check, subject, this.#plan, this.#right(check, subject)),
       other === undefined ? undefined : look(check, other, this.#plan),
     ]);
     const skipped = sight.skipped ?? otherSight?.skipped;
     if (skipped !== undefined) return { verdict: 'skip', detail: skipped, seen: sight.seen };
-    if (otherSight !== undefined) return compared(told(sight), told(otherSight));
+    if (otherSight !== undefined) return compared(linesOf(sight), linesOf(otherSight));
     if (this.#other !== undefined) {
       const recorded = 'exchange' in check ? this.#other.recorded(check.exchange) : undefined;
       if (recorded === undefined) return { verdict: 'skip', detail: 'was not recorded', seen: sight.seen };
-      return compared(told(sight), recorded);
+      return compared(linesOf(sight), recorded);
     }
-    return this.#judged(check, subject.blind === true ? dimmed : whole, sight);
+    return this.#judged(check, visibleOf(subject), sight);
+  }
+
+  #right(check: Check, subject: Subject): readonly string[] | undefined {
+    if (!('exchange' in check)) return undefined;
+    const right = this.#judge.expect(check.exchange)?.right;
+    return right && visibleOf(subject)(right);
   }
 
   #judged(check: Check, visible: Visible, sight: Sight): Outcome {
@@ -157,11 +168,12 @@ class Runner {
 type Visible = (lines: readonly string[]) => readonly string[];
 const whole: Visible = (lines) => lines;
 const dimmed: Visible = (lines) => lines.filter((line) => !/^(lock|descriptors):/.test(line));
+const visibleOf = (subject: Subject): Visible => (subject.blind === true ? dimmed : whole);
 
 type Outcome = Omit<Result, 'name' | 'group' | 'promise' | 'time'>;
 
 /** The lines that were seen, and the error as the last one. */
-const told = ({ seen, problem }: Sight): readonly string[] =>
+const linesOf = ({ seen, problem }: Sight): readonly string[] =>
   problem === undefined ? seen : [...seen, `failed: ${problem}`];
 
 function compared(seen: readonly string[], expected: readonly string[]): Outcome {

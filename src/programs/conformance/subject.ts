@@ -1,7 +1,7 @@
 /** The daemon under check, for one check after the other: started when first needed, and again after its end. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { play, type Playable } from './exchange/play.ts';
+import { play, type Playable, type PlayOptions } from './exchange/play.ts';
 import { admin, type Exchange } from './exchange/script.ts';
 import { Daemon, type StartOptions } from '../../lab/daemon.ts';
 import type { Place } from '../../lab/place.ts';
@@ -57,7 +57,7 @@ export interface Subject {
   /** A new empty directory, mode 0755, that the daemon sees at the same path. */
   newDirectory(): string;
   /** Plays one exchange and returns its transcript. */
-  play(exchange: Exchange, signal?: AbortSignal): Promise<string[]>;
+  play(exchange: Exchange, options?: PlayOptions): Promise<string[]>;
   /** Kills the daemon in use. */
   kill(): Promise<void>;
   close(): Promise<void>;
@@ -111,12 +111,12 @@ export class StartedSubject implements Subject {
     return dir;
   }
 
-  async play(exchange: Exchange, signal?: AbortSignal): Promise<string[]> {
+  async play(exchange: Exchange, options?: PlayOptions): Promise<string[]> {
     const fresh = exchange.fresh === true;
     const daemon = fresh ? await this.start() : await this.daemon();
     if (fresh) await burnIds(daemon);
     try {
-      return await play(daemon, exchange, this.newDirectory(), signal);
+      return await play(daemon, exchange, this.newDirectory(), options);
     } catch (error) {
       await this.#stop();
       throw error;

@@ -194,8 +194,8 @@ export class BlackBox implements Target {
     return this.connect(server);
   }
 
-  answers(anew: boolean): boolean {
-    if (!anew) return this.standing?.virtlockd.ping() ?? false;
+  answers(byNewcomer: boolean): boolean {
+    if (!byNewcomer) return this.standing?.virtlockd.ping() ?? false;
     const link = this.connect('virtlockd');
     const answered = link?.ping() ?? false;
     link?.close();
@@ -243,7 +243,7 @@ export class BlackBox implements Target {
     return residentMemoryOf(this.pid);
   }
 
-  settle(model: Model): void {
+  undo(model: Model): void {
     this.before = this.lately;
     this.lately = noIds();
     for (const path of model.lockspaces.keys()) this.lockspaces.add(path);

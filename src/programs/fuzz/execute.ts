@@ -36,7 +36,7 @@ export interface Outcome {
 }
 
 interface ExecuteOptions {
-  /** Whether the model judges replies; else it only tells how many are due. */
+  /** Whether the model judges replies; else it only says how many are due. */
   readonly judged: boolean;
   /** Also runs the slow judges: of the kernel's locks, a new connection, all events. */
   readonly thorough: boolean;
@@ -97,7 +97,7 @@ export class Run {
   private gathered: Buffer[] = [];
   private gatheredOn = 0;
 
-  /** @param number tells this run's directory from those of others that the same daemon has seen */
+  /** @param number distinguishes this run's directory from those of others that the same daemon has seen */
   constructor(target: Target, options: ExecuteOptions, number: number) {
     const directory = runDirectory(number);
     this.target = target;
@@ -127,7 +127,7 @@ export class Run {
     }
     this.links.clear();
     if (this.target.death() !== null) return;
-    this.target.settle(this.model);
+    this.target.undo(this.model);
   }
 
   private fail(judge: Problem['judge'], detail: string): never {
@@ -349,7 +349,7 @@ export class Run {
   }
 
   private event(open: Open, message: Buffer): void {
-    const wrong = countEvent(message, open.connection.told);
+    const wrong = countEvent(message, open.connection.reported);
     if (wrong !== null) this.fail('events', wrong);
   }
 
@@ -404,8 +404,8 @@ export class Run {
 
   /** Compares the daemon with the model. @throws Failure */
   judgeEnd(): void {
-    const anew = this.options.thorough && !this.model.isFull('virtlockd');
-    if (!this.target.answers(anew)) this.fail('answers-others', this.target.death() ?? 'a ping is not answered');
+    const byNewcomer = this.options.thorough && !this.model.isFull('virtlockd');
+    if (!this.target.answers(byNewcomer)) this.fail('answers-others', this.target.death() ?? 'a ping is not answered');
     if (!this.options.judged || this.model.lost) return;
 
     const expected = this.model.tree.listing();
@@ -426,11 +426,14 @@ export class Run {
     const patience = this.target.flushEvents() ? 0 : EVENTS_PATIENCE;
     if (patience > 0 && !this.options.thorough) return;
     for (const open of subscribed) {
-      const { subscription, told } = open.connection;
-      const isTold = (): boolean => told.acquired === subscription?.acquired && told.released === subscription.released;
+      const { subscription, reported } = open.connection;
+      const areAllReported = (): boolean =>
+        reported.acquired === subscription?.acquired && reported.released === subscription.released;
       if (patience === 0) this.expectSilence(open);
-      for (const until = performance.now() + patience; !isTold() && performance.now() < until;) this.next(open, 50);
-      if (!isTold()) this.fail('events', `${JSON.stringify(told)} was told, not ${JSON.stringify(subscription)}`);
+      for (const until = performance.now() + patience; !areAllReported() && performance.now() < until;)
+        this.next(open, 50);
+      if (!areAllReported())
+        this.fail('events', `events report ${JSON.stringify(reported)}, not ${JSON.stringify(subscription)}`);
     }
   }
 
@@ -465,7 +468,7 @@ export class Run {
   }
 }
 
-/** @param number tells this run's directory from those of others that the same daemon has seen */
+/** @param number distinguishes this run's directory from those of others that the same daemon has seen */
 export function execute(steps: Sequence, target: Target, options: ExecuteOptions, number = 0): Outcome {
   const run = new Run(target, options, number);
   let problem: Problem | null = null;

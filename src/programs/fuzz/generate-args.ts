@@ -203,12 +203,16 @@ export function lockFilter(random: Random): Json {
 }
 
 function inquireArgs(call: string, random: Random): Json {
+  const { lockspace = null, resource = null } = lockFilter(random) as { lockspace?: Json; resource?: Json };
   return {
+    pid: call === 'owners' && random.oneIn(2) ? null : random.pick(PIDS),
+    lockspace,
+    resource,
     filter: lockFilter(random),
     cursor: random.pick(['0', '0', '@', '@', '7', '18446744073709551615']),
     limit: random.pick([0, 1, 1, 2, 3, 500, 0xffffffff]),
     after: random.pick(['0', '0', '1', '5', '9007199254740992']),
-    flags: call === 'locks' ? random.pick([0, 0, 1, 2]) : odds(random),
+    flags: call === 'locks' || call === 'releaseDead' ? random.pick([0, 0, 1, 2]) : odds(random),
   };
 }
 

@@ -11,6 +11,7 @@ import { Daemon } from '../../daemon/daemon.ts';
 import { type ProcessHost, realHost } from '../../lockd/process-host.ts';
 import { posix } from '../../posix/posix.ts';
 import { openDescriptors } from '../../proc/descriptors.ts';
+import { Routes } from '../../proc/route.ts';
 import type { Connection } from '../../rpc/connection.ts';
 import { Poller } from '../../rpc/poller.ts';
 import { captureState } from '../../restart/capture.ts';
@@ -125,11 +126,25 @@ class InProcessLink implements Link {
   }
 }
 
-/** Stops all timers. Whether one fires before the next call depends on the machine, and one seed must always do the same. */
-function stopTimers(): void {
+/** The time between two readings of the clock, in nanoseconds. */
+const TICK_NS = 10_000;
+const SECOND_NS = 1e9;
+
+/**
+ * Stops all timers, and has the daemon's clock (posix/clock.ts) advance only when it is read. Whether a timer fires before the next
+ * call, or a slice of work ends, depends on the machine, and one seed must always do the same.
+ */
+function stopTime(): void {
   const stopped = setTimeout(() => undefined, 0);
   clearTimeout(stopped);
   globalThis.setTimeout = (() => stopped) as unknown as typeof setTimeout;
+  const [begun] = process.hrtime();
+  let elapsed = 0;
+  const read = (): [number, number] => {
+    elapsed += TICK_NS;
+    return [begun + 1 + Math.floor(elapsed / SECOND_NS), elapsed % SECOND_NS];
+  };
+  process.hrtime = Object.assign(read, process.hrtime);
 }
 
 export class InProcess implements Target {
@@ -158,7 +173,7 @@ export class InProcess implements Target {
     process.chdir(base);
     logging.defaultOutput = LOGGED;
     logging.setOutputs(NO_OUTPUTS);
-    stopTimers();
+    stopTime();
     this.daemon = this.make();
   }
 
@@ -172,6 +187,8 @@ export class InProcess implements Target {
       life: { program: '', started: 1, executed: 1, restarts: 0, deaths: 0 },
       onEnd: () => undefined,
       processes: NO_PROCESSES,
+      // Its lease files wait for no storage helper.
+      routes: new Routes({ mounts: () => new Map() }),
     });
     daemon.start();
     return daemon;
@@ -232,7 +249,7 @@ export class InProcess implements Target {
     return process.memoryUsage.rss();
   }
 
-  settle(model: Model): void {
+  undo(model: Model): void {
     const { daemon } = this;
     const { lockspaces } = daemon;
     for (const { resources } of lockspaces) {

@@ -1,6 +1,6 @@
 /**
- * Coverage that the code counts itself. Loaded before the daemon's sources, this adds a check to every branch of them: of a byte
- * that tells whether the branch ran before. V8's own coverage costs half of the speed, and milliseconds for every reading. This
+ * Coverage that the code counts itself. Loaded before the daemon's sources, this adds a check to every branch of them, of a byte
+ * that says whether the branch ran before. V8's own coverage costs half of the speed, and milliseconds for every reading. This
  * costs nothing measurable, can be read after every input, and is deterministic.
  */
 import { registerHooks } from 'node:module';

@@ -25,6 +25,8 @@ export interface Success {
   readonly closes?: 'at once' | 'behind';
   /** A client whose connection the daemon closes. */
   readonly ended?: { readonly server: ServerState; readonly client: number };
+  /** The model does not know the locks any more. */
+  readonly loses?: true;
 }
 
 /** The program of a daemon of that version. */

@@ -4,7 +4,7 @@ import { type Changes, checkFlags, type Connection, RPC, type ServerState } from
 import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
-export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 9 };
+export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 13 };
 const MAX_STRING = 65_536;
 const MAX_PAGE = 500;
 const CHANGES_EVENT = 100;
@@ -198,7 +198,9 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     };
     return first ? { check } : { check, orError: true };
   }
-  if (procedure === 4) words.count();
+  if (procedure === 10) return owners(connection, words);
+  if (procedure === 11) return releaseDead(connection, words, knowledge);
+  if (procedure === 4 || procedure === 13) words.count();
   const flags = words.word();
   connection.identified = true;
   checkFlags(flags, 0, RPC);
@@ -236,13 +238,30 @@ export function inquire(connection: Connection, procedure: number, words: Words,
       return {
         // After its reply no events of an earlier subscription come.
         check: () => {
-          connection.told = { acquired: 0, released: 0 };
+          connection.reported = { acquired: 0, released: 0 };
           return null;
         },
       };
     case 8:
       connection.subscription = null;
       return {};
+    case 12:
+      return {
+        check: (payload) => {
+          payload.list(MAX_STORAGES, () => storage(payload));
+          return null;
+        },
+      };
+    case 13:
+      return {
+        check: (payload) => {
+          payload.list(MAX_PAGE, () => {
+            payload.count();
+            payload.list(MAX_NOTES, () => note(payload));
+          });
+          return null;
+        },
+      };
     default:
       return {
         check: (payload) => {
@@ -254,6 +273,66 @@ export function inquire(connection: Connection, procedure: number, words: Words,
         },
       };
   }
+}
+
+const MAX_STORAGES = 64;
+const MAX_CALLS = 8;
+const MAX_NOTES = 4;
+
+function note(payload: Words): void {
+  payload.text(64);
+  payload.optional(() => payload.text(36));
+  payload.text(256);
+  payload.text(36);
+  for (let left = 2; left > 0; left--) payload.word();
+  payload.count();
+  payload.word();
+}
+
+function storage(payload: Words): void {
+  payload.text(4096);
+  payload.word();
+  payload.count();
+  payload.word();
+  payload.list(MAX_CALLS, () => {
+    payload.text(4096);
+    payload.word();
+    payload.count();
+  });
+}
+
+function owners(connection: Connection, words: Words): Success {
+  words.optional(() => words.word());
+  const cursor = words.wide();
+  words.word();
+  const flags = words.word();
+  connection.identified = true;
+  checkFlags(flags, 0, RPC);
+  const check = (payload: Words): null => {
+    payload.list(MAX_PAGE, () => {
+      owner(payload);
+      for (let left = 3; left > 0; left--) payload.word();
+    });
+    payload.wide();
+    return null;
+  };
+  return cursor === 0n ? { check } : { check, orError: true };
+}
+
+/** The model knows no processes: it cannot know which holds are released. */
+function releaseDead(connection: Connection, words: Words, { sure, locks }: Knowledge): Success {
+  const pid = words.word();
+  optionalText(words);
+  optionalText(words);
+  const flags = words.word();
+  connection.identified = true;
+  checkFlags(flags, 1, RPC);
+  const mayRelease = !sure || [...locks()].some((held) => held.owners.includes(pid));
+  const check = (payload: Words): string | null => {
+    const released = payload.word();
+    return mayRelease || released === 0 ? null : `${released} holds released of an owner that has none`;
+  };
+  return mayRelease ? { check, loses: true } : { check };
 }
 
 /** The present knowledge for a list, for a later answer. */
@@ -295,8 +374,8 @@ export function isEvent(message: Buffer): boolean {
   );
 }
 
-/** Adds the changes of an event to `told`. Returns the fault of the event, or null. */
-export function countEvent(message: Buffer, told: Changes): string | null {
+/** Adds the changes of an event to `reported`. Returns the fault of the event, or null. */
+export function countEvent(message: Buffer, reported: Changes): string | null {
   const words = new Words(message, 28);
   try {
     words.list(2000, () => {
@@ -304,7 +383,7 @@ export function countEvent(message: Buffer, told: Changes): string | null {
       if (type === 1 || type === 2) {
         words.count();
         lock(words, type === 1);
-        told[type === 1 ? 'acquired' : 'released']++;
+        reported[type === 1 ? 'acquired' : 'released']++;
       } else if (type === 3) refusal(words);
       else if (type === 4 || type === 5) {
         words.count();

@@ -21,7 +21,7 @@ export interface Connection {
   identified: boolean;
   /** The changes since it subscribed, and those in its events. */
   subscription: Changes | null;
-  told: Changes;
+  reported: Changes;
 }
 
 /** A server of the daemon. */

@@ -121,7 +121,7 @@ export class Model {
       restricted: false,
       identified: false,
       subscription: null,
-      told: { acquired: 0, released: 0 },
+      reported: { acquired: 0, released: 0 },
     };
     this.connections.set(id, connection);
     return connection;
@@ -225,7 +225,8 @@ export class Model {
       header.program === ADMIN_PROGRAM
         ? this.admin.perform(connection, procedure, words)
         : inquire(connection, procedure, words, this.knowledge);
-    const { closes, ended, orError, ...answer } = success;
+    const { closes, ended, orError, loses, ...answer } = success;
+    if (loses === true) this.lost = true;
     if (closes !== undefined) this.closeOwn(connection);
     else if (ended !== undefined) this.endClient(ended.server, ended.client);
     if (closes === 'at once') return null;
@@ -368,10 +369,10 @@ export class Model {
   private hold({ owners, since }: Held, pid: number): void {
     owners.push(pid);
     if (!since.has(pid)) since.set(pid, ++this.holds);
-    this.tell('acquired');
+    this.countChange('acquired');
   }
 
-  private tell(change: 'acquired' | 'released'): void {
+  private countChange(change: 'acquired' | 'released'): void {
     for (const { subscription } of this.connections.values()) if (subscription !== null) subscription[change]++;
   }
 
@@ -399,7 +400,7 @@ export class Model {
   private drop(resource: Held, pid: number): void {
     const { owners, since, lockspace, name, flags, path, file } = resource;
     owners.splice(owners.indexOf(pid), 1);
-    this.tell('released');
+    this.countChange('released');
     if (!owners.includes(pid)) since.delete(pid);
     if (owners.length > 0) return;
     this.lockspaces.get(lockspace)?.delete(name);

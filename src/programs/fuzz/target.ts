@@ -29,8 +29,8 @@ export interface Target {
   readonly beginning: Beginning;
   /** A connection; null when the daemon takes none. */
   open(server: ServerName): Link | null;
-  /** Whether it answers a ping, on a new connection if `anew`, else on a lasting one. */
-  answers(anew: boolean): boolean;
+  /** Whether it answers a ping, on a new connection if `byNewcomer`, else on a lasting one. */
+  answers(byNewcomer: boolean): boolean;
   /** Has the daemon execute its program again. Returns the problem, or null. */
   restart(): string | null;
   /** Waits so many ms; not in one process, where nothing would happen. */
@@ -46,7 +46,7 @@ export interface Target {
   /** Its lockspaces of earlier runs. */
   readonly known: ReadonlySet<string>;
   /** Undoes the changes of a run, which the model knows; the run's connections are closed. */
-  settle(model: Model): void;
+  undo(model: Model): void;
   /** Only {@link reset} can undo the changes of the last run. */
   readonly isSpoilt: boolean;
   /** Begins again without state. */

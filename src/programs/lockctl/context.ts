@@ -1,7 +1,9 @@
 /** What commands have in common. */
+import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { ByteString } from '../../../xdr/codec.ts';
+import { toPath } from '../../posix/bytes.ts';
 import { workingDirectoryOf } from '../../proc/processes.ts';
 import type { InquireClient } from './inquire-client.ts';
 
@@ -22,6 +24,16 @@ export function toBytes(text: string): ByteString {
 export function toAbsolute(bytes: ByteString): ByteString {
   // process.cwd() decodes the path.
   return path.resolve(bytes.startsWith('/') ? '/' : workingDirectoryOf('self'), bytes);
+}
+
+/** An absolute path without symbolic links; as {@link toAbsolute} where they cannot be followed. Asks the file system. */
+export function withoutLinks(bytes: ByteString): ByteString {
+  try {
+    // realpathSync itself would decode the path.
+    return realpathSync.native(toPath(bytes), 'latin1');
+  } catch {
+    return toAbsolute(bytes);
+  }
 }
 
 export { toPath } from '../../posix/bytes.ts';

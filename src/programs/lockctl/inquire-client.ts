@@ -2,19 +2,26 @@
 import { ErrorCode } from '../../../xdr/error.ts';
 import {
   type ClientInfo,
+  HolderKind,
   inquireProgram,
   type LockFilter,
   type LockInfo,
   LocksFlag,
   type LockspaceInfo,
+  type OwnerState,
   PAGE_MAX,
   type RefusalInfo,
+  type RefusalNotes,
+  ReleaseDeadFlag,
   type StatusInfo,
+  type StorageInfo,
 } from '../../../xdr/programs/inquire.ts';
 import type { Client } from '../../client/client.ts';
 import { CallTimeout, ConnectionLost, RemoteFailure } from '../../client/errors.ts';
 import { CommandError, Exit } from './exit.ts';
+import { Looker } from './kernel/looker.ts';
 import { printable } from '../../log/printable.ts';
+import type { NotedRefusal } from './output.ts';
 import type { Target } from './target.ts';
 
 /** Matches every lock. */
@@ -34,7 +41,7 @@ const ANSWER_MS = 10_000;
 export type Caller = Pick<Client, 'call' | 'close' | 'isOpen'>;
 
 /** @throws ConnectionLost */
-export type Connect<C> = (socket: string, timeout: number) => Promise<C>;
+type Connect<C> = (socket: string, timeout: number) => Promise<C>;
 
 /** Connects through Node.js's own sockets, which commands with events or overlapping calls need. */
 export const connectClient: Connect<Client> = async (socket, timeout) => {
@@ -76,7 +83,7 @@ export class InquireClient<C extends Caller = Client> {
     const current = this.connections.get(socket);
     if (current !== undefined && current !== present) return current;
     const fresh = this.connect(socket, ANSWER_MS).catch((error: unknown) => {
-      throw explainConnect(error, socket);
+      throw explainConnect(error, socket, this.target.name);
     });
     this.connections.set(socket, fresh);
     return fresh;
@@ -106,6 +113,8 @@ export class InquireClient<C extends Caller = Client> {
   async *lockPages(filter: Partial<LockFilter> = {}, lookAtFiles = false): AsyncGenerator<LockInfo[]> {
     const flags = lookAtFiles ? LocksFlag.LOOK_AT_FILES : 0;
     const client = await this.adminClient();
+    const looker = new Looker();
+    const look = async (locks: LockInfo[]): Promise<LockInfo[]> => (lookAtFiles ? looker.lookAtLocks(locks) : locks);
     const ask = async (cursor: bigint): Promise<{ locks: LockInfo[]; next: bigint }> =>
       client.call(inquireProgram, 'locks', { filter: { ...EVERY_LOCK, ...filter }, cursor, limit: PAGE_MAX, flags });
     try {
@@ -114,10 +123,10 @@ export class InquireClient<C extends Caller = Client> {
         const following = ask(page.next);
         // It is awaited below. A rejection before that must not count as unhandled.
         following.catch(() => undefined);
-        if (page.locks.length > 0) yield page.locks;
+        if (page.locks.length > 0) yield await look(page.locks);
         page = await following;
       }
-      if (page.locks.length > 0) yield page.locks;
+      if (page.locks.length > 0) yield await look(page.locks);
     } catch (error) {
       throw await this.explain(error);
     }
@@ -150,7 +159,41 @@ export class InquireClient<C extends Caller = Client> {
     });
   }
 
-  async refusals(): Promise<RefusalInfo[]> {
+  /** The owners of all locks, or with one pid. Null from a release of the daemon that does not report them. */
+  async owners(pid: number | null = null): Promise<OwnerState[] | null> {
+    try {
+      return await this.list(async (client, page) => {
+        const { owners: entries, next } = await client.call(inquireProgram, 'owners', { ...page, pid });
+        return { entries, next };
+      });
+    } catch (error) {
+      if (isUnknown(error)) return null;
+      throw error;
+    }
+  }
+
+  /** Storage that helper processes call. None of a release of the daemon that has no helpers. */
+  async storages(): Promise<StorageInfo[]> {
+    try {
+      return (await this.ask(async (client) => client.call(inquireProgram, 'storages', { flags: 0 }))).storages;
+    } catch (error) {
+      if (isUnknown(error)) return [];
+      throw error;
+    }
+  }
+
+  /** Has the daemon release what dead owners with this pid hold, in all or on one resource. Returns the number of holds. */
+  async releaseDead(pid: number, lock: Pick<LockInfo, 'lockspace' | 'name'> | null, isLocal: boolean): Promise<number> {
+    const args = {
+      pid,
+      lockspace: lock?.lockspace ?? null,
+      resource: lock?.name ?? null,
+      flags: isLocal ? ReleaseDeadFlag.LOCAL : 0,
+    };
+    return (await this.ask(async (client) => client.call(inquireProgram, 'releaseDead', args))).released;
+  }
+
+  async refusals(): Promise<NotedRefusal[]> {
     const found: RefusalInfo[] = [];
     for (let from = 0; ;) {
       const at = from;
@@ -159,8 +202,25 @@ export class InquireClient<C extends Caller = Client> {
       );
       found.push(...refusals);
       from = refusals.at(-1)?.sequence ?? from;
-      if (!more) return found;
+      if (!more) break;
     }
+    return this.withNotes(found);
+  }
+
+  /** Adds what holders on other hosts had noted. Nothing from a release of the daemon that reads no notes. */
+  async withNotes(refusals: readonly RefusalInfo[]): Promise<NotedRefusal[]> {
+    const [first] = refusals.filter(({ holder }) => holder !== null && holder.kind !== HolderKind.OWNER);
+    const known = new Map<number, RefusalNotes['notes']>();
+    try {
+      if (first !== undefined) {
+        const args = { after: first.sequence - 1, flags: 0 };
+        const { notes } = await this.ask(async (client) => client.call(inquireProgram, 'refusalNotes', args));
+        for (const { sequence, notes: found } of notes) known.set(sequence, found);
+      }
+    } catch (error) {
+      if (!isUnknown(error)) throw error;
+    }
+    return refusals.map((refusal) => ({ ...refusal, notes: known.get(refusal.sequence) ?? [] }));
   }
 
   private async list<T>(
@@ -183,7 +243,7 @@ export class InquireClient<C extends Caller = Client> {
     const { name } = this.target;
     // Without connections, this process itself has closed them.
     if (!isClosed(error) || this.connections.size === 0) return explain(error, name);
-    // A daemon closes the connections of other users, and all connections when it ends. A second connection tells which.
+    // A daemon closes the connections of other users, and all connections when it ends. A second connection shows which it is.
     try {
       const client = await this.adminClient();
       await client.call(inquireProgram, 'counters', { flags: 0 });
@@ -213,14 +273,19 @@ export class InquireClient<C extends Caller = Client> {
   }
 }
 
+/** The daemon's release does not have that procedure. */
+function isUnknown(error: unknown): boolean {
+  return error instanceof CommandError && error.message.startsWith('unknown procedure');
+}
+
 /** Explains to the operator why the daemon cannot be reached. */
-function explainConnect(error: unknown, socket: string): unknown {
+function explainConnect(error: unknown, socket: string, name: string): unknown {
   if (!(error instanceof ConnectionLost)) return explain(error, socket);
   switch (error.code) {
     case 'ENOENT':
       return new CommandError(
         Exit.DOWN,
-        `virtlockd is not running: there is no socket ${socket}.\nStart it (systemctl start virtlockd.socket), or name another daemon with --connect.`,
+        `virtlockd is not running: there is no socket ${socket}.\n${startHint(name)}, or name another daemon with --connect.`,
       );
     case 'ECONNREFUSED':
       return new CommandError(
@@ -236,6 +301,12 @@ function explainConnect(error: unknown, socket: string): unknown {
     default:
       return new CommandError(Exit.DOWN, error.message);
   }
+}
+
+/** How a daemon of that name is started: see {@link Target}. */
+function startHint(name: string): string {
+  if (name === 'system') return 'Start it (systemctl start virtlockd.socket)';
+  return name === 'session' ? "Start it (virtlockd --daemon; libvirtd's session starts it for a guest)" : 'Start it';
 }
 
 /** The codes of a connection that the daemon has closed. */

@@ -7,6 +7,7 @@ import {
   FileState,
   HolderKind,
   type HolderInfo,
+  type HolderNote,
   type HoldInfo,
   Identity,
   type LockInfo,
@@ -182,6 +183,7 @@ const FILE_STATES: Readonly<Record<number, string>> = {
   [FileState.GONE]: 'gone',
   [FileState.UNREADABLE]: 'unreadable',
   [FileState.BROKEN]: 'broken',
+  [FileState.NO_ANSWER]: 'no answer',
 };
 
 export function fileState(state: number): string {
@@ -199,12 +201,49 @@ export function identity(value: number): string {
 }
 
 /** `web (pid 4557)`, with a question mark if the name comes from the command line of the process. */
-export function owner({ pid, name: vm, identity: known }: OwnerInfo): string {
-  if (vm === '') return `unknown (pid ${pid})`;
-  return `${name(vm)}${known === Identity.GUESSED ? '?' : ''} (pid ${pid})`;
+export function owner({ pid, name: vm, identity: known }: OwnerInfo, isDead = false): string {
+  const who = vm === '' ? 'unknown' : `${name(vm)}${known === Identity.GUESSED ? '?' : ''}`;
+  return `${who} (pid ${pid}${isDead ? ', dead' : ''})`;
 }
 
-export function holder({ kind, owner: who, owners }: HolderInfo): string {
+/** A word for the shell, quoted where that is needed. */
+export function shellWord(bytes: ByteString): string {
+  const text = decode(bytes);
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** A refusal, with what the holder had noted in the file. */
+export interface NotedRefusal extends RefusalInfo {
+  readonly notes: readonly HolderNote[];
+}
+
+/** `db (pid 4557) on host node7` */
+export function notedOwner({ host, name: vm, pid }: HolderNote): string {
+  return `${vm === '' ? 'unknown' : name(vm)} (pid ${pid}) on host ${name(host)}`;
+}
+
+/** The holders that have noted themselves; undefined when none has. */
+export function notedOwners(notes: readonly HolderNote[]): string | undefined {
+  const owners = notes.map((note) => `${notedOwner(note)}, since ${time(note.since)}`);
+  return owners.length === 0 ? undefined : owners.join('; ');
+}
+
+export function noteJson({ host, hostUuid, name: vm, uuid, pid, shared, since, owners }: HolderNote): Json {
+  const object: Json = {};
+  addName(object, 'host', host);
+  object.hostUuid = hostUuid;
+  addName(object, 'name', vm);
+  object.uuid = uuid;
+  object.pid = pid;
+  object.mode = shared ? 'shared' : 'exclusive';
+  object.since = since === 0 ? null : new Date(since).toISOString();
+  object.owners = owners;
+  return object;
+}
+
+export function holder({ kind, owner: who, owners }: HolderInfo, notes: readonly HolderNote[] = []): string {
+  const noted = notedOwners(notes);
+  if (noted !== undefined) return noted;
   if (kind === HolderKind.ELSEWHERE) return 'another host, or a process with an OFD lock';
   if (kind === HolderKind.PROCESS) return `another process: ${owner(who)}`;
   return `${owner(who)}${owners > 1 ? ` and ${owners - 1} more` : ''}`;
@@ -216,8 +255,8 @@ export function count(number: number, noun: string): string {
 }
 
 /** Why an acquire was refused. */
-export function cause({ holder: by, reason }: Pick<RefusalInfo, 'holder' | 'reason'>): string {
-  return by === null ? name(reason) : `held by ${holder(by)}`;
+export function cause({ holder: by, reason, notes }: Pick<NotedRefusal, 'holder' | 'reason' | 'notes'>): string {
+  return by === null ? name(reason) : `held by ${holder(by, notes)}`;
 }
 
 type Json = Record<string, unknown>;
@@ -269,7 +308,8 @@ export function holdJson({ owner: who, since, client }: HoldInfo): Json {
   return hold;
 }
 
-export function lockJson(lock: LockInfo): Json {
+/** @param hangsSince since when its storage does not answer; 0: it does */
+export function lockJson(lock: LockInfo, hangsSince = 0): Json {
   const object: Json = {};
   addName(object, 'lockspace', lock.lockspace);
   addName(object, 'name', lock.name);
@@ -280,6 +320,7 @@ export function lockJson(lock: LockInfo): Json {
   // Some file systems have inode numbers that many JSON parsers would round.
   object.inode = lock.inode <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(lock.inode) : String(lock.inode);
   if (lock.file !== FileState.NOT_LOOKED) object.file = fileState(lock.file);
+  if (hangsSince !== 0) object.hangsSince = new Date(hangsSince).toISOString();
   if (lock.holds.length !== lock.holdCount) {
     object.firstOwner = lock.firstHold;
     object.ownerCount = lock.holdCount;
@@ -288,7 +329,7 @@ export function lockJson(lock: LockInfo): Json {
   return object;
 }
 
-export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
+export function refusalJson({ holder: who, notes, ...refusal }: NotedRefusal): Json {
   const object: Json = { sequence: refusal.sequence, time: new Date(refusal.time).toISOString() };
   addName(object, 'lockspace', refusal.lockspace);
   addName(object, 'name', refusal.name);
@@ -302,6 +343,7 @@ export function refusalJson({ holder: who, ...refusal }: RefusalInfo): Json {
     who === null
       ? null
       : addOwner({ kind: ['owner', 'process', 'elsewhere'][who.kind] ?? 'elsewhere', owners: who.owners }, who.owner);
+  if (notes.length > 0) object.hosts = notes.map(noteJson);
   return object;
 }
 

@@ -3,11 +3,13 @@ import { Command } from 'commander';
 import { installedVersion } from '../../posix/root.ts';
 import { addCheck } from './commands/check.ts';
 import { addClients } from './commands/clients.ts';
+import { addHealth } from './commands/health.ts';
 import { addLeases } from './commands/leases.ts';
 import { addList } from './commands/list.ts';
 import { addLockspaces } from './commands/lockspaces.ts';
 import { addMetrics } from './commands/metrics.ts';
 import { addRefusals } from './commands/refusals.ts';
+import { addRelease } from './commands/release.ts';
 import { addServe } from './commands/serve.ts';
 import { addStatus } from './commands/status.ts';
 import { addSwap } from './commands/swap.ts';
@@ -21,7 +23,7 @@ import { printError, printText } from './output.ts';
 const EXIT_HELP = `
 Exit status:
   0  done, found, or no findings
-  1  not found, refused, or a check has findings
+  1  not found, refused, or there are findings
   2  invalid command line
   3  no daemon answers
   4  the daemon does not answer inquiries: it is libvirt's C virtlockd
@@ -50,7 +52,9 @@ export function buildProgram(context: Context): Command {
     addWatch,
     addRefusals,
     addStatus,
+    addHealth,
     addCheck,
+    addRelease,
     addSwap,
     addLockspaces,
     addLeases,

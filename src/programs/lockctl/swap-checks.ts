@@ -64,7 +64,7 @@ function pidOf(file: string): number {
 export async function checksBefore(daemon: InquireClient, running: Running, target: string): Promise<Check[]> {
   const { pid, program, kind, version } = running;
   const toC = kindOf(target) === 'libvirt';
-  const { stateFile } = daemon.target;
+  const { stateFile, pidFile } = daemon.target;
   const runDirectory = path.dirname(stateFile);
   const checks = [
     attempt('the process can be signalled', () => {
@@ -103,7 +103,7 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       check('the state is small enough for a C daemon', tooLargeForC(await daemon.status())),
     );
   }
-  checks.push({ ok: true, what: 'locks in the kernel', detail: String(leasesOf(pid).length) });
+  checks.push({ ok: true, what: 'locks in the kernel', detail: String(leasesOf(pid, pidFile).length) });
   return checks;
 }
 

@@ -65,7 +65,7 @@ interface TcpConnection {
   /** The end that connected, or made the first call; undefined until known. */
   client: string | undefined;
   /** Whether the tap knows it. It does not see connections of other protocols. */
-  isTold: boolean;
+  isReported: boolean;
   isOver: boolean;
 }
 
@@ -84,7 +84,7 @@ class TcpReader {
     const { key, source, isSyn, isAck } = segment;
     let connection = this.connections.get(key);
     if (connection === undefined || (isSyn && !isAck)) {
-      connection = { id: 0, streams: new Map(), client: undefined, isTold: false, isOver: false };
+      connection = { id: 0, streams: new Map(), client: undefined, isReported: false, isOver: false };
       this.connections.set(key, connection);
     }
     if (isSyn) connection.client = isAck ? key.split(' ').find((end) => end !== source) : source;
@@ -93,7 +93,7 @@ class TcpReader {
     const hadEnded = stream.hasEnded;
     const bytes = stream.push(segment);
     if (bytes.length > 0) connection = this.data(connection, key, source, bytes, time);
-    if (!connection.isTold || connection.isOver) return;
+    if (!connection.isReported || connection.isOver) return;
     if (stream.hasEnded && !hadEnded) this.tap.end(connection.id, side(connection, source), time);
     if (segment.isReset || [...connection.streams.values()].filter(({ hasEnded }) => hasEnded).length === 2) {
       connection.isOver = true;
@@ -102,8 +102,8 @@ class TcpReader {
   }
 
   finish(): void {
-    for (const { id, isTold, isOver, streams } of this.connections.values()) {
-      if (!isTold || isOver) continue;
+    for (const { id, isReported, isOver, streams } of this.connections.values()) {
+      if (!isReported || isOver) continue;
       if ([...streams.values()].some(({ hasGap }) => hasGap)) {
         this.tap.note(id, 'segments are missing; bytes after them are not shown', this.last);
       }
@@ -112,11 +112,11 @@ class TcpReader {
 
   private data(known: TcpConnection, key: string, source: string, bytes: Buffer, time: Stamp): TcpConnection {
     let connection = known;
-    if (!connection.isTold) {
+    if (!connection.isReported) {
       if (!beginsMessage(bytes)) return connection;
       const caller = callerIn(bytes, 'client');
       const client = connection.client ?? (caller === 'client' ? source : key.split(' ').find((end) => end !== source));
-      connection = { ...connection, id: ++this.count, client, isTold: true };
+      connection = { ...connection, id: ++this.count, client, isReported: true };
       this.connections.set(key, connection);
       this.tap.open(connection.id, NOBODY, time);
     }

@@ -82,7 +82,7 @@ export class StraceReader {
     if (!args.includes('AF_UNIX') || (result < 0 && !args.includes('EINPROGRESS'))) return;
     const isCertain = path?.bytes.includes('virtlockd') === true;
     const connection = this.begin({ fd, owner: pid, traced: 'client', peer: { ...NOBODY, pid }, isCertain });
-    if (isCertain) this.tell(connection, time);
+    if (isCertain) this.report(connection, time);
   }
 
   private onCredentials(pid: number, fd: number, args: string): void {
@@ -159,10 +159,10 @@ export class StraceReader {
       connection.traced = isRead ? otherSide(sender) : sender;
       if (connection.traced === 'client') connection.peer = { ...NOBODY, pid: connection.owner };
     }
-    this.tell(connection, connection.waiting[0]?.time ?? { micros: NaN, isAbsolute: false });
+    this.report(connection, connection.waiting[0]?.time ?? { micros: NaN, isAbsolute: false });
   }
 
-  private tell(connection: Connection, time: Stamp): void {
+  private report(connection: Connection, time: Stamp): void {
     connection.id = ++this.count;
     this.tap.open(connection.id, connection.peer, time);
   }

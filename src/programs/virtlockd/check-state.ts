@@ -30,7 +30,9 @@ export function checkState(file: ByteString): number {
     const launch = join(installRoot, 'dist', 'launch');
     const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     // A daemon that is older than builds would take the report for a part of the command.
-    const report = wantsReport() ? { identities: loaded?.identities ?? {}, losses, locks: KNOWN_LOCKS } : undefined;
+    const report = wantsReport()
+      ? { identities: loaded?.identities ?? {}, losses, locks: KNOWN_LOCKS, storage: true as const }
+      : undefined;
     process.stdout.write(`${CHECK_BANNER}\n${formatAnswer(command, report)}`);
     return EXIT.ok;
   } catch (error) {

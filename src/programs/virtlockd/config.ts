@@ -1,10 +1,12 @@
 /** virtlockd.conf: its settings, their defaults, and the loader. */
 
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { DEFAULT_VERSION } from '../../libvirt/dialect.ts';
 import { MAX_FILE } from '../../libvirt/limits.ts';
 import { toPath } from '../../posix/bytes.ts';
+import type { Outcome, Program } from '../../posix/child.ts';
 import { strerror } from '../../posix/posix.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
@@ -65,9 +67,35 @@ export function parseConfig(text: string, file: string): DaemonConfig {
  * @throws ConfigError whose message is the text C logs: `Can't load config file: <reason>: FILE`
  */
 export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
+  return configOf(file, () => readConfigFile(file, required)?.toString('latin1'));
+}
+
+/**
+ * As {@link loadConfig}, of a file on storage that may hang, which a child has read.
+ *
+ * @throws ConfigError
+ */
+export function configReadBy({ status, output, end }: Outcome, file: ByteString, required: boolean): DaemonConfig {
+  return configOf(file, () => {
+    if (status === 0) {
+      refuseTooLarge(output.length, file);
+      return output;
+    }
+    const found = /: ([^:]*)\n$/.exec(output)?.[1];
+    if (found === strerror(constants.errno.ENOENT) && !required) return undefined;
+    throw new ConfigError(`Failed to read file '${file}': ${status === null ? `reading it ${end}` : (found ?? end)}`);
+  });
+}
+
+/** The program whose end {@link configReadBy} gets. */
+export function configReader(file: ByteString, limit: number): Program {
+  return { file: 'cat', args: ['--', file], directory: '/', limit, withErrors: true, outputMax: MAX_FILE + 1 };
+}
+
+function configOf(file: ByteString, read: () => ByteString | undefined): DaemonConfig {
   try {
-    const bytes = readConfigFile(file, required);
-    return bytes === undefined ? { ...DEFAULT_CONFIG } : parseConfig(bytes.toString('latin1'), file);
+    const text = read();
+    return text === undefined ? { ...DEFAULT_CONFIG } : parseConfig(text, file);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new ConfigError(`Can't load config file: ${error.message}: ${file}`);
@@ -77,9 +105,7 @@ export function loadConfig(file: ByteString, required: boolean): DaemonConfig {
 function readConfigFile(file: ByteString, required: boolean): Buffer | undefined {
   try {
     const bytes = readFileSync(toPath(file));
-    if (bytes.length > MAX_FILE) {
-      throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
-    }
+    refuseTooLarge(bytes.length, file);
     return bytes;
   } catch (error) {
     if (error instanceof ConfigError) throw error;
@@ -88,6 +114,10 @@ function readConfigFile(file: ByteString, required: boolean): Buffer | undefined
     const verb = syscall === 'read' ? 'read' : 'open';
     throw new ConfigError(`Failed to ${verb} file '${file}': ${reason(error as NodeJS.ErrnoException)}`);
   }
+}
+
+function refuseTooLarge(length: number, file: ByteString): void {
+  if (length > MAX_FILE) throw new ConfigError(`Failed to read file '${file}': Value too large for defined data type`);
 }
 
 /** strerror's text, which is not Node's. */

@@ -22,7 +22,7 @@ import { isPrivileged, isWritable, pathsFor } from './own-paths.ts';
 import { makeRunDirectory } from './run-directory.ts';
 import { serve } from './serve.ts';
 import { absolutePath, commandLine, environmentOf, workingDirectory } from './surroundings.ts';
-import { loadOwnConfig } from './reload.ts';
+import { loadConfigInTime, loadOwnConfig } from './reload.ts';
 import { type Environment, sortActivation, sortStored, takeListenDescriptors } from './systemd.ts';
 
 const log = logger('locking.lock_daemon');
@@ -108,9 +108,11 @@ function run(options: RunOptions): void {
     const activation = sortActivation(others);
     const death = left === null && stored.size > 0 ? readDeath(stored, activation) : null;
     const predecessor = left ?? death?.predecessor ?? null;
+    if (predecessor !== null) logging.beginServing();
     // In a re-execution wrong settings do not end the daemon, which would lose every lock.
     const tolerant = predecessor === null ? insist : logAndGoOn;
-    const config = tolerant(() => loadOwnConfig(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
+    const load = predecessor === null ? loadOwnConfig : loadConfigInTime;
+    const config = tolerant(() => load(configFile, options.config !== undefined)) ?? { ...DEFAULT_CONFIG };
     const number = parseVersion(config.libvirtVersion) ?? 0;
     logging.version = { text: config.libvirtVersion, number };
     logging.outputNoun = dialectOf(number).logOutput;
@@ -139,6 +141,7 @@ function run(options: RunOptions): void {
       activation,
       setUpLog,
     });
+    logging.beginServing();
     report?.send(EXIT.ok);
   } catch (error) {
     const exitCode = explain(error);

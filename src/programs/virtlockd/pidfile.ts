@@ -4,6 +4,7 @@ import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unli
 import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
+import { mayHang } from '../../proc/route.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
 
 export interface PidFileHost {
@@ -86,8 +87,9 @@ export function isPidFileOf(fd: number, pid: number): boolean {
   }
 }
 
-/** Whether the path still names the open file; undefined if that is unknown. */
+/** Whether the path still names the open file; undefined if that is unknown, as on storage that may hang. */
 function isNamed(fd: number, path: ByteString): boolean | undefined {
+  if (mayHang(path)) return undefined;
   try {
     const [open, named] = [fstatSync(fd), statSync(toPath(path), { throwIfNoEntry: false })];
     return open.dev === named?.dev && open.ino === named.ino;

@@ -1,10 +1,20 @@
 /** Tests whether files could be opened or made, and leaves nothing behind. */
-import { accessSync, closeSync, constants, openSync, readlinkSync, type Stats, statSync, writeSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  openSync,
+  type BigIntStats,
+  readlinkSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { strerror } from '../../posix/posix.ts';
-import { descriptorsOn } from '../../proc/descriptors.ts';
+import { fileIdOf } from '../../proc/descriptors.ts';
+import { descriptorsOn } from '../../proc/open-files.ts';
 
 class ProbeError extends Error {}
 
@@ -22,7 +32,7 @@ const LINKS = 40;
 export function probeFile(name: ByteString, room: number): void {
   const file = toPath(name);
   attempt(`failed to open ${name}`, () => {
-    const found = statSync(file, { throwIfNoEntry: false });
+    const found = statSync(file, { bigint: true, throwIfNoEntry: false });
     if (found === undefined) probeNewFile(targetOf(file), room);
     else if (found.isFIFO() && !isOpenInParent(found)) {
       // An open would not harm, but its close would: a reader ends when the last writer has closed the FIFO.
@@ -32,8 +42,8 @@ export function probeFile(name: ByteString, room: number): void {
 }
 
 /** Whether the parent has the FIFO open: then its reader has another writer beside us. */
-function isOpenInParent({ dev, ino }: Stats): boolean {
-  return descriptorsOn(process.ppid, { device: dev, inode: BigInt(ino) }).length > 0;
+function isOpenInParent(fifo: BigIntStats): boolean {
+  return descriptorsOn(process.ppid, fileIdOf(fifo)).length > 0;
 }
 
 function openAndClose(file: Buffer): void {

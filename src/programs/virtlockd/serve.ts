@@ -1,12 +1,13 @@
 /** Starts the daemon, fresh or from a state document, and handles signals. */
 import { EventEmitter } from 'node:events';
-import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { closeUnlessHeld, endAdoption, isHeld } from '../../lockspace/files.ts';
 import { protectLater, protectOpen } from '../../lockspace/own-files.ts';
 import { exitProcess } from '../../posix/exit.ts';
 import { FileType, lastStat, LockType, posix, SocketKind, strerror } from '../../posix/posix.ts';
+import { signalName } from '../../posix/signal-name.ts';
+import { mayHang } from '../../proc/route.ts';
 import { parseVersion } from '../../libvirt/dialect.ts';
 import { Poller } from '../../rpc/poller.ts';
 import type { Server } from '../../rpc/server.ts';
@@ -30,14 +31,16 @@ import { isPidFileOf, PidFile, type PidFileHost } from './pidfile.ts';
 import { reload } from './reload.ts';
 import { listenAt, SocketError } from '../../rpc/listen.ts';
 import { returnSpareMemory } from './spare-memory.ts';
+import { parseNames } from '../../store/names.ts';
 import { forgetTaken } from './surroundings.ts';
-import { type Activation, type Environment, Notifier } from './systemd.ts';
-import { endingUnit, jobAtEnd } from './systemd-job.ts';
+import { type Activation, type Environment, Notifier, SYSTEM_SOCKET } from './systemd.ts';
+import { ownUnit } from '../../store/manager.ts';
+import { type EndingUnit, endingUnit, isToEnd, jobAtEnd } from './systemd-job.ts';
 import { Watchdog } from './watchdog.ts';
 
 const log = logger('locking.lock_daemon');
 
-export interface ServeInput {
+interface ServeInput {
   /** The absolute path by which the daemon was started, its links not resolved. */
   readonly program: ByteString;
   readonly args: readonly ByteString[];
@@ -76,18 +79,26 @@ export function serve(input: ServeInput): void {
   protectLater(() => programFiles().map((file) => [file, 'program']));
   if (carried !== null) restoreLog(carried);
 
-  const notifier = new Notifier(environment, (path, data) => posix.sendDatagram(path, data));
+  const isSystemService = ownUnit()?.manager === 'system';
+  const notifier = new Notifier(
+    environment,
+    (path, data) => posix.sendDatagram(path, data),
+    predecessor !== null && isSystemService ? SYSTEM_SOCKET : undefined,
+  );
   const watchdog = new Watchdog(environment, process.pid, {
     everyLockWouldOutlive: () => survival?.everyLockWouldOutlive === true,
+    isSending: () => survival?.isSending === true,
     notify: (state) => {
       notifier.notify(state);
     },
   });
   forgetTaken(environment);
   const hasDied = death !== null;
+  /** It has left all to this one, as for `systemctl restart`. */
+  const hasLeft = death?.state.recorder.hasLeft === true;
   const started = (hasDied ? undefined : carried?.started) ?? Date.now();
-  const restarts = (carried?.restarts ?? 0) + (predecessor === null || hasDied ? 0 : 1);
-  const deaths = (carried?.deaths ?? 0) + (hasDied ? 1 : 0);
+  const restarts = (carried?.restarts ?? 0) + (predecessor === null || (hasDied && !hasLeft) ? 0 : 1);
+  const deaths = (carried?.deaths ?? 0) + (hasDied && !hasLeft ? 1 : 0);
   const poller = new Poller();
   const identity = ownProcess();
   const survival =
@@ -96,8 +107,21 @@ export function serve(input: ServeInput): void {
       : new Survival({
           socket: notifier.path,
           promised: environment.FDSTORE,
-          identity: { process: identity, pid: process.pid, restarts, deaths, started },
+          identity: {
+            process: identity,
+            pid: process.pid,
+            restarts,
+            deaths,
+            started,
+            invocation: environment.INVOCATION_ID,
+          },
         });
+  // It would serve without a record, and leave the former one's to the next process.
+  if (hasDied && survival === null)
+    throw new StartupError(
+      EXIT.initialize,
+      'Cannot go on with the state record: there is no NOTIFY_SOCKET, or /proc cannot be read',
+    );
   const settings: DaemonSettings = {
     poller,
     version,
@@ -152,32 +176,27 @@ export function serve(input: ServeInput): void {
     daemon,
     isBusy: () => !isTakenOver || reexec.isRunning,
     onStore: () => void lockKinds.turnToOfd(),
+    onNoStore: async () => lockKinds.leaveOfd(),
     onMortal: () => {
       watchdog.update();
     },
   });
-  if (discarded.size > 0) survival?.discard(discarded);
+  if (discarded.size > 0) survival?.discard(discarded.keys());
   if (death !== null) {
     log.warn(deathText(death));
     survival?.takeOver(death);
-  } else if (carried?.record !== undefined) survival?.goOn(carried.record);
-  // With all that outlives it, the daemon need not end its owners to end itself: only when systemd is told to stop it.
-  requests.on('terminate', () => {
-    if (survival?.isActive !== true) {
-      requests.emit('end');
-      return;
-    }
-    void jobAtEnd(endingUnit(() => daemon.hasOwners, join(paths.runDirectory, 'virtlockd-may-stop'))).then(
-      async (job) => {
-        if (job !== 'stop') await survival.settle();
-        if (job === 'stop' || !survival.isActive) {
-          requests.emit('end');
-          return;
-        }
-        log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
-        exitProcess(EXIT.ok);
-      },
-    );
+  } else if (carried?.record !== undefined) survival?.goOn(carried.record, parseNames(carried.stored), carried.queue);
+  const hasRecord = death !== null || carried?.record !== undefined;
+  // With all that outlives it, the daemon need not end its owners to end itself: only when an operator has systemd stop it.
+  const endingBy = endingUnit(() => daemon.hasOwners, join(paths.runDirectory, 'virtlockd-may-stop'));
+  // Once: a second answer of systemd could contradict the first, which the daemon is acting on.
+  requests.once('terminate', () => {
+    if (survival === null) requests.emit('end');
+    else
+      void leave(survival, daemon, endingBy).then((isLeft) => {
+        if (isLeft) exitProcess(EXIT.ok);
+        requests.emit('end');
+      });
   });
   // For ps, pidof and killall; else it would be the runtime's name.
   posix.setProcessName('virtlockd');
@@ -188,26 +207,56 @@ export function serve(input: ServeInput): void {
   const takeover = predecessor === null ? Promise.resolve() : finishTakeover(daemon, lockKinds);
   void takeover.then(() => {
     isTakenOver = true;
+    daemon.remoteFiles.attach();
     survival?.takeoverFinished();
+    // bin/virtlockd has ignored signals for a moment.
+    if (hasDied)
+      void isToEnd(endingBy).then((isToEnd) => {
+        if (isToEnd) requests.emit('terminate');
+      });
   });
-  if (survival?.isActive === false) survival.look();
+  if (!hasRecord) survival?.look(predecessor === null);
 
+  let reloaded = Promise.resolve();
   requests.on('reload', () => {
-    if (isEnding) return;
-    reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
+    // One after the other: a file may be read late.
+    reloaded = reloaded
+      .catch(() => undefined)
+      .then(async () => {
+        if (!isEnding) await reload({ daemon, configFile, required: options.config !== undefined, setUpLog });
+      });
   });
   requests.on('restart', () => {
-    void takeover.then(async () => {
-      if (isEnding) return;
-      watchdog.stop();
-      await reexec.request();
-      watchdog.start();
-    });
+    // After the answer, so that the next program need not ask again.
+    void takeover
+      .then(async () => survival?.answer())
+      .then(async () => {
+        if (isEnding) return;
+        watchdog.stop();
+        await reexec.request();
+        watchdog.start();
+      });
   });
   ignoreStrays();
   // They are blocked since before this program began.
   posix.releaseSignals();
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
+}
+
+/**
+ * Leaves all to the next process, if that outlives this one and nobody has systemd stop it. Returns whether it does: then this one
+ * only has to exit.
+ */
+async function leave(survival: Survival, daemon: Daemon, unit: EndingUnit): Promise<boolean> {
+  await survival.answer();
+  const job = survival.isActive ? await jobAtEnd(unit) : 'stop';
+  if (job === 'stop') return false;
+  await survival.flush();
+  // Recording may have failed since.
+  if (!survival.isActive) return false;
+  log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
+  survival.leave();
+  return true;
 }
 
 interface Requests {
@@ -235,8 +284,7 @@ function listenForSignals(): EventEmitter<Requests> {
 /** Ignores, with a warning once for each, the signals that would end the daemon by mistake. */
 function ignoreStrays(): void {
   posix.ignoreStrays((signal, sender) => {
-    const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
-    log.warn(`Ignoring ${name ?? `signal ${signal}`}${sender === 0 ? '' : ` from process ${sender}`}`);
+    log.warn(`Ignoring ${signalName(signal)}${sender === 0 ? '' : ` from process ${sender}`}`);
   });
 }
 
@@ -297,7 +345,7 @@ function takePidFile(path: string, predecessor: Predecessor | null): PidFile | n
   if (predecessor === null || predecessor.hasDied === true) return PidFile.acquire(path, PID_FILE_HOST);
   try {
     const fd = predecessor.document.own?.pidFile;
-    if (isHeld(path)) throw new StartupError(EXIT.pidFile, `Pid file '${path}' is a held resource`);
+    if (!mayHang(path) && isHeld(path)) throw new StartupError(EXIT.pidFile, `Pid file '${path}' is a held resource`);
     return fd === undefined ? PidFile.acquire(path, PID_FILE_HOST) : PidFile.adopt(path, fd, PID_FILE_HOST);
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;

@@ -1,6 +1,6 @@
 /**
  * Finds out why systemd ends this process. `systemctl stop`, `systemctl restart` and an operator's kill all send SIGTERM. systemd's job
- * for our unit tells them apart, as seen on systemd 252:
+ * for our unit distinguishes them, as seen on systemd 252:
  *
  *     systemctl stop, poweroff, reboot, isolate    stop
  *     restart, try-restart, reload-or-restart      restart
@@ -14,8 +14,7 @@
  */
 import { existsSync, rmSync } from 'node:fs';
 import { logger } from '../../log/log.ts';
-import { controlGroupsOf } from '../../proc/processes.ts';
-import { systemctl, type Unit, unitOf } from '../../store/manager.ts';
+import { ownUnit, systemctl, type Unit } from '../../store/manager.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -46,11 +45,9 @@ export interface EndingUnit {
  * rejects. Takes 10 ms, during which the daemon serves.
  */
 export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: EndingUnit): Promise<Job> {
-  if (unit === undefined) return 'unknown';
+  const jobs = await jobsOf(unit, systemctl);
+  if (unit === undefined || jobs === undefined) return 'unknown';
   const { name, manager } = unit;
-  const listed = await systemctl(`--${manager}`, 'list-jobs', '--no-legend', '--no-pager', '--plain', '--full');
-  if (listed === undefined) return 'unknown';
-  const jobs = new Map(listed.split('\n').map((line) => line.trim().split(/\s+/).slice(1, 3) as [string, string]));
   const job = kindOf(jobs.get(name));
   if (job !== 'stop' || !hasOwners() || jobs.has('shutdown.target')) return job;
   if (existsSync(mayStopFile)) {
@@ -63,6 +60,26 @@ export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: Endi
     `Not stopped, because guests hold locks or are connected: ${name} starts again at once, with all of them. To end the guests that hold locks and stop: touch ${mayStopFile}, then stop it again`,
   );
   return 'restart';
+}
+
+/** Whether systemd is ending this process: it has sent SIGTERM, or will. False when it does not say. */
+export async function isToEnd({ unit, systemctl }: Pick<EndingUnit, 'unit' | 'systemctl'>): Promise<boolean> {
+  if (unit === undefined) return false;
+  const { name, manager } = unit;
+  const state = await systemctl(`--${manager}`, 'show', '--property=ActiveState', name);
+  // Then a job `start` is for the next process. It takes the place of `stop`, for example when the sockets' units are restarted.
+  if (state?.trim() === 'ActiveState=deactivating') return true;
+  const jobs = await jobsOf(unit, systemctl);
+  // Not `start`, which is that of this very process.
+  return ['stop', 'restart', 'try-restart'].includes(jobs?.get(name) ?? '');
+}
+
+/** The types of all jobs, by unit. */
+async function jobsOf(unit: Unit | undefined, systemctl: Systemctl): Promise<ReadonlyMap<string, string> | undefined> {
+  if (unit === undefined) return undefined;
+  const listed = await systemctl(`--${unit.manager}`, 'list-jobs', '--no-legend', '--no-pager', '--plain', '--full');
+  if (listed === undefined) return undefined;
+  return new Map(listed.split('\n').map((line) => line.trim().split(/\s+/).slice(1, 3) as [string, string]));
 }
 
 function kindOf(type: string | undefined): Job {
@@ -83,5 +100,13 @@ function kindOf(type: string | undefined): Job {
 /** The arguments of {@link jobAtEnd} for this process. */
 export function endingUnit(hasOwners: () => boolean, mayStopFile: string): EndingUnit {
   const ask: Systemctl = async (...args) => systemctl(LIMIT_MS, ...args);
-  return { unit: unitOf(controlGroupsOf('self')), systemctl: ask, hasOwners, mayStopFile };
+  return {
+    // Read when it is needed, since it may not have been readable before.
+    get unit() {
+      return ownUnit();
+    },
+    systemctl: ask,
+    hasOwners,
+    mayStopFile,
+  };
 }

@@ -16,7 +16,7 @@ const FIRST_DESCRIPTOR = 3;
 const MAX_DESCRIPTORS = 65_536;
 
 /** A passed descriptor and the name its socket unit gave it. */
-export interface PassedDescriptor {
+interface PassedDescriptor {
   readonly fd: number;
   readonly name: string;
 }
@@ -53,8 +53,8 @@ export function sortStored(passed: readonly PassedDescriptor[]): {
   return { stored, others };
 }
 
-/** The socket units, by whose names the sockets are told apart. */
-export const SOCKET_UNITS = { lock: 'virtlockd.socket', admin: 'virtlockd-admin.socket' } as const;
+/** The socket units, whose names say which socket is which. */
+const SOCKET_UNITS = { lock: 'virtlockd.socket', admin: 'virtlockd-admin.socket' } as const;
 
 /** The descriptors by server; `rest` is to be closed. */
 export interface Activation {
@@ -71,33 +71,41 @@ export function sortActivation(passed: readonly PassedDescriptor[]): Activation 
   return { lock, admin, rest: passed.map(({ fd }) => fd).filter((fd) => !known.has(fd)) };
 }
 
+/**
+ * Where the system's systemd takes notifications of services. libvirt's unit may have no `Type=notify`, as in Debian 12, and then its daemon
+ * leaves no NOTIFY_SOCKET to ours. systemd accepts them all the same, once it has read the package's unit.
+ */
+export const SYSTEM_SOCKET = '/run/systemd/notify';
+
 /** Sends state to systemd; see sd_notify(3). */
 export class Notifier {
+  private readonly given: string | undefined;
   private readonly socket: string | undefined;
   /** In order, what could not be sent yet. */
   private readonly pending: string[] = [];
   private readonly send: (path: string, data: Buffer) => number;
 
   /**
-   * Takes NOTIFY_SOCKET out of the environment. Without it nothing is sent.
+   * Takes NOTIFY_SOCKET out of the environment. Without it and `fallback`, nothing is sent.
    *
    * @param send sends a datagram to a UNIX socket, where a leading `@` means the abstract namespace; 0 or -errno
    */
-  constructor(environment: Environment, send: (path: string, data: Buffer) => number) {
+  constructor(environment: Environment, send: (path: string, data: Buffer) => number, fallback?: string) {
     const { NOTIFY_SOCKET } = environment;
     delete environment.NOTIFY_SOCKET;
-    this.socket = NOTIFY_SOCKET !== undefined && /^[/@]./.test(NOTIFY_SOCKET) ? NOTIFY_SOCKET : undefined;
+    this.given = NOTIFY_SOCKET !== undefined && /^[/@]./.test(NOTIFY_SOCKET) ? NOTIFY_SOCKET : undefined;
+    this.socket = this.given ?? fallback;
     this.send = send;
   }
 
-  /** Where the service manager is told. */
+  /** The service manager's socket. */
   get path(): string | undefined {
     return this.socket;
   }
 
-  /** For the environment of the successor, which goes on notifying. */
+  /** For the environment of the successor, which goes on notifying: C would notify where it was not asked to. */
   get environment(): Environment {
-    return this.socket === undefined ? {} : { NOTIFY_SOCKET: this.socket };
+    return this.given === undefined ? {} : { NOTIFY_SOCKET: this.given };
   }
 
   ready(): void {

@@ -23,8 +23,10 @@ const repeat: Repeat = (callback, ms) => {
 
 /** The watchdog's view of the daemon. */
 interface Watched {
-  /** Whether a kill would lose no lock. Called twice per interval, and at each `update`. */
+  /** Whether a kill would lose no lock, once systemd has been sent all descriptors. Called twice per interval, and at each `update`. */
   readonly everyLockWouldOutlive: () => boolean;
+  /** Whether descriptors wait to be sent to systemd. */
+  readonly isSending: () => boolean;
   /** Sends lines to systemd; see Notifier. */
   readonly notify: (state: string) => void;
   readonly repeat?: Repeat;
@@ -35,6 +37,8 @@ export class Watchdog {
   readonly #interval: number;
   readonly #watched: Watched;
   #isOn = false;
+  /** At the last feed. */
+  #wasSending = false;
   #timer: ReturnType<Repeat> | undefined;
 
   /** Takes WATCHDOG_USEC and WATCHDOG_PID out of the environment. */
@@ -61,14 +65,15 @@ export class Watchdog {
     }, this.#interval / 2000);
     // So that the first update always notifies: systemd switches the watchdog on when it starts a process, but stop() of the previous
     // program image has switched it off.
-    this.#isOn = !this.#watched.everyLockWouldOutlive();
+    this.#wasSending = true;
+    this.#isOn = !this.#isToBeOn();
     this.#feed();
   }
 
   /** Switches the watchdog on or off. Call it before a lock is granted that would not outlive the daemon; other calls are harmless. */
   update(): void {
     if (this.#timer === undefined) return;
-    const isToBeOn = this.#watched.everyLockWouldOutlive();
+    const isToBeOn = this.#isToBeOn();
     if (isToBeOn === this.#isOn) return;
     this.#isOn = isToBeOn;
     // Overrides the unit's WatchdogSec=, for this process alone.
@@ -84,8 +89,18 @@ export class Watchdog {
     this.#watched.notify('WATCHDOG_USEC=0');
   }
 
+  /**
+   * systemd takes no descriptors while it executes itself again, for one. A daemon that hangs then would hang for ever if it had switched the
+   * watchdog off. So only descriptors that wait from one feed to the next count.
+   */
+  #isToBeOn(): boolean {
+    const { everyLockWouldOutlive, isSending } = this.#watched;
+    return everyLockWouldOutlive() && !(isSending() && (this.#wasSending || !this.#isOn));
+  }
+
   #feed(): void {
     this.update();
+    this.#wasSending = this.#watched.isSending();
     if (this.#isOn) this.#watched.notify('WATCHDOG=1');
   }
 }

@@ -1,7 +1,8 @@
 /** One run: operates guests, has rivals ask for their disks, and ends the daemon again and again. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Random } from '../../../src/programs/fuzz/random.ts';
-import { type Death, type Facts, now, type Problem } from './facts.ts';
+import { allPlaces, dieAt, type Place } from './boundaries.ts';
+import { type Death, type Facts, type Line, now } from './facts.ts';
 import { Guest } from './guest.ts';
 import { Host } from './host.ts';
 import { type Finding, judge } from './judge.ts';
@@ -15,17 +16,24 @@ const PAUSE_MS = 900;
 const AT_ONCE = 6;
 
 export interface Report {
+  readonly release: string;
   readonly seed: number;
   readonly seconds: number;
   readonly deaths: Readonly<Record<string, number>>;
   readonly operations: Readonly<Record<string, { readonly done: number; readonly failed: number }>>;
-  /** For each SIGKILL, the time until the rival's next answer, in ms. */
-  readonly waits: readonly number[];
+  /** For each way, the times until the rival's next answer, in ms. */
+  readonly waits: Readonly<Record<string, readonly number[]>>;
+  /** How often the daemon died in each operation at each boundary. */
+  readonly places: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** The rival's answers, and its connections that were closed. */
   readonly answers: number;
   readonly closed: number;
   readonly stored: { readonly before: number; readonly after: number };
+  /** Errors of libvirt that belong to calls that died, by reason. */
+  readonly accepted: Readonly<Record<string, number>>;
   readonly findings: readonly Finding[];
+  /** For JSON. */
+  readonly facts: Facts;
 }
 
 interface Progress {
@@ -33,133 +41,208 @@ interface Progress {
   readonly signal: AbortSignal;
 }
 
-export async function run(options: Options, { onDeath, signal }: Progress): Promise<Report> {
-  const host = await Host.boot();
+export async function run(options: Options, progress: Progress): Promise<Report> {
+  const host = await Host.boot(options.release);
   try {
+    await host.hastenWatchdog();
     await host.startLibvirtd();
-    return await play(host, options, { onDeath, signal });
+    await host.startPeer();
+    return await new Campaign(host, options, progress).play();
   } finally {
     await host.stop();
   }
 }
 
-async function play(host: Host, options: Options, progress: Progress): Promise<Report> {
-  const { seed } = options;
-  const began = now();
-  // The count of a fresh daemon without clients.
-  const before = await storedAtRest(host);
-  const guests = Array.from(
-    { length: options.guests },
-    (_, i) => new Guest(host, `guest${i}`, new Random(seed, i + 1)),
-  );
-  await guests[0]?.rehearse();
-  const ordinary = new Set(said(host));
-  const watch = new Watch(guests.map(({ image }) => image));
-  const rival = new Rival(host, () => guests.filter(({ isHeld }) => isHeld).map(({ image }) => image));
-  rival.start();
-  for (const guest of guests) guest.start();
-  const deaths = await die(host, options, rival, progress);
-  await host.endUpgrades();
-  for (const guest of guests) await guest.stop();
-  await rival.stop();
-  await watch.stop();
-  const after = await storedAtRest(host);
-  const problems = [
-    ...rival.problems,
-    ...guests.flatMap((guest) => guest.problems),
-    ...(await leftovers(host, before, after)),
-  ];
-  const facts: Facts = {
-    held: guests.flatMap(({ held }) => held),
-    operations: guests.flatMap(({ operations }) => operations),
-    deaths,
-    free: watch.free,
-    grants: rival.grants,
-    problems,
-    log: said(host).filter((line) => !ordinary.has(line)),
-  };
-  return {
-    seed,
-    seconds: Math.round((now() - began) / 1e9),
-    deaths: counted(deaths.map(({ way }) => way)),
-    operations: Object.fromEntries(
-      [...Map.groupBy(facts.operations, ({ name }) => name)].map(([name, all]) => {
-        const failed = all.filter(({ error }) => error !== undefined).length;
-        return [name, { done: all.length - failed, failed }];
-      }),
-    ),
-    waits: deaths.filter(({ way }) => way === 'kill').map(({ from, to }) => (to - from) / 1e6),
-    answers: rival.answers,
-    closed: rival.closed,
-    stored: { before, after },
-    findings: judge(facts),
-  };
+class Campaign {
+  readonly #host: Host;
+  readonly #options: Options;
+  readonly #progress: Progress;
+  readonly #guests: readonly Guest[];
+  readonly #rival: Rival;
+  readonly #random: Random;
+  readonly #places: Place[];
+  readonly #deaths: Death[] = [];
+  readonly #placed: Place[] = [];
+
+  constructor(host: Host, options: Options, progress: Progress) {
+    const { seed, guests } = options;
+    this.#host = host;
+    this.#options = options;
+    this.#progress = progress;
+    this.#guests = Array.from({ length: guests }, (_, i) => new Guest(host, `guest${i}`, new Random(seed, i + 1)));
+    this.#rival = new Rival(host, this.#files(), (file) => this.#isHeld(file));
+    this.#random = new Random(seed);
+    this.#places = allPlaces(new Random(seed, guests + 1));
+  }
+
+  async play(): Promise<Report> {
+    const host = this.#host;
+    const began = now();
+    // The count of a fresh daemon without clients.
+    const before = await this.#storedAtRest();
+    await this.#guests[0]?.rehearse();
+    const ordinary = new Set(said(host).map(({ text }) => text));
+    const watch = new Watch(this.#files());
+    this.#rival.start();
+    for (const guest of this.#guests) guest.start();
+    await this.#die();
+    await host.endUpgrades();
+    await Promise.all(this.#guests.map(async (guest) => guest.end()));
+    await this.#rival.stop();
+    await watch.stop();
+    const after = await this.#storedAtRest();
+    await this.#findLeftovers(before, after);
+    const facts: Facts = {
+      held: this.#guests.flatMap(({ held }) => held),
+      operations: this.#guests.flatMap(({ operations }) => operations),
+      deaths: this.#deaths,
+      free: watch.free,
+      grants: this.#rival.grants,
+      problems: [...this.#rival.problems, ...this.#guests.flatMap(({ problems }) => problems)],
+      log: said(host).filter(({ text }) => !ordinary.has(text)),
+    };
+    return {
+      release: this.#options.release.name,
+      seed: this.#options.seed,
+      seconds: Math.round((now() - began) / 1e9),
+      deaths: counted(this.#deaths.map(({ way }) => way)),
+      operations: byKey(
+        facts.operations,
+        ({ name }) => name,
+        (all) => {
+          const failed = all.filter(({ error }) => error !== undefined).length;
+          return { done: all.length - failed, failed };
+        },
+      ),
+      waits: byKey(
+        // No rival waits for the answer while a death is placed.
+        this.#deaths.filter(({ way }) => way !== 'placed'),
+        ({ way }) => way,
+        (all) => all.map(({ from, to }) => (to - from) / 1e6),
+      ),
+      places: byKey(
+        this.#placed,
+        ({ operation }) => operation,
+        (all) => counted(all.map(({ boundary }) => boundary)),
+      ),
+      answers: this.#rival.answers,
+      closed: this.#rival.closed,
+      stored: { before, after },
+      ...judge(facts),
+      facts,
+    };
+  }
+
+  #files(): string[] {
+    const all = this.#guests.flatMap(({ disks: { image, shared, extra, media } }) => [image, shared, extra, ...media]);
+    return [...new Set(all)];
+  }
+
+  /** A shared disk counts while two guests have it: its last lock may end before the rival has its answer. */
+  #isHeld(file: string): boolean {
+    const holders = this.#guests.filter(({ heldFiles }) => heldFiles.includes(file)).length;
+    const isShared = this.#guests.every(({ disks }) => disks.shared === file);
+    return holders > (isShared ? 1 : 0);
+  }
+
+  #problem(kind: string, detail: string): void {
+    this.#rival.problems.push({ at: now(), kind, detail });
+  }
+
+  /** Ends the daemon `kills` times, or until no daemon serves any more. */
+  async #die(): Promise<void> {
+    const { kills, ways } = this.#options;
+    const { onDeath, signal } = this.#progress;
+    while (this.#deaths.length < kills && !signal.aborted) {
+      const way = wayOf(this.#random, ways);
+      const death = way === 'placed' ? await this.#dieAtPlace() : await this.#dieBy(way);
+      if (death !== undefined) {
+        this.#deaths.push(death);
+        onDeath(this.#deaths.length);
+      }
+      if (await this.#isServed()) continue;
+      this.#problem('no daemon serves', `after death ${this.#deaths.length}, by ${way}`);
+      break;
+    }
+  }
+
+  async #dieBy(way: Exclude<Way, 'placed'>): Promise<Death | undefined> {
+    await pause(this.#random.oneIn(AT_ONCE) ? 0 : this.#random.below(PAUSE_MS));
+    const from = now();
+    const hasEnded = await end(this.#host, way).catch((error: unknown) => {
+      this.#problem('cannot be ended', `by ${way}: ${(error as Error).message}`);
+      return false;
+    });
+    const to = await Promise.race([this.#rival.answerSince(now()), pause(PATIENCE)]);
+    return hasEnded ? { way, from, to: to ?? now() } : undefined;
+  }
+
+  /** Only one guest and the daemon act, so that the call that is interrupted is this guest's. */
+  async #dieAtPlace(): Promise<Death | undefined> {
+    const place = this.#places.shift();
+    const guest = this.#random.pick(this.#guests);
+    if (place === undefined || guest === undefined) return undefined;
+    this.#places.push(place);
+    await Promise.all(this.#guests.map(async (one) => one.stop()));
+    await this.#rival.stop();
+    const from = now();
+    const hasDied = await dieAt(this.#host, guest, place);
+    this.#rival.start();
+    for (const one of this.#guests) one.start();
+    if (!hasDied) return undefined;
+    this.#placed.push(place);
+    return { way: 'placed', place: Object.values(place).join(', '), from, to: now() };
+  }
+
+  async #isServed(): Promise<boolean> {
+    return (await Promise.race([this.#rival.answerSince(now()), pause(PATIENCE)])) !== undefined;
+  }
+
+  /** How many descriptors systemd keeps for a daemon without clients. */
+  async #storedAtRest(): Promise<number> {
+    await this.#host.must('systemctl', 'restart', 'virtlockd.service');
+    return this.#host.stored();
+  }
+
+  async #findLeftovers(before: number, after: number): Promise<void> {
+    const host = this.#host;
+    if (after !== before) this.#problem('left in the store', `${after} descriptors, ${before} before the first guest`);
+    const check = await host.run('virt-lockctl', 'check');
+    if (check.code !== 0) this.#problem('virt-lockctl check', check.stdout + check.stderr);
+    const units = ['virtlockd.service', 'virtlockd.socket', 'virtlockd-admin.socket'];
+    const state = await host.must('systemctl', 'is-active', ...units);
+    if (!/^active\nactive\nactive$/.test(state)) this.#problem('units', state);
+  }
 }
 
-/** libvirtd's warnings and errors without times and numbers, so that equal ones can be compared. */
-function said(host: Host): string[] {
-  return host.log().map((line) =>
-    line
-      .replace(/^.*? (?=warning|error)/, '')
+/** Warnings and errors of both libvirtds without numbers and names, so that equal ones can be compared. */
+function said(host: Host): Line[] {
+  const offset = now() - Date.now() * 1e6;
+  return host.log().map(({ at, text }) => ({
+    at: at * 1e6 + offset,
+    text: text
       .replaceAll(/guest\d+/g, 'GUEST')
       .replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')
       .replaceAll(/\d+/g, 'N'),
-  );
-}
-
-/** Ends the daemon `options.kills` times, or until no daemon serves any more. */
-async function die(host: Host, options: Options, rival: Rival, { onDeath, signal }: Progress): Promise<Death[]> {
-  const random = new Random(options.seed);
-  const deaths: Death[] = [];
-  while (deaths.length < options.kills && !signal.aborted) {
-    await pause(random.oneIn(AT_ONCE) ? 0 : random.below(PAUSE_MS));
-    const way = wayOf(random, options.ways);
-    const from = now();
-    const hasEnded = await end(host, way).catch((error: unknown) => {
-      rival.problems.push({ at: now(), kind: 'cannot be ended', detail: `by ${way}: ${(error as Error).message}` });
-      return false;
-    });
-    const to = await Promise.race([rival.answerSince(now()), pause(PATIENCE)]);
-    if (hasEnded) {
-      deaths.push({ way, from, to: to ?? now() });
-      onDeath(deaths.length);
-    }
-    if (to !== undefined) continue;
-    rival.problems.push({ at: now(), kind: 'no daemon serves', detail: `after death ${deaths.length}, by ${way}` });
-    break;
-  }
-  return deaths;
+  }));
 }
 
 function wayOf(random: Random, ways: readonly Way[]): Way {
-  const others = ways.filter((way) => way !== 'kill');
-  if (others.length === 0 || (ways.includes('kill') && random.oneIn(2))) return 'kill';
-  return random.pick(others) ?? 'kill';
-}
-
-/** How many descriptors systemd keeps for a daemon without clients. */
-async function storedAtRest(host: Host): Promise<number> {
-  await host.must('systemctl', 'restart', 'virtlockd.service');
-  return host.stored();
-}
-
-async function leftovers(host: Host, before: number, after: number): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  const found = (kind: string, detail: string): number => problems.push({ at: now(), kind, detail });
-  if (after !== before) found('left in the store', `${after} descriptors, ${before} before the first guest`);
-  const check = await host.run('virt-lockctl', 'check');
-  if (check.code !== 0) found('virt-lockctl check', check.stdout + check.stderr);
-  const state = await host.must(
-    'systemctl',
-    'is-active',
-    'virtlockd.service',
-    'virtlockd.socket',
-    'virtlockd-admin.socket',
-  );
-  if (!/^active\nactive\nactive$/.test(state)) found('units', state);
-  return problems;
+  const isOften = (way: Way): boolean => way === 'kill' || way === 'placed';
+  const often = ways.filter(isOften);
+  const others = ways.filter((way) => !isOften(way));
+  const among = others.length === 0 || (often.length > 0 && !random.oneIn(often.length + 1)) ? often : others;
+  return random.pick(among) ?? 'kill';
 }
 
 function counted(words: readonly string[]): Record<string, number> {
-  return Object.fromEntries([...Map.groupBy(words, (word) => word)].map(([word, all]) => [word, all.length]));
+  return byKey(
+    words,
+    (word) => word,
+    (all) => all.length,
+  );
+}
+
+function byKey<T, R>(all: readonly T[], key: (one: T) => string, sum: (some: readonly T[]) => R): Record<string, R> {
+  return Object.fromEntries([...Map.groupBy(all, key)].map(([name, some]) => [name, sum(some)]));
 }

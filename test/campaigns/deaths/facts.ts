@@ -17,6 +17,8 @@ export interface Held extends Span {
 export interface Operation extends Span {
   readonly guest: string;
   readonly name: string;
+  /** The disks of which the guest need not have the lock throughout. */
+  readonly files: readonly string[];
   /** libvirt's error; undefined when the operation succeeded. */
   readonly error: string | undefined;
 }
@@ -24,6 +26,8 @@ export interface Operation extends Span {
 /** One end of the daemon, from the signal to the first answer of the next one. */
 export interface Death extends Span {
   readonly way: Way;
+  /** Where a placed one was. */
+  readonly place?: string;
 }
 
 /** An instant at which the kernel granted the watch a file's lock. */
@@ -35,6 +39,12 @@ export interface Free {
 /** An acquire of the rival that was granted. */
 export interface Grant extends Span {
   readonly file: string;
+}
+
+/** A line of a libvirtd's log. */
+export interface Line {
+  readonly at: number;
+  readonly text: string;
 }
 
 /** A finding that needs no other fact. */
@@ -51,6 +61,6 @@ export interface Facts {
   readonly free: readonly Free[];
   readonly grants: readonly Grant[];
   readonly problems: readonly Problem[];
-  /** libvirtd's warnings and errors, without those that it also logged before the first death. */
-  readonly log: readonly string[];
+  /** libvirt's warnings and errors, without numbers, and without those that it also logged before the first death. */
+  readonly log: readonly Line[];
 }

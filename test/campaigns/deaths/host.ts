@@ -1,11 +1,13 @@
-/** The machine with the package, libvirtd and the disks. */
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+/** The machine with the package, two libvirtds and the disks. */
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type GuestDescription, guestXml, makeImage } from '../../../src/lab/guest.ts';
-import { eventually, type Finished } from '../../../src/lab/process.ts';
+import { guestXml, makeImage } from '../../../src/lab/guest.ts';
+import type { Finished } from '../../../src/lab/process.ts';
 import type { Peer } from '../../../src/lab/wire.ts';
 import { packageFile, variant } from '../../package/deb.ts';
 import { Machine } from '../../package/machine.ts';
+import { debian12, type Release } from '../../package/trees.ts';
+import { Libvirt, type LogLine, MAIN, PEER, peerFiles } from './libvirt.ts';
 
 const UNIT = 'virtlockd.service';
 
@@ -18,16 +20,29 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 `;
-const LOG = '/var/log/libvirt/deaths.log';
 
 /** Shorter than the unit's, for which a run would wait too long. */
-const DROP_IN = `[Service]
+const WATCHDOG = `[Service]
 WatchdogSec=3
 TimeoutAbortSec=1
 `;
 
+/** A guest's images: paths, which are the same inside and outside. */
+export interface Disks {
+  /** Its own. */
+  readonly image: string;
+  /** The same one for all guests. */
+  readonly shared: string;
+  /** Plugged and unplugged while it runs. */
+  readonly extra: string;
+  /** Exchanged in its drive while it runs. */
+  readonly media: readonly [string, string];
+}
+
 export class Host {
   readonly machine: Machine;
+  readonly main: Libvirt;
+  readonly peer: Libvirt;
   #upgrade: Promise<void> | undefined;
   /** The package file of another version. */
   #other: string | undefined;
@@ -35,19 +50,25 @@ export class Host {
 
   private constructor(machine: Machine) {
     this.machine = machine;
+    this.main = new Libvirt(machine, MAIN);
+    this.peer = new Libvirt(machine, PEER);
+  }
+
+  /** Boots a machine with libvirt's own daemon. For `shared`, see {@link Machine.boot}. */
+  static async bare(release: Release = debian12, shared: readonly string[] = []): Promise<Host> {
+    return new Host(await Machine.boot(release, shared));
   }
 
   /** Boots a machine and installs the package there. */
-  static async boot(): Promise<Host> {
+  static async boot(release?: Release): Promise<Host> {
     const packaged = packageFile();
-    const machine = await Machine.boot();
-    const host = new Host(machine);
+    const host = await Host.bare(release);
     try {
-      copyFileSync(packaged, join(machine.directory, 'package.deb'));
-      await host.install(join(machine.directory, 'package.deb'));
+      copyFileSync(packaged, join(host.machine.directory, 'package.deb'));
+      await host.install(join(host.machine.directory, 'package.deb'));
       return host;
     } catch (error) {
-      await machine.stop();
+      await host.stop();
       throw error;
     }
   }
@@ -76,41 +97,58 @@ export class Host {
     await this.must('systemctl', 'daemon-reload');
   }
 
-  /** Starts libvirtd as a service, and waits until virsh reaches it. */
+  /** Has systemd notice soon that the daemon hangs. */
+  async hastenWatchdog(): Promise<void> {
+    await this.dropIn('watchdog', WATCHDOG);
+  }
+
+  /** Starts libvirtd as a service. */
   async startLibvirtd(): Promise<void> {
     this.write('/etc/libvirt/qemu.conf', qemuConfiguration);
-    this.write('/etc/libvirt/libvirtd.conf', `log_outputs = "3:file:${LOG}"\n`);
-    await this.dropIn('watchdog', DROP_IN);
+    this.write('/etc/libvirt/libvirtd.conf', `log_outputs = "3:file:${MAIN.log}"\n`);
+    // Its unit requires virtlockd.socket, whose restarts restart it: systemd would give up on it.
+    this.write('/etc/systemd/system/libvirtd.service.d/limit.conf', '[Unit]\nStartLimitIntervalSec=0\n');
     // boot.sh masks libvirtd for machines that do not need it.
     await this.must('rm', '/etc/systemd/system/libvirtd.service');
     await this.must('systemctl', 'daemon-reload');
     await this.must('systemctl', 'restart', UNIT);
-    await this.restartLibvirtd();
+    await this.main.restart();
   }
 
-  async restartLibvirtd(): Promise<void> {
-    await this.must('systemctl', 'restart', 'libvirtd.service');
-    await eventually('libvirtd answers', async () => (await this.virsh('list')).code === 0, 30_000);
+  /** Starts the second libvirtd, beside the first one. */
+  async startPeer(): Promise<void> {
+    for (const [path, content] of Object.entries(peerFiles)) this.write(path, content);
+    await this.must('systemctl', 'daemon-reload');
+    await this.peer.restart();
   }
 
-  async virsh(...args: readonly string[]): Promise<Finished> {
-    return this.run('virsh', '-q', '-c', 'qemu:///system', ...args);
-  }
-
-  /** Makes a guest's disk and the XML file for virsh. */
-  describe(name: string): { readonly image: string; readonly xml: string } {
-    const image = makeImage(this.machine.directory, `${name}.img`);
+  /** Makes a guest's disks and the XML file for virsh. One more disk, which guests only read, needs no lock. */
+  describe(name: string): { readonly disks: Disks; readonly xml: string } {
+    const make = (file: string): string => makeImage(this.machine.directory, file);
+    const disks: Disks = {
+      image: make(`${name}.img`),
+      shared: make('shared.img'),
+      extra: make(`${name}-extra.img`),
+      media: [make(`${name}-a.img`), make(`${name}-b.img`)],
+    };
     const xml = join(this.machine.directory, `${name}.xml`);
-    const guest: GuestDescription = { name, disks: [{ image }] };
-    writeFileSync(xml, guestXml(guest));
-    return { image, xml };
+    const guest = guestXml({
+      name,
+      disks: [
+        { image: disks.image },
+        { image: disks.shared, access: 'shareable' },
+        { image: make('read.img'), access: 'readonly' },
+      ],
+      floppy: disks.media[0],
+      scsi: true,
+    });
+    writeFileSync(xml, guest);
+    return { disks, xml };
   }
 
-  /** libvirtd's warnings and errors. */
-  log(): string[] {
-    return readFileSync(this.machine.outside(LOG), 'latin1')
-      .split('\n')
-      .filter((line) => / (?:warning|error) : /.test(line));
+  /** Warnings and errors of both libvirtds. */
+  log(): LogLine[] {
+    return [...this.main.log(), ...this.peer.log()];
   }
 
   /** The daemon's pid outside the machine, from its first instruction on; undefined while no daemon runs. */

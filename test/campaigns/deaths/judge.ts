@@ -1,46 +1,127 @@
 /** Finds errors in the facts of a run. */
-import type { Facts, Operation, Span } from './facts.ts';
+import type { Death, Facts, Held, Line, Operation, Span } from './facts.ts';
+import { SUDDEN } from './ways.ts';
 
 export interface Finding {
   readonly kind: string;
   readonly detail: string;
 }
 
+export interface Verdict {
+  readonly findings: readonly Finding[];
+  /** How many lines of libvirt's log and errors of operations there were for each accepted reason. */
+  readonly accepted: Readonly<Record<string, number>>;
+}
+
 const overlap = (a: Span, b: Span): boolean => a.from <= b.to && b.from <= a.to;
 const within = (at: number, span: Span): boolean => span.from <= at && at <= span.to;
 
-/** libvirt's errors for a call whose connection ended. */
-const DIED =
-  /End of file while reading|Cannot (?:recv|write) data|Connection reset|Broken pipe|Failed to connect|closed socket|unable to connect|Child quit during startup handshake|Unable to release lease/i;
+/** An error that libvirt may report, and why. */
+interface Reason {
+  readonly why: string;
+  readonly pattern: RegExp;
+}
+
+/** While a death interrupts an operation. */
+const DIED: readonly Reason[] = [
+  {
+    why: 'the daemon died before it had answered the call',
+    pattern: /End of file while reading data|Cannot recv data: Connection reset|Connection reset by peer/i,
+  },
+  {
+    why: 'the daemon died before it had read the call',
+    pattern: /Cannot write data: Broken pipe|closed socket|Failed to connect socket/i,
+  },
+  { why: "the call that died was made by QEMU's process before QEMU", pattern: /Child quit during startup handshake/ },
+  { why: 'the acquire that died was undone, and libvirt releases what it has not got', pattern: /is not locked/ },
+  { why: 'the call that died was a release', pattern: /Unable to release (?:lease|lock on)/ },
+];
+
+/** While systemd executes itself again: libvirt starts a guest's scope through it. */
+const REEXECUTED: readonly Reason[] = [
+  { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
+];
+
+/** While a death interrupts a migration. */
+const MIGRATED: readonly Reason[] = [
+  { why: 'the release that died was of the host which the guest was to leave', pattern: /is locked/ },
+];
 
 /**
- * libvirtd's messages about its own restart during calls. libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd
- * restarts both.
+ * While the socket units are started again: libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd restarts both.
  */
-const RESTARTED = /Make forcefull daemon shutdown|virGDBusCallMethod/;
+const RESTARTED: readonly Reason[] = [
+  {
+    why: 'libvirtd was restarted during the operation',
+    pattern:
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+  },
+  // What it had begun to start, its next process ends.
+  { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
+];
 
-/** An operation may fail only because one of its calls died with the daemon. */
-function isExcused(operation: Operation, { deaths }: Facts): boolean {
-  return (
-    operation.error !== undefined && DIED.test(operation.error) && deaths.some((death) => overlap(death, operation))
-  );
-}
+const isSudden = ({ way }: Death): boolean => SUDDEN.includes(way);
 
 /** The last death before an instant, in words. */
 function after(at: number, { deaths }: Facts): string {
   const last = deaths.findLast(({ from }) => from <= at);
-  return last === undefined ? 'before the first death' : `${Math.round((at - last.from) / 1e6)} ms after ${last.way}`;
+  if (last === undefined) return 'before the first death';
+  const place = last.place === undefined ? '' : ` (${last.place})`;
+  return `${Math.round((at - last.from) / 1e6)} ms after ${last.way}${place}`;
 }
 
-export function judge(facts: Facts): Finding[] {
-  const { held, operations, free, grants, problems, log } = facts;
+/** Finds why libvirt may say this then; undefined if it may not. */
+function reasonFor({ at, text }: Line, { deaths, operations }: Facts): string | undefined {
+  const interrupted = operations.filter((operation) => within(at, operation));
+  const near = deaths.filter((death) => interrupted.some((operation) => overlap(death, operation)));
+  const reasons = [
+    ...(near.some(isSudden) ? DIED : []),
+    ...(interrupted.some(
+      (one) => one.name === 'migrate' && near.some((death) => isSudden(death) && overlap(death, one)),
+    )
+      ? MIGRATED
+      : []),
+    ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
+    ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
+  ];
+  return reasons.find(({ pattern }) => pattern.test(text))?.why;
+}
+
+/** The rival has asked for a disk that was free during the operation, and has been faster. */
+function isTaken(operation: Operation, { grants }: Facts): boolean {
+  return grants.some((grant) => operation.files.includes(grant.file) && overlap(grant, operation));
+}
+
+function reasonForFailure(operation: Operation, text: string, facts: Facts): string | undefined {
+  const why = reasonFor({ at: operation.to, text }, facts);
+  if (why !== undefined) return why;
+  return text.includes('is locked') && isTaken(operation, facts) ? 'the rival was faster at a free disk' : undefined;
+}
+
+/**
+ * Whether a guest ran on after a migration that restarts of the socket units have cut off: libvirtd has released its locks by then, and
+ * its next process acquires none.
+ */
+function isLeftBehind({ guest, from }: Held, { operations, deaths }: Facts): boolean {
+  const last = operations.find((one) => one.guest === guest && one.to === from);
+  return (
+    last?.name === 'migrate' &&
+    last.error !== undefined &&
+    deaths.some((death) => death.way === 'socket-restart' && overlap(death, last))
+  );
+}
+
+export function judge(facts: Facts): Verdict {
+  const { operations, free, grants, problems, log } = facts;
   const findings: Finding[] = problems.map(({ kind, detail }) => ({ kind, detail }));
+  const accepted: Record<string, number> = {};
+  const held = facts.held.filter((one) => !isLeftBehind(one, facts));
   for (const { at, file } of free) {
     const span = held.find((one) => one.file === file && within(at, one));
     if (span !== undefined) {
       findings.push({
         kind: 'lock free',
-        detail: `${span.guest} has run for ${Math.round((at - span.from) / 1e6)} ms, ${after(at, facts)}`,
+        detail: `${file} of ${span.guest}, for ${Math.round((at - span.from) / 1e6)} ms, ${after(at, facts)}`,
       });
     }
   }
@@ -49,20 +130,21 @@ export function judge(facts: Facts): Finding[] {
     if (span !== undefined)
       findings.push({
         kind: 'granted to a rival',
-        detail: `the disk of ${span.guest}, which ran, ${after(grant.to, facts)}`,
+        detail: `${span.file} of ${span.guest}, which ran, ${after(grant.to, facts)}`,
       });
   }
+  const accept = (why: string | undefined, finding: Finding): void => {
+    if (why === undefined) findings.push(finding);
+    else accepted[why] = (accepted[why] ?? 0) + 1;
+  };
   for (const operation of operations) {
-    if (operation.error === undefined || isExcused(operation, facts)) continue;
-    findings.push({
-      kind: 'operation failed',
-      detail: `${operation.name} ${operation.guest}, ${after(operation.from, facts)}: ${operation.error}`,
-    });
+    const { name, guest, from, error } = operation;
+    if (error === undefined) continue;
+    const detail = `${name} ${guest}, ${after(from, facts)}: ${error}`;
+    accept(reasonForFailure(operation, error, facts), { kind: 'operation failed', detail });
   }
-  const isRestarted = facts.deaths.some(({ way }) => way === 'socket-restart');
-  for (const line of new Set(log)) {
-    if (isRestarted && RESTARTED.test(line)) continue;
-    if (!DIED.test(line)) findings.push({ kind: "in libvirtd's log", detail: line });
+  for (const line of log) {
+    accept(reasonFor(line, facts), { kind: "in libvirt's log", detail: `${after(line.at, facts)}: ${line.text}` });
   }
-  return findings;
+  return { findings, accepted };
 }

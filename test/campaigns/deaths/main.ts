@@ -1,24 +1,37 @@
 /** `npm run deaths`: see options.ts. */
-import { writeFileSync } from 'node:fs';
 import { spread, shortSpread } from '../../../bench/report.ts';
-import { UsageError } from '../../../src/lab/command-line.ts';
-import { missingCompiler } from '../../../src/lab/requirements.ts';
+import { missingCompiler, missingStrace } from '../../../src/lab/requirements.ts';
 import { missingMachine } from '../../package/machine.ts';
 import { type Report, run } from './campaign.ts';
+import { runCommand, writeReport } from '../command.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 
 /** How many findings of a kind are printed. The JSON has all. */
 const SHOWN = 5;
 
-function text({ seed, seconds, deaths, operations, waits, findings, ...report }: Report): string {
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
+
+function text({ deaths, operations, findings, ...report }: Report): string {
   const lines = [
-    `seed ${seed}: ${Object.values(deaths).reduce((sum, n) => sum + n, 0)} deaths in ${seconds} s`,
-    ...Object.entries(deaths).map(([way, count]) => `  ${way}: ${count}`),
+    `${report.release}, seed ${report.seed}: ${sum(Object.values(deaths))} deaths in ${report.seconds} s`,
+    ...Object.entries(deaths).map(([way, count]) => {
+      const waits = report.waits[way] ?? [];
+      const wait = waits.length === 0 ? '' : `; until the rival's next answer ${shortSpread(spread(waits))} ms`;
+      return `  ${way}: ${count}${wait}`;
+    }),
+    'placed in an operation:',
+    ...Object.entries(report.places).map(
+      ([operation, counts]) =>
+        `  ${operation}: ${Object.entries(counts)
+          .map(([boundary, count]) => `${boundary} ${count}`)
+          .join(', ')}`,
+    ),
     'what happened to guests:',
     ...Object.entries(operations).map(([name, { done, failed }]) => `  ${name}: ${done}, ${failed} failed`),
     `the rival had ${report.answers} answers; ${report.closed} of its connections were closed`,
-    `from kill -9 to its next answer: ${waits.length === 0 ? 'none' : `${shortSpread(spread(waits))} ms`}`,
     `descriptors stored: ${report.stored.before} before, ${report.stored.after} afterwards`,
+    'errors of libvirt for calls that died:',
+    ...Object.entries(report.accepted).map(([why, count]) => `  ${count}: ${why}`),
     ...[...Map.groupBy(findings, ({ kind }) => kind)].flatMap(([kind, all]) => [
       `FOUND, ${kind}: ${all.length} times`,
       ...all.slice(0, SHOWN).map(({ detail }) => `  ${detail}`),
@@ -29,7 +42,7 @@ function text({ seed, seconds, deaths, operations, waits, findings, ...report }:
 }
 
 async function main(options: Options): Promise<number> {
-  const missing = missingMachine() ?? missingCompiler();
+  const missing = missingMachine(options.release) ?? missingCompiler() ?? missingStrace();
   if (missing !== undefined) throw new Error(missing);
   const interrupted = new AbortController();
   process.once('SIGTERM', () => {
@@ -42,20 +55,8 @@ async function main(options: Options): Promise<number> {
     },
   });
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  const json = `${JSON.stringify(report, null, 1)}\n`;
-  if (options.json === '-') process.stdout.write(json);
-  else {
-    if (options.json !== undefined) writeFileSync(options.json, json);
-    process.stdout.write(text(report));
-  }
+  writeReport(report, text(report), options.json);
   return report.findings.length === 0 ? 0 : 1;
 }
 
-try {
-  const options = parseOptions(process.argv.slice(2));
-  if (options.help) process.stdout.write(usage);
-  else process.exitCode = await main(options);
-} catch (error) {
-  process.stderr.write(`deaths: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = error instanceof UsageError ? 2 : 3;
-}
+await runCommand('deaths', usage, parseOptions, main);

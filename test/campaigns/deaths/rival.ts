@@ -24,18 +24,21 @@ export class Rival {
   closed = 0;
   answers = 0;
   readonly #host: Host;
-  readonly #files: () => readonly string[];
+  readonly #isHeld: (file: string) => boolean;
+  readonly #files: readonly string[];
   #isStopped = false;
   #loops: readonly Promise<void>[] = [];
   #waiting: Waiting[] = [];
 
-  /** @param files returns the disks that are held now */
-  constructor(host: Host, files: () => readonly string[]) {
+  /** @param isHeld whether a guest must have the lock on a disk now */
+  constructor(host: Host, files: readonly string[], isHeld: (file: string) => boolean) {
     this.#host = host;
     this.#files = files;
+    this.#isHeld = isHeld;
   }
 
   start(): void {
+    this.#isStopped = false;
     this.#loops = [
       this.#repeat(async (peer) => this.#askForAll(peer)),
       this.#repeat(async (peer) => this.#register(peer)),
@@ -47,6 +50,7 @@ export class Rival {
     return new Promise((resolve) => this.#waiting.push({ since, resolve }));
   }
 
+  /** Closes its connections, and asks no more. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all(this.#loops);
@@ -82,7 +86,8 @@ export class Rival {
   }
 
   async #askForAll(peer: Peer): Promise<void> {
-    for (const file of this.#files()) {
+    for (const file of this.#files) {
+      if (!this.#isHeld(file)) continue;
       const from = now();
       const error = await this.#call(peer, lock.acquire('', file));
       const to = now();

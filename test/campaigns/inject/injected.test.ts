@@ -20,11 +20,11 @@ const SEED = 7;
 
 /** The findings of all runs, one of each kind. */
 const ONCE_FOUND: readonly (readonly [key: string, error: string])[] = [
-  ['old pipe2 -', 'ENFILE'],
-  ['old socketpair:1 -', 'EACCES'],
   ['new readlink /proc/self/fd/#', 'EACCES'],
   ['new openat /CHECKOUT/node_modules/fs-ext/package.json', 'ENOENT'],
   ['new statx /run/virtlockd.pid', 'ENOENT'],
+  ['boot clone3 -', 'EPERM'],
+  ['new read /proc/#/cgroup', 'ENOMEM'],
 ];
 
 /** Daemons that cannot bear an error which the real one bears, and errors that show it. */
@@ -34,7 +34,7 @@ const BROKEN: readonly {
   readonly isShownBy: (injection: Injection) => boolean;
 }[] = [
   {
-    name: 'begins anew when it cannot read its state at once',
+    name: 'begins again when it cannot read its state at once',
     edit: {
       file: 'src/restart/predecessor.ts',
       find: '= readInTheEnd(stateFile)',
@@ -108,7 +108,7 @@ describe('a restart with an error', function () {
   });
 
   async function all(campaign: Campaign): Promise<Injection[]> {
-    const injections = injectionsOn(await campaign.way()).filter((injection) => !isAtBoot(injection));
+    const injections = injectionsOn(await campaign.way());
     assert.deepEqual([...campaign.usual], [], 'without any error');
     return injections;
   }
@@ -116,7 +116,8 @@ describe('a restart with an error', function () {
   it('costs no lock, no process and no answer', async () => {
     const campaign = new Campaign({ ending: false });
     try {
-      for (const injection of sampleOf(await all(campaign), SAMPLE, SEED)) await campaign.try(injection);
+      const later = (await all(campaign)).filter((injection) => !isAtBoot(injection));
+      for (const injection of sampleOf(later, SAMPLE, SEED)) await campaign.try(injection);
       const found = campaign.findings.map(({ injection, problems }) => [inWords(injection), ...problems]);
       assert.deepEqual(found, []);
       assert.ok(campaign.counts.missed < SAMPLE / 2, 'most of the calls were met');

@@ -14,7 +14,7 @@ export interface Result extends Counts {
   readonly seconds: number;
 }
 
-export function replayLine({ injection: { key, nth, error, after }, scene }: Finding): string {
+function replayLine({ injection: { key, nth, error, after }, scene }: Finding): string {
   return `npm run inject -- --only '${key}' --nth ${nth} --errno ${error}${after ? ' --after' : ''} --${scene.ending ? '' : 'no-'}ending`;
 }
 

@@ -107,7 +107,10 @@ function kindOf(link: string): string {
 /** Lines of a log that are no messages of the daemon's, and such as tell of a defect rather than of a failure. */
 function unreadable(log: string): string[] {
   const isMessage = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: \d+: (debug|info|warning|error) : [\x20-\x7e]+$/;
-  const lines = log.split('\n').filter((line) => line !== '');
+  // The loader's own words when it cannot load guard.so: the daemon starts without it.
+  const isLoaders =
+    /^ERROR: ld\.so: object '\/proc\/self\/fd\/\d+' from LD_PRELOAD cannot be preloaded \([ \w]+\): ignored\.$/;
+  const lines = log.split('\n').filter((line) => line !== '' && !isLoaders.test(line));
   const wrong = lines.filter((line) => !isMessage.test(line) || /\\n {4}at |TypeError|ReferenceError/.test(line));
   return wrong.slice(0, 3).map((line) => `unreadable in the log: ${line.slice(0, 200)}`);
 }

@@ -61,7 +61,7 @@ export class Tracer {
     tracer.stdin?.on('error', () => undefined);
     tracer.on('exit', () => {
       this.#gone = true;
-      this.#settle();
+      this.#resume();
     });
   }
 
@@ -118,10 +118,10 @@ export class Tracer {
     if (kind === 'call') this.#calls.push(first);
     else if (kind === 'signal') this.#signals.push({ signal: Number(first), pid: Number(second) });
     else if (kind === 'fails') this.#fired = true;
-    else if (kind === 'armed' || kind === 'end') this.#settle();
+    else if (kind === 'armed' || kind === 'end') this.#resume();
   }
 
-  #settle(): void {
+  #resume(): void {
     this.#answer?.();
     this.#answer = undefined;
   }

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { existsSync } from 'node:fs';
 import { AdminClient } from '../../../src/client/admin-client.ts';
-import { lockOn } from '../../../src/lab/observe.ts';
+import { lockOfAny, lockOn } from '../../../src/lab/observe.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { lock } from '../../../src/lab/wire.ts';
 import { Child, type Line, now, PATIENCE } from './children.ts';
@@ -13,7 +13,8 @@ import type { Disk } from './storage.ts';
 
 /** The output of native/writer.c. */
 interface WriterLine extends Line {
-  readonly is: 'registered' | 'acquired' | 'writing' | 'ending' | 'ended' | 'replaced' | 'helper' | 'closed' | 'left';
+  readonly is:
+    'registered' | 'acquired' | 'writing' | 'ending' | 'hung-up' | 'ended' | 'replaced' | 'helper' | 'closed' | 'left';
 }
 
 /** For how long an owner may be seen after its daemon has ended, which ends it first. */
@@ -32,6 +33,8 @@ export class End {
   readonly #problems: string[] = [];
   #rivals: Child<RivalLine> | undefined;
   #began: number | undefined;
+  /** When the daemon has closed its connection. */
+  #hungUp: number | undefined;
 
   /** @param name unique in this storage */
   constructor(hosts: Hosts, plan: EndPlan, lane: number, name: string) {
@@ -117,6 +120,7 @@ export class End {
     return {
       plan: this.plan,
       began: this.#began,
+      hungUp: this.#hungUp ?? this.#writer.lines.find(({ is }) => is === 'hung-up')?.at,
       lines: this.#rivals?.lines ?? [],
       last: this.#disks.map((disk) => this.#hosts.storage.lastWrite(disk)),
       problems: this.#problems,
@@ -165,6 +169,7 @@ export class End {
         if (identity?.processId !== this.#writer.pid) continue;
         this.#began = now();
         await admin.closeClient('virtlockd', id);
+        this.#hungUp = now();
         return;
       }
     } finally {
@@ -178,11 +183,13 @@ export class End {
     const { plan } = this;
     if (plan.pause === null) {
       const rivals = this.#rivals;
-      const isRefused = (): true | undefined => (this.#isOver(rivals?.lines ?? []) ? true : undefined);
-      if ((await rivals?.until(isRefused, PATIENCE)) !== true) this.#problems.push('rivals were left waiting');
+      const isRefused = (): boolean | undefined =>
+        this.#isOver(rivals?.lines ?? []) || (rivals?.hasEnded === true ? false : undefined);
+      if ((await rivals?.until(isRefused, PATIENCE)) !== true)
+        this.#problems.push(rivals?.failure ?? 'rivals were left waiting');
     } else await pause(plan.pause);
     for (const { lockFile } of this.#disks) {
-      const held = existsSync(lockFile) ? lockOn(this.#hosts.daemon('own').pid, lockFile) : undefined;
+      const held = existsSync(lockFile) ? lockOfAny(lockFile) : undefined;
       const wanted = `${plan.shared ? 'READ' : 'WRITE'} 0 0`;
       if (held !== wanted) this.#problems.push(`the lock of an owner in state D is ${held ?? 'gone'}, not ${wanted}`);
     }

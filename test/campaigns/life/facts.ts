@@ -23,6 +23,8 @@ export interface EndFacts {
   readonly plan: EndPlan;
   /** Right before the end of the owner's connection, or the daemon's; undefined when only its death could end it. */
   readonly began: number | undefined;
+  /** Right after the end of its connection; undefined when nobody saw it. */
+  readonly hungUp: number | undefined;
   readonly lines: readonly RivalLine[];
   /** Of each disk, when all was over. */
   readonly last: readonly LastWrite[];

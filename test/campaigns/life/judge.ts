@@ -99,10 +99,10 @@ function writtenAfterGrant(facts: EndFacts, answers: readonly Answer[]): Finding
   });
 }
 
-/** When the daemon has certainly seen the end: who connected after it began has been served. */
-function noticedAt({ began, lines }: EndFacts): number {
-  if (began === undefined) return Infinity;
-  return lines.find(({ is, sent = 0 }) => is === 'served' && sent >= began)?.at ?? Infinity;
+/** When the daemon has certainly seen the end of the connection: who connected after it has been served. */
+function noticedAt({ hungUp, lines }: EndFacts): number {
+  if (hungUp === undefined) return Infinity;
+  return lines.find(({ is, sent = 0 }) => is === 'served' && sent >= hungUp)?.at ?? Infinity;
 }
 
 /** A call for the resources of an ending owner waits: for its death, or for 3 s. */

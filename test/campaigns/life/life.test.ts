@@ -84,7 +84,7 @@ describe('the judge of an end', () => {
     by: 'writer',
   });
   const kinds = (lines: readonly RivalLine[], last: EndFacts['last'][number]): string[] =>
-    judge({ plan, began: 0, lines, last: [last], problems: [] }, false).map(({ kind }) => kind);
+    judge({ plan, began: 0, hungUp: 0, lines, last: [last], problems: [] }, false).map(({ kind }) => kind);
   const byRival = { byWriter: false, counter: 0, at: 0 };
 
   it('finds nothing wrong about a grant after the owner is gone', () => {
@@ -125,8 +125,8 @@ describe('disks of owners that end', function () {
       mutant(
         "an owner's locks are free when its connection ends",
         'src/lockd/owner-reaper.ts',
-        'this.recorder.endBegan(end);\n    end.proceed();',
-        'this.recorder.endBegan(end);\n    end.proceed();\n    this.onGone(end);',
+        'onRecord();\n    end.proceed();',
+        'onRecord();\n    end.proceed();\n    this.onGone(end);',
         [],
       ),
     );

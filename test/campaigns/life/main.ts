@@ -1,9 +1,8 @@
 /** `npm run life`: see options.ts. */
-import { writeFileSync } from 'node:fs';
 import { spread, shortSpread } from '../../../bench/report.ts';
 import { missingCompiler, missingFuse, missingLab } from '../../../src/lab/requirements.ts';
 import { subjectAt } from './hosts.ts';
-import { UsageError } from '../../../src/lab/command-line.ts';
+import { runCommand, writeReport } from '../command.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { type Located, type Report, run } from './run.ts';
 
@@ -61,22 +60,10 @@ async function main(options: Options): Promise<number> {
     },
   });
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  const json = `${JSON.stringify({ ...report, waits: undefined }, null, 1)}\n`;
-  if (options.json === '-') process.stdout.write(json);
-  else {
-    if (options.json !== undefined) writeFileSync(options.json, json);
-    process.stdout.write(text(report));
-  }
+  writeReport({ ...report, waits: undefined }, text(report), options.json);
   if (report.findings.length > 0) return 1;
   if (report.ends < options.ends) throw new Error('interrupted before the last round');
   return 0;
 }
 
-try {
-  const options = parseOptions(process.argv.slice(2));
-  if (options.help) process.stdout.write(usage);
-  else process.exitCode = await main(options);
-} catch (error) {
-  process.stderr.write(`life: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = error instanceof UsageError ? 2 : 3;
-}
+await runCommand('life', usage, parseOptions, main);

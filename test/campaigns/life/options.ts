@@ -16,7 +16,7 @@ export const usage = `Usage: npm run life -- [OPTION]...
 
 Lets processes own disks, write a counter to them every millisecond and end badly in every way, while others ask for those
 disks all the while: at the owner's lock daemon, and at another one with the same storage. Nobody may get a disk while its
-owner can write. Daemons are restarted meanwhile. Wants root, a C compiler and /dev/fuse.
+owner can write. Daemons are restarted, too. Wants root, a C compiler and /dev/fuse.
 
   --ends N       play rounds until so many owners have ended (1000)
   --seed N       the same seed makes the same plan (1)

@@ -12,11 +12,11 @@ export const causes = [
   'daemon-end',
   'daemon-end-unconnected',
 ] as const;
-export type Cause = (typeof causes)[number];
+type Cause = (typeof causes)[number];
 
 /** The owner's behaviour from then on: see native/writer.c. `hung`: it waits in state D for its storage. */
 export const behaviours = ['dies', 'ignores', 'flushes', 'stopped', 'leaderless', 'replaced', 'hung'] as const;
-export type Behaviour = (typeof behaviours)[number];
+type Behaviour = (typeof behaviours)[number];
 
 export interface Way {
   readonly cause: Cause;

@@ -5,7 +5,7 @@ import type { EndFacts } from './facts.ts';
 import type { Hosts } from './hosts.ts';
 import type { RoundPlan } from './plan.ts';
 
-export interface RoundResult {
+interface RoundResult {
   readonly ends: readonly EndFacts[];
   /** How many SIGUSR1 were followed. */
   readonly restarts: number;

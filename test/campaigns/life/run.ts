@@ -25,7 +25,7 @@ export interface Located extends Finding {
   readonly way: string;
 }
 
-export interface WayReport {
+interface WayReport {
   ends: number;
   /** Ends with a wrong grant. */
   wrong: number;

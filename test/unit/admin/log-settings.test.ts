@@ -20,6 +20,7 @@ describe('log settings of the admin program', () => {
       syslogSocket: join(directory, 'log'),
       sendDatagram: () => 0,
       files: PLAIN_FILES,
+      isServing: false,
       strerror,
     };
     return new Logging({ host, hostname: 'h', uid: 0, now: () => new Date(0) });

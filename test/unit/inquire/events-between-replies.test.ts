@@ -44,7 +44,7 @@ function serialsIn(bytes: Buffer): number[] {
   return serials;
 }
 
-describe('refused acquires that somebody watches', () => {
+describe('refused acquires that a client watches', () => {
   let daemon: Daemon;
   let directory: ReturnType<typeof temporaryDirectory>;
   let log: LogRecorder;

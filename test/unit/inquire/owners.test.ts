@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { describeOwner, guessOwner } from '../../../src/inquire/owners.ts';
+import { CommandLines } from '../../../src/inquire/command-lines.ts';
+import { describeOwner, guessOwner, isDescribed, lookForOwner } from '../../../src/inquire/owners.ts';
+import { commandLineOf } from '../../../src/proc/processes.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { Identity } from '../../../xdr/programs/inquire.ts';
 
@@ -9,10 +11,8 @@ const line = (...words: readonly string[]): readonly string[] => words;
 describe('what is known of an owner', () => {
   it('takes what it registered', () => {
     const owner = { pid: 7, id: 3, name: 'web', uuid };
-    assert.deepEqual(
-      describeOwner(owner, () => assert.fail('its process is not looked at')),
-      { ...owner, identity: Identity.REGISTERED },
-    );
+    assert.ok(isDescribed(owner), 'its process is not read');
+    assert.deepEqual(describeOwner(owner), { ...owner, identity: Identity.REGISTERED });
   });
 
   it("reads the guest's name and UUID off a QEMU's command line", () => {
@@ -32,15 +32,63 @@ describe('what is known of an owner', () => {
     assert.equal(guessOwner(7, line('qemu-kvm', '-name', 'guest=a', '-uuid', 'no')).uuid, NIL_UUID);
   });
 
-  it('looks at a process once', () => {
-    let looks = 0;
-    const read = (): readonly string[] => {
-      looks++;
-      return line('/usr/bin/qemu-system-x86_64', '-name', 'guest=web');
-    };
-    const owner = unknownOwner(9);
-    assert.equal(describeOwner(owner, read).name, 'web');
-    assert.equal(describeOwner(owner, read).name, 'web');
-    assert.equal(looks, 1);
+  it('reads the command line of another one once, and does not wait for it', async () => {
+    const batches: (readonly number[])[] = [];
+    const lines = new CommandLines(async (pids) => {
+      batches.push(pids);
+      return Promise.resolve({
+        words: new Map(pids.map((pid) => [pid, line('/usr/bin/qemu-system-x86_64', '-name', `guest=web${pid}`)])),
+        hangsAt: undefined,
+      });
+    });
+    const owners = [9, 10, 9].map(unknownOwner);
+    const all = owners.map(async (owner) => {
+      await new Promise<void>((done) => {
+        lookForOwner(owner, done, lines);
+      });
+    });
+    assert.deepEqual(
+      owners.map((owner) => [isDescribed(owner), describeOwner(owner).identity]),
+      owners.map(() => [false, Identity.UNKNOWN]),
+    );
+    await Promise.all(all);
+    assert.deepEqual(
+      owners.map((owner) => [isDescribed(owner), describeOwner(owner).name]),
+      [
+        [true, 'web9'],
+        [true, 'web10'],
+        [true, 'web9'],
+      ],
+    );
+    assert.deepEqual(batches, [[9, 10]]);
+  });
+
+  it('gives up the process that hangs, and reads those behind it', async () => {
+    const asked: (readonly number[])[] = [];
+    const lines = new CommandLines(async (pids) => {
+      asked.push(pids);
+      const hung = pids.indexOf(2);
+      const readable = hung < 0 ? pids : pids.slice(0, hung);
+      const words = new Map(readable.map((pid) => [pid, line(`program${pid}`)]));
+      return Promise.resolve({ words, hangsAt: hung < 0 ? undefined : hung });
+    });
+    const read = async (pid: number): Promise<readonly string[]> =>
+      new Promise((done) => {
+        lines.read(pid, done);
+      });
+    assert.deepEqual(await Promise.all([1, 2, 3].map(read)), [['program1'], [], ['program3']]);
+    assert.deepEqual(asked, [[1, 2, 3], [3]]);
+  });
+
+  it('reads real processes', async () => {
+    const lines = new CommandLines();
+    const own = await new Promise<readonly string[]>((done) => {
+      lines.read(process.pid, done);
+    });
+    assert.deepEqual(own, commandLineOf(process.pid));
+    const none = await new Promise<readonly string[]>((done) => {
+      lines.read(0x7fffffff, done);
+    });
+    assert.deepEqual(none, []);
   });
 });

@@ -7,7 +7,7 @@ import { NIL_UUID } from '../../../src/lockspace/owner.ts';
 import { TextTable } from '../../../src/lockspace/table.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
-import { HolderKind } from '../../../xdr/programs/inquire.ts';
+import { HolderKind, type HolderNote } from '../../../xdr/programs/inquire.ts';
 
 const lockspace: Lockspace = { directory: '', resources: new TextTable() };
 const hold = (pid: number, name: string): Refusal['hold'] => ({
@@ -21,7 +21,7 @@ function refusal(name: string, options: { by?: string; pid?: number } = {}): Ref
   const file = new HeldFile(3, 1, 2, false);
   const heldBy = by === undefined ? undefined : new Resource(lockspace, name, modeOf(0), file, [hold(7, by)]);
   const error = new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is locked`);
-  return { lockspace: '', name, path: name, mode: modeOf(0), heldBy, pid, error, hold: hold(9, 'asker') };
+  return { lockspace: '', name, path: name, mode: modeOf(0), heldBy, pid, look: null, error, hold: hold(9, 'asker') };
 }
 
 describe('refusals', () => {
@@ -66,6 +66,42 @@ describe('refusals', () => {
     assert.deepEqual(
       after.since(999).map(({ name }) => name),
       ['/disk1000\xff', '/next'],
+    );
+  });
+
+  const note = (host: string): HolderNote => ({
+    host,
+    hostUuid: NIL_UUID,
+    name: 'x'.repeat(180),
+    uuid: NIL_UUID,
+    pid: 7,
+    shared: true,
+    since: Date.parse('2026-11-30T08:15:00Z'),
+    owners: 1,
+  });
+
+  it('have what holders elsewhere have noted, as long as they are remembered, and hand it on', () => {
+    const before = new Refusals();
+    for (let count = 1; count <= 1000; count++) {
+      const info = before.add(refusal(`/disk${count}`, { pid: -1 }), count);
+      if (count % 2 === 0) before.addNotes(info, ['a', 'b', 'c', 'd'].map(note));
+    }
+    assert.equal(before.notesSince(0).length, 128);
+    const [, last] = before.notesSince(996);
+    assert.deepEqual([last?.sequence, last?.notes.map(({ host }) => host)], [1000, ['a', 'b', 'c', 'd']]);
+    assert.ok(before.text.length < 44 * 1024);
+    const after = new Refusals();
+    after.precede(before.total, before.text);
+    const known = after.since(0);
+    assert.ok(known.length > 20);
+    assert.deepEqual(after.notesSince(0), before.notesSince((known[0]?.sequence ?? 0) - 1));
+  });
+
+  it('name the host, on one line whatever its name, and how many more there are', () => {
+    const info = new Refusals().add(refusal('/d', { pid: -1 }), 0);
+    assert.equal(
+      refusalText(info, [{ ...note('node\n7'), name: 'db' }, note('node8')]),
+      `Refused '/d' to VM "asker" (pid 9): held by VM "db" (pid 7) on host node\\n7, since 2026-11-30T08:15:00.000Z, and 1 more`,
     );
   });
 

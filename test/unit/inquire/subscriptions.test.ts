@@ -27,7 +27,7 @@ const connected = (client: number): Change => ({
 });
 
 describe('subscriptions', () => {
-  it('describe a change only when somebody wants to know', () => {
+  it('describe a change only when a client has subscribed', () => {
     new Subscriptions().publish(() => assert.fail('nobody wants to know'), 0);
   });
 

@@ -15,6 +15,10 @@ import { Waiting } from '../../../src/rpc/waiting.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 import { LogRecorder } from '../support/log.ts';
 import { World } from '../support/processes.ts';
+import { RemoteCalls } from '../../../src/lockspace/remote-calls.ts';
+import { Asker, Turns } from '../../../src/storage/asker.ts';
+import { Storages } from '../../../src/storage/storages.ts';
+import { poller } from '../support/poller.ts';
 
 const SHARED = 1;
 const AUTOCREATE = 2;
@@ -49,12 +53,19 @@ describe('the end of owners', () => {
   /** A connection of the process with that pid, registered for itself. */
   const clientOf = (pid: number, registered = pid, id = 1): LockClient => {
     const fd = world.socketOf(pid);
-    const connection = { id, fd, peer: { pid, uid: 0, gid: 0 }, keepSocket: () => fd } as unknown as Connection;
+    const connection = {
+      id,
+      fd,
+      peer: { pid, uid: 0, gid: 0 },
+      keepSocket: () => fd,
+    } as unknown as Connection<LockClient>;
     const client = new LockClient(connection, {
       lockspaces,
       dialect: dialectOf(12_008_000),
       processes: world,
+      ownerReaper: reaper,
       clientChanged: () => undefined,
+      makeRemoteCalls: () => new RemoteCalls(new Storages(poller), new Asker(new Turns())),
     });
     client.register(owner(registered));
     return client;
@@ -149,6 +160,32 @@ describe('the end of owners', () => {
     acquire('c', 300, AUTOCREATE, 600);
     world.pass(5000);
     assert.deepEqual([held(), world.signals, world.open], [['a', 'c'], [], 0]);
+  });
+
+  it('goes on in the next program with a peer that cannot be asked for, and takes no lock of a later process', () => {
+    const former = laterProcess();
+    acquire('b', 300, AUTOCREATE, 600);
+    world.exhausted = true;
+    reaper.clientClosed(former);
+    world.pass(1000);
+    const left = reaper.doubtful;
+    assert.deepEqual(
+      left.map(({ pid, socket }) => [pid, socket]),
+      [[300, former.connection.fd]],
+    );
+    // Whatever the former one would do is past.
+    world.forgetTimers();
+    const next = new OwnerReaper({ lockspaces, host: world, socketOf: () => undefined });
+    const recorded: number[] = [];
+    next.recorder = { ...next.recorder, watchedChanged: () => recorded.push(next.doubtful.length) };
+    for (const peer of left) next.resumePeer(peer);
+    world.pass(1000);
+    assert.equal(next.doubtful.length, 1);
+    // A later process for itself: by a connection of its own.
+    lockspaces.acquire(files, 'c', modeOf(AUTOCREATE), { owner: owner(300), since: 0, client: 7 });
+    world.exhausted = false;
+    world.pass(5000);
+    assert.deepEqual([held(), world.signals, recorded], [['a', 'c'], [], [0]]);
   });
 
   it('releases nothing that a later process has acquired for itself', () => {
@@ -560,5 +597,274 @@ describe('the end of owners', () => {
     reaper.end(300);
     reaper.finish();
     assert.equal(files.resources.size, 0);
+  });
+
+  it('does not visit all the others for each owner of very many that are gone together', async () => {
+    /** How often the clock is read while so many end. */
+    const readings = async (count: number): Promise<number> => {
+      const pids = Array.from({ length: count }, (_, index) => 2000 + index);
+      for (const pid of pids) {
+        world.begin(pid);
+        acquire(`of${pid}`, pid);
+      }
+      for (const pid of pids) reaper.clientClosed(clientOf(pid));
+      world.readings = 0;
+      for (const pid of pids) world.end(pid);
+      const { readings } = world;
+      while (reaper.count > 0) await turn();
+      return readings;
+    };
+    const few = await readings(50);
+    assert.ok((await readings(200)) <= 5 * (few + 1), 'four times as many take about four times as long');
+  });
+
+  it('drops the holds of an owner in one pass, however many it and others have on one resource', () => {
+    /** How often a hold is visited. */
+    const looks = (count: number): number => {
+      let looks = 0;
+      const name = `shared${count}`;
+      const own = owner(300, 600);
+      world.begin(300);
+      for (let index = 0; index < count; index++) {
+        acquire(name, 5000 + index, AUTOCREATE | SHARED);
+        lockspaces.acquire(files, name, modeOf(AUTOCREATE | SHARED), { owner: own, since: 0, client: 1 });
+      }
+      const resource = files.resources.get(name);
+      assert.ok(resource !== undefined);
+      const { holds } = resource;
+      for (const [index, hold] of holds.entries()) {
+        const counted = new Proxy(hold, {
+          get: (target, key) => {
+            looks++;
+            return Reflect.get(target, key) as unknown;
+          },
+        });
+        resource.replaceHold(index, counted);
+      }
+      reaper.end(300);
+      world.end(300);
+      reaper.finish();
+      assert.equal(holds.length, count);
+      return looks;
+    };
+    const few = looks(50);
+    assert.ok(looks(200) <= 5 * few, 'four times as many take about four times as long');
+  });
+
+  describe('follows an owner for which others acquire', () => {
+    /** As libvirtd acquires for a guest that has no connection. */
+    const acquireFor = (name: string, pid: number, peer = 77): void => {
+      const client = clientOf(peer, pid, 9);
+      const identity = client.identify(client.owner ?? owner(pid));
+      lockspaces.acquire(files, name, modeOf(AUTOCREATE), { owner: identity, since: 0, client: 9 });
+      reaper.follow(identity);
+    };
+
+    it('and releases its holds once its process has ended, without a signal', () => {
+      world.begin(300);
+      acquireFor('a', 300);
+      acquireFor('b', 300);
+      world.pass(10_000);
+      assert.deepEqual([held(), world.open], [['a', 'b'], 1]);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual([held(), world.signals, world.open, reaper.count], [[], [], 0, 0]);
+    });
+
+    it('but not what a later process with its pid holds', () => {
+      world.begin(300, 600);
+      acquireFor('a', 300);
+      acquire('later', 300, AUTOCREATE, 900);
+      acquire('own', 300);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual(held(), ['later', 'own']);
+    });
+
+    it('and sees that the process ended before it could be watched', () => {
+      world.begin(300, 600);
+      const identity = owner(300, 600);
+      lockspaces.acquire(files, 'a', modeOf(AUTOCREATE), { owner: identity, since: 0, client: 9 });
+      world.end(300);
+      world.begin(300, 900);
+      reaper.follow(identity);
+      world.pass(0);
+      assert.deepEqual([held(), world.signals, world.open], [[], [], 0]);
+    });
+
+    it('and tries again while it cannot find out', () => {
+      world.begin(300, 600);
+      const identity = owner(300, 600);
+      lockspaces.acquire(files, 'a', modeOf(AUTOCREATE), { owner: identity, since: 0, client: 9 });
+      world.exhausted = true;
+      reaper.follow(identity);
+      world.pass(20_000);
+      assert.deepEqual(held(), ['a']);
+      world.exhausted = false;
+      world.pass(6000);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual([held(), world.open], [[], 0]);
+    });
+
+    it('unless its pid means another process here, or none that is known', () => {
+      for (const [local, begins] of [
+        [false, true],
+        [undefined, true],
+        [true, false],
+      ] as const) {
+        world.local = local;
+        if (begins) world.begin(300);
+        acquireFor('a', 300);
+        if (begins) world.end(300);
+        world.pass(10_000);
+        assert.deepEqual([held(), world.open], [['a'], 0], `local: ${local}`);
+        lockspaces.release(files, 'a', 300);
+      }
+    });
+
+    it("unless it has a connection of its own, whose end is the owner's", () => {
+      world.begin(300);
+      sockets.set(300, world.socketOf(300));
+      acquireFor('a', 300);
+      assert.equal(world.open, 0);
+    });
+
+    it('again after a re-execution', () => {
+      world.begin(300, 600);
+      acquire('a', 300, AUTOCREATE, 600);
+      assert.equal(world.open, 0);
+      assert.deepEqual([...reaper.followAll()], [undefined]);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual(held(), []);
+    });
+
+    it('no longer, some time after it has released everything', () => {
+      for (let pid = 300; pid < 600; pid++) {
+        world.begin(pid);
+        acquireFor('a', pid);
+        lockspaces.release(files, 'a', pid);
+      }
+      assert.ok(world.open < 100, `${world.open} pidfds are open`);
+    });
+  });
+
+  describe('of an owner without a connection, whose process is watched', () => {
+    const acquireBy = (name: string, client: number, startTime?: number): void => {
+      lockspaces.acquire(files, name, modeOf(AUTOCREATE), { owner: owner(300, startTime), since: 0, client });
+    };
+
+    it('comes when its process has ended, and takes nothing of the one that has its pid then', () => {
+      world.begin(300, 900);
+      acquireBy('former', 1);
+      acquireBy('named', 1, 600);
+      acquireBy('present', 9);
+      acquireBy('named-present', 9, 900);
+      reaper.watch({ pid: 300, startTime: 600, client: 5 });
+      world.pass(0);
+      assert.deepEqual([held(), world.signals, reaper.watched], [['named-present', 'present'], [], []]);
+    });
+
+    it('comes also when the process could not be found for long, which is on record all the while', () => {
+      world.begin(300, 600);
+      acquireBy('a', 1);
+      world.exhausted = true;
+      const recorded: (number | undefined)[][] = [];
+      reaper.recorder = {
+        ...reaper.recorder,
+        watchedChanged: () => recorded.push(reaper.watched.map(({ pidfd }) => pidfd)),
+      };
+      const watched = { pid: 300, startTime: 600, client: 5 };
+      reaper.watch(watched);
+      world.pass(10_000);
+      assert.deepEqual([reaper.watched, recorded], [[watched], []]);
+      world.exhausted = false;
+      world.pass(1000);
+      assert.equal(recorded.length, 1);
+      assert.notEqual(recorded[0]?.[0], undefined);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual([held(), world.signals, recorded.at(-1)], [[], [], []]);
+    });
+
+    it('comes once no process has its pid, if nothing else is known of it', () => {
+      world.begin(300, 900);
+      acquireBy('a', 1);
+      reaper.watch({ pid: 300, client: 5 });
+      world.pass(10_000);
+      assert.deepEqual(held(), ['a']);
+      world.end(300);
+      world.pass(0);
+      assert.deepEqual([held(), world.signals], [[], []]);
+    });
+  });
+
+  it('is on record before the peer can see it, for one that lives on would keep its locks after a death', () => {
+    for (const isExhausted of [false, true]) {
+      world.begin(300);
+      const steps: string[] = [];
+      const fd = world.socketOf(300);
+      const client = clientOf(300);
+      Object.assign(client.connection, { fd, keepSocket: () => steps.push('hung up') });
+      acquire('a', 300, AUTOCREATE, isExhausted ? 600 : undefined);
+      reaper.recorder = {
+        ...reaper.recorder,
+        endBegan: () => steps.push('recorded'),
+        watchedChanged: () => steps.push('recorded'),
+      };
+      world.exhausted = isExhausted;
+      reaper.clientClosed(client);
+      assert.deepEqual(steps.slice(0, 2), ['recorded', 'hung up']);
+      world.exhausted = false;
+      world.pass(0);
+      world.end(300);
+      world.pass(1000);
+    }
+  });
+
+  describe('releases what dead owners hold when an operator asks', () => {
+    const all = (): boolean => true;
+
+    it('proven by the start time, or because no process had the pid', () => {
+      world.begin(300, 900);
+      acquire('former', 300, AUTOCREATE, 600);
+      acquire('present', 300, AUTOCREATE, 900);
+      acquire('none', 301, AUTOCREATE, NO_PROCESS);
+      assert.equal(reaper.releaseDead(300, all, false), 1);
+      assert.equal(reaper.releaseDead(301, all, false), 1);
+      world.pass(0);
+      assert.deepEqual([held(), world.signals], [['present'], []]);
+    });
+
+    it('but nothing in doubt', () => {
+      acquire('from-c', 300);
+      lockspaces.acquire(files, 'foreign', modeOf(AUTOCREATE), {
+        owner: { ...owner(301), isForeign: true },
+        since: 0,
+        client: 1,
+      });
+      acquire('xen', 0);
+      world.begin(302, 600);
+      acquire('unknown', 302, AUTOCREATE, 600);
+      world.exhausted = true;
+      for (const pid of [300, 301, 0, 302]) assert.equal(reaper.releaseDead(pid, all, false), 0, String(pid));
+      for (const pid of [301, 0, 302]) assert.equal(reaper.releaseDead(pid, all, true), 0, String(pid));
+      world.exhausted = false;
+      assert.equal(reaper.releaseDead(302, all, true), 0);
+      assert.deepEqual(held(), ['foreign', 'from-c', 'unknown', 'xen']);
+      assert.equal(reaper.releaseDead(300, all, true), 1, 'the operator knows its namespace');
+      assert.deepEqual(held(), ['foreign', 'unknown', 'xen']);
+    });
+
+    it('on one resource', () => {
+      acquire('a', 300, AUTOCREATE, NO_PROCESS);
+      acquire('b', 300, AUTOCREATE, NO_PROCESS);
+      assert.equal(
+        reaper.releaseDead(300, ({ name }) => name === 'b', false),
+        1,
+      );
+      assert.deepEqual(held(), ['a']);
+    });
   });
 });

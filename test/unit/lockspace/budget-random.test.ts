@@ -6,7 +6,7 @@ import { Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import type { HoldEnd } from '../../../src/lockspace/owner.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
-import { temporaryDirectory } from '../support/locks.ts';
+import { useTemporaryDirectory } from '../support/locks.ts';
 
 const STEPS = 3000;
 const NAMES = ['n1', 'n2', 'n3', 'x'.repeat(200), '\u0001'.repeat(140)];
@@ -54,14 +54,7 @@ function assertSums(lockspaces: Lockspaces, where: string): void {
 }
 
 describe('the budget over random sequences', () => {
-  let directory: ReturnType<typeof temporaryDirectory>;
-
-  beforeEach(() => {
-    directory = temporaryDirectory();
-  });
-  afterEach(() => {
-    directory.remove();
-  });
+  const directory = useTemporaryDirectory();
 
   for (let seed = 1; seed <= 20; seed++) {
     it(`stays the sum of what is held: ${seed}`, () => {

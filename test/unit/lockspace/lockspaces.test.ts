@@ -22,7 +22,7 @@ import {
   adoptFile,
   closeDeferred,
   closeUnlessHeld,
-  descriptorOfReference,
+  descriptorsOfReferences,
   findHeld,
   type HeldFile,
   isHeld,
@@ -132,6 +132,11 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       assert.equal(acquire('b', SHARED), 'done');
       assert.equal(files.resources.get('b')?.holds.length, 2);
       for (let count = 0; count < 2; count++) assert.equal(release('b'), 'done');
+      adopted('c', 0);
+      adopted('d', 0);
+      assert.equal(release('c'), 'done');
+      assert.equal(acquire('d', 0), 'done');
+      assert.equal(release('d'), 'done');
       assert.equal(lockspaces.budget.used, 0);
     });
 
@@ -155,7 +160,7 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       assert.ok(!existsSync(at('a')));
     });
 
-    it('leaves what has replaced the file meanwhile, and minds nothing that is gone', () => {
+    it('leaves a file that has taken its name, and minds nothing that is gone', () => {
       assert.equal(acquire('a', AUTOCREATE), 'done');
       unlinkSync(at('a'));
       touch('a');
@@ -421,7 +426,7 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       return file;
     }
 
-    it('is made anew where its name is cached, and another host unlinks it between open and lock', async () => {
+    it('is made again where its name is cached, and another host unlinks it between open and lock', async () => {
       const file = await begin('unlinks');
       const { ino } = statSync(file);
       assert.equal(acquire('a', AUTOCREATE), 'done');
@@ -579,8 +584,10 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       while (held.references > 0) releaseFile(held, '', file, false);
       assert.equal(lockOf(file), undefined);
     }
-    const numbers = (file: HeldFile): Set<number> =>
-      new Set(Array.from({ length: file.references }, (_, use) => descriptorOfReference(file, use)));
+    const numbers = (file: HeldFile): Set<number> => {
+      const descriptors = descriptorsOfReferences(file);
+      return new Set(Array.from({ length: file.references }, () => descriptors.next().value));
+    };
 
     it('takes one descriptor, unless it is to be handed to a program that needs one for each', () => {
       const file = touch('a');
@@ -597,7 +604,7 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       assert.equal(openDescriptors(), before);
     });
 
-    it('gives back the descriptors made for that, and is never free meanwhile', async () => {
+    it('gives back the descriptors made for that, and is never free', async () => {
       const file = touch('a');
       const held = named(file, 4);
       const before = openDescriptors();

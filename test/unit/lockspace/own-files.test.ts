@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { linkSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { findOwn } from '../../../src/lockspace/files.ts';
+import { findKnown } from '../../../src/lockspace/files.ts';
 import { protectPath } from '../../../src/lockspace/own-files.ts';
 import { temporaryDirectory } from '../support/locks.ts';
 
@@ -23,11 +23,11 @@ describe("the daemon's own files", () => {
   it('stay so while it cannot be found out what their path names', () => {
     renameSync(at('etc'), at('away'));
     symlinkSync('etc', at('etc'));
-    assert.equal(findOwn(at('other name'))?.purpose, 'configuration');
+    assert.equal(findKnown(at('other name')).own?.purpose, 'configuration');
   });
 
   it('are such no more when their path names nothing', () => {
     rmSync(at('etc/conf'));
-    assert.equal(findOwn(at('other name')), undefined);
+    assert.equal(findKnown(at('other name')).own, undefined);
   });
 });

@@ -31,6 +31,7 @@ function setUp(largest = Infinity): { logging: Logging; sent: Datagram[] } {
         return 0;
       },
       files: PLAIN_FILES,
+      isServing: false,
       strerror: (errno) => (errno === os.constants.errno.ENOENT ? 'No such file or directory' : `errno ${errno}`),
     },
     hostname: 'h',
@@ -270,7 +271,7 @@ describe('log at start', () => {
     assert.equal(result({ config: { ...config, logOutputs: '  ' } }), '4|4:*conf* |4:stderr');
   });
 
-  it('reports the mistake that C looks at first', () => {
+  it('reports the mistake that C finds first', () => {
     const bad = { logLevel: 5, logFilters: 'x', logOutputs: 'y' };
     const badEnvironment = { LIBVIRT_DEBUG: 'z', LIBVIRT_LOG_FILTERS: 'f' };
     const text = (change: Partial<LogSetup>): RegExp | string => {

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { statSync, readFileSync, openSync, closeSync } from 'node:fs';
 import { descriptorInfo } from '../../../src/proc/locks.ts';
-import { isLocalType, mayKeepNoRecord, Mounts, parseMounts } from '../../../src/proc/mounts.ts';
+import {
+  isLocalType,
+  mayKeepNoRecord,
+  mountDetails,
+  mountDetailsAt,
+  Mounts,
+  parseMounts,
+} from '../../../src/proc/mounts.ts';
 
 const table = `22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw,discard
@@ -54,5 +61,23 @@ describe('mounts', () => {
     assert.deepEqual(all.filter(isLocalType), ['ext4', 'xfs', 'btrfs', 'tmpfs', 'overlay']);
     const others = ['fuse', 'fuseblk', 'fuse.glusterfs', 'virtiofs', 'fusectl', 'nfs4', undefined];
     assert.deepEqual(others.filter(mayKeepNoRecord), ['fuse', 'fuseblk', 'fuse.glusterfs', 'virtiofs']);
+  });
+
+  it('have their source and options, each once', () => {
+    const table = [
+      '20 1 8:1 / / rw - ext4 /dev/sda1 rw',
+      String.raw`31 20 0:51 / /srv/a\040b rw,noatime shared:7 master:2 - nfs4 server:/b\040c rw,vers=4.2`,
+      '',
+    ].join('\n');
+    const details = {
+      device: '0:51',
+      point: '/srv/a b',
+      type: 'nfs4',
+      source: 'server:/b c',
+      options: 'rw,noatime,vers=4.2',
+    };
+    assert.deepEqual(mountDetails(31, table), details);
+    assert.deepEqual(mountDetailsAt('/srv/a b/file', table), details);
+    assert.throws(() => mountDetails(32, table));
   });
 });

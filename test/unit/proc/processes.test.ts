@@ -16,6 +16,8 @@ import {
   processes,
   programOf,
   residentMemoryOf,
+  sharesMounts,
+  startOf,
   statOf,
   statusOf,
   unlessGone,
@@ -65,6 +67,7 @@ describe('a process in /proc', () => {
       assert.equal(nameOf(pid), 'a) S (b');
       assert.match(statOf(pid).state, /^[RSD]$/);
       assert.equal(statOf(pid).startTime, startTimeOf(pid));
+      assert.ok(Math.abs(startOf(statOf(pid).startTime) - Date.now()) < 5000);
     } finally {
       child.kill();
       await once(child, 'exit');
@@ -78,6 +81,7 @@ describe('a process in /proc', () => {
     assert.equal(isThere(NOBODY), false);
     assert.equal(imageOf(NOBODY), undefined);
     assert.equal(startTimeOf(NOBODY), null);
+    assert.deepEqual([sharesMounts(process.pid), sharesMounts(NOBODY)], [true, undefined]);
     assert.throws(() => commandLineOf(NOBODY), isGone);
   });
 

@@ -4,20 +4,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { checkout } from '../../../src/lab/trees.ts';
-import { temporaryDirectory } from '../support/locks.ts';
+import { useTemporaryDirectory } from '../support/locks.ts';
 
 const PROGRAMS = ['virtlockd', 'virt-lockctl', 'virtlockd-trace', 'virtlockd-conformance'];
 
 describe('a program in bin/', function () {
   this.timeout(60_000);
-  let directory: ReturnType<typeof temporaryDirectory>;
-
-  beforeEach(() => {
-    directory = temporaryDirectory();
-  });
-  afterEach(() => {
-    directory.remove();
-  });
+  const directory = useTemporaryDirectory();
 
   function assertStarts(file: string, PATH = process.env.PATH): void {
     const { status, stdout, stderr } = spawnSync(file, ['--version'], {

@@ -56,6 +56,10 @@ describe('the start script', function () {
     assert.match(stdout, reason);
   }
 
+  it('has the daemon load no module for the time or for a turn of the loop', () => {
+    assert.doesNotMatch(installed.read(SCRIPT).toString(), /\bperformance\.|perf_hooks|timers\/promises/);
+  });
+
   it('takes the build as it was made', () => {
     assertRuns('as made');
     const { status, stdout } = proof();

@@ -141,7 +141,7 @@ describe('taking over locks', () => {
       },
     };
     for (const [what, ask] of Object.entries(asks)) {
-      it(`are adopted before anything else when somebody asks ${what}`, () => {
+      it(`are adopted before anything else when a client asks ${what}`, () => {
         adoptLater();
         assert.equal(ask(), 3);
         assert.deepEqual(
@@ -151,7 +151,7 @@ describe('taking over locks', () => {
       });
     }
 
-    it('are not mistaken for the file that somebody asks for', () => {
+    it('are not mistaken for the file that a client asks for', () => {
       adoptLater();
       writeFileSync(at('other'), '');
       assert.equal(isHeld(at('other')), false);

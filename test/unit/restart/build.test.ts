@@ -2,16 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { findChanged } from '../../../src/restart/build.ts';
-import { temporaryDirectory } from '../support/locks.ts';
+import { useTemporaryDirectory } from '../support/locks.ts';
 
 describe('the files of a build', () => {
-  let directory: ReturnType<typeof temporaryDirectory>;
-  beforeEach(() => {
-    directory = temporaryDirectory();
-  });
-  afterEach(() => {
-    directory.remove();
-  });
+  const directory = useTemporaryDirectory();
 
   it('have changed when one was replaced, written to or removed since', () => {
     const file = path.join(directory.path, 'part');

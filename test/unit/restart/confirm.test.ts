@@ -213,7 +213,7 @@ describe('whether locks that were taken over are there', () => {
     assert.equal(rounds, 4);
   });
 
-  it('asks no more for one that is released meanwhile, whose descriptor is another file by then', async () => {
+  it('asks no more for one that is released, whose descriptor is another file by then', async () => {
     writeFileSync(at('a'), '');
     writeFileSync(at('b'), '');
     other = await OtherProcess.lock(at('a'), 'WRITE', 'file');

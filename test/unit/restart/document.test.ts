@@ -315,7 +315,7 @@ describe('the state document', () => {
       );
     });
 
-    it('tells the place of a mistake anew after another', () => {
+    it('reports the place of a mistake after another one', () => {
       assert.match(
         problem({ magic: '1', daemon: { servers: { virtlockd: { min_workers: 'x' } } } }),
         /^daemon\.servers\.virtlockd\.min_workers:/,

@@ -155,7 +155,7 @@ describe('files that are kept beyond the life of the daemon', () => {
     await kinds.turnToOfd();
     assert.deepEqual(locks('a', 'b'), ['OFDLCK READ', 'OFDLCK WRITE']);
     assert.equal(record(deferred), 'closed');
-    assert.deepEqual(shared.deferredFds, []);
+    assert.equal(shared.deferredFds.size, 0);
     assert.deepEqual(told.sort(), ['changed: OFDLCK READ, a name', 'changed: OFDLCK WRITE, a name']);
     assert.deepEqual(await Promise.all(rivals.map(async (rival) => rival.end())), [false, false]);
     assert.deepEqual(said(), []);

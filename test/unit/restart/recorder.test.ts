@@ -1,24 +1,29 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import fc from 'fast-check';
-import { Daemon } from '../../../src/daemon/daemon.ts';
+import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { ownState } from '../../../src/daemon/state.ts';
 import type { ProcessHost } from '../../../src/lockd/process-host.ts';
 import { NO_KEEPER, type FileKeeper } from '../../../src/lockspace/file-keeper.ts';
+import { HeldFile } from '../../../src/lockspace/files.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
+import { eventually } from '../../../src/lab/process.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
 import { formatDocument, type StateDocument } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
-import { foldEntries, recordedDocument } from '../../../src/restart/recorded-state.ts';
+import { entriesFor, foldEntries, recordedDocument } from '../../../src/restart/recorded-state.ts';
 import { Recorder } from '../../../src/restart/recorder.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
+import { FilesInFlight } from '../../../src/store/in-flight.ts';
 import { nameIn, DescriptorStore } from '../../../src/store/store.ts';
 import { StateRecord } from '../../../src/store/record.ts';
-import { poller } from '../support/poller.ts';
-import { temporaryDirectory } from '../support/locks.ts';
+import { makeDaemon } from '../support/daemon.ts';
+import { flight } from '../support/flight.ts';
+import { temporaryDirectory, useTemporaryDirectory } from '../support/locks.ts';
 
+const EAGAIN = -11;
 const boot = '00010203-0405-0607-0809-0a0b0c0d0e0f';
 /** Mere numbers: nothing is open there. */
 const FIRST_SOCKET = 20_000;
@@ -30,7 +35,7 @@ const ALL_PIDS = [5_000_001, 5_000_002, 5_000_003];
 class World implements ProcessHost {
   readonly ownPid = 1;
   readonly ownStartTime = 1;
-  readonly tellsPeers = true;
+  readonly reportsPeers = true;
   readonly watched = new Map<number, () => void>();
   private next = FIRST_PIDFD;
   private time = 0;
@@ -83,7 +88,8 @@ class Run {
   private readonly directory: string;
   private nextSocket = FIRST_SOCKET;
 
-  constructor(directory: string, half: number) {
+  /** @param send the manager's answer to a message, for which it is waited so many milliseconds */
+  constructor(directory: string, half: number, send: (text: string, milliseconds: number) => number = () => 0) {
     this.directory = directory;
     let keeper: FileKeeper = NO_KEEPER;
     const delegate = {
@@ -106,30 +112,22 @@ class Run {
         throw new Error('nobody asks');
       },
       record: undefined,
+      names: undefined,
+      queue: undefined,
     };
-    this.daemon = new Daemon({
-      poller,
-      version: 12_008_000,
-      maxClients: 100,
-      adminMaxClients: 100,
-      timeout: 0,
-      life: { program: '', started: 0, executed: 0, restarts: 0, deaths: 0 },
-      keeper: delegate,
-      processes: this.world,
-      onEnd: () => undefined,
-    });
+    this.daemon = makeDaemon(this.world, delegate);
     this.daemon.lockServer.listeners.push({ fd: FIRST_SOCKET - 2, path: null, unlink: true });
     this.daemon.adminServer.listeners.push({ fd: FIRST_SOCKET - 1, path: null, unlink: true });
     const record = StateRecord.create({ half, boot });
     assert(typeof record !== 'number');
     const link = {
       connect: () => 1_000_000,
-      send: () => 0,
+      send: (_socket: number, text: string, _fd: number, milliseconds: number) => send(text, milliseconds),
       close: () => undefined,
-      now: () => 0,
       setTimeout: () => undefined,
     };
     const store = new DescriptorStore('/nowhere', record.bank.names, link);
+    store.keepFilesBy(new FilesInFlight(FIRST_SOCKET - 3, [], flight));
     const identity = { process: { start: 7, boot }, pid: process.pid, restarts: 0, deaths: 0, started: 0 };
     this.recorder = new Recorder(this.daemon, store, record, identity, Infinity);
     this.words = () => StateRecord.open(this.recorder.descriptor, boot).bank.names;
@@ -210,6 +208,7 @@ class Run {
     const recorded = parseDocument(recordedDocument(state, (name) => descriptors.get(name)));
     const own = { ...ownState(this.daemon), epoll: undefined, process: undefined, record: undefined, deaths: 0 };
     const present = captureState(this.daemon, own);
+    assert.deepEqual([...entriesFor(foldEntries(entriesFor(state)))], [...entriesFor(state)]);
     assert.deepEqual(plain(recorded), plain(present));
   }
 
@@ -290,4 +289,73 @@ describe('the recorder', () => {
       );
     });
   }
+
+  it('does not wait for a manager that takes no larger record, while the present one has room', () => {
+    const directory = temporaryDirectory();
+    const waits: number[] = [];
+    const run = new Run(directory.path, 4096, (text, milliseconds) => {
+      if (!/^FDSTORE=1.*FDNAME=R/s.test(text)) return 0;
+      waits.push(milliseconds);
+      return waits.length > 1 ? EAGAIN : 0;
+    });
+    try {
+      for (let count = 0; count < 50; count++) {
+        run.connect(false);
+        if (count > 3) run.client(0)?.close();
+      }
+      run.compare();
+      assert(waits.length > 2);
+      assert.deepEqual(new Set(waits), new Set([0]));
+    } finally {
+      run.end();
+      directory.remove();
+    }
+  });
+
+  describe('with a registered client', () => {
+    const directory = useTemporaryDirectory();
+    let run: Run;
+    const length = (): number => StateRecord.open(run.recorder.descriptor, boot).length;
+
+    beforeEach(() => {
+      run = new Run(directory.path, 512 * 1024);
+      run.connect(false);
+      run.register(0, ALL_PIDS[0] ?? 0);
+    });
+    afterEach(() => {
+      run.end();
+    });
+
+    it('records no registration that is the one before', () => {
+      const registered = length();
+      run.register(0, ALL_PIDS[0] ?? 0);
+      assert.equal(length(), registered);
+      run.register(0, ALL_PIDS[1] ?? 0);
+      assert(length() > registered);
+      run.compare();
+    });
+
+    it('drops superseded entries before long, which the next process would have to read', async () => {
+      run.acquire(0, 0, 0, false);
+      while (length() < 100_000) {
+        run.connect(false);
+        run.client(1)?.close();
+      }
+      await eventually('few are left', () => length() < 10_000);
+      run.compare();
+    });
+  });
+
+  it("leaves the files of storage helpers to these, also when their locks' kind changes", () => {
+    const store = new DescriptorStore('/nowhere', new Uint32Array(64));
+    const asked: number[] = [];
+    store.keep = (fd) => asked.push(fd);
+    const record = StateRecord.create({ boot });
+    assert(typeof record !== 'number');
+    const identity = { process: { start: 7, boot }, pid: process.pid, restarts: 0, deaths: 0, started: 0 };
+    const recorder = new Recorder(makeDaemon(new World()), store, record, identity, Infinity);
+    recorder.kindChanged(new HeldFile(-1, 1, 2n, false, 0, 'ofd', { helper: 1, file: 2 }));
+    assert.deepEqual(asked, []);
+    posix.close(record.fd);
+  });
 });

@@ -14,7 +14,7 @@ import { proveSuccessor } from '../../../src/restart/successor.ts';
 import { findLoss, type Loss } from '../../../src/restart/rehearse.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { makeDaemon } from '../support/daemon.ts';
-import { lockOf, temporaryDirectory } from '../support/locks.ts';
+import { lockOf, temporaryDirectory, useTemporaryDirectory } from '../support/locks.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 
 /** No process has this number. */
@@ -150,13 +150,7 @@ describe('the rehearsal of taking over', () => {
 });
 
 describe('what a rehearsal missed', () => {
-  let directory: ReturnType<typeof temporaryDirectory>;
-  beforeEach(() => {
-    directory = temporaryDirectory();
-  });
-  afterEach(() => {
-    directory.remove();
-  });
+  const directory = useTemporaryDirectory();
 
   it('is a loss only if the daemon still has it as it was in the document', async () => {
     const daemon = makeDaemon();

@@ -74,7 +74,7 @@ describe('the text of resources for a restart', () => {
     assert.deepEqual(writeAgain(), { names: 200, kept: 3 });
   });
 
-  it('is made anew of what has changed', () => {
+  it('is made again of what has changed', () => {
     release('held 70');
     acquire('new');
     release('held 71');
@@ -88,7 +88,7 @@ describe('the text of resources for a restart', () => {
     assert.equal(writeAgain().names, 5);
   });
 
-  it('is made anew, with a descriptor for each name, of a file that is shared', () => {
+  it('is made again, with a descriptor for each name, of a file that is shared', () => {
     writeFileSync(at('shared'), '');
     linkSync(at('shared'), at('alias'));
     acquire('shared', SHARED);
@@ -98,7 +98,7 @@ describe('the text of resources for a restart', () => {
     assert.equal(writeAgain().names, 201);
   });
 
-  it('is made anew when the end of an owner has begun', () => {
+  it('is made again when the end of an owner has begun', () => {
     acquire('ending', 0 | AUTOCREATE, OWNER);
     write();
     daemon.ownerReaper.end(OWNER);
@@ -106,14 +106,14 @@ describe('the text of resources for a restart', () => {
     world.end(OWNER);
   });
 
-  it('is made anew when a file has one more descriptor', () => {
+  it('is made again when a file has one more descriptor', () => {
     const fd = posix.openInode(at('held 5'), 2);
     closeUnlessHeld(fd);
     assert.ok(Buffer.concat(write()).includes(`"x-spares":[${fd}]`));
     writeAgain();
   });
 
-  it('is made anew when the end of an owner began while the first was written', () => {
+  it('is made again when the end of an owner began while the first was written', () => {
     acquire('ending', 0 | AUTOCREATE, OWNER);
     const others = new ResourcePieces(daemon);
     // As in slices: other things happen behind any piece.
@@ -130,7 +130,7 @@ describe('the text of resources for a restart', () => {
     world.end(OWNER);
   });
 
-  it('is made anew when a descriptor was made while the first was written', () => {
+  it('is made again when a descriptor was made while the first was written', () => {
     const others = new ResourcePieces(daemon);
     let fd = -1;
     for (const piece of formatPieces(captureState(daemon, own, others))) {

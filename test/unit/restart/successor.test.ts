@@ -54,7 +54,7 @@ describe('the proof of a successor', () => {
     const [launch, node = '', ...words] = successor.command;
     assert.equal(launch, path.join(checkout, 'dist/launch'));
     assert.equal(path.basename(node), 'node');
-    const flags = ['--disable-sigusr1', '--min-semi-space-size=2', '--max-semi-space-size=2'];
+    const flags = ['--disable-sigusr1', '--no-rehash-snapshot', '--min-semi-space-size=2', '--max-semi-space-size=2'];
     assert.deepEqual(words, [...flags, path.join(checkout, 'dist/start.cjs')]);
   });
 

@@ -5,9 +5,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { client } from '../../../src/programs/fuzz/client.ts';
 import { Connection } from '../../../src/rpc/connection.ts';
+import type { Pollable } from '../../../src/rpc/poller.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
 import { encode, u32 } from '../../../src/lab/wire.ts';
 import { Link, until } from '../support/link.ts';
+import { poller } from '../support/poller.ts';
 
 const peer = { pid: process.pid, uid: 0, gid: 0 };
 
@@ -86,6 +88,33 @@ describe('a connection', () => {
     await until('all are served', () => link.served.length === 5);
     assert.deepEqual(serials(link), [1, 2, 2, 3, 4]);
     assert.deepEqual(link.take().bytes, Buffer.concat([2, 3, 4].map(u32)));
+  });
+
+  it('makes a call again at once that a restart would carry, though what it has waited for is done', async () => {
+    let done = (): void => undefined;
+    link.answer = (bytes, out) => {
+      if (link.served.length === 1) {
+        return new Waiting((again) => {
+          done = again;
+          return () => undefined;
+        });
+      }
+      out.opaque(bytes.subarray(20, 24));
+      return undefined;
+    };
+    link.send(message(1));
+    await until('it waits', () => link.connection.isWaiting);
+    const isWaited = (one: Pollable): boolean => one instanceof Connection && one.arrival > 0;
+    poller.hurry(isWaited);
+    assert.equal(link.served.length, 1, 'it waits on');
+    done();
+    assert.equal(link.connection.pending.received.readUInt32BE(20), 1);
+    poller.hurry(isWaited);
+    assert.deepEqual(serials(link), [1, 1]);
+    assert.equal(link.connection.pending.received.length, 0);
+    link.send(message(2));
+    await until('the next is served', () => link.served.length === 3);
+    assert.deepEqual(link.take().bytes, Buffer.concat([1, 2].map(u32)));
   });
 
   it('forgets a call that waits when the peer hangs up', async () => {

@@ -18,6 +18,7 @@ import {
   maybeDescriptor,
   object,
   optional,
+  replaceDescriptors,
   type Shape,
   sparse,
   text,
@@ -96,12 +97,35 @@ describe('described state', () => {
         }),
       );
     });
+
+    it(`${name}: every descriptor is replaced, and nothing else`, () => {
+      const other = (fd: number): number => (fd < 0 ? fd : fd ^ 1);
+      fc.assert(
+        fc.property(any, (value) => {
+          const json = JSON.parse(write(kind, value, new Set())) as unknown;
+          const replaced = replaceDescriptors(kind.shape, json, other);
+          assert.deepEqual([...found(kind.shape, replaced)], [...found(kind.shape, json)].map(other));
+          assert.deepEqual(replaceDescriptors(kind.shape, replaced, other), json);
+        }),
+      );
+    });
   }
 
   it('is written in the order in which it is described, without what is absent', () => {
     const kind = object({ a: u32, b: optional(text), c: sparse(u32, 0), d: optional(list(u32)) });
     assert.equal(kind.format({ d: [1, 2], c: 0, b: 'x', a: 1 }), '{"a":1,"b":"x","d":[1,2]}');
     assert.equal(kind.format({ a: 1, b: undefined, c: 5 }), '{"a":1,"c":5}');
+  });
+
+  it('loses what a descriptor is lacking for, and no more', () => {
+    const value = { one: 1, none: 2, many: [{ name: 'a', fd: 2 }, { name: 'b' }], named: { c: [2, 4] } };
+    const without = (gone: number) => (fd: number) => (fd === gone ? undefined : fd);
+    assert.deepEqual(replaceDescriptors(everywhere.shape, value, without(2)), {
+      one: 1,
+      many: [{ name: 'a' }, { name: 'b' }],
+      named: { c: [4] },
+    });
+    assert.equal(replaceDescriptors(everywhere.shape, value, without(1)), undefined);
   });
 
   it('is one of certain words, and no other', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { posix } from '../../../src/posix/posix.ts';
-import { RecordError, StateRecord } from '../../../src/store/record.ts';
+import { RecordError, StateRecord, usedPlaces } from '../../../src/store/record.ts';
 
 const boot = '00010203-0405-0607-0809-0a0b0c0d0e0f';
 const half = 4096;
@@ -140,6 +140,10 @@ describe('the record', () => {
     );
   });
 
+  it("is not rejected when this boot's id cannot be read", () => {
+    assert.deepEqual([...StateRecord.open(make(['one']).fd, '').entries()], ['one']);
+  });
+
   it('is rejected when it is from another boot, invalidated, or something else', () => {
     const record = make(['one']);
     assert.throws(() => StateRecord.open(record.fd, boot.replace('0', '1')), /from another boot/);
@@ -163,6 +167,18 @@ describe('the record', () => {
     const after = StateRecord.open(record.fd, boot).bank;
     assert.deepEqual([...after.names].filter(Boolean), [8]);
     assert.deepEqual([...after.marks].filter(Boolean), []);
+  });
+
+  it('finds the used places of a bank, whatever its size', () => {
+    const words = fc.array(fc.tuple(fc.nat({ max: 4999 }), fc.integer({ min: 1, max: 0xffff_ffff })));
+    fc.assert(
+      fc.property(fc.nat({ max: 5000 }), words, (size, used) => {
+        const table = new Uint32Array(size);
+        for (const [at, word] of used) if (at < size) table[at] = word;
+        const expected = Array.from(table.keys()).filter((at) => table[at] !== 0);
+        assert.deepEqual([...usedPlaces(table)], expected);
+      }),
+    );
   });
 
   it('has memory that cannot shrink', () => {

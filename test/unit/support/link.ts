@@ -27,6 +27,7 @@ export class Link implements ConnectionHost<undefined> {
   /** Messages served, each from its length word to its end. */
   readonly served: Buffer[] = [];
   ended = false;
+  private arrivals = 0;
   /** What is done for each message; a Waiting that it returns has the call made again. By default nothing is answered. */
   answer: (message: Buffer, out: XdrWriter, connection: Connection<undefined>) => unknown = () => undefined;
 
@@ -46,6 +47,10 @@ export class Link implements ConnectionHost<undefined> {
     this.served.push(message);
     const answer = this.answer(message, out, connection);
     return answer instanceof Waiting ? answer : null;
+  }
+
+  nextArrival(): number {
+    return ++this.arrivals;
   }
 
   open(): undefined {

@@ -114,3 +114,20 @@ export function temporaryDirectory(): { path: string; remove: () => void } {
     },
   };
 }
+
+/** A directory for each test of the present `describe`. */
+export function useTemporaryDirectory(): { readonly path: string } {
+  let directory: ReturnType<typeof temporaryDirectory> | undefined;
+  beforeEach(() => {
+    directory = temporaryDirectory();
+  });
+  afterEach(() => {
+    directory?.remove();
+  });
+  return {
+    get path() {
+      if (directory === undefined) throw new Error('outside a test');
+      return directory.path;
+    },
+  };
+}

@@ -5,7 +5,7 @@ import { logging } from '../../../src/log/log.ts';
 export class LogRecorder {
   private readonly file: string;
 
-  /** @param file where it is written to meanwhile */
+  /** @param file where it is written to */
   constructor(file: string) {
     this.file = file;
     logging.setOutputs(`1:file:${file}`);

@@ -22,7 +22,7 @@ export class World implements ProcessHost {
   /** The kernel does not report the process of a peer. */
   isOld = false;
 
-  get tellsPeers(): boolean {
+  get reportsPeers(): boolean {
     return !this.isOld;
   }
 
@@ -30,6 +30,8 @@ export class World implements ProcessHost {
   gonePeer = 0;
   local: boolean | undefined = true;
   time = 0;
+  /** How often the clock was read. */
+  readings = 0;
   private readonly processes: Fake[] = [];
   private readonly pidfds = new Map<number, Fake>();
   private readonly sockets = new Map<number, Fake>();
@@ -101,11 +103,16 @@ export class World implements ProcessHost {
   }
 
   now(): number {
+    this.readings++;
     return this.time;
   }
 
   setTimeout(callback: () => void, milliseconds: number): void {
     this.timers.push({ at: this.time + milliseconds, callback });
+  }
+
+  forgetTimers(): void {
+    this.timers = [];
   }
 
   /** Lets so much time pass. */

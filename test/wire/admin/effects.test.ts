@@ -74,7 +74,7 @@ for (const kind of ['9.0.0', 'ours'] as const satisfies DaemonKind[]) {
       await eventually('its lock is gone', () => daemon.locks().length === before);
     });
 
-    it('disconnecting somebody who holds for another leaves the lock', async () => {
+    it('disconnecting a client that holds for another process leaves the lock', async () => {
       const before = daemon.locks().length;
       const agent = await daemon.connect();
       others.push(agent);

@@ -253,7 +253,7 @@ describe('log outputs set by the admin program', function () {
     );
   });
 
-  it('are taken when nobody listens there yet, and reached once somebody does', async () => {
+  it('are taken when nobody listens there yet, and reached once a process does', async () => {
     const [expected, actual] = await compare(async ({ daemon, peer }) => {
       await accept(peer, admin.setOutputs('1:stderr'));
       await daemon.lab.run('rm', ['-f', '/dev/log']);

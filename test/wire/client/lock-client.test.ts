@@ -64,6 +64,7 @@ for (const kind of ['ours', '9.0.0'] satisfies DaemonKind[]) {
       const busy = await refusal(client.acquire(DEFAULT_LOCKSPACE, image, { shared: true }));
       assert.deepEqual([busy.code, busy.domain], [ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE]);
       assert.equal(busy.isBusy, true);
+      assert.deepEqual([busy.codeName, busy.call], ['RESOURCE_BUSY', 'acquireResource']);
       assert.equal(busy.message, `resource busy: Lockspace resource '${image}' is locked`);
       await client.release(DEFAULT_LOCKSPACE, Buffer.from(image));
       await client.acquire(DEFAULT_LOCKSPACE, image, { shared: true });
@@ -161,6 +162,35 @@ describe('the lock client', () => {
     await assert.rejects(call, { name: 'AbortError' });
     await assert.rejects(client.restrict({ signal: abort.signal }), { name: 'AbortError' });
     client.close();
+  });
+
+  it('fails with the frames of the caller, also for the end of a connection that several calls met', async () => {
+    ear.judge = () => null;
+    const client = await LockClient.connect(socket);
+    async function whoRestricts(): Promise<void> {
+      await client.restrict();
+    }
+    async function whoReleases(): Promise<void> {
+      await client.release('', 'a');
+    }
+    const calls = [whoRestricts(), whoReleases()];
+    const failed = Promise.allSettled(calls);
+    ear.disconnect();
+    const errors = (await failed).map((result) =>
+      result.status === 'rejected' ? (result.reason as unknown) : undefined,
+    );
+    for (const [index, [name, caller]] of [
+      ['restrict', 'whoRestricts'],
+      ['releaseResource', 'whoReleases'],
+    ].entries()) {
+      const error = errors[index];
+      assert.ok(error instanceof ConnectionLost);
+      assert.equal(error.call, name);
+      assert.match(
+        error.stack ?? '',
+        new RegExp(`^ConnectionLost: the connection to .* was closed\n[^]*at async ${caller ?? ''} `),
+      );
+    }
   });
 
   it('tells of the end of a connection, to calls under way, to later ones, and to whoever asked', async () => {

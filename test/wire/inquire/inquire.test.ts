@@ -272,7 +272,7 @@ describe('the inquire program', function () {
     slow.close();
   });
 
-  it('tells it so also when the daemon executes itself meanwhile', async () => {
+  it('reports that also when the daemon executes itself in between', async () => {
     const slow = await daemon.connectAdmin();
     await slow.must({ program: 0x696e7175, procedure: 7, payload: u32(0) });
     slow.socket.pause();

@@ -34,7 +34,7 @@ fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX, 1)
 print('granted', flush=True)
 `;
 
-/** Whether somebody waits in the kernel for a lock on the file. */
+/** Whether a process waits in the kernel for a lock on the file. */
 function isWaitedFor(file: string): boolean {
   const { ino } = statSync(file);
   return new RegExp(`-> POSIX .*:${ino} `).test(readFileSync('/proc/locks', 'latin1'));
@@ -64,7 +64,7 @@ describe("the daemon's pid file as a resource", () => {
     }
   });
 
-  it('is made anew at a re-execution when it was removed, and the removed one is not kept open', async () => {
+  it('is made again at a re-execution when it was removed, and the removed one is not kept open', async () => {
     const descriptors = `/proc/${daemon.pid}/fd`;
     const target = (fd: string): string => {
       try {
@@ -224,7 +224,7 @@ describe('a configured output of the log that became a held image', () => {
     await (daemon as LockDaemon | undefined)?.stop();
   });
 
-  it('stays locked over restarts while somebody waits for it, and nothing is written into it', async function () {
+  it('stays locked over restarts while another process waits for it, and nothing is written into it', async function () {
     skipIf(this, missingDaemon('ours'));
     this.timeout(30_000);
     const lab = await openLab();
@@ -254,7 +254,7 @@ describe('a configured output of the log that became a held image', () => {
   });
 });
 
-describe('an output of the log that a C daemon has let somebody lock', () => {
+describe('an output of the log that a C daemon has let a client lock', () => {
   it('is not written by the daemon that takes over, which keeps the lock', async function () {
     skipIf(this, missingDaemon('ours'), missingDaemon('9.0.0'));
     this.timeout(30_000);

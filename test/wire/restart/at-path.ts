@@ -97,7 +97,7 @@ export class AtPath {
     await this.holds();
   }
 
-  private async holds(): Promise<void> {
+  async holds(): Promise<void> {
     assert.equal((await this.holder.ask(lock.acquire('', this.name)))?.code, 87);
   }
 }

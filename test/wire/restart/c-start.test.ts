@@ -181,7 +181,7 @@ const situations: readonly Situation[] = [
     reason: /Permission denied/,
   },
   {
-    name: 'a session with a log file of somebody else',
+    name: 'a session with a log file of another user',
     ordinary: true,
     env: { LIBVIRT_LOG_OUTPUTS: '1:file:/run/root.log' },
     prepare: 'touch /run/root.log',

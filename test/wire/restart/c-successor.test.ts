@@ -157,7 +157,7 @@ describe('a C daemon as the successor', function () {
     });
   }
 
-  it('is not executed while a client is there whose process may not be looked at: it would exit', async () => {
+  it('is not executed while a client is there whose process it may not see: it would exit', async () => {
     const lab = await openLab();
     displace(lab, programOf('ours'));
     // A process that is not dumpable is then closed to all but root, also to those of its own user.
@@ -261,7 +261,7 @@ function outliving(pid: number): string[] {
       const flags = /flags:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))?.[1];
       return (Number.parseInt(flags ?? '', 8) & O_CLOEXEC) === 0 ? [readlinkSync(`/proc/${pid}/fd/${fd}`)] : [];
     } catch {
-      return []; // closed meanwhile
+      return []; // closed since
     }
   });
 }

@@ -82,7 +82,7 @@ describe('faults at a re-execution', function () {
     await executedAgain();
   });
 
-  it('refuses a program that hangs, and serves meanwhile', async () => {
+  it('refuses a program that hangs, and serves while it does', async () => {
     await begin();
     script('#!/bin/sh\nexec sleep 1000\n');
     process.kill(daemon.pid, 'SIGUSR1');
@@ -170,7 +170,7 @@ describe('faults at a re-execution', function () {
     await executedAgain();
   });
 
-  it('refuses a state file that somebody planted, and never follows it', async () => {
+  it('refuses a state file that another user has planted, and never follows it', async () => {
     await begin();
     const state = daemon.lab.outside(STATE);
     const victim = daemon.lab.outside('/run/victim');

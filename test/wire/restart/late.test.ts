@@ -59,7 +59,7 @@ describe('clients that are idle across a re-execution', function () {
     assert.ok(last !== undefined && last > (before.at(-1) ?? 0n));
   });
 
-  it('may leave meanwhile', async () => {
+  it('may leave before they are adopted', async () => {
     const going = executeAgain(daemon.pid);
     for (const peer of peers.slice(0, 100)) peer.close();
     await going;

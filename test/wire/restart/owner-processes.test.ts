@@ -40,7 +40,7 @@ describe('the process of an owner', function () {
     return peer;
   }
 
-  it('is ended also when no descriptor is free to look at it, or has its disk on', async () => {
+  it('is ended also when no descriptor is free to find it, or has its disk on', async () => {
     await begin();
     const guest = Actor.start();
     const others: Promise<Peer>[] = [];

@@ -219,6 +219,8 @@ describe('signals', function () {
     assert.doesNotMatch(readFileSync(`/proc/${daemon.pid}/environ`, 'latin1'), /LD_PRELOAD/);
     daemon.lab.install(programOf('ours'));
     await reexecute(daemon);
+    // It has started a helper, as the former one.
+    await holder.must(lock.createResource('', `${daemon.lab.directory}/made`));
     assert.deepEqual(masksOf(daemon.pid), ours);
     for (const signal of STRAYS) process.kill(daemon.pid, signal);
     await isServed();

@@ -1,10 +1,11 @@
 /** Re-execution while the storage of held files hangs or fails: the daemon sends no request to it, and loses nothing. */
 import assert from 'node:assert/strict';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { type LockDaemon, reexecute, startDaemon } from '../../../src/lab/start.ts';
-import { eventually, type Running } from '../../../src/lab/process.ts';
+import { HangingStorage, type StorageOptions } from '../../../src/lab/hanging-storage.ts';
+import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
@@ -15,46 +16,29 @@ const { ENOLCK, EIO, ESTALE, ETIMEDOUT } = os.constants.errno;
 describe('re-execution with locks on another storage', function () {
   this.timeout(60_000);
   let daemon: LockDaemon;
-  let storage: Running;
+  let storage: HangingStorage;
   let mount: string;
   let holder: Peer;
 
-  async function begin(...options: string[]): Promise<void> {
+  async function begin(options?: StorageOptions): Promise<void> {
     daemon = await startDaemon('ours');
-    mount = join(daemon.lab.directory, 'storage');
-    mkdirSync(mount);
-    await mountOver(...options);
+    storage = await HangingStorage.mountIn(daemon.lab, options);
+    ({ mount } = storage);
     holder = await daemon.connect();
     await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
     await holder.must(lock.acquire('', `${mount}/disk`));
   }
 
-  async function mountOver(...options: string[]): Promise<void> {
-    const script = join(import.meta.dirname, '../../../src/lab/fuse.py');
-    storage = daemon.lab.spawn('/usr/bin/python3', [script, mount, ...options]);
-    await eventually('it is mounted', () => {
-      if (storage.finished !== undefined) throw new Error(storage.output);
-      return storage.output.includes('mounted');
-    });
-  }
-
-  beforeEach(function () {
+  before(function () {
     skipIf(this, missingDaemon('ours'), missingFuse());
   });
 
   afterEach(async () => {
-    storage.kill('SIGKILL');
-    await storage.exited;
+    await storage.end();
     await daemon.stop();
   });
 
-  /** Has the storage treat requests in another way: see fuse.py. */
-  function tell(...words: readonly (string | number)[]): void {
-    statSync(daemon.lab.outside(join(mount, words.join(':'))), { throwIfNoEntry: false });
-  }
-
-  const requests = (): string[] =>
-    storage.output.split('\n').filter((line) => /^(getattr|setlk|getlk|open)$/.test(line));
+  const requests = (): string[] => storage.requests.filter((one) => /^(getattr|setlk|getlk|open)$/.test(one));
 
   async function assertHeld(): Promise<void> {
     assert.equal((await holder.ask(lock.acquire('', `${mount}/disk`)))?.code, 87);
@@ -66,13 +50,13 @@ describe('re-execution with locks on another storage', function () {
     peer.close();
   }
 
-  for (const options of [[], ['posix-locks']]) {
-    it(`asks a storage for nothing, and serves while it does not answer ${options.join()}`, async () => {
-      await begin(...options);
-      const last = options.length === 0 ? 'open' : 'setlk';
+  for (const hasOwnLocks of [false, true]) {
+    it(`asks a storage for nothing, and serves while it does not answer${hasOwnLocks ? ', which has the locks' : ''}`, async () => {
+      await begin({ hasOwnLocks });
+      const last = hasOwnLocks ? 'setlk' : 'open';
       await eventually('the storage has reported the requests of the acquire', () => requests().includes(last));
       const before = requests();
-      for (const request of ['getattr', 'setlk', 'getlk', 'open']) tell('hang', request);
+      await storage.hang('getattr', 'setlk', 'getlk', 'open');
       for (let round = 0; round < 2; round++) {
         await reexecute(daemon);
         await assertHeld();
@@ -83,24 +67,24 @@ describe('re-execution with locks on another storage', function () {
   }
 
   it('takes no error of the storage for a loss', async () => {
-    await begin('posix-locks');
+    await begin({ hasOwnLocks: true });
     for (const errno of [ENOLCK, EIO, ESTALE, ETIMEDOUT]) {
-      for (const request of ['getattr', 'setlk', 'getlk']) tell('answer', request, errno);
+      for (const request of ['getattr', 'setlk', 'getlk'] as const) await storage.fail(request, errno);
       await reexecute(daemon);
       await assertHeld();
     }
     assert.doesNotMatch(daemon.log, /confirm|lost/);
   });
 
-  it('looks at no path that leads through a storage, although the file is a local one', async () => {
+  it('stats no path that leads through a storage, although the file is a local one', async () => {
     daemon = await startDaemon('ours');
     mount = join(daemon.lab.directory, 'storage');
     mkdirSync(mount);
     holder = await daemon.connect();
     await holder.must(lock.register({ pid: NOBODY, name: 'holder' }));
     await holder.must(lock.acquire('', `${mount}/disk`, autocreate));
-    await mountOver();
-    tell('hang', 'lookup');
+    storage = await HangingStorage.mountIn(daemon.lab);
+    await storage.hang('lookup');
     // The second waits for the end of the first takeover.
     for (let i = 0; i < 2; i++) await reexecute(daemon);
     await assertHeld();

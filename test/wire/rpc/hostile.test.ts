@@ -35,6 +35,9 @@ function resident(pid: number): number {
   return Number(kib) * 1024;
 }
 
+/** STATUS of the inquire program. */
+const statusCall = { program: 0x696e7175, procedure: 6, payload: u32(0) };
+
 const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
 
 describe('hostile peers', function () {
@@ -76,6 +79,8 @@ describe('hostile peers', function () {
   }
 
   it('answers others beside 300 connections of random garbage, and lets all of them go', async () => {
+    // The first has a storage helper started.
+    await witnessAnswered(2);
     const before = descriptors(daemon.pid);
     await Promise.all(
       Array.from({ length: 300 }, async (_, index) => {
@@ -208,6 +213,29 @@ describe('hostile peers', function () {
   });
 });
 
+describe('the log', function () {
+  this.timeout(60_000);
+
+  it('takes 200 mistakes of a connection at once, as C logs them, and says how many more there were', async function () {
+    skipIf(this, missingDaemon('ours'));
+    const daemon = await startDaemon('ours');
+    try {
+      const peer = await daemon.connect();
+      await peer.must(lock.register({ pid: NOBODY }));
+      await peer.must(lock.restrict());
+      for (let i = 0; i < 3000; i++) assert.equal((await peer.ask(lock.acquire('', '/x')))?.code, 29);
+      peer.close();
+      await eventually('the rest is counted', () => /had \d+ more messages, which are not logged/.test(daemon.log));
+      const logged = daemon.log.match(/: error : acquireResource:\d+ : .*connection has been restricted/g)?.length ?? 0;
+      const left = Number(/had (\d+) more/.exec(daemon.log)?.[1]);
+      assert.ok(logged >= 200 && logged < 1000, `${logged} are logged`);
+      assert.ok(logged + left >= 2000 && logged + left <= 3000);
+    } finally {
+      await daemon.stop();
+    }
+  });
+});
+
 describe('limits', function () {
   this.timeout(60_000);
   let daemon: LockDaemon;
@@ -252,8 +280,44 @@ describe('limits', function () {
     await eventually('descriptors run out', () => daemon.log.includes('out of descriptors'));
     assert.ok(answered < peers.length);
     execFileSync('prlimit', ['--pid', String(daemon.pid), '--nofile=1024:']);
-    // In the end all are served, also those behind the pause of five seconds.
     await Promise.all(answers);
+    await eventually('newcomers are let in again', () => daemon.log.includes('let in again'));
+    assert.equal(daemon.log.match(/newcomers are not let in any more/g)?.length, 1, 'said once');
+    for (const peer of peers) peer.close();
+  });
+
+  it('keeps a reserve of descriptors for locks and the admin socket, however many wait to be let in', async function () {
+    skipIf(this, missingDaemon('ours'));
+    daemon = await startDaemon('ours');
+    const limit = descriptors(daemon.pid) + 100;
+    execFileSync('prlimit', ['--pid', String(daemon.pid), `--nofile=${limit}:${limit}`]);
+    const peers: Peer[] = [];
+    for (let i = 0; i < 120; i++) peers.push(await daemon.connect());
+    const served = new Set<Peer>();
+    for (const [index, peer] of peers.entries())
+      void peer.call(lock.register({ pid: NOBODY + index })).then(
+        () => served.add(peer),
+        () => undefined,
+      );
+    await eventually('descriptors run out', () => daemon.log.includes('out of descriptors'));
+    await eventually('all that were let in are served', () => served.size > 80);
+    // The daemon knows the limit by now, and lets in fewer than have ended.
+    const before = served.size;
+    for (const peer of [...served].slice(0, 60)) {
+      served.delete(peer);
+      peer.close();
+    }
+    await eventually('newcomers are served within a second of room', () => served.size > before - 60, 2000);
+    const holder = [...served][0];
+    assert.ok(holder !== undefined);
+    for (let looks = 0; looks < 4; looks++) {
+      for (let index = 0; index < 2; index++)
+        await holder.must(lock.acquire('', `${daemon.lab.directory}/${looks}-${index}`, autocreate));
+      const admin = await daemon.connectAdmin();
+      assert.equal(await admin.ask(statusCall), undefined);
+      admin.close();
+    }
+    assert.equal(daemon.log.match(/newcomers are not let in any more/g)?.length, 1, 'said once');
     for (const peer of peers) peer.close();
   });
 });

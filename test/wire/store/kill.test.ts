@@ -1,237 +1,250 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ServiceManager, type ManagerOptions } from '../../../src/lab/manager.ts';
+import { inquireProgram } from '../../../xdr/programs/inquire.ts';
+import { Client } from '../../../src/client/client.ts';
+import { Killer } from '../../../src/lab/killer.ts';
 import { executeAgain, eventually } from '../../../src/lab/process.ts';
 import { autocreate, encode, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { installRoot } from '../../../src/posix/root.ts';
-import { readLocks } from '../../../src/proc/locks.ts';
-
-/** No process has these pids, so their locks end by a release alone. */
-const OWNER = { pid: 4_194_305 };
-const RIVAL = { pid: 4_194_306 };
+import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
 describe('a daemon that is killed under a service manager with a descriptor store', function () {
   this.timeout(60_000);
-  let directory: string;
-  let manager: ServiceManager;
-  let pid: number;
-  const peers: Peer[] = [];
-  const children: ChildProcess[] = [];
+  let scene: StoreScene;
 
-  async function begin(options: ManagerOptions = {}): Promise<void> {
-    directory = mkdtempSync(join(tmpdir(), 'virtlockd-store-'));
-    manager = new ServiceManager(directory, { env: { FDSTORE: '4096' }, ...options });
-    ({ pid = 0 } = await manager.next('ready'));
-  }
-  async function kill(): Promise<void> {
-    await rest();
-    ({ pid } = await manager.kill(pid));
-  }
-  /** A client may have a reply before the daemon clears the call's mark. The daemon has cleared it once it answers another client. */
-  async function rest(): Promise<void> {
-    const probe = await client();
-    await probe.ask(lock.restrict());
-    probe.close();
-  }
   afterEach(async () => {
-    for (const peer of peers.splice(0)) peer.close();
-    for (const child of children.splice(0)) child.kill('SIGKILL');
-    await manager.close();
-    rmSync(directory, { recursive: true, force: true });
+    await scene.end();
   });
 
-  async function client(owner?: typeof OWNER): Promise<Peer> {
-    const peer = await manager.connect();
-    peers.push(peer);
-    if (owner !== undefined) await peer.must(lock.register(owner));
-    return peer;
-  }
-  const at = (name: string): string => join(directory, name);
-  const isRefused = async (peer: Peer, name: string, flags = autocreate): Promise<boolean> =>
-    ((await peer.ask(lock.acquire('', at(name), flags)))?.message ?? '').includes('is locked');
-  /** The kind of a file's lock in /proc/locks: `OFDLCK` or `POSIX`. */
-  const kindOf = (name: string): string | undefined => {
-    const { ino } = statSync(at(name));
-    return readLocks().find(({ inode }) => inode === BigInt(ino))?.kind;
-  };
-
   it('leaves its locks and clients to the next one, several times', async () => {
-    await begin();
-    const [peer, other] = [await client(OWNER), await client(OWNER)];
-    await peer.must(lock.acquire('', at('one'), autocreate));
-    for (const each of [peer, other]) await each.must(lock.acquire('', at('two'), shared | autocreate));
-    await peer.must(lock.newLockspace(at('space')));
+    scene = await StoreScene.begin();
+    const [peer, other] = [await scene.client(OWNER), await scene.client(OWNER)];
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
+    for (const each of [peer, other]) await each.must(lock.acquire('', scene.at('two'), shared | autocreate));
+    await peer.must(lock.newLockspace(scene.at('space')));
     await other.must(lock.restrict());
-    const before = await manager.stored();
+    const before = await scene.manager.stored();
     for (let turn = 0; turn < 3; turn++) {
-      await kill();
-      const rival = await client(RIVAL);
-      assert(await isRefused(rival, 'one'));
-      assert(await isRefused(rival, 'two'));
-      assert.match((await other.ask(lock.release('', at('two'))))?.message ?? '', /restricted/);
-      assert.match((await peer.ask(lock.newLockspace(at('space'))))?.message ?? '', /already exists/);
+      await scene.kill();
+      const rival = await scene.client(RIVAL);
+      assert(await scene.isRefused(rival, 'one'));
+      assert(await scene.isRefused(rival, 'two'));
+      assert.match((await other.ask(lock.release('', scene.at('two'))))?.message ?? '', /restricted/);
+      assert.match((await peer.ask(lock.newLockspace(scene.at('space'))))?.message ?? '', /already exists/);
       rival.close();
     }
-    await eventually('the store has what it had', async () => (await manager.stored()).length === before.length);
-    assert.equal(kindOf('one'), 'OFDLCK');
-    await peer.must(lock.release('', at('one')));
-    const rival = await client(RIVAL);
-    await rival.must(lock.acquire('', at('one'), autocreate));
-    await rival.must(lock.release('', at('one')));
-    assert.throws(() => statSync(at('one')), /ENOENT/);
-    assert.match(manager.log, /, died, after 2 others: taking over 2 locks/);
-    await eventually('the gap is reported', () => /No client was served for \d+ ms after the former/.test(manager.log));
+    await eventually('the store has what it had', async () => (await scene.manager.stored()).length === before.length);
+    assert.equal(scene.kindOf('one'), 'OFDLCK');
+    await peer.must(lock.release('', scene.at('one')));
+    const rival = await scene.client(RIVAL);
+    await rival.must(lock.acquire('', scene.at('one'), autocreate));
+    await rival.must(lock.release('', scene.at('one')));
+    assert.throws(() => statSync(scene.at('one')), /ENOENT/);
+    assert.match(scene.manager.log, /, died, after 2 others: taking over 2 locks/);
+    // Each of these connections is stored, too, which must not put off the question to the manager.
+    const gap = await eventually('the gap is known', async () => {
+      const { lastDeath } = JSON.parse(await scene.lockctl('status', '--json')) as {
+        lastDeath: { gap: number | null };
+      };
+      return lastDeath.gap ?? undefined;
+    });
+    assert.ok(scene.manager.log.includes(`No client was served for ${gap} ms after the former daemon's end`));
+    // It stays known.
+    await executeAgain(scene.pid);
+    const last = `the last at \\S+Z: it .*, and no client was served for ${gap} ms; `;
+    assert.match(await scene.lockctl('status'), new RegExp(`^deaths +3 so far, ${last}`, 'm'));
+    assert.match(await scene.lockctl('health'), new RegExp(`^ +3 deaths of the daemon, ${last}the next one took`, 'm'));
   });
 
   it('takes over 900 clients and as many locks', async () => {
-    await begin();
+    scene = await StoreScene.begin();
     const all: Peer[] = [];
     for (let index = 0; index < 900; index++) {
-      const peer = await client({ pid: 4_200_000 + index });
-      await peer.must(lock.acquire('', at(`f${index}`), autocreate));
+      const peer = await scene.client({ pid: 4_200_000 + index });
+      await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
       all.push(peer);
     }
-    await eventually('all is stored', async () => (await manager.stored()).length >= 1800);
-    await kill();
-    await Promise.all(all.map(async (peer, index) => peer.must(lock.release('', at(`f${index}`)))));
+    await eventually('all is stored', async () => (await scene.stored('C')) === 900);
+    await scene.kill();
+    await Promise.all(all.map(async (peer, index) => peer.must(lock.release('', scene.at(`f${index}`)))));
   });
 
   it('closes a connection with a call under way, and ends no owner for it', async () => {
-    await begin();
-    const owner = await ownerProcess('half');
-    const peer = await client();
+    scene = await StoreScene.begin();
+    const owner = await scene.owner();
+    await owner.call(lock.acquire('', scene.at('half'), autocreate));
+    const peer = await scene.client();
     // The daemon has read half of a message, and has not answered.
     peer.send(encode({ procedure: 1 }).subarray(0, 10));
-    const idle = await client(RIVAL);
-    await kill();
+    const idle = await scene.client(RIVAL);
+    await scene.kill();
     assert.equal((await peer.drain()).length, 0);
-    assert(await isRefused(idle, 'half'));
-    assert.equal(owner.exitCode ?? owner.signalCode, null);
-    owner.kill('SIGKILL');
-    await eventually('the lock is free', async () => !(await isRefused(idle, 'half')));
+    assert(await scene.isRefused(idle, 'half'));
+    assert(owner.isAlive);
+    owner.kill();
+    await eventually('the lock is free', async () => !(await scene.isRefused(idle, 'half')));
+  });
+
+  it('goes on with a connection whose call it has not read, though it was reported as readable', async () => {
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await scene.rest();
+    // Reads nothing, and dies when it waits for the next event: between a mark and the read it would count as having read.
+    const killer = await Killer.at(scene.pid, { recvmsg: 'error=EAGAIN', epoll_wait: 'signal=KILL:when=5' });
+    const reply = peer.ask(lock.release('', scene.at('nothing')));
+    await killer.struck();
+    await scene.served();
+    await killer.letGo();
+    assert.match((await reply)?.message ?? '', /not locked/);
   });
 
   it('notices at once that an owner ended while no daemon served', async () => {
-    await begin();
-    const owner = await ownerProcess('mine');
-    const rival = await client(RIVAL);
-    assert(await isRefused(rival, 'mine'));
-    await rest();
-    await manager.tell('restart no');
-    process.kill(pid, 'SIGKILL');
-    await manager.next('ended');
-    owner.kill('SIGKILL');
-    await once(owner, 'exit');
-    await manager.tell('restart yes');
-    ({ pid = 0 } = await manager.next('ready', 20_000));
-    await eventually('the lock is free', async () => !(await isRefused(rival, 'mine')), 2000);
+    scene = await StoreScene.begin();
+    const owner = await scene.owner();
+    await owner.call(lock.acquire('', scene.at('mine'), autocreate));
+    const rival = await scene.client(RIVAL);
+    assert(await scene.isRefused(rival, 'mine'));
+    await scene.rest();
+    await scene.manager.tell('restart no');
+    process.kill(scene.pid, 'SIGKILL');
+    await scene.manager.next('ended');
+    owner.kill();
+    await owner.ended();
+    await scene.manager.tell('restart yes');
+    await scene.served(20_000);
+    await eventually('the lock is free', async () => !(await scene.isRefused(rival, 'mine')), 2000);
   });
 
   it('goes on to end an owner whose end had begun', async () => {
-    await begin();
+    scene = await StoreScene.begin();
     // The owner closes its connection, and ignores SIGTERM.
-    const owner = await ownerProcess('stubborn', 'hang up');
-    const rival = await client(RIVAL);
-    owner.stdin?.write('\n');
-    await eventually('its end has begun', async () => (await manager.stored()).some((name) => name.startsWith('P')));
-    await kill();
-    assert.equal(owner.exitCode ?? owner.signalCode, null);
-    await once(owner, 'exit');
-    assert.equal(owner.signalCode, 'SIGKILL');
-    await eventually('the lock is free', async () => !(await isRefused(rival, 'stubborn')));
+    const owner = await scene.owner(true);
+    await owner.call(lock.acquire('', scene.at('stubborn'), autocreate));
+    const rival = await scene.client(RIVAL);
+    await owner.close();
+    await eventually('its end has begun', async () =>
+      (await scene.manager.stored()).some((name) => name.startsWith('P')),
+    );
+    await scene.kill();
+    assert(owner.isAlive);
+    assert.equal(await owner.ended(), 'SIGKILL');
+    await eventually('the lock is free', async () => !(await scene.isRefused(rival, 'stubborn')));
   });
 
   it('leaves its state also after it has executed itself again', async () => {
-    await begin();
-    const peer = await client(OWNER);
-    await peer.must(lock.acquire('', at('one'), autocreate));
-    const before = await manager.stored();
-    await executeAgain(pid);
-    await manager.next('ready');
-    await peer.must(lock.acquire('', at('two'), autocreate));
-    await kill();
-    const rival = await client(RIVAL);
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
+    const before = await scene.manager.stored();
+    await executeAgain(scene.pid);
+    await scene.manager.next('ready');
+    await peer.must(lock.acquire('', scene.at('two'), autocreate));
+    await scene.kill();
+    const rival = await scene.client(RIVAL);
     for (const name of ['one', 'two']) {
-      assert(await isRefused(rival, name));
-      await peer.must(lock.release('', at(name)));
+      assert(await scene.isRefused(rival, name));
+      await peer.must(lock.release('', scene.at(name)));
     }
     peer.close();
     rival.close();
-    await eventually('nothing more is stored than before', async () => (await manager.stored()).length < before.length);
-    await executeAgain(pid);
-    await manager.next('ready');
-    await (await client(RIVAL)).must(lock.acquire('', at('one'), autocreate));
+    await eventually(
+      'nothing more is stored than before',
+      async () => (await scene.manager.stored()).length < before.length,
+    );
+    await executeAgain(scene.pid);
+    await scene.manager.next('ready');
+    await (await scene.client(RIVAL)).must(lock.acquire('', scene.at('one'), autocreate));
   });
 
   it('with a damaged record leaves nothing to the next one, which logs so and starts without state', async () => {
-    await begin();
-    const peer = await client(OWNER);
-    await peer.must(lock.acquire('', at('one'), autocreate));
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
     // In the first entry of either half.
-    await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 20} 3`);
-    await manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 512 * 1024 + 20} 3`);
-    await kill();
-    assert.match(manager.log, /The state record cannot be used, and all locks are lost: its entry at byte 0/);
-    const rival = await client(RIVAL);
-    await rival.must(lock.acquire('', at('one'), autocreate));
+    await scene.manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 20} 3`);
+    await scene.manager.tell(`damage R ${256 + 4 * 32_768 * 4 + 512 * 1024 + 20} 3`);
+    await scene.kill();
+    assert.match(scene.manager.log, /The state record cannot be used, and all locks are lost: its entry at byte 0/);
+    const rival = await scene.client(RIVAL);
+    await rival.must(lock.acquire('', scene.at('one'), autocreate));
     await eventually('what it had is gone from the store', async () => {
-      const names = await manager.stored();
-      return names.filter((name) => name.startsWith('F')).length === 1;
+      return (await scene.stored('Q')) === 1 && (await scene.storedFiles()).length === 1;
     });
     assert.equal((await peer.drain()).length, 0);
   });
 
   it('serves while the manager does not read, and stores all descriptors when it does again', async () => {
-    await begin();
-    const peer = await client(OWNER);
-    await manager.tell('listen no');
-    for (let index = 0; index < 600; index++) await peer.must(lock.acquire('', at(`f${index}`), autocreate));
-    await manager.tell('listen yes');
-    await eventually(
-      'all is stored',
-      async () => (await manager.stored()).filter((name) => name.startsWith('F')).length === 600,
-    );
-    await kill();
-    const rival = await client(RIVAL);
-    assert(await isRefused(rival, 'f0'));
-    assert(await isRefused(rival, 'f599'));
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await scene.manager.tell('listen no');
+    const others: Peer[] = [];
+    for (let index = 0; index < 600; index++) others.push(await scene.client(OWNER));
+    for (let index = 0; index < 600; index++) await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
+    await scene.manager.tell('listen yes');
+    await eventually('all is stored', async () => (await scene.stored('C')) === 601);
+    await scene.kill();
+    const rival = await scene.client(RIVAL);
+    assert(await scene.isRefused(rival, 'f0'));
+    assert(await scene.isRefused(rival, 'f599'));
+    await others.at(-1)?.must(lock.release('', scene.at('f0')));
   });
 
   it('logs that the store is full, and stores again the descriptors that the manager lost', async () => {
-    await begin({ limit: 6 });
-    const peer = await client(OWNER);
-    for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', at(`f${index}`), autocreate));
-    await eventually('the log says it', () => manager.log.includes('the service manager keeps 6, with a limit of 6'));
-    await manager.tell('limit 100');
-    await peer.must(lock.acquire('', at('more'), autocreate));
-    await eventually(
-      'all is stored',
-      async () => (await manager.stored()).filter((name) => name.startsWith('F')).length === 7,
-      20_000,
+    scene = await StoreScene.begin({ limit: 6 });
+    for (let index = 0; index < 5; index++) await scene.client(OWNER);
+    const peer = await scene.client(OWNER);
+    await eventually('the log says it', () =>
+      scene.manager.log.includes('the service manager keeps 6, with a limit of 6'),
     );
-    assert.equal(kindOf('more'), 'OFDLCK');
+    await peer.must(lock.acquire('', scene.at('lease'), autocreate));
+    assert.equal(scene.kindOf('lease'), 'OFDLCK');
+    await scene.manager.tell('limit 100');
+    await scene.client(OWNER);
+    await eventually('all is stored', async () => (await scene.stored('C')) === 7, 20_000);
   });
 
-  it('asks the manager whether there is a store, and then changes the kind of its locks', async () => {
-    await begin({ env: {} });
-    const peer = await client(OWNER);
-    await peer.must(lock.acquire('', at('early'), autocreate));
-    await eventually('it is stored', async () => (await manager.stored()).some((name) => name.startsWith('F')));
-    assert.equal(kindOf('early'), 'OFDLCK');
-    await kill();
-    assert(await isRefused(await client(RIVAL), 'early'));
+  it('leaves locks to the next one that were granted before it knew whether there is a store', async () => {
+    scene = await StoreScene.begin({ env: {}, delay: 60 });
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('early'), autocreate));
+    assert.equal((await scene.storedFiles()).length, 1);
+    assert.equal(scene.kindOf('early'), 'OFDLCK');
+    await scene.kill();
+    assert(await scene.isRefused(await scene.client(RIVAL), 'early'));
+    await peer.must(lock.release('', scene.at('early')));
   });
 
-  it('has POSIX locks where there is no store', async () => {
-    await begin({ env: {}, limit: 0 });
-    const peer = await client(OWNER);
-    await peer.must(lock.acquire('', at('one'), autocreate));
-    assert.equal(kindOf('one'), 'POSIX');
-    assert.deepEqual(await manager.stored(), []);
+  it('has POSIX locks where there is no store, once it knows that', async () => {
+    scene = await StoreScene.begin({ env: {}, limit: 0, delay: 0.5 });
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
+    await eventually('it is known', () => scene.kindOf('one') === 'POSIX');
+    await peer.must(lock.acquire('', scene.at('two'), autocreate));
+    assert.equal(scene.kindOf('two'), 'POSIX');
+    assert.deepEqual(await scene.manager.stored(), []);
+    await peer.must(lock.release('', scene.at('one')));
+    await executeAgain(scene.pid);
+    assert.equal(scene.kindOf('two'), 'POSIX');
+  });
+
+  it('tells how the former one ended', async () => {
+    scene = await StoreScene.begin();
+    await scene.kill('SIGABRT');
+    await eventually('the log says it', () => scene.manager.log.includes('The former daemon was killed by SIGABRT'));
+    await scene.kill('SIGTERM');
+    await eventually('the log says it', () =>
+      /The daemon with pid \d+, which served since \S+, left, /.test(scene.manager.log),
+    );
+    assert(!scene.manager.log.includes('It is not known how'));
+    // Only the first one has died.
+    const client = await Client.connect(scene.manager.adminSocket);
+    const { counters } = await client.call(inquireProgram, 'counters', { flags: 0 });
+    const { restarts } = await client.call(inquireProgram, 'status', { flags: 0 });
+    client.close();
+    const value = (wanted: string): number | undefined => counters.find(({ name }) => name === wanted)?.value;
+    assert.deepEqual([value('deaths'), value('lastDeathSignal'), restarts], [1, constants.signals.SIGABRT, 1]);
   });
 
   it('empties the store for a release that knows no store', async () => {
@@ -240,59 +253,57 @@ describe('a daemon that is killed under a service manager with a descriptor stor
       const real = join(installRoot, 'bin/virtlockd');
       const program = join(programs, 'virtlockd');
       symlinkSync(real, program);
-      await begin({ program });
-      const [peer, other] = [await client(OWNER), await client(OWNER)];
-      for (let index = 0; index < 50; index++) await peer.must(lock.acquire('', at(`f${index}`), autocreate));
-      await other.must(lock.acquire('', at('both'), shared | autocreate));
-      const before = (await manager.stored()).length;
+      scene = await StoreScene.begin({ program });
+      const [peer, other] = [await scene.client(OWNER), await scene.client(OWNER)];
+      for (let index = 0; index < 50; index++) await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
+      await other.must(lock.acquire('', scene.at('both'), shared | autocreate));
+      const before = await eventually('all is stored', async () => {
+        return (await scene.storedFiles()).length === 51 && (await scene.manager.stored()).length;
+      });
       rmSync(program);
       const withoutKinds = `sed 's/,"locks":[[][^]]*]//'`;
       const script = `case $1 in --check-state) ${real} "$@" | ${withoutKinds};; *) exec ${real} "$@";; esac`;
       writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-      await executeAgain(pid);
-      assert.equal(await manager.removed(), before);
+      await executeAgain(scene.pid);
+      assert.equal(await scene.manager.removed(), before);
       // The successor is in fact the same program, and finds the store.
-      await eventually('all is stored again', async () => (await manager.stored()).length === before);
-      await eventually('the locks are changed back', () => kindOf('f1') === 'OFDLCK');
-      await peer.must(lock.release('', at('f0')));
-      await kill();
-      assert(await isRefused(await client(RIVAL), 'f1'));
+      await eventually('all is stored again', async () => (await scene.manager.stored()).length === before);
+      await eventually('the locks are changed back', () => scene.kindOf('f1') === 'OFDLCK');
+      await peer.must(lock.release('', scene.at('f0')));
+      await scene.kill();
+      assert(await scene.isRefused(await scene.client(RIVAL), 'f1'));
+    } finally {
+      rmSync(programs, { recursive: true, force: true });
+    }
+  });
+
+  it('leaves its state to the next one, which a SIGTERM before its first instruction does not end', async () => {
+    const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+    try {
+      const program = join(programs, 'virtlockd');
+      const trace = join(programs, 'trace');
+      const real = join(installRoot, 'bin/virtlockd');
+      // What the shell executes is `launch`: the signal comes when the traps of the shell are gone.
+      const inject = `exec strace -D -o ${trace} --trace=execve --inject=execve:signal=TERM:when=1 ${real} "$@"`;
+      writeFileSync(program, `#!/bin/sh\n[ -n "$LISTEN_FDNAMES" ] && ${inject}\nexec ${real} "$@"\n`, { mode: 0o755 });
+      scene = await StoreScene.begin({ program });
+      const peer = await scene.client(OWNER);
+      await peer.must(lock.acquire('', scene.at('one'), autocreate));
+      await scene.kill();
+      assert.match(readFileSync(trace, 'latin1'), /SIGTERM/);
+      assert(await scene.isRefused(await scene.client(RIVAL), 'one'));
     } finally {
       rmSync(programs, { recursive: true, force: true });
     }
   });
 
   it('leaves its state to the next one at a SIGTERM that is not from a stop of systemd', async () => {
-    await begin();
-    const peer = await client(OWNER);
-    await peer.must(lock.acquire('', at('one'), autocreate));
-    await rest();
-    ({ pid } = await manager.kill(pid, 'SIGTERM'));
-    assert(await isRefused(await client(RIVAL), 'one'));
-    await peer.must(lock.release('', at('one')));
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
+    await scene.rest();
+    await scene.kill('SIGTERM');
+    assert(await scene.isRefused(await scene.client(RIVAL), 'one'));
+    await peer.must(lock.release('', scene.at('one')));
   });
-
-  /** A process that holds a lock through its own connection. Closes the connection at a line of input; ignores SIGTERM if `how` is set. */
-  async function ownerProcess(name: string, how = ''): Promise<ChildProcess> {
-    const calls = [encode(lock.register({ pid: 0x01020304 })), encode(lock.acquire('', at(name), autocreate))];
-    const script = `
-import os, signal, socket, struct, sys
-if sys.argv[2]: signal.signal(signal.SIGTERM, signal.SIG_IGN)
-connection = socket.socket(socket.AF_UNIX)
-connection.connect(sys.argv[1])
-for call in sys.argv[3:]:
-  connection.sendall(bytes.fromhex(call.replace('01020304', '%08x' % os.getpid())))
-  length, = struct.unpack('>I', connection.recv(4, socket.MSG_WAITALL))
-  connection.recv(length - 4, socket.MSG_WAITALL)
-print('ready', flush=True)
-sys.stdin.readline()
-connection.close()
-signal.pause()
-`;
-    const words = ['-c', script, manager.socket, how, ...calls.map((call) => call.toString('hex'))];
-    const child = spawn('/usr/bin/python3', words, { stdio: ['pipe', 'pipe', 'inherit'] });
-    children.push(child);
-    await once(child.stdout, 'data');
-    return child;
-  }
 });

@@ -1,27 +1,19 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { recordFile, ServiceManager } from '../../../src/lab/manager.ts';
+import { readFileSync } from 'node:fs';
+import { recordFile } from '../../../src/lab/manager.ts';
 import { executeAgain } from '../../../src/lab/process.ts';
-import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
-
-const OWNER = { pid: 4_194_305 };
+import { autocreate, lock } from '../../../src/lab/wire.ts';
+import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
 describe('the rounds of the poller that are on record', function () {
   this.timeout(60_000);
-  let directory: string;
-  let manager: ServiceManager;
-  const peers: Peer[] = [];
+  let scene: StoreScene;
 
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'virtlockd-store-'));
-    manager = new ServiceManager(directory, { env: { FDSTORE: '4096' } });
+  beforeEach(async () => {
+    scene = await StoreScene.begin();
   });
   afterEach(async () => {
-    for (const peer of peers.splice(0)) peer.close();
-    await manager.close();
-    rmSync(directory, { recursive: true, force: true });
+    await scene.end();
   });
 
   /** Of the holds that the daemon has, in the order in which they came. */
@@ -32,23 +24,18 @@ describe('the rounds of the poller that are on record', function () {
 
   // Else a lock that was granted in a round long ago is taken back for a call of the same number that a death interrupts.
   it('are not those of a later program, after a death or a restart', async () => {
-    let { pid = 0 } = await manager.next('ready');
     const acquire = async (name: string): Promise<void> => {
-      const peer = await manager.connect();
-      peers.push(peer);
-      await peer.must(lock.register(OWNER));
-      await peer.must(lock.acquire('', join(directory, name), autocreate));
+      const peer = await scene.client(OWNER);
+      await peer.must(lock.acquire('', scene.at(name), autocreate));
     };
     for (let count = 0; count < 20; count++) await acquire(`first${count}`);
-    const busy = await manager.connect();
-    peers.push(busy);
-    await busy.must(lock.register({ pid: 4_194_306 }));
-    ({ pid } = await manager.kill(pid));
+    await scene.client(RIVAL);
+    await scene.kill();
     await acquire('second');
-    await executeAgain(pid);
-    await manager.next('ready');
+    await executeAgain(scene.pid);
+    await scene.served();
     await acquire('third');
-    const found = rounds(pid);
+    const found = rounds(scene.pid);
     assert.equal(found.length, 22);
     assert.deepEqual(
       found,

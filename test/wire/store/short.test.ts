@@ -1,182 +1,144 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { ServiceManager } from '../../../src/lab/manager.ts';
+import { writeFileSync } from 'node:fs';
 import { eventually } from '../../../src/lab/process.ts';
 import { autocreate, encode, lock, type Peer } from '../../../src/lab/wire.ts';
-
-const OWNER = { pid: 4_194_305 };
-const RIVAL = { pid: 4_194_306 };
+import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
 describe('a store that has not got all', function () {
   this.timeout(30_000);
-  let directory: string;
-  let manager: ServiceManager;
-  const peers: Peer[] = [];
-
-  const children: ChildProcess[] = [];
+  let scene: StoreScene;
 
   /** @param promised how many the daemon believes that there may be */
-  const begin = async (limit: number, promised = 4096): Promise<number> => {
-    directory = mkdtempSync(join(tmpdir(), 'virtlockd-store-'));
-    manager = new ServiceManager(directory, { limit, env: { FDSTORE: String(promised) } });
-    return (await manager.next('ready')).pid ?? 0;
+  const begin = async (limit: number, promised = 4096): Promise<void> => {
+    scene = await StoreScene.begin({ limit, env: { FDSTORE: String(promised) } });
   };
   afterEach(async () => {
-    for (const peer of peers.splice(0)) peer.close();
-    for (const child of children.splice(0)) child.kill('SIGKILL');
-    await manager.close();
-    rmSync(directory, { recursive: true, force: true });
+    await scene.end();
   });
-  const client = async (owner: typeof OWNER): Promise<Peer> => {
-    const peer = await manager.connect();
-    peers.push(peer);
-    await peer.must(lock.register(owner));
-    return peer;
+  const clients = async (count: number): Promise<Peer[]> => {
+    const made: Peer[] = [];
+    for (let index = 0; index < count; index++) made.push(await scene.client(OWNER));
+    return made;
   };
-  const isRefused = async (peer: Peer, name: string): Promise<boolean> =>
-    ((await peer.ask(lock.acquire('', join(directory, name), autocreate)))?.message ?? '').includes('is locked');
+  /** The connection has outlived the daemon. */
+  const assertServed = async (peer: Peer): Promise<void> => {
+    assert.match((await peer.ask(lock.release('', '/nothing')))?.message ?? '', /not locked/);
+  };
 
   it('gets the rest when it has room again, though nothing has come in between', async () => {
-    const pid = await begin(6);
-    const peer = await client(OWNER);
-    for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
-    await eventually('the log says it', () => manager.log.includes('the service manager keeps 6, with a limit of 6'));
+    await begin(6);
+    const made = await clients(6);
+    await eventually('the log says it', () =>
+      scene.manager.log.includes('the service manager keeps 6, with a limit of 6'),
+    );
     // It has been sent again, in vain.
     await new Promise((resolve) => setTimeout(resolve, 3000));
-    await manager.tell('limit 100');
-    await eventually(
-      'all is stored',
-      async () => (await manager.stored()).filter((name) => name.startsWith('F')).length === 6,
-      10_000,
-    );
-    await manager.kill(pid);
-    const rival = await client(RIVAL);
-    for (let index = 0; index < 6; index++) assert(await isRefused(rival, `f${index}`), String(index));
+    await scene.manager.tell('limit 100');
+    await eventually('all is stored', async () => (await scene.manager.stored()).length === 10, 10_000);
+    await scene.manager.kill(scene.pid);
+    for (const peer of made) await assertServed(peer);
   });
 
   it('gets the rest when something has gone from it', async () => {
     await begin(6);
-    const peer = await client(OWNER);
-    for (let index = 0; index < 6; index++) await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
-    await eventually('the log says it', () => manager.log.includes('the service manager keeps 6, with a limit of 6'));
+    const made = await clients(6);
+    await eventually('the log says it', () =>
+      scene.manager.log.includes('the service manager keeps 6, with a limit of 6'),
+    );
     await new Promise((resolve) => setTimeout(resolve, 2000));
-    for (const name of ['f0', 'f1']) await peer.must(lock.release('', join(directory, name)));
-    await eventually('it is full again', async () => (await manager.stored()).length === 6);
+    for (const peer of made.slice(0, 2)) peer.close();
+    await eventually('it is full again', async () => (await scene.manager.stored()).length === 6);
   });
 
   it('leaves an acquire that may have been answered to its owner, whose connection had no room in it', async () => {
-    // The record, two listening sockets, and one more.
-    const pid = await begin(4, 4);
-    const owner = spawn('sleep', ['1000']);
-    children.push(owner);
-    const first = await client(RIVAL);
-    const peer = await client({ pid: owner.pid ?? 0 });
-    first.close();
-    await eventually('there is room', async () => (await manager.stored()).length === 3);
-    const strace = spawn('strace', ['-p', String(pid), '--trace=sendto', '--inject=sendto:signal=KILL:when=1'], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    await once(strace.stderr, 'data');
-    const acquire = lock.acquire('', join(directory, 'lease'), autocreate);
+    // The record, the queue of files, and two listening sockets.
+    await begin(4, 4);
+    const owner = scene.sleeper();
+    const peer = await scene.client({ pid: owner.pid });
+    await scene.killer('sendto', 1);
+    const acquire = lock.acquire('', scene.at('lease'), autocreate);
     await assert.rejects(peer.must(acquire), /closed instead of a reply/);
-    await manager.next('started');
-    await manager.next('ready');
-    const again = await client({ pid: owner.pid ?? 0 });
+    await scene.served();
+    const again = await scene.client({ pid: owner.pid });
     await again.must(acquire);
-    assert(await isRefused(await client(RIVAL), 'lease'));
-    await again.must(lock.release('', join(directory, 'lease')));
+    assert(await scene.isRefused(await scene.client(RIVAL), 'lease'));
+    await again.must(lock.release('', scene.at('lease')));
   });
 
   it('has not got the connection of an owner, whose end is seen all the same', async () => {
-    const pid = await begin(4);
-    const first = await client(RIVAL);
-    const owner = await ownerProcess('mine');
-    first.close();
-    await eventually('there is room', async () => (await manager.stored()).length === 3);
-    owner.stdin?.write('\n');
-    await once(owner.stdout ?? owner, 'data');
-    await manager.kill(pid);
-    const rival = await client(RIVAL);
-    assert(await isRefused(rival, 'mine'));
-    assert.equal(owner.exitCode ?? owner.signalCode, null);
-    owner.kill('SIGKILL');
-    await eventually('the lock is free', async () => !(await isRefused(rival, 'mine')));
+    await begin(4);
+    const owner = await scene.owner();
+    await owner.call(lock.acquire('', scene.at('mine'), autocreate));
+    await scene.kill();
+    const rival = await scene.client(RIVAL);
+    assert(await scene.isRefused(rival, 'mine'));
+    assert(owner.isAlive);
+    owner.kill();
+    await eventually('the lock is free', async () => !(await scene.isRefused(rival, 'mine')));
   });
 
   it('gets the rest before the daemon leaves all to the next', async () => {
-    const pid = await begin(4096);
-    const peer = await client(OWNER);
-    await manager.tell('listen no');
-    const count = 600;
-    for (let index = 0; index < count; index++)
-      await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
-    process.kill(pid, 'SIGTERM');
+    await begin(4096);
+    await scene.manager.tell('listen no');
+    const made = await clients(600);
+    process.kill(scene.pid, 'SIGTERM');
     await new Promise((resolve) => setTimeout(resolve, 500));
-    await manager.tell('listen yes');
-    await manager.next('ready');
-    const rival = await client(RIVAL);
-    for (let index = 0; index < count; index++) assert(await isRefused(rival, `f${index}`), String(index));
-    assert(!manager.log.includes('had been lost'));
+    await scene.manager.tell('listen yes');
+    await scene.manager.next('ready');
+    for (const peer of made) await assertServed(peer);
+    assert(!scene.manager.log.includes('had been lost'));
   });
 
   it('is told that the daemon serves, however much is taken out of it before', async () => {
-    const pid = await begin(4096);
-    const made: Peer[] = [];
-    for (let index = 0; index < 40; index++) made.push(await client(OWNER));
-    await eventually('all is stored', async () => (await manager.stored()).length === 43);
+    await begin(4096);
+    const made = await clients(40);
+    await eventually('all is stored', async () => (await scene.manager.stored()).length === 44);
     // Calls under way, so that all are closed.
     for (const peer of made) peer.send(encode({ procedure: 1 }).subarray(0, 10));
     await new Promise((resolve) => setTimeout(resolve, 100));
-    await manager.tell('listen no');
-    process.kill(pid, 'SIGKILL');
-    await manager.next('started');
+    await scene.manager.tell('listen no');
+    process.kill(scene.pid, 'SIGKILL');
+    await scene.manager.next('started');
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    await manager.tell('listen yes');
-    await manager.next('ready');
-    await eventually('all is taken out', async () => (await manager.stored()).length === 3);
+    await scene.manager.tell('listen yes');
+    await scene.manager.next('ready');
+    await eventually('all is taken out', async () => (await scene.manager.stored()).length === 4);
   });
 
-  it('is left without what is released, by a restart while the manager does not listen', async () => {
-    const pid = await begin(4096);
-    const peer = await client(OWNER);
-    for (let index = 0; index < 30; index++)
-      await peer.must(lock.acquire('', join(directory, `f${index}`), autocreate));
-    await eventually('all is stored', async () => (await manager.stored()).length === 34);
-    await manager.tell('listen no');
-    for (let index = 0; index < 30; index++) await peer.must(lock.release('', join(directory, `f${index}`)));
-    process.kill(pid, 'SIGUSR1');
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    await manager.tell('listen yes');
-    await peer.must(lock.acquire('', join(directory, 'last'), autocreate));
-    await eventually('all else is taken out', async () => (await manager.stored()).length === 5);
-  });
-
-  /** A process that registers itself, and acquires after a line of input. */
-  async function ownerProcess(name: string): Promise<ChildProcess> {
-    const calls = [
-      encode(lock.register({ pid: 0x01020304 })),
-      encode(lock.acquire('', join(directory, name), autocreate)),
-    ];
-    const script = `
-import os, signal, socket, struct, sys
-connection = socket.socket(socket.AF_UNIX)
-connection.connect(sys.argv[1])
-for call in sys.argv[2:]:
-  connection.sendall(bytes.fromhex(call.replace('01020304', '%08x' % os.getpid())))
-  length, = struct.unpack('>I', connection.recv(4, socket.MSG_WAITALL))
-  connection.recv(length - 4, socket.MSG_WAITALL)
-  print('done', flush=True)
-  sys.stdin.readline()
-signal.pause()
-`;
-    const words = ['-c', script, manager.socket, ...calls.map((call) => call.toString('hex'))];
-    const child = spawn('/usr/bin/python3', words, { stdio: ['pipe', 'pipe', 'inherit'] });
-    children.push(child);
-    await once(child.stdout, 'data');
-    return child;
+  /** Closes so many stored connections while the manager does not listen, and asks for a restart. Returns one more client. */
+  async function restartWithout(count: number): Promise<Peer> {
+    await begin(4096);
+    const peer = await scene.client(OWNER);
+    const made = await clients(count);
+    await eventually('all is stored', async () => (await scene.manager.stored()).length === count + 5);
+    await scene.manager.tell('listen no');
+    for (const one of made) one.close();
+    process.kill(scene.pid, 'SIGUSR1');
+    return peer;
   }
+
+  async function acquireLast(peer: Peer): Promise<void> {
+    writeFileSync(scene.at('last'), '');
+    await peer.must(lock.acquire('', scene.at('last')));
+  }
+
+  it('keeps the daemon from a restart, while the manager takes nothing: the next program could not send the rest', async () => {
+    const peer = await restartWithout(600);
+    await eventually(
+      'it is refused',
+      () => scene.manager.log.includes('the service manager takes no descriptors at present'),
+      20_000,
+    );
+    await acquireLast(peer);
+    await scene.manager.tell('listen yes');
+    await eventually('all else is taken out', async () => (await scene.manager.stored()).length === 5);
+  });
+
+  it('is left without the connections that are closed, by a restart while the manager does not listen', async () => {
+    const peer = await restartWithout(30);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await scene.manager.tell('listen yes');
+    await acquireLast(peer);
+    await eventually('all else is taken out', async () => (await scene.manager.stored()).length === 5);
+  });
 });

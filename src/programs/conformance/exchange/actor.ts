@@ -88,6 +88,7 @@ export class Actor {
 
   /** The answer is empty when the actor ends first, because the daemon has killed it. */
   async #order(order: Record<string, unknown>): Promise<unknown> {
+    if (this.gone) return {};
     const answer = once(this.#answers, 'line') as Promise<[string]>;
     this.#child.stdin?.write(`${JSON.stringify(order)}\n`);
     const line = await Promise.race([answer, this.ended.then(() => undefined)]);

@@ -42,7 +42,7 @@ export class PeerConnection implements Connection {
       this.#received.push(data);
       this.#wake();
     });
-    // A reset only tells that the daemon had not read everything; to a client it is an end.
+    // A reset only means that the daemon had not read everything; to a client it is an end.
     for (const event of ['error', 'end', 'close']) {
       socket.on(event, () => {
         this.#closed = true;

@@ -1,6 +1,7 @@
 /** Plays an exchange to a lock daemon and writes its transcript. */
-import { setImmediate } from 'node:timers/promises';
 import { readdirSync, lstatSync } from 'node:fs';
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { openDescriptors } from '../../../proc/descriptors.ts';
 import { type Message, Peer, encode } from '../../../lab/wire.ts';
 import { type LockRow, locksOf, snapshot } from '../../../lab/observe.ts';
@@ -26,6 +27,8 @@ const ownerColumn = ` ${process.geteuid?.() ?? 0}:${process.getegid?.() ?? 0} `;
 
 const ping = encode(keepalive(1));
 
+const timesColumn = /^\d+ times: /;
+
 /** Folds equal lines into one with their number. */
 function folded(lines: readonly string[]): string[] {
   const result: string[] = [];
@@ -37,23 +40,63 @@ function folded(lines: readonly string[]): string[] {
   return result;
 }
 
+/** How long the answer to a call is waited for, in milliseconds: some calls have none, or none yet. */
+const ANSWER_MS = 200;
+/** How often an answer is looked for at least: this process may have been busy with another daemon all that time. */
+const LOOKS = 20;
+/**
+ * How long the right answers, files and locks are waited for, in milliseconds: some calls take long, and no answer says when an ended
+ * owner's lease is gone.
+ */
+const RIGHT_MS = 2000;
+
+/** How a play ends early, and what its looks wait for. */
+export interface PlayOptions {
+  /** Ends the wait for a daemon that does not answer; the play then fails. */
+  readonly signal?: AbortSignal;
+  /** The right transcript. Late answers and looks that differ from it are waited for, until one has differed for long. */
+  readonly right?: readonly string[] | undefined;
+}
+
+interface Rendered {
+  readonly bytes: Buffer;
+  readonly lines: readonly string[];
+  readonly closed: boolean;
+}
+
+function count(lines: readonly string[], kind: 'CALL' | 'REPLY'): number {
+  return lines.filter((line) => line.startsWith(`${kind} `)).length;
+}
+
+/** The lines of what has come, by connection. */
+function heard(all: ReadonlyMap<string, Rendered>): string[] {
+  const lines = [...all].flatMap(([name, one]) => one.lines.map((line) => `${name} < ${line}`));
+  // It is chance whether an actor sees the end of its connection before it is killed.
+  const gone = [...all].flatMap(([name, { closed }]) => (closed && !name.includes('.') ? [`${name} closed`] : []));
+  return [...lines, ...gone];
+}
+
 class Player {
   readonly #daemon: Playable;
   readonly #dir: string;
   readonly #signal: AbortSignal | undefined;
+  #right: readonly string[] | undefined;
   readonly #lines: string[] = [];
   readonly #connections = new Map<string, Connection>();
   readonly #closed = new Set<string>();
+  /** Calls of each connection that are not answered. */
+  readonly #calls = new Map<string, number>();
   readonly #actors = new Map<string, Actor>();
   readonly #variable: Variable;
   readonly #before: ReadonlySet<string>;
   #barrier: Peer | undefined;
   #descriptors: number | undefined;
 
-  constructor(daemon: Playable, dir: string, signal: AbortSignal | undefined) {
+  constructor(daemon: Playable, dir: string, { signal, right }: PlayOptions) {
     this.#daemon = daemon;
     this.#dir = dir;
     this.#signal = signal;
+    this.#right = right;
     const pids = new Map<string, number>();
     this.#variable = { dir, own: process.pid, actors: pids };
     this.#before = new Set(this.#allLocks().map((row) => JSON.stringify(row)));
@@ -66,7 +109,7 @@ class Player {
     this.#signal?.addEventListener('abort', abandon);
     try {
       // The daemon must accept this connection before those of the exchange.
-      await this.#settle();
+      await this.#receiveAll();
       for (const step of exchange.steps(this.#dir)) await this.#step(step);
       await this.#look();
       const still = [...this.#connections].flatMap(([name, { lost }]) =>
@@ -138,7 +181,7 @@ class Player {
         return;
       }
     }
-    await this.#settle();
+    await this.#receiveAll();
   }
 
   async #send(step: Step & { do: 'send' }): Promise<void> {
@@ -146,7 +189,9 @@ class Player {
     const made = typeof step.bytes === 'function' ? step.bytes((actor) => this.#actor(actor).pid) : step.bytes;
     const bytes = Buffer.from(made);
     const extra = step.descriptors === undefined ? '' : ` (descriptors: ${step.descriptors})`;
-    for (const line of renderBytes(bytes, this.#variable)) this.#say(`${step.on} > ${line}${extra}`);
+    const lines = renderBytes(bytes, this.#variable);
+    for (const line of lines) this.#say(`${step.on} > ${line}${extra}`);
+    this.#calls.set(step.on, (this.#calls.get(step.on) ?? 0) + count(lines, 'CALL'));
     if (step.apart === true) {
       for (const byte of bytes) {
         await connection.send(Buffer.of(byte), 0);
@@ -178,19 +223,34 @@ class Player {
     await setImmediate();
   }
 
-  async #settle(): Promise<void> {
-    await this.#passBarrier();
-    const gone: string[] = [];
-    for (const [name, connection] of this.#connections) {
-      if (this.#closed.has(name)) continue;
-      const { bytes, closed } = await connection.receive();
-      for (const line of renderBytes(bytes, this.#variable)) this.#say(`${name} < ${line}`);
-      if (closed) gone.push(name);
+  /** Lines of all that has come, by connection, and whether that is closed. Waits for the answers to calls for a while. */
+  async #answers(): Promise<Map<string, Rendered>> {
+    const all = new Map<string, Rendered>();
+    const since = performance.now();
+    for (let looks = 1; ; looks++) {
+      let isComplete = true;
+      for (const [name, connection] of this.#connections) {
+        if (this.#closed.has(name)) continue;
+        const before = all.get(name)?.bytes ?? Buffer.alloc(0);
+        const { bytes, closed } = await connection.receive();
+        const lines = renderBytes(Buffer.concat([before, bytes]), this.#variable);
+        all.set(name, { bytes: Buffer.concat([before, bytes]), lines, closed });
+        isComplete &&= closed || connection.lost || (this.#calls.get(name) ?? 0) <= count(lines, 'REPLY');
+      }
+      const waited = performance.now() - since;
+      if (isComplete || this.#daemon.finished !== undefined) return all;
+      if (waited > ANSWER_MS && looks >= LOOKS && this.#isRight(heard(all), waited, true)) return all;
+      await setTimeout(1);
     }
-    for (const name of gone) {
-      // It is chance whether an actor sees the end of its connection before it is killed.
-      if (!name.includes('.')) this.#say(`${name} closed`);
-      this.#closed.add(name);
+  }
+
+  async #receiveAll(): Promise<void> {
+    await this.#passBarrier();
+    const all = await this.#answers();
+    for (const line of heard(all)) this.#say(line);
+    for (const [name, { lines, closed }] of all) {
+      this.#calls.set(name, (this.#calls.get(name) ?? 0) - count(lines, 'REPLY'));
+      if (closed) this.#closed.add(name);
     }
     const end = this.#daemon.finished;
     if (end !== undefined) this.#say(`daemon ended: ${end.signal ?? `exit ${end.code ?? '?'}`}`);
@@ -198,8 +258,38 @@ class Player {
 
   async #look(): Promise<void> {
     await this.#passBarrier();
-    for (const line of snapshot(this.#dir).slice(1)) this.#say(`tree: ${line.replace(ownerColumn, ' 0:0 ')}`);
-    for (const line of this.#locks()) this.#say(`lock: ${line}`);
+    const since = performance.now();
+    let lines = this.#filesAndLocks();
+    while (!this.#isRight(lines, performance.now() - since, false)) {
+      await setTimeout(5);
+      lines = this.#filesAndLocks();
+    }
+    this.#lines.push(...lines);
+  }
+
+  /**
+   * Whether the transcript with these lines more is the beginning of the right one, and nothing more is to come in this step. True as well
+   * when nobody knows what is right, and for ever once the right lines have been waited for in vain.
+   */
+  #isRight(more: readonly string[], waited: number, hears: boolean): boolean {
+    if (this.#right === undefined) return true;
+    const so = folded([...this.#lines, ...more.map((line) => masked(line, this.#variable))]);
+    const next = this.#right[so.length] ?? '';
+    // More lines may be folded into the last one later.
+    const last = so.pop()?.replace(timesColumn, '');
+    const right = this.#right.slice(0, so.length + 1);
+    const isSo = right.pop()?.replace(timesColumn, '') === last && isDeepStrictEqual(so, right);
+    if (isSo && !(hears && /^(\d+ times: )?\S+ (<|closed$)/.test(next))) return true;
+    if (waited > RIGHT_MS) this.#right = undefined;
+    return this.#right === undefined;
+  }
+
+  #filesAndLocks(): string[] {
+    const tree = snapshot(this.#dir).slice(1);
+    return [
+      ...tree.map((line) => `tree: ${line.replace(ownerColumn, ' 0:0 ')}`),
+      ...this.#locks().map((line) => `lock: ${line}`),
+    ].map((line) => masked(line, this.#variable));
   }
 
   /** The daemon's new locks since the exchange began, with their paths in its directory, or `gone`. */
@@ -248,16 +338,20 @@ class Player {
         ? await PeerConnection.open(path)
         : await ActorConnection.open(this.#actor(actor ?? name), name, path);
     this.#connections.set(name, connection);
-    await this.#settle();
+    await this.#receiveAll();
     return connection;
   }
 }
 
 /**
  * @param dir an empty directory
- * @param signal ends the wait for a daemon that does not answer; the play then fails
  * @returns the transcript: messages, replies, closed connections, and at the end the files and locks
  */
-export async function play(daemon: Playable, exchange: Exchange, dir: string, signal?: AbortSignal): Promise<string[]> {
-  return new Player(daemon, dir, signal).play(exchange);
+export async function play(
+  daemon: Playable,
+  exchange: Exchange,
+  dir: string,
+  options: PlayOptions = {},
+): Promise<string[]> {
+  return new Player(daemon, dir, options).play(exchange);
 }

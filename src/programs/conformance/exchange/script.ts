@@ -41,7 +41,7 @@ export type Step =
   | { do: 'unlock'; actor: string; path: string }
   | { do: 'ignore-term'; actor: string }
   | { do: 'kill'; actor: string; signal: NodeJS.Signals }
-  /** Waits for the end of the process, which the transcript tells. */
+  /** Waits for the end of the process, which the transcript has. */
   | { do: 'ended'; actor: string }
   /** The number of open descriptors of the daemon, compared with the last such step. */
   | { do: 'descriptors' };

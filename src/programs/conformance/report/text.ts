@@ -3,31 +3,41 @@ import type { Result } from '../check.ts';
 import { differences } from './differences.ts';
 import { type Report, totals } from './report.ts';
 
-/** The progress of the run, on a terminal. */
+/** The progress of the run, on standard error: a bar on a terminal, else a line for each tenth. */
 export class Progress {
   readonly #total: number;
-  readonly #shown: boolean;
+  readonly #form: 'bar' | 'lines' | 'none';
   #done = 0;
   #failed = 0;
 
   constructor(total: number, quiet: boolean) {
     this.#total = total;
-    this.#shown = process.stderr.isTTY && !quiet;
+    this.#form = quiet ? 'none' : process.stderr.isTTY ? 'bar' : 'lines';
   }
 
-  tell({ name, verdict }: Result): void {
+  show({ name, verdict }: Result): void {
     this.#done++;
     if (verdict === 'fail') this.#failed++;
-    if (!this.#shown) return;
+    if (this.#form === 'bar') this.#drawBar(name);
+    else if (this.#form === 'lines' && this.#tenths(this.#done) > this.#tenths(this.#done - 1)) {
+      process.stderr.write(`${this.#done} of ${this.#total} checks made, ${this.#failed} failed\n`);
+    }
+  }
+
+  end(): void {
+    if (this.#form === 'bar') process.stderr.write('\r\x1b[K');
+  }
+
+  #tenths(done: number): number {
+    return Math.floor((done * 10) / this.#total);
+  }
+
+  #drawBar(name: string): void {
     const width = 30;
     const filled = Math.floor((this.#done / this.#total) * width);
     const bar = '#'.repeat(filled) + '.'.repeat(width - filled);
     const line = `[${bar}] ${this.#done}/${this.#total}  ${this.#failed} failed  ${name}`;
     process.stderr.write(`\r${line.slice(0, process.stderr.columns - 1)}\x1b[K`);
-  }
-
-  end(): void {
-    if (this.#shown) process.stderr.write('\r\x1b[K');
   }
 }
 

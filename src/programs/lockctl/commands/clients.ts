@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { ClientInfo, LockInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
-import { describeProcess } from '../kernel/holders.ts';
+import { programOf } from '../kernel/holders.ts';
 import { age, json, lockJson, mode, name, nameJson, ownerJson, print, style, table } from '../output.ts';
 
 const HEADINGS = ['SERVER', 'ID', 'PID', 'PROGRAM', 'CONNECTED', 'FOR', 'OWNER PID', 'LOCKS', 'STATE'];
@@ -64,7 +64,7 @@ function rowOf({
     server,
     String(id),
     String(pid),
-    name(describeProcess(pid).program) || '-',
+    name(programOf(pid)) || '-',
     connectedAt === 0 ? '-' : age(connectedAt * 1000),
     owner === null ? '-' : name(owner.name) || '-',
     owner === null ? '-' : String(owner.pid),
@@ -83,7 +83,7 @@ function clientJson(client: ClientInfo, held: ReadonlyMap<number, LockInfo[]>): 
     pid,
     uid,
     gid,
-    ...nameJson('program', describeProcess(pid).program),
+    ...nameJson('program', programOf(pid)),
     connected: connectedAt === 0 ? null : new Date(connectedAt * 1000).toISOString(),
     restricted,
     subscribed,
@@ -91,6 +91,6 @@ function clientJson(client: ClientInfo, held: ReadonlyMap<number, LockInfo[]>): 
     unsentBytes: unsent,
     owner: owner === null ? null : ownerJson(owner),
     isOwner,
-    locks: own === undefined ? locks : own.map(lockJson),
+    locks: own === undefined ? locks : own.map((lock) => lockJson(lock)),
   };
 }

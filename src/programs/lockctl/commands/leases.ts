@@ -12,7 +12,7 @@ import { type Context, toBytes, toPath } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { fileId, findObstacle, type Obstacle } from '../kernel/holders.ts';
-import { json, name, nameJson, owner, ownerJson, print, style, table } from '../output.ts';
+import { json, name, nameJson, notedOwners, owner, ownerJson, print, style, table } from '../output.ts';
 import { createLockspace, lockspacePath } from './lockspaces.ts';
 import { type Findings, investigate, isHeld } from './who.ts';
 
@@ -96,11 +96,11 @@ async function checkUnused(daemon: InquireClient, file: ByteString): Promise<voi
   }
 }
 
-function holders({ locks, daemonItself, outsiders, elsewhere }: Findings): string {
+function holders({ locks, daemonItself, outsiders, elsewhere, notes }: Findings): string {
   const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))) ?? [];
   const processes = outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`);
   const daemon = daemonItself === null ? [] : ['the daemon itself'];
-  return [...owners, ...daemon, ...processes, ...(elsewhere ? [ELSEWHERE] : [])].join(', ');
+  return [...owners, ...daemon, ...processes, ...(elsewhere ? [notedOwners(notes) ?? ELSEWHERE] : [])].join(', ');
 }
 
 async function onResource(
@@ -162,7 +162,7 @@ async function spellingsOf(daemon: InquireClient, directory: ByteString): Promis
 }
 
 function heldBy({ owners, stranger }: Lease): string {
-  if (stranger === null) return owners.map(owner).join(', ') || '-';
+  if (stranger === null) return owners.map((one) => owner(one)).join(', ') || '-';
   return stranger.pid > 0 ? `pid ${stranger.pid}` : ELSEWHERE;
 }
 

@@ -1,6 +1,8 @@
 /** `list`: the locks that are held. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { FileState, type LockFilter, type LockInfo } from '../../../../xdr/programs/inquire.ts';
+import type { ByteString } from '../../../../xdr/codec.ts';
+import { FileState, type LockFilter, type LockInfo, type StorageInfo } from '../../../../xdr/programs/inquire.ts';
+import { placeOfNode, Routes } from '../../../proc/route.ts';
 import { type Context, toBytes } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { notEmpty } from '../not-empty.ts';
@@ -35,8 +37,9 @@ export function addList(program: Command, context: Context): void {
     .action(async (options: Options) => {
       const filter = filterOf(options);
       const isFiltered = Object.values(filter).some((wanted) => wanted !== null);
-      const pages = pagesOf(context.daemon(), filter);
-      if (options.json === true) await printJson(pages);
+      const daemon = context.daemon();
+      const pages = pagesOf(daemon, filter);
+      if (options.json === true) await printJson(pages, hangingSince(await daemon.storages()));
       else await printTable(pages, isFiltered ? 'No lock matches.' : 'No lock is held.');
     });
 }
@@ -64,17 +67,31 @@ async function* pagesOf(daemon: InquireClient, filter: Partial<LockFilter>): Asy
     yield* daemon.lockPages(filter, true);
     return;
   }
-  const locks = await locksOf(daemon, namesOf(path), filter);
+  const locks = await locksOf(daemon, await namesOf(path), filter);
   if (locks.length > 0) yield locks;
 }
 
+/** Since when the storage of a lock has not answered, in milliseconds since 1970; 0 when it does. */
+function hangingSince(storages: readonly StorageInfo[]): (lock: LockInfo) => number {
+  const since = new Map<ByteString, number>();
+  for (const { name: place, hangsSince } of storages) if (hangsSince > 0) since.set(place, hangsSince);
+  if (since.size === 0) return () => 0;
+  const routes = new Routes();
+  return (lock) => {
+    const place = routes.placeOf(lock.path) ?? (lock.descriptor < 0 ? placeOfNode(lock) : null);
+    return place === null ? 0 : (since.get(place.name) ?? 0);
+  };
+}
+
 /** Prints each page as it arrives, because a host may have very many locks. */
-async function printJson(pages: AsyncIterable<LockInfo[]>): Promise<void> {
+async function printJson(pages: AsyncIterable<LockInfo[]>, hangs: (lock: LockInfo) => number): Promise<void> {
   const printer = new Printer();
   let before = '[\n';
   for await (const page of pages) {
     // One array is several times faster than object by object. Its brackets go, and each object gets a line.
-    const objects = json(page.map(lockJson)).slice(1, -1).replaceAll('},{"lockspace"', '},\n{"lockspace"');
+    const objects = json(page.map((lock) => lockJson(lock, hangs(lock))))
+      .slice(1, -1)
+      .replaceAll('},{"lockspace"', '},\n{"lockspace"');
     printer.print(before + objects);
     before = ',\n';
   }

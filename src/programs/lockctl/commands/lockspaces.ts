@@ -1,14 +1,18 @@
 /** `lockspace create|list`. */
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
+import type { ByteString } from '../../../../xdr/codec.ts';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
 import { FileState } from '../../../../xdr/programs/inquire.ts';
-import { type Context, toBytes } from '../context.ts';
+import { type Context, toBytes, toPath } from '../context.ts';
+import { CommandError, Exit } from '../exit.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { fileState, json, name, nameJson, print, style, table } from '../output.ts';
+import { addLockspaceTest } from './lockspace-test.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
-  const command = program.command('lockspace').description('create and list lockspaces');
+  const command = program.command('lockspace').description('create, list and test lockspaces');
 
   command
     .command('create')
@@ -43,6 +47,8 @@ export function addLockspaces(program: Command, context: Context): void {
       ]);
       print(table(['LOCKS', 'STATE', 'DIRECTORY'], rows));
     });
+
+  addLockspaceTest(command, context);
 }
 
 /**
@@ -54,8 +60,33 @@ export function lockspacePath(given: string): string {
   return path.resolve(given);
 }
 
-/** @throws CommandError when the daemon refuses */
+/**
+ * Creates it in the daemon, and its directory. A daemon that knows the lockspace does not look for the directory, which may be gone.
+ *
+ * @throws CommandError when the daemon refuses, or the directory cannot be made
+ */
 export async function createLockspace(daemon: InquireClient, directory: string): Promise<void> {
-  const args = { path: toBytes(directory) };
-  await daemon.ask(async (client) => client.call(lockProgram, 'createLockspace', args), daemon.target.socket);
+  const path = toBytes(directory);
+  const known = (await daemon.answersInquiries())
+    ? (await daemon.lockspaces()).find((lockspace) => lockspace.directory === path)
+    : undefined;
+  await daemon.ask(async (client) => client.call(lockProgram, 'createLockspace', { path }), daemon.target.socket);
+  if (known?.file === FileState.GONE) makeDirectory(path);
+  else if (known?.file === FileState.REPLACED) {
+    throw new CommandError(Exit.NO, `${name(path)} is no directory: no lock can be acquired in this lockspace`);
+  }
+}
+
+/** As the daemon makes a lockspace's directory. */
+const DIRECTORY_MODE = 0o700;
+
+function makeDirectory(path: ByteString): void {
+  try {
+    mkdirSync(toPath(path), { recursive: true, mode: DIRECTORY_MODE });
+  } catch (error) {
+    throw new CommandError(
+      Exit.NO,
+      `the directory ${name(path)} is gone, and cannot be made: ${(error as Error).message}`,
+    );
+  }
 }

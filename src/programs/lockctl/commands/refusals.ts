@@ -1,8 +1,19 @@
 /** `refusals`: the last refused acquires, each with the holder at that time. */
 import type { Command } from 'commander';
-import type { RefusalInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
-import { cause, json, mode, name, owner, print, refusalJson, style, table, time } from '../output.ts';
+import {
+  cause,
+  json,
+  mode,
+  name,
+  type NotedRefusal,
+  owner,
+  print,
+  refusalJson,
+  style,
+  table,
+  time,
+} from '../output.ts';
 
 const HEADINGS = ['TIME', 'ASKED BY', 'MODE', 'RESOURCE', 'WHY'];
 
@@ -19,7 +30,7 @@ export function addRefusals(program: Command, context: Context): void {
     });
 }
 
-function rowOf(refusal: RefusalInfo): string[] {
+function rowOf(refusal: NotedRefusal): string[] {
   return [
     time(refusal.time),
     owner(refusal.owner),

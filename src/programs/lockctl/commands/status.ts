@@ -1,8 +1,11 @@
 /** `status`: one screen about the daemon. */
 import type { Command } from 'commander';
-import type { StatusInfo } from '../../../../xdr/programs/inquire.ts';
+import type { StatusInfo, StorageInfo } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import { formatVersion } from '../inquire-client.ts';
+import { assess } from '../health/assess.ts';
+import { deathsJson, lastDeathText, survivalText } from '../health/survival.ts';
+import { verdictLine } from './health.ts';
 import { count as plural, decode, duration, json, name, nameJson, print, style } from '../output.ts';
 
 export function addStatus(program: Command, context: Context): void {
@@ -13,8 +16,17 @@ export function addStatus(program: Command, context: Context): void {
     .action(async (options: { json?: true }) => {
       const daemon = context.daemon();
       const [status, counters] = [await daemon.status(), await daemon.counters()];
-      if (options.json === true) print(json({ ...statusJson(status), counters: Object.fromEntries(counters) }, 2));
-      else for (const line of describe(status, counters)) print(line);
+      const { verdict, summary } = await assess(daemon);
+      if (options.json === true) {
+        const storages = (await daemon.storages()).map(storageJson);
+        const state = {
+          ...statusJson(status),
+          ...deathsJson(counters),
+          storages,
+          counters: Object.fromEntries(counters),
+        };
+        print(json({ ...state, verdict, summary }, 2));
+      } else for (const line of describe(status, counters, verdictLine({ verdict, summary }))) print(line);
     });
 }
 
@@ -31,11 +43,28 @@ function statusJson(status: StatusInfo): Record<string, unknown> {
   };
 }
 
-function describe(status: StatusInfo, counters: ReadonlyMap<string, number>): string[] {
+/** Storage that may hang, and the calls that wait for it: an owner's pid of 0 is none. */
+function storageJson({ name: storage, pid, hangsSince, callCount, calls }: StorageInfo): Record<string, unknown> {
+  return {
+    ...nameJson('name', storage),
+    helper: pid,
+    hangsSince: hangsSince === 0 ? null : new Date(hangsSince).toISOString(),
+    callCount,
+    calls: calls.map(({ path, pid: ownerPid, since }) => ({
+      ...nameJson('path', path),
+      owner: ownerPid,
+      since: new Date(since).toISOString(),
+    })),
+  };
+}
+
+/** @param verdict as 'health' begins */
+function describe(status: StatusInfo, counters: ReadonlyMap<string, number>, verdict: string): string[] {
   const now = Date.now();
   const { lockServer, adminServer, descriptorLimit } = status;
   const count = (key: string): number => counters.get(key) ?? 0;
   const rows: [string, string][] = [
+    ['verdict', verdict],
     ['version', `${status.implementation}, speaks as libvirt ${formatVersion(status.libvirtVersion)}`],
     ['process', `pid ${status.pid}, ${Math.round(status.residentMemory / 1024 / 1024)} MiB resident`],
     ['program', name(status.program)],
@@ -68,31 +97,10 @@ function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
   return [['lock memory', `${toMiB(used)} of ${toMiB(max)} MiB`]];
 }
 
-/** What would become of the locks if the daemon died. None of a daemon whose release does not tell. */
+/** What would become of the locks if the daemon died. None for a daemon whose release does not report it. */
 function deathRow({ locks }: StatusInfo, counters: ReadonlyMap<string, number>): [string, string][] {
   const deaths = counters.get('deaths');
   if (deaths === undefined) return [];
-  const before = deaths === 0 ? '' : `${deaths} so far; `;
+  const before = deaths === 0 ? '' : `${deaths} so far${lastDeathText(counters)}; `;
   return [['deaths', `${before}${survivalText(locks, counters)}`]];
-}
-
-/** As it completes "what a death of the daemon". */
-export function survivalText(locks: number, counters: ReadonlyMap<string, number>): string {
-  const count = (key: string): number => counters.get(key) ?? 0;
-  const mortal = count('mortalLocks');
-  if (counters.get('store') !== 1) {
-    const why = counters.get('store') === 0 ? 'there is no descriptor store' : 'no descriptor store is known';
-    return `the next would cost all locks: ${why}`;
-  }
-  const reasons = [
-    [count('mortalRemote'), 'on file systems that may hang'],
-    [
-      mortal - count('mortalRemote'),
-      `of which the store (${count('stored')} of ${count('storeLimit')} descriptors) has none`,
-    ],
-  ] as const;
-  const why = reasons.filter(([number]) => number > 0).map(([number, reason]) => `${number} ${reason}`);
-  const missing = count('storeMissing') === 0 ? '' : `; ${count('storeMissing')} descriptors are not stored yet`;
-  const cost = mortal === 0 ? 'no lock' : `${mortal} of ${locks} locks (${why.join(', ')})`;
-  return `the next would cost ${cost}${missing}`;
 }

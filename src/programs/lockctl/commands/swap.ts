@@ -108,7 +108,7 @@ async function executeAgain(daemon: InquireClient, running: Running, target: str
   const { pid, kind } = running;
   const notes = path.dirname(pidFile);
   const registered = kindOf(target) === 'libvirt';
-  const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, notes, force, registered });
+  const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, pidFile, notes, force, registered });
   const now = await answering(daemon);
   return [
     { ok: now.pid === pid, what: 'the process is the same', detail: `pid ${now.pid}` },

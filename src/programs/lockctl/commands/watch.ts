@@ -11,7 +11,21 @@ import { ConnectionLost } from '../../../client/errors.ts';
 import type { Context } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { cause, holdJson, json, mode, name, nameJson, owner, print, refusalJson, style, time } from '../output.ts';
+import {
+  cause,
+  count,
+  holdJson,
+  json,
+  mode,
+  name,
+  nameJson,
+  type NotedRefusal,
+  owner,
+  print,
+  refusalJson,
+  style,
+  time,
+} from '../output.ts';
 
 /** Milliseconds between two checks that the daemon still sends events. */
 const HEARTBEAT_MS = 5000;
@@ -23,14 +37,30 @@ export function addWatch(program: Command, context: Context): void {
     .option('--json', 'print one JSON object a line')
     .option('--no-clients', 'omit connections')
     .action(async (options: { json?: true; clients: boolean }) => {
-      for await (const changes of followChanges(context.daemon(), context.untilInterrupted())) {
-        for (const change of changes) {
+      const daemon = context.daemon();
+      for await (const changes of followChanges(daemon, context.untilInterrupted())) {
+        for (const change of await withNotes(daemon, changes)) {
           const isClient = change.type === ChangeType.CONNECTED || change.type === ChangeType.DISCONNECTED;
           if (isClient && !options.clients) continue;
           print(options.json === true ? json(changeJson(change)) : describe(change));
         }
       }
     });
+}
+
+/** A change, and with a refusal what the holder had noted. */
+type Noted<C> = C extends { readonly type: typeof ChangeType.REFUSED }
+  ? Omit<C, 'value'> & { readonly value: NotedRefusal }
+  : C;
+type NotedChange = Noted<Change>;
+
+async function withNotes(daemon: InquireClient, changes: readonly Change[]): Promise<NotedChange[]> {
+  const refusals = changes.flatMap((change) => (change.type === ChangeType.REFUSED ? [change.value] : []));
+  const noted = (await daemon.withNotes(refusals)).values();
+  return changes.map((change) => {
+    if (change.type !== ChangeType.REFUSED) return change;
+    return { ...change, value: noted.next().value ?? { ...change.value, notes: [] } };
+  });
 }
 
 /** Changes from now on, until `signal` aborts. @throws CommandError when the daemon ends or becomes libvirt's */
@@ -83,7 +113,7 @@ function whyLost(daemon: string, begun: StatusInfo, now: StatusInfo): CommandErr
   );
 }
 
-function describe(change: Change): string {
+function describe(change: NotedChange): string {
   switch (change.type) {
     case ChangeType.ACQUIRED:
     case ChangeType.RELEASED: {
@@ -104,13 +134,13 @@ function describe(change: Change): string {
       return `${time(when)} ${style('dim', verb)} client ${client}, pid ${pid}`;
     }
     case ChangeType.MISSED:
-      return style('yellow', `${change.value} changes were missed: they are read too slowly`);
+      return style('yellow', `missed ${count(change.value, 'change')}, which were read too slowly`);
     case ChangeType.RESUMED:
       return style('yellow', `${time(change.value)} the daemon has re-executed itself`);
   }
 }
 
-function changeJson(change: Change): Record<string, unknown> {
+function changeJson(change: NotedChange): Record<string, unknown> {
   switch (change.type) {
     case ChangeType.ACQUIRED:
     case ChangeType.RELEASED: {

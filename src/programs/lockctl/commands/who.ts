@@ -1,40 +1,75 @@
 /** `who PATH`: who holds a disk, on this host or another one. */
-import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
-import type { LockFilter, LockInfo } from '../../../../xdr/programs/inquire.ts';
-import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
+import { FileState, type HolderNote, type LockFilter, type LockInfo } from '../../../../xdr/programs/inquire.ts';
+import { type Context, toAbsolute, toBytes, withoutLinks } from '../context.ts';
+import { daemonProcess } from '../daemon-process.ts';
+import { mountNote } from '../daemon-view.ts';
+import { DeadOwners } from '../dead-owners.ts';
 import type { Caller, InquireClient } from '../inquire-client.ts';
+import { deviceNames, deviceNote } from '../device-names.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { describeProcess, fileId, findObstacle, findOutsiders, type Outsider } from '../kernel/holders.ts';
+import { Looker, NO_ANSWER } from '../kernel/looker.ts';
+import { isStorageHelper } from '../../../proc/processes.ts';
+import { mayHang } from '../../../proc/route.ts';
+import { describeProcess, fileId, findObstacle, findOutsiders, isHere, type Outsider } from '../kernel/holders.ts';
+import { notesIn } from '../kernel/holder-notes.ts';
 import { notEmpty } from '../not-empty.ts';
-import { identity, json, lockJson, lockOf, name, nameJson, owner, print, style, time } from '../output.ts';
+import { freedBy } from '../remote-locks.ts';
+import {
+  holdJson,
+  identity,
+  json,
+  lockJson,
+  lockOf,
+  name,
+  nameJson,
+  notedOwner,
+  noteJson,
+  owner,
+  print,
+  style,
+  time,
+} from '../output.ts';
+import { sha256 } from '../sha256.ts';
 
 export interface Findings {
   /** The daemon's locks that guard the file; null when the daemon did not answer. */
   readonly locks: LockInfo[] | null;
+  /** Those of their owners that are dead. */
+  readonly dead: DeadOwners | null;
   /** Why the daemon did not answer. */
   readonly silence: CommandError | null;
   /** A lock of the daemon that is not a guest's, such as the one on its pid file. */
   readonly daemonItself: Outsider | null;
   /** Other processes of this host with a lock on the first byte. */
   readonly outsiders: Outsider[];
-  /** Another lock is in the way, whose owner is not known. */
+  /** Another lock is in the way, whose owner this host does not know. */
   readonly elsewhere: boolean;
+  /** What other daemons, mostly on other hosts, have noted in the lock file. */
+  readonly notes: HolderNote[];
+  /** The resource in a lockspace that guards the file, if the locks of others were found there. */
+  readonly guard: Guard | null;
   /** Why the kernel could not be asked: the system's code. */
   readonly failure: string | null;
+  /** What was not looked for. */
+  readonly unsearched: string | null;
+  /** Why the daemon may see another file at the path. */
+  readonly view: string | null;
+}
+
+/** A resource that may guard a file, and its own file. */
+export interface Guard {
+  readonly lockspace: ByteString;
+  readonly name: ByteString;
+  readonly file: ByteString;
 }
 
 /** The names under which libvirt may know the file: as given, and with links resolved. */
-export function namesOf(given: ByteString): ByteString[] {
-  const names = new Set([toAbsolute(given)]);
-  try {
-    // realpathSync itself would decode the path.
-    names.add(realpathSync.native(toPath(given), 'latin1'));
-  } catch {
-    // The file need not exist: an indirect lockspace has only the disk's name.
-  }
-  return [...names];
+export async function namesOf(given: ByteString): Promise<ByteString[]> {
+  const path = toAbsolute(given);
+  // The file need not exist: an indirect lockspace has only the disk's name.
+  return (await new Looker().answers(path)) ? [...new Set([path, withoutLinks(given)])] : [path];
 }
 
 /** The daemon's locks that guard a file of these names and match the filter, without duplicates. */
@@ -43,12 +78,22 @@ export async function locksOf(
   names: readonly ByteString[],
   filter: Partial<LockFilter> = {},
 ): Promise<LockInfo[]> {
-  const found = await Promise.all(names.map(async (path) => daemon.locks({ ...filter, path }, true)));
+  const byPath = names.map(async (path) => daemon.locks({ ...filter, path }, true));
+  const byDevice = new Set(names.filter((path) => !mayHang(path)).flatMap((path) => deviceNames(path).names));
+  const byName = Array.from(byDevice, async (resource) => daemon.locks({ ...filter, resource }, true));
+  const found = await Promise.all([...byPath, ...byName]);
+  // The daemon does not look for such a file, and finds it by its name alone.
+  const [path] = names.filter((name) => mayHang(name));
+  const file = path === undefined ? null : await new Looker().find(path);
+  if (file !== null && file !== 'no answer') {
+    const all = await daemon.locks(filter, true);
+    found.push(all.filter(({ device, inode }) => device === file.device && inode === file.inode));
+  }
   return [...new Map(found.flat().map((lock) => [`${lock.lockspace}\0${lock.name}`, lock])).values()];
 }
 
 export async function investigate(daemon: InquireClient<Caller>, given: ByteString): Promise<Findings> {
-  const names = namesOf(given);
+  const names = await namesOf(given);
   let locks: LockInfo[] | null = [];
   let silence: CommandError | null = null;
   try {
@@ -58,27 +103,63 @@ export async function investigate(daemon: InquireClient<Caller>, given: ByteStri
     locks = null;
     silence = error;
   }
-  const answer = { locks, silence, daemonItself: null, outsiders: [], elsewhere: false, failure: null };
-  if (locks !== null && locks.length > 0) return answer;
+  const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => who.pid)) ?? [];
+  const dead = locks === null ? null : await DeadOwners.ask(daemon, owners);
+  const known = { ...NO_LOCK, locks, dead, silence, guard: null, unsearched: null };
+  if (locks !== null && locks.length > 0) return known;
   const resolved = names.at(-1) ?? given;
-  const { lock, failure } = findObstacle(resolved, false);
+  const unsearched = deviceNote(resolved, locks !== null) ?? null;
+  const found = { ...known, ...(await lookAt(daemon, resolved, locks !== null)), unsearched };
+  if (locks === null || isHeld(found)) return found;
+  for (const guard of await guardsOf(daemon, names)) {
+    const beside = await lookAt(daemon, guard.file, true);
+    if (beside.elsewhere || beside.outsiders.length > 0) return { ...known, ...beside, guard };
+  }
+  return found;
+}
+
+type Sight = Pick<Findings, 'daemonItself' | 'outsiders' | 'elsewhere' | 'notes' | 'failure' | 'view'>;
+
+const NO_LOCK: Sight = { daemonItself: null, outsiders: [], elsewhere: false, notes: [], failure: null, view: null };
+
+/** Who has locked a file that the daemon does not hold. */
+async function lookAt(daemon: InquireClient<Caller>, file: ByteString, answers: boolean): Promise<Sight> {
+  if (!(await new Looker().answers(file))) return { ...NO_LOCK, failure: NO_ANSWER };
+  const { lock, failure } = findObstacle(file, false);
   // If no lock is in the way, do not read /proc/locks: for milliseconds the kernel then grants no lock to any process.
-  if (lock === null && failure === null) return answer;
-  const file = fileId(resolved);
-  const daemonPid = locks === null || file === null ? 0 : (await daemon.status()).pid;
-  const found = file === null ? [] : findOutsiders(file);
-  // A lock may be too new to be in the table.
-  if (lock !== null && lock.pid > 0 && !found.some(({ pid }) => pid === lock.pid)) {
+  const daemonHere = answers ? daemonProcess(daemon.target, 0) : null;
+  const view = daemonHere === null ? null : (mountNote(daemonHere) ?? null);
+  if (lock === null && failure === null) return { ...NO_LOCK, view };
+  const id = fileId(file);
+  const isOurs = answers && id !== null ? await processesOf(daemon) : (): boolean => false;
+  const found = id === null ? [] : findOutsiders(id);
+  if (id !== null && lock !== null && !found.some(({ pid }) => pid === lock.pid) && isHere(lock, file, id)) {
     found.push({ pid: lock.pid, kind: 'POSIX', access: lock.access, ...describeProcess(lock.pid) });
   }
   return {
-    locks,
-    silence,
-    daemonItself: found.find(({ pid }) => pid === daemonPid) ?? null,
-    outsiders: found.filter(({ pid }) => pid !== daemonPid),
+    daemonItself: found.find(isOurs) ?? null,
+    outsiders: found.filter((one) => !isOurs(one)),
     elsewhere: lock !== null && found.length === 0,
+    notes: lock === null ? [] : notesIn(file),
     failure,
+    view,
   };
+}
+
+/** The resources of an indirect lockspace that would guard a disk of these names. */
+export async function guardsOf(daemon: InquireClient<Caller>, names: readonly ByteString[]): Promise<Guard[]> {
+  const directories = (await daemon.lockspaces()).map(({ directory }) => directory).filter((one) => one !== '');
+  if (directories.length === 0) return [];
+  const resources = names.flatMap((one) => [sha256(one), ...(mayHang(one) ? [] : deviceNames(one).names)]);
+  return directories.flatMap((lockspace) =>
+    resources.map((resource) => ({ lockspace, name: resource, file: `${lockspace}/${resource}` })),
+  );
+}
+
+/** Whether a process is the daemon, or a helper that has locks in place of it. */
+async function processesOf(daemon: InquireClient<Caller>): Promise<(one: Outsider) => boolean> {
+  const [{ pid: daemonPid }, storages] = [await daemon.status(), await daemon.storages()];
+  return ({ pid }) => pid === daemonPid || (isStorageHelper(pid) && storages.some((storage) => storage.pid === pid));
 }
 
 export function addWho(program: Command, context: Context): void {
@@ -89,7 +170,7 @@ export function addWho(program: Command, context: Context): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nFinds a disk in the default lockspace by path and inode, and in indirect lockspaces by the SHA-256 of its path.\nExit status 1: not held.',
+      '\nFinds a disk in the default lockspace by path and inode, and in indirect lockspaces by the SHA-256 of its path,\nthe UUID of its logical volume or its SCSI id.\nExit status 1: not held.',
     )
     .action(async (given: string, options: { json?: true }) => {
       process.exitCode = await who(context.daemon(), toBytes(given), options.json === true);
@@ -108,11 +189,12 @@ export function isHeld({ locks, daemonItself, outsiders, elsewhere }: Findings):
 }
 
 function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
-  const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
+  const { locks, dead, silence, daemonItself, outsiders, elsewhere, notes, guard, failure, unsearched, view } =
+    findings;
   return {
     ...nameJson('path', given),
     held: isHeld(findings),
-    locks: locks?.map(lockJson) ?? null,
+    locks: locks?.map((lock) => lockWithDeadJson(lock, dead)) ?? null,
     daemonItself: daemonItself !== null,
     otherProcesses: outsiders.map(({ pid, kind, access, program, guest }) => ({
       pid,
@@ -122,42 +204,89 @@ function findingsJson(given: ByteString, findings: Findings): Record<string, unk
       ...(guest === '' ? {} : nameJson('vm', guest)),
     })),
     elsewhere,
+    ...(notes.length === 0 ? {} : { hosts: notes.map(noteJson) }),
+    ...(guard === null
+      ? {}
+      : { guard: { ...nameJson('lockspace', guard.lockspace), ...nameJson('name', guard.name) } }),
     ...(silence === null ? {} : { daemon: silence.message }),
     ...(failure === null ? {} : { kernel: failure }),
+    ...(unsearched === null ? {} : { unsearched }),
+    ...(view === null ? {} : { view }),
   };
+}
+
+function lockWithDeadJson(lock: LockInfo, dead: DeadOwners | null): Record<string, unknown> {
+  const owners = lock.holds.map((hold) => ({ ...holdJson(hold), dead: dead?.has(hold.owner) ?? null }));
+  return { ...lockJson(lock), owners };
 }
 
 /** Findings as lines for people. */
 export function describe(given: ByteString, findings: Findings): string[] {
-  const { locks, silence, daemonItself, outsiders, elsewhere, failure } = findings;
-  const lines = (locks ?? []).flatMap(describeLock);
+  const { locks, dead, silence, daemonItself, outsiders, elsewhere, notes, guard, failure, unsearched, view } =
+    findings;
+  const lines = (locks ?? []).flatMap((lock) => describeLock(lock, dead));
   if (silence !== null) lines.push(style('yellow', silence.message));
   if (daemonItself !== null) lines.push(`The daemon itself: ${describeOutsider(daemonItself)}`);
   lines.push(
     ...outsiders.map((one) => (silence === null ? 'Not a guest of this daemon: ' : '') + describeOutsider(one)),
   );
+  const where = guard === null ? '' : ` as ${name(guard.name)} in lockspace ${name(guard.lockspace)}`;
+  lines.push(...notes.flatMap((note) => describeNote(note, where)));
   if (elsewhere) {
-    lines.push('Another host holds a lock, or a process of this host holds an OFD lock that this user cannot see.');
+    if (notes.length === 0)
+      lines.push(
+        `Another host holds a lock${where}, or a process of this host holds an OFD lock that this user cannot see.`,
+      );
+    const how = freedBy(guard?.file ?? withoutLinks(given));
+    if (how !== undefined) lines.push(how);
   }
   if (!isHeld(findings)) lines.push(nobody(given, silence !== null, failure));
+  if (unsearched !== null) lines.push(style('yellow', unsearched));
+  if (view !== null) lines.push(style('yellow', view));
   return lines;
 }
 
 function nobody(given: ByteString, silent: boolean, failure: string | null): string {
   const file = name(given);
   if (failure === 'ENOENT') return `No known lock on ${file}, and there is no such file.`;
+  if (failure === NO_ANSWER)
+    return `This daemon does not hold ${file} by that name. Other locks are unknown: its storage does not answer.`;
   if (failure !== null)
     return `This daemon does not hold ${file}. Other locks are unknown: cannot open it (${failure}).`;
   return silent ? `No process of this host has a visible lock on ${file}.` : `No lock on ${file}.`;
 }
 
-function describeLock(lock: LockInfo): string[] {
+function describeLock(lock: LockInfo, dead: DeadOwners | null): string[] {
   const where = lock.lockspace === '' ? '' : ` as ${name(lock.name)} in lockspace ${name(lock.lockspace)}`;
-  return lock.holds.flatMap(({ owner: who, since, client }) => [
-    `${style('bold', owner(who))} holds ${lockOf(lock)}${where}`,
-    `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0 ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
-  ]);
+  const lines = lock.holds.flatMap(({ owner: who, since, client }) => {
+    const isDead = dead?.has(who) === true;
+    return [
+      `${style('bold', owner(who, isDead))} holds ${lockOf(lock)}${where}`,
+      `  uuid ${who.uuid}, since ${time(since)}, through client ${client === 0 ? 'unknown' : String(client)}, name ${identity(who.identity)}`,
+      ...(isDead
+        ? [`  ${style('yellow', "its process has ended: 'virt-lockctl release --dead' releases the lock")}`]
+        : []),
+    ];
+  });
+  const exchanged = EXCHANGED[lock.file];
+  return exchanged === undefined ? lines : [...lines, `  ${style('yellow', exchanged)}`];
 }
+
+function describeNote(note: HolderNote, where: string): string[] {
+  const { uuid, shared, since, owners, hostUuid } = note;
+  const more = owners > 1 ? `, and ${owners - 1} more there` : '';
+  const host = hostUuid === null ? '' : `, host's uuid ${hostUuid}`;
+  return [
+    `${style('bold', notedOwner(note))} holds ${shared ? 'a shared' : 'an exclusive'} lock${where}`,
+    `  uuid ${uuid}, since ${time(since)}${more}${host}: as its daemon has noted in the lock file`,
+  ];
+}
+
+const EXCHANGED: Readonly<Record<number, string>> = {
+  [FileState.REPLACED]:
+    'the file at its path was exchanged: the lock is on the old file, and does not guard the new one',
+  [FileState.GONE]: 'the file is gone from its path: the lock does not guard a new file there',
+};
 
 function describeOutsider({ pid, kind, access, program, guest }: Outsider): string {
   const what = program === '' ? 'unknown program' : name(program);

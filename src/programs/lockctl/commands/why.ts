@@ -5,14 +5,21 @@ import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
 import type { LockInfo } from '../../../../xdr/programs/inquire.ts';
-import { type Context, toAbsolute, toBytes, toPath } from '../context.ts';
+import { type Context, toAbsolute, toBytes, toPath, withoutLinks } from '../context.ts';
+import { daemonProcess } from '../daemon-process.ts';
+import { mountNote, rightsNote } from '../daemon-view.ts';
+import { DeadOwners } from '../dead-owners.ts';
+import { deviceNote } from '../device-names.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
 import type { FileId } from '../../../proc/descriptors.ts';
-import { fileId, findObstacle, findOutsiders } from '../kernel/holders.ts';
+import { fileId, findObstacle, findOutsiders, isHere } from '../kernel/holders.ts';
+import { notesIn } from '../kernel/holder-notes.ts';
+import { Looker } from '../kernel/looker.ts';
 import { notEmpty } from '../not-empty.ts';
-import { json, name, nameJson, owner, print, style } from '../output.ts';
-import { locksOf, namesOf } from './who.ts';
+import { json, name, nameJson, notedOwners, owner, print, style } from '../output.ts';
+import { freedBy } from '../remote-locks.ts';
+import { guardsOf, locksOf, namesOf } from './who.ts';
 
 interface Options {
   readonly shared?: true;
@@ -26,8 +33,14 @@ interface Verdict {
   readonly reasons: string[];
 }
 
+/** It is not known whether it would be granted at last. */
+const SILENT: Verdict = {
+  outcome: 'fails',
+  reasons: ['its storage does not answer: an acquire would wait until it does.'],
+};
+
 /** The kernel's limit. */
-const LINKS_MAX = 40;
+const MAX_LINKS = 40;
 
 export function addWhy(program: Command, context: Context): void {
   program
@@ -54,12 +67,12 @@ export function addWhy(program: Command, context: Context): void {
 async function judge(daemon: InquireClient, given: ByteString, options: Options): Promise<Verdict> {
   const lockspace = toBytes(options.lockspace ?? '');
   const file = lockspace === '' ? toAbsolute(given) : `${lockspace}/${given}`;
+  const isSilent = !(await new Looker().answers(file));
   if (!(await daemon.answersInquiries())) {
+    if (isSilent) return SILENT;
     const { outcome, reasons } = judgeFile(file, options);
-    return {
-      outcome,
-      reasons: [...reasons, "This is libvirt's C daemon: its locks show its pid only, not the guest."],
-    };
+    const note = "This is libvirt's C daemon: its locks show its pid only, not the guest.";
+    return { outcome, reasons: [...reasons, note, ...unsearched(file, options, false)] };
   }
   if (!(await daemon.lockspaces()).some(({ directory }) => directory === lockspace)) {
     return {
@@ -69,18 +82,20 @@ async function judge(daemon: InquireClient, given: ByteString, options: Options)
       ],
     };
   }
-  const locks = await locksOf(daemon, lockspace === '' ? namesOf(file) : [file]);
+  const locks = await locksOf(daemon, lockspace === '' ? await namesOf(file) : [file]);
   const resource = lockspace === '' ? file : given;
   const named = locks.find((lock) => lock.lockspace === lockspace && lock.name === resource);
   // A held name counts first, whatever file it names now; then a file that is held under any name.
-  const own = named === undefined ? locks.filter(isOn(fileId(file))) : [named];
-  if (own.length > 0) return judgeHeld(own, options);
+  const own = named === undefined ? locks.filter(isOn(isSilent ? null : fileId(file))) : [named];
+  if (own.length > 0) return judgeHeld(own, options, await deadOf(daemon, own));
 
-  const verdict = judgeFile(file, options);
+  if (isSilent) return SILENT;
+  const found = judgeFile(file, options);
+  const verdict = { ...found, reasons: [...found.reasons, ...viewNotes(daemon), ...unsearched(file, options, true)] };
   const guard = locks.find((lock) => lock.lockspace !== '' && lock.path !== file);
-  if (guard === undefined) return verdict;
+  if (guard === undefined) return lockspace === '' ? judgeGuards(daemon, file, options, verdict) : verdict;
   // With an indirect lockspace, libvirt locks the file that stands for the image.
-  const { outcome, reasons } = judgeHeld([guard], options);
+  const { outcome, reasons } = judgeHeld([guard], options, await deadOf(daemon, [guard]));
   return {
     outcome,
     reasons: [
@@ -90,13 +105,55 @@ async function judge(daemon: InquireClient, given: ByteString, options: Options)
   };
 }
 
+/** What was not looked for. @param knowsLockspaces the daemon reports them */
+function unsearched(file: ByteString, { lockspace }: Options, knowsLockspaces: boolean): string[] {
+  const note = lockspace === undefined ? deviceNote(file, knowsLockspaces) : undefined;
+  return note === undefined ? [] : [note];
+}
+
+/** As `verdict`, unless another host holds what guards the disk in a lockspace. */
+async function judgeGuards(
+  daemon: InquireClient,
+  file: ByteString,
+  options: Options,
+  verdict: Verdict,
+): Promise<Verdict> {
+  for (const { lockspace, file: lease } of await guardsOf(daemon, await namesOf(file))) {
+    if (!(await new Looker().answers(lease))) continue;
+    const { outcome, reasons } = judgeFile(lease, options);
+    if (outcome !== 'refused') continue;
+    return {
+      outcome,
+      reasons: [
+        `in lockspace ${name(lockspace)}, which guards this disk: ${reasons.join(' ')}`,
+        `the file itself: ${verdict.reasons.join(' ')}`,
+      ],
+    };
+  }
+  return verdict;
+}
+
+/** The tool judges by what it sees itself, which may not be what the daemon sees. */
+function viewNotes({ target }: InquireClient): string[] {
+  const pid = daemonProcess(target, 0);
+  if (pid === null) return ["The daemon's process cannot be seen: it may have other mounts and rights than this tool."];
+  return [mountNote(pid), rightsNote(pid)].filter((note) => note !== undefined);
+}
+
 function isOn(file: FileId | null): (lock: LockInfo) => boolean {
   return ({ device, inode }) => device === file?.device && inode === file.inode;
 }
 
+async function deadOf(daemon: InquireClient, locks: readonly LockInfo[]): Promise<DeadOwners> {
+  return DeadOwners.ask(
+    daemon,
+    locks.flatMap(({ holds }) => holds.map(({ owner: who }) => who.pid)),
+  );
+}
+
 /** @param locks on one file: one exclusive lock, or shared ones */
-function judgeHeld(locks: readonly LockInfo[], { shared }: Options): Verdict {
-  const owners = locks.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who))).join(', ');
+function judgeHeld(locks: readonly LockInfo[], { shared }: Options, dead: DeadOwners): Verdict {
+  const owners = locks.flatMap(({ holds }) => holds.map(({ owner: who }) => owner(who, dead.has(who)))).join(', ');
   const isShared = locks.every(({ flags }) => (flags & AcquireFlag.SHARED) !== 0);
   if (isShared && shared === true) return { outcome: 'granted', reasons: [`shared with ${owners}.`] };
   return { outcome: 'refused', reasons: [`${owners} holds ${isShared ? 'a shared' : 'an exclusive'} lock.`] };
@@ -113,13 +170,19 @@ function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
   if (lock !== null) {
     const id = fileId(file);
     const outsiders = id === null ? [] : findOutsiders(id);
+    const isElsewhere = outsiders.length === 0 && (id === null || !isHere(lock, file, id));
+    const noted = notedOwners(notesIn(file));
     const who =
-      outsiders.length > 0
-        ? outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`).join(', ')
-        : lock.pid > 0
-          ? `pid ${lock.pid}`
-          : 'another host, or a process with an OFD lock,';
-    return { outcome: 'refused', reasons: [`${who} holds a ${lock.access.toLowerCase()} lock.`] };
+      noted !== undefined
+        ? `${noted},`
+        : outsiders.length > 0
+          ? outsiders.map(({ pid, program }) => `pid ${pid} (${name(program)})`).join(', ')
+          : isElsewhere
+            ? 'another host, or a process with an OFD lock,'
+            : `pid ${lock.pid}`;
+    const how = isElsewhere ? freedBy(withoutLinks(file)) : undefined;
+    const reason = `${who} holds a ${lock.access.toLowerCase()} lock.`;
+    return { outcome: 'refused', reasons: how === undefined ? [reason] : [reason, how] };
   }
   if (statSync(toPath(file)).isDirectory()) return { outcome: 'fails', reasons: [`${shown} is a directory.`] };
   try {
@@ -133,7 +196,7 @@ function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
 /** The path to which a dangling link leads: the file that would be created. */
 function followLinks(file: ByteString): ByteString {
   let end = file;
-  for (let links = 0; links < LINKS_MAX; links++) {
+  for (let links = 0; links < MAX_LINKS; links++) {
     try {
       const to = readlinkSync(toPath(end), 'latin1');
       // Not normalized: only the kernel knows where `..` leads behind another link.

@@ -4,12 +4,15 @@
  */
 import { closeSync, constants, openSync, statSync } from 'node:fs';
 import type { ByteString } from '../../../../xdr/codec.ts';
+import { runChildAtOnce } from '../../../posix/child.ts';
 import { LockType, posix } from '../../../posix/posix.ts';
 import { guessOwner } from '../../../inquire/owners.ts';
 import { toPath } from '../context.ts';
-import { descriptorsOn, type FileId } from '../../../proc/descriptors.ts';
+import { type FileId, fileIdOf } from '../../../proc/descriptors.ts';
 import { coversFirstByte, descriptorLocks, isOnFile, type KernelLock, readLocks } from '../../../proc/locks.ts';
-import { commandLineOf, nameOf, processes } from '../../../proc/processes.ts';
+import { descriptorsOn } from '../../../proc/open-files.ts';
+import { nameOf, processes } from '../../../proc/processes.ts';
+import { mayHang } from '../../../proc/route.ts';
 
 /** A process with a lock on the first byte. */
 export interface Outsider {
@@ -52,8 +55,7 @@ export function findObstacle(path: ByteString, shared: boolean): Obstacle {
 
 export function fileId(path: ByteString): FileId | null {
   try {
-    const { dev, ino } = statSync(toPath(path), { bigint: true });
-    return { device: Number(dev), inode: ino };
+    return fileIdOf(statSync(toPath(path), { bigint: true }));
   } catch {
     return null;
   }
@@ -76,15 +78,40 @@ export function findOutsiders(file: FileId): Outsider[] {
   return found.filter(({ pid, kind }) => !seen.has(`${pid} ${kind}`) && seen.add(`${pid} ${kind}`));
 }
 
+/**
+ * Whether the process that the kernel names, of a lock that is not in the table, is one of this host. Where the kernel knows all locks it
+ * is: the lock may be too new to be in the table. Of another host, file systems name any process.
+ */
+export function isHere({ pid }: NonNullable<Obstacle['lock']>, path: ByteString, file: FileId): boolean {
+  return pid > 0 && (!mayHang(path) || descriptorsOfFile(pid, file).length > 0);
+}
+
 function outsider(pid: number, kind: Outsider['kind'], { access }: KernelLock): Outsider {
   return { pid, kind, access, ...describeProcess(pid) };
 }
 
 export function describeProcess(pid: number): { program: string; guest: string } {
+  return { program: programOf(pid), guest: guessOwner(pid, commandLineInTime(pid)).name };
+}
+
+/** The name of a process's program; empty when unknown. */
+export function programOf(pid: number): string {
   try {
-    return { program: nameOf(pid), guest: guessOwner(pid, commandLineOf(pid)).name };
+    return nameOf(pid);
   } catch {
-    return { program: '', guest: '' };
+    return '';
+  }
+}
+
+/** How long a process may keep its command line to itself, in milliseconds: while it waits for storage in mmap nobody can read it. */
+const COMMAND_LINE_MS = 500;
+
+function commandLineInTime(pid: number): ByteString[] {
+  try {
+    const { output } = runChildAtOnce({ file: 'cat', args: [`/proc/${pid}/cmdline`], limit: COMMAND_LINE_MS });
+    return output.split('\0').slice(0, -1);
+  } catch {
+    return [];
   }
 }
 

@@ -1,15 +1,18 @@
 /**
- * Serves the page on the loopback interface, to a browser that sends the token in its address. Other users of this machine can
- * connect, but must not read who holds which disk; nor may web pages, under any name of 127.0.0.1.
+ * Serves the page on the loopback interface, to a browser that sends the token in its address, and metrics to a Prometheus that
+ * sends it in a header. Other users of this machine can connect, but must not read who holds which disk; nor may web pages, under
+ * any name of 127.0.0.1.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import { followChanges } from '../commands/watch.ts';
 import { pause } from '../context.ts';
 import { connectClient, InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { Model } from './model.ts';
+import { METRICS_TYPE, metricsOrDown } from '../metrics.ts';
+import { isTableName, Model, type Order, type TableName } from './model.ts';
 import { page } from './page.ts';
 
 /** How long changes are gathered before the state is read again, in milliseconds. */
@@ -20,8 +23,10 @@ const GATHER_TIMES = 5;
 const REREAD_MS = 10_000;
 /** The pause before another attempt to reach a daemon that does not answer. */
 const RETRY_MS = 1000;
+/** How long the daemon may take to answer for metrics: half of what Prometheus waits by default. */
+const METRICS_MS = 5000;
 /** Pages that may be open at once. */
-const VIEWERS_MAX = 32;
+const MAX_VIEWERS = 32;
 
 export class PageServer {
   /** The address of the page, with the token. */
@@ -48,8 +53,8 @@ export class PageServer {
     this.address = `http://${host}/${token}/`;
   }
 
-  /** Serves on a port; 0 is a free one. @throws CommandError when that fails */
-  static async start(daemon: InquireClient, port: number): Promise<PageServer> {
+  /** Serves on a port; 0 is a free one. By default the token is a random one. @throws CommandError when that fails */
+  static async start(daemon: InquireClient, port: number, token = randomToken()): Promise<PageServer> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
       // Not once(): a later error of accept must not end the process.
@@ -58,7 +63,7 @@ export class PageServer {
     }).catch((error: unknown) => {
       throw new CommandError(Exit.NO, `cannot serve on port ${port}: ${(error as Error).message}`);
     });
-    const self = new PageServer(daemon, server, randomBytes(24).toString('base64url'));
+    const self = new PageServer(daemon, server, token);
     server.on('request', (request, response) => {
       // A browser may break off.
       response.on('error', () => undefined);
@@ -99,14 +104,16 @@ export class PageServer {
     const { pathname, searchParams } = url;
     const [, token = '', what = null] = /^\/([^/]*)(?:\/(.*))?$/.exec(pathname) ?? [];
     // Under another host name, a web page may have its own name resolve to 127.0.0.1.
-    if (!this.hosts.has(request.headers.host) || !this.isToken(token)) {
-      refuse(response, 403, 'Use the address that virt-lockctl serve has printed.');
-    } else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(response, 405, 'This page is read-only.');
+    if (!this.hosts.has(request.headers.host)) refuse(response, 403, MISDIRECTED);
+    else if (pathname === '/metrics' && this.isToken(bearerOf(request))) this.sendMetrics(response);
+    else if (!this.isToken(token)) refuse(response, 403, MISDIRECTED);
+    else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(response, 405, 'This page is read-only.');
     else if (what === '') this.sendPage(response);
     else if (what === 'state') {
       response.setHeader('Content-Type', 'application/json; charset=utf-8');
-      response.end(JSON.stringify(this.model.search(searchParams.get('search') ?? '')));
+      response.end(JSON.stringify(this.model.search(searchParams.get('search') ?? '', ordersOf(searchParams))));
     } else if (what === 'events') this.addViewer(response);
+    else if (what === 'metrics') this.sendMetrics(response);
     else refuse(response, 404, 'No such page.');
   }
 
@@ -122,12 +129,28 @@ export class PageServer {
       'Content-Security-Policy',
       `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
     );
-    response.end(page(nonce));
+    response.end(page(nonce, hostname()));
+  }
+
+  /** Asks the daemon on a connection of its own, which is closed when it is late. */
+  private sendMetrics(response: ServerResponse): void {
+    const daemon = new InquireClient(this.daemon.target, connectClient);
+    const late = setTimeout(() => daemon.close(), METRICS_MS);
+    metricsOrDown(daemon)
+      .then(({ text }) => {
+        response.setHeader('Content-Type', METRICS_TYPE);
+        response.end(text);
+      })
+      .catch(() => refuse(response, 500, 'This request failed.'))
+      .finally(() => {
+        clearTimeout(late);
+        daemon.close();
+      });
   }
 
   /** Opens a stream that notifies the page of changes. */
   private addViewer(response: ServerResponse): void {
-    if (this.viewers.size >= VIEWERS_MAX) {
+    if (this.viewers.size >= MAX_VIEWERS) {
       refuse(response, 503, 'Too many pages are open.');
       return;
     }
@@ -177,6 +200,25 @@ export class PageServer {
     this.stale = true;
     this.wake();
   }
+}
+
+const MISDIRECTED = 'Use the address that virt-lockctl serve has printed.';
+
+function randomToken(): string {
+  return randomBytes(24).toString('base64url');
+}
+
+function bearerOf({ headers }: IncomingMessage): string {
+  return /^Bearer (.*)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
+}
+
+/** `locks=2` and `clients=-0`: the tables' columns to sort by, descending with the sign. */
+function ordersOf(parameters: URLSearchParams): Map<TableName, Order> {
+  const orders = new Map<TableName, Order>();
+  for (const [key, text] of parameters) {
+    if (isTableName(key)) orders.set(key, { column: Math.abs(Number(text)), descending: text.startsWith('-') });
+  }
+  return orders;
 }
 
 function refuse(response: ServerResponse, status: number, text: string): void {

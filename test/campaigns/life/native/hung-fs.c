@@ -95,7 +95,7 @@ static uint64_t make_file(const char *name) {
 static void reply(uint64_t unique, int error, const void *body, size_t length) {
     struct fuse_out_header header = {.len = (uint32_t)(sizeof header + length), .error = -error, .unique = unique};
     struct iovec parts[] = {{&header, sizeof header}, {(void *)(uintptr_t)body, length}};
-    // ENOENT: the request was given up meanwhile.
+    // ENOENT: the request was given up.
     (void)!writev(device, parts, length == 0 ? 1 : 2);
 }
 

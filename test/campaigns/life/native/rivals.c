@@ -8,7 +8,7 @@
  *
  *   SOCKET KIND LOCKSPACE NAME FLAGS DISK OWNER PATIENCE
  *
- * KIND is acquire, release, create or delete; or bystander, who connects, registers, and wants to be served meanwhile.
+ * KIND is acquire, release, create or delete; or bystander, who connects, registers, and wants to be served.
  * Who acquires exclusively marks DISK at once and releases. OWNER is the pid to register. Who has waited for PATIENCE ms
  * hangs up and does not come back; 0: never.
  *
@@ -135,7 +135,7 @@ static void print_answer(const struct rival *rival, int64_t at, uint32_t code, c
     fflush(stdout);
 }
 
-/* It is the rival's: a writer's counter that is there from now on was written to a disk of somebody else's. */
+/* It is the rival's: a writer's counter that is there from now on was written to another owner's disk. */
 static void take_disk(const struct rival *rival, int64_t at) {
     struct record seen;
     if (pread(rival->disk, &seen, sizeof seen, 0) != sizeof seen) fail("read: %s", strerror(errno));

@@ -9,7 +9,7 @@
  *   flushes    goes on writing for half a second after SIGTERM, as QEMU does, and exits
  *   stopped    stops itself by SIGSTOP
  *   leaderless ignores SIGTERM, and its first thread exits while the other writes on: a zombie in /proc that is none
- *   replaced   ignores SIGTERM, and its second thread executes the program anew, which writes on: the same pid, another start
+ *   replaced   ignores SIGTERM, and its second thread executes the program again, which writes on: the same pid, another start
  * SOCKET is - for a writer without a connection of its own.
  *
  * Reads commands, a line each, and prints what happens as lines of JSON:
@@ -53,7 +53,7 @@ static uint32_t serial;
 static atomic_bool is_syncing;
 /* When SIGTERM came, or 0. */
 static _Atomic int64_t terminated;
-/* The second thread is to execute the program anew. */
+/* The second thread is to execute the program again. */
 static atomic_bool is_to_be_replaced;
 
 static bool behaves(const char *as) {
@@ -135,12 +135,17 @@ static void end_connection(const char *how) {
     report("ending");
     if (strcmp(how, "bad-length") == 0) {
         if (!write_all(connection, bad_length, sizeof bad_length)) fail("write: %s", strerror(errno));
+        report("hung-up");
         return; // The daemon closes it.
     }
     if (strcmp(how, "half-close") == 0) {
         shutdown(connection, SHUT_WR);
+        report("hung-up");
         return;
     }
+    close(connection);
+    connection = -1;
+    report("hung-up");
     connection_ended();
 }
 

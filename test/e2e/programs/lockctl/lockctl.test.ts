@@ -320,6 +320,8 @@ sys.stdin.read()`;
     const locked = (): unknown[] => kernelLocks().map(({ access, inode, start, end }) => [access, inode, start, end]);
     const before = locked();
     const dry = await must('swap', '--to', C_PROGRAM, '--dry-run');
+    // The pid file's lock is not among those that it lists.
+    assert.match(dry, new RegExp(`^ok +locks in the kernel: ${(await listed()).length}$`, 'm'));
     assert.match(dry, /Nothing was changed\.$/m);
     assert.match(await must('swap', '--to', C_PROGRAM), /^Swapped: libvirt's C virtlockd 9\.0\.0/m);
     assert.deepEqual(locked(), before);

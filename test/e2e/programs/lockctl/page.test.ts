@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { type LockDaemon, startDaemon } from '../../../../src/lab/start.ts';
@@ -41,6 +42,35 @@ async function get(address: string, headers: Record<string, string> = {}, method
   });
 }
 
+/** In the page: the texts with a contrast below 4.5:1 with the first ground behind them, as WCAG 2 computes it. */
+const FAINT_TEXTS = `(() => {
+  const channels = (color) => color.match(/[0-9.]+/g).map(Number);
+  const luminance = (color) => {
+    const [r, g, b] = channels(color).map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const groundOf = (element) => {
+    for (let at = element; at !== null; at = at.parentElement) {
+      const ground = getComputedStyle(at).backgroundColor;
+      if (channels(ground)[3] !== 0) return ground;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const contrast = (one, other) => {
+    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const faint = [];
+  for (const element of document.body.querySelectorAll(':not(script)')) {
+    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim() !== '');
+    const pseudo = element.id === 'search' ? '::placeholder' : undefined;
+    if (!hasText && pseudo === undefined) continue;
+    const ratio = contrast(getComputedStyle(element, pseudo).color, groundOf(element));
+    if (ratio < 4.5) faint.push(element.textContent + ' ' + ratio.toFixed(2));
+  }
+  return faint;
+})()`;
+
 describe('the page of virt-lockctl serve', function () {
   this.timeout(60_000);
   let daemon: LockDaemon;
@@ -69,7 +99,7 @@ describe('the page of virt-lockctl serve', function () {
       if (message.type() === 'error') errors.push(message.text());
     });
     await page.goto(address);
-    await page.locator('#live', { hasText: /^live$/ }).waitFor();
+    await page.locator('#live.good', { hasText: /^live$/ }).waitFor();
   });
 
   after(async () => {
@@ -82,6 +112,17 @@ describe('the page of virt-lockctl serve', function () {
   const rows = (table: string, text: string): ReturnType<Page['locator']> =>
     page.locator(`#${table} tbody tr`, { hasText: text });
 
+  it('explains its empty tables, and hides its own connections', async () => {
+    assert.equal(await page.title(), `virtlockd on ${hostname()}`);
+    assert.match(
+      (await page.locator('#locks .none').textContent()) ?? '',
+      /^No guest holds a lock\. libvirtd asks for one when/,
+    );
+    assert.match((await page.locator('#refusals .none').textContent()) ?? '', /QEMU checks the image before/);
+    assert.equal(await rows('clients', 'virt-lockctl').count(), 0);
+    assert.match((await page.locator('#clients h2').textContent()) ?? '', /without 2 connections of this page/);
+  });
+
   it('shows a lock as it comes and goes', async () => {
     await holder.must(lock.register({ pid: 5_000_000, name: 'visible' }));
     writeFileSync(image('disk.img'), '');
@@ -89,6 +130,9 @@ describe('the page of virt-lockctl serve', function () {
     await rows('locks', 'disk.img').waitFor();
     assert.match((await rows('locks', 'disk.img').textContent()) ?? '', /^visible5000000/);
     await rows('clients', 'visible').waitFor();
+    // Its owner is no process.
+    await page.locator('#verdict', { hasText: /^(WARNING|ERROR): / }).waitFor();
+    await page.locator('.finding.warning', { hasText: 'visible' }).waitFor({ timeout: 20_000 });
     await holder.must(lock.release('', image('disk.img')));
     await rows('locks', 'disk.img').waitFor({ state: 'detached' });
   });
@@ -111,18 +155,77 @@ describe('the page of virt-lockctl serve', function () {
     await rows('locks', 'disk.img').waitFor({ state: 'detached' });
     assert.equal(await rows('locks', 'other.img').count(), 1);
     assert.match((await page.locator('#locks h2').textContent()) ?? '', /1 of 2/);
+    await page.fill('#search', 'nothing-like-this');
+    await page.locator('#locks .none', { hasText: 'Nothing matches the search.' }).waitFor();
     await page.fill('#search', '');
     await rows('locks', 'disk.img').waitFor();
   });
+
+  it('sorts by a heading, either way, and keeps the focus there', async () => {
+    const resources = async (): Promise<string[]> =>
+      (await page.locator('#locks tbody tr td:nth-child(3)').allTextContents()).map((text) => text.replace(/.*\//, ''));
+    const heading = page.locator('#locks thead th', { hasText: 'Resource' });
+    for (const [direction, wanted] of [
+      ['ascending', ['disk.img', 'other.img']],
+      ['descending', ['other.img', 'disk.img']],
+    ] as const) {
+      await heading.locator('button').press('Enter');
+      await page.locator(`#locks th[aria-sort=${direction}]`, { hasText: 'Resource' }).waitFor();
+      assert.deepEqual(await resources(), wanted);
+      assert.equal(await page.evaluate('document.activeElement.textContent'), 'Resource');
+    }
+  });
+
+  it('links to its sections, with counts', async () => {
+    assert.deepEqual(await page.locator('nav a').allTextContents(), [
+      'Locks 2',
+      'Refusals 1',
+      'Clients 1',
+      'Lockspaces 1',
+    ]);
+    await page.locator('nav a', { hasText: 'Lockspaces' }).click();
+    assert.match(page.url(), /#lockspaces$/);
+  });
+
+  it('says to a screen reader what its tables and messages are', async () => {
+    for (const key of ['locks', 'refusals', 'clients', 'lockspaces']) {
+      const table = page.getByRole('table', { name: /\.$/ }).and(page.locator(`#${key} table`));
+      assert.equal(await table.count(), 1, `${key} has a caption`);
+      assert.equal(await page.locator(`#${key} thead th:not([scope=col])`).count(), 0);
+      assert.equal(await page.locator(`#${key} tbody th:not([scope=row])`).count(), 0);
+      assert.notEqual(await page.locator(`#${key} tbody th`).count(), 0);
+    }
+    assert.equal(await page.locator('#live').getAttribute('aria-live'), 'polite');
+    assert.equal(await page.locator('#failure').getAttribute('role'), 'alert');
+  });
+
+  for (const colorScheme of ['light', 'dark'] as const) {
+    it(`has a contrast of 4.5:1 in ${colorScheme} mode`, async () => {
+      await page.emulateMedia({ colorScheme });
+      assert.deepEqual(await page.evaluate(FAINT_TEXTS), []);
+    });
+  }
+
+  for (const width of [360, 768, 1440]) {
+    it(`fits into ${width} pixels, with each resource in sight`, async () => {
+      await page.setViewportSize({ width, height: 800 });
+      assert.ok(Number(await page.evaluate('document.documentElement.scrollWidth')) <= width, 'nothing sticks out');
+      for (const cell of await page.locator('#locks td', { hasText: 'disk.img' }).all()) {
+        const box = await cell.boundingBox();
+        assert.ok(box !== null && box.x >= 0 && box.x + box.width <= width);
+      }
+      await page.setViewportSize({ width: 1280, height: 720 });
+    });
+  }
 
   it('shows a hostile name harmlessly, as do the terminal and the log', async () => {
     await holder.must(lock.register({ pid: 5_000_000, name: hostile }));
     writeFileSync(image('hostile.img'), '');
     await holder.must(lock.acquire('', image('hostile.img')));
     await rows('locks', 'hostile.img').waitFor();
-    assert.equal(await rows('locks', 'hostile.img').locator('td').first().textContent(), harmless);
+    assert.equal(await rows('locks', 'hostile.img').locator('th').textContent(), harmless);
     assert.equal(await page.locator('main img, main script').count(), 0);
-    assert.equal(await page.title(), 'virtlockd');
+    assert.equal(await page.title(), `virtlockd on ${hostname()}`);
 
     const late = await daemon.connect();
     await late.must(lock.register({ pid: 5_000_001, name: 'latecomer' }));
@@ -162,7 +265,23 @@ describe('the page of virt-lockctl serve', function () {
     await rows('locks', 'other.img').waitFor();
     await daemon.process.stop();
     await page.locator('#failure', { hasText: 'virtlockd is not running' }).waitFor({ timeout: 20_000 });
+    // Nothing looks alive above the tables, which are marked as old.
+    assert.equal(await page.locator('#live').textContent(), 'the daemon does not answer');
+    assert.equal(await page.locator('.good').count(), 0);
+    assert.match(await page.title(), /^NOT LIVE: /);
+    assert.match(
+      (await page.locator('#failure').textContent()) ?? '',
+      /The tables are from .*, and may be wrong by now\./,
+    );
+    assert.equal(await page.locator('body.stale').count(), 1);
+    await page.locator('#verdict.error').waitFor();
+    await rows('locks', 'other.img').waitFor();
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
+      assert.deepEqual(await page.evaluate(FAINT_TEXTS), []);
+    }
     assert.deepEqual(errors, []);
     assert.equal((await server.stop()).code, 0);
+    await page.locator('#live.bad', { hasText: 'virt-lockctl serve does not answer' }).waitFor({ timeout: 20_000 });
   });
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { buildProgram } from '../../../../src/programs/trace/program.ts';
-import { complete } from '../../../support/completion.ts';
+import { complete, completeInFish, longOptionsInZsh } from '../../../support/completion.ts';
 
 describe("virtlockd-trace's documents", () => {
   const manual = readFileSync(path.resolve(import.meta.dirname, '../../../../docs/man/virtlockd-trace.1'), 'utf8');
@@ -20,6 +20,11 @@ describe("virtlockd-trace's documents", () => {
   it('complete options, and the files that they take', () => {
     const longs = program.options.map(({ long }) => long ?? '');
     assert.deepEqual(complete('virtlockd-trace', '--').sort(), [...longs, '--help'].sort());
+    assert.deepEqual(longOptionsInZsh('virtlockd-trace'), new Set([...longs, '--help']));
+    assert.deepEqual(
+      new Set(completeInFish({}, 'virtlockd-trace', '--') ?? [...longs, '--help']),
+      new Set([...longs, '--help']),
+    );
     const { options } = program;
     for (const { long } of options.filter((option) => option.required)) {
       assert.deepEqual(complete('virtlockd-trace', long ?? '', '/etc/hostn'), ['/etc/hostname'], long);

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_CONFIG, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
 import { usageText } from '../../../../src/programs/virtlockd/options.ts';
-import { complete } from '../../../support/completion.ts';
+import { complete, completeInFish, longOptionsInZsh } from '../../../support/completion.ts';
 import { skipIf } from '../../../support/skip.ts';
 
 const docs = join(import.meta.dirname, '../../../../docs');
@@ -54,6 +54,9 @@ describe('documents', () => {
     skipIf(this, isInstalled('bash') ? undefined : 'bash is not installed');
     const offered = options.flatMap(({ short, long }) => [...(short === undefined ? [] : [`-${short}`]), `--${long}`]);
     assert.deepEqual(complete('virtlockd', '-').sort(), offered.sort());
+    const longs = new Set(options.map(({ long }) => `--${long}`));
+    assert.deepEqual(longOptionsInZsh('virtlockd'), longs);
+    assert.deepEqual(new Set(completeInFish({}, 'virtlockd', '--') ?? longs), longs);
     assert.deepEqual(complete('virtlockd', '--ver'), ['--verbose', '--version']);
     assert.deepEqual(complete('virtlockd', '-f', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);
     assert.deepEqual(complete('virtlockd', '--config', '=', join(docs, 'virtlockd.c')), [join(docs, 'virtlockd.conf')]);

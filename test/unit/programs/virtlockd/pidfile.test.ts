@@ -85,7 +85,7 @@ describe('pid file', () => {
     assert.equal(PidFile.acquire('', host()), null);
   });
 
-  it('that its last holder removed between opening and locking is made anew', () => {
+  it('that its last holder removed between opening and locking is made again', () => {
     let locks = 0;
     const file = PidFile.acquire(
       path,

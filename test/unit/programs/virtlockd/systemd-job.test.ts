@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type EndingUnit, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
+import { type EndingUnit, isToEnd, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
 import { parseStatus, unitOf } from '../../../../src/store/manager.ts';
 
 describe('the unit of a process', () => {
@@ -94,6 +94,19 @@ describe('why systemd ends the daemon', () => {
   it('is unknown when systemd does not say it, and outside of a unit', async () => {
     assert.deepEqual(await asked({ jobs: undefined }), { job: 'unknown', started: [] });
     assert.deepEqual(await asked({ jobs: STOP, unit: undefined }), { job: 'unknown', started: [] });
+  });
+
+  it('ends the process, or has started it', async () => {
+    const unit = { name: 'virtlockd.service', manager: 'system' } as const;
+    const isEnding = async (jobs: string | undefined): Promise<boolean> =>
+      isToEnd({ unit, systemctl: () => Promise.resolve(jobs) });
+    for (const jobs of [STOP, RESTART, SHUTDOWN]) assert(await isEnding(jobs), jobs);
+    for (const jobs of ['432 virtlockd.service start running\n', '1 virtlockd.socket stop running\n', '', undefined])
+      assert(!(await isEnding(jobs)), jobs);
+    const deactivating = (...args: readonly string[]): Promise<string> =>
+      Promise.resolve(args.includes('show') ? 'ActiveState=deactivating\n' : '432 virtlockd.service start waiting\n');
+    assert(await isToEnd({ unit, systemctl: deactivating }), 'the job start is for the next process');
+    assert(!(await isToEnd({ unit: undefined, systemctl: () => Promise.resolve(STOP) })));
   });
 
   it('turns a stop under locks into a restart', async () => {

@@ -52,13 +52,14 @@ describe('socket activation', () => {
 });
 
 describe('notification', () => {
-  const notify = (socket: string | undefined): [string, string][] => {
+  const notify = (socket: string | undefined, fallback?: string): [string, string][] => {
     const sent: [string, string][] = [];
     const environment: Environment = { NOTIFY_SOCKET: socket };
-    const notifier = new Notifier(environment, (path, data) => {
+    const send = (path: string, data: Buffer): number => {
       sent.push([path, data.toString()]);
       return -111;
-    });
+    };
+    const notifier = new Notifier(environment, send, fallback);
     assert(!('NOTIFY_SOCKET' in environment));
     assert.deepEqual(notifier.environment, sent.length === 0 && isSocket(socket) ? { NOTIFY_SOCKET: socket } : {});
     notifier.ready();
@@ -66,6 +67,11 @@ describe('notification', () => {
     return sent;
   };
   const isSocket = (socket: string | undefined): boolean => socket !== undefined && /^[/@]./.test(socket);
+
+  it('is sent to another socket where none was given, of which the successor is not told', () => {
+    assert.deepEqual(notify(undefined, '/run/other')[0], ['/run/other', 'READY=1\n']);
+    assert.deepEqual(notify('/run/notify', '/run/other')[0], ['/run/notify', 'READY=1\n']);
+  });
 
   it('is sent to the socket, abstract or not', () => {
     for (const socket of ['/run/notify', '@notify']) {

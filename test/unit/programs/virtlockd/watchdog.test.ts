@@ -9,6 +9,7 @@ describe('the watchdog', () => {
     readonly sent: string[] = [];
     readonly environment: Environment;
     isSafe = true;
+    isSending = false;
     /** In milliseconds; undefined while no timer runs. */
     every: number | undefined;
     #tick: () => void = () => undefined;
@@ -27,6 +28,7 @@ describe('the watchdog', () => {
       };
       this.watchdog = new Watchdog(this.environment, PID, {
         everyLockWouldOutlive: () => this.isSafe,
+        isSending: () => this.isSending,
         notify: (state) => this.sent.push(state),
         repeat,
       });
@@ -60,6 +62,38 @@ describe('the watchdog', () => {
     assert.deepEqual(scene.tick(), ['WATCHDOG_USEC=30000000', 'WATCHDOG=1']);
     scene.isSafe = false;
     assert.deepEqual(scene.tick(), ['WATCHDOG_USEC=0'], 'where nobody has called update');
+  });
+
+  it('is off while descriptors wait to be sent from one feed to the next, and not for those of a moment', () => {
+    const scene = new Scene();
+    scene.watchdog.start();
+    scene.sent.length = 0;
+    scene.isSending = true;
+    scene.watchdog.update();
+    assert.deepEqual(scene.sent, []);
+    assert.deepEqual(scene.tick(), ['WATCHDOG=1']);
+    scene.isSending = false;
+    assert.deepEqual(scene.tick(), ['WATCHDOG=1']);
+    scene.isSending = true;
+    assert.deepEqual(scene.tick(), ['WATCHDOG=1']);
+    assert.deepEqual(scene.tick(), ['WATCHDOG_USEC=0']);
+    scene.watchdog.update();
+    assert.deepEqual(scene.tick(), []);
+    scene.isSending = false;
+    assert.deepEqual(scene.tick(), ['WATCHDOG_USEC=30000000', 'WATCHDOG=1']);
+    scene.isSending = true;
+    scene.isSafe = false;
+    scene.watchdog.update();
+    assert.deepEqual(scene.sent, ['WATCHDOG_USEC=0']);
+  });
+
+  it('is switched off by a daemon that starts before it has sent all', () => {
+    const scene = new Scene();
+    scene.isSending = true;
+    scene.watchdog.start();
+    assert.deepEqual(scene.sent.splice(0), ['WATCHDOG_USEC=0']);
+    scene.isSending = false;
+    assert.deepEqual(scene.tick(), ['WATCHDOG_USEC=30000000', 'WATCHDOG=1']);
   });
 
   it('is switched off by a daemon that starts with such a lock', () => {

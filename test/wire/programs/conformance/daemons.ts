@@ -15,7 +15,7 @@ export function checksNamed(names: Iterable<string>): Check[] {
   });
 }
 
-export interface Making {
+interface Making {
   readonly checks: readonly Check[];
   /** Directories that the program needs beside the checkout. */
   readonly share?: readonly string[];

@@ -94,6 +94,13 @@ describe('virtlockd-conformance', function () {
     assert.ok(wire.length > 100 && wire.every((line) => line.startsWith('wire/') || /^[^:]*wire/.test(line)));
   });
 
+  it('lists to a reader that closes the pipe', () => {
+    const piped = `set -o pipefail; ${JSON.stringify(program)} --list | head -n 1`;
+    const { status, stdout, stderr } = spawnSync('bash', ['-c', piped], { encoding: 'utf8', timeout: 60_000 });
+    assert.deepEqual([status, stderr], [0, '']);
+    assert.match(stdout, /^[a-z]+\/\S+: .*\n$/);
+  });
+
   for (const args of [
     [],
     ['--bogus'],
@@ -140,6 +147,24 @@ describe('virtlockd-conformance', function () {
         failed.stdout,
         /^\d+ passed, 5 failed \(5 of them known defects\), 0 skipped; judged as 9\.0\.0, in/m,
       );
+    });
+
+    it('reports its progress in lines where there is no terminal', () => {
+      const lines = failed.stderr.trimEnd().split('\n');
+      assert.ok(lines.length >= 9 && lines.length <= 10, failed.stderr);
+      for (const line of lines) assert.match(line, /^\d+ of \d+ checks made, \d+ failed$/);
+      const all = String(written.results.length);
+      assert.equal(lines.at(-1), `${all} of ${all} checks made, 5 failed`);
+    });
+
+    it('passes with --allow-known, if every failure is a known defect', () => {
+      const one = ['--only', '*path-with-dots', '--quiet'];
+      const allowed = conformance(...one, '--allow-known', '--', theirs);
+      assert.deepEqual([allowed.status, allowed.stderr], [0, '']);
+      assert.match(allowed.stdout, /1 failed \(1 of them known defects\)/);
+      // Judged as another release, it has failures that are its dialect.
+      const another = conformance('--only', 'admin', '--quiet', '--allow-known', '--dialect', '7.0.0', '--', theirs);
+      assert.equal(another.status, 1, another.stdout);
     });
 
     it('writes JSON', () => {

@@ -154,8 +154,10 @@ describe('virt-lockctl', function () {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       const connection = await question;
+      connection.write(noStorages(0));
+      await once(connection, 'data');
       for (let page = 1; page <= pages; page++) {
-        connection.write(pageOf(page - 1, locks, page === pages ? 0 : page));
+        connection.write(pageOf(page, locks, page === pages ? 0 : page));
         if (page < pages) await once(connection, 'data');
       }
       return child;
@@ -222,16 +224,25 @@ function pageOf(serial: number, count: number, next: number): Buffer {
     const file = { descriptor: 9, device: 1, inode: 1n, file: 1 };
     return { lockspace: '', name, path: name, flags: 0, ...file, holdCount: 0, firstHold: 0, holds: [] };
   });
-  const writer = new XdrWriter(1024);
-  const start = beginMessage(writer, {
-    program: inquireProgram.number,
-    version: inquireProgram.version,
-    procedure: inquireProgram.procedures.locks.number,
-    type: MessageType.REPLY,
-    serial,
-    status: MessageStatus.OK,
+  const { number, result } = inquireProgram.procedures.locks;
+  return reply(number, serial, (writer) => {
+    result.write(writer, { locks, next: BigInt(next) });
   });
-  inquireProgram.procedures.locks.result.write(writer, { locks, next: BigInt(next) });
+}
+
+function noStorages(serial: number): Buffer {
+  const { number, result } = inquireProgram.procedures.storages;
+  return reply(number, serial, (writer) => {
+    result.write(writer, { storages: [] });
+  });
+}
+
+function reply(procedure: number, serial: number, write: (writer: XdrWriter) => void): Buffer {
+  const writer = new XdrWriter(1024);
+  const { number: program, version } = inquireProgram;
+  const header = { program, version, procedure, type: MessageType.REPLY, serial, status: MessageStatus.OK };
+  const start = beginMessage(writer, header);
+  write(writer);
   endMessage(writer, start);
   return writer.bytes();
 }

@@ -102,13 +102,13 @@ sys.stdin.read()`;
       ]) {
         const { code, stdout, stderr } = await shell(line);
         assert.deepEqual([code, stderr], [0, ''], line);
-        assert.match(stdout, /^web \(pid 5000000\) holds an exclusive lock\n/);
+        assert.match(stdout, /^web \(pid 5000000, dead\) holds an exclusive lock\n/);
       }
     });
 
     it('finds them by their bytes: why', async () => {
       const { code, stdout } = await shell(String.raw`virt-lockctl why "$(printf 'z\xff')"`);
-      assert.deepEqual([code, stdout], [1, 'It would be refused: web (pid 5000000) holds an exclusive lock.\n']);
+      assert.deepEqual([code, stdout], [1, 'It would be refused: web (pid 5000000, dead) holds an exclusive lock.\n']);
       const free = await shell(String.raw`touch "$(printf 'free\xff')"; virt-lockctl why "$(printf 'free\xff')"`);
       assert.match(free.stdout, /^It would be granted: no lock on .*\/free\\xff is in the way/);
     });
@@ -156,7 +156,7 @@ sys.stdin.read()`;
       assert.equal(code, (await isGranted(lockspace, file, flags)) ? 0 : 1, stdout);
       return stdout;
     };
-    const heldByWeb = 'It would be refused: web (pid 5000000) holds an exclusive lock.\n';
+    const heldByWeb = 'It would be refused: web (pid 5000000, dead) holds an exclusive lock.\n';
 
     it('knows a file by every name', async () => {
       await hold('disk');
@@ -177,7 +177,7 @@ sys.stdin.read()`;
       assert.equal(await why([at('space/key')], at('space/key')), heldByWeb);
     });
 
-    it('looks at a new file in the place of a lease that is held', async () => {
+    it('stats a new file in the place of a lease that is held', async () => {
       rmSync(at('space/key'));
       writeFileSync(at('space/key'), '');
       assert.match(await why([at('space/key')], at('space/key')), /^It would be granted/);
@@ -187,11 +187,11 @@ sys.stdin.read()`;
     it('knows who shares a file under other names', async () => {
       await hold('shared', shared);
       linkSync(at('shared'), at('shared too'));
-      const granted = 'It would be granted: shared with web (pid 5000000).\n';
+      const granted = 'It would be granted: shared with web (pid 5000000, dead).\n';
       assert.equal(await why(['--shared', at('shared too')], at('shared too'), shared), granted);
       assert.match(
         await why([at('shared too')], at('shared too')),
-        /^It would be refused: web \(pid 5000000\) holds a shared lock\./,
+        /^It would be refused: web \(pid 5000000, dead\) holds a shared lock\./,
       );
     });
 

@@ -1,6 +1,6 @@
 /** `virt-lockctl lease`, with directories spelt in other ways and files that are locked by other names. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LockType, posix } from '../../../../src/posix/posix.ts';
 import { type LockDaemon, startDaemon } from '../../../../src/lab/start.ts';
@@ -63,6 +63,19 @@ describe('virt-lockctl lease', function () {
       assert.equal(lockOn(daemon.pid, join(leases, 'key')), 'WRITE 0 0');
     });
   }
+
+  it('makes the directory of a lockspace that the daemon knows again, or says that it cannot', async () => {
+    const directory = join(daemon.lab.directory, 'known');
+    await must('lockspace', 'create', directory);
+    rmdirSync(directory);
+    await must('lockspace', 'create', directory);
+    assert.equal(statSync(directory).mode & 0o777, 0o700);
+    rmdirSync(directory);
+    await must('lease', 'create', directory, 'key');
+    rmSync(directory, { recursive: true });
+    writeFileSync(directory, '');
+    await refused(/known is no directory: no lock can be acquired in this lockspace/, 'lockspace', 'create', directory);
+  });
 
   it('keeps a file that the daemon holds as part of another lockspace', async () => {
     const link = join(daemon.lab.directory, 'link');

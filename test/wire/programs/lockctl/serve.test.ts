@@ -1,6 +1,7 @@
 /** `virt-lockctl serve` as a server: requests that no browser makes, and ports at which it cannot listen. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { eventually, type Running } from '../../../../src/lab/process.ts';
@@ -69,6 +70,44 @@ describe('virt-lockctl serve', function () {
       assert.match(await answerTo(`GET ${address.pathname}`), /^HTTP\/1.1 200 /);
     });
   }
+
+  it('has metrics for those who know the token', async () => {
+    const ask = async (path: string, headers: Record<string, string> = {}): Promise<Response> =>
+      fetch(new URL(path, address), { headers });
+    const token = address.pathname.replaceAll('/', '');
+    for (const answer of [await ask('metrics'), await ask('/metrics', { Authorization: `Bearer ${token}` })]) {
+      assert.equal(answer.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
+      assert.match(await answer.text(), /^virtlockd_up 1$/m);
+    }
+    for (const wrong of ['', token, `Bearer ${token}x`, 'Bearer metrics', 'Bearer ']) {
+      assert.equal((await ask('/metrics', { Authorization: wrong })).status, 403, wrong);
+    }
+  });
+
+  it('takes the token from a file that others cannot read', async () => {
+    const file = join(daemon.lab.directory, 'token');
+    const refusal = async (token: string, fileMode: number): Promise<string> => {
+      rmSync(file, { force: true });
+      writeFileSync(file, token, { mode: fileMode });
+      const { code, stderr } = await daemon.lab.run(program, ['serve', '--token-file', file]);
+      assert.equal(code, 1);
+      return stderr;
+    };
+    assert.match(await refusal('too-short', 0o600), /needs at least 22 letters/);
+    assert.match(await refusal('with/a/slash/and/long/enough', 0o600), /needs at least 22 letters/);
+    assert.match(await refusal('long-enough-but-readable', 0o644), /every user can read the token/);
+    rmSync(file);
+    const { stderr } = await daemon.lab.run(program, ['serve', '--token-file', file]);
+    assert.match(stderr, /cannot read the token: ENOENT/);
+    writeFileSync(file, 'a-token-of-at-least-22-letters\n', { mode: 0o600 });
+    const other = daemon.lab.spawn(program, ['serve', '--token-file', file]);
+    await eventually(
+      'the address has the token',
+      () => other.output.includes('/a-token-of-at-least-22-letters/'),
+      20_000,
+    );
+    await other.stop();
+  });
 
   it('is reached on port 80, which browsers do not name', async () => {
     const { stdout, stderr } = await daemon.lab.run('unshare', ['--net', 'python3', '-c', onPort80, program]);

@@ -45,7 +45,10 @@ daemon = subprocess.Popen(
 for line in sys.stdin:
     command, *words = line.split()
     if command == 'notified':
-        answer = notify.recv(100).decode().strip()
+        # Descriptors are stored until the daemon knows that there is no store.
+        answer = 'FDSTORE'
+        while answer.startswith('FDSTORE'):
+            answer = notify.recv(100).decode().strip()
     elif command == 'call':
         peer = socket.socket(socket.AF_UNIX)
         peer.settimeout(10)

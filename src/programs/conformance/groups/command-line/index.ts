@@ -10,7 +10,7 @@ const promises: readonly (readonly [RegExp, string])[] = [
   [/^configuration /, 'Such a configuration is accepted, or refused with this message.'],
   [/^session/, 'An ordinary user gets a session daemon with these paths, messages and exit status.'],
   [/^LIBVIRT_/, 'The environment sets the log, and wins over the configuration.'],
-  [/^-d/, 'With -d the exit status tells whether it serves, and it logs and removes the right files.'],
+  [/^-d/, 'With -d the exit status says whether it serves, and it logs and removes the right files.'],
   [/^-|^operand/, 'Such a command line is accepted or refused, with these messages and this exit status.'],
   [/^/, 'In such circumstances it serves or refuses to, with these messages, files and exit status.'],
 ];

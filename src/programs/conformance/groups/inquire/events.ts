@@ -15,7 +15,7 @@ async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
 
 export const eventChecks: readonly WrittenCheck[] = [
   inquireCheck(
-    'a subscriber is told of every change',
+    'a subscriber gets every change',
     'acquired, refused and released locks, clients that connect and disconnect.',
     async (scene) => {
       const watcher = await scene.another();
@@ -34,7 +34,7 @@ export const eventChecks: readonly WrittenCheck[] = [
       await watcher.change(ChangeType.DISCONNECTED);
     },
   ),
-  inquireCheck('who has unsubscribed is told nothing', 'no event comes behind the reply.', async (scene) => {
+  inquireCheck('who has unsubscribed gets nothing', 'no event comes behind the reply.', async (scene) => {
     const watcher = await scene.another();
     await watcher.ask('subscribe', { flags: 0 });
     await watcher.ask('unsubscribe', { flags: 0 });
@@ -43,7 +43,7 @@ export const eventChecks: readonly WrittenCheck[] = [
     await new Promise((resolve) => setTimeout(resolve, 200));
     assert.equal((await watcher.ask('status', { flags: 0 })).subscribers, 0);
   }),
-  inquireCheck('who has not subscribed is told nothing', 'only subscribers get events.', async (scene) => {
+  inquireCheck('who has not subscribed gets nothing', 'only subscribers get events.', async (scene) => {
     await (await scene.another()).ask('subscribe', { flags: 0 });
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
     await new Promise((resolve) => setTimeout(resolve, 200));

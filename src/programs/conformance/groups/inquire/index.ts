@@ -53,6 +53,7 @@ const callChecks: readonly WrittenCheck[] = [
         ['counters', 0x8000_0000],
         ['subscribe', 4],
         ['refusedRestart', 2],
+        ['storages', 1],
       ] as const) {
         const error = await inquirer.peer.ask(inquireCall(name, { flags }));
         assert.equal(error?.code, 8, name);
@@ -60,10 +61,15 @@ const callChecks: readonly WrittenCheck[] = [
       }
       const filter = { filter: all, cursor: 0n, limit: 0, flags: 2 };
       assert.equal((await inquirer.peer.ask(inquireCall('locks', filter)))?.code, 8);
+      const owners = { pid: null, cursor: 0n, limit: 0, flags: 1 };
+      assert.equal((await inquirer.peer.ask(inquireCall('owners', owners)))?.code, 8);
+      assert.equal((await inquirer.peer.ask(inquireCall('refusalNotes', { after: 0, flags: 1 })))?.code, 8);
+      const dead = { pid: 1, lockspace: null, resource: null, flags: 2 };
+      assert.equal((await inquirer.peer.ask(inquireCall('releaseDead', dead)))?.code, 8);
     },
   ),
   inquireCheck('procedures that are not known are refused', 'as those of any program.', async ({ inquirer }) => {
-    for (const procedure of [0, 10, 100, -1]) {
+    for (const procedure of [0, 14, 100, -1]) {
       const error = await inquirer.peer.ask(rawCall(procedure));
       assert.deepEqual([error?.code, error?.message], [39, `unknown procedure: ${procedure}`]);
     }
@@ -84,7 +90,7 @@ const callChecks: readonly WrittenCheck[] = [
     },
   ),
   inquireCheck(
-    'the status tells of the process',
+    'the status describes the process',
     'pid, number of restarts, and numbers of locks, lockspaces and owners.',
     async (scene) => {
       const owner = await scene.owner();

@@ -44,7 +44,7 @@ function filterCheck(
 
 /** The state of a held file after a change of its path. */
 function fileCheck(title: string, state: number, happen: (path: string) => void): WrittenCheck {
-  return inquireCheck(title, 'the list tells when the path no longer names the file that is held.', async (scene) => {
+  return inquireCheck(title, 'the list says when the path no longer names the file that is held.', async (scene) => {
     const { disk } = await scene.held();
     happen(disk);
     assert.equal(only(await scene.inquirer.locks()).file, FileState.NOT_LOOKED);
@@ -53,7 +53,7 @@ function fileCheck(title: string, state: number, happen: (path: string) => void)
 }
 
 export const listChecks: readonly WrittenCheck[] = [
-  inquireCheck('a lock is told with all that is known of it', 'owner, mode, file, and since when.', async (scene) => {
+  inquireCheck('a lock is listed with all that is known of it', 'owner, mode, file, and since when.', async (scene) => {
     const before = Date.now();
     const { disk } = await scene.held(0, { pid: NOBODY, name: 'guest', uuid, id: 7 });
     const found = only(await scene.inquirer.locks());
@@ -67,7 +67,7 @@ export const listChecks: readonly WrittenCheck[] = [
     assert.ok(hold.since >= before && hold.since <= Date.now());
     assert.ok(hold.client > 0);
   }),
-  inquireCheck('a shared lock is told with every hold', 'in the order in which they came.', async (scene) => {
+  inquireCheck('a shared lock is listed with every hold', 'in the order in which they came.', async (scene) => {
     const disk = scene.file('disk');
     for (const number of [3, 1, 2]) {
       await (await scene.owner({ pid: NOBODY + number })).must(lock.acquire('', disk, shared));
@@ -79,7 +79,7 @@ export const listChecks: readonly WrittenCheck[] = [
       [3, 1, 2],
     );
   }),
-  inquireCheck('a released lock is told no more', 'the list contains present locks only.', async (scene) => {
+  inquireCheck('a released lock is listed no more', 'the list contains present locks only.', async (scene) => {
     const { disk, holder: owner } = await scene.held();
     await owner.must(lock.release('', disk));
     assert.deepEqual(await scene.inquirer.locks(), []);
@@ -107,9 +107,9 @@ export const listChecks: readonly WrittenCheck[] = [
       assert.equal(only(await scene.inquirer.locks({ path: disk })).name, name);
     },
   ),
-  fileCheck('a held file that is there is told as the same', FileState.SAME, () => undefined),
-  fileCheck('a held file that was removed is told as gone', FileState.GONE, (path) => rmSync(path)),
-  fileCheck('a held file that was replaced is told as replaced', FileState.REPLACED, (path) => {
+  fileCheck('a held file that is there is reported as the same', FileState.SAME, () => undefined),
+  fileCheck('a held file that was removed is reported as gone', FileState.GONE, (path) => rmSync(path)),
+  fileCheck('a held file that was replaced is reported as replaced', FileState.REPLACED, (path) => {
     renameSync(path, `${path}.old`);
     writeFileSync(path, '');
   }),

@@ -10,7 +10,7 @@ import { checkout } from '../../../../../src/lab/trees.ts';
 import type { Edit, Mutant } from './mutant.ts';
 
 /** The source with the edits made. @throws Error when a text to be replaced is not there exactly once */
-export function edited(source: string, edits: readonly Edit[]): string {
+function edited(source: string, edits: readonly Edit[]): string {
   return edits.reduce((text, { file, find, replace }) => {
     const [before, after, ...more] = text.split(find);
     assert(after !== undefined && more.length === 0, `${file} does not hold exactly once: ${find}`);

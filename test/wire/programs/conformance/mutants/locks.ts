@@ -85,8 +85,8 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'a missing file is made without AUTOCREATE',
     lockspaces,
-    'lockFile(lockspace.directory, name, mode.shared, mode.autocreate, chooser)',
-    'lockFile(lockspace.directory, name, mode.shared, true, chooser)',
+    'lockFile(directory, name, mode.shared, mode.autocreate, chooser, remote !== null)',
+    'lockFile(directory, name, mode.shared, true, chooser, remote !== null)',
     ['lockspace/acquire-release-nothing'],
   ),
   mutant(
@@ -107,18 +107,16 @@ export const lockMutants: readonly Mutant[] = [
     'a held resource can be deleted',
     lockspaces,
     `this.assertFree(lockspace, name);
-    const path = joinPath(lockspace.directory, name);
-    const held`,
-    `const path = joinPath(lockspace.directory, name);
-    posix.unlink(path);
-    const held`,
+    const { held`,
+    `posix.unlink(path);
+    const { held`,
     ['lockspace/create-resource-and-delete-resource-of-one-that-is-held'],
   ),
   mutant(
     'deleting leaves the file',
     lockspaces,
-    'const status = deleteFile(path);',
-    'const status = path === null ? -1 : 0;',
+    'const status = remote === null || place === null ? deleteFile(path) : remote.delete(place, path);',
+    'const status = path === null || deleteFile === null ? -1 : 0;',
     ['lockspace/delete-resource-a-file'],
   ),
   mutant('deleting what is missing fails', files, 'return status === -ENOENT ? 0 : status;', 'return status;', [
@@ -127,14 +125,14 @@ export const lockMutants: readonly Mutant[] = [
   mutant(
     'an owner releases what another holds',
     lockspaces,
-    'if (hold?.owner.pid === pid && hold.end === undefined) return index;',
-    'if (hold?.owner.pid !== -pid) return index;',
+    'return hold?.owner.pid === pid && isMet(hold);',
+    'return hold !== undefined && isMet(hold);',
     ['lockspace/release-by-another-owner'],
   ),
   mutant(
     'one release gives up all holds of the owner',
     lockspaces,
-    'this.dropped(resource, resource.holds.splice(index, 1), [index]);',
+    'this.dropped(resource, resource.removeHold(pid, place), pid);',
     'this.dropHolds(resource, ({ owner }) => owner.pid === pid);',
     ['ownership/an-owner-several-times-over-between-others'],
   ),

@@ -72,8 +72,8 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'CREATE_LOCKSPACE again forgets what is held',
     handlers,
-    'if (lockspaces.find(path) === undefined) lockspaces.create(path);',
-    "if (path !== '') lockspaces.create(path);",
+    'if (lockspaces.find(path) === undefined) remote.run(() => lockspaces.create(path, remote));',
+    "if (path !== '') remote.run(() => lockspaces.create(path, remote));",
     ['lockspace/create-lockspace-a-new-directory'],
   ),
   mutant(
@@ -103,15 +103,15 @@ export const ownerMutants: readonly Mutant[] = [
   mutant(
     'an owner without locks is killed',
     ends,
-    'if (holds.length === 0) {\n      if (socket',
-    'if (holds.length < 0) {\n      if (socket',
+    'if (holds.length > 0) {\n      log.info',
+    'if (holds.length >= 0) {\n      log.info',
     ['ownership/an-owner-without-a-lease-is-left-alone'],
   ),
   mutant(
     'who calls for an owner takes its locks along',
     ends,
-    'if (client.owner !== null && client.isOwnerItself)',
-    'if (client.owner?.pid !== undefined && !client.isOwnerItself) this.end(client.owner.pid);\n    else if (client.owner !== null)',
+    'if (owner === null || !isOwnerItself) return;',
+    'if (owner !== null && !isOwnerItself) this.end(owner.pid);\n    if (owner === null || !isOwnerItself) return;',
     ['ownership/locks-stay-when-a-connection-ends-that-is-not-the-owner'],
   ),
   mutant(

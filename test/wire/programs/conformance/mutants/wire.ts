@@ -64,7 +64,7 @@ export const wireMutants: readonly Mutant[] = [
     'if (header.status > MessageStatus.CONTINUE) throw',
     ['wire/status-1'],
   ),
-  mutant('the version of the program is not looked at', dispatch, ' && candidate.version === version)', ')', [
+  mutant('the version of the program is not checked', dispatch, ' && candidate.version === version)', ')', [
     'wire/version-2',
   ]),
   mutant('pings stay unanswered', dispatch, 'endMessage(out, beginMessage(out, pong));', '', [

@@ -1,0 +1,130 @@
+/** A GlusterFS of one brick, without its management daemon. Its server can be stopped, and answers nobody then. */
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually, type Running } from './process.ts';
+import type { Lab } from './root.ts';
+
+const serverVolume = (directory: string): string => `
+volume brick
+  type storage/posix
+  option directory ${directory}/brick
+end-volume
+volume locks
+  type features/locks
+  subvolumes brick
+end-volume
+volume server
+  type protocol/server
+  option transport-type socket
+  option transport.address-family unix
+  option transport.socket.listen-path ${directory}/socket
+  option auth.addr.locks.allow *
+  subvolumes locks
+end-volume
+`;
+
+/** Without a time limit, as an operator sets it who would rather wait than lose a guest. */
+const clientVolume = (directory: string): string => `
+volume client
+  type protocol/client
+  option transport-type socket
+  option transport.address-family unix
+  option transport.socket.connect-path ${directory}/socket
+  option remote-host localhost
+  option remote-subvolume locks
+  option ping-timeout 0
+end-volume
+`;
+
+function spawnPart(
+  lab: Lab,
+  program: string,
+  directory: string,
+  role: 'server' | 'client',
+  ...args: string[]
+): Running {
+  return lab.spawn(
+    program,
+    ['--no-daemon', '--volfile', `${directory}/${role}.vol`, '--log-file', '/dev/stderr', ...args],
+    { output: `${lab.directory}/${role}.log` },
+  );
+}
+
+export class Gluster {
+  /** Where it is mounted: the same path inside and outside. */
+  readonly mount: string;
+  private readonly directory: string;
+  private readonly server: Running;
+  private readonly clients: Running[] = [];
+
+  private constructor(directory: string, server: Running) {
+    this.directory = directory;
+    this.mount = join(directory, 'mount');
+    this.server = server;
+  }
+
+  /** Mounts one inside the lab. @throws Error with the client's log */
+  static async start(lab: Lab): Promise<Gluster> {
+    const directory = join(lab.directory, 'gluster');
+    for (const part of ['brick', 'mount']) mkdirSync(join(directory, part), { recursive: true });
+    lab.write(`${directory}/server.vol`, serverVolume(directory));
+    lab.write(`${directory}/client.vol`, clientVolume(directory));
+    const server = spawnPart(lab, '/usr/sbin/glusterfsd', directory, 'server');
+    await eventually(
+      'the GlusterFS server listens',
+      async () => (await lab.run('test', ['-S', `${directory}/socket`])).code === 0,
+    );
+    const gluster = new Gluster(directory, server);
+    await gluster.mountIn(lab);
+    return gluster;
+  }
+
+  /** Mounts it once more in the same lab, at another path, by a client of its own. Returns where. @throws Error with the client's log */
+  async mountAgain(lab: Lab): Promise<string> {
+    const mount = `${this.mount}-again`;
+    mkdirSync(mount);
+    await this.mountIn(lab, mount);
+    return mount;
+  }
+
+  /** Mounts it in another lab, which shares the first one's directory. @throws Error with the client's log */
+  async mountIn(lab: Lab, mount = this.mount): Promise<void> {
+    const client = spawnPart(lab, '/usr/sbin/glusterfs', this.directory, 'client', mount);
+    this.clients.push(client);
+    await eventually('GlusterFS is mounted', async () => {
+      if (client.finished !== undefined) throw new Error(client.output);
+      return (
+        (await lab.run('mountpoint', ['-q', mount])).code === 0 &&
+        (await lab.run('touch', [join(mount, 'disk')])).code === 0
+      );
+    });
+  }
+
+  at(name: string): string {
+    return `${this.mount}/${name}`;
+  }
+
+  /** Waits until each of the server's threads has stopped: until then one may still answer. */
+  async hang(): Promise<void> {
+    this.server.kill('SIGSTOP');
+    const tasks = `/proc/${this.server.pid}/task`;
+    await eventually('the GlusterFS server has stopped', () =>
+      readdirSync(tasks).every((task) => readFileSync(`${tasks}/${task}/status`, 'latin1').includes('State:\tT')),
+    );
+  }
+
+  /** Kills a mount, in the order in which they were made: its server drops the locks of that host. */
+  async cutOff(mount: number): Promise<void> {
+    await this.clients[mount]?.stop('SIGKILL');
+  }
+
+  letGo(): void {
+    this.server.kill('SIGCONT');
+  }
+
+  /** What still hangs fails. */
+  async end(): Promise<void> {
+    for (const client of this.clients) await client.stop('SIGKILL');
+    await this.server.stop('SIGKILL');
+  }
+}

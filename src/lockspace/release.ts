@@ -1,0 +1,16 @@
+/** The release of a resource that a storage helper does or has tried, until it is done. */
+import { Waiters } from '../rpc/waiting.ts';
+import type { Ending } from '../storage/asker.ts';
+
+export class Release extends Waiters implements Ending {
+  /** The owner whose call releases it; 0: its end, or the daemon's. */
+  readonly by: number;
+  /** Begun by the previous program: the owner's call comes again. */
+  readonly isRestored: boolean;
+
+  constructor(by: number, isRestored = false) {
+    super();
+    this.by = by;
+    this.isRestored = isRestored;
+  }
+}
