@@ -16,6 +16,7 @@ import { OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Budget } from '../lockspace/budget.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
+import type { Hold } from '../lockspace/owner.ts';
 import { RemoteCalls } from '../lockspace/remote-calls.ts';
 import { RemoteFiles } from '../lockspace/remote-files.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
@@ -86,6 +87,11 @@ function freshShape(maxClients: number): ServerShape {
   return { maxClients, maxAnonymousClients: maxClients, nextClientId: 1 };
 }
 
+/** Whether the owner with this pid is the peer itself. */
+function isOwn({ context }: Connection<LockClient>, pid: number): boolean {
+  return context.isOwnerItself && context.owner?.pid === pid;
+}
+
 export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
   readonly poller: Poller;
@@ -134,6 +140,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       },
     });
     this.lockspaces.remoteFiles = this.remoteFiles;
+    this.lockspaces.unseenEndOf = (hold) => this.unreadEndOf(hold);
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
@@ -284,10 +291,19 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
 
   /** The socket of the owner's own connection, if it has one. */
   private socketOf(pid: number): number | undefined {
-    for (const { fd, context } of this.lockServer.adoptAll().values()) {
-      if (context.isOwnerItself && context.owner?.pid === pid) return fd;
-    }
+    return this.ownConnectionOf(pid)?.fd;
+  }
+
+  private ownConnectionOf(pid: number): Connection<LockClient> | undefined {
+    for (const connection of this.lockServer.adoptAll().values()) if (isOwn(connection, pid)) return connection;
     return undefined;
+  }
+
+  /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. */
+  private unreadEndOf({ client, owner: { pid } }: Hold): Connection<LockClient> | null {
+    // A C daemon does not say which connection it was.
+    const connection = client === 0 ? this.ownConnectionOf(pid) : this.lockServer.findAny(client);
+    return connection?.hasUnreadEnd === true && isOwn(connection, pid) ? connection : null;
   }
 
   /**

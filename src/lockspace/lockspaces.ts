@@ -10,7 +10,7 @@ import { FileType } from '../posix/posix.ts';
 import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError, systemError } from '../libvirt/errors.ts';
-import { Waiting } from '../rpc/waiting.ts';
+import { type Ending, Waiting } from '../rpc/waiting.ts';
 import { type Account, Budget, holdCost, LimitError } from './budget.ts';
 import {
   adoptFilesLater,
@@ -266,6 +266,8 @@ export class Lockspaces {
   private rest: Rest | null = null;
   /** Releases files that storage helpers keep. Null: there are none. */
   remoteFiles: RemoteFiles | null = null;
+  /** What to wait for when the owner of a hold has ended and this has not been seen yet; null: it has not ended. */
+  unseenEndOf: (hold: Hold) => Ending | null = () => null;
 
   constructor(dialect: Dialect, budget = new Budget(), keeper = NO_KEEPER) {
     this.dialect = dialect;
@@ -422,7 +424,7 @@ export class Lockspaces {
     const { held, own } = remote === null || place === null ? findKnown(path) : remote.findKnown(place, path);
     // C compares names only, and deletes a file that is held under another name.
     if (held.length > 0) {
-      awaitEnds(this.resourcesOf(held));
+      this.awaitEnds(this.resourcesOf(held));
       throw busy(name);
     }
     if (own !== undefined) throw ownFile(name, own);
@@ -440,7 +442,7 @@ export class Lockspaces {
       awaitRelease(present);
       if (this.unanswered > 0 && this.grantAgain(present, mode, hold)) return;
       if (!present.mode.shared || !mode.shared || !present.file.locked) {
-        awaitEnds([present]);
+        this.awaitEnds([present]);
         throw this.reportRefusal(lockspace, name, mode, hold, { error: busy(name), heldBy: present });
       }
       const cost = this.admit(lockspace, name, mode, hold);
@@ -597,7 +599,7 @@ export class Lockspaces {
     }
     const begun = resource?.release ?? null;
     if (begun?.isRestored === true && begun.by === pid) remote?.awaitEnding(begun);
-    if (resource !== undefined && begun === null) awaitEnds([resource]);
+    if (resource !== undefined && begun === null) this.awaitEnds([resource]);
     // C has released the holds of an owner that ended by now.
     if (resource === undefined || resource.isEnding) {
       throw new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, `Lockspace resource '${name}' is not locked`);
@@ -671,8 +673,27 @@ export class Lockspaces {
   private assertFree({ resources }: Lockspace, name: ByteString): void {
     const resource = resources.get(name);
     if (resource === undefined) return;
-    awaitEnds([resource]);
+    this.awaitEnds([resource]);
     throw busy(name);
+  }
+
+  /** Has the caller wait if the resources are being released, or held by owners only that have ended. @throws Waiting */
+  private awaitEnds(resources: readonly Resource[]): void {
+    let last: Ending | null = null;
+    for (const { holds, release } of resources) {
+      if (release !== null) last = release;
+      for (const hold of holds) {
+        const { end } = hold;
+        // The holds of an owner that is gone are released within the next slices: C would have released them by now.
+        const isAwaited = end?.isAwaited === true || end?.isGone === true;
+        const ending = end === undefined ? this.unseenEndOf(hold) : isAwaited ? end : null;
+        if (ending === null) return;
+        last = ending;
+      }
+    }
+    const awaited = last;
+    // Of very many that end together the last one ends behind most others.
+    if (awaited !== null) throw new Waiting((done) => awaited.wait(done));
   }
 
   /** Reports a refused acquire to the observer, and returns the error. */
@@ -696,7 +717,7 @@ export class Lockspaces {
         return { error: ownFile(name, failure.file) };
       case 'busy': {
         const inTheWay = failure.file === undefined ? [] : this.resourcesOf([failure.file]);
-        awaitEnds(inTheWay);
+        this.awaitEnds(inTheWay);
         return { error: busy(name), heldBy: inTheWay[0], pid: failure.pid };
       }
       case 'lock':
@@ -722,22 +743,6 @@ export class Lockspaces {
 /** Has the caller wait while a storage helper releases the file. @throws Waiting */
 function awaitRelease({ release }: Resource): void {
   if (release !== null) throw new Waiting((done) => release.wait(done));
-}
-
-/** Has the caller wait if the resources are being released, or held by owners only that are being ended. @throws Waiting */
-function awaitEnds(resources: readonly Resource[]): void {
-  let last: HoldEnd | Release | undefined;
-  for (const { holds, release } of resources) {
-    if (release !== null) last = release;
-    for (const { end } of holds) {
-      // The holds of an owner that is gone are released within the next slices: C would have released them by now.
-      if (end?.isAwaited !== true && end?.isGone !== true) return;
-      last = end;
-    }
-  }
-  const awaited = last;
-  // Of very many that end together the last one ends behind most others.
-  if (awaited !== undefined) throw new Waiting((done) => awaited.wait(done));
 }
 
 /** Null when nobody else is in the way. */

@@ -1,6 +1,6 @@
 /** The release of a resource that a storage helper does or has tried, until it is done. */
 import { Waiters } from '../rpc/waiting.ts';
-import type { Ending } from '../storage/asker.ts';
+import type { Ending } from '../rpc/waiting.ts';
 
 export class Release extends Waiters implements Ending {
   /** The owner whose call releases it; 0: its end, or the daemon's. */

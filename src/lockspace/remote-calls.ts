@@ -1,7 +1,8 @@
 /** The calls of one connection for files on storage that may hang: as those of files.ts, but each may throw Waiting. */
 import { constants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
-import type { Asker, Ending } from '../storage/asker.ts';
+import type { Ending } from '../rpc/waiting.ts';
+import type { Asker } from '../storage/asker.ts';
 import type { HolderNote } from '../storage/holder-note.ts';
 import { trialOf } from '../storage/thaw.ts';
 import { type Answer, AnswerFlag, Operation, PATH_MAX, type Request, RequestFlag } from '../storage/messages.ts';

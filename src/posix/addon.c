@@ -493,13 +493,14 @@ static napi_value posix_set_nonblocking(napi_env env, napi_callback_info info) {
     return result_of(env, flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
-/* hasHungUp(fd): see posix.ts. */
+/* hasHungUp(fd, directions): see posix.ts. */
 static napi_value posix_has_hung_up(napi_env env, napi_callback_info info) {
-    ARGS(1);
+    ARGS(2);
     napi_value has_hung_up;
+    short ends = arg_int(env, argv[1]) == 1 ? POLLRDHUP | POLLHUP : POLLHUP;
     struct pollfd peer = {.fd = arg_int(env, argv[0]), .events = POLLRDHUP};
     int count = poll(&peer, 1, 0);
-    napi_get_boolean(env, count > 0 && (peer.revents & (POLLRDHUP | POLLHUP)) != 0, &has_hung_up);
+    napi_get_boolean(env, count > 0 && (peer.revents & ends) != 0, &has_hung_up);
     return has_hung_up;
 }
 

@@ -94,8 +94,12 @@ export interface Addon {
   processStart(pid: number): number;
   /** Ends both directions of a connection: its peer sees the end, and the descriptor stays open. */
   shutdownSocket(fd: number): number;
-  /** Whether the peer of a connection has ended its direction, or {@link shutdownSocket} has ended both. */
-  hasHungUp(fd: number): boolean;
+  /**
+   * Whether the peer of a connection has ended it, or {@link shutdownSocket} has.
+   *
+   * @param directions 1: its own direction is enough; 2: both
+   */
+  hasHungUp(fd: number, directions: 1 | 2): boolean;
   /** Makes one directory, mode 0700. */
   makeDirectory(path: ByteString): number;
   /**

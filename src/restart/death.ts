@@ -465,7 +465,7 @@ function* ownersToWatch(
  * has lost its connection by the death alone: that process may have been watched since an earlier one.
  */
 function hungUpSocket({ ownerReaper }: Daemon, { pid, fd, start, client, name = '' }: LostOwner): number | undefined {
-  if (fd === undefined || client === undefined || !posix.hasHungUp(fd)) return undefined;
+  if (fd === undefined || client === undefined || !posix.hasHungUp(fd, 1)) return undefined;
   ownerReaper.resumePeer({ pid, client, name, socket: fd, ...(start === null ? {} : { startTime: start }) });
   return fd;
 }

@@ -12,7 +12,7 @@ import { posix, strerror } from '../posix/posix.ts';
 import type { Caller } from './dispatch.ts';
 import type { Sender } from './outbox.ts';
 import type { Poller, Pollable } from './poller.ts';
-import type { Waiting } from './waiting.ts';
+import { type Ending, Waiters, type Waiting } from './waiting.ts';
 
 const log = logger('rpc.netserverclient');
 const { EAGAIN, ENOBUFS, ENOMEM } = constants.errno;
@@ -66,7 +66,7 @@ function isPassing(status: number): boolean {
 // Shared by all connections, which are served one at a time.
 const reader = new XdrReader(NO_BYTES);
 
-export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
+export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sender {
   readonly fd: number;
   readonly id: number;
   readonly peer: Peer;
@@ -91,6 +91,8 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   /** Forgets the waiting call, the first message of the input. Null when none waits. */
   private forgetCall: (() => void) | null = null;
   private keepsSocket = false;
+  /** Calls of others that wait for its end. Most connections have none. */
+  private awaitingClose: Waiters | undefined;
   /** Of its mistakes in the log. Most connections make none. */
   private allowance: Allowance | undefined;
 
@@ -164,6 +166,19 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     return this.forgetCall !== null;
   }
 
+  /**
+   * Its peer has hung up, and this is about to be read. The kernel reports an end of which it is told while nobody polls behind the
+   * input of connections that were served last, and an end may be postponed.
+   */
+  get hasUnreadEnd(): boolean {
+    // Of a peer that may still take replies, nothing is read before it has taken them.
+    return this.isOpen && posix.hasHungUp(this.fd, this.isWaiting || this.outputBuffer.length > 0 ? 2 : 1);
+  }
+
+  wait(done: () => void): () => void {
+    return (this.awaitingClose ??= new Waiters()).wait(done);
+  }
+
   /** Serves nothing more, and closes once the replies so far are sent: for CLOSE of the admin program. */
   closeAfterReply(): void {
     this.closing = true;
@@ -178,6 +193,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
     this.forgetCall?.();
     this.forgetCall = null;
     this.host.closed(this);
+    this.awaitingClose?.wake();
     this.allowance?.end();
     // Only now that the end is recorded: if the process dies earlier, the next one must find the mark.
     this.poller.inputConsumed(this.fd, false);
@@ -275,7 +291,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
         return;
       }
       if (waiting !== null) {
-        this.wait(waiting);
+        this.leaveInInput(waiting);
         break;
       }
       this.arrival = 0;
@@ -300,7 +316,7 @@ export class Connection<C = unknown> implements Caller<C>, Pollable, Sender {
   }
 
   /** Leaves the present call in the input, until it is time to make it again. */
-  private wait(waiting: Waiting): void {
+  private leaveInInput(waiting: Waiting): void {
     if (this.arrival === 0) this.arrival = this.host.nextArrival();
     this.forgetCall = waiting.begin(() => {
       this.forgetCall = null;

@@ -114,6 +114,11 @@ export class Server<C> implements ConnectionHost<C>, Acceptor {
     return this.adopted.get(id);
   }
 
+  /** A connection by id, which is adopted now if it is a late one. */
+  findAny(id: number): Connection<C> | undefined {
+    return this.adopted.get(id) ?? (this.late.size > 0 ? this.adoptAll().get(id) : undefined);
+  }
+
   get clientCount(): number {
     return this.adopted.size + this.late.size;
   }

@@ -19,11 +19,16 @@ export class Waiting extends Error {
   }
 }
 
+/** Something that ends once. */
+export interface Ending {
+  /** Calls `done` at its end. Returns a function that cancels that. */
+  wait(done: () => void): () => void;
+}
+
 /** The calls that wait for one event. */
-export class Waiters {
+export class Waiters implements Ending {
   private readonly waiting = new Set<() => void>();
 
-  /** Has `done` called once, at the event. Returns a function that forgets it. */
   wait(done: () => void): () => void {
     this.waiting.add(done);
     return () => {

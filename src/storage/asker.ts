@@ -6,7 +6,7 @@
  * Calls for one path take turns, in the order in which they came.
  */
 import type { ByteString } from '../../xdr/codec.ts';
-import { Waiting } from '../rpc/waiting.ts';
+import { type Ending, Waiting } from '../rpc/waiting.ts';
 import { type Helper, undoing } from './helper.ts';
 import { type Answer, Operation, type Request } from './messages.ts';
 
@@ -19,12 +19,6 @@ interface Asked {
   readonly request: Request;
   /** Null: the helper has died. */
   readonly answer: Answer | null;
-}
-
-/** Something that ends once. */
-export interface Ending {
-  /** Calls `done` at its end. Returns a function that cancels that. */
-  wait(done: () => void): () => void;
 }
 
 export class Asker {

@@ -44,9 +44,8 @@ export class World implements ProcessHost {
     this.processes.unshift({ pid, startTime, alive: true });
   }
 
-  /** A socket whose peer is the process that has this pid now. */
-  socketOf(pid: number): number {
-    const fd = this.nextFd++;
+  /** A socket whose peer is the process that has this pid now: `fd`, or none that is open. */
+  socketOf(pid: number, fd = this.nextFd++): number {
     const fake = this.find(pid);
     if (fake !== undefined) this.sockets.set(fd, fake);
     return fd;
