@@ -1,6 +1,7 @@
 /** libvirtd with the lockd plugin inside a lab, and virsh to drive it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ForkWatch } from './forks.ts';
 import { type GuestDescription, guestXml } from './guest.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { type Lab, ordinaryUser } from './root.ts';
@@ -105,11 +106,16 @@ export class Libvirtd {
     return finished.stdout.trim();
   }
 
-  /** Starts a transient guest. `code` is 0 for success, `stderr` has libvirt's message. */
+  /** Starts a transient guest, once more if libvirtd's child hangs by itself. `code` is 0 for success, `stderr` has libvirt's message. */
   async create(guest: GuestDescription): Promise<Finished> {
     const file = join(this.lab.directory, `${guest.name}.xml`);
     this.lab.write(file, guestXml(guest));
-    return this.virsh('create', file);
+    for (;;) {
+      const forks = new ForkWatch(this.pid);
+      const finished = await this.virsh('create', file);
+      forks.stop();
+      if (forks.killed === 0) return finished;
+    }
   }
 
   /** Starts a transient guest and returns its QEMU's pid. @throws Error with what virsh said when it does not start. */

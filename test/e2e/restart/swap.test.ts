@@ -159,7 +159,8 @@ function describeSwaps(generation: Generation): void {
       it(`${index + 1}: ${before} to ${step}: locks, connections and owners stay`, async () => {
         const number = String(index);
         const [destroyed, killed] = [`destroyed${number}`, `killed${number}`];
-        const [, killedPid] = await Promise.all([temporary(destroyed), temporary(killed)]);
+        await temporary(destroyed);
+        const killedPid = await temporary(killed);
         const files = [destroyed, killed].map((name) => join(indirect, indirectName(image(name))));
 
         lab.install(program(step));
