@@ -238,15 +238,15 @@ export class End {
     // Two hosts that let go of a shared file at once both find the other there, and leave it, as C does.
     const mayStay = plan.rivals.some(({ host, does }) => host === 'other' && does === 'share') && plan.shared;
     for (const { lockFile } of this.#disks) {
-      const isFree = (): boolean => {
-        if (!existsSync(lockFile)) return true;
-        const pids = (['own', 'other'] as const).map((host) => this.#hosts.daemon(host).pid);
-        return pids.every((pid) => lockOn(pid, lockFile) === undefined) && (plan.place === 'direct' || mayStay);
-      };
+      const daemons = (['own', 'other'] as const).map((host) => this.#hosts.daemon(host).pid);
+      const left = (): string[] => [
+        ...(existsSync(lockFile) && plan.place !== 'direct' && !mayStay ? ['its file'] : []),
+        ...daemons.flatMap((pid) => (existsSync(lockFile) ? (lockOn(pid, lockFile) ?? []) : [])),
+      ];
       try {
-        await eventually('free', isFree, PATIENCE / 4);
+        await eventually('free', () => left().length === 0, PATIENCE / 4);
       } catch {
-        this.#problems.push(`${plan.place} lock file left: ${existsSync(lockFile) ? 'there' : 'gone'}`);
+        this.#problems.push(`${plan.place} lock left: ${left().join(', ')}`);
       }
     }
   }
