@@ -1,6 +1,6 @@
 /**
  * What the documents show of a booted Debian 12 with guests: the transcript of docs/operations/install.md, README's installation, the
- * commands of docs/operations/crash.md, and a death in the demo.
+ * commands of docs/operations/crash.md, and a death in the demo, for root and for an ordinary user.
  */
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync } from 'node:fs';
@@ -117,13 +117,29 @@ describe('a machine with guests', function () {
     await eventually('the guest has ended', async () => (await host.must('virsh', 'list', '--name')) === '');
   });
 
-  it('shows a death in the demo', async () => {
-    const shown = await host.must(join(checkout, 'scripts/node'), join(checkout, 'scripts/demo.ts'));
+  const demo = [join(checkout, 'scripts/node'), join(checkout, 'scripts/demo.ts')] as const;
+
+  /** The demo has killed a daemon, and its systemd another one in its place, with the lock. */
+  function assertDeath(shown: string): void {
     const [, end = ''] = shown.split('kill -9');
     assert.match(end, /guest-b \(pid \d+\): refused: /);
     const [, pid, before] = /the daemon: pid (\d+), was (\d+)/.exec(end) ?? [];
     assert.ok(pid !== undefined && pid !== before, shown);
+  }
+
+  it('shows a death in the demo', async () => {
+    assertDeath(await host.must(...demo));
     assert.equal(await host.must('systemctl', 'list-units', '--all', '--plain', '--no-legend', 'virtlockd-demo-*'), '');
+  });
+
+  it("shows it to an ordinary user, by that user's systemd", async () => {
+    await host.must('useradd', '--create-home', '--uid', '1000', 'operator');
+    // Without logind a user manager runs as a service.
+    await host.must('systemctl', 'start', 'user@1000.service');
+    const user = ['--reuid=1000', '--regid=1000', '--clear-groups'];
+    const environment = ['XDG_RUNTIME_DIR=/run/user/1000', 'HOME=/home/operator'];
+    assertDeath(await host.must('setpriv', ...user, 'env', ...environment, ...demo));
+    await host.must('systemctl', 'stop', 'user@1000.service');
   });
 });
 
