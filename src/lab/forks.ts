@@ -35,16 +35,17 @@ function stuckForksOf(parent: number): Map<number, string> {
   return found;
 }
 
-/** Kills the stuck children of a process, until it is stopped. */
+/** Kills the stuck children of processes, until it is stopped. */
 export class ForkWatch {
-  /** How many there were. */
-  killed = 0;
+  /** When it has killed one: CLOCK_MONOTONIC in ns. */
+  readonly killed: number[] = [];
   readonly #timer: NodeJS.Timeout;
   #before = new Map<number, string>();
 
-  constructor(parent: number) {
+  /** @param parents the pids of those that run now */
+  constructor(parents: () => readonly number[]) {
     this.#timer = setInterval(() => {
-      this.#look(parent);
+      this.#look(parents());
     }, LOOK_MS);
   }
 
@@ -52,13 +53,13 @@ export class ForkWatch {
     clearInterval(this.#timer);
   }
 
-  #look(parent: number): void {
-    const stuck = unlessGone(() => stuckForksOf(parent)) ?? new Map<number, string>();
+  #look(parents: readonly number[]): void {
+    const stuck = new Map(parents.flatMap((parent) => [...(unlessGone(() => stuckForksOf(parent)) ?? [])]));
     for (const [pid, call] of stuck) {
       // In the same call a second ago.
       if (this.#before.get(pid) !== call) continue;
       process.kill(pid, 'SIGKILL');
-      this.killed++;
+      this.killed.push(Number(process.hrtime.bigint()));
     }
     this.#before = stuck;
   }

@@ -111,10 +111,10 @@ export class Libvirtd {
     const file = join(this.lab.directory, `${guest.name}.xml`);
     this.lab.write(file, guestXml(guest));
     for (;;) {
-      const forks = new ForkWatch(this.pid);
+      const forks = new ForkWatch(() => [this.pid]);
       const finished = await this.virsh('create', file);
       forks.stop();
-      if (forks.killed === 0) return finished;
+      if (forks.killed.length === 0) return finished;
     }
   }
 

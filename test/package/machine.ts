@@ -1,13 +1,23 @@
 /** A Debian with a real systemd as its first process: the release's tree, booted by systemd-nspawn. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, chmodSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
 import { Peer } from '../../src/lab/wire.ts';
-import { controlGroupsOf, isStorageHelper, unlessGone } from '../../src/proc/processes.ts';
+import { controlGroupsOf, isStorageHelper, processes, unlessGone } from '../../src/proc/processes.ts';
 import { debian12, missingRelease, type Release } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -95,6 +105,13 @@ export class Machine {
     const isOfUnit = (pid: number): boolean => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`) === true;
     // A helper stays when the daemon dies.
     return children.map(Number).find((pid) => isOfUnit(pid) && !isStorageHelper(pid));
+  }
+
+  /** Its processes, by their pids outside. */
+  processes(): number[] {
+    const spaceOf = (pid: number): string | undefined => unlessGone(() => readlinkSync(`/proc/${pid}/ns/pid`));
+    const own = spaceOf(this.#init);
+    return processes().filter((pid) => own !== undefined && spaceOf(pid) === own);
   }
 
   /** Record locks of both kinds that a process of it has by its descriptors: access and inode. */

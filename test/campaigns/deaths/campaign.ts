@@ -1,5 +1,6 @@
 /** One run: operates guests, has rivals ask for their disks, and ends the daemon again and again. */
 import { setTimeout as pause } from 'node:timers/promises';
+import { ForkWatch } from '../../../src/lab/forks.ts';
 import { Random } from '../../../src/programs/fuzz/random.ts';
 import { allPlaces, dieAt, type Place } from './boundaries.ts';
 import { type Death, type Facts, type Line, now } from './facts.ts';
@@ -83,6 +84,7 @@ class Campaign {
     await this.#guests[0]?.rehearse();
     const ordinary = new Set(said(host).map(({ text }) => text));
     const watch = new Watch(this.#files());
+    const forks = new ForkWatch(() => host.libvirtds());
     this.#rival.start();
     for (const guest of this.#guests) guest.start();
     await this.#die();
@@ -90,6 +92,7 @@ class Campaign {
     await Promise.all(this.#guests.map(async (guest) => guest.end()));
     await this.#rival.stop();
     await watch.stop();
+    forks.stop();
     const after = await this.#storedAtRest();
     await this.#findLeftovers(before, after);
     const facts: Facts = {
@@ -98,6 +101,7 @@ class Campaign {
       deaths: this.#deaths,
       free: watch.free,
       grants: this.#rival.grants,
+      forks: forks.killed,
       problems: [...this.#rival.problems, ...this.#guests.flatMap(({ problems }) => problems)],
       log: said(host).filter(({ text }) => !ordinary.has(text)),
     };

@@ -47,6 +47,7 @@ describe('the judge of deaths', () => {
     free: [],
     grants: [],
     problems: [],
+    forks: [],
     log: [],
   };
   const kinds = (change: Partial<Facts>): string[] => judge({ ...quiet, ...change }).findings.map(({ kind }) => kind);
@@ -100,6 +101,13 @@ describe('the judge of deaths', () => {
       const deaths = [{ way, from: 120, to: 140 }];
       assert.deepEqual(kinds({ operations: [operation(130, 150, died)], deaths }), ['operation failed'], way);
     }
+  });
+
+  it("accepts the failure of an operation in which libvirtd's own child hung, and no other", () => {
+    const operations = [operation(150, 160, 'error: Child quit during startup handshake: Input/output error')];
+    assert.deepEqual(kinds({ operations, forks: [155] }), []);
+    assert.deepEqual(kinds({ operations, forks: [145] }), ['operation failed']);
+    assert.deepEqual(kinds({ operations: [operation(150, 160, died)], forks: [155] }), ['operation failed']);
   });
 
   it('accepts that a disk was locked only if the rival was granted it during the operation', () => {

@@ -61,6 +61,8 @@ export interface Facts {
   readonly free: readonly Free[];
   readonly grants: readonly Grant[];
   readonly problems: readonly Problem[];
+  /** When a child of libvirtd was killed that hung by itself. */
+  readonly forks: readonly number[];
   /** libvirt's warnings and errors, without numbers, and without those that it also logged before the first death. */
   readonly log: readonly Line[];
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { guestXml, makeImage } from '../../../src/lab/guest.ts';
 import type { Finished } from '../../../src/lab/process.ts';
 import type { Peer } from '../../../src/lab/wire.ts';
+import { programOf, unlessGone } from '../../../src/proc/processes.ts';
 import { packageFile, variant } from '../../package/deb.ts';
 import { Machine } from '../../package/machine.ts';
 import { debian12, type Release } from '../../package/trees.ts';
@@ -154,6 +155,11 @@ export class Host {
   /** The daemon's pid outside the machine, from its first instruction on; undefined while no daemon runs. */
   daemon(): number | undefined {
     return this.machine.mainProcess(UNIT);
+  }
+
+  /** The pids of both libvirtds outside the machine, and of their children that have executed nothing yet. */
+  libvirtds(): number[] {
+    return this.machine.processes().filter((pid) => unlessGone(() => programOf(pid))?.endsWith('/libvirtd'));
   }
 
   async connect(): Promise<Peer> {

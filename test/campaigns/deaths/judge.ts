@@ -60,6 +60,11 @@ const RESTARTED: readonly Reason[] = [
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
 ];
 
+/** While a child of libvirtd is killed that hangs by itself: see src/lab/forks.ts. */
+const FORKED: readonly Reason[] = [
+  { why: "libvirtd's child had hung by itself, and was killed", pattern: /Child quit during startup handshake/ },
+];
+
 const isSudden = ({ way }: Death): boolean => SUDDEN.includes(way);
 
 /** The last death before an instant, in words. */
@@ -71,7 +76,7 @@ function after(at: number, { deaths }: Facts): string {
 }
 
 /** Finds why libvirt may say this then; undefined if it may not. */
-function reasonFor({ at, text }: Line, { deaths, operations }: Facts): string | undefined {
+function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): string | undefined {
   const interrupted = operations.filter((operation) => within(at, operation));
   const near = deaths.filter((death) => interrupted.some((operation) => overlap(death, operation)));
   const reasons = [
@@ -83,6 +88,7 @@ function reasonFor({ at, text }: Line, { deaths, operations }: Facts): string | 
       : []),
     ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
+    ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),
   ];
   return reasons.find(({ pattern }) => pattern.test(text))?.why;
 }

@@ -37,13 +37,13 @@ describe('a fork that waits for a thread it does not have', () => {
   it('is ended, and no other', async function () {
     skipIf(this, onPath('python3') ? undefined : 'python3 is not installed (package python3)');
     const parent = spawn('python3', ['-c', FORKS], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const forks = new ForkWatch(parent.pid ?? 0);
+    const forks = new ForkWatch(() => [parent.pid ?? 0]);
     try {
       let output = '';
       parent.stdout.on('data', (part: Buffer) => (output += part.toString()));
       await once(parent, 'close');
       assert.equal(output, '9 7\n');
-      assert.equal(forks.killed, 1);
+      assert.equal(forks.killed.length, 1);
     } finally {
       forks.stop();
       parent.kill('SIGKILL');
