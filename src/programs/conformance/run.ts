@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { CheckContext } from './check-context.ts';
 import { type Check, type Result, Skipped } from './check.ts';
 import type { Generation } from '../../lab/generation.ts';
-import { Judge } from './judge.ts';
+import { defectIn, Judge } from './judge.ts';
 import type { Subject } from './subject.ts';
 
 /** How long a check may take, in ms. */
@@ -155,12 +155,11 @@ class Runner {
     }
     const expectation = this.#judge.expect(check.exchange);
     if (expectation === undefined) return { verdict: 'skip', detail: 'was not recorded', seen };
-    const { known } = expectation;
     const expected = visible(expectation.right);
     if (problem !== undefined) return { verdict: 'fail', detail: problem, expected, seen };
     if (isDeepStrictEqual(seen, expected)) return { verdict: 'pass', expected, seen };
-    const defect = known !== undefined && isDeepStrictEqual(seen, known.seen) ? { known: known.why } : {};
-    return { verdict: 'fail', detail: firstDifference(expected, seen), expected, seen, ...defect };
+    const known = defectIn(seen, expectation);
+    return { verdict: 'fail', detail: firstDifference(expected, seen), expected, seen, ...(known && { known }) };
   }
 }
 

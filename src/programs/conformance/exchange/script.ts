@@ -59,6 +59,8 @@ export interface Exchange {
   readonly spoils?: boolean;
   /** A defect of C that this project's daemon does not have: fixtures/exchanges/right.json has the right transcript. */
   readonly defect?: string;
+  /** The defect is an access to freed memory: C may crash instead of what was recorded. */
+  readonly mayCrash?: boolean;
 }
 
 /** An exchange with a daemon that earlier exchanges may have used. */

@@ -4,7 +4,7 @@ import { checks } from '../../../../src/programs/conformance/checks.ts';
 import { readTranscripts } from '../../../../src/programs/conformance/exchange/recording.ts';
 import { exchanges } from '../../../../src/programs/conformance/exchanges.ts';
 import { generationNamed, generationOf, generations } from '../../../../src/lab/generation.ts';
-import { Judge } from '../../../../src/programs/conformance/judge.ts';
+import { defectIn, Judge } from '../../../../src/programs/conformance/judge.ts';
 
 describe('the checks', () => {
   it('are many, of every group', () => {
@@ -50,6 +50,24 @@ describe('the checks', () => {
       assert.ok(check.exchange.fresh !== true && check.exchange.spoils !== true, check.name);
       assert.doesNotMatch(transcripts.get(check.exchange.name)?.join('\n') ?? '', /CALL lock [38] /);
     }
+  });
+});
+
+describe('a wrong transcript', () => {
+  const expecting = (mayCrash: boolean) => ({ right: ['a'], known: { seen: ['b'], why: 'C forgets', mayCrash } });
+
+  it('is a known defect when C was recorded so', () => {
+    assert.equal(defectIn(['b'], expecting(false)), 'C forgets');
+    assert.equal(defectIn(['c'], expecting(false)), undefined);
+    assert.equal(defectIn(['b'], { right: ['a'] }), undefined);
+  });
+
+  it('is one when the daemon has crashed where C reads freed memory, and nowhere else', () => {
+    for (const crash of ['daemon ended: SIGSEGV', 'daemon ended: SIGABRT']) {
+      assert.equal(defectIn(['a', crash], expecting(true)), 'C forgets');
+      assert.equal(defectIn(['a', crash], expecting(false)), undefined);
+    }
+    assert.equal(defectIn(['a', 'daemon ended: SIGTERM'], expecting(true)), undefined);
   });
 });
 

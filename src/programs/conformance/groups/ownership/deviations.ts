@@ -52,6 +52,7 @@ export const deviations: readonly Exchange[] = [
     name: 'an owner ends after a lockspace could not be made',
     promise: "An owner's end frees its leases also after NEW could not make a directory.",
     defect: "once NEW could not make a directory, C frees nobody's leases any more, and may crash",
+    mayCrash: true,
     spoils: true,
     steps: (dir) => [
       files('file ls'),
