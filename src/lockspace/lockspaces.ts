@@ -586,6 +586,9 @@ export class Lockspaces {
   /** @throws RpcError; Waiting, when the owner is being ended: that releases its holds, or until the file is released */
   release(lockspace: Lockspace, name: ByteString, pid: number, remote: RemoteCalls | null = null): void {
     if (remote?.hasAwaited === true) return;
+    const begun = lockspace.resources.get(name)?.release ?? null;
+    // Before the path's turn, which may be that of a call which waits for this very release.
+    if (begun?.isRestored === true && begun.by === pid) remote?.awaitEnding(begun);
     if (remote?.mayNeed === true) remote.awaitTurn(joinPath(lockspace.directory, name));
     const resource = lockspace.resources.get(name);
     const place = resource?.liveHoldOf(pid) ?? -1;
@@ -597,8 +600,6 @@ export class Lockspaces {
       if (resource.release !== null) remote?.awaitEnding(resource.release);
       return;
     }
-    const begun = resource?.release ?? null;
-    if (begun?.isRestored === true && begun.by === pid) remote?.awaitEnding(begun);
     if (resource !== undefined && begun === null) this.awaitEnds([resource]);
     // C has released the holds of an owner that ended by now.
     if (resource === undefined || resource.isEnding) {

@@ -65,6 +65,43 @@ describe('a file that a storage helper keeps', () => {
     unregister(file);
   });
 
+  it('answers the RELEASE that a restart has carried, though another call for the path has its turn by then', () => {
+    const lockspaces = new Lockspaces(dialectOf(9_000_000));
+    const storages = new Storages(poller);
+    lockspaces.remoteFiles = new RemoteFiles(storages, lockspaces, host);
+    const turns = new Turns();
+    const release = new Release(1, true);
+    const file = adoptRemote('90000:0:1', true, { helper: 1, file: 1 }, 0);
+    const { default: unnamed } = lockspaces;
+    lockspaces.restoreResource(unnamed, '/one', '/one', modeOf(0), file, [], release);
+    const [resource] = lockspaces.resources();
+    assert.ok(resource !== undefined);
+
+    // By the file's other name: its lockspace has no such resource, so it asks the storage, which is yet to answer.
+    const other = new Asker(turns);
+    const askStorage = (): never => {
+      other.enter('/one');
+      return other.awaitEnding({ wait: () => () => undefined });
+    };
+    assert.throws(() => other.run(askStorage), Waiting);
+    const calls = new RemoteCalls(storages, new Asker(turns));
+    const repeat = (): void => {
+      calls.run(() => {
+        lockspaces.release(unnamed, '/one', 1, calls);
+      });
+    };
+    let isDue = false;
+    assert.throws(repeat, (error) => {
+      assert.ok(error instanceof Waiting);
+      error.begin(() => (isDue = true));
+      return true;
+    });
+    unregister(file);
+    lockspaces.finishRelease(resource);
+    assert.ok(isDue);
+    repeat();
+  });
+
   it('is recorded as released once when its helper is found missing', async () => {
     const lockspaces = new Lockspaces(dialectOf(9_000_000));
     const files = new RemoteFiles(new Storages(poller), lockspaces, host);
