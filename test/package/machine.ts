@@ -109,7 +109,14 @@ export class Machine {
 
   /** Its processes, by their pids outside. */
   processes(): number[] {
-    const spaceOf = (pid: number): string | undefined => unlessGone(() => readlinkSync(`/proc/${pid}/ns/pid`));
+    // Of some other process it may not be known.
+    const spaceOf = (pid: number): string | undefined => {
+      try {
+        return readlinkSync(`/proc/${pid}/ns/pid`);
+      } catch {
+        return undefined;
+      }
+    };
     const own = spaceOf(this.#init);
     return processes().filter((pid) => own !== undefined && spaceOf(pid) === own);
   }
