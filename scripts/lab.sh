@@ -3,7 +3,8 @@
 #
 #   scripts/lab.sh [TREE...]     bullseye (libvirt 7.0.0), trixie (11.3.0), sid (12.8.0), bookworm-systemd (9.0.0) and
 #                                trixie-systemd (11.3.0), which boot under systemd-nspawn; without an argument all of
-#                                them, at most two at a time
+#                                them, at most two at a time. By name only: bookworm-nfs (9.0.0, kernel 6.1), and
+#                                bullseye-kernel (5.10 alone), of which `npm run nfs` makes virtual machines
 #
 # VIRTLOCKD_LAB names the directory that holds them, VIRTLOCKD_MIRROR the Debian archive to take them from.
 # A finished tree carries a stamp, /.virtlockd-lab, with its recipe and its packages' versions, and is used again.
@@ -13,6 +14,7 @@ cache=${VIRTLOCKD_LAB:-/var/cache/virtlockd-lab}
 # Empty: debootstrap's own default.
 mirror=${VIRTLOCKD_MIRROR:-}
 known=(trixie sid bullseye bookworm-systemd trixie-systemd)
+by_name=(bookworm-nfs bullseye-kernel)
 
 # The packages of a tree, beyond a minimal Debian. libvirt-daemon-system fails to configure in bullseye: left out there.
 packages() {
@@ -30,8 +32,12 @@ packages() {
       echo systemd systemd-sysv dbus procps libvirt-daemon libvirt-daemon-system libvirt-daemon-lock \
         libvirt-daemon-plugin-lockd libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
       ;;
+    bookworm-nfs)
+      echo linux-image-amd64 initramfs-tools nfs-kernel-server nfs-common rpcbind iproute2 kmod procps python3 libvirt-daemon
+      ;;
+    bullseye-kernel) echo linux-image-amd64 initramfs-tools ;;
     *)
-      echo "lab: no tree called '$1'; there are: ${known[*]}" >&2
+      echo "lab: no tree called '$1'; there are: ${known[*]} ${by_name[*]}" >&2
       exit 2
       ;;
   esac
@@ -44,7 +50,7 @@ finished() { [ "$(head -n 1 "$cache/$1/.virtlockd-lab" 2>/dev/null)" = "$(recipe
 # Runs in a mount namespace of its own, so that what it mounts goes away with it, also when it fails.
 # debootstrap cannot configure what needs /proc or /dev (polkitd of trixie and sid): it makes the minimum, apt does the rest.
 build() {
-  local name=$1 suite=${1%-systemd} tree=$cache/.$1.building
+  local name=$1 suite=${1%-*} tree=$cache/.$1.building
   rm -rf --one-file-system "$tree"
   mkdir -p "$tree"
   debootstrap --variant=minbase "$suite" "$tree" ${mirror:+"$mirror"}

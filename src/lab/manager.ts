@@ -27,6 +27,8 @@ export interface ManagerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** After how many seconds the manager answers what it is asked. */
   readonly delay?: number;
+  /** The words before a command that is to run where the program does, such as nsenter's. */
+  readonly enter?: readonly string[];
 }
 
 /** A systemctl for the program, which finds it first in its PATH. */
@@ -54,7 +56,7 @@ export class ServiceManager {
   #wake: (() => void) | undefined;
 
   /** @param directory an empty one */
-  constructor(directory: string, { limit = 4096, program, args = [], env = {}, delay = 0 }: ManagerOptions = {}) {
+  constructor(directory: string, { limit = 4096, program, args = [], env = {}, delay = 0, enter = [] }: ManagerOptions = {}) {
     this.directory = directory;
     for (const [name, script] of [
       ['systemctl', SYSTEMCTL],
@@ -68,7 +70,8 @@ export class ServiceManager {
     mkdirSync(join(root, 'run'), { recursive: true });
     const command = [program ?? join(installRoot, 'bin/virtlockd'), '--root', root, ...args];
     const script = join(installRoot, 'src/lab/manager.py');
-    this.#child = spawn('python3', [script, directory, String(limit), ...command], {
+    const [first = '', ...rest] = [...enter, 'python3', script, directory, String(limit), ...command];
+    this.#child = spawn(first, rest, {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { PATH: process.env.PATH ?? '/usr/bin:/bin', XDG_RUNTIME_DIR: '/run', XDG_CONFIG_HOME: '/etc', ...env },
     });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { DaemonKind, Generation } from './generation.ts';
 import { checkout, suites, treeOf } from './trees.ts';
 
-const executable = (path: string): boolean => {
+export const executable = (path: string): boolean => {
   try {
     accessSync(path, constants.X_OK);
     return true;

@@ -1,0 +1,77 @@
+/** `npm run nfs`: see options.ts. */
+import { runCommand, writeReport } from '../command.ts';
+import type { Fact } from './facts.ts';
+import { missingVirtualMachine } from './image.ts';
+import { type Finding, judge } from './judge.ts';
+import type { Kernel } from './kernels.ts';
+import { play } from './machine.ts';
+import { type Options, parseOptions, usage } from './options.ts';
+import { scenesOf } from './plan.ts';
+
+interface Run {
+  readonly kernel: Kernel;
+  readonly seconds: number;
+  readonly findings: readonly Finding[];
+  /** The end of the console of a machine that has not come to its end. */
+  readonly console: string | undefined;
+  readonly facts: readonly Fact[];
+}
+
+function lineOf(fact: Fact, words: boolean): string[] {
+  switch (fact.is) {
+    case 'ended':
+      return [`  ${fact.scene}: ${fact.seconds} s${fact.error === undefined ? '' : `, broken off: ${fact.error}`}`];
+    case 'checked':
+      return [`    ${fact.ok ? 'ok  ' : 'FAIL'} ${fact.what}`];
+    case 'measured':
+      return [`         ${fact.what}: ${fact.ms} ms`];
+    case 'free':
+      return [`         free for ${fact.ms} ms, during ${fact.during}: ${fact.file}`];
+    case 'said':
+      return words ? [`         ${fact.what}:`, ...fact.text.split('\n').map((line) => `           | ${line}`)] : [];
+    case 'begun':
+    case 'done':
+      return [];
+  }
+}
+
+function text(runs: readonly Run[], words: boolean): string {
+  const lines = runs.flatMap(({ kernel, seconds, findings, console, facts }) => [
+    `Linux ${kernel}: ${seconds} s`,
+    ...facts.flatMap((fact) => lineOf(fact, words)),
+    ...(console === undefined ? [] : ['the machine has not come to its end:', console]),
+    ...findings.map(({ kind, detail }) => `FOUND, ${kind}: ${detail}`),
+    findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
+  ]);
+  return `${lines.join('\n')}\n`;
+}
+
+async function main({ kernels, versions, scenes, limit, words, json }: Options): Promise<number> {
+  for (const kernel of kernels) {
+    const missing = missingVirtualMachine(kernel);
+    if (missing !== undefined) throw new Error(missing);
+  }
+  const interrupted = new AbortController();
+  process.once('SIGTERM', () => {
+    interrupted.abort();
+  });
+  const runs: Run[] = [];
+  for (const kernel of kernels) {
+    const wanted = scenesOf(kernel, scenes, versions);
+    if (wanted.length === 0 || interrupted.signal.aborted) continue;
+    const began = performance.now();
+    const { facts, console } = await play(kernel, wanted, limit, {
+      signal: interrupted.signal,
+      onFact: (fact) => {
+        if (process.stderr.isTTY && fact.is === 'begun') process.stderr.write(`\rLinux ${kernel}: ${fact.scene}\x1b[K`);
+      },
+    });
+    const seconds = Math.round((performance.now() - began) / 1000);
+    runs.push({ kernel, seconds, findings: judge(kernel, wanted, facts), console, facts });
+  }
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  writeReport({ runs }, text(runs, words), json);
+  return runs.every(({ findings }) => findings.length === 0) ? 0 : 1;
+}
+
+await runCommand('nfs', usage, parseOptions, main);
