@@ -5,6 +5,7 @@ import { isLocalType } from '../../../proc/mounts.ts';
 import { type Context, toAbsolute, toBytes } from '../context.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { type CheckResult, type Result, runChecks, worstOf } from '../lockspace-test/checks.ts';
+import { betweenMountsOfOneClient, isOneClient } from '../lockspace-test/one-client.ts';
 import { mountFindings } from '../lockspace-test/mount-options.ts';
 import { Side, SideFailure, SideLost } from '../lockspace-test/peer.ts';
 import type { Place } from '../lockspace-test/protocol.ts';
@@ -85,7 +86,7 @@ async function test(
     const second = await start(labels.second, command, other);
     const report = new Report(directory, first, second, asJson === true);
     await runChecks(first, second, startFirst, (result) => {
-      report.add(result);
+      report.add(isOneClient(first.place, second.place) ? betweenMountsOfOneClient(result) : result);
     });
     return report.conclude();
   } catch (error) {

@@ -67,10 +67,10 @@ export class Side {
     const link = new Link(label, command, limit);
     try {
       await link.greeting();
-      const [host = '', boot = '', device = '', type = '', source = '', point = '', options = ''] = (
+      const [host = '', boot = '', device = '', type = '', source = '', point = '', options = '', network = ''] = (
         await link.ask(`enter ${wrap(directory)}`)
       ).map(unwrap);
-      return new Side(label, link, { host, boot, device, type, source, point, options });
+      return new Side(label, link, { host, boot, device, type, source, point, options, network });
     } catch (error) {
       await link.end();
       throw error;

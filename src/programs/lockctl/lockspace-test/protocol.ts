@@ -2,7 +2,7 @@
  * What the two sides of `lockspace test` say to each other, over the standard input and output of the one that touches the storage. A line is
  * a message, of words with a blank between them. The first line of the side is {@link GREETING}. It then answers each request:
  *
- *     enter DIRECTORY          ok HOST BOOT DEVICE TYPE SOURCE POINT OPTIONS
+ *     enter DIRECTORY          ok HOST BOOT DEVICE TYPE SOURCE POINT OPTIONS NETWORK
  *     create NAME              ok FILE        makes a file that did not exist, and opens it
  *     open NAME                ok FILE
  *     lock FILE KIND TYPE      ok             locks byte 0, without waiting; TYPE is read, write or none
@@ -35,6 +35,8 @@ export interface Place {
   readonly source: string;
   readonly point: string;
   readonly options: string;
+  /** The side's network namespace; empty: not known, as from a release before this word. */
+  readonly network: string;
 }
 
 export const wrap = (text: string): string => Buffer.from(text, 'latin1').toString('base64');

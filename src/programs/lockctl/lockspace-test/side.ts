@@ -2,7 +2,7 @@
  * One side of `lockspace test`: does with files what the other side asks. Each of its calls may hang, and only this process with it. It outlives
  * signals and the end of its output, because it must remove its files: it ends with its input.
  */
-import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, openSync, readlinkSync, unlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { ByteString } from '../../../../xdr/codec.ts';
@@ -109,8 +109,18 @@ class TestFiles {
     try {
       const { device, type, source, point, options } = mountDetails(descriptorInfo('self', opened).mount);
       this.directory = directory;
-      const place: Place = { host: hostname(), boot: bootId(), device, type, source, point, options };
-      return [place.host, place.boot, place.device, place.type, place.source, place.point, place.options].map(wrap);
+      const place: Place = {
+        host: hostname(),
+        boot: bootId(),
+        device,
+        type,
+        source,
+        point,
+        options,
+        network: networkOf(),
+      };
+      const { host, boot, network } = place;
+      return [host, boot, device, type, source, point, options, network].map(wrap);
     } finally {
       closeSync(opened);
     }
@@ -149,6 +159,15 @@ class TestFiles {
   private pathOf(name: string): Buffer {
     if (this.directory === '' || !TEST_FILE.test(name)) throw invalid();
     return toPath(`${this.directory}/${name}`);
+  }
+}
+
+/** The name of this process's network namespace, or empty. */
+function networkOf(): string {
+  try {
+    return readlinkSync('/proc/self/ns/net');
+  } catch {
+    return '';
   }
 }
 
