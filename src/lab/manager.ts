@@ -56,7 +56,10 @@ export class ServiceManager {
   #wake: (() => void) | undefined;
 
   /** @param directory an empty one */
-  constructor(directory: string, { limit = 4096, program, args = [], env = {}, delay = 0, enter = [] }: ManagerOptions = {}) {
+  constructor(
+    directory: string,
+    { limit = 4096, program, args = [], env = {}, delay = 0, enter = [] }: ManagerOptions = {},
+  ) {
     this.directory = directory;
     for (const [name, script] of [
       ['systemctl', SYSTEMCTL],

@@ -16,7 +16,13 @@ export type Fact =
   | { readonly is: 'said'; readonly scene: SceneName; readonly what: string; readonly text: string }
   | { readonly is: 'measured'; readonly scene: SceneName; readonly what: string; readonly ms: number }
   /** A lock that its owner had not released, and that the other host's kernel found free for so long, in ms. */
-  | { readonly is: 'free'; readonly scene: SceneName; readonly during: string; readonly file: string; readonly ms: number }
+  | {
+      readonly is: 'free';
+      readonly scene: SceneName;
+      readonly during: string;
+      readonly file: string;
+      readonly ms: number;
+    }
   /** The machine has played all scenes. */
   | { readonly is: 'done'; readonly kernel: string };
 

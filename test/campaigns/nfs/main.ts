@@ -19,8 +19,10 @@ interface Run {
 
 function lineOf(fact: Fact, words: boolean): string[] {
   switch (fact.is) {
+    case 'begun':
+      return [fact.scene];
     case 'ended':
-      return [`  ${fact.scene}: ${fact.seconds} s${fact.error === undefined ? '' : `, broken off: ${fact.error}`}`];
+      return [`    in ${fact.seconds} s${fact.error === undefined ? '' : `, broken off: ${fact.error}`}`];
     case 'checked':
       return [`    ${fact.ok ? 'ok  ' : 'FAIL'} ${fact.what}`];
     case 'measured':
@@ -29,16 +31,14 @@ function lineOf(fact: Fact, words: boolean): string[] {
       return [`         free for ${fact.ms} ms, during ${fact.during}: ${fact.file}`];
     case 'said':
       return words ? [`         ${fact.what}:`, ...fact.text.split('\n').map((line) => `           | ${line}`)] : [];
-    case 'begun':
     case 'done':
       return [];
   }
 }
 
-function text(runs: readonly Run[], words: boolean): string {
-  const lines = runs.flatMap(({ kernel, seconds, findings, console, facts }) => [
+function text(runs: readonly Run[]): string {
+  const lines = runs.flatMap(({ kernel, seconds, findings, console }) => [
     `Linux ${kernel}: ${seconds} s`,
-    ...facts.flatMap((fact) => lineOf(fact, words)),
     ...(console === undefined ? [] : ['the machine has not come to its end:', console]),
     ...findings.map(({ kind, detail }) => `FOUND, ${kind}: ${detail}`),
     findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
@@ -59,18 +59,19 @@ async function main({ kernels, versions, scenes, limit, words, json }: Options):
   for (const kernel of kernels) {
     const wanted = scenesOf(kernel, scenes, versions);
     if (wanted.length === 0 || interrupted.signal.aborted) continue;
+    if (json !== '-') process.stdout.write(`Linux ${kernel}\n`);
     const began = performance.now();
     const { facts, console } = await play(kernel, wanted, limit, {
       signal: interrupted.signal,
       onFact: (fact) => {
-        if (process.stderr.isTTY && fact.is === 'begun') process.stderr.write(`\rLinux ${kernel}: ${fact.scene}\x1b[K`);
+        // At once: all scenes take long.
+        if (json !== '-') for (const line of lineOf(fact, words)) process.stdout.write(`${line}\n`);
       },
     });
     const seconds = Math.round((performance.now() - began) / 1000);
     runs.push({ kernel, seconds, findings: judge(kernel, wanted, facts), console, facts });
   }
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  writeReport({ runs }, text(runs, words), json);
+  writeReport({ runs }, text(runs), json);
   return runs.every(({ findings }) => findings.length === 0) ? 0 : 1;
 }
 

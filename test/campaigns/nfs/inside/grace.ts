@@ -35,7 +35,11 @@ export async function grace(stage: Stage): Promise<void> {
   report.check('the call for the server waits', !answered);
   const status = await hosts[1].lockctl('status');
   report.say('status on host 2 while the server is away', status.output);
-  report.check('status says that the storage does not answer', status.output.includes('does not answer'), status.output);
+  report.check(
+    'status says that the storage does not answer',
+    status.output.includes('does not answer'),
+    status.output,
+  );
 
   const started = performance.now();
   await stage.startServer();
@@ -61,7 +65,10 @@ export async function grace(stage: Stage): Promise<void> {
     report.check(`check on ${host.name} finds nothing afterwards`, code === 0, output);
   }
   for (const { lab, log } of daemons) report.say(`log on ${lab.name}`, log);
-  report.check('no owner was ended', [...owners, bystander, asker].every(({ lives }) => lives));
+  report.check(
+    'no owner was ended',
+    [...owners, bystander, asker].every(({ lives }) => lives),
+  );
 }
 
 async function refusedTo({ report }: Stage, number: number, owner: Owner, lock: Lock): Promise<void> {

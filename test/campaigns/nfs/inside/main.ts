@@ -28,7 +28,12 @@ async function play(scene: SceneName, hosts: readonly [Host, Host]): Promise<voi
     await Promise.race([stage.end(), pause(30_000)]).catch(() => undefined);
   }
   const seconds = Math.round((performance.now() - began) / 1000);
-  write({ is: 'ended', scene, seconds, ...(error === undefined ? {} : { error: String(error) }) });
+  write({
+    is: 'ended',
+    scene,
+    seconds,
+    ...(error === undefined ? {} : { error: error instanceof Error ? error.message : 'no error' }),
+  });
 }
 
 const { scenes: wanted } = JSON.parse(readFileSync('/checkout/plan.json', 'utf8')) as { scenes: SceneName[] };

@@ -21,7 +21,11 @@ async function stillHeld(stage: Stage, after: string, locks: readonly Lock[]): P
     const { output, code } = await hosts[1].lockctl(
       ...['why', ...(lock.lockspace === '' ? [] : ['--lockspace', lock.lockspace, '--autocreate']), lock.name],
     );
-    report.check(`${after}: host 2 would be refused ${lock.lockspace === '' ? 'the image' : 'the lock file'}`, code === 1, output);
+    report.check(
+      `${after}: host 2 would be refused ${lock.lockspace === '' ? 'the image' : 'the lock file'}`,
+      code === 1,
+      output,
+    );
   }
   const check = await hosts[0].lockctl('check');
   report.check(`${after}: check on host 1 finds nothing`, check.code === 0, check.output);
@@ -61,10 +65,18 @@ export async function swap(stage: Stage): Promise<void> {
     await stillHeld(stage, `after a restart beside a rival that ${mode}s`, all);
     await stage.besideRival('the swap back to C', mode, all.map(pathOf), async () => executeNext(daemon, 'libvirt'));
     const { output } = await stage.hosts[1].lockctl('why', ofOurs[1]?.name ?? '');
-    report.check(`after the swap back beside a rival that ${mode}s: host 2 would be refused`, output.includes('another host'), output);
+    report.check(
+      `after the swap back beside a rival that ${mode}s: host 2 would be refused`,
+      output.includes('another host'),
+      output,
+    );
     for (const lock of ofOurs) {
       const error = await owner.release(lock);
-      report.check(`C releases what it took over from this daemon, beside a rival that ${mode}s`, error === undefined, error?.message ?? '');
+      report.check(
+        `C releases what it took over from this daemon, beside a rival that ${mode}s`,
+        error === undefined,
+        error?.message ?? '',
+      );
     }
   }
   report.check('the owner lives', owner.lives);

@@ -40,8 +40,7 @@ signal.signal(signal.SIGTERM, end)
 descriptors = [os.open(file, os.O_RDWR) for file in files]
 since = {}
 asked = 0
-say(asked=0)
-while not ends:
+while not ends or asked < len(files):
     for file, fd in zip(files, descriptors):
         before = time.monotonic()
         free = is_free(fd)
@@ -51,6 +50,8 @@ while not ends:
             since.setdefault(file, before)
         elif file in since:
             say(file=file, ms=(now - since.pop(file)) * 1000)
+    if asked == len(files):
+        say(asked=asked)
 for file, start in since.items():
     say(file=file, ms=(time.monotonic() - start) * 1000)
 say(asked=asked)

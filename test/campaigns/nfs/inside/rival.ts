@@ -18,7 +18,9 @@ export class Rival {
 
   /** @param mode take: asks for the locks, and lets go at once; look: only asks who has them, and so changes nothing */
   static async start(host: Host, mode: 'take' | 'look', files: readonly string[]): Promise<Rival> {
-    const rival = new Rival(host.spawn('/usr/bin/python3', ['-S', '-E', `${import.meta.dirname}/rival.py`, mode, ...files]));
+    const rival = new Rival(
+      host.spawn('/usr/bin/python3', ['-S', '-E', `${import.meta.dirname}/rival.py`, mode, ...files]),
+    );
     await eventually('the rival asks', () => rival.#lines().length > 0, PATIENCE);
     return rival;
   }

@@ -14,7 +14,14 @@ export async function spaces(stage: Stage): Promise<void> {
   ] as const) {
     const { code, output } = await hosts[0].lockctl('lockspace', 'test', ...args, '--limit', LIMIT, stage.at('locks'));
     report.say(`lockspace test between ${between}`, output);
-    report.check(`lockspace test between ${between} finds nothing`, code === 0, output);
+    // Two mounts of one NFSv4 client cannot show everything.
+    const isUnknown =
+      between === 'mounts' && stage.version !== '3' && output.includes('To an NFSv4 server both mounts are one host');
+    report.check(
+      `lockspace test between ${between} finds nothing`,
+      isUnknown ? !output.includes('FAIL') : code === 0,
+      output,
+    );
   }
 }
 
@@ -43,8 +50,8 @@ export async function refusal(stage: Stage): Promise<void> {
   for (const [what, args, says] of [
     ['why, of the lock file', ['why', '--lockspace', indirect.lockspace, '--autocreate', indirect.name], named],
     ['who, of the lock file', ['who', pathOf(indirect)], /db .*on host node1/],
-    ['why, of the image', ['why', image.name], /another host/],
-    ['who, of the image', ['who', image.name], /another host/],
+    ['why, of the image', ['why', image.name], /another host/i],
+    ['who, of the image', ['who', image.name], /another host/i],
   ] as const) {
     const { output } = await two.lockctl(...args);
     report.say(`${what}, on host 2`, output);

@@ -64,7 +64,12 @@ export class Stage {
   }
 
   /** Runs `act` while a rival on host 2 asks for the files, and reports the spans in which one was free. */
-  async besideRival(during: string, mode: 'take' | 'look', files: readonly string[], act: () => Promise<void>): Promise<void> {
+  async besideRival(
+    during: string,
+    mode: 'take' | 'look',
+    files: readonly string[],
+    act: () => Promise<void>,
+  ): Promise<void> {
     const rival = await Rival.start(this.hosts[1], mode, files);
     try {
       await act();
