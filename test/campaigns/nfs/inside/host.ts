@@ -1,7 +1,8 @@
 /** One of the two hosts in the virtual machine: its namespaces, its mounts, and its lock daemon. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { Daemon } from '../../../../src/lab/daemon.ts';
 import { minimalEnvironment, Place, type SpawnOptions } from '../../../../src/lab/place.ts';
 import { eventually, executeAgain, type Finished, GivenUp, Running } from '../../../../src/lab/process.ts';
@@ -14,6 +15,9 @@ export const PATIENCE = 120_000;
 export const programs = { own: '/checkout/bin/virtlockd', libvirt: '/usr/sbin/virtlockd' } as const;
 export type Program = keyof typeof programs;
 const STARTED = '/run/bin/virtlockd';
+
+/** Above the highest pid. */
+const NOBODY = 5_000_000;
 
 const NAMESPACES = ['--mount', '--net', '--uts'];
 
@@ -39,7 +43,7 @@ export class Host extends Place {
 
   static async open(number: number): Promise<Host> {
     const namespaces = ['--mount', '--uts', '--propagation', 'private'];
-    const script = [import.meta.dirname, 'host.sh'].join('/');
+    const script = join(import.meta.dirname, 'host.sh');
     const holder = spawn(
       'nsenter',
       [`--net=/run/netns/h${number}`, 'unshare', ...namespaces, '/bin/sh', script, String(number)],
@@ -85,6 +89,7 @@ export class Host extends Place {
 
   async startDaemon(program: Program = 'own', configuration = ''): Promise<Daemon<Host>> {
     this.install(programs[program], STARTED);
+    rmSync(join(this.directory, 'virtlockd.log'), { force: true });
     const daemon = Daemon.launch<Host>(this, [STARTED], {
       configuration: program === 'own' ? configuration : undefined,
     });
@@ -115,8 +120,8 @@ export async function executeNext(daemon: Daemon<Host>, program: Program): Promi
       if (daemon.finished !== undefined) throw new GivenUp('it has ended');
     });
     const peer = await daemon.connect();
-    // An error, because this client has not registered; but an answer of the new program.
-    await peer.ask(lock.release('', 'none'));
+    // An answer of the new program.
+    await peer.must(lock.register({ pid: NOBODY }));
     peer.close();
   } catch (error) {
     throw new Error(`${(error as Error).message}\n${daemon.log}`, { cause: error });

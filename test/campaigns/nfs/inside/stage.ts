@@ -52,7 +52,7 @@ export class Stage {
   }
 
   async daemon(number: 1 | 2, ...how: Parameters<Host['startDaemon']>): Promise<Daemon<Host>> {
-    const daemon = await this.hosts[number - 1 === 0 ? 0 : 1].startDaemon(...how);
+    const daemon = await this.hosts[number === 1 ? 0 : 1].startDaemon(...how);
     this.atEnd(async () => daemon.stop());
     return daemon;
   }
