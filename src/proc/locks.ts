@@ -131,6 +131,15 @@ export function isOnDevice({ major, minor }: Pick<KernelLock, 'major' | 'minor'>
   return major === device.major && minor === device.minor;
 }
 
+/**
+ * Whether it is a lock of fcntl, of either kind. The kernel records an OFD lock as a POSIX one if the NFSv4 server has put the request off, as it
+ * does in its grace period: the client, when it asks again, has forgotten the kind (seen with Linux 5.10 and 6.1). The open file is its owner
+ * all the same, so it lives and ends as an OFD lock does.
+ */
+export function isRecordLock({ kind }: Pick<KernelLock, 'kind'>): boolean {
+  return kind === 'POSIX' || kind === 'OFDLCK';
+}
+
 /** Whether a lock covers the one byte that lock daemons lock. */
 export function coversFirstByte({ start, end }: KernelLock): boolean {
   return start === 0n && (end === null || end >= 0n);

@@ -13,6 +13,7 @@ import {
   type DescriptorInfo,
   descriptorInfo,
   isOnFile,
+  isRecordLock,
   type KernelLock,
   readLocks,
 } from '../../../proc/locks.ts';
@@ -169,11 +170,7 @@ class KernelTable {
     if (isRemote(lock)) return this.helpers.has(lock, access);
     return (
       this.descriptor(lock)?.locks.some(
-        (row) =>
-          (row.kind === 'POSIX' || row.kind === 'OFDLCK') &&
-          coversFirstByte(row) &&
-          row.inode === lock.inode &&
-          row.access === access,
+        (row) => isRecordLock(row) && coversFirstByte(row) && row.inode === lock.inode && row.access === access,
       ) ?? false
     );
   }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import type { LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { descriptorPath, type FileId, type OpenDescriptor, openedBy } from '../../../proc/descriptors.ts';
-import { coversFirstByte, descriptorInfo, splitDevice } from '../../../proc/locks.ts';
+import { coversFirstByte, descriptorInfo, isRecordLock, splitDevice } from '../../../proc/locks.ts';
 import { isLocalType, type Mount, mountsOf } from '../../../proc/mounts.ts';
 import { namesOfDevice } from '../device-names.ts';
 import { sha256 } from '../sha256.ts';
@@ -43,9 +43,7 @@ export function guardsOfProcess(pid: number, pidFile: string): Guard[] {
   const guards: Guard[] = [];
   for (const [fd, file] of openedBy(pid)) {
     if (!file.startsWith('/') || file === pidFile) continue;
-    const lock = descriptorInfo(pid, fd).locks.find(
-      (row) => (row.kind === 'POSIX' || row.kind === 'OFDLCK') && coversFirstByte(row),
-    );
+    const lock = descriptorInfo(pid, fd).locks.find((row) => isRecordLock(row) && coversFirstByte(row));
     if (lock === undefined) continue;
     const { major, minor, inode } = lock;
     const kernelFile = { major, minor, inode };

@@ -6,7 +6,7 @@ import { constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import { descriptorPath, type FileId, fileIdOf, openedBy } from '../../../proc/descriptors.ts';
-import { descriptorInfo, type DescriptorInfo } from '../../../proc/locks.ts';
+import { descriptorInfo, type DescriptorInfo, isRecordLock } from '../../../proc/locks.ts';
 import { isLocalType, mayKeepNoRecord, type Mount, mountsOf } from '../../../proc/mounts.ts';
 import { isGone, processes, programOf, sharesMounts } from '../../../proc/processes.ts';
 
@@ -200,7 +200,7 @@ const FIRST_IMAGE_BYTE = 100n;
 const LAST_IMAGE_BYTE = 299n;
 
 function hasImageLock({ locks }: DescriptorInfo): boolean {
-  return locks.some(({ kind, start }) => kind === 'OFDLCK' && start >= FIRST_IMAGE_BYTE && start <= LAST_IMAGE_BYTE);
+  return locks.some((lock) => isRecordLock(lock) && lock.start >= FIRST_IMAGE_BYTE && lock.start <= LAST_IMAGE_BYTE);
 }
 
 /** libvirt has no lock taken on these. */

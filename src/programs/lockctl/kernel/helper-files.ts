@@ -7,6 +7,7 @@ import {
   descriptorInfo,
   isOnDevice,
   isOnFile,
+  isRecordLock,
   type KernelLock,
 } from '../../../proc/locks.ts';
 import { type Mount, mountsOf } from '../../../proc/mounts.ts';
@@ -53,9 +54,7 @@ export class HelperFiles {
   /** Whether the kernel has the lock. */
   has(lock: LockInfo, access: KernelLock['access']): boolean {
     return this.of(lock).some(({ locks }) =>
-      locks.some(
-        (row) => row.kind === 'OFDLCK' && coversFirstByte(row) && isOnFile(row, lock) && row.access === access,
-      ),
+      locks.some((row) => isRecordLock(row) && coversFirstByte(row) && isOnFile(row, lock) && row.access === access),
     );
   }
 
