@@ -1,6 +1,5 @@
 /** Finds what was wrong in the facts of a machine. */
 import type { Fact } from './facts.ts';
-import type { Kernel } from './kernels.ts';
 import type { SceneName } from './plan.ts';
 
 export interface Finding {
@@ -8,19 +7,12 @@ export interface Finding {
   readonly detail: string;
 }
 
-/**
- * For how long a lock may be free in each event, in ms. Before 5.11, exec from a process with threads drops its POSIX locks, and the
- * successor requests them again before it serves anybody: for as long as its start takes. See docs/operations/many-hosts.md.
- */
-export const MAX_FREE_MS: Readonly<Record<Kernel, number>> = { '6.1': 0, '5.10': 60_000 };
-
-export function judge(kernel: Kernel, wanted: readonly SceneName[], facts: readonly Fact[]): Finding[] {
+export function judge(wanted: readonly SceneName[], facts: readonly Fact[]): Finding[] {
   const findings: Finding[] = [];
   const add = (kind: string, detail: string): void => void findings.push({ kind, detail });
   for (const fact of facts) {
     if (fact.is === 'checked' && !fact.ok) add(`not so: ${fact.what}`, `${fact.scene}: ${fact.detail}`);
-    if (fact.is === 'free' && fact.ms >= MAX_FREE_MS[kernel])
-      add('lock free', `${fact.scene}, during ${fact.during}: ${fact.file}, for ${fact.ms} ms`);
+    if (fact.is === 'free') add('lock free', `${fact.scene}, during ${fact.during}: ${fact.file}, for ${fact.ms} ms`);
     if (fact.is === 'ended' && fact.error !== undefined) add('scene broken off', `${fact.scene}: ${fact.error}`);
   }
   const ended = new Set(facts.flatMap((fact) => (fact.is === 'ended' ? [fact.scene] : [])));

@@ -69,7 +69,7 @@ async function main({ kernels, versions, scenes, limit, words, json }: Options):
       },
     });
     const seconds = Math.round((performance.now() - began) / 1000);
-    runs.push({ kernel, seconds, findings: judge(kernel, wanted, facts), console, facts });
+    runs.push({ kernel, seconds, findings: judge(wanted, facts), console, facts });
   }
   writeReport({ runs }, text(runs), json);
   return runs.every(({ findings }) => findings.length === 0) ? 0 : 1;

@@ -18,7 +18,7 @@ export type Subject = keyof typeof subjects;
 
 export const subjectNames = Object.keys(subjects) as Subject[];
 
-/** What changes with the kernel: before 5.11, exec from a process with threads drops its POSIX locks. */
+/** What may change with the kernel: Linux before 5.11 is said to drop POSIX locks at exec from a process with threads. */
 const ON_OLD_KERNELS: readonly Subject[] = ['restart', 'death', 'swap'];
 
 /** As in `cut-4.2`. */

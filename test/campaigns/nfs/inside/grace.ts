@@ -25,6 +25,7 @@ export async function grace(stage: Stage): Promise<void> {
   await stage.stopServer();
   let answered = false;
   const asker = await stage.owner(daemons[1], 'asker');
+  const latecomer = await stage.owner(daemons[1], 'late');
   const asked = asker.acquire(held[0][1]).then((refused) => {
     answered = true;
     return refused;
@@ -43,6 +44,8 @@ export async function grace(stage: Stage): Promise<void> {
 
   const started = performance.now();
   await stage.startServer();
+  // The kernel records the lock of a request that was put off in another way than others.
+  const late = latecomer.acquire(stage.indirect('late'));
   const during = await slowestLocal(bystander, AWAY_MS / 2);
   report.check('a call for local storage is answered in the grace period', during < LOCAL_MS, `${during} ms`);
   const refused = await Promise.race([asked, pause(PATIENCE).then(() => 'no answer' as const)]);
@@ -52,6 +55,8 @@ export async function grace(stage: Stage): Promise<void> {
     typeof refused === 'object' && refused.code === 87,
     typeof refused === 'object' ? (refused.message ?? '') : (refused ?? 'granted'),
   );
+  const refusal = await late;
+  report.check('a lock that is asked for in the grace period is granted', refusal === undefined, refusal?.message);
   for (const [number, other, of] of [
     [1, owners[0], held[1]],
     [2, owners[1], held[0]],

@@ -37,6 +37,13 @@ export async function restart(stage: Stage): Promise<void> {
   const owner = await stage.owner(daemon, 'db');
   const locks = locksOf(stage, 'db');
   await owner.hold(...locks);
+  for (const [where, file] of [
+    ['a local file', '/run/local/probe'],
+    ['NFS', stage.at('probe')],
+  ] as const) {
+    const { stdout } = await daemon.lab.run('/usr/bin/python3', [`${import.meta.dirname}/exec-probe.py`, file]);
+    stage.report.say(`a POSIX lock on ${where}, after exec from a process with threads`, stdout);
+  }
   for (const mode of modes) {
     await stage.besideRival('restarts', mode, locks.map(pathOf), async () => {
       for (let time = 0; time < TIMES; time++) await executeNext(daemon, 'own');
