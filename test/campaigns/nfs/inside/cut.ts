@@ -14,14 +14,15 @@ const TO_NOTICE_MS = 60_000;
 /** Of its confirmations of locks on network file systems, in seconds. */
 const CONFIRMATIONS = 'lost_locks = "report"\n';
 
-/** Host 2 keeps the lock, or releases it before host 1 is back: then the kernel of host 1 could take it again in silence. */
-const fates = ['kept', 'released'] as const;
+/** Host 2 keeps the lock that it gets, or releases it before host 1 is back: then the kernel of host 1 could take it again in silence. */
+const fates = { '4.2': ['kept', 'released'], 3: ['kept'] } as const;
+type Fate = 'kept' | 'released';
 
 export async function cut(stage: Stage): Promise<void> {
-  for (const fate of fates) await cutOff(stage, fate);
+  for (const fate of fates[stage.version]) await cutOff(stage, fate);
 }
 
-async function cutOff(stage: Stage, fate: (typeof fates)[number]): Promise<void> {
+async function cutOff(stage: Stage, fate: Fate): Promise<void> {
   const { hosts, report, version } = stage;
   const [one, two] = hosts;
   const daemons = [await startConfirming(stage), await stage.daemon(2)] as const;

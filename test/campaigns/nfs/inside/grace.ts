@@ -1,7 +1,7 @@
 /** The NFS server stops and starts again, under locks of both hosts. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { eventually } from '../../../../src/lab/process.ts';
-import { PATIENCE } from './host.ts';
+import { executeNext, PATIENCE } from './host.ts';
 import { type Lock, type Owner, pathOf } from './owner.ts';
 import type { Stage } from './stage.ts';
 
@@ -45,7 +45,10 @@ export async function grace(stage: Stage): Promise<void> {
   const started = performance.now();
   await stage.startServer();
   // The kernel records the lock of a request that was put off in another way than others.
-  const late = latecomer.acquire(stage.indirect('late'));
+  const lateLock = stage.indirect('late');
+  const late = latecomer.acquire(lateLock);
+  // The calls that wait go along.
+  for (const daemon of daemons) await executeNext(daemon, 'own');
   const during = await slowestLocal(bystander, AWAY_MS / 2);
   report.check('a call for local storage is answered in the grace period', during < LOCAL_MS, `${during} ms`);
   const refused = await Promise.race([asked, pause(PATIENCE).then(() => 'no answer' as const)]);
@@ -69,6 +72,13 @@ export async function grace(stage: Stage): Promise<void> {
     const { code, output } = await host.lockctl('check');
     report.check(`check on ${host.name} finds nothing afterwards`, code === 0, output);
   }
+  const released = await latecomer.release(lateLock);
+  const taken = await owners[0].acquire(lateLock);
+  report.check(
+    'such a lock is free once it is released',
+    released === undefined && taken === undefined,
+    `${released?.message ?? 'released'}, ${taken?.message ?? 'granted'}`,
+  );
   for (const { lab, log } of daemons) report.say(`log on ${lab.name}`, log);
   report.check(
     'no owner was ended',
