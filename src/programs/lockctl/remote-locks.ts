@@ -47,6 +47,17 @@ export function freedBy(path: ByteString, table?: string): string | undefined {
     : `The file system is ${mount.type}: ${how(mount)}. ${ADVICE}`;
 }
 
+/**
+ * A sentence about locks that the file system at a path does not report to F_GETLK; undefined where none are known.
+ *
+ * @param table in place of /proc/self/mountinfo
+ */
+export function unreportedAt(path: ByteString, table?: string): string | undefined {
+  return mountDetailsAt(path, table)?.type === 'nfs'
+    ? 'NFSv3 reports no shared locks of other hosts: one of these would refuse an exclusive lock all the same.'
+    : undefined;
+}
+
 /** In seconds, as the server of an NFSv4 mount has told its client; undefined where the kernel does not report it. */
 function leaseTimeOf(point: ByteString): number | undefined {
   try {

@@ -15,7 +15,7 @@ import { mayHang } from '../../../proc/route.ts';
 import { describeProcess, fileId, findObstacle, findOutsiders, isHere, type Outsider } from '../kernel/holders.ts';
 import { notesIn } from '../kernel/holder-notes.ts';
 import { notEmpty } from '../not-empty.ts';
-import { freedBy } from '../remote-locks.ts';
+import { freedBy, unreportedAt } from '../remote-locks.ts';
 import {
   holdJson,
   identity,
@@ -240,7 +240,11 @@ export function describe(given: ByteString, findings: Findings): string[] {
     const how = freedBy(guard?.file ?? withoutLinks(given));
     if (how !== undefined) lines.push(how);
   }
-  if (!isHeld(findings)) lines.push(nobody(given, silence !== null, failure));
+  if (!isHeld(findings)) {
+    lines.push(nobody(given, silence !== null, failure));
+    const unreported = failure === null ? unreportedAt(withoutLinks(given)) : undefined;
+    if (unreported !== undefined) lines.push(unreported);
+  }
   if (unsearched !== null) lines.push(style('yellow', unsearched));
   if (view !== null) lines.push(style('yellow', view));
   return lines;

@@ -18,7 +18,7 @@ import { notesIn } from '../kernel/holder-notes.ts';
 import { Looker } from '../kernel/looker.ts';
 import { notEmpty } from '../not-empty.ts';
 import { json, name, nameJson, notedOwners, owner, print, style } from '../output.ts';
-import { freedBy } from '../remote-locks.ts';
+import { freedBy, unreportedAt } from '../remote-locks.ts';
 import { guardsOf, locksOf, namesOf } from './who.ts';
 
 interface Options {
@@ -190,7 +190,9 @@ function judgeFile(file: ByteString, { shared, autocreate }: Options): Verdict {
   } catch (error) {
     return { outcome: 'fails', reasons: [`cannot write to ${shown} (${codeOf(error)}).`] };
   }
-  return { outcome: 'granted', reasons: [`no lock on ${shown} is in the way.`] };
+  const unreported = shared === true ? undefined : unreportedAt(withoutLinks(file));
+  const reason = `no lock on ${shown} is in the way.`;
+  return { outcome: 'granted', reasons: unreported === undefined ? [reason] : [reason, unreported] };
 }
 
 /** The path to which a dangling link leads: the file that would be created. */

@@ -1,7 +1,7 @@
 /** An owner of locks: a process that does nothing, and a connection that acts for it as a guest's would. */
 import type { Daemon } from '../../../../src/lab/daemon.ts';
 import type { Running } from '../../../../src/lab/process.ts';
-import { autocreate, lock, type Peer, type WireError } from '../../../../src/lab/wire.ts';
+import { autocreate, lock, type Peer, shared, type WireError } from '../../../../src/lab/wire.ts';
 import type { Host } from './host.ts';
 
 /** A lock as an owner asks for it. */
@@ -9,6 +9,7 @@ export interface Lock {
   /** '' for a disk image itself. */
   readonly lockspace: string;
   readonly name: string;
+  readonly isShared?: boolean;
 }
 
 export const pathOf = ({ lockspace, name }: Lock): string => (lockspace === '' ? name : `${lockspace}/${name}`);
@@ -34,10 +35,10 @@ export class Owner {
   }
 
   /** Returns the daemon's refusal; undefined: it is granted. */
-  async acquire({ lockspace, name }: Lock): Promise<WireError | undefined> {
+  async acquire({ lockspace, name, isShared = false }: Lock): Promise<WireError | undefined> {
     // It may be there already.
     if (lockspace !== '') await this.#peer.ask(lock.createLockspace(lockspace));
-    return this.#peer.ask(lock.acquire(lockspace, name, lockspace === '' ? 0 : autocreate));
+    return this.#peer.ask(lock.acquire(lockspace, name, (lockspace === '' ? 0 : autocreate) | (isShared ? shared : 0)));
   }
 
   /** @throws Error with the daemon's refusal */

@@ -1,6 +1,7 @@
 """Asks the kernel for locks without pause, as a guest of another host would, and prints a line of JSON for each span in which one was free.
 
-rival.py MODE FILE...   take: locks, and unlocks at once; look: only asks who has it (F_GETLK), so that it keeps out nobody
+rival.py MODE FILE...   take: locks, and unlocks at once; look: only asks who has it (F_GETLK), so that it keeps out
+nobody, and takes what seems to be free: an NFSv3 server does not report shared locks
 """
 import fcntl
 import json
@@ -23,7 +24,8 @@ def end(*_):
 def is_free(fd):
     if mode == "look":
         answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
-        return struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK
+        if struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK:
+            return False
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
     except OSError:

@@ -69,5 +69,15 @@ export async function refusal(stage: Stage): Promise<void> {
     const refused = await other.acquire(lock);
     report.check(`host 2 gets ${what} then`, refused === undefined, refused?.message ?? '');
   }
+  const pool = { ...stage.image('pool.img'), isShared: true };
+  await one.hold(pool);
+  const refusedExclusive = await other.acquire({ ...pool, isShared: false });
+  report.check('host 2 is refused an exclusive lock beside a shared one', refusedExclusive?.code === 87);
+  const why = await two.lockctl('why', pool.name);
+  report.say('why, of an image that host 1 shares, on host 2', why.output);
+  // An NFSv3 server does not report it to F_GETLK.
+  const isKnown = why.code === 1 || (stage.version === '3' && why.output.includes('reports no shared locks'));
+  report.check('why does not promise an exclusive lock beside a shared one', isKnown, why.output);
+  await other.hold(pool);
   report.check('the image keeps its bytes', stage.content('plain.img') === before);
 }

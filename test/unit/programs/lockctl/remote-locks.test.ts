@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { freedBy, parseLeaseTime } from '../../../../src/programs/lockctl/remote-locks.ts';
+import { freedBy, parseLeaseTime, unreportedAt } from '../../../../src/programs/lockctl/remote-locks.ts';
 
 describe('who frees the locks of a host that is gone', () => {
   const mounts = [
@@ -28,6 +28,12 @@ describe('who frees the locks of a host that is gone', () => {
       assert.doesNotMatch(said.replace('Do not delete', ''), /\b(?:delete|remove|rm|unlink)\b/);
     });
   }
+
+  it('says of NFSv3 alone that it does not report shared locks', () => {
+    assert.match(unreportedAt('/srv/three/disk', mounts) ?? '', /^NFSv3 reports no shared locks of other hosts/);
+    for (const path of ['/srv/four/disk', '/srv/gluster/disk', '/srv/disk'])
+      assert.equal(unreportedAt(path, mounts), undefined);
+  });
 
   it('is not said of a local file system, or of one that is not known', () => {
     assert.equal(freedBy('/srv/disk', mounts), undefined);
