@@ -24,7 +24,7 @@ ${Object.entries(subjects)
   .join('\n')}
 
 On kernel 5.10 only restart, death and swap. Needs root, QEMU and the trees bookworm-nfs and bullseye-kernel (scripts/lab.sh). The
-machine's image stays beside the trees, and the next run uses it again. All scenes take about 40 minutes.
+machine's image stays beside the trees, and the next run uses it again. All scenes take about 20 minutes.
 
   --kernels LIST   the kernels to boot, separated by commas (${kernels.join(',')})
   --versions LIST  of NFS (${versions.join(',')})
