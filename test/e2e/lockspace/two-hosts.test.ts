@@ -232,4 +232,20 @@ describe('a host that is gone from a GlusterFS', function () {
         await hosts.close();
       }
     });
+
+  it('is looked at without a stack trace when the server is gone', async function () {
+    skipIf(this, missingDaemon('ours'), missingGuests(), missingGluster());
+    const hosts = await TwoHosts.open();
+    try {
+      await hosts.start(['ours', 'ours'], 'indirect');
+      const owner = await hosts.node7.rival(hosts.lockspace);
+      await owner.must(hosts.acquire(hosts.image('db.img')));
+      await hosts.gluster.stopServer();
+      // EBADFD, for which Node.js has no name.
+      assert.match(await hosts.node7.lockctl('check'), /1 lock/);
+      owner.close();
+    } finally {
+      await hosts.close();
+    }
+  });
 });
