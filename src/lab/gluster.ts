@@ -1,7 +1,9 @@
 /** A GlusterFS of one brick, without its management daemon. Its server can be stopped, and answers nobody then. */
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { eventually, type Running } from './process.ts';
+import { eventually, GivenUp, type Running } from './process.ts';
 import type { Lab } from './root.ts';
 
 const serverVolume = (directory: string): string => `
@@ -50,14 +52,28 @@ function spawnPart(
   );
 }
 
+async function startServer(lab: Lab, directory: string): Promise<Running> {
+  const server = spawnPart(lab, '/usr/sbin/glusterfsd', directory, 'server');
+  await eventually('the GlusterFS server listens', async () => {
+    if (server.finished !== undefined) throw new GivenUp(server.output);
+    const socket = createConnection(lab.outside(`${directory}/socket`));
+    await once(socket, 'connect');
+    socket.destroy();
+    return true;
+  });
+  return server;
+}
+
 export class Gluster {
   /** Where it is mounted: the same path inside and outside. */
   readonly mount: string;
+  private readonly lab: Lab;
   private readonly directory: string;
-  private readonly server: Running;
+  private server: Running;
   private readonly clients: Running[] = [];
 
-  private constructor(directory: string, server: Running) {
+  private constructor(lab: Lab, directory: string, server: Running) {
+    this.lab = lab;
     this.directory = directory;
     this.mount = join(directory, 'mount');
     this.server = server;
@@ -69,27 +85,26 @@ export class Gluster {
     for (const part of ['brick', 'mount']) mkdirSync(join(directory, part), { recursive: true });
     lab.write(`${directory}/server.vol`, serverVolume(directory));
     lab.write(`${directory}/client.vol`, clientVolume(directory));
-    const server = spawnPart(lab, '/usr/sbin/glusterfsd', directory, 'server');
-    await eventually(
-      'the GlusterFS server listens',
-      async () => (await lab.run('test', ['-S', `${directory}/socket`])).code === 0,
-    );
-    const gluster = new Gluster(directory, server);
+    const gluster = new Gluster(lab, directory, await startServer(lab, directory));
     await gluster.mountIn(lab);
     return gluster;
   }
 
-  /** Mounts it once more in the same lab, at another path, by a client of its own. Returns where. @throws Error with the client's log */
-  async mountAgain(lab: Lab): Promise<string> {
+  /**
+   * Mounts it once more in the same lab, at another path, by a client of its own. Returns where.
+   * @param options of the client, `--entry-timeout=0` for example
+   * @throws Error with the client's log
+   */
+  async mountAgain(lab: Lab, ...options: readonly string[]): Promise<string> {
     const mount = `${this.mount}-again`;
     mkdirSync(mount);
-    await this.mountIn(lab, mount);
+    await this.mountIn(lab, mount, options);
     return mount;
   }
 
   /** Mounts it in another lab, which shares the first one's directory. @throws Error with the client's log */
-  async mountIn(lab: Lab, mount = this.mount): Promise<void> {
-    const client = spawnPart(lab, '/usr/sbin/glusterfs', this.directory, 'client', mount);
+  async mountIn(lab: Lab, mount = this.mount, options: readonly string[] = []): Promise<void> {
+    const client = spawnPart(lab, '/usr/sbin/glusterfs', this.directory, 'client', ...options, mount);
     this.clients.push(client);
     await eventually('GlusterFS is mounted', async () => {
       if (client.finished !== undefined) throw new Error(client.output);
@@ -116,6 +131,23 @@ export class Gluster {
   /** Kills a mount, in the order in which they were made: its server drops the locks of that host. */
   async cutOff(mount: number): Promise<void> {
     await this.clients[mount]?.stop('SIGKILL');
+  }
+
+  /** Stops a mount's client, which stays connected: as a host that hangs. */
+  freeze(mount: number): void {
+    this.clients[mount]?.kill('SIGSTOP');
+  }
+
+  /** Kills the server. Its clients try to connect again every few seconds. */
+  async stopServer(): Promise<void> {
+    await this.server.stop('SIGKILL');
+    // It would find its own socket in use.
+    rmSync(this.lab.outside(`${this.directory}/socket`), { force: true });
+  }
+
+  /** Starts the server again, which knows of no lock. */
+  async startServer(): Promise<void> {
+    this.server = await startServer(this.lab, this.directory);
   }
 
   letGo(): void {

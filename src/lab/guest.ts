@@ -25,6 +25,10 @@ export interface GuestDescription {
   /** With a controller for SCSI disks: QEMU unplugs these without the guest's help. */
   scsi?: boolean;
   leases?: readonly Lease[];
+  /** Another program than QEMU: a script that executes it, for example. */
+  emulator?: string;
+  /** More arguments of QEMU. */
+  arguments?: readonly string[];
 }
 
 const escape = (value: string): string => value.replace(/[&<>'"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -53,14 +57,18 @@ const lease = ({ lockspace, key, target }: Lease): string => `
       <target path='${escape(target)}'/>
     </lease>`;
 
+const commandLine = (args: readonly string[]): string => `
+  <qemu:commandline>${args.map((arg) => `<qemu:arg value='${escape(arg)}'/>`).join('')}</qemu:commandline>`;
+
 /** The XML of a guest: 32 MiB, one processor, emulated, with ACPI so that disks can be plugged. Its UUID follows from its name. */
-export function guestXml({ name, disks = [], floppy, scsi = false, leases = [] }: GuestDescription): string {
+export function guestXml({ name, disks = [], floppy, scsi = false, leases = [], ...guest }: GuestDescription): string {
+  const { emulator = '/usr/bin/qemu-system-x86_64', arguments: args = [] } = guest;
   const more = (floppy === undefined ? '' : floppyDrive(floppy)) + (scsi ? SCSI_CONTROLLER : '');
   const uuid = createHash('sha256')
     .update(name)
     .digest('hex')
     .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, '$1-$2-$3-$4-$5');
-  return `<domain type='qemu'>
+  return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>${escape(name)}</name>
   <uuid>${uuid}</uuid>
   <memory unit='MiB'>32</memory>
@@ -68,10 +76,10 @@ export function guestXml({ name, disks = [], floppy, scsi = false, leases = [] }
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <features><acpi/></features>
   <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <emulator>${emulator}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>${disks.map(disk).join('')}${more}${leases.map(lease).join('')}
-  </devices>
+  </devices>${args.length === 0 ? '' : commandLine(args)}
 </domain>
 `;
 }

@@ -131,8 +131,14 @@ export class Libvirtd {
    * @param socket a path that both hosts see
    * @throws Error with what virsh said when it fails
    */
-  async migrate(name: string, { lab }: Libvirtd, socket: string): Promise<void> {
-    await this.must(...migration(name, uriOf(lab.outside('/run/libvirt/libvirt-sock')), socket));
+  async migrate(name: string, to: Libvirtd, socket: string): Promise<void> {
+    const { code, stderr, stdout } = await this.migration(name, to, socket);
+    if (code !== 0) throw new Error(`virsh migrate ${name}: ${stderr}${stdout}`);
+  }
+
+  /** As migrate, with more options of virsh. `code` is 0 for success, `stderr` has libvirt's message. */
+  async migration(name: string, { lab }: Libvirtd, socket: string, ...options: readonly string[]): Promise<Finished> {
+    return this.virsh(...migration(name, uriOf(lab.outside('/run/libvirt/libvirt-sock')), socket), ...options);
   }
 
   /** The pid of a running guest's QEMU. */

@@ -90,8 +90,10 @@ export class Looker {
       .split('\n')
       .slice(0, -1)
       .map((line) => {
-        const [device = '', inode] = line.split(' ');
-        return inode === undefined ? line : fileIdOf({ dev: BigInt(device), ino: BigInt(inode) });
+        // Of an errno that libuv does not know (EBADFD, from a GlusterFS whose server is gone), Node's code has several words.
+        const [, device, inode] = /^(\d+) (\d+)$/.exec(line) ?? [];
+        if (device === undefined || inode === undefined) return line;
+        return fileIdOf({ dev: BigInt(device), ino: BigInt(inode) });
       });
   }
 
