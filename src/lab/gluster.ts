@@ -1,5 +1,5 @@
 /** A GlusterFS of one brick, without its management daemon. Its server can be stopped, and answers nobody then. */
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, type Running } from './process.ts';
 import type { Lab } from './root.ts';
@@ -50,14 +50,25 @@ function spawnPart(
   );
 }
 
+async function startServer(lab: Lab, directory: string): Promise<Running> {
+  const server = spawnPart(lab, '/usr/sbin/glusterfsd', directory, 'server');
+  await eventually(
+    'the GlusterFS server listens',
+    async () => (await lab.run('test', ['-S', `${directory}/socket`])).code === 0,
+  );
+  return server;
+}
+
 export class Gluster {
   /** Where it is mounted: the same path inside and outside. */
   readonly mount: string;
   private readonly directory: string;
-  private readonly server: Running;
+  private readonly lab: Lab;
+  private server: Running;
   private readonly clients: Running[] = [];
 
-  private constructor(directory: string, server: Running) {
+  private constructor(lab: Lab, directory: string, server: Running) {
+    this.lab = lab;
     this.directory = directory;
     this.mount = join(directory, 'mount');
     this.server = server;
@@ -69,12 +80,7 @@ export class Gluster {
     for (const part of ['brick', 'mount']) mkdirSync(join(directory, part), { recursive: true });
     lab.write(`${directory}/server.vol`, serverVolume(directory));
     lab.write(`${directory}/client.vol`, clientVolume(directory));
-    const server = spawnPart(lab, '/usr/sbin/glusterfsd', directory, 'server');
-    await eventually(
-      'the GlusterFS server listens',
-      async () => (await lab.run('test', ['-S', `${directory}/socket`])).code === 0,
-    );
-    const gluster = new Gluster(directory, server);
+    const gluster = new Gluster(lab, directory, await startServer(lab, directory));
     await gluster.mountIn(lab);
     return gluster;
   }
@@ -116,6 +122,13 @@ export class Gluster {
   /** Kills a mount, in the order in which they were made: its server drops the locks of that host. */
   async cutOff(mount: number): Promise<void> {
     await this.clients[mount]?.stop('SIGKILL');
+  }
+
+  /** Kills the server and starts it again: it forgets all locks, and its clients connect again after a moment. */
+  async restartServer(): Promise<void> {
+    await this.server.stop('SIGKILL');
+    rmSync(this.lab.outside(`${this.directory}/socket`), { force: true });
+    this.server = await startServer(this.lab, this.directory);
   }
 
   letGo(): void {
