@@ -58,12 +58,14 @@ interface Questions {
   isAsking: boolean;
 }
 
+type WatchedStorages = Pick<Storages, 'byId' | 'wasHelper' | 'hasHelpers'>;
+
 interface LockWatchHost {
   endOwner(pid: number): void;
 }
 
 export class LockWatch {
-  private readonly storages: Pick<Storages, 'byId' | 'wasHelper'>;
+  private readonly storages: WatchedStorages;
   private readonly lockspaces: Lockspaces;
   private readonly host: LockWatchHost;
   private settings: LockWatchSettings;
@@ -80,7 +82,7 @@ export class LockWatch {
   private readonly waiting = new WeakMap<object, Waiters | 'answered'>();
 
   constructor(
-    storages: Pick<Storages, 'byId' | 'wasHelper'>,
+    storages: WatchedStorages,
     lockspaces: Lockspaces,
     host: LockWatchHost,
     settings = DEFAULT_LOCK_WATCH,
@@ -137,10 +139,10 @@ export class LockWatch {
     return this.unknown.size;
   }
 
-  /** Null: its file is not a storage helper's. */
+  /** Null: its file is not a storage helper's, or a device node, whose locks are this kernel's. */
   stateOf({ file }: Resource): LockState | null {
     const { loss } = file;
-    if (file.remote === null && loss === null) return null;
+    if ((file.remote === null || file.blockDevice > 0) && loss === null) return null;
     const { confirmed, verdict, asked } = this.known.get(file) ?? NOTHING;
     const known = { confirmed, reason: '', loss };
     if (loss !== null && loss.regained === 0) return { ...known, kind: loss.taken ? 'taken' : 'gone' };
@@ -154,6 +156,7 @@ export class LockWatch {
 
   /** Has a client wait until the locks are asked about, for a moment at most. @param client the same when it calls again @throws Waiting */
   awaitAnswers(client: object): void {
+    if (!this.storages.hasHelpers) return;
     let waiters = this.waiting.get(client);
     if (waiters === 'answered') {
       this.waiting.delete(client);
@@ -195,6 +198,8 @@ export class LockWatch {
   }
 
   private async round(): Promise<void> {
+    // There may be very many locks on local file systems.
+    if (!this.storages.hasHelpers) return;
     const seen = new Set<HeldFile>();
     await inSlices(this.lockspaces.resources(), (resource) => {
       const { file } = resource;

@@ -32,7 +32,10 @@ export class Host {
     this.daemon = daemon;
   }
 
-  static async start(name: string, { kind = 'ours', configuration = '', share = [], mount }: HostOptions): Promise<Host> {
+  static async start(
+    name: string,
+    { kind = 'ours', configuration = '', share = [], mount }: HostOptions,
+  ): Promise<Host> {
     const lab = await openLab(kind === '9.0.0' ? kind : 'ours', share);
     await mount?.(lab);
     if (kind === 'displaced') displace(lab, programOf('ours'));
