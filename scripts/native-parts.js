@@ -27,7 +27,7 @@ export function nativeParts(root) {
   const addon = files.filter((file) => file.endsWith('.c') && file !== launch && file !== guard);
   const fsExt = path.dirname(createRequire(below('package.json')).resolve('fs-ext/package.json'));
   const nan = path.dirname(createRequire(path.join(fsExt, 'package.json')).resolve('nan/package.json'));
-  const storageHeaders = ['messages.h', 'notes.h'].map((file) => below(`src/storage/${file}`));
+  const storageHeaders = ['messages.h', 'notes.h', 'proof.h'].map((file) => below(`src/storage/${file}`));
   const usual = { headers, options: [], isPackaged: true };
   return [
     {

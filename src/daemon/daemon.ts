@@ -18,6 +18,7 @@ import { Budget } from '../lockspace/budget.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
 import type { Hold } from '../lockspace/owner.ts';
 import { RemoteCalls } from '../lockspace/remote-calls.ts';
+import { LockWatch, type LockWatchSettings } from '../lockspace/lock-watch.ts';
 import { RemoteFiles } from '../lockspace/remote-files.ts';
 import { Lockspaces, type Resource } from '../lockspace/lockspaces.ts';
 import { logger, logging } from '../log/log.ts';
@@ -53,6 +54,8 @@ export interface DaemonSettings {
   readonly adminMaxClients: number;
   /** End after this many seconds with no client and no lock; 0 never. */
   readonly timeout: number;
+  /** How locks on storage that hosts may share are confirmed. */
+  readonly lockWatch?: LockWatchSettings;
   /** What the process has been through. */
   readonly life: Life;
   /** Descriptor of the locked pid file, if there is one. */
@@ -104,6 +107,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly lockspaces: Lockspaces;
   readonly storages: Storages;
   readonly remoteFiles: RemoteFiles;
+  readonly lockWatch: LockWatch;
   /** Whose turn it is at each path of storage that may hang. */
   private readonly turns = new Turns();
   readonly ownerReaper: OwnerReaper;
@@ -140,6 +144,11 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       },
     });
     this.lockspaces.remoteFiles = this.remoteFiles;
+    const endOwner = (pid: number): void => {
+      this.ownerReaper.end(pid);
+    };
+    this.lockWatch = new LockWatch(this.storages, this.lockspaces, { endOwner }, settings.lockWatch);
+    this.lockspaces.lockWatch = this.lockWatch;
     this.lockspaces.unseenEndOf = (hold) => this.unreadEndOf(hold);
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,

@@ -1,9 +1,16 @@
 /** The procedures of the inquire program. Dispatch has checked the flags. */
 import type { Handlers } from '../../xdr/program.ts';
-import { type inquireProcedures, LocksFlag, ReleaseDeadFlag } from '../../xdr/programs/inquire.ts';
+import {
+  type inquireProcedures,
+  LocksFlag,
+  LockStatesFlag,
+  ReleaseDeadFlag,
+  SubscribeFlag,
+} from '../../xdr/programs/inquire.ts';
 import { describeClients } from './clients.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import type { InquireContext, InquireHost } from './host.ts';
+import { describeLockStates } from './lock-states.ts';
 import { describeLockspaces, matchingLocks } from './locks.ts';
 import { describeOwners } from './owner-states.ts';
 import { describeStatus } from './status.ts';
@@ -45,6 +52,7 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
       ...memoryOf(host),
       ...deathsOf(host),
       ...survivalOf(host),
+      ...lossesOf(host),
     });
     return { counters: counters.map(([name, value]) => ({ name, value })) };
   },
@@ -53,8 +61,8 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
     return describeStatus(host);
   },
 
-  subscribe(client) {
-    client.host.inquiry.subscriptions.add(client);
+  subscribe(client, { flags }) {
+    client.host.inquiry.subscriptions.add(client, (flags & SubscribeFlag.LOCKS_LOST) !== 0);
     return undefined;
   },
 
@@ -87,7 +95,22 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
   refusalNotes({ host }, { after }) {
     return { notes: host.inquiry.refusals.notesSince(after) };
   },
+
+  lockStates({ connection, host: { lockspaces, lockWatch, inquiry } }, { cursor, limit, flags }) {
+    if (cursor === 0n && (flags & LockStatesFlag.ASK) !== 0) lockWatch.awaitAnswers(connection);
+    const { entries, next } = inquiry.pages.page(connection, 'lockStates', cursor, limit, () =>
+      describeLockStates(lockspaces, lockWatch),
+    );
+    return { locks: entries, next };
+  },
 };
+
+/** Gauges: locks that are lost now, those that were and are held again, and those of which nothing is known. */
+function lossesOf({ lockWatch }: InquireHost): Record<string, number> {
+  const losses = lockWatch.lost.map(({ file }) => file.loss?.regained ?? 0);
+  const lostLocks = losses.filter((regained) => regained === 0).length;
+  return { lostLocks, regainedLocks: losses.length - lostLocks, unconfirmedLocks: lockWatch.unknownCount };
+}
 
 /** Gauges beside the counters: the memory that the locks cost, in bytes, and the most that they may cost. */
 function memoryOf({ lockspaces: { memory } }: InquireHost): Record<string, number> {

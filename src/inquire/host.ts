@@ -1,5 +1,6 @@
 /** The daemon as the inquire program sees it. */
 import type { Lockspaces } from '../lockspace/lockspaces.ts';
+import type { LockWatch } from '../lockspace/lock-watch.ts';
 import type { LockClient } from '../lockd/client.ts';
 import type { OwnerReaper } from '../lockd/owner-reaper.ts';
 import type { ProcessHost } from '../lockd/process-host.ts';
@@ -54,6 +55,7 @@ export interface InquireHost {
   readonly processes: Pick<ProcessHost, 'startTime'>;
   readonly inquiry: Inquiry;
   readonly storages: Pick<Storages, 'views'>;
+  readonly lockWatch: Pick<LockWatch, 'stateOf' | 'awaitAnswers' | 'lost' | 'unknownCount'>;
   /** Null where there is no service manager. */
   readonly survival: SurvivalView | null;
 }

@@ -10,6 +10,7 @@ import type { Hold } from '../lockspace/owner.ts';
 import type { Connection } from '../rpc/connection.ts';
 import { Waiters, Waiting } from '../rpc/waiting.ts';
 import type { InquireContext } from './host.ts';
+import { describeLoss } from './lock-states.ts';
 import { describeChange } from './locks.ts';
 import { isDescribed, lookForOwner } from './owners.ts';
 import { Pages } from './pages.ts';
@@ -20,7 +21,14 @@ import { type Subscriber, Subscriptions } from './subscriptions.ts';
 const log = logger('locking.lock_daemon');
 
 type Counters = Record<
-  'acquired' | 'released' | 'refusedHeld' | 'refusedOtherwise' | 'connected' | 'disconnected' | 'restartsRefused',
+  | 'acquired'
+  | 'released'
+  | 'refusedHeld'
+  | 'refusedOtherwise'
+  | 'connected'
+  | 'disconnected'
+  | 'restartsRefused'
+  | 'locksLost',
   number
 >;
 
@@ -42,6 +50,7 @@ export class Inquiry implements LockObserver {
     connected: 0,
     disconnected: 0,
     restartsRefused: 0,
+    locksLost: 0,
   };
   /** The state of the previous program, until it is first needed. */
   private left: InquiryState | undefined;
@@ -112,6 +121,12 @@ export class Inquiry implements LockObserver {
   released(resource: Resource, hold: Hold): void {
     this.ownCounters.released++;
     if (this.subscriptions.count > 0) this.publishHold(ChangeType.RELEASED, resource, hold);
+  }
+
+  lockChanged(resource: Resource, isNew: boolean): void {
+    const { loss } = resource.file;
+    if (isNew) this.ownCounters.locksLost++;
+    if (loss !== null) this.subscriptions.publish(() => describeLoss(resource, loss), resource.path.length);
   }
 
   refused(refusal: Refusal): void {

@@ -162,6 +162,11 @@ function lockEntry(resource: Resource, file: number, firstHold: number, holds: H
   };
 }
 
+/** A lock with its first holds, for an event. */
+export function describeFirst(resource: Resource, most: number): LockInfo {
+  return lockEntry(resource, FileState.NOT_LOOKED, 0, resource.holds.slice(0, most).map(describeHold));
+}
+
 /** A lock with one hold, for an event. */
 export function describeChange(resource: Resource, hold: Hold): LockInfo {
   return lockEntry(resource, FileState.NOT_LOOKED, 0, [describeHold(hold)]);

@@ -17,10 +17,20 @@ export const subscriptionFields = {
   'x-subscribed': optional(boolean),
   /** The number of events it has missed. */
   'x-missed': optional(whole),
+  /** It knows events of locks that were lost. */
+  'x-losses': optional(boolean),
 };
 
-export function subscriptionState({ subscribed, missed }: Subscriber): Whole<ObjectOf<typeof subscriptionFields>> {
-  return { 'x-subscribed': subscribed ? true : undefined, 'x-missed': subscribed ? missed : undefined };
+export function subscriptionState({
+  subscribed,
+  missed,
+  knowsLosses,
+}: Subscriber): Whole<ObjectOf<typeof subscriptionFields>> {
+  return {
+    'x-subscribed': subscribed ? true : undefined,
+    'x-missed': subscribed ? missed : undefined,
+    'x-losses': subscribed && knowsLosses === true ? true : undefined,
+  };
 }
 
 export const inquiry = object({

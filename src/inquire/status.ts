@@ -7,6 +7,7 @@ import type { InquireHost, ServerView } from './host.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
+import { lossText as lostText } from '../lockspace/lock-watch.ts';
 import { lossText } from '../lockspace/remote-files.ts';
 import { installRoot } from '../posix/root.ts';
 import { ownDescriptorCount } from '../proc/descriptors.ts';
@@ -73,6 +74,7 @@ export function describeStatus(host: InquireHost): StatusInfo {
     ...refusedText(inquiry.refusedRestart),
     ...host.storages.views.flatMap(hungText),
     ...lostTexts(lockspaces.remoteFiles?.lost ?? []),
+    ...takenTexts(host.lockWatch.lost),
   ];
   return { ...status, warnings };
 }
@@ -104,6 +106,16 @@ function hungText({ name, hangsSince, calls }: StorageView): string[] {
 function lostTexts(lost: readonly Resource[]): string[] {
   const named = lost.slice(0, MAX_CALLS).map((resource) => `the ${lossText(resource)}`.slice(0, MAX_WARNING));
   return lost.length > MAX_CALLS ? [...named, `and ${lost.length - MAX_CALLS} more locks are lost so`] : named;
+}
+
+/** Locks that another host has, or may have had. */
+function takenTexts(lost: readonly Resource[]): string[] {
+  const now = lost.filter(({ file }) => file.loss?.regained === 0);
+  const named = now.slice(0, MAX_CALLS).flatMap((resource) => {
+    const { loss } = resource.file;
+    return loss === null ? [] : [`the ${lostText(resource, loss)}`.slice(0, MAX_WARNING)];
+  });
+  return now.length > MAX_CALLS ? [...named, `and ${now.length - MAX_CALLS} more locks are lost`] : named;
 }
 
 function timeText(milliseconds: number): string {

@@ -25,6 +25,8 @@ export interface Subscriber {
   subscribed: boolean;
   /** How many events it has missed. */
   missed: number;
+  /** Whether it knows events of locks that were lost. */
+  knowsLosses?: boolean;
 }
 
 export class Subscriptions {
@@ -38,7 +40,8 @@ export class Subscriptions {
   }
 
   /** @throws RpcError when there are too many */
-  add(subscriber: Subscriber): void {
+  add(subscriber: Subscriber, knowsLosses = false): void {
+    subscriber.knowsLosses = knowsLosses;
     if (this.subscribers.has(subscriber)) return;
     if (this.subscribers.size >= MAX_SUBSCRIBERS) {
       throw new RpcError(
@@ -87,27 +90,44 @@ export class Subscriptions {
     const changes = this.gathered;
     this.gathered = [];
     this.bytes = 0;
-    let message: Buffer | undefined;
+    const all = new Lazy(() => encode(changes));
+    const known = changes.filter(({ type }) => type !== ChangeType.LOST);
+    const older = known.length === changes.length ? all : new Lazy(() => encode(known));
     let waiting = false;
     for (const subscriber of this.subscribers) {
       if (!subscriber.connection.isOpen) {
         this.subscribers.delete(subscriber);
         continue;
       }
+      const isOlder = subscriber.knowsLosses !== true;
+      const { length } = isOlder ? known : changes;
       if (subscriber.missed > 0) {
-        subscriber.missed += changes.length;
+        subscriber.missed += length;
         const missed: Change = { type: ChangeType.MISSED, value: subscriber.missed };
         if (subscriber.connection.sendEvent(encode([missed]))) subscriber.missed = 0;
         else waiting = true;
-      } else if (changes.length > 0) {
-        message ??= encode(changes);
-        if (!subscriber.connection.sendEvent(message)) {
-          subscriber.missed = changes.length;
+      } else if (length > 0) {
+        if (!subscriber.connection.sendEvent((isOlder ? older : all).value)) {
+          subscriber.missed = length;
           waiting = true;
         }
       }
     }
     if (waiting) this.timer ??= setTimeout(this.onTimer, RETRY_MS).unref();
+  }
+}
+
+/** Made when it is first needed. */
+class Lazy<T> {
+  private readonly make: () => T;
+  private made: { readonly value: T } | undefined;
+
+  constructor(make: () => T) {
+    this.make = make;
+  }
+
+  get value(): T {
+    return (this.made ??= { value: this.make() }).value;
   }
 }
 

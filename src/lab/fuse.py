@@ -10,6 +10,7 @@ setlk, getlk, flush, release, unlink, read, …). Orders come as datagrams to th
     fail REQUEST ERRNO      such requests fail with that errno from now on; 0: they succeed again
     go                      all requests are answered from now on, also those that were not
     holder PID              getlk: that process has a write lock; 0: none has
+    drop                    all locks are gone, as those of a host that was cut off
 
 With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them. Else the kernel keeps them.
 With `grants` this server grants every lock, and reports none.
@@ -177,6 +178,8 @@ def obey():
         hung.discard(rest[0])
     elif word == 'holder':
         holder = int(rest[0])
+    elif word == 'drop':
+        locks.clear()
     elif word == 'go':
         hung.clear()
         errors.clear()

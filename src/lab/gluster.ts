@@ -145,6 +145,12 @@ export class Gluster {
     rmSync(this.lab.outside(`${this.directory}/socket`), { force: true });
   }
 
+  /** Kills the server and starts it again: it forgets all locks, and its clients connect again after a moment. */
+  async restartServer(): Promise<void> {
+    await this.stopServer();
+    await this.startServer();
+  }
+
   /** Starts the server again, which knows of no lock. */
   async startServer(): Promise<void> {
     this.server = await startServer(this.lab, this.directory);

@@ -103,6 +103,11 @@ export class HangingStorage {
     await this.order(`holder ${pid}`);
   }
 
+  /** All locks are gone, as those of a host that was cut off for too long. */
+  async drop(): Promise<void> {
+    await this.order('drop');
+  }
+
   /** Answers all requests, also those that hang. */
   async letGo(): Promise<void> {
     await this.order('go');

@@ -19,6 +19,7 @@ import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { changeLock, findRival, type LockKind, setLock } from '../posix/record-lock.ts';
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
+import type { LockLoss } from './lock-loss.ts';
 import type { Release } from './release.ts';
 import { NumberTable } from './table.ts';
 import { type OwnFile, ownFileOf, protectNow, protectOpen, unprotectOpen } from './own-files.ts';
@@ -58,8 +59,10 @@ export class HeldFile {
   readonly device: number;
   readonly inode: InodeNumber;
   shared: boolean;
-  /** False when its lock turned out to be lost after a restart. */
+  /** False when its lock turned out to be lost. */
   locked = true;
+  /** Its lock was lost while a storage helper had it. */
+  loss: LockLoss | null = null;
   lockKind: LockKind;
   /**
    * Its lock should be exclusive, but the kernel has a shared one: another process took a shared lock while the kind was changed. No

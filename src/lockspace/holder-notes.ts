@@ -57,7 +57,8 @@ export class HolderNotes {
   changed(resource: Resource): void {
     // It does not look at the holds: there may be very many, and each may change them.
     const { file, lockspace, mode } = resource;
-    if (file.remote === null || !isNoted(lockspace.directory, mode)) return;
+    // Where the lock is lost, the file may be another host's.
+    if (file.remote === null || !file.locked || !isNoted(lockspace.directory, mode)) return;
     const { helper } = file.remote;
     const waiting = this.changes.get(helper);
     if (waiting !== undefined) {

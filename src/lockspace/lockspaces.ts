@@ -28,6 +28,7 @@ import {
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import { HoldIndex, MIN_INDEXED } from './hold-index.ts';
 import { type LookElsewhere, noteOf } from './holder-notes.ts';
+import type { LockWatch } from './lock-watch.ts';
 import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
 import type { Release } from './release.ts';
@@ -206,6 +207,8 @@ export interface LockObserver {
   acquired(resource: Resource, hold: Hold): void;
   released(resource: Resource, hold: Hold): void;
   refused(refusal: Refusal): void;
+  /** The lock of a resource was lost, or is taken again. @param isNew it was held before */
+  lockChanged(resource: Resource, isNew: boolean): void;
 }
 
 /** Records changes before a client can see them. No method may throw. */
@@ -221,6 +224,8 @@ export interface LockRecorder {
   resourceReleasing(resource: Resource): void;
   /** Its file is unlocked and closed. */
   resourceReleased(resource: Resource): void;
+  /** Its lock was lost, or is taken again. */
+  lockChanged(resource: Resource): void;
   acquireRefused(): void;
 }
 
@@ -233,6 +238,7 @@ export const NO_LOCK_RECORDER: LockRecorder = {
   holdsDropped: nothing,
   resourceReleasing: nothing,
   resourceReleased: nothing,
+  lockChanged: nothing,
   acquireRefused: nothing,
 };
 
@@ -266,6 +272,8 @@ export class Lockspaces {
   private rest: Rest | null = null;
   /** Releases files that storage helpers keep. Null: there are none. */
   remoteFiles: RemoteFiles | null = null;
+  /** Confirms the locks that storage helpers keep. Null: nobody does. */
+  lockWatch: Pick<LockWatch, 'granted'> | null = null;
   /** What to wait for when the owner of a hold has ended and this has not been seen yet; null: it has not ended. */
   unseenEndOf: (hold: Hold) => Ending | null = () => null;
 
@@ -463,6 +471,7 @@ export class Lockspaces {
     const resource = new Resource(lockspace, name, mode, file, [hold]);
     lockspace.resources.set(name, resource);
     this.granted(resource, hold, cost);
+    if (file.remote !== null) this.lockWatch?.granted(resource);
   }
 
   private lock(
@@ -654,6 +663,13 @@ export class Lockspaces {
       this.remoteFiles?.notes.changed(resource);
     }
     for (const hold of removed) this.observer?.released(resource, hold);
+  }
+
+  /** The lock of a resource was lost, or is taken again. @param isNew it was held before */
+  noteLoss(resource: Resource, isNew: boolean): void {
+    this.changed?.add(resource);
+    this.recorder.lockChanged(resource);
+    this.observer?.lockChanged(resource, isNew);
   }
 
   /** The file of a resource that nobody holds is released. */

@@ -113,14 +113,15 @@ export class RemoteFiles implements StorageObserver {
       return;
     }
     const helper = this.storages.byId(file.remote.helper);
-    if (helper === undefined || !file.locked) {
+    if (helper === undefined || (!file.locked && file.loss === null)) {
       // It went with its helper.
       setImmediate(() => {
         this.finish(resource);
       });
       return;
     }
-    const flags = mode.autocreate ? RequestFlag.UNLINK : 0;
+    // Where the lock is lost, the file may be another host's by now.
+    const flags = mode.autocreate && file.locked ? RequestFlag.UNLINK : 0;
     const request = { operation: Operation.RELEASE, flags, file: file.remote.file, path: absolutePath(path) };
     helper.call(request, 0, (answer) => {
       if (answer !== null && answer.status < 0) {
@@ -456,6 +457,7 @@ export class RemoteFiles implements StorageObserver {
       }
       file.remote = { helper: by.id, file: answer.file };
       file.locked = true;
+      if (file.loss?.regained === 0) file.loss = { ...file.loss, regained: Date.now() };
       this.missing.delete(resource);
       log.warn(`The lock of resource '${name}' was taken again`);
       this.notes.changed(resource);

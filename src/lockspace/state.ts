@@ -20,6 +20,9 @@ import { descriptorsOfReferences, type HeldFile, type KeptLock } from './files.t
 import type { Resource } from './lockspaces.ts';
 import type { Hold } from './owner.ts';
 
+/** See LockLoss. */
+const lockLoss = object({ found: whole, confirmed: whole, regained: whole, taken: boolean, pid: whole });
+
 /** One hold, in the order of `owners`: all but the pid. */
 export const hold = object({
   id: u32,
@@ -56,6 +59,8 @@ const described = object({
   'x-storage': optional(list(whole)),
   /** The file is being released, for the owner with this pid; 0: for none. */
   'x-releasing': optional(u32),
+  /** Its lock was lost while a storage helper had it. */
+  'x-lost': optional(lockLoss),
   /** Further descriptors of that inode, which must stay open as well: closing one would drop the lock. */
   'x-spares': optional(list(descriptor)),
 });
@@ -92,6 +97,7 @@ export function bareResourceState({ name, path, file, mode, release }: Resource)
     'x-lock': file.keptLock,
     'x-storage': storageState(file),
     'x-releasing': release?.by,
+    'x-lost': file.loss ?? undefined,
     'x-spares': undefined,
   };
 }

@@ -129,6 +129,7 @@ function adoptAdminClient(server: Server<AdminPeer>, client: AdminClientState): 
   if (context === undefined) return;
   context.subscribed = client['x-subscribed'] ?? false;
   context.missed = client['x-missed'] ?? 0;
+  context.knowsLosses = client['x-losses'] ?? false;
 }
 
 function adoptLockClient(daemon: Daemon, client: LockClientState, owners: Owners): Connection | null {
@@ -304,6 +305,7 @@ class Resources implements Rest {
     if (helper !== undefined && number !== undefined) {
       const remote = adoptRemote(key, shared, { helper, file: number }, blockDevice);
       if (!lockHeld) remote.locked = false;
+      remote.loss = state['x-lost'] ?? null;
       return remote;
     }
     const known = this.files.get(fd);
@@ -320,6 +322,7 @@ class Resources implements Rest {
     }
     for (const spare of spares ?? []) if (deferClose(file, spare)) this.files.set(spare, { file, key });
     if (!lockHeld) file.locked = false;
+    file.loss = state['x-lost'] ?? null;
     return file;
   }
 }

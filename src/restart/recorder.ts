@@ -302,6 +302,10 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.write(entry(EntryKind.RELEASED, ...keyOf(resource)));
   }
 
+  lockChanged(resource: Resource): void {
+    this.write(this.resourceEntry(resource));
+  }
+
   acquireRefused(): void {
     this.writeLate();
   }

@@ -25,6 +25,7 @@
 #include "mask.h"
 #include "messages.h"
 #include "notes.h"
+#include "proof.h"
 #include "syscalls.h"
 
 #define SOCKET 3
@@ -41,6 +42,8 @@ struct held {
     /* Where the daemon's note is in the file, or NO_SLOT. */
     int slot;
     struct file file;
+    /* What is known of the lock: see confirm_lock. */
+    struct proof proof;
 };
 
 /* In the order of their numbers. */
@@ -61,11 +64,10 @@ static struct held *find(uint64_t number) {
     return NULL;
 }
 
-static bool has_inode(const struct file *file) {
-    for (size_t i = 0; i < count; i++) {
-        if (table[i].file.st_ino == file->st_ino && table[i].file.st_dev == file->st_dev) return true;
-    }
-    return false;
+static size_t entries_of(const struct file *file) {
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) found += is_same_inode(&table[i].file, file);
+    return found;
 }
 
 /* Before a lock is taken, for which there must be room. */
@@ -101,6 +103,13 @@ static int fail(struct answer *answer, uint32_t what, int status) {
     return status;
 }
 
+/* A lock is in the way of ours. */
+static void put_rival(struct answer *answer, int32_t process, const struct file *file) {
+    answer->process = process;
+    put_file(answer, file);
+    if (entries_of(file) > 0) answer->flags |= ANSWER_OWN;
+}
+
 static int keep(struct answer *answer, int fd, const struct file *file, bool shared) {
     struct held *held = &table[count++];
     *held = (struct held){.number = ++last_number, .fd = fd, .shared = shared, .slot = NO_SLOT, .file = *file};
@@ -126,8 +135,8 @@ static bool counts_links(const char *path, const struct file *file) {
 }
 
 static int32_t rival_of(int fd, bool shared) {
-    struct flock lock = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
-    return fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ? -1 : lock.l_pid;
+    int32_t process = -1;
+    return find_rival(fd, shared ? F_RDLCK : F_WRLCK, &process) == 1 ? process : -1;
 }
 
 static bool is_busy(int status) { return status == -EAGAIN || status == -EACCES; }
@@ -140,9 +149,7 @@ static int acquire_existing(const char *path, bool shared, bool create, struct a
     int status = lock_named(fd, shared, create ? path : NULL, true);
     if (status == 0 || (status == 2 && !counts_links(path, &file))) return keep(answer, fd, &file, shared);
     if (is_busy(status)) {
-        answer->process = rival_of(fd, shared);
-        put_file(answer, &file);
-        if (has_inode(&file)) answer->flags |= ANSWER_OWN;
+        put_rival(answer, rival_of(fd, shared), &file);
     }
     close(fd);
     if (status > 0) return 1;
@@ -177,13 +184,22 @@ static int unlink_held(const struct held *held, const char *path) {
     return unlink_open(held->fd, path);
 }
 
-/* A shared file goes with its last sharer, here or on another host: only that one can lock it exclusively. */
+/*
+ * Whether the name of a file goes with its lock. A shared file goes with its last sharer, here or on another host: only that one can lock it
+ * exclusively. A file whose lock was lost, and that another host has locked, is that host's.
+ */
+static bool is_to_unlink(const struct held *held) {
+    int32_t process;
+    if (held->shared) return lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0;
+    return !held->proof.is_lost && (!can_be_asked(held->fd) || find_rival(held->fd, F_WRLCK, &process) != 1);
+}
+
 static int release(const struct request *request, const char *path, struct answer *answer) {
     (void)answer;
     struct held *held = find(request->file);
     int status = 0;
     if (held == NULL) return -ENOENT;
-    bool unlinks = request->flags & FLAG_UNLINK && (!held->shared || lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0);
+    bool unlinks = request->flags & FLAG_UNLINK && is_to_unlink(held);
     if (unlinks) status = unlink_held(held, path);
     if (!unlinks || status < 0) drop_slot(held->fd, &held->slot);
     lock_first_byte(F_OFD_SETLK, held->fd, F_UNLCK);
@@ -251,6 +267,72 @@ static int confirm(const struct request *request, const char *path, struct answe
     if (file_at(path, &named) < 0) return -errno;
     put_file(answer, &named);
     return is_same_inode(&opened, &named) ? 0 : -ESTALE;
+}
+
+/*
+ * Asks whether the lock of a file is still held, and changes no lock: one that another host has by now must stay that host's, and one that
+ * nobody has must not come back unnoticed.
+ */
+static int confirm_lock(const struct request *request, const char *path, struct answer *answer) {
+    (void)path;
+    struct held *held = find(request->file);
+    struct file now;
+    int32_t process = -1;
+    if (held == NULL) return -ENOENT;
+    answer->file = held->number;
+    if (!can_be_asked(held->fd)) return -EOPNOTSUPP;
+    /* Does the server answer at all, and does it have the file? */
+    if (file_of_server(held->fd, &now) < 0) return last_error();
+    int status = confirm_held(&held->proof, held->fd, held->shared, &process);
+    /* The slot may be another host's. */
+    if (held->proof.is_lost) held->slot = NO_SLOT;
+    if (status == 0) return 0;
+    if (status == TAKEN) {
+        answer->process = process;
+        put_file(answer, &now);
+        if (entries_of(&held->file) > 1) answer->flags |= ANSWER_OWN;
+        return fail(answer, ANSWER_BUSY, -EAGAIN);
+    }
+    return status == GONE ? fail(answer, ANSWER_LOST, -ENOLCK) : status;
+}
+
+/* As lock_named, with an open file that takes the place of the held one if it gets the lock. */
+static int lock_reopened(struct held *held, const char *path) {
+    struct file file;
+    int fd = open_inode(path, O_RDWR, &file);
+    if (fd < 0) return fd;
+    if (held->proof.is_marked) lock_first_byte(F_OFD_SETLK, held->fd, F_UNLCK);
+    int status = lock_named(fd, held->shared, path, true);
+    bool gets_it = status == 0 && is_same_inode(&file, &held->file);
+    close(gets_it ? held->fd : fd);
+    if (gets_it) held->fd = fd;
+    return status == 0 && !gets_it ? -ESTALE : status;
+}
+
+/*
+ * Locks a file again whose lock is lost. Where the kernel has marked the lock, it goes on showing it, in the way of a new one, and fails
+ * every read: so the lock is removed first. Anywhere else nothing is removed, in case that a part of the server still has it.
+ */
+static int lock_again(const struct request *request, const char *path, struct answer *answer) {
+    struct held *held = find(request->file);
+    struct file file;
+    if (held == NULL) return -ENOENT;
+    answer->file = held->number;
+    if (!held->proof.is_lost) return -EALREADY;
+    if (file_at(path, &file) < 0) return last_error();
+    if (!is_same_inode(&file, &held->file)) return -ESTALE;
+    int status = held->proof.is_marked ? -EIO : lock_named(held->fd, held->shared, path, true);
+    if (status < 0 && !is_busy(status)) status = lock_reopened(held, path);
+    /* Without a link, or with another file at its path, it guards nothing. */
+    if (status > 0) status = -ESTALE;
+    if (is_busy(status)) {
+        answer->process = rival_of(held->fd, held->shared);
+        return fail(answer, ANSWER_BUSY, status);
+    }
+    if (status < 0) return fail(answer, ANSWER_LOCK, status);
+    held->proof = (struct proof){.was_free = true};
+    put_file(answer, &file);
+    return 0;
 }
 
 /* The descriptor goes with the answer. The helper keeps its own until FORGET. */
@@ -399,6 +481,8 @@ static const struct {
     [OP_TRY_WRITE] = {try_write, PATH, 0},
     [OP_NOTE] = {note, NOTE_AND_PATH, 0},
     [OP_READ_NOTES] = {read_notes, PATH, 0},
+    [OP_CONFIRM_LOCK] = {confirm_lock, NO_PATH, 0},
+    [OP_LOCK_AGAIN] = {lock_again, PATH, 0},
 };
 
 #define OPERATIONS (sizeof(operations) / sizeof(*operations))

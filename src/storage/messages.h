@@ -22,6 +22,8 @@ enum operation {
     OP_TRY_WRITE = 11,
     OP_NOTE = 12,
     OP_READ_NOTES = 13,
+    OP_CONFIRM_LOCK = 14,
+    OP_LOCK_AGAIN = 15,
 };
 
 /* Flags of requests: see `operations` in helper.c. */
@@ -62,6 +64,8 @@ enum {
     ANSWER_HELPER = 64,
     /* With BUSY: the helper itself has the file. */
     ANSWER_OWN = 128,
+    /* The lock that the helper had is gone, and no other is in the way. */
+    ANSWER_LOST = 256,
 };
 
 /* A note follows in each answer of OP_READ_NOTES but the last. */

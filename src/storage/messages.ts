@@ -30,13 +30,30 @@ export const Operation = {
   NOTE: 12,
   /** Reads the notes that count of a file that others have locked: an answer for each with MORE, then one without. */
   READ_NOTES: 13,
+  /**
+   * Asks whether the lock of a file is still held, and changes no lock. 0: nothing speaks against it. BUSY: another process or host has
+   * it. LOST: it is gone, and nobody else has it. Any other status: it is not known. -EOPNOTSUPP: the file system cannot be asked.
+   */
+  CONFIRM_LOCK: 14,
+  /** Opens and locks a file again whose lock CONFIRM_LOCK has found lost. -ESTALE: the path names another file. */
+  LOCK_AGAIN: 15,
 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
 
 export const RequestFlag = { SHARED: 1, CREATE: 2, UNLINK: 4, FORCE_SYNC: 8 } as const;
 
 /** OPEN, LOCK, BUSY: what failed in an acquire. INODE: the answer has a stat. HELPER: it names the helper's own process. */
-export const AnswerFlag = { OPEN: 1, LOCK: 2, BUSY: 4, SHARED: 8, MORE: 16, INODE: 32, HELPER: 64, OWN: 128 } as const;
+export const AnswerFlag = {
+  OPEN: 1,
+  LOCK: 2,
+  BUSY: 4,
+  SHARED: 8,
+  MORE: 16,
+  INODE: 32,
+  HELPER: 64,
+  OWN: 128,
+  LOST: 256,
+} as const;
 
 const REQUEST_HEAD = 24;
 /** As in limits.h: a path of so many bytes names no file. */

@@ -91,6 +91,11 @@ export class Storages {
     return this.routes;
   }
 
+  /** Whether any helper is there: without one no file is a helper's. */
+  get hasHelpers(): boolean {
+    return this.helpers.size > 0;
+  }
+
   /** The file system at the path, if a call for it may hang. */
   placeOf(path: ByteString): Place | null {
     return this.mayHang ? this.routes.placeOf(path) : null;

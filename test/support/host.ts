@@ -17,6 +17,8 @@ const CONFIGURATION = 'log_level = 1\nlog_outputs = "1:stderr"\n';
 interface HostOptions {
   /** Which daemon. `displaced`: this project's, at the path of libvirt's. */
   readonly kind?: 'ours' | 'displaced' | '9.0.0';
+  /** Further settings of the daemon. */
+  readonly configuration?: string;
   /** Directories that it has in common with others. */
   readonly share?: readonly string[];
   /** Mounts what the daemon is to find. */
@@ -30,13 +32,16 @@ export class Host {
     this.daemon = daemon;
   }
 
-  static async start(name: string, { kind = 'ours', share = [], mount }: HostOptions): Promise<Host> {
+  static async start(
+    name: string,
+    { kind = 'ours', configuration = '', share = [], mount }: HostOptions,
+  ): Promise<Host> {
     const lab = await openLab(kind === '9.0.0' ? kind : 'ours', share);
     await mount?.(lab);
     if (kind === 'displaced') displace(lab, programOf('ours'));
     const path = kind === 'ours' ? programOf('ours') : PROGRAM;
     const command = ['unshare', '--uts', 'sh', '-c', 'hostname "$1"; shift; exec "$@"', 'sh', name, path];
-    const daemon = Daemon.launch(lab, command, { configuration: CONFIGURATION });
+    const daemon = Daemon.launch(lab, command, { configuration: CONFIGURATION + configuration });
     await daemon.accepts(name);
     return new Host(daemon);
   }

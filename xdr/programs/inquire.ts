@@ -52,6 +52,22 @@ export const FileState = {
   NO_ANSWER: 6,
 } as const;
 
+/** Whether a lock on storage that hosts may share is still held, as its file server says. */
+export const Holding = {
+  /** It was not asked, or cannot be. */
+  NOT_ASKED: 0,
+  /** Nothing speaks against it. */
+  HELD: 1,
+  /** It was asked, and the answer says nothing, or does not come. */
+  UNKNOWN: 2,
+  /** Another process or host has it. */
+  TAKEN: 3,
+  /** It is not held, and nobody else is known to have it. */
+  GONE: 4,
+  /** It was lost and is held again: in between another host may have had it. */
+  REGAINED: 5,
+} as const;
+
 /** The holder of the lock that an acquire was refused for. */
 export const HolderKind = {
   /** An owner that this daemon knows. */
@@ -280,12 +296,39 @@ const storageInfo = struct('storage_info', {
 });
 export type StorageInfo = ValueOf<typeof storageInfo>;
 
+/** Of a lock on storage that hosts may share. Times are milliseconds since 1970. */
+const lockState = struct('lock_state', {
+  lockspace: text,
+  name: text,
+  path: text,
+  /** See {@link Holding}. */
+  holding: u32,
+  /** When it was last known to be held; 0: never. */
+  confirmed: u53,
+  /** When its loss was found, and when it was taken again; 0: neither. */
+  lost: u53,
+  regained: u53,
+  /** The process that took it, as the file system names it, on whichever host; 0: it does not. */
+  pid: u32,
+  /** Why it is not known; else empty. */
+  reason: string(1024),
+});
+export type LockState = ValueOf<typeof lockState>;
+
+/** Flags of LOCK_STATES. ASK: have the file servers asked first, for 2 s at most. */
+export const LockStatesFlag = { ASK: 1 } as const;
+
+/** Flags of SUBSCRIBE. LOCKS_LOST: locks that are lost as well. */
+export const SubscribeFlag = { LOCKS_LOST: 1 } as const;
+
 /** A re-execution that the daemon refused. `time`: milliseconds since 1970. */
 export const refusedRestart = struct('refused_restart', { time: u53, reason: string(1024) });
 export type RefusedRestart = ValueOf<typeof refusedRestart>;
 
 /** The lock with this one hold, which came or went. */
 const holdChange = struct('hold_change', { time: u53, lock: lockInfo });
+/** The lock with its first holds, which was lost or is taken again. `holding`: see {@link Holding}. `confirmed`, `pid`: see lock_state. */
+const lossChange = struct('loss_change', { time: u53, lock: lockInfo, holding: u32, confirmed: u53, pid: u32 });
 /** A client of the lock server that came or went. */
 const clientChange = struct('client_change', { time: u53, client: u53, pid: u32 });
 
@@ -299,6 +342,8 @@ export const ChangeType = {
   MISSED: 6,
   /** The daemon has re-executed itself at this time; the subscription goes on. */
   RESUMED: 7,
+  /** Only for subscribers that asked for it: earlier ones do not know it. */
+  LOST: 8,
 } as const;
 
 export const change = union('change', {
@@ -309,6 +354,7 @@ export const change = union('change', {
   [ChangeType.DISCONNECTED]: { name: 'disconnected', of: clientChange },
   [ChangeType.MISSED]: { name: 'missed', of: u53 },
   [ChangeType.RESUMED]: { name: 'resumed', of: u53 },
+  [ChangeType.LOST]: { name: 'lost', of: lossChange },
 });
 export type Change = ValueOf<typeof change>;
 
@@ -352,9 +398,9 @@ export const inquireProcedures = {
     flags: noFlags('inquireStatus'),
   }),
   subscribe: procedure(7, {
-    doc: 'Sends every change from now on as an event CHANGES, also after the daemon has re-executed itself.',
+    doc: 'Sends every change from now on as an event CHANGES, also after the daemon has re-executed itself. Flags: LOCKS_LOST 1.',
     args: struct('subscribe_args', { flags }),
-    flags: noFlags('inquireSubscribe'),
+    flags: { allowed: SubscribeFlag.LOCKS_LOST, reportedAs: 'inquireSubscribe' },
   }),
   unsubscribe: procedure(8, {
     doc: 'Stops the events.',
@@ -390,6 +436,12 @@ export const inquireProcedures = {
     args: struct('refusal_notes_args', { after: u53, flags }),
     result: struct('refusal_notes_result', { notes: list(refusalNotes, PAGE_MAX) }),
     flags: noFlags('inquireRefusalNotes'),
+  }),
+  lockStates: procedure(14, {
+    doc: 'Lists the locks on storage that hosts may share, and whether they are still held, in pages. Flags: ASK 1.',
+    args: struct('lock_states_args', page),
+    result: struct('lock_states_result', { locks: list(lockState, PAGE_MAX), next: u64 }),
+    flags: { allowed: LockStatesFlag.ASK, reportedAs: 'inquireLockStates' },
   }),
 } as const;
 

@@ -4,7 +4,7 @@ import { type Changes, checkFlags, type Connection, RPC, type ServerState } from
 import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
-export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 13 };
+export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 14 };
 const MAX_STRING = 65_536;
 const MAX_PAGE = 500;
 const CHANGES_EVENT = 100;
@@ -199,11 +199,12 @@ export function inquire(connection: Connection, procedure: number, words: Words,
     return first ? { check } : { check, orError: true };
   }
   if (procedure === 10) return owners(connection, words);
+  if (procedure === 14) return lockStates(connection, words);
   if (procedure === 11) return releaseDead(connection, words, knowledge);
   if (procedure === 4 || procedure === 13) words.count();
   const flags = words.word();
   connection.identified = true;
-  checkFlags(flags, 0, RPC);
+  checkFlags(flags, procedure === 7 ? 1 : 0, RPC);
   switch (procedure) {
     case 4:
       return {
@@ -312,6 +313,26 @@ function owners(connection: Connection, words: Words): Success {
     payload.list(MAX_PAGE, () => {
       owner(payload);
       for (let left = 3; left > 0; left--) payload.word();
+    });
+    payload.wide();
+    return null;
+  };
+  return cursor === 0n ? { check } : { check, orError: true };
+}
+
+function lockStates(connection: Connection, words: Words): Success {
+  const cursor = words.wide();
+  words.word();
+  const flags = words.word();
+  connection.identified = true;
+  checkFlags(flags, 1, RPC);
+  const check = (payload: Words): null => {
+    payload.list(MAX_PAGE, () => {
+      for (let left = 3; left > 0; left--) payload.text(MAX_STRING);
+      payload.word();
+      for (let left = 3; left > 0; left--) payload.count();
+      payload.word();
+      payload.text(1024);
     });
     payload.wide();
     return null;

@@ -7,6 +7,8 @@ import {
   type LockFilter,
   type LockInfo,
   LocksFlag,
+  type LockState,
+  LockStatesFlag,
   type LockspaceInfo,
   type OwnerState,
   PAGE_MAX,
@@ -15,6 +17,7 @@ import {
   ReleaseDeadFlag,
   type StatusInfo,
   type StorageInfo,
+  SubscribeFlag,
 } from '../../../xdr/programs/inquire.ts';
 import type { Client } from '../../client/client.ts';
 import { CallTimeout, ConnectionLost, RemoteFailure } from '../../client/errors.ts';
@@ -180,6 +183,29 @@ export class InquireClient<C extends Caller = Client> {
       if (isUnknown(error)) return [];
       throw error;
     }
+  }
+
+  /**
+   * Whether the locks on storage that hosts may share are still held. None from a release of the daemon that does not confirm them.
+   *
+   * @param ask the daemon has the file servers asked first, for a moment
+   */
+  async lockStates(ask: boolean): Promise<LockState[]> {
+    const flags = ask ? LockStatesFlag.ASK : 0;
+    try {
+      return await this.list(async (client, page) => {
+        const { locks: entries, next } = await client.call(inquireProgram, 'lockStates', { ...page, flags });
+        return { entries, next };
+      });
+    } catch (error) {
+      if (isUnknown(error)) return [];
+      throw error;
+    }
+  }
+
+  /** The flags to subscribe with: a release of the daemon that does not report lost locks refuses theirs. */
+  async subscribeFlags(): Promise<number> {
+    return (await this.counters()).has('lostLocks') ? SubscribeFlag.LOCKS_LOST : 0;
   }
 
   /** Has the daemon release what dead owners with this pid hold, in all or on one resource. Returns the number of holds. */

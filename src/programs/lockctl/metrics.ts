@@ -69,6 +69,7 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ['virtlockd_resident_memory_bytes', 'gauge', 'Resident memory.', status.residentMemory],
     ...memoryMetrics(counters),
     ...deathMetrics(counters),
+    ...lossMetrics(counters),
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
     ['virtlockd_acquired_total', 'counter', 'Holds granted.', count('acquired')],
     ['virtlockd_released_total', 'counter', 'Holds that ended.', count('released')],
@@ -115,6 +116,24 @@ function memoryMetrics(counters: ReadonlyMap<string, number>): Metric[] {
   return [
     ['virtlockd_lock_memory_bytes', 'gauge', 'Memory counted for locks.', used],
     ['virtlockd_lock_memory_max_bytes', 'gauge', 'Limit of that memory; beyond it the daemon refuses acquires.', max],
+  ];
+}
+
+/** Of locks on storage that hosts may share. None of a daemon whose release does not report them. */
+function lossMetrics(counters: ReadonlyMap<string, number>): Metric[] {
+  const lost = counters.get('lostLocks');
+  if (lost === undefined) return [];
+  const [regained = 0, unconfirmed = 0] = [counters.get('regainedLocks'), counters.get('unconfirmedLocks')];
+  return [
+    ['virtlockd_lost_locks', 'gauge', 'Locks that their file servers have given to others or dropped.', lost],
+    ['virtlockd_regained_locks', 'gauge', 'Locks that were lost and are held again.', regained],
+    [
+      'virtlockd_unconfirmed_locks',
+      'gauge',
+      'Locks of which the file servers do not say whether they are held.',
+      unconfirmed,
+    ],
+    ['virtlockd_locks_lost_total', 'counter', 'How often a lock was found lost.', counters.get('locksLost') ?? 0],
   ];
 }
 

@@ -6,11 +6,13 @@ import { AcquireFlag } from '../../../xdr/programs/lock.ts';
 import {
   FileState,
   HolderKind,
+  Holding,
   type HolderInfo,
   type HolderNote,
   type HoldInfo,
   Identity,
   type LockInfo,
+  type LockState,
   type OwnerInfo,
   type RefusalInfo,
 } from '../../../xdr/programs/inquire.ts';
@@ -360,4 +362,27 @@ export function json(value: unknown, indent?: number): string {
 
 function escapeUnits(character: string): string {
   return character.replaceAll(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+const HOLDINGS: Readonly<Record<number, string>> = {
+  [Holding.NOT_ASKED]: 'not-asked',
+  [Holding.HELD]: 'held',
+  [Holding.UNKNOWN]: 'unknown',
+  [Holding.TAKEN]: 'taken',
+  [Holding.GONE]: 'gone',
+  [Holding.REGAINED]: 'regained',
+};
+
+/** The word for a value of Holding, in JSON. */
+export function holdingText(holding: number): string {
+  return HOLDINGS[holding] ?? String(holding);
+}
+
+/** What has become of a lock that was lost. */
+export function lossCause({ holding, pid, confirmed }: Pick<LockState, 'holding' | 'pid' | 'confirmed'>): string {
+  const last = confirmed === 0 ? '' : `, last confirmed ${time(confirmed)}`;
+  if (holding === Holding.REGAINED)
+    return `it was lost and is held again: another host may have written in between${last}`;
+  if (holding === Holding.GONE) return `it is lost, and nobody else is known to have it${last}`;
+  return `another process or host has it${pid === 0 ? '' : ` (process ${pid} to the file system)`}${last}`;
 }

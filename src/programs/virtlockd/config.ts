@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { ByteString } from '../../../xdr/codec.ts';
 import { DEFAULT_VERSION } from '../../libvirt/dialect.ts';
+import { DEFAULT_LOCK_WATCH, type LockWatchSettings } from '../../lockspace/lock-watch.ts';
 import { MAX_FILE } from '../../libvirt/limits.ts';
 import { toPath } from '../../posix/bytes.ts';
 import type { Outcome, Program } from '../../posix/child.ts';
@@ -24,6 +25,10 @@ export interface DaemonConfig {
   adminMaxClients: number;
   /** The libvirt version to imitate, as `X.Y.Z`. */
   libvirtVersion: string;
+  /** Seconds between two questions to a file server about a lock; 0: none is asked. */
+  lockConfirmInterval: number;
+  /** What becomes of the owners of a lock that another host has got. */
+  lostLocks: 'report' | 'end';
 }
 
 export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
@@ -33,6 +38,8 @@ export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
   maxClients: 1024,
   adminMaxClients: 5000,
   libvirtVersion: DEFAULT_VERSION,
+  lockConfirmInterval: DEFAULT_LOCK_WATCH.interval,
+  lostLocks: DEFAULT_LOCK_WATCH.endsOwners ? 'end' : 'report',
 };
 
 /**
@@ -51,6 +58,8 @@ export function parseConfig(text: string, file: string): DaemonConfig {
   const maxClients = read.unsigned('max_clients');
   const adminMaxClients = read.unsigned('admin_max_clients');
   const libvirtVersion = read.version('libvirt_version');
+  const lockConfirmInterval = read.seconds('lock_confirm_interval');
+  const lostLocks = read.oneOf('lost_locks', ['report', 'end'] as const);
   return {
     logLevel: logLevel === 0 ? undefined : logLevel,
     logFilters: logFilters === '' ? undefined : logFilters,
@@ -58,7 +67,14 @@ export function parseConfig(text: string, file: string): DaemonConfig {
     maxClients: maxClients ?? DEFAULT_CONFIG.maxClients,
     adminMaxClients: adminMaxClients ?? DEFAULT_CONFIG.adminMaxClients,
     libvirtVersion: libvirtVersion ?? DEFAULT_CONFIG.libvirtVersion,
+    lockConfirmInterval: lockConfirmInterval ?? DEFAULT_CONFIG.lockConfirmInterval,
+    lostLocks: lostLocks ?? DEFAULT_CONFIG.lostLocks,
   };
+}
+
+/** How locks on storage that hosts may share are confirmed. */
+export function lockWatchOf({ lockConfirmInterval, lostLocks }: DaemonConfig): LockWatchSettings {
+  return { interval: lockConfirmInterval, endsOwners: lostLocks === 'end' };
 }
 
 /**
@@ -125,6 +141,8 @@ function reason({ errno, message }: NodeJS.ErrnoException): string {
   return errno === undefined ? message : strerror(errno);
 }
 
+const MAX_SECONDS = 86_400;
+
 /** Reads settings by kind, with C's errors for wrong ones. */
 class SettingReader {
   private readonly entries: ReadonlyMap<string, ConfigValue>;
@@ -154,6 +172,25 @@ class SettingReader {
     if (entry === undefined) return undefined;
     if (entry.kind !== 'string') throw this.refuse(`expected a string for '${name}' parameter`);
     return entry.value;
+  }
+
+  /** Not a setting of C. At most a day. */
+  seconds(name: string): number | undefined {
+    const value = this.unsigned(name);
+    if (value !== undefined && value > MAX_SECONDS)
+      throw this.refuse(`value for '${name}' parameter must be in range 0:${MAX_SECONDS}`);
+    return value;
+  }
+
+  /** Not a setting of C. */
+  oneOf<T extends string>(name: string, words: readonly T[]): T | undefined {
+    const text = this.string(name);
+    const found = words.find((word) => word === text);
+    if (text !== undefined && found === undefined) {
+      const expected = words.map((word) => `"${word}"`).join(' or ');
+      throw this.refuse(`expected ${expected} for '${name}' parameter`);
+    }
+    return found;
   }
 
   /** Not a setting of C. */

@@ -1,10 +1,10 @@
-/** SIGHUP: reads the log settings and limits of the configuration again. (It kills the C daemon.) */
+/** SIGHUP: reads the log settings, limits and how locks are confirmed from the configuration again. (It kills the C daemon.) */
 import type { ByteString } from '../../../xdr/codec.ts';
 import { isHeld } from '../../lockspace/files.ts';
 import { protectPath } from '../../lockspace/own-files.ts';
 import { runChild, runChildAtOnce, SpawnError } from '../../posix/child.ts';
 import { mayHang } from '../../proc/route.ts';
-import { ConfigError, configReadBy, configReader, type DaemonConfig, loadConfig } from './config.ts';
+import { ConfigError, configReadBy, configReader, type DaemonConfig, loadConfig, lockWatchOf } from './config.ts';
 import type { Daemon } from '../../daemon/daemon.ts';
 import { LogSettingError } from '../../log/levels.ts';
 import { logger, logging } from '../../log/log.ts';
@@ -13,7 +13,7 @@ import type { LogState } from '../../log/logging.ts';
 const log = logger('locking.lock_daemon');
 
 interface ReloadInput {
-  readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer'>;
+  readonly daemon: Pick<Daemon, 'lockServer' | 'adminServer' | 'lockWatch'>;
   readonly configFile: ByteString;
   /** The command line names the file, so it must exist. */
   readonly required: boolean;
@@ -62,5 +62,6 @@ export async function reload({ daemon, configFile, required, setUpLog }: ReloadI
     [daemon.adminServer, config.adminMaxClients],
   ] as const;
   for (const [server, maxClients] of servers) server.setLimits({ maxClients, maxAnonymousClients: maxClients });
+  daemon.lockWatch.configure(lockWatchOf(config));
   log.info(`Configuration taken up from ${configFile}`);
 }

@@ -19,7 +19,7 @@ import { Survival } from '../../restart/survival.ts';
 import { type Death, deathText } from '../../restart/death.ts';
 import { restoreDaemon } from '../../restart/adopt.ts';
 import { finishTakeover } from '../../restart/finish-takeover.ts';
-import type { DaemonConfig } from './config.ts';
+import { type DaemonConfig, lockWatchOf } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
 import { ownProcess, restoreLog, restoreOwnState } from '../../daemon/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
@@ -127,6 +127,7 @@ export function serve(input: ServeInput): void {
     version,
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
+    lockWatch: lockWatchOf(config),
     timeout: options.timeout,
     pidFile: pidFile?.fd,
     life: { program, started, executed: Date.now(), restarts, deaths },
@@ -208,6 +209,7 @@ export function serve(input: ServeInput): void {
   void takeover.then(() => {
     isTakenOver = true;
     daemon.remoteFiles.attach();
+    daemon.lockWatch.start();
     survival?.takeoverFinished();
     // bin/virtlockd has ignored signals for a moment.
     if (hasDied)

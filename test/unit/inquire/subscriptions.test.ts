@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type Subscriber, Subscriptions } from '../../../src/inquire/subscriptions.ts';
 import { XdrReader } from '../../../xdr/codec.ts';
 import { MESSAGE_MIN } from '../../../xdr/frame.ts';
-import { type Change, changesEvent, CHANGES_MAX, ChangeType } from '../../../xdr/programs/inquire.ts';
+import { type Change, changesEvent, CHANGES_MAX, ChangeType, Holding } from '../../../xdr/programs/inquire.ts';
 
 class Listener implements Subscriber {
   readonly connection = this;
@@ -26,6 +26,29 @@ const connected = (client: number): Change => ({
   value: { time: 0, client, pid: 1 },
 });
 
+const lost: Change = {
+  type: ChangeType.LOST,
+  value: {
+    time: 1,
+    lock: {
+      lockspace: '',
+      name: '/disk',
+      path: '/disk',
+      flags: 0,
+      descriptor: -1,
+      device: 1,
+      inode: 1n,
+      file: 0,
+      holdCount: 0,
+      firstHold: 0,
+      holds: [],
+    },
+    holding: Holding.TAKEN,
+    confirmed: 1,
+    pid: 0,
+  },
+};
+
 describe('subscriptions', () => {
   it('describe a change only when a client has subscribed', () => {
     new Subscriptions().publish(() => assert.fail('nobody wants to know'), 0);
@@ -39,6 +62,23 @@ describe('subscriptions', () => {
     subscriptions.flush();
     assert.deepEqual(listener.received, [connected(1), connected(2), connected(3)]);
     assert.equal(listener.messages, 1);
+  });
+
+  it('report lost locks only to who knows these events', () => {
+    const subscriptions = new Subscriptions();
+    const [older, newer] = [new Listener(), new Listener()];
+    subscriptions.add(older);
+    subscriptions.add(newer, true);
+    subscriptions.publish(() => connected(1), 10);
+    subscriptions.publish(() => lost, 10);
+    subscriptions.flush();
+    assert.deepEqual(older.received, [connected(1)]);
+    assert.deepEqual(newer.received, [connected(1), lost]);
+    older.takes = false;
+    subscriptions.publish(() => lost, 10);
+    subscriptions.flush();
+    assert.equal(older.missed, 0);
+    assert.deepEqual(newer.received.slice(2), [lost]);
   });
 
   it('tell who did not take events how many it missed, and keep none for it', () => {

@@ -831,6 +831,7 @@ const lockspacesWith = (kind: LockKind) => (): void => {
     const events: string[] = [];
     const observer: LockObserver = {
       acquired: ({ name }, { owner }) => events.push(`acquired ${name} ${owner.pid}`),
+      lockChanged: () => undefined,
       released: ({ name }, { owner }) => events.push(`released ${name} ${owner.pid}`),
       refused: ({ name, heldBy, hold: { owner } }) =>
         events.push(`refused ${name} ${owner.pid} ${heldBy?.holds[0]?.owner.pid ?? '-'}`),

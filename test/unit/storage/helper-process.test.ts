@@ -25,7 +25,7 @@ import {
 import { type HolderNote, parseNote, writeNote } from '../../../src/storage/holder-note.ts';
 import { OtherProcess, temporaryDirectory } from '../support/locks.ts';
 
-const { EAGAIN, EEXIST, EINVAL, EISDIR, EMLINK, ENAMETOOLONG, ENOENT, EOPNOTSUPP, ESTALE } = constants.errno;
+const { EAGAIN, EALREADY, EEXIST, EINVAL, EISDIR, EMLINK, ENAMETOOLONG, ENOENT, EOPNOTSUPP, ESTALE } = constants.errno;
 /** Not in Node.js's list. */
 const EUSERS = 87;
 
@@ -345,6 +345,19 @@ describe('the storage helper', () => {
       assert.deepEqual(await read('missing'), []);
       assert.deepEqual(await read('.'), []);
     });
+  });
+
+  it('says that a local file system cannot be asked about a lock, and takes none again that is not lost', async () => {
+    touch('file');
+    const held = await acquire('file');
+    const ask = async (operation: Operation, file: number): Promise<number> =>
+      (await helper.send({ operation, file, ...(operation === Operation.LOCK_AGAIN ? { path: at('file') } : {}) }))
+        .status;
+    assert.equal(await ask(Operation.CONFIRM_LOCK, held.file), -EOPNOTSUPP);
+    assert.equal(await ask(Operation.LOCK_AGAIN, held.file), -EALREADY);
+    assert.equal(await ask(Operation.CONFIRM_LOCK, held.file + 1), -ENOENT);
+    assert.equal(await ask(Operation.LOCK_AGAIN, held.file + 1), -ENOENT);
+    assert.equal(isFree('file'), false);
   });
 
   it('answers what it cannot read with an error, and goes on', async () => {

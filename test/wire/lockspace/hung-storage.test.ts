@@ -38,6 +38,9 @@ while True:
     time.sleep(0.01)
 `;
 
+/** The daemon asks nothing by itself that could hang before what the test wants to hang. */
+const UNASKED = 'lock_confirm_interval = 0\n';
+
 describe('storage that does not answer', function () {
   this.timeout(120_000);
   let scene: StorageScene;
@@ -235,7 +238,7 @@ describe('storage that does not answer', function () {
   });
 
   it('finishes a release whose caller hangs up', async () => {
-    await begin({ hasOwnLocks: true });
+    await begin({ hasOwnLocks: true, configuration: UNASKED });
     const [guest, rival] = [await connect('guest'), await connect('rival', NOBODY + 2)];
     await guest.must(lock.acquire('', at('lease'), autocreate));
     await storage.hang('flush');
@@ -267,7 +270,7 @@ describe('storage that does not answer', function () {
   });
 
   it('is not asked by a restart: waiting calls travel, and are answered by the next program', async () => {
-    await begin({ hasOwnLocks: true });
+    await begin({ hasOwnLocks: true, configuration: UNASKED });
     const [guest, rival, third] = [
       await connect('guest'),
       await connect('rival', NOBODY + 2),
@@ -361,7 +364,7 @@ describe('storage that does not answer', function () {
   });
 
   it('is named by status and the log, with the calls that wait for it: for whom, and since when', async () => {
-    await begin({ hasOwnLocks: true });
+    await begin({ hasOwnLocks: true, configuration: UNASKED });
     const [guest, other] = [await connect('guest'), await connect('other', NOBODY + 7)];
     await guest.must(lock.acquire('', at('held'), autocreate));
     await guest.must(lock.acquire('', `${daemon.lab.directory}/healthy`, autocreate));
@@ -442,7 +445,7 @@ describe('storage that does not answer', function () {
   });
 
   it('loses locks with its helper alone: that is said, and they are taken again', async () => {
-    await begin({ hasOwnLocks: true });
+    await begin({ hasOwnLocks: true, configuration: UNASKED });
     const [guest, rival] = [await connect('guest'), await connect('rival', NOBODY + 2)];
     await guest.must(lock.acquire('', at('lease'), autocreate));
     const [pid = 0] = helpers();

@@ -13,6 +13,8 @@ export const BUSY = 87;
 interface SceneOptions extends StorageOptions {
   /** Which daemon. `displaced`: this project's, at the path of libvirt's. */
   readonly from?: 'ours' | 'displaced' | '9.0.0';
+  /** Of the daemon. */
+  readonly configuration?: string;
 }
 
 export class StorageScene {
@@ -26,12 +28,12 @@ export class StorageScene {
     this.storage = storage;
   }
 
-  static async open({ from = 'ours', ...options }: SceneOptions = {}): Promise<StorageScene> {
+  static async open({ from = 'ours', configuration = '', ...options }: SceneOptions = {}): Promise<StorageScene> {
     const lab = await openLab();
     if (from === 'displaced') displace(lab, programOf('ours'));
     const daemon = await (from === 'displaced'
-      ? startDaemon('ours', { lab, program: PROGRAM })
-      : startDaemon(from, { lab }));
+      ? startDaemon('ours', { lab, program: PROGRAM, configuration })
+      : startDaemon(from, { lab, configuration }));
     return new StorageScene(daemon, await HangingStorage.mountIn(lab, options));
   }
 

@@ -37,7 +37,10 @@ const outputs = (text: string): string => `log_outputs = "${text}"\n`;
 
 const situations: readonly Situation[] = [
   { name: 'nothing is wrong' },
-  { name: 'keys that it does not know', configuration: 'foo = 1\nlibvirt_version = "12.8.0"\n' },
+  {
+    name: 'keys that it does not know',
+    configuration: 'foo = 1\nlibvirt_version = "12.8.0"\nlost_locks = "end"\nlock_confirm_interval = 5\n',
+  },
   {
     name: 'a number as a string',
     configuration: 'max_clients = "x"\n',

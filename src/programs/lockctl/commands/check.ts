@@ -4,7 +4,7 @@
  */
 import type { Command } from 'commander';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
-import { FileState, type LockInfo } from '../../../../xdr/programs/inquire.ts';
+import { FileState, Holding, type LockInfo, type LockState } from '../../../../xdr/programs/inquire.ts';
 import type { Context } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { Exit } from '../exit.ts';
@@ -24,7 +24,7 @@ import { daemonProcess } from '../daemon-process.ts';
 import { HelperFiles } from '../kernel/helper-files.ts';
 import type { Kind } from '../health/findings.ts';
 import { deathsJson, lastDeathText, survivalText } from '../health/survival.ts';
-import { count, json, name, nameJson, owner, print, style } from '../output.ts';
+import { count, json, lossCause, name, nameJson, owner, print, style } from '../output.ts';
 
 /** An error means that two guests may write to one disk. */
 export interface Finding {
@@ -40,6 +40,9 @@ interface Report {
   /** Locks that the kernel cannot confirm, and the types of the file systems that keep them themselves. */
   readonly unlisted: number;
   readonly unlistedTypes: readonly string[];
+  /** Locks on storage that hosts may share, and how many of them its server has confirmed. */
+  readonly shared: number;
+  readonly sharedHeld: number;
   /** False where the daemon's process cannot be seen, so that what the kernel has of its locks is not known. */
   readonly isCompared: boolean;
 }
@@ -53,7 +56,8 @@ export function addCheck(program: Command, context: Context): void {
     .addHelpText('after', '\nExit status 1: there are findings. Suits monitoring.')
     .action(async (options: { json?: true; quiet?: true }) => {
       const daemon = context.daemon();
-      const report = await checkLocks(daemon, daemonProcess(daemon.target, (await daemon.status()).pid));
+      const pid = daemonProcess(daemon.target, (await daemon.status()).pid);
+      const report = await checkLocks(daemon, pid, () => undefined, true);
       const counters = await daemon.counters();
       const deaths = counters.get('deaths') ?? 0;
       const errors = report.findings.filter(({ severity }) => severity === 'error').length;
@@ -64,7 +68,8 @@ export function addCheck(program: Command, context: Context): void {
           ...nameJson('path', path),
           text,
         }));
-        print(json({ locks: report.locks, unlisted: report.unlisted, findings, ...deathsJson(counters) }, 2));
+        const { locks, unlisted, shared, sharedHeld: confirmed } = report;
+        print(json({ locks, unlisted, shared, confirmed, findings, ...deathsJson(counters) }, 2));
       } else {
         for (const { severity, path, text } of report.findings) {
           print(`${style(severity === 'error' ? 'red' : 'yellow', severity)}: ${name(path)}: ${text}`);
@@ -85,7 +90,13 @@ export function addCheck(program: Command, context: Context): void {
     });
 }
 
-function confirmedText({ unlisted, unlistedTypes, isCompared }: Report): string {
+function confirmedText(report: Report): string {
+  const { shared, sharedHeld } = report;
+  const asked = shared === 0 ? '' : `; of ${shared} on storage that hosts may share, its server confirms ${sharedHeld}`;
+  return `${kernelText(report)}${asked}`;
+}
+
+function kernelText({ unlisted, unlistedTypes, isCompared }: Report): string {
   if (!isCompared) return 'not compared with the kernel, for the daemon is in another pid namespace';
   if (unlisted === 0) return 'all confirmed by the kernel';
   return `all confirmed by the kernel but ${unlisted}, of which ${unlistedTypes.join(', ')} has the only record`;
@@ -94,11 +105,13 @@ function confirmedText({ unlisted, unlistedTypes, isCompared }: Report): string 
 /**
  * @param pid the daemon's process; null: it cannot be seen, and what the kernel has is not compared
  * @param onLock gets every lock, and the descriptor of its file if that is known
+ * @param asksServers the servers of storage that hosts may share are asked now; else what they last said counts
  */
 export async function checkLocks(
   daemon: InquireClient,
   pid: number | null,
   onLock: (lock: LockInfo, open: OpenDescriptor | undefined) => void = () => undefined,
+  asksServers = false,
 ): Promise<Report> {
   // The table is read before the list, so a lock acquired in between is checked again by itself.
   const kernel = pid === null ? null : new KernelTable(readLocks(), pid, new HelperFiles(await daemon.storages()));
@@ -128,7 +141,17 @@ export async function checkLocks(
     if (now?.descriptor !== lock.descriptor || now.inode !== lock.inode || kernel.descriptorHas(now)) continue;
     findings.push({ path: lock.path, ...kernel.lackOf(now) });
   }
-  return { locks, findings, unlisted: unlisted.length, unlistedTypes: [...unlistedTypes], isCompared: kernel !== null };
+  const states = await daemon.lockStates(asksServers);
+  findings.push(...states.flatMap(stateFindings));
+  return {
+    locks,
+    findings,
+    unlisted: unlisted.length,
+    unlistedTypes: [...unlistedTypes],
+    shared: states.length,
+    sharedHeld: states.filter(({ holding }) => holding === Holding.HELD || holding === Holding.REGAINED).length,
+    isCompared: kernel !== null,
+  };
 }
 
 /**
@@ -249,6 +272,24 @@ const FILES: Readonly<Record<number, Omit<Finding, 'path'>>> = {
 function fileFindings({ file, path, firstHold }: LockInfo): Finding[] {
   const found = FILES[file];
   return found === undefined || firstHold > 0 ? [] : [{ ...found, path }];
+}
+
+/** Locks that another host may have got, as the server of the file system says. */
+function stateFindings(state: LockState): Finding[] {
+  const { holding, path, reason } = state;
+  switch (holding) {
+    case Holding.TAKEN:
+    case Holding.GONE:
+      return [{ severity: 'error', kind: 'lost-lock', path, text: lossCause(state) }];
+    case Holding.REGAINED:
+      return [{ severity: 'warning', kind: 'regained-lock', path, text: lossCause(state) }];
+    case Holding.UNKNOWN: {
+      const text = `whether the lock is still held is not known: ${name(reason)}`;
+      return [{ severity: 'warning', kind: 'unconfirmed-lock', path, text }];
+    }
+    default:
+      return [];
+  }
 }
 
 /** Owners whose process has ended, while libvirtd, which acquired the lock for them, has not released it. */

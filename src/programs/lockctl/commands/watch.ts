@@ -4,6 +4,7 @@ import {
   type Change,
   changesEvent,
   ChangeType,
+  Holding,
   inquireProgram,
   type StatusInfo,
 } from '../../../../xdr/programs/inquire.ts';
@@ -14,8 +15,10 @@ import { CommandError, Exit } from '../exit.ts';
 import {
   cause,
   count,
+  holdingText,
   holdJson,
   json,
+  lossCause,
   mode,
   name,
   nameJson,
@@ -81,8 +84,9 @@ async function* changesOf(daemon: InquireClient, signal: AbortSignal): AsyncGene
   const client = await daemon.adminClient();
   const { number, payload } = changesEvent;
   const events = client.events(inquireProgram, number, payload);
-  const subscribe = async (): Promise<void> => client.call(inquireProgram, 'subscribe', { flags: 0 });
   const begun = await daemon.status();
+  const flags = await daemon.subscribeFlags();
+  const subscribe = async (): Promise<void> => client.call(inquireProgram, 'subscribe', { flags });
   await daemon.ask(subscribe);
   let failure: unknown;
   const heartbeat = setInterval(() => {
@@ -133,6 +137,13 @@ function describe(change: NotedChange): string {
       const verb = change.type === ChangeType.CONNECTED ? 'connected' : 'disconnected';
       return `${time(when)} ${style('dim', verb)} client ${client}, pid ${pid}`;
     }
+    case ChangeType.LOST: {
+      const { time: when, lock } = change.value;
+      const owners = lock.holds.map(({ owner: who }) => owner(who)).join(', ');
+      const isHeld = change.value.holding === Holding.REGAINED;
+      const verb = style(isHeld ? 'yellow' : 'red', isHeld ? 'regained' : 'lost    ');
+      return `${time(when)} ${verb} ${name(lock.path)} ${mode(lock)} ${owners}: ${lossCause(change.value)}`;
+    }
     case ChangeType.MISSED:
       return style('yellow', `missed ${count(change.value, 'change')}, which were read too slowly`);
     case ChangeType.RESUMED:
@@ -165,6 +176,21 @@ function changeJson(change: NotedChange): Record<string, unknown> {
         time: new Date(when).toISOString(),
         client,
         pid,
+      };
+    }
+    case ChangeType.LOST: {
+      const { time: when, lock, holding, confirmed, pid } = change.value;
+      return {
+        change: 'lost',
+        time: new Date(when).toISOString(),
+        ...nameJson('lockspace', lock.lockspace),
+        ...nameJson('name', lock.name),
+        ...nameJson('path', lock.path),
+        mode: mode(lock),
+        owners: lock.holds.map(holdJson),
+        holding: holdingText(holding),
+        confirmed: confirmed === 0 ? null : new Date(confirmed).toISOString(),
+        ...(pid === 0 ? {} : { pid }),
       };
     }
     case ChangeType.MISSED:

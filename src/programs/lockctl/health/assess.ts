@@ -112,6 +112,11 @@ const EXCHANGED =
 const LOCK_ADVICE: Readonly<Partial<Record<string, string>>> = {
   'no-kernel-lock':
     'Pause the guest and resume it: libvirt takes the lock again, or is refused if another owner has it.',
+  'lost-lock':
+    'Stop the guest here, or the one on the other host (virt-lockctl who names it), and check the image. Then find out why this host was cut off from its storage.',
+  'regained-lock':
+    'Find out whether a guest ran on another host in between. If so, check the image. The finding goes when the guest gives up the lock (virsh suspend, virsh resume).',
+  'unconfirmed-lock': 'See whether its storage answers.',
   'shared-lock': 'Find the other process that shares the file (virt-lockctl who), and end it.',
   'replaced-file': EXCHANGED,
   'gone-file': EXCHANGED,

@@ -10,6 +10,8 @@ export const KINDS = {
   'unguarded-disk': 'error',
   /** A guest runs without a lease of its definition. */
   'unguarded-lease': 'error',
+  /** The file server has given the lock to another host, or has dropped it. */
+  'lost-lock': 'error',
   /** The daemon lists a lock that the kernel does not have. */
   'no-kernel-lock': 'error',
   /** The kernel has a shared lock for an exclusive one. */
@@ -20,6 +22,10 @@ export const KINDS = {
   'dead-owner': 'warning',
   /** An owner whose end would not end its locks. */
   'detached-owner': 'warning',
+  /** A lock was lost and is held again: another host may have written in between. */
+  'regained-lock': 'warning',
+  /** The file server does not say whether a lock is held. */
+  'unconfirmed-lock': 'warning',
   'gone-file': 'warning',
   'unreadable-file': 'warning',
   /** A QEMU that libvirt did not start writes to a disk without a lock. */
@@ -139,6 +145,7 @@ const TITLES: Readonly<Record<Kind, (count: number) => string>> = {
   'unguarded-disk': (count) => `${some(count, 'disk is', 'disks are')} written without a lock`,
   'unguarded-lease': (count) =>
     `${some(count, 'lease is', 'leases are')} not held by ${count === 1 ? 'its guest' : 'their guests'}`,
+  'lost-lock': (count) => `${some(count, 'lock is', 'locks are')} lost on the file server`,
   'no-kernel-lock': (count) => `the kernel does not have ${some(count, 'lock', 'locks')} of the daemon`,
   'shared-lock': (count) => `${some(count, 'exclusive lock is', 'exclusive locks are')} only shared in the kernel`,
   'replaced-file': (count) => `${some(count, 'locked file was', 'locked files were')} exchanged`,
@@ -147,6 +154,8 @@ const TITLES: Readonly<Record<Kind, (count: number) => string>> = {
   'dead-owner': (count) =>
     `${some(count, 'owner is', 'owners are')} dead and still ${count === 1 ? 'holds' : 'hold'} locks`,
   'detached-owner': (count) => `the locks of ${some(count, 'owner do', 'owners do')} not end with it`,
+  'regained-lock': (count) => `${some(count, 'lock was', 'locks were')} lost for a while`,
+  'unconfirmed-lock': (count) => `${some(count, 'lock', 'locks')} could not be confirmed by the file server`,
   'gone-file': (count) =>
     `${some(count, 'locked file is', 'locked files are')} gone from ${count === 1 ? 'its path' : 'their paths'}`,
   'unreadable-file': (count) => `${some(count, 'locked file', 'locked files')} cannot be compared`,

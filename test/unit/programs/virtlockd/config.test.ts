@@ -48,6 +48,8 @@ describe('virtlockd.conf', () => {
       'log_filters = """1:a\n2:b"""',
       "log_outputs = '1:stderr'",
       'libvirt_version = "9.0.0"',
+      'lock_confirm_interval = 0',
+      'lost_locks = "end"',
     ].join('\n');
     assert.deepEqual(parseConfig(text, 'FILE'), {
       maxClients: 5,
@@ -56,7 +58,25 @@ describe('virtlockd.conf', () => {
       logFilters: '1:a\n2:b',
       logOutputs: '1:stderr',
       libvirtVersion: '9.0.0',
+      lockConfirmInterval: 0,
+      lostLocks: 'end',
     });
+  });
+
+  it('has two words for what becomes of lost locks, and a day at most between two questions', () => {
+    assert.equal(parseConfig('lost_locks = "report"', 'FILE').lostLocks, 'report');
+    for (const value of ['""', '"kill"', '"END"', '1', '["end"]']) {
+      const text = complaint(`lost_locks = ${value}`) ?? '';
+      assert.match(text, /expected ("report" or "end"|a string) for 'lost_locks' parameter/, value);
+    }
+    assert.equal(parseConfig('lock_confirm_interval = 86400', 'FILE').lockConfirmInterval, 86_400);
+    for (const [value, expected] of [
+      ['86401', /value for 'lock_confirm_interval' parameter must be in range 0:86400/],
+      ['-1', /expected an unsigned integer for 'lock_confirm_interval' parameter/],
+      ['"30"', /expected an unsigned integer for 'lock_confirm_interval' parameter/],
+    ] as const) {
+      assert.match(complaint(`lock_confirm_interval = ${value}`) ?? '', expected);
+    }
   });
 
   it('checks its own setting', () => {

@@ -217,7 +217,10 @@ describe('virt-lockctl about owners', function () {
     const { code, stdout } = await lockctl('check');
     assert.deepEqual(
       [code, stdout],
-      [0, 'OK: 1 lock, all confirmed by the kernel but 1, of which fuse has the only record.\n'],
+      [
+        0,
+        'OK: 1 lock, all confirmed by the kernel but 1, of which fuse has the only record; of 1 on storage that hosts may share, its server confirms 1.\n',
+      ],
     );
     assert.deepEqual(await kinds(), []);
     assert.match(

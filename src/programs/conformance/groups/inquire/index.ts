@@ -64,12 +64,14 @@ const callChecks: readonly WrittenCheck[] = [
       const owners = { pid: null, cursor: 0n, limit: 0, flags: 1 };
       assert.equal((await inquirer.peer.ask(inquireCall('owners', owners)))?.code, 8);
       assert.equal((await inquirer.peer.ask(inquireCall('refusalNotes', { after: 0, flags: 1 })))?.code, 8);
+      const states = { cursor: 0n, limit: 0, flags: 2 };
+      assert.equal((await inquirer.peer.ask(inquireCall('lockStates', states)))?.code, 8);
       const dead = { pid: 1, lockspace: null, resource: null, flags: 2 };
       assert.equal((await inquirer.peer.ask(inquireCall('releaseDead', dead)))?.code, 8);
     },
   ),
   inquireCheck('procedures that are not known are refused', 'as those of any program.', async ({ inquirer }) => {
-    for (const procedure of [0, 14, 100, -1]) {
+    for (const procedure of [0, 15, 100, -1]) {
       const error = await inquirer.peer.ask(rawCall(procedure));
       assert.deepEqual([error?.code, error?.message], [39, `unknown procedure: ${procedure}`]);
     }

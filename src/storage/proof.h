@@ -1,0 +1,131 @@
+/*
+ * Whether a lock is still held on a file system whose server decides that. No call here changes a lock. What asking shows:
+ *
+ * - F_OFD_GETLK through the open file that has the lock goes to the server, and does not report the own lock. A lock in the way is
+ *   another's, so ours is lost. Nothing in the way proves nothing: our lock may be there, or gone with nobody in its place.
+ * - F_OFD_GETLK through another open file of the same inode reports our lock, if the kernel keeps no record of its own and asks the server
+ *   (FUSE, Ceph). Where it has been seen so and is not seen any more, it is gone. NFS answers from the kernel's record, which keeps a lost
+ *   lock.
+ * - Linux marks a lock that NFSv4 has lost: a read through its open file fails with EIO until the lock is removed or the file closed
+ *   (fcntl_locking(2)). A read through another open file then succeeds; else the EIO is of the storage.
+ *
+ * A file system that reports a lock in the way from the start, or never reports our own one, cannot be asked. GETLK of SMB locks and unlocks
+ * to find out, so it is not asked; nor are file systems of which it is not known what they answer.
+ */
+#ifndef PROOF_H
+#define PROOF_H
+
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/vfs.h>
+
+#include "inode.h"
+
+#ifndef CEPH_SUPER_MAGIC
+#define CEPH_SUPER_MAGIC 0x00c36400
+#endif
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+
+/* Besides -errno, which says that it is not known: another has the lock; nobody has it. */
+enum { TAKEN = 1, GONE = 2 };
+
+/* What is known of a lock from former questions. */
+struct proof {
+    /* Nothing was in the way once. */
+    bool was_free;
+    /* It was seen through another open file. */
+    bool was_seen;
+    /* It was found lost, and the kernel has marked it so. */
+    bool is_lost;
+    bool is_marked;
+};
+
+static inline long type_of(int fd) {
+    struct statfs file_system;
+    return fstatfs(fd, &file_system) < 0 ? 0 : (long)file_system.f_type;
+}
+
+static inline bool can_be_asked(int fd) {
+    long type = type_of(fd);
+    return type == NFS_SUPER_MAGIC || type == CEPH_SUPER_MAGIC || type == FUSE_SUPER_MAGIC;
+}
+
+/* 1: a lock is in the way of one of that type, by that process as the file system names it. */
+static inline int find_rival(int fd, short type, int32_t *process) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
+    int status = fcntl(fd, F_OFD_GETLK, &lock);
+    for (int i = 0; status < 0 && errno == EINTR && i < INTERRUPTIONS; i++) status = fcntl(fd, F_OFD_GETLK, &lock);
+    if (status < 0) return last_error();
+    if (lock.l_type == F_UNLCK) return 0;
+    *process = lock.l_pid;
+    return 1;
+}
+
+/* Opens the inode of an open file once more, wherever its name is by now. */
+static inline int open_again(int fd) {
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+/*
+ * Whether a read fails with EIO, which asks the server. What is cached of the first page, and not to be written, is dropped first. The
+ * kernel does not ask about an empty file, but if the cache is left out.
+ */
+static inline bool fails_to_read(int fd) {
+    static _Alignas(4096) char page[4096];
+    ssize_t size = 0;
+    posix_fadvise(fd, 0, sizeof(page), POSIX_FADV_DONTNEED);
+    size = pread(fd, page, sizeof(page), 0);
+    int flags = size == 0 ? fcntl(fd, F_GETFL) : -1;
+    if (flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
+        size = pread(fd, page, sizeof(page), 0);
+        fcntl(fd, F_SETFL, flags);
+    }
+    return size < 0 && errno == EIO;
+}
+
+/* Whether the kernel has marked the lock of an open file as lost. Twice, for an error that passes says nothing. */
+static inline bool has_mark(int fd) {
+    if (!fails_to_read(fd)) return false;
+    int other = open_again(fd);
+    bool has_mark = other >= 0 && !fails_to_read(other) && fails_to_read(fd);
+    if (other >= 0) close(other);
+    return has_mark;
+}
+
+/* 1: the lock of an open file is seen through another one; 0: no lock is. */
+static inline int see(int fd) {
+    int32_t process;
+    int other = open_again(fd);
+    if (other < 0) return last_error();
+    int status = find_rival(other, F_WRLCK, &process);
+    close(other);
+    return status;
+}
+
+static inline int lose(struct proof *proof, int how) {
+    proof->is_lost = true;
+    return how;
+}
+
+/* 0: nothing speaks against the lock. -EBUSY: another lock was in the way when it was first asked about. */
+static inline int confirm_held(struct proof *proof, int fd, bool shared, int32_t *process) {
+    long type = type_of(fd);
+    int rival = find_rival(fd, shared ? F_RDLCK : F_WRLCK, process);
+    if (rival == 1) return proof->was_free || proof->is_lost ? lose(proof, TAKEN) : -EBUSY;
+    if (rival == 0) proof->was_free = true;
+    if (!proof->is_marked && type != FUSE_SUPER_MAGIC) proof->is_marked = has_mark(fd);
+    if (proof->is_marked) return lose(proof, GONE);
+    if (rival < 0) return rival;
+    if (proof->is_lost) return GONE;
+    int seen = type == NFS_SUPER_MAGIC ? 0 : see(fd);
+    if (seen < 0) return seen;
+    if (seen == 0 && proof->was_seen) return lose(proof, GONE);
+    proof->was_seen |= seen == 1;
+    return 0;
+}
+
+#endif
