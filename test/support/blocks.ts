@@ -80,6 +80,8 @@ export const pages: Readonly<Record<string, Page>> = {
       "# virt-lockctl lockspace test --peer 'ssh node2' /srv/vm/locks": CLUSTER,
       'db (pid 2003) on host node7 holds an exclusive lock as 5f70… in lockspace /mnt/locks':
         'it takes another host; holder-notes.test.ts and gluster-hosts.test.ts have two on this machine',
+      'OK: 3 locks, all confirmed by the kernel but 2, of which fuse.glusterfs has the only record; of 2 on storage that hosts may share, its server confirms 2.':
+        'it takes shared storage; test/wire/programs/lockctl/health.test.ts has a FUSE file system, and the whole line',
       'virtlockd holder 1 crc32=5d0c8a11': 'no commands; test/unit/storage/holder-note.test.ts has the format',
     },
   },
