@@ -86,15 +86,7 @@ export class Looker {
     const words = paths.map((path) => Buffer.from(path, 'latin1').toString('base64'));
     const args = ['-e', SCRIPT, '--', ...words];
     const { output } = await runChild({ file: bytesOf(process.execPath), args, limit: LIMIT_MS });
-    return output
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => {
-        // Of an errno that libuv does not know (EBADFD, from a GlusterFS whose server is gone), Node's code has several words.
-        const [, device, inode] = /^(\d+) (\d+)$/.exec(line) ?? [];
-        if (device === undefined || inode === undefined) return line;
-        return fileIdOf({ dev: BigInt(device), ino: BigInt(inode) });
-      });
+    return output.split('\n').slice(0, -1).map(foundIn);
   }
 
   private isSilent(path: ByteString): boolean {
@@ -112,4 +104,13 @@ function stateOf({ device, inode }: LockInfo, found: Found): number {
     return found.device === device && found.inode === inode ? FileState.SAME : FileState.REPLACED;
   if (found === NO_ANSWER) return FileState.NO_ANSWER;
   return found === 'ENOENT' || found === 'ENOTDIR' ? FileState.GONE : FileState.UNREADABLE;
+}
+
+/** What a line of the script says: the file's numbers, or the code of an error. */
+export function foundIn(line: string): Found {
+  // Of an errno that libuv does not know (EBADFD, from a GlusterFS whose server is gone), Node's code has several words. Numbers of inodes
+  // are signed there, and half of those on a GlusterFS are negative.
+  const [, device, inode] = /^(-?\d+) (-?\d+)$/.exec(line) ?? [];
+  if (device === undefined || inode === undefined) return line;
+  return fileIdOf({ dev: BigInt(device), ino: BigInt(inode) });
 }
