@@ -22,6 +22,9 @@ import {
 const BUSY = 87;
 const C = '9.0.0';
 
+/** How often a migration is made to fail until libvirt leaves the guest without its lock. */
+const MOST_ATTEMPTS = 8;
+
 describe('guests on two hosts with one GlusterFS', function () {
   this.timeout(120_000);
   let hosts: TwoHosts | undefined;
@@ -157,21 +160,25 @@ describe('guests on two hosts with one GlusterFS', function () {
   it('are found by health when libvirt lets one run without its lock, after QEMU has resumed it by itself', async () => {
     const { node7, node8 } = pair();
     const image = await begin(['ours', 'ours'], 'indirect', node7);
-    const over = new AbortController();
     const source = node7.daemon.pid;
-    const monitor = await node7.monitor('db');
-    // Its destination dies when the source has stopped: the release of the lock waits until then.
-    const followedRuns = monitor.followRuns(over.signal, (event) => {
-      if (event === 'MIGRATION active') process.kill(source, 'SIGSTOP');
-      if (event !== 'STOP') return;
-      process.kill(node8.libvirtd.pidOf('db'), 'SIGKILL');
-      process.kill(source, 'SIGCONT');
-    });
-    assert.notEqual((await pair().migrate('db', node7, node8)).code, 0);
-    over.abort();
-    await followedRuns;
-    assert.equal(await node7.stateOf('db'), 'running');
-    assert.equal(pair().lockOn(pair().lockFileOf(image)), undefined);
+    const isLocked = (): boolean => pair().lockOn(pair().lockFileOf(image)) !== undefined;
+    // Now and then libvirt notices in time, and takes the lock again.
+    for (let attempts = 0; isLocked() && attempts < MOST_ATTEMPTS; attempts++) {
+      const over = new AbortController();
+      const monitor = await node7.monitor('db');
+      // Its destination dies when the source has stopped: the release of the lock waits until then.
+      const followedRuns = monitor.followRuns(over.signal, (event) => {
+        if (event === 'MIGRATION active') process.kill(source, 'SIGSTOP');
+        if (event !== 'STOP') return;
+        process.kill(node8.libvirtd.pidOf('db'), 'SIGKILL');
+        process.kill(source, 'SIGCONT');
+      });
+      assert.notEqual((await pair().migrate('db', node7, node8)).code, 0);
+      over.abort();
+      await followedRuns;
+      assert.equal(await node7.stateOf('db'), 'running');
+    }
+    assert.ok(!isLocked());
     assert.match(await node7.lockctl('health'), /guest db \(pid \d+\) runs without a lock on/);
     // The way out that it names.
     for (const verb of ['suspend', 'resume']) await node7.libvirtd.must(verb, 'db');
