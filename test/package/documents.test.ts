@@ -133,11 +133,11 @@ describe('a machine with guests', function () {
   });
 
   it("shows it to an ordinary user, by that user's systemd", async () => {
-    await host.must('useradd', '--create-home', '--uid', '1000', 'operator');
+    await host.must('useradd', '--create-home', '--uid', '1000', 'somebody');
     // Without logind a user manager runs as a service.
     await host.must('systemctl', 'start', 'user@1000.service');
     const user = ['--reuid=1000', '--regid=1000', '--clear-groups'];
-    const environment = ['XDG_RUNTIME_DIR=/run/user/1000', 'HOME=/home/operator'];
+    const environment = ['XDG_RUNTIME_DIR=/run/user/1000', 'HOME=/home/somebody'];
     assertDeath(await host.must('setpriv', ...user, 'env', ...environment, ...demo));
     await host.must('systemctl', 'stop', 'user@1000.service');
   });
