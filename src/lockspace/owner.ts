@@ -47,7 +47,10 @@ export interface Hold {
   end?: HoldEnd;
   /** The poller's round in which its acquire was read; undefined without a record. */
   round?: number;
-  /** The daemon died and may not have answered the acquire. The same acquire of the same owner is granted as this hold. */
+  /**
+   * The daemon died and may not have answered the acquire, or has left and a release may be lost with its sockets. The same acquire of the
+   * same owner is granted as this hold.
+   */
   unanswered?: boolean;
 }
 

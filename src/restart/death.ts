@@ -257,6 +257,7 @@ function judge(
     }
   }
   const holds = judgeHolds(state, interrupted, registrations);
+  if (state.recorder.hasLeft === true) markRepeatable(state);
   keepKinds(state, stored);
   const json = recordedDocument(state, (name) => stored.get(name));
   listenWith(json, listeners);
@@ -311,6 +312,21 @@ function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, numbe
     if (name !== 0) found.set(name, marks[fd] ?? 0);
   }
   return found;
+}
+
+/**
+ * Marks all holds as {@link Hold.unanswered}, after a process that has left. It may have been stopped for a restart of its sockets: clients
+ * that had connected, and were not accepted yet, are cut off then. A release among their calls is lost, and libvirt goes on as if it was
+ * done: it could never resume the guest. The marks are not recorded.
+ */
+function markRepeatable({ lockspaces }: RecordedState): void {
+  for (const resources of lockspaces.values()) {
+    for (const { holds } of resources.values()) {
+      for (const [index, held] of holds.entries()) {
+        holds[index] = { ...held, hold: { ...held.hold, unanswered: true } };
+      }
+    }
+  }
 }
 
 /**

@@ -306,4 +306,20 @@ describe('a daemon that is killed under a service manager with a descriptor stor
     assert(await scene.isRefused(await scene.client(RIVAL), 'one'));
     await peer.must(lock.release('', scene.at('one')));
   });
+
+  it('leaves a lock whose release may be lost with its sockets: the owner gets it again, once, and nobody else does', async () => {
+    scene = await StoreScene.begin();
+    const peer = await scene.client(OWNER);
+    await peer.must(lock.acquire('', scene.at('one'), autocreate));
+    await scene.rest();
+    await scene.kill('SIGTERM');
+    const [again, rival] = [await scene.client(OWNER), await scene.client(RIVAL)];
+    assert(await scene.isRefused(rival, 'one'));
+    await again.must(lock.acquire('', scene.at('one'), autocreate));
+    assert(await scene.isRefused(again, 'one'));
+    assert(await scene.isRefused(rival, 'one'));
+    await again.must(lock.release('', scene.at('one')));
+    await rival.must(lock.acquire('', scene.at('one'), autocreate));
+    await rival.must(lock.release('', scene.at('one')));
+  });
 });
