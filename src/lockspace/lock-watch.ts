@@ -144,7 +144,8 @@ export class LockWatch {
     const { loss } = file;
     if ((file.remote === null || file.blockDevice > 0) && loss === null) return null;
     const { confirmed, verdict, asked } = this.known.get(file) ?? NOTHING;
-    const known = { confirmed, reason: '', loss };
+    // A program before this one may have asked.
+    const known = { confirmed: Math.max(confirmed, loss?.confirmed ?? 0, loss?.regained ?? 0), reason: '', loss };
     if (loss !== null && loss.regained === 0) return { ...known, kind: loss.taken ? 'taken' : 'gone' };
     if (asked > 0 && this.clock() - asked >= LATE_MS) {
       const reason = `its file system does not answer since ${new Date(asked).toISOString()}`;

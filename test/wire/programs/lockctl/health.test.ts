@@ -241,7 +241,10 @@ describe('virt-lockctl about owners', function () {
     const confirmed = async (): Promise<void> => {
       assert.deepEqual(
         [(await lockctl('check')).stdout, await kinds()],
-        ['OK: 2 locks, all confirmed by the kernel.\n', []],
+        [
+          'OK: 2 locks, all confirmed by the kernel; of 1 on storage that hosts may share, its server confirms 1.\n',
+          [],
+        ],
       );
     };
     await confirmed();
@@ -252,12 +255,16 @@ describe('virt-lockctl about owners', function () {
     await storage.hang('lookup', 'getattr', 'open');
     const { code, stdout } = await lockctl('check');
     assert.deepEqual(
-      [code, stdout.replaceAll(mount, '~')],
+      [code, stdout.replaceAll(mount, '~').replace(/since .*/, 'since TIME')],
       [
         1,
-        'warning: ~/disk: the storage of this path does not answer, and the file there cannot be checked\n2 locks, 0 errors, 1 warning\n',
+        'warning: ~/disk: the storage of this path does not answer, and the file there cannot be checked\nwarning: ~/disk: whether the lock is still held is not known: its file system does not answer since TIME\n2 locks, 0 errors, 2 warnings\n',
       ],
     );
+    // A helper whose question hangs would not end before its answer.
+    await storage.letGo();
+    await eventually('all is well', async () => (await lockctl('check')).code === 0);
+    await storage.hang('lookup', 'getattr', 'open');
     // Its successor waits for the storage, and has no lock.
     const client = await Client.connect(daemon.adminSocket);
     const helper = async (): Promise<number> =>
