@@ -13,6 +13,9 @@ import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
 const NOBODY = 4_200_000; // above every pid there can be: its end kills nobody
 const { ENOLCK, EIO, ESTALE, ETIMEDOUT } = os.constants.errno;
 
+/** The daemon's own questions, which a helper asks at each start, are not those of a restart. */
+const UNASKED = 'lock_confirm_interval = 0\n';
+
 describe('re-execution with locks on another storage', function () {
   this.timeout(60_000);
   let daemon: LockDaemon;
@@ -21,7 +24,7 @@ describe('re-execution with locks on another storage', function () {
   let holder: Peer;
 
   async function begin(options?: StorageOptions): Promise<void> {
-    daemon = await startDaemon('ours');
+    daemon = await startDaemon('ours', { configuration: UNASKED });
     storage = await HangingStorage.mountIn(daemon.lab, options);
     ({ mount } = storage);
     holder = await daemon.connect();
