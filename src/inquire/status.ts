@@ -7,7 +7,7 @@ import type { InquireHost, ServerView } from './host.ts';
 import { tooLargeForC } from './state-size.ts';
 import { isHeld } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
-import { lossText as lostText } from '../lockspace/lock-watch.ts';
+import { serverLossText } from '../lockspace/lock-watch.ts';
 import { lossText } from '../lockspace/remote-files.ts';
 import { installRoot } from '../posix/root.ts';
 import { ownDescriptorCount } from '../proc/descriptors.ts';
@@ -113,7 +113,7 @@ function takenTexts(lost: readonly Resource[]): string[] {
   const now = lost.filter(({ file }) => file.loss?.regained === 0);
   const named = now.slice(0, MAX_CALLS).flatMap((resource) => {
     const { loss } = resource.file;
-    return loss === null ? [] : [`the ${lostText(resource, loss)}`.slice(0, MAX_WARNING)];
+    return loss === null ? [] : [`the ${serverLossText(resource, loss)}`.slice(0, MAX_WARNING)];
   });
   return now.length > MAX_CALLS ? [...named, `and ${now.length - MAX_CALLS} more locks are lost`] : named;
 }

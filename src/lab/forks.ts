@@ -58,7 +58,7 @@ export class ForkWatch {
     for (const [pid, call] of stuck) {
       // In the same call a second ago.
       if (this.#before.get(pid) !== call) continue;
-      process.kill(pid, 'SIGKILL');
+      unlessGone(() => process.kill(pid, 'SIGKILL'));
       this.killed.push(Number(process.hrtime.bigint()));
     }
     this.#before = stuck;

@@ -110,8 +110,9 @@ export class Libvirtd {
   async create(guest: GuestDescription): Promise<Finished> {
     const file = join(this.lab.directory, `${guest.name}.xml`);
     this.lab.write(file, guestXml(guest));
+    const { pid } = this;
     for (;;) {
-      const forks = new ForkWatch(() => [this.pid]);
+      const forks = new ForkWatch(() => [pid]);
       const finished = await this.virsh('create', file);
       forks.stop();
       if (forks.killed.length === 0) return finished;

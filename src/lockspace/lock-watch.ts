@@ -4,7 +4,6 @@
  * lock that another has is reported, and its owners are ended if the configuration says so. One that nobody has is locked again.
  */
 import { logger } from '../log/log.ts';
-import { isStorageHelper } from '../proc/processes.ts';
 import { absolutePath } from '../proc/route.ts';
 import { inSlices } from '../rpc/slices.ts';
 import { Waiters, Waiting } from '../rpc/waiting.ts';
@@ -15,6 +14,8 @@ import { strerror } from '../posix/posix.ts';
 import { type HeldFile, noteFileChange } from './files.ts';
 import { type LockLoss, lossAfter, type Verdict, verdictOf } from './lock-loss.ts';
 import type { Lockspaces, Resource } from './lockspaces.ts';
+import { nameOwners } from './owner.ts';
+import { isHoldersOwn } from './remote-files.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -22,8 +23,6 @@ const log = logger('locking.lock_daemon');
 const PATIENCE_MS = 2000;
 /** From when on a question without an answer counts as unknown, in milliseconds. */
 const LATE_MS = 1500;
-/** The most owners that a text names. */
-const MAX_NAMED = 5;
 
 export interface LockWatchSettings {
   /** Seconds between two questions about a lock; 0: none is asked unless a client wants it. */
@@ -264,17 +263,11 @@ export class LockWatch {
         done();
         return;
       }
-      const verdict = verdictOf(answer, (pid) => this.isOurs(resource, pid));
+      const verdict = verdictOf(answer, (pid) => isHoldersOwn(pid, file, this.storages, this.lockspaces));
       this.conclude(resource, verdict);
       if (verdict.kind === 'gone') this.lockAgain(helper, resource, done);
       else done();
     });
-  }
-
-  /** A process of this host that cannot have taken the lock from its owner. */
-  private isOurs({ file }: Resource, pid: number): boolean {
-    if (pid === process.pid || this.storages.wasHelper(pid) || isStorageHelper(pid)) return true;
-    return this.holdersOf(file).some((resource) => resource.isHeldBy(pid));
   }
 
   private conclude(resource: Resource, verdict: Verdict): void {
@@ -307,16 +300,16 @@ export class LockWatch {
     noteFileChange();
     file.loss = loss;
     file.locked = loss.regained > 0;
-    for (const holder of this.holdersOf(file)) {
+    for (const holder of this.lockspaces.resourcesOf([file])) {
       this.losses.add(holder);
-      if (loss.regained > 0) log.warn(`The ${lossText(holder, loss)}`);
-      else log.error(`The ${lossText(holder, loss)}`);
+      if (loss.regained > 0) log.warn(`The ${serverLossText(holder, loss)}`);
+      else log.error(`The ${serverLossText(holder, loss)}`);
       this.lockspaces.noteLoss(holder, before === null || before.regained > 0);
     }
   }
 
   private endOwners(file: HeldFile): void {
-    for (const { name, holds } of this.holdersOf(file)) {
+    for (const { name, holds } of this.lockspaces.resourcesOf([file])) {
       const pids = new Set(holds.filter(({ end }) => end === undefined).map(({ owner }) => owner.pid));
       if (pids.size > 0) log.error(`The owners of resource '${name}' are ended: lost_locks is "end"`);
       for (const pid of pids) this.host.endOwner(pid);
@@ -340,10 +333,6 @@ export class LockWatch {
       done();
     });
   }
-
-  private holdersOf(file: HeldFile): Resource[] {
-    return [...this.lockspaces.resources()].filter((resource) => resource.file === file);
-  }
 }
 
 const NOTHING: Readonly<Known> = { confirmed: 0, verdict: { kind: 'unasked' }, asked: 0 };
@@ -357,10 +346,8 @@ function reasonIn({ status, flags }: Answer): string {
 }
 
 /** What has become of the lock of a resource, and of whom. */
-export function lossText({ name, holds }: Resource, loss: LockLoss): string {
-  const named = holds.slice(0, MAX_NAMED).map(({ owner }) => `${owner.pid} (${owner.name})`);
-  const more = holds.length - named.length;
-  const owners = `owners ${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+export function serverLossText({ name, holds }: Resource, loss: LockLoss): string {
+  const owners = `owners ${nameOwners(holds)}`;
   const last = loss.confirmed === 0 ? '' : `, and was last confirmed at ${new Date(loss.confirmed).toISOString()}`;
   const process = loss.pid === 0 ? '' : `, process ${loss.pid} to the file system`;
   const where = loss.taken ? `another process or host has it${process}` : 'nobody else is known to have it';

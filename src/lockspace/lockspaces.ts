@@ -749,8 +749,8 @@ export class Lockspaces {
     }
   }
 
-  /** The resources that hold the files, by whatever names. A search of all resources, for refusals only. */
-  private resourcesOf(files: readonly HeldFile[]): Resource[] {
+  /** The resources that hold the files, by whatever names. A search of all resources, for refusals and losses only. */
+  resourcesOf(files: readonly HeldFile[]): Resource[] {
     const found: Resource[] = [];
     for (const resource of this.resources()) if (files.includes(resource.file)) found.push(resource);
     return found;

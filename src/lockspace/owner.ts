@@ -54,6 +54,16 @@ export interface Hold {
   unanswered?: boolean;
 }
 
+/** The most owners that a text names. */
+const MAX_NAMED = 5;
+
+/** `3001 (db), 3002 (web) and 7 more`. */
+export function nameOwners(holds: readonly Hold[]): string {
+  const named = holds.slice(0, MAX_NAMED).map(({ owner }) => `${owner.pid} (${owner.name})`);
+  const more = holds.length - named.length;
+  return `${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
 /** Whether both have registered with the same details. */
 export function isSameRegistration(one: OwnerIdentity, other: OwnerIdentity): boolean {
   return one.pid === other.pid && one.id === other.id && one.name === other.name && one.uuid === other.uuid;

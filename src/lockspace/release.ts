@@ -1,8 +1,7 @@
 /** The release of a resource that a storage helper does or has tried, until it is done. */
 import { Waiters } from '../rpc/waiting.ts';
-import type { Ending } from '../rpc/waiting.ts';
 
-export class Release extends Waiters implements Ending {
+export class Release extends Waiters {
   /** The owner whose call releases it; 0: its end, or the daemon's. */
   readonly by: number;
   /** Begun by the previous program: the owner's call comes again. */

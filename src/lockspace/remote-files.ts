@@ -15,6 +15,7 @@ import { inSlices } from '../rpc/slices.ts';
 import { changeKind, type HeldFile, joinPath, noteFileChange, type RemoteFile, unregister } from './files.ts';
 import { HolderNotes } from './holder-notes.ts';
 import type { Lockspaces, Resource } from './lockspaces.ts';
+import { nameOwners } from './owner.ts';
 import { Release } from './release.ts';
 import { ownersOfTaken } from './taken.ts';
 
@@ -470,7 +471,7 @@ export class RemoteFiles implements StorageObserver {
     const { rival } = answer;
     if (!this.namesRival(file, answer) || !(await hasOpen(rival, file))) return;
     if (file.locked || file.references === 0) return;
-    const holders = this.holdersOf(file);
+    const holders = this.lockspaces.resourcesOf([file]);
     // It was exclusive beside shared ones, as C grants it under several names. The sharers may get a shared one: that is asked for next.
     const lost = file.shared ? holders : holders.filter(({ mode }) => !mode.shared);
     if (lost.length < holders.length) file.shared = true;
@@ -483,12 +484,7 @@ export class RemoteFiles implements StorageObserver {
    */
   private namesRival(file: HeldFile, { flags, stat, rival }: Answer): boolean {
     if ((flags & AnswerFlag.BUSY) === 0 || stat?.device !== file.device || stat.inode !== file.inode) return false;
-    if (rival <= 0 || rival === process.pid || this.storages.wasHelper(rival) || isStorageHelper(rival)) return false;
-    return !this.holdersOf(file).some((resource) => resource.isHeldBy(rival));
-  }
-
-  private holdersOf(file: HeldFile): Resource[] {
-    return [...this.lockspaces.resources()].filter((resource) => resource.file === file);
+    return rival > 0 && !isHoldersOwn(rival, file, this.storages, this.lockspaces);
   }
 
   /** The next program and the next process are to know. */
@@ -507,15 +503,20 @@ export class RemoteFiles implements StorageObserver {
   }
 }
 
-/** The most owners that a text names. */
-const MAX_NAMED = 5;
-
 /** What has become of the lock of a resource, and for whom. */
 export function lossText({ name, holds }: Resource): string {
-  const named = holds.slice(0, MAX_NAMED).map(({ owner }) => `${owner.pid} (${owner.name})`);
-  const more = holds.length - named.length;
-  const owners = `${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
-  return `lock of resource '${name}' is lost with its storage helper, owners ${owners}: it is asked for again`;
+  return `lock of resource '${name}' is lost with its storage helper, owners ${nameOwners(holds)}: it is asked for again`;
+}
+
+/** Whether a process that has the lock of a held file is this one, a helper, or an owner itself: none of them has taken it away. */
+export function isHoldersOwn(
+  pid: number,
+  file: HeldFile,
+  storages: Pick<Storages, 'wasHelper'>,
+  lockspaces: Lockspaces,
+): boolean {
+  if (pid === process.pid || storages.wasHelper(pid) || isStorageHelper(pid)) return true;
+  return lockspaces.resourcesOf([file]).some((resource) => resource.isHeldBy(pid));
 }
 
 /**

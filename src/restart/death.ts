@@ -30,6 +30,7 @@ import { RecordError, StateRecord, usedPlaces } from '../store/record.ts';
 import { type DescriptorStore, nameIn } from '../store/store.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { descriptorsOf, lockClient } from './document.ts';
+import type { RecordedHold } from './entries.ts';
 import { parseDocument } from './parse.ts';
 import type { Predecessor } from './predecessor.ts';
 import {
@@ -314,6 +315,11 @@ function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, numbe
   return found;
 }
 
+function markUnanswered(holds: RecordedHold[], index: number): void {
+  const held = holds[index];
+  if (held !== undefined) holds[index] = { ...held, hold: { ...held.hold, unanswered: true } };
+}
+
 /**
  * Marks all holds as {@link Hold.unanswered}, after a process that has left. It may have been stopped for a restart of its sockets: clients
  * that had connected, and were not accepted yet, are cut off then. A release among their calls is lost, and libvirt goes on as if it was
@@ -322,9 +328,7 @@ function marksOf({ bank: { marks, names } }: StateRecord): Map<StoredName, numbe
 function markRepeatable({ lockspaces }: RecordedState): void {
   for (const resources of lockspaces.values()) {
     for (const { holds } of resources.values()) {
-      for (const [index, held] of holds.entries()) {
-        holds[index] = { ...held, hold: { ...held.hold, unanswered: true } };
-      }
+      for (const index of holds.keys()) markUnanswered(holds, index);
     }
   }
 }
@@ -352,7 +356,7 @@ function judgeHolds(
         const isInterrupted = mark !== 0 && round === mark >>> CallMark.ROUND_SHIFT;
         if (isInterrupted && (mark & CallMark.BEGUN) === 0) undone.push({ directory, name, index });
         else if (registrations.some((one) => one.ownerId === 0 || isRegistrationOf(one, pid, hold))) {
-          found.holds[index] = { pid, round, hold: { ...hold, unanswered: true } };
+          markUnanswered(found.holds, index);
           (isInterrupted ? unanswered : repeatable).push({ directory, name, index });
         }
       }
