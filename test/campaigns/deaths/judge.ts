@@ -42,6 +42,20 @@ const REEXECUTED: readonly Reason[] = [
   { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
 ];
 
+/** While systemd closes the sockets: what waits there is reset, whether a connection or a call that nobody has read. */
+const CLOSED: readonly Reason[] = [
+  { why: 'systemd closed the socket in which the call waited', pattern: /Cannot recv data: Connection reset by peer/ },
+  { why: 'the call that waited in a closed socket was a release', pattern: /Unable to release (?:lease|lock on)/ },
+];
+
+/** During a migration, with a death or without: QEMU locks images by itself, beside the lock daemon's lock. */
+const ACTIVATED: readonly Reason[] = [
+  {
+    why: "the process that the guest left had QEMU's own lock of an image yet",
+    pattern: /unable to execute QEMU command 'cont': Failed to get "write" lock/,
+  },
+];
+
 /** While a death interrupts a migration. */
 const MIGRATED: readonly Reason[] = [
   { why: 'the release that died was of the host which the guest was to leave', pattern: /is locked/ },
@@ -86,7 +100,8 @@ function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): st
     )
       ? MIGRATED
       : []),
-    ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
+    ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
+    ...(near.some(({ way }) => way === 'socket-restart') ? [...RESTARTED, ...CLOSED] : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
     ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),
   ];
