@@ -1,6 +1,6 @@
 /** The daemon's death, and whatever looks like it, under a real systemd: the same connections and locks afterwards. */
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { admin as adminCalls } from '../../src/lab/admin-calls.ts';
 import { eventually } from '../../src/lab/process.ts';
@@ -239,6 +239,20 @@ describe('the units of the package', function () {
     assert.match(target, /ActiveState=active/);
   });
 
+  it('give no watchdog to a daemon that was started without one', async () => {
+    assert.equal((await machine.service()).WatchdogUSec, '0');
+  });
+
+  it('have needrestart reload the daemon', async () => {
+    const configuration = '/etc/needrestart/conf.d/virtlockd-node.conf';
+    const defaults = 'our %nrconf = (override_rc => { qr(^virtlockd) => 0 });';
+    const script = `${defaults} do q(${configuration}) or die; print $nrconf{override_rc}{qr(^virtlockd)}`;
+    assert.equal(await machine.must('perl', '-e', script), '1');
+    const pid = (await machine.service()).MainPID;
+    await machine.must('/etc/needrestart/restart.d/virtlockd.service');
+    assert.equal((await machine.service()).MainPID, pid);
+  });
+
   it('start a guest while a restart of the sockets waits for libvirtd, which waits for that guest', async () => {
     // Stands for Debian 12's libvirtd, which requires the sockets and is stopped with them, but only once its calls are done.
     const scope = "systemd-run --quiet --scope --slice=machine.slice --unit='machine-qemu\\x2d2\\x2dguest.scope'";
@@ -257,17 +271,40 @@ describe('the units of the package', function () {
     await machine.must('systemctl', 'daemon-reload');
   });
 
-  it('give no watchdog to a daemon that was started without one', async () => {
-    assert.equal((await machine.service()).WatchdogUSec, '0');
-  });
-
-  it('have needrestart reload the daemon', async () => {
-    const configuration = '/etc/needrestart/conf.d/virtlockd-node.conf';
-    const defaults = 'our %nrconf = (override_rc => { qr(^virtlockd) => 0 });';
-    const script = `${defaults} do q(${configuration}) or die; print $nrconf{override_rc}{qr(^virtlockd)}`;
-    assert.equal(await machine.must('perl', '-e', script), '1');
-    const pid = (await machine.service()).MainPID;
-    await machine.must('/etc/needrestart/restart.d/virtlockd.service');
-    assert.equal((await machine.service()).MainPID, pid);
+  it('lose no connection that waits at a socket which systemd closes', async () => {
+    await machine.must('systemctl', 'start', 'virtlockd.service');
+    const unit = machine.outside('/run/systemd/system/virtlockd.service.d');
+    mkdirSync(unit, { recursive: true });
+    writeFileSync(
+      join(unit, 'wait.conf'),
+      "[Service]\nExecStartPre=sh -c ': > /root/waits; while [ -e /root/waits ]; do sleep 0.05; done'\n",
+    );
+    await machine.must('systemctl', 'daemon-reload');
+    await machine.must('systemctl', 'restart', '--no-block', 'virtlockd.service');
+    const waits = machine.outside('/root/waits');
+    await eventually('the next one is about to start', () => existsSync(waits));
+    const peer = await machine.connect();
+    const answer = peer.ask(lock.register({ pid: 5_000_000, name: 'stand-in' }));
+    const invocation = async (): Promise<string> =>
+      machine.must('systemctl', 'show', '--value', '-p', 'InvocationID', 'virtlockd.socket');
+    const before = await invocation();
+    await machine.must('systemctl', 'restart', '--no-block', 'virtlockd.socket');
+    await eventually('systemd has another socket', async () => ![before, ''].includes(await invocation()));
+    let isAnswered = false;
+    const answered = answer.then((error) => {
+      isAnswered = true;
+      return error;
+    });
+    await Promise.race([
+      answered,
+      eventually('it is answered', () => {
+        rmSync(waits, { force: true });
+        return isAnswered;
+      }),
+    ]);
+    assert.equal(await answered, undefined);
+    peer.close();
+    rmSync(unit, { recursive: true });
+    await machine.must('systemctl', 'daemon-reload');
   });
 });
