@@ -110,14 +110,6 @@ describe('the judge of deaths', () => {
     assert.deepEqual(kinds({ operations: [operation(150, 160, died)], forks: [155] }), ['operation failed']);
   });
 
-  it('accepts that a call was reset in a socket that systemd closed, and by no orderly restart of the daemon', () => {
-    const reset = 'error: Failed to attach disk error: Cannot recv data: Connection reset by peer';
-    const failed = (way: Death['way']): string[] =>
-      kinds({ operations: [operation(130, 150, reset)], deaths: [{ way, from: 140, to: 160 }] });
-    assert.deepEqual(failed('socket-restart'), []);
-    assert.deepEqual(failed('restart'), ['operation failed']);
-  });
-
   it("accepts that QEMU's own lock of an image was still held in a migration only", () => {
     const error = `error: unable to execute QEMU command 'cont': Failed to get "write" lock`;
     const failed = (name: string): string[] => kinds({ operations: [{ ...operation(150, 160, error), name }] });

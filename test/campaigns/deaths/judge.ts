@@ -42,12 +42,6 @@ const REEXECUTED: readonly Reason[] = [
   { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
 ];
 
-/** While systemd closes the sockets: what waits there is reset, whether a connection or a call that nobody has read. */
-const CLOSED: readonly Reason[] = [
-  { why: 'systemd closed the socket in which the call waited', pattern: /Cannot recv data: Connection reset by peer/ },
-  { why: 'the call that waited in a closed socket was a release', pattern: /Unable to release (?:lease|lock on)/ },
-];
-
 /** During a migration, with a death or without: QEMU locks images by itself, beside the lock daemon's lock. */
 const ACTIVATED: readonly Reason[] = [
   {
@@ -68,7 +62,7 @@ const RESTARTED: readonly Reason[] = [
   {
     why: 'libvirtd was restarted during the operation',
     pattern:
-      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
   },
   // What it had begun to start, its next process ends.
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
@@ -101,7 +95,7 @@ function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): st
       ? MIGRATED
       : []),
     ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
-    ...(near.some(({ way }) => way === 'socket-restart') ? [...RESTARTED, ...CLOSED] : []),
+    ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
     ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),
   ];
