@@ -56,13 +56,14 @@ const MIGRATED: readonly Reason[] = [
 ];
 
 /**
- * While the socket units are started again: libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd restarts both.
+ * While the socket units are started again: libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd restarts both. A guest's
+ * scope starts after libvirtd.service, by libvirt's own order: where libvirtd is just starting a guest, its stop takes 30 s.
  */
 const RESTARTED: readonly Reason[] = [
   {
     why: 'libvirtd was restarted during the operation',
     pattern:
-      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuDomainMasterKeyReadFile|started on destination or not|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
   },
   // What it had begun to start, its next process ends.
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
@@ -86,7 +87,9 @@ function after(at: number, { deaths }: Facts): string {
 /** Finds why libvirt may say this then; undefined if it may not. */
 function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): string | undefined {
   const interrupted = operations.filter((operation) => within(at, operation));
-  const near = deaths.filter((death) => interrupted.some((operation) => overlap(death, operation)));
+  const isNear = (death: Death): boolean =>
+    interrupted.some((operation) => overlap(death, operation)) || (death.way === 'socket-restart' && within(at, death));
+  const near = deaths.filter(isNear);
   const reasons = [
     ...(near.some(isSudden) ? DIED : []),
     ...(interrupted.some(
