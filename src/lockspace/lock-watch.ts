@@ -7,8 +7,7 @@ import { logger } from '../log/log.ts';
 import { absolutePath } from '../proc/route.ts';
 import { inSlices } from '../rpc/slices.ts';
 import { Waiters, Waiting } from '../rpc/waiting.ts';
-import type { Helper } from '../storage/helper.ts';
-import { type Answer, AnswerFlag, Operation } from '../storage/messages.ts';
+import { type Answer, AnswerFlag, Operation, type Request } from '../storage/messages.ts';
 import type { Storages } from '../storage/storages.ts';
 import { strerror } from '../posix/posix.ts';
 import { type HeldFile, noteFileChange } from './files.ts';
@@ -57,7 +56,16 @@ interface Questions {
   isAsking: boolean;
 }
 
-type WatchedStorages = Pick<Storages, 'byId' | 'wasHelper' | 'hasHelpers'>;
+/** A storage helper, as far as it is asked about locks. It calls `done` later; null: it has died. */
+export interface LockAsker {
+  readonly id: number;
+  call(request: Request, pid: number, done: (answer: Answer | null) => void): unknown;
+}
+
+export interface WatchedStorages extends Pick<Storages, 'wasHelper' | 'hasHelpers'> {
+  /** Undefined when it has died. */
+  byId(id: number): LockAsker | undefined;
+}
 
 interface LockWatchHost {
   endOwner(pid: number): void;
@@ -254,15 +262,17 @@ export class LockWatch {
     this.idle.wake();
   }
 
-  private ask(helper: Helper, resource: Resource, done: () => void): void {
-    const { file } = resource;
+  private ask(helper: LockAsker, asked: Resource, done: () => void): void {
+    const { file } = asked;
     const number = file.remote?.file ?? 0;
     helper.call({ operation: Operation.CONFIRM_LOCK, file: number }, 0, (answer) => {
       this.knownOf(file).asked = 0;
-      if (!isKept(resource, helper.id) || file.remote?.file !== number) {
+      if (!isKept(asked, helper.id) || file.remote?.file !== number) {
         done();
         return;
       }
+      // That name may have been released, and the file be held by another one.
+      const resource = asked.holdCount > 0 ? asked : (this.lockspaces.resourcesOf([file])[0] ?? asked);
       const verdict = verdictOf(answer, (pid) => isHoldersOwn(pid, file, this.storages, this.lockspaces));
       this.conclude(resource, verdict);
       if (verdict.kind === 'gone') this.lockAgain(helper, resource, done);
@@ -316,7 +326,7 @@ export class LockWatch {
     }
   }
 
-  private lockAgain(helper: Helper, resource: Resource, done: () => void): void {
+  private lockAgain(helper: LockAsker, resource: Resource, done: () => void): void {
     const { file, path, name } = resource;
     const number = file.remote?.file ?? 0;
     const request = { operation: Operation.LOCK_AGAIN, file: number, path: absolutePath(path) };
