@@ -29,6 +29,8 @@ export interface StorageOptions {
   readonly grantsAll?: boolean;
   /** Where it is mounted a second time, as for another host. */
   readonly also?: string;
+  /** Kernels keep names and attributes for an hour, whatever another mount does to them. */
+  readonly hasCachedNames?: boolean;
   /** Its file has 4096 bytes. */
   readonly hasData?: boolean;
 }
@@ -66,7 +68,7 @@ export class HangingStorage {
     spawn: (program: string, ...args: string[]) => Running,
     mount: string,
     control: string,
-    { hasOwnLocks = false, grantsAll = false, also, hasData = false }: StorageOptions = {},
+    { hasOwnLocks = false, grantsAll = false, also, hasCachedNames = false, hasData = false }: StorageOptions = {},
   ): Promise<HangingStorage> {
     for (const point of also === undefined ? [mount] : [mount, also]) mkdirSync(point, { recursive: true });
     const script = join(import.meta.dirname, 'fuse.py');
@@ -74,6 +76,7 @@ export class HangingStorage {
       ...(hasOwnLocks ? ['posix-locks'] : []),
       ...(grantsAll ? ['grants'] : []),
       ...(hasData ? ['data'] : []),
+      ...(hasCachedNames ? ['cached'] : []),
       ...(also === undefined ? [] : [`also=${also}`]),
     ];
     const server = spawn('/usr/bin/python3', script, mount, `${mount}.control`, ...options);
@@ -93,9 +96,9 @@ export class HangingStorage {
     for (const request of requests) await this.order(`hang ${request}`);
   }
 
-  /** @param errno 0: they succeed again */
-  async fail(request: StorageRequest, errno: number): Promise<void> {
-    await this.order(`fail ${request} ${errno}`);
+  /** @param errno 0: they succeed again @param times how many fail; else all do */
+  async fail(request: StorageRequest, errno: number, times?: number): Promise<void> {
+    await this.order(`fail ${request} ${errno}${times === undefined ? '' : ` ${times}`}`);
   }
 
   /** getlk names this process. */

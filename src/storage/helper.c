@@ -32,6 +32,8 @@
 
 /* How often a file is tried again that vanishes between open and lock: only a hostile process causes so many. */
 #define ATTEMPTS 1000
+/* How often, where that is an error of the server's, which may as well be one that stays. */
+#define VANISHED_ATTEMPTS 10
 
 /* ---- locked files --------------------------------------------------------------------------------------------- */
 
@@ -141,8 +143,11 @@ static int32_t rival_of(int fd, bool shared) {
 
 static bool is_busy(int status) { return status == -EAGAIN || status == -EACCES; }
 
+/* The server has no such file any more. One with replicas (GlusterFS) says so even of an open file. */
+static bool has_vanished(int status) { return status == -ENOENT || status == -ESTALE; }
+
 /* 1: the file has vanished, and is to be tried again. */
-static int acquire_existing(const char *path, bool shared, bool create, struct answer *answer) {
+static int acquire_existing(const char *path, bool shared, bool create, bool is_early, struct answer *answer) {
     struct file file;
     int fd = open_inode(path, O_RDWR | (create ? O_CREAT : 0), &file);
     if (fd < 0) return fail(answer, ANSWER_OPEN, fd);
@@ -152,7 +157,7 @@ static int acquire_existing(const char *path, bool shared, bool create, struct a
         put_rival(answer, rival_of(fd, shared), &file);
     }
     close(fd);
-    if (status > 0) return 1;
+    if (status > 0 || (is_early && has_vanished(status))) return 1;
     return fail(answer, is_busy(status) ? ANSWER_BUSY : ANSWER_LOCK, status);
 }
 
@@ -168,7 +173,7 @@ static int acquire(const struct request *request, const char *path, struct answe
         if (fd >= 0) close(fd);
     }
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        int status = acquire_existing(path, shared, create, answer);
+        int status = acquire_existing(path, shared, create, attempt < VANISHED_ATTEMPTS, answer);
         if (status <= 0) return status;
     }
     return fail(answer, ANSWER_LOCK, -EAGAIN);
@@ -176,30 +181,34 @@ static int acquire(const struct request *request, const char *path, struct answe
 
 /*
  * Unlinks the name of a held file. A cache may give that name to the held file while it is already another's, which another host has made
- * after an operator had deleted ours. The server counts no link to ours then.
+ * after an operator had deleted ours. The server counts no link to ours then, or has no such file. Where it cannot say, the name stays.
  */
 static int unlink_held(const struct held *held, const char *path) {
     struct file now;
-    if (file_of_server(held->fd, &now) == 0 && now.st_nlink == 0 && counts_links(path, &now)) return 0;
+    if (file_of_server(held->fd, &now) < 0) return has_vanished(last_error()) ? 0 : last_error();
+    if (now.st_nlink == 0 && counts_links(path, &now)) return 0;
     return unlink_open(held->fd, path);
 }
 
 /*
- * Whether the name of a file goes with its lock. A shared file goes with its last sharer, here or on another host: only that one can lock it
- * exclusively. A file whose lock was lost, and that another host has locked, is that host's.
+ * 1: the name of a file goes with its lock; -errno: that is not known. A shared file goes with its last sharer, here or on another host: only
+ * that one can lock it exclusively. A file whose lock was lost, and that another host has locked, is that host's.
  */
-static bool is_to_unlink(const struct held *held) {
+static int is_to_unlink(struct held *held) {
     int32_t process;
     if (held->shared) return lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0;
-    return !held->proof.is_lost && (!can_be_asked(held->fd) || find_rival(held->fd, F_WRLCK, &process) != 1);
+    if (held->proof.is_lost) return 0;
+    if (!can_be_asked(held->fd)) return 1;
+    int rival = find_rival(held->fd, F_WRLCK, &process);
+    return rival < 0 ? rival : rival == 0;
 }
 
 static int release(const struct request *request, const char *path, struct answer *answer) {
     (void)answer;
     struct held *held = find(request->file);
-    int status = 0;
     if (held == NULL) return -ENOENT;
-    bool unlinks = request->flags & FLAG_UNLINK && is_to_unlink(held);
+    int status = request->flags & FLAG_UNLINK ? is_to_unlink(held) : 0;
+    bool unlinks = status > 0;
     if (unlinks) status = unlink_held(held, path);
     if (!unlinks || status < 0) drop_slot(held->fd, &held->slot);
     lock_first_byte(F_OFD_SETLK, held->fd, F_UNLCK);
@@ -221,7 +230,7 @@ static int create_file(const struct request *request, const char *path, struct a
 static int unlink_at(const char *path) { return unlink(path) < 0 ? -errno : 0; }
 
 /* 1: another file has got the name. */
-static int delete_once(const char *path) {
+static int delete_once(const char *path, bool is_early) {
     struct file file;
     if (file_at(path, &file) < 0) return -errno;
     /* Only a regular file, which may be a lease, is opened: to open a device may have an effect, and a link is unlinked itself. */
@@ -230,7 +239,13 @@ static int delete_once(const char *path) {
     if (fd == -ELOOP) return unlink_at(path);
     if (fd < 0) return fd;
     int status = lock_named(fd, false, path, true);
-    if (status == 0 || status == 2) status = unlink_open(fd, path);
+    /* A file without a link, which only a cache still names: the name may be another file's, that another host has made and locked. */
+    if (status == 2 && counts_links(path, &file))
+        status = 1;
+    else if (has_vanished(status))
+        status = is_early ? 1 : -ESTALE;
+    else if (status == 0 || status == 2)
+        status = unlink_open(fd, path);
     close(fd);
     return status;
 }
@@ -238,7 +253,7 @@ static int delete_once(const char *path) {
 static int delete_file(const struct request *request, const char *path, struct answer *answer) {
     (void)request, (void)answer;
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        int status = delete_once(path);
+        int status = delete_once(path, attempt < VANISHED_ATTEMPTS);
         if (status <= 0) return status == -ENOENT ? 0 : status == -EACCES ? -EAGAIN : status;
     }
     return -EAGAIN;
@@ -388,6 +403,8 @@ static int note(const struct request *request, const char *text, struct answer *
     if (!is_lone_file(held->fd, text + NOTE_SIZE)) return -EMLINK;
     int status = find_mark(held->fd);
     if (status < 0) return status;
+    /* It may be another host's by now, as the lock may. */
+    if (!keeps_slot(held->fd, held->slot)) held->slot = NO_SLOT;
     if (held->slot == NO_SLOT) {
         int slot = claim_slot(held->fd);
         if (slot < 0) return slot;

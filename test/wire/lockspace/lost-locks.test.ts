@@ -15,6 +15,7 @@ import { Model } from '../../../src/programs/lockctl/serve/model.ts';
 import { resolveTarget } from '../../../src/programs/lockctl/target.ts';
 import { Host } from '../../support/host.ts';
 import { skipIf } from '../../support/skip.ts';
+import { storageHelpers } from '../../support/storage-helpers.ts';
 import { BUSY, NOBODY, within } from './storage-scene.ts';
 
 const { EIO } = constants.errno;
@@ -236,6 +237,35 @@ describe('a lock that the file server has dropped', function () {
     assert.ok(existsSync(join(mount, NAME)));
     assert.equal((await check(two)).confirmed, 1);
     assert.equal((await check(one)).locks, 0);
+    // Nor is the other host's note touched, which stands where ours stood.
+    assert.match(await one.lockctl('why', join(mount, NAME)), /web \(pid 4200001\) on host node8/);
+  });
+
+  it('keeps its file at the release where the storage cannot say whose it is', async () => {
+    const { one, db } = await holder(NEVER);
+    const { two, web } = await other();
+    await storage.drop();
+    await web.must(lock.acquire(mount, NAME, autocreate));
+    await storage.fail('getlk', EIO);
+    await db.must(lock.release(mount, NAME));
+    await storage.letGo();
+    assert.ok(existsSync(join(mount, NAME)));
+    assert.equal((await check(two)).confirmed, 1);
+    assert.equal((await check(one)).locks, 0);
+  });
+
+  it('is found though its helper was killed after it was granted', async () => {
+    const { one } = await holder('lock_confirm_interval = 3600\n');
+    await confirmed(one);
+    const [helper = 0] = storageHelpers(mount);
+    process.kill(helper, 'SIGKILL');
+    await one.logs(/The lock of resource '.*' was taken again/);
+    // The next one learns what the storage answers of a lock that is held.
+    await storage.asked('getlk', storage.requests.lastIndexOf('setlk'));
+    const { web } = await other();
+    await storage.drop();
+    await web.must(lock.acquire(mount, NAME, autocreate));
+    assert.match(texts(await check(one)), /^error: another process or host has it/);
   });
 
   it('is unknown while the storage hangs: nobody else waits, and nobody is ended', async () => {
