@@ -34,6 +34,8 @@
 #define ATTEMPTS 1000
 /* How often, where that is an error of the server's, which may as well be one that stays. */
 #define VANISHED_ATTEMPTS 10
+/* As in the kernel. */
+#define MAX_LINKS 40
 
 /* ---- locked files --------------------------------------------------------------------------------------------- */
 
@@ -378,8 +380,7 @@ static bool is_overlay(const char *directory) {
  * Unlinks a name that cannot be unlinked, because it ends in a slash. The kernel looks at that only once it may write to the file system,
  * and waits until it is thawed. An overlay asks the file system of its upper layer later than that, so a file without a name is made there.
  */
-static int try_write(const struct request *request, const char *path, struct answer *answer) {
-    (void)request, (void)answer;
+static int try_write_at(const char *path) {
     char name[PATH_MAX + 2], parent[PATH_MAX + 1];
     struct file file;
     snprintf(name, sizeof(name), "%s/", path);
@@ -393,6 +394,28 @@ static int try_write(const struct request *request, const char *path, struct ans
     if (!is_overlay(parent)) return unlink_at(name);
     int fd = open(parent, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0);
     return fd < 0 || close(fd) < 0 ? -errno : 0;
+}
+
+/* Replaces the path of a symbolic link by the path in it. False when it is none, or that is too long. */
+static bool follow_link(char *path) {
+    char target[PATH_MAX + 1], *end = strrchr(path, '/');
+    ssize_t size = readlink(path, target, PATH_MAX);
+    if (size <= 0 || end == NULL) return false;
+    target[size] = '\0';
+    size_t before = target[0] == '/' ? 0 : (size_t)(end + 1 - path);
+    if (before + (size_t)size > PATH_MAX) return false;
+    memcpy(path + before, target, (size_t)size + 1);
+    return true;
+}
+
+/* Where the path is a link, a file may be made where that leads to, and the link be unlinked: both file systems are tried. */
+static int try_write(const struct request *request, const char *path, struct answer *answer) {
+    (void)request, (void)answer;
+    char at[PATH_MAX + 1];
+    snprintf(at, sizeof(at), "%s", path);
+    int status = try_write_at(at);
+    for (int links = 0; links < MAX_LINKS && follow_link(at); links++) status = try_write_at(at);
+    return status;
 }
 
 /* Writes the daemon's note into a file that it has locked. The note stands before the path, which the daemon has made or found empty. */
