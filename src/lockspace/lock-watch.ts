@@ -32,6 +32,12 @@ export interface LockWatchSettings {
 
 export const DEFAULT_LOCK_WATCH: LockWatchSettings = { interval: 30, endsOwners: false };
 
+/**
+ * How long a lock is held before it is asked about for the first time, in milliseconds. One that is given back before is not: its release would
+ * wait for the answer, and the server have the work.
+ */
+const FRESH_MS = 1000;
+
 /** What is known of a lock: `kind` as of the last answer. */
 export interface LockState {
   readonly kind: 'held' | 'taken' | 'gone' | 'regained' | 'unasked' | 'unknown';
@@ -82,6 +88,10 @@ export class LockWatch {
   private readonly known = new WeakMap<HeldFile, Known>();
   private readonly questions = new Map<number, Questions>();
   private readonly idle = new Waiters();
+  /** Granted a moment ago. */
+  private readonly fresh = new Set<Resource>();
+  private freshTimer: NodeJS.Timeout | undefined;
+  private readonly freshMs: number;
   /** Resources whose locks are or were lost, and files of which nothing is known; some may be released by now. */
   private readonly losses = new Set<Resource>();
   private readonly unknown = new Set<HeldFile>();
@@ -94,7 +104,9 @@ export class LockWatch {
     host: LockWatchHost,
     settings = DEFAULT_LOCK_WATCH,
     clock = Date.now,
+    freshMs = FRESH_MS,
   ) {
+    this.freshMs = freshMs;
     this.storages = storages;
     this.lockspaces = lockspaces;
     this.host = host;
@@ -130,7 +142,16 @@ export class LockWatch {
    * A lock was granted. It is asked about soon: only where nothing was in its way once, a lock that is in its way later is proof of its loss.
    */
   granted(resource: Resource): void {
-    if (this.isStarted && this.settings.interval > 0) this.add(resource);
+    if (!this.isStarted || this.settings.interval === 0) return;
+    this.fresh.add(resource);
+    this.freshTimer ??= setTimeout(() => {
+      this.freshTimer = undefined;
+      const due = [...this.fresh];
+      this.fresh.clear();
+      void inSlices(due, (one) => {
+        if (one.holdCount > 0) this.add(one);
+      });
+    }, this.freshMs).unref();
   }
 
   /** Resources whose locks were lost, also those that were taken again. */

@@ -26,6 +26,7 @@ const EXCLUSIVE = modeOf(0);
 const SOON = 0.001;
 const NEVER = 0;
 const RARELY = 3600;
+const FRESH_MS = 2;
 
 const answer = (status: number, flags = 0, rival = -1): Answer => ({
   operation: CONFIRM_LOCK,
@@ -140,7 +141,7 @@ describe('the watch over locks on file servers', () => {
     };
     const host = { endOwner: (pid: number) => ended.push(pid) };
     const all = { interval: RARELY, endsOwners: false, ...settings };
-    const watch = new LockWatch(storages, lockspaces, host, all, () => time);
+    const watch = new LockWatch(storages, lockspaces, host, all, () => time, FRESH_MS);
     watches.push(watch);
     return watch;
   }
@@ -202,16 +203,19 @@ describe('the watch over locks on file servers', () => {
       });
     });
 
-    it('at once about one that was granted, and not before the interval about others', async () => {
+    it('soon about one that was granted and not given back since, and not before the interval about others', async () => {
       const watch = watchWith();
       hold('/old', 1);
       watch.start();
       await turns();
       helper.answer(HELD);
-      watch.granted(hold('/new', 2));
-      assert.equal(helper.answer(HELD).file, 2);
+      for (const resource of [hold('/brief', 2), hold('/new', 3)]) watch.granted(resource);
+      assert.equal(helper.queue.length, 0);
+      lockspaces.release(lockspaces.default, '/brief', 1);
+      await eventually('it is asked', () => helper.queue.length > 0);
+      assert.equal(helper.answer(HELD).file, 3);
       await turns();
-      assert.deepEqual([...helper.asked.values()], [1, 1]);
+      assert.deepEqual([...helper.asked.keys()], [1, 3]);
     });
 
     it('nothing with interval 0, until a client wants to know; and again with another interval', async () => {
@@ -462,6 +466,7 @@ describe('the watch over locks on file servers', () => {
         watch.granted(last);
         helper.answer(given);
         assert.deepEqual([next.file.loss, last.file.loss, watch.lost], [null, null, []]);
+        await eventually('the last one is asked about', () => helper.queue.length > 0);
         assert.equal(helper.answer(HELD).file, 3);
         assert.equal(kindOf(watch, last), 'held');
       });
