@@ -4,13 +4,15 @@
     fuse.py DIRECTORY CONTROL [posix-locks [grants]] [data] [cached] [also=DIRECTORY]
 
 Makes a file `disk`, mounts itself at the directory and prints `mounted`, then the name of each request (lookup, getattr, open, create,
-setlk, getlk, flush, release, unlink, read, …). Orders come as datagrams to the UNIX socket CONTROL, and each is answered:
+setlk, getlk, flush, release, unlink, read, …), and `violation` where a mount removes the name of a file of which another one has the first byte
+locked. Orders come as datagrams to the UNIX socket CONTROL, and each is answered:
 
     hang REQUEST            such requests stay unanswered from now on
     fail REQUEST ERRNO [N]  such requests fail with that errno from now on, or the next N; 0: they succeed again
     go                      all requests are answered from now on, also those that were not
     holder PID              getlk: that process has a write lock; 0: none has
     drop                    all locks are gone, as those of a host that was cut off
+    locks                   prints `lock NAME MOUNT TYPE` for each lock of a first byte, mounts counted from 0; `read` or `write`
 
 With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them. Else the kernel keeps them.
 With `grants` this server grants every lock, and reports none.
@@ -109,6 +111,10 @@ def rival(node, owner, start, end, kind):
     return not grants_all and any(lock[0] != owner and WRITE_LOCK in (kind, lock[2]) and meets(lock, start, end) for lock in locks.get(node, []))
 
 
+def first_byte(node):
+    return [lock for lock in locks.get(node, []) if lock[3] == 0]
+
+
 def set_lock(device, node, body):
     handle, owner, start, end, kind = struct.unpack_from('<QQQQI', body)
     owner = (device, owner)
@@ -144,6 +150,8 @@ def answer(device, opcode, node, body):
         names[name] = number(0)
         modes[names[name]] = 0o100600 if opcode == CREATE else 0o40700
         return entry(names[name]) + (opened() if opcode == CREATE else b'')
+    if opcode == UNLINK and any(owner[0] != device for owner, *_ in first_byte(names.get(text(body)))):
+        print('violation', flush=True)
     if opcode in (UNLINK, RMDIR):
         return errno.ENOENT if names.pop(text(body), None) is None else b''
     if opcode == READDIR:
@@ -202,6 +210,10 @@ def obey():
         holder = int(rest[0])
     elif word == 'drop':
         locks.clear()
+    elif word == 'locks':
+        for name, node in names.items():
+            for owner, _, kind, *_ in first_byte(node):
+                print('lock', name, devices.index(owner[0]), 'write' if kind == WRITE_LOCK else 'read', flush=True)
     elif word == 'go':
         hung.clear()
         errors.clear()

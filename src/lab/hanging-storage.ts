@@ -22,6 +22,13 @@ export type StorageRequest =
   | 'fsync'
   | 'mkdir';
 
+export interface StorageLock {
+  readonly name: string;
+  /** Counted from 0. */
+  readonly mount: number;
+  readonly shared: boolean;
+}
+
 export interface StorageOptions {
   /** Its server has the locks, as GlusterFS's, and not the kernel. */
   readonly hasOwnLocks?: boolean;
@@ -89,7 +96,9 @@ export class HangingStorage {
 
   /** The requests so far, in their order. */
   get requests(): string[] {
-    return this.server.output.split('\n').filter((line) => /^[a-z]+$/.test(line) && line !== 'mounted');
+    return this.server.output
+      .split('\n')
+      .filter((line) => /^[a-z]+$/.test(line) && line !== 'mounted' && line !== 'violation');
   }
 
   async hang(...requests: StorageRequest[]): Promise<void> {
@@ -109,6 +118,19 @@ export class HangingStorage {
   /** All locks are gone, as those of a host that was cut off for too long. */
   async drop(): Promise<void> {
     await this.order('drop');
+  }
+
+  /** The locks that the server has of files' first bytes. */
+  async locks(): Promise<StorageLock[]> {
+    const before = this.server.output.length;
+    await this.order('locks');
+    const rows = this.server.output.slice(before).matchAll(/^lock (\S+) (\d) (read|write)$/gm);
+    return Array.from(rows, ([, name = '', mount, type]) => ({ name, mount: Number(mount), shared: type === 'read' }));
+  }
+
+  /** How often a mount has removed a name of a file that another one had locked. */
+  get violations(): number {
+    return this.server.output.split('\nviolation\n').length - 1;
   }
 
   /** Answers all requests, also those that hang. */

@@ -175,6 +175,7 @@ export class LockWatch {
     // A program before this one may have asked.
     const known = { confirmed: Math.max(confirmed, loss?.confirmed ?? 0, loss?.regained ?? 0), reason: '', loss };
     if (loss !== null && loss.regained === 0) return { ...known, kind: loss.taken ? 'taken' : 'gone' };
+    if (!file.locked && loss?.regained !== 0) return { ...known, kind: 'unknown', reason: WENT_WITH_HELPER };
     if (asked > 0 && this.clock() - asked >= LATE_MS) {
       const reason = `its file system does not answer since ${new Date(asked).toISOString()}`;
       return { ...known, kind: 'unknown', reason };
@@ -365,6 +366,9 @@ export class LockWatch {
     });
   }
 }
+
+/** See RemoteFiles.lost. */
+export const WENT_WITH_HELPER = 'its storage helper has ended, and it is asked for again';
 
 const NOTHING: Readonly<Known> = { confirmed: 0, verdict: { kind: 'unasked' }, asked: 0 };
 

@@ -119,6 +119,7 @@ static int keep(struct answer *answer, int fd, const struct file *file, bool sha
     *held = (struct held){.number = ++last_number, .fd = fd, .shared = shared, .slot = NO_SLOT, .file = *file};
     answer->file = held->number;
     put_file(answer, file);
+    learn(fd, shared);
     return 0;
 }
 
@@ -193,16 +194,16 @@ static int unlink_held(const struct held *held, const char *path) {
 }
 
 /*
- * 1: the name of a file goes with its lock; -errno: that is not known. A shared file goes with its last sharer, here or on another host: only
- * that one can lock it exclusively. A file whose lock was lost, and that another host has locked, is that host's.
+ * 1: the name of a file goes with its lock; 0: it is another's; -errno: that is not known. The lock is asked for once more, exclusively: a shared
+ * file goes with its last sharer, here or on another host, and a lock that was lost is another host's by now, or ours again until the file is
+ * unlinked. To ask who has it would leave another host time to get it in between.
  */
 static int is_to_unlink(struct held *held) {
-    int32_t process;
-    if (held->shared) return lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0;
     if (held->proof.is_lost) return 0;
-    if (!can_be_asked(held->fd)) return 1;
-    int rival = find_rival(held->fd, F_WRLCK, &process);
-    return rival < 0 ? rival : rival == 0;
+    if (!held->shared && !can_be_asked(held->fd)) return 1;
+    if (lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0) return 1;
+    int status = last_error();
+    return is_busy(status) ? 0 : status;
 }
 
 static int release(const struct request *request, const char *path, struct answer *answer) {
@@ -347,7 +348,7 @@ static int lock_again(const struct request *request, const char *path, struct an
         return fail(answer, ANSWER_BUSY, status);
     }
     if (status < 0) return fail(answer, ANSWER_LOCK, status);
-    held->proof = (struct proof){.was_free = true};
+    held->proof = (struct proof){0};
     put_file(answer, &file);
     return 0;
 }

@@ -355,6 +355,20 @@ describe('the watch over locks on file servers', () => {
       assert.deepEqual([watch.stateOf(one)?.kind, watch.stateOf(one)?.confirmed], ['held', time]);
     });
 
+    it('has gone with its helper, whatever was known before', async () => {
+      const { watch, one } = await begun();
+      helper.answer(HELD);
+      one.file.locked = false;
+      assert.equal(kindOf(watch, one), 'unknown');
+      one.file.locked = true;
+      assert.equal(kindOf(watch, one), 'held');
+      // One that was lost and taken again before.
+      one.file.loss = { found: 1, confirmed: 1, regained: 2, taken: false, pid: 0 };
+      assert.equal(kindOf(watch, one), 'regained');
+      one.file.locked = false;
+      assert.equal(kindOf(watch, one), 'unknown');
+    });
+
     it('no file system can be asked, which is not even unknown', async () => {
       const { watch, one } = await begun();
       helper.answer(answer(EOPNOTSUPP));

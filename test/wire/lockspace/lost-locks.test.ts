@@ -250,7 +250,7 @@ describe('a lock that the file server has dropped', function () {
     const { two, web } = await other();
     await storage.drop();
     await web.must(lock.acquire(mount, NAME, autocreate));
-    await storage.fail('getlk', EIO);
+    for (const request of ['getlk', 'setlk'] as const) await storage.fail(request, EIO);
     await db.must(lock.release(mount, NAME));
     await storage.letGo();
     assert.ok(existsSync(join(mount, NAME)));

@@ -81,6 +81,22 @@ describe('a file on a server that has it no more, while a cache has', function (
     await assertKept(db, web);
   });
 
+  it('is not removed under another host that asks for its lock in the midst of a release, though that was lost', async () => {
+    const [db, web] = await peers();
+    await db.must(lock.acquire(mounts[0], NAME, autocreate));
+    await storage.drop();
+    const before = storage.requests.length;
+    await storage.hang('unlink');
+    const released = db.must(lock.release(mounts[0], NAME));
+    await storage.asked('unlink', before);
+    assert.equal((await web.ask(lock.acquire(mounts[1], NAME, autocreate)))?.code, BUSY);
+    await storage.letGo();
+    await released;
+    await web.must(lock.acquire(mounts[1], NAME, autocreate));
+    assert.equal(storage.violations, 0);
+    await assertKept(db, web);
+  });
+
   for (const [what, errno] of [
     ['says that it has no such file, as one with replicas does', ENOENT],
     ['says that its handle is stale', ESTALE],
