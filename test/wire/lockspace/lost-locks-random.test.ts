@@ -23,7 +23,7 @@ const NAMES = ['one', 'two', 'three'] as const;
 const STEPS = 40;
 /** How many steps between two looks. */
 const STRIDE = 4;
-const SEEDS = (process.env['VIRTLOCKD_TEST_SEEDS'] ?? '2,7').split(',').map(Number);
+const SEEDS = (process.env.VIRTLOCKD_TEST_SEEDS ?? '2,7').split(',').map(Number);
 
 /** Numbers from 0 to below 1, the same for a seed (mulberry32). */
 function randomOf(seed: number): () => number {
