@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import type { LockRow } from '../../../src/lab/observe.ts';
+import type { Lab } from '../../../src/lab/root.ts';
 import type { Finished } from '../../../src/lab/process.ts';
 import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import { Scene } from '../scene.ts';
@@ -24,7 +25,6 @@ export const STEPS: readonly Step[] = [
   'remove ours',
 ];
 
-const LIBVIRT = 'libvirt-daemon-lock';
 const OURS = 'virtlockd-node';
 const LAUNCHER = '/usr/lib/virtlockd-node/bin/virtlockd';
 const KEPT = `${PROGRAM}.libvirt`;
@@ -56,29 +56,48 @@ const shim = (name: string): string => `#!/bin/dash\n${countOrKill}\nexec /usr/b
 /** In the place of /bin/sh: each scriptlet that rpm starts counts. */
 const shell = `#!/bin/dash\ncase $1 in /var/tmp/rpm-tmp.*)${countOrKill};; esac\nexec /bin/dash "$@"\n`;
 
+/** Makes /usr/sbin a link to /usr/bin. */
+async function merge(lab: Lab): Promise<void> {
+  const script =
+    'for file in /usr/sbin/*; do [ -e "/usr/bin/${file##*/}" ] || mv "$file" /usr/bin/; done; rm -r /usr/sbin; ln -s bin /usr/sbin';
+  const { code, stderr } = await lab.run('sh', ['-ec', script]);
+  assert.equal(code, 0, stderr);
+}
+
 export class RpmHost {
   readonly scene: Scene;
+  /** The name of libvirt's package. */
+  readonly libvirt: string;
   readonly #held: readonly LockRow[];
   readonly #libvirts: readonly string[];
   readonly #ours: readonly string[];
 
-  private constructor(scene: Scene, libvirts: readonly string[], ours: readonly string[]) {
+  private constructor(scene: Scene, libvirt: string, libvirts: readonly string[], ours: readonly string[]) {
     this.scene = scene;
+    this.libvirt = libvirt;
     this.#held = scene.locks();
     this.#libvirts = libvirts;
     this.#ours = ours;
   }
 
-  /** @throws Error when a package cannot be built, or the stand-in not be installed */
-  static async open(): Promise<RpmHost> {
+  /**
+   * @param libvirt the name of libvirt's package
+   * @param merged /usr/sbin is a link to /usr/bin
+   * @throws Error when a package cannot be built, or the stand-in not be installed
+   */
+  static async open({ libvirt: name = 'libvirt-daemon-lock', merged = false } = {}): Promise<RpmHost> {
     const ours = [ourPackage(), ourPackage(NEXT)];
-    const scene = await Scene.open({ name: 'this machine', generation: '9.0.0', tree: '/' });
+    const scene = await Scene.open(
+      { name: 'this machine', generation: '9.0.0', tree: '/' },
+      merged ? merge : undefined,
+    );
     try {
-      const libvirts = ['9.0.0', '9.0.1'].map((version) => standIn(scene.lab.directory, { name: LIBVIRT, version }));
+      const sbin = merged ? '/usr/bin' : '/usr/sbin';
+      const libvirts = ['9.0.0', '9.0.1'].map((version) => standIn(scene.lab.directory, { name, version, sbin }));
       for (const name of commands) scene.lab.write(`/shims/${name}`, shim(name), 0o755);
       rmSync(scene.lab.outside('/usr/bin/sh'));
       scene.lab.write('/usr/bin/sh', shell, 0o755);
-      const host = new RpmHost(scene, libvirts, ours);
+      const host = new RpmHost(scene, name, libvirts, ours);
       await host.must('--upgrade', libvirts[0] ?? '');
       return host;
     } catch (error) {
@@ -126,7 +145,7 @@ export class RpmHost {
       case 'install libvirt':
         return [...put, libvirt];
       case 'remove libvirt':
-        return ['--erase', LIBVIRT];
+        return ['--erase', this.libvirt];
       case 'remove ours':
         return ['--erase', OURS];
     }
@@ -220,11 +239,11 @@ export class RpmHost {
       assert.equal(readFileSync(this.scene.lab.outside(KEPT)).subarray(-version.length).toString('latin1'), version);
     }
     if (!ours) {
-      assert.equal(await this.must('--verify', '--nodeps', LIBVIRT), '');
+      assert.equal(await this.must('--verify', '--nodeps', this.libvirt), '');
       assert.equal(this.exists('/usr/lib/virtlockd-node'), false);
       assert.equal(this.exists('/var/lib/virtlockd-node'), false);
       assert.equal((await this.rpm('--query', OURS)).code, 1);
     } else if (step === 'upgrade ours') assert.equal(await this.#versionsOf(OURS), NEXT);
-    if (step === 'upgrade libvirt') assert.equal(await this.#versionsOf(LIBVIRT), '9.0.1');
+    if (step === 'upgrade libvirt') assert.equal(await this.#versionsOf(this.libvirt), '9.0.1');
   }
 }
