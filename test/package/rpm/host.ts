@@ -261,7 +261,10 @@ export class RpmHost {
       assert.equal(this.exists('/usr/lib/virtlockd-node'), false);
       assert.equal(this.exists('/var/lib/virtlockd-node'), false);
       assert.equal((await this.rpm('--query', OURS)).code, 1);
-    } else if (step === 'upgrade ours') assert.equal(await this.#versionsOf(OURS), NEXT);
+    } else {
+      assert.equal(await this.must('--verify', '--nodeps', OURS), '');
+    }
+    if (step === 'upgrade ours') assert.equal(await this.#versionsOf(OURS), NEXT);
     if (step === 'upgrade libvirt') assert.equal(await this.#versionsOf(this.libvirt), '9.0.1');
   }
 }
