@@ -13,7 +13,7 @@ const systems = [
 
 for (const { system, libvirt, merged } of systems) {
   describe(`the RPM package: ${system}`, function () {
-    this.timeout(120_000);
+    this.timeout(240_000);
     let host: RpmHost;
 
     before(async function () {
@@ -34,7 +34,7 @@ for (const { system, libvirt, merged } of systems) {
 }
 
 describe('the RPM package', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
   let host: RpmHost;
   const outside = (inside: string): string => host.scene.lab.outside(inside);
 
