@@ -42,6 +42,14 @@ const REEXECUTED: readonly Reason[] = [
   { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
 ];
 
+/** During a migration, with a death or without: QEMU locks images by itself, beside the lock daemon's lock. */
+const ACTIVATED: readonly Reason[] = [
+  {
+    why: "the process that the guest left had QEMU's own lock of an image yet",
+    pattern: /unable to execute QEMU command 'cont': Failed to get "write" lock/,
+  },
+];
+
 /** While a death interrupts a migration. */
 const MIGRATED: readonly Reason[] = [
   { why: 'the release that died was of the host which the guest was to leave', pattern: /is locked/ },
@@ -54,7 +62,7 @@ const RESTARTED: readonly Reason[] = [
   {
     why: 'libvirtd was restarted during the operation',
     pattern:
-      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
   },
   // What it had begun to start, its next process ends.
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
@@ -86,6 +94,7 @@ function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): st
     )
       ? MIGRATED
       : []),
+    ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
     ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
     ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),
