@@ -69,6 +69,9 @@ const RESTARTED: readonly Reason[] = [
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
 ];
 
+/** How long libvirtd may take to find out, after its restart, which guests have ended, in ns. */
+const RECONNECT = 5e9;
+
 /** While a child of libvirtd is killed that hangs by itself: see src/lab/forks.ts. */
 const FORKED: readonly Reason[] = [
   { why: "libvirtd's child had hung by itself, and was killed", pattern: /Child quit during startup handshake/ },
@@ -88,7 +91,8 @@ function after(at: number, { deaths }: Facts): string {
 function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): string | undefined {
   const interrupted = operations.filter((operation) => within(at, operation));
   const isNear = (death: Death): boolean =>
-    interrupted.some((operation) => overlap(death, operation)) || (death.way === 'socket-restart' && within(at, death));
+    interrupted.some((operation) => overlap(death, operation)) ||
+    (death.way === 'socket-restart' && within(at, { ...death, to: death.to + RECONNECT }));
   const near = deaths.filter(isNear);
   const reasons = [
     ...(near.some(isSudden) ? DIED : []),
