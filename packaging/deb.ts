@@ -94,9 +94,11 @@ export function buildDeb(tree: Tree, parts: Parts, request: Request): { output: 
   const installed = tree.size();
   control(tree, request);
   const output = path.join(root, 'build', `virtlockd-node_${request.version}_${request.arch}.deb`);
+  const date = epoch();
+  tree.settle(Number(date));
   const compressed = [`-Z${request.compression}`, `-z${request.level}`];
   execFileSync('dpkg-deb', ['--root-owner-group', ...compressed, '--build', tree.directory, output], {
-    env: { ...process.env, SOURCE_DATE_EPOCH: process.env.SOURCE_DATE_EPOCH ?? epoch() },
+    env: { ...process.env, SOURCE_DATE_EPOCH: date },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   return { output, installed };

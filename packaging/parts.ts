@@ -28,7 +28,7 @@ function exists(program: string): boolean {
 
 async function bundleSwap(root: string): Promise<void> {
   const entryPoints = [path.join(root, 'src/programs/swap/main.ts')];
-  await esbuild.build({ ...bundling, entryPoints, outfile: path.join(root, 'dist/swap.cjs') });
+  await esbuild.build({ ...bundling, entryPoints, absWorkingDir: root, outfile: path.join(root, 'dist/swap.cjs') });
 }
 
 const packagedParts = (root: string): NativePart[] => nativeParts(root).filter(({ isPackaged }) => isPackaged);
