@@ -77,10 +77,12 @@ function control(tree: Tree, { arch, version }: Request): void {
   tree.write('DEBIAN/conffiles', configuration.map((file) => `/${file}\n`).join(''));
   const others = list.filter((file) => !configuration.includes(file));
   tree.write('DEBIAN/md5sums', others.map((file) => `${md5(fs.readFileSync(absolute(file)))}  ${file}\n`).join(''));
-  const common = read('packaging/debian/common.sh');
+  const common = read('packaging/scripts/common.sh');
+  const running = read('packaging/scripts/running.sh');
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     const body = read(`packaging/debian/${script}`)
       .replace('#COMMON#\n', () => common)
+      .replace('#RUNNING#\n', () => running)
       .replace('#CONF_MD5#', md5(read('docs/virtlockd.conf')))
       .replace('#DEFAULT_MD5#', md5(read('packaging/virtlockd.default')));
     tree.write(`DEBIAN/${script}`, body, 0o755);
