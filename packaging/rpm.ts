@@ -122,13 +122,6 @@ function filesOf(tree: Tree): string {
   return ['%defattr(-, root, root, -)', ...lines.sort()].join('\n');
 }
 
-/** Gives everything in the tree one time, in seconds since 1970. */
-function settle(directory: string, time: number): void {
-  for (const file of ['', ...fs.readdirSync(directory, { recursive: true, encoding: 'utf8' })]) {
-    fs.lutimesSync(path.join(directory, file), time, time);
-  }
-}
-
 /** Builds the package. Returns its path, and the bytes that it installs. @throws Error when rpmbuild fails */
 export function buildRpm(tree: Tree, parts: Parts, request: Request): { output: string; installed: number } {
   const { arch, compression, level } = request;
@@ -142,8 +135,8 @@ export function buildRpm(tree: Tree, parts: Parts, request: Request): { output: 
   const installed = tree.size();
   const work = path.dirname(tree.directory);
   const spec = path.join(work, 'virtlockd-node.spec');
-  const made = process.env.SOURCE_DATE_EPOCH ?? epoch();
-  settle(tree.directory, Number(made));
+  const made = epoch();
+  tree.settle(Number(made));
   const text = read('packaging/rpm/virtlockd-node.spec.in')
     .replaceAll('#VERSION#', version)
     .replaceAll('#RELEASE#', RELEASE)
