@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Request } from './deb.ts';
+import { putContents } from './contents.ts';
 import type { Parts } from './parts.ts';
 import {
   assemble,
@@ -132,10 +133,11 @@ export function buildRpm(tree: Tree, parts: Parts, request: Request): { output: 
   if (machine === undefined || io === undefined) throw new Error(`no RPM package for ${arch} with ${compression}`);
   assemble(tree, parts, request.version, PLACES);
   additions(tree);
+  const made = epoch();
+  putContents(tree, parts, request.version, made);
   const installed = tree.size();
   const work = path.dirname(tree.directory);
   const spec = path.join(work, 'virtlockd-node.spec');
-  const made = epoch();
   tree.settle(Number(made));
   const text = read('packaging/rpm/virtlockd-node.spec.in')
     .replaceAll('#VERSION#', version)

@@ -10,6 +10,7 @@ import * as esbuild from 'esbuild';
 import { buildClient } from './build-client.ts';
 import { writeBuild } from './build-id.js';
 import { bundling } from './bundle.ts';
+import { noteBundled } from './bundled.ts';
 import { runtime } from './runtime.js';
 import { functionsOf, wrap } from './warm/names.ts';
 
@@ -18,7 +19,9 @@ const dist = path.join(root, 'dist');
 
 /** Renames the bundle into place, because a running daemon may be about to execute the old one. */
 async function bundle(source: Pick<esbuild.BuildOptions, 'entryPoints' | 'stdin'>, output: string): Promise<void> {
-  await esbuild.build({ ...bundling, ...source, absWorkingDir: root, outfile: path.join(dist, `${output}.new`) });
+  const outfile = path.join(dist, `${output}.new`);
+  const made = await esbuild.build({ ...bundling, ...source, absWorkingDir: root, outfile, metafile: true });
+  noteBundled(root, output, made.metafile);
   renameSync(path.join(dist, `${output}.new`), path.join(dist, output));
 }
 
