@@ -13,6 +13,8 @@ const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 /** Debian's name of an architecture with a runtime. */
 type Architecture = keyof typeof CROSS;
 
+export const ARCHITECTURES: readonly string[] = Object.keys(CROSS);
+
 export const isArchitecture = (name: string): name is Architecture => Object.hasOwn(CROSS, name);
 
 export interface Parts {
