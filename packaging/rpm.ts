@@ -40,6 +40,9 @@ const OWN_DIRECTORIES = [
   'var/lib/virtlockd-node',
 ];
 
+/** %ghost in the spec: libvirt's file, which virtlockd-package makes a link. rpm notes what it is like then. */
+const GHOST_LINK = 'usr/sbin/virtlockd';
+
 /** Why no RPM package can be built here, or undefined. */
 export function missingRpmbuild(): string | undefined {
   return spawnSync('rpmbuild', ['--version']).status === 0
@@ -87,6 +90,7 @@ function additions(tree: Tree): void {
   tree.put('packaging/debian/copyright', `${licences}/copyright`);
   tree.write(`${licences}/node.LICENSE`, runtimeLicence());
   tree.put('CHANGELOG.md', 'usr/share/doc/virtlockd-node/CHANGELOG.md');
+  tree.link(`/${lib}/bin/virtlockd`, GHOST_LINK);
   fs.mkdirSync(path.join(tree.directory, 'var/lib/virtlockd-node'), { recursive: true });
 }
 

@@ -10,7 +10,11 @@ keep_libvirts() {
 
 # systemd reads our units. Where libvirt has none, nobody else has enabled them.
 load_units() {
-  if systemd_runs; then systemctl daemon-reload || :; fi
+  if systemd_runs; then
+    systemctl daemon-reload || :
+    # The sockets, which would start it, may be active already.
+    systemctl start --no-block virtlockd-guests.target || :
+  fi
   if ! libvirt_has_units && command -v systemctl >/dev/null; then
     systemctl enable virtlockd.socket virtlockd-admin.socket || :
     # Not while a daemon listens on its own sockets: systemd would take their paths from it.

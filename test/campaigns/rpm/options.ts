@@ -10,6 +10,10 @@ export interface Options {
   /** How many of these, by chance; 0: all. */
   readonly sample: number;
   readonly seed: number;
+  /** A Debian 13 with libvirt-daemon-lock and rpm; `/`: this machine. */
+  readonly tree: string;
+  /** The words of the command that is rpm. */
+  readonly rpm: readonly string[];
   readonly json: string | undefined;
   readonly help: boolean;
 }
@@ -26,6 +30,8 @@ same command of rpm runs again, and must leave what it leaves when nobody interr
   --points LIST  at these scriptlets and commands alone, by their numbers from 1
   --sample N     at N of them in each step, by chance
   --seed N       the same ones for the same seed (1)
+  --tree DIR     in a Debian 13 with libvirt-daemon-lock (11.3.0) and an rpm of its own, in place of this machine
+  --rpm COMMAND  with another rpm: a command that ends in a program named rpm, outside /tmp and /run
   --json FILE    write the report as JSON; - is standard output, in place of the text
   -h, --help     print this
 
@@ -37,6 +43,8 @@ const settings = {
   points: { type: 'string' },
   sample: { type: 'string', default: '0' },
   seed: { type: 'string', default: '1' },
+  tree: { type: 'string', default: '/' },
+  rpm: { type: 'string', default: 'rpm' },
   json: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
@@ -44,13 +52,15 @@ const settings = {
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
   const { values } = parseCommandLine({ args: [...args], options: settings });
-  const { steps, points, sample, seed, json, help } = values;
+  const { steps, points, sample, seed, tree, rpm, json, help } = values;
   if (points !== undefined && sample !== '0') throw new UsageError('--points and --sample exclude each other');
   return {
     steps: steps.split(',').map((name) => oneOf('step', STEPS, name)),
     points: points === undefined ? [] : points.split(',').map((point) => wholeNumber('points', point, 1)),
     sample: wholeNumber('sample', sample),
     seed: wholeNumber('seed', seed),
+    tree,
+    rpm: rpm.split(' '),
     json,
     help,
   };

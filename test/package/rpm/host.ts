@@ -44,10 +44,10 @@ if [ -e /shims/kill-at ]; then
     while [ "$pid" -gt 1 ]; do
       killed="$killed $pid"
       read -r name </proc/$pid/comm
-      [ "$name" != rpm ] || break
+      [ "$name" = rpm ] && break
       pid=$(/usr/bin/sed 's/.*) //' /proc/$pid/stat | /usr/bin/cut -d ' ' -f 2)
     done
-    kill -KILL $killed
+    [ "$name" = rpm ] && kill -KILL $killed
     exit 1
   fi
 fi
@@ -71,21 +71,36 @@ export class RpmHost {
   readonly #held: readonly LockRow[];
   readonly #libvirts: readonly string[];
   readonly #ours: readonly string[];
+  readonly #rpm: readonly string[];
 
-  private constructor(scene: Scene, libvirt: string, libvirts: readonly string[], ours: readonly string[]) {
+  private constructor(
+    scene: Scene,
+    libvirt: string,
+    libvirts: readonly string[],
+    ours: readonly string[],
+    rpm: readonly string[],
+  ) {
     this.scene = scene;
     this.libvirt = libvirt;
     this.#held = scene.locks();
     this.#libvirts = libvirts;
     this.#ours = ours;
+    this.#rpm = rpm;
   }
 
   /**
    * @param libvirt the name of libvirt's package
    * @param merged /usr/sbin is a link to /usr/bin
+   * @param tree a Debian 13 with libvirt and rpm, in the place of this machine
+   * @param rpm the command that is rpm
    * @throws Error when a package cannot be built, or the stand-in not be installed
    */
-  static async open({ libvirt: name = 'libvirt-daemon-lock', merged = false } = {}): Promise<RpmHost> {
+  static async open({
+    libvirt: name = 'libvirt-daemon-lock',
+    merged = false,
+    tree = '/',
+    rpm = ['rpm'],
+  } = {}): Promise<RpmHost> {
     const ours = [ourPackage(), ourPackage(NEXT)];
     const scene = await Scene.open(
       { name: 'this machine', generation: '9.0.0', tree: '/' },
@@ -93,11 +108,13 @@ export class RpmHost {
     );
     try {
       const sbin = merged ? '/usr/bin' : '/usr/sbin';
-      const libvirts = ['9.0.0', '9.0.1'].map((version) => standIn(scene.lab.directory, { name, version, sbin }));
+      const libvirts = ['9.0.0', '9.0.1'].map((version) =>
+        standIn(scene.lab.directory, { name, version, sbin, from: tree }),
+      );
       for (const name of commands) scene.lab.write(`/shims/${name}`, shim(name), 0o755);
       rmSync(scene.lab.outside('/usr/bin/sh'));
       scene.lab.write('/usr/bin/sh', shell, 0o755);
-      const host = new RpmHost(scene, name, libvirts, ours);
+      const host = new RpmHost(scene, name, libvirts, ours, rpm);
       await host.must('--upgrade', libvirts[0] ?? '');
       return host;
     } catch (error) {
@@ -119,7 +136,8 @@ export class RpmHost {
       '_install_script_path /shims:/usr/sbin:/usr/bin:/sbin:/bin',
     ];
     const changes = ['--upgrade', '--erase'].includes(args[0] ?? '');
-    return this.scene.run('rpm', [...macros, ...args, ...(changes ? ['--nodeps'] : [])]);
+    const [program = '', ...words] = this.#rpm;
+    return this.scene.run(program, [...words, ...macros, ...args, ...(changes ? ['--nodeps'] : [])]);
   }
 
   /** As rpm. Returns its output. @throws AssertionError with that when it fails, or a scriptlet of it does */
@@ -243,7 +261,10 @@ export class RpmHost {
       assert.equal(this.exists('/usr/lib/virtlockd-node'), false);
       assert.equal(this.exists('/var/lib/virtlockd-node'), false);
       assert.equal((await this.rpm('--query', OURS)).code, 1);
-    } else if (step === 'upgrade ours') assert.equal(await this.#versionsOf(OURS), NEXT);
+    } else {
+      assert.equal(await this.must('--verify', '--nodeps', OURS), '');
+    }
+    if (step === 'upgrade ours') assert.equal(await this.#versionsOf(OURS), NEXT);
     if (step === 'upgrade libvirt') assert.equal(await this.#versionsOf(this.libvirt), '9.0.1');
   }
 }

@@ -43,6 +43,8 @@ export interface StandIn {
   readonly version: string;
   /** Where it has the programs: /usr/sbin, or /usr/bin on systems on which that is one directory. */
   readonly sbin?: string;
+  /** The tree with libvirt's files; default: this machine. */
+  readonly from?: string;
 }
 
 const unitNames = ['virtlockd.service', 'virtlockd.socket', 'virtlockd-admin.socket'];
@@ -56,7 +58,7 @@ systemctl reload-or-try-restart virtlockd.service >/dev/null 2>&1 || :
 `;
 
 /** Builds a stand-in. Its program is a little longer in each version, so that they differ. Returns its path, in `directory`. */
-export function standIn(directory: string, { name, version, sbin = '/usr/sbin' }: StandIn): string {
+export function standIn(directory: string, { name, version, sbin = '/usr/sbin', from = '/' }: StandIn): string {
   const work = mkdtempSync(join(tmpdir(), 'virtlockd-rpm-'));
   try {
     const tree = join(work, 'tree');
@@ -64,9 +66,9 @@ export function standIn(directory: string, { name, version, sbin = '/usr/sbin' }
       mkdirSync(join(tree, path, '..'), { recursive: true });
       writeFileSync(join(tree, path), content, { mode });
     };
-    put(join(sbin, 'virtlockd'), Buffer.concat([readFileSync(PROGRAM), Buffer.from(version)]), 0o755);
+    put(join(sbin, 'virtlockd'), Buffer.concat([readFileSync(join(from, PROGRAM)), Buffer.from(version)]), 0o755);
     for (const unit of unitNames) {
-      const text = readFileSync(join('/lib/systemd/system', unit), 'utf8');
+      const text = readFileSync(join(from, 'lib/systemd/system', unit), 'utf8');
       put(`/usr/lib/systemd/system/${unit}`, text.replace('/usr/sbin', sbin));
     }
     put('/etc/libvirt/virtlockd.conf', '# of libvirt\n');

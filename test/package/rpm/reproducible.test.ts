@@ -26,7 +26,7 @@ function build(at: string, environment: Readonly<Record<string, string>>): strin
 }
 
 describe('the build of the RPM package', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
 
   it('gives the same bytes in another directory, at another time, with other surroundings', function () {
     skipIf(this, missingRpm());

@@ -1,6 +1,6 @@
 /** The RPM package comes and goes under a C daemon with locks, and so does libvirt's: one process all the way, and every lock. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { skipIf } from '../../support/skip.ts';
 import { RpmHost, STEPS } from './host.ts';
 import { missingRpm } from './packages.ts';
@@ -13,7 +13,7 @@ const systems = [
 
 for (const { system, libvirt, merged } of systems) {
   describe(`the RPM package: ${system}`, function () {
-    this.timeout(120_000);
+    this.timeout(240_000);
     let host: RpmHost;
 
     before(async function () {
@@ -34,7 +34,7 @@ for (const { system, libvirt, merged } of systems) {
 }
 
 describe('the RPM package', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
   let host: RpmHost;
   const outside = (inside: string): string => host.scene.lab.outside(inside);
 
@@ -74,6 +74,17 @@ describe('the RPM package', function () {
     await host.assertDone('remove ours');
   });
 
+  it("comes in one transaction with libvirt's upgrade, and goes in none while libvirt's package goes and locks are held", async () => {
+    await host.must(...host.argumentsOf('upgrade libvirt'), host.argumentsOf('install ours').at(-1) ?? '');
+    await host.assertDone('upgrade libvirt');
+    const { code, stderr } = await host.rpm('--erase', host.libvirt, 'virtlockd-node');
+    assert.notEqual(code, 0);
+    assert.match(stderr, /not removed: end the guests first/);
+    await host.assertDone('remove libvirt');
+    await host.take('install libvirt');
+    await host.take('remove ours');
+  });
+
   it("is not removed while locks are held and libvirt's package is gone", async () => {
     await host.take('install ours');
     await host.take('remove libvirt');
@@ -88,17 +99,14 @@ describe('the RPM package', function () {
   it('goes on where its program does not run: the path and the daemon stay', async () => {
     await host.take('install ours');
     const runtime = outside('/usr/lib/virtlockd-node/bin/node');
-    const kept = readFileSync(runtime);
-    writeFileSync(`${runtime}.new`, '#!/bin/sh\nexit 1\n', { mode: 0o755 });
-    rmSync(runtime);
-    await host.scene.must('mv', ['/usr/lib/virtlockd-node/bin/node.new', '/usr/lib/virtlockd-node/bin/node']);
+    renameSync(runtime, `${runtime}.kept`);
+    writeFileSync(runtime, '#!/bin/sh\nexit 1\n', { mode: 0o755 });
     // libvirt's program stays where libvirt's upgrade has put it.
     const { stderr, stdout } = await host.rpm(...host.argumentsOf('upgrade libvirt'));
     assert.match(stdout + stderr, /bin\/virtlockd does not run\. Nothing was changed/);
     assert.equal(host.isOurs(), false);
     await host.assertNothingLost();
-    writeFileSync(`${runtime}.new`, kept, { mode: 0o755 });
-    await host.scene.must('mv', ['/usr/lib/virtlockd-node/bin/node.new', '/usr/lib/virtlockd-node/bin/node']);
+    renameSync(`${runtime}.kept`, runtime);
     await host.scene.must('/usr/lib/virtlockd-node/bin/virtlockd-package', ['take']);
     await host.assertDone('upgrade libvirt');
     await host.take('remove ours');

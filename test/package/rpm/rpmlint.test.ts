@@ -7,7 +7,7 @@ import { skipIf } from '../../support/skip.ts';
 import { missingRpm, ourPackage } from './packages.ts';
 
 describe('rpmlint', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
 
   it('finds no errors in the package', function () {
     const installed = spawnSync('rpmlint', ['--version']).status === 0;

@@ -42,7 +42,7 @@ function portableRpm(directory: string): string[] {
 }
 
 describe('the RPM package under systemd', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
   let machine: Machine;
   let holder: Peer;
   let program: string[];
