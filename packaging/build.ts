@@ -1,7 +1,7 @@
 /**
  * Builds a package, without root: build/virtlockd-node_VERSION_ARCH.deb, or build/virtlockd-node-VERSION-1.ARCH.rpm.
  *
- *     npm run package [-- --format=rpm] [--arch=arm64] [--compression=gzip] [--level=1] [--version=V]
+ *     npm run package [-- --format=rpm] [--arch=arm64] [--compression=gzip] [--level=1] [--version=V] [--list]
  *
  * tree.ts assembles what is installed, parts.ts finds or compiles what depends on the architecture, and deb.ts and rpm.ts make the packages.
  *
@@ -12,7 +12,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildDeb } from './deb.ts';
-import { builtParts, isArchitecture } from './parts.ts';
+import { ARCHITECTURES, builtParts, isArchitecture } from './parts.ts';
 import { buildRpm, missingRpmbuild } from './rpm.ts';
 import { packageJson, root, Tree } from './tree.ts';
 
@@ -27,6 +27,8 @@ const { values: options } = parseArgs({
     compression: { type: 'string', default: 'xz' },
     level: { type: 'string', default: '6' },
     version: { type: 'string', default: packageJson.version },
+    /** Prints what can be asked for, as JSON. Whether this machine has the tools for it shows only when it is asked for. */
+    list: { type: 'boolean', default: false },
   },
 });
 const { arch, format } = options;
@@ -36,6 +38,11 @@ function impossible(why: string): never {
   process.exit(2);
 }
 
+if (options.list) {
+  const offered = Object.keys(FORMATS).flatMap((one) => ARCHITECTURES.map((of) => ({ format: one, arch: of })));
+  console.log(JSON.stringify(offered));
+  process.exit();
+}
 process.umask(0o022);
 if (!isFormat(format)) impossible(`there is no format '${format}', only ${Object.keys(FORMATS).join(' and ')}`);
 const missing = format === 'rpm' ? missingRpmbuild() : undefined;

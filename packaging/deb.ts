@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { putContents } from './contents.ts';
 import type { Parts } from './parts.ts';
 import {
   assemble,
@@ -93,12 +94,15 @@ function control(tree: Tree, { arch, version }: Request): void {
 export function buildDeb(tree: Tree, parts: Parts, request: Request): { output: string; installed: number } {
   assemble(tree, parts, request.version, PLACES);
   documents(tree, request.version);
+  const date = epoch();
+  putContents(tree, parts, request.version, date);
   const installed = tree.size();
   control(tree, request);
   const output = path.join(root, 'build', `virtlockd-node_${request.version}_${request.arch}.deb`);
+  tree.settle(Number(date));
   const compressed = [`-Z${request.compression}`, `-z${request.level}`];
   execFileSync('dpkg-deb', ['--root-owner-group', ...compressed, '--build', tree.directory, output], {
-    env: { ...process.env, SOURCE_DATE_EPOCH: process.env.SOURCE_DATE_EPOCH ?? epoch() },
+    env: { ...process.env, SOURCE_DATE_EPOCH: date },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   return { output, installed };

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 import { bundling } from '../scripts/bundle.ts';
+import { noteBundled } from '../scripts/bundled.ts';
 import { compilePart, type NativePart, nativeParts } from '../scripts/native-parts.js';
 
 const CROSS = { amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
@@ -12,6 +13,8 @@ const NPM_ARCH = { amd64: 'x64', arm64: 'arm64' };
 /** Debian's name of an architecture with a runtime. */
 type Architecture = keyof typeof CROSS;
 
+export const ARCHITECTURES: readonly string[] = Object.keys(CROSS);
+
 export const isArchitecture = (name: string): name is Architecture => Object.hasOwn(CROSS, name);
 
 export interface Parts {
@@ -19,6 +22,8 @@ export interface Parts {
   readonly binaries: Readonly<Record<string, string>>;
   /** Only the runtime itself can make them. A package for another architecture has none, and starts a little slower. */
   readonly caches: readonly string[];
+  /** The C compiler's command. */
+  readonly compiler: string;
   readonly runtime: { readonly version: string; readonly arch: string };
 }
 
@@ -28,7 +33,9 @@ function exists(program: string): boolean {
 
 async function bundleSwap(root: string): Promise<void> {
   const entryPoints = [path.join(root, 'src/programs/swap/main.ts')];
-  await esbuild.build({ ...bundling, entryPoints, outfile: path.join(root, 'dist/swap.cjs') });
+  const outfile = path.join(root, 'dist/swap.cjs');
+  const made = await esbuild.build({ ...bundling, entryPoints, absWorkingDir: root, outfile, metafile: true });
+  noteBundled(root, 'swap.cjs', made.metafile);
 }
 
 const packagedParts = (root: string): NativePart[] => nativeParts(root).filter(({ isPackaged }) => isPackaged);
@@ -56,6 +63,7 @@ function native(root: string, work: string, arch: Architecture): Parts {
   const made = packagedParts(root).map(({ file }) => [file, path.join(root, file)] as const);
   return {
     binaries: strippedBinaries('strip', work, runtime, made),
+    compiler: process.env.CC ?? 'cc',
     caches: ['virtlockd', 'virt-lockctl-who', 'virt-lockctl', 'virtlockd-trace'].map((name) => `dist/${name}.cache`),
     runtime: runtimeOf(root, arch),
   };
@@ -99,6 +107,7 @@ function cross(root: string, work: string, arch: Architecture): Parts | string {
   });
   return {
     binaries: strippedBinaries(`${triplet}-strip`, work, runtime, made),
+    compiler: compilers.c,
     caches: [],
     runtime: runtimeOf(root, arch),
   };

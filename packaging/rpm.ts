@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Request } from './deb.ts';
+import { putContents } from './contents.ts';
 import type { Parts } from './parts.ts';
 import {
   assemble,
@@ -126,13 +127,6 @@ function filesOf(tree: Tree): string {
   return ['%defattr(-, root, root, -)', ...lines.sort()].join('\n');
 }
 
-/** Gives everything in the tree one time, in seconds since 1970. */
-function settle(directory: string, time: number): void {
-  for (const file of ['', ...fs.readdirSync(directory, { recursive: true, encoding: 'utf8' })]) {
-    fs.lutimesSync(path.join(directory, file), time, time);
-  }
-}
-
 /** Builds the package. Returns its path, and the bytes that it installs. @throws Error when rpmbuild fails */
 export function buildRpm(tree: Tree, parts: Parts, request: Request): { output: string; installed: number } {
   const { arch, compression, level } = request;
@@ -143,11 +137,12 @@ export function buildRpm(tree: Tree, parts: Parts, request: Request): { output: 
   if (machine === undefined || io === undefined) throw new Error(`no RPM package for ${arch} with ${compression}`);
   assemble(tree, parts, request.version, PLACES);
   additions(tree);
+  const made = epoch();
+  putContents(tree, parts, request.version, made);
   const installed = tree.size();
   const work = path.dirname(tree.directory);
   const spec = path.join(work, 'virtlockd-node.spec');
-  const made = process.env.SOURCE_DATE_EPOCH ?? epoch();
-  settle(tree.directory, Number(made));
+  tree.settle(Number(made));
   const text = read('packaging/rpm/virtlockd-node.spec.in')
     .replaceAll('#VERSION#', version)
     .replaceAll('#RELEASE#', RELEASE)

@@ -23,13 +23,28 @@ export const CONFIGURATION = {
 
 export const read = (file: string): string => fs.readFileSync(path.join(root, file), 'utf8');
 
-/** The date of the commit in seconds since 1970, so that the same commit gives the same package. */
+/**
+ * The date of what is packaged in seconds since 1970, and never of the build, so that the same commit gives the same package:
+ * $SOURCE_DATE_EPOCH, else the commit's, else, as in an archive without git, that of the changelog.
+ */
 export function epoch(): string {
+  const given = process.env.SOURCE_DATE_EPOCH;
+  if (given !== undefined && /^\d+$/.test(given)) return given;
+  // In a directory of another repository git would give the date of that one. One that another user has cloned is as good.
+  const git = (...words: string[]): string =>
+    execFileSync('git', ['-c', `safe.directory=${root}`, ...words], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
   try {
-    return execFileSync('git', ['log', '-1', '--format=%ct'], { cwd: root, encoding: 'utf8' }).trim();
+    if (git('rev-parse', '--show-prefix') === '') return git('log', '-1', '--format=%ct');
   } catch {
-    return String(Math.floor(Date.now() / 1000));
+    // There is no git, or no repository.
   }
+  const [, date = ''] = /^ -- .*> {2}(.*)$/m.exec(read('packaging/debian/changelog')) ?? [];
+  console.warn(`package: no commit to date it by, so it has the date of its changelog, ${date}`);
+  return String(Date.parse(date) / 1000);
 }
 
 /** The files of a package, as they are installed. Paths in it have no first slash. */
@@ -56,6 +71,18 @@ export class Tree {
   link(to: string, from: string): void {
     fs.mkdirSync(path.dirname(path.join(this.directory, from)), { recursive: true });
     fs.symlinkSync(to, path.join(this.directory, from));
+  }
+
+  /** Gives everything the same time, and directories the usual mode: not those of who built it, when and where. */
+  settle(seconds: number): void {
+    const entries = fs.readdirSync(this.directory, { recursive: true, withFileTypes: true });
+    for (const entry of entries) {
+      const file = path.join(entry.parentPath, entry.name);
+      if (entry.isDirectory()) fs.chmodSync(file, 0o755);
+      fs.lutimesSync(file, seconds, seconds);
+    }
+    fs.chmodSync(this.directory, 0o755);
+    fs.utimesSync(this.directory, seconds, seconds);
   }
 
   /** The sorted paths of all regular files. */

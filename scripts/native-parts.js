@@ -55,6 +55,9 @@ export function nativeParts(root) {
   ];
 }
 
+/** @param {readonly string[]} options */
+const includesOf = (options) => options.filter((option) => option.startsWith('-I')).map((option) => option.slice(2));
+
 /**
  * @param {NativePart} part
  * @param {string} output
@@ -62,9 +65,12 @@ export function nativeParts(root) {
  * @param {{ c: string, cxx: string }} [crossCompilers] which have a static libc
  * @throws {BuildError}
  */
-export function compilePart({ file, sources, options }, output, nodeHeaders, crossCompilers) {
+export function compilePart({ file, sources, options: own }, output, nodeHeaders, crossCompilers) {
   const compilers = crossCompilers === undefined ? {} : { compilers: crossCompilers };
   const { name, ext } = path.parse(file);
+  // What is compiled says where its source is, by __FILE__ for one. Each build is to give the same bytes, wherever it is done.
+  const directories = new Set([...sources.map((source) => path.dirname(source)), nodeHeaders, ...includesOf(own)]);
+  const options = [...own, ...[...directories].map((directory) => `-ffile-prefix-map=${directory}=.`)];
   if (ext !== '') compileModule({ name, sources, output, headers: nodeHeaders, options, ...compilers });
   else {
     const linking = crossCompilers === undefined ? staticIfPossible() : ['-static'];

@@ -6,6 +6,9 @@ import { checkout } from '../../src/lab/trees.ts';
 
 export const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
+export const packageVersion = (JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string })
+  .version;
+
 let built: string | undefined;
 
 /** Path of the package, compressed little, as only its contents matter here. Takes some seconds when first called. */

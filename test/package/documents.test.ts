@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { guestXml, makeImage } from '../../src/lab/guest.ts';
 import { eventually } from '../../src/lab/process.ts';
 import { checkout } from '../../src/lab/trees.ts';
@@ -63,7 +63,7 @@ describe('a machine with guests', function () {
     assert.deepEqual(others, []);
     const printed = stepsIn((transcript?.text ?? '').replaceAll('_amd64.deb', `_${arch}.deb`));
     assert.ok(printed.length > 10);
-    copyFileSync(packageFile(), host.machine.outside(`/root/virtlockd-node_0.1.0_${arch}.deb`));
+    copyFileSync(packageFile(), host.machine.outside(`/root/${basename(packageFile())}`));
     const shown = await type(printed.map(({ command }) => command));
     for (const [index, { command, output }] of shown.entries())
       assert.equal(comparable(output), comparable(printed[index]?.output ?? ''), command);

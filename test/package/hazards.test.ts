@@ -67,7 +67,7 @@ describe('the package, where a swap cannot be', function () {
 
   it('leaves the old program running when an upgrade does not run, and says so', async () => {
     const before = scene.image();
-    const broken = variant('0.2.0', scene.lab.directory, (tree) => {
+    const broken = variant('90.0.0', scene.lab.directory, (tree) => {
       writeFileSync(join(tree, 'usr/lib/virtlockd-node/dist/virtlockd.cjs'), 'throw new Error("broken");\n');
     });
     const said = await scene.must('dpkg', ['--install', broken], 1);
@@ -86,7 +86,7 @@ describe('the package, where a swap cannot be', function () {
 
   it('is executed again by the next good upgrade', async () => {
     const before = scene.image();
-    await scene.must('dpkg', ['--install', variant('0.3.0', scene.lab.directory, () => undefined)]);
+    await scene.must('dpkg', ['--install', variant('91.0.0', scene.lab.directory, () => undefined)]);
     assert.notEqual(scene.image(), before);
     assert.deepEqual(scene.locks(), held);
     await scene.assertServes();

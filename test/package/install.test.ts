@@ -3,15 +3,19 @@
  * running guest and a stand-in owner. One process all the way, and every lock.
  */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeImage } from '../../src/lab/guest.ts';
 import { Libvirtd } from '../../src/lab/libvirtd.ts';
 import { type LockRow, lockOn } from '../../src/lab/observe.ts';
 import { eventually } from '../../src/lab/process.ts';
 import { skipIf } from '../support/skip.ts';
-import { packageFile } from './deb.ts';
+import { packageFile, packageVersion, variant } from './deb.ts';
 import { Scene } from './scene.ts';
 import { debian12, debian13, missingRelease, type Release } from './trees.ts';
+
+/** The release before this one. Its tree here is this one's: dpkg, apt and the scripts see a version that goes down and up. */
+const FORMER = '0.1.0';
 
 for (const release of [debian12, debian13]) describeRelease(release);
 
@@ -75,6 +79,28 @@ function describeRelease(release: Release): void {
       assert.equal(scene.runs(), 'own');
       assert.notEqual(scene.image(), before);
       assert.deepEqual(scene.locks(), held);
+      await assertServesLibvirt();
+    });
+
+    it('apt-get install of the former release and of this one: the version goes down and up, and every lock stays', async () => {
+      const former = variant(FORMER, scene.lab.directory, (tree) => {
+        const manifest = join(tree, 'usr/lib/virtlockd-node/package.json');
+        writeFileSync(manifest, `${JSON.stringify({ name: 'virtlockd', version: FORMER })}\n`);
+      });
+      for (const [file, version] of [
+        [former, FORMER],
+        [packageFile(), packageVersion],
+      ] as const) {
+        const before = scene.image();
+        await scene.must('apt-get', ['install', '--allow-downgrades', '--yes', file]);
+        assert.notEqual(scene.image(), before);
+        assert.equal(scene.runs(), 'own');
+        assert.equal(await scene.must('virt-lockctl', ['--version']), `${version}\n`);
+        assert.match(await scene.must('virt-lockctl', ['status']), new RegExp(`virtlockd-node ${version}, speaks as `));
+        // libvirtd, virsh and virt-admin see the version of the libvirt that it stands for, whatever ours.
+        assert.match(await scene.must('/usr/sbin/virtlockd', ['--version']), /virtlockd \(libvirt\) 12\.8\.0\n$/);
+        assert.deepEqual(scene.locks(), held);
+      }
       await assertServesLibvirt();
     });
 

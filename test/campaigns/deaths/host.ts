@@ -191,7 +191,7 @@ export class Host {
   }
 
   async #exchangePackage(): Promise<void> {
-    this.#other ??= variant('0.1.0+other', this.machine.directory, () => undefined);
+    this.#other ??= variant('90.0.0', this.machine.directory, () => undefined);
     this.#isOther = !this.#isOther;
     await this.run('dpkg', '--install', this.#isOther ? this.#other : join(this.machine.directory, 'package.deb'));
   }

@@ -1,7 +1,7 @@
-/** Makes the calls of clients around a re-execution, so that V8 compiles the code that they need. */
+/** Makes the calls of clients around a re-execution, so that the functions that they need run. */
 import path from 'node:path';
-import { AdminClient, DEFAULT_LOCKSPACE, LockClient, RemoteFailure } from '../src/client/index.ts';
-import { eventually, programImage } from '../src/lab/process.ts';
+import { AdminClient, DEFAULT_LOCKSPACE, LockClient, RemoteFailure } from '../../src/client/index.ts';
+import { eventually, programImage } from '../../src/lab/process.ts';
 
 /** The timeout of each call and of the re-execution, in milliseconds. */
 const LIMIT_MS = 60_000;
@@ -44,7 +44,7 @@ export async function warmUpDaemon(sockets: string, pid: number): Promise<void> 
   await admin.close();
 }
 
-/** Refusals are wanted: the daemon compiles their code, too. */
+/** Refusals are wanted: their functions run, too. */
 function refused(error: unknown): void {
   if (!(error instanceof RemoteFailure)) throw error;
 }
