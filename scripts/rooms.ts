@@ -22,6 +22,7 @@ export const rooms: readonly Room[] = [
     path: 'src/storage',
     holds: 'file systems that may hang: which they are, and the helper process of each that calls them',
   },
+  { path: 'src/etcd', holds: "locks in etcd, and the guard that ends their owners before the host's lease does" },
   { path: 'src/lockspace', holds: 'files and their locks, lockspaces, resources, owners, and the tables they are in' },
   { path: 'src/lockd', holds: "the lock program: its eight procedures, a client's life, the end of owners" },
   { path: 'src/admin', holds: 'the admin program, which virt-admin speaks' },
