@@ -72,6 +72,19 @@ export function missingGluster(): string | undefined {
   return undefined;
 }
 
+/** Why no cluster of etcd can be run in a network of its own, or undefined. */
+export function missingEtcd(): string | undefined {
+  for (const [name, from] of [
+    ['etcd', 'etcd-server'],
+    ['etcdctl', 'etcd-client'],
+    ['ip', 'iproute2'],
+    ['tc', 'iproute2'],
+    ['iptables', 'iptables'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return missingLab();
+}
+
 /** Why the tests' C programs cannot be compiled, or undefined. */
 export function missingCompiler(): string | undefined {
   const compiler = process.env.CC ?? 'cc';
