@@ -72,6 +72,16 @@ export function missingGluster(): string | undefined {
   return undefined;
 }
 
+/** Why no member of etcd can be started, or undefined. */
+export function missingEtcd(): string | undefined {
+  for (const [name, from] of [
+    ['etcd', 'etcd-server'],
+    ['etcdctl', 'etcd-client'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return undefined;
+}
+
 /** Why the tests' C programs cannot be compiled, or undefined. */
 export function missingCompiler(): string | undefined {
   const compiler = process.env.CC ?? 'cc';
