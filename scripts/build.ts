@@ -90,6 +90,7 @@ const byReexecution = async (): Promise<void> => withDaemon('scripts/cache-daemo
 await program('src/programs/virtlockd/main.ts', 'virtlockd', byReexecution);
 await start('start.cjs', 'virtlockd');
 await bundle({ entryPoints: ['src/programs/virtlockd/check-c-start.ts'] }, 'check-c-start.cjs');
+await bundle({ entryPoints: ['src/etcd/worker.ts'] }, 'etcd-client.cjs');
 await withDaemon('bin/virtlockd', async (sockets) => {
   const commandsOf = (...commands: readonly string[]): ReturnType<typeof byCommands> =>
     byCommands(...commands.map((command) => `--connect ${sockets} ${command}`));

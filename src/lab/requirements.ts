@@ -72,17 +72,25 @@ export function missingGluster(): string | undefined {
   return undefined;
 }
 
-/** Why no cluster of etcd can be run in a network of its own, or undefined. */
+/** Why no member of etcd can be started, or undefined. */
 export function missingEtcd(): string | undefined {
   for (const [name, from] of [
     ['etcd', 'etcd-server'],
     ['etcdctl', 'etcd-client'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return undefined;
+}
+
+/** Why no cluster of etcd can be run in a network of its own, or undefined. */
+export function missingCluster(): string | undefined {
+  for (const [name, from] of [
     ['ip', 'iproute2'],
     ['tc', 'iproute2'],
     ['iptables', 'iptables'],
   ] as const)
     if (!onPath(name)) return `${name} is not installed (package ${from})`;
-  return missingLab();
+  return missingEtcd() ?? missingLab();
 }
 
 /** Why the tests' C programs cannot be compiled, or undefined. */

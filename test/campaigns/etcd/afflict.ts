@@ -1,7 +1,7 @@
 /** Brings about the faults of a plan, and takes them back. */
 import { writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { EtcdLab, EtcdMember } from '../../../src/lab/etcd.ts';
+import type { EtcdLab, ClusterMember } from '../../../src/lab/etcd-cluster.ts';
 import type { NetworkHost } from '../../../src/lab/network.ts';
 import type { HostDaemon, OwnerSlot } from './hosts.ts';
 import type { Fault, FaultName } from './plan.ts';
@@ -26,7 +26,7 @@ function chosen<T>(items: readonly T[], { target }: Fault): T {
   return item;
 }
 
-const hostsOf = (members: readonly EtcdMember[]): NetworkHost[] => members.map(({ host }) => host);
+const hostsOf = (members: readonly ClusterMember[]): NetworkHost[] => members.map(({ host }) => host);
 
 async function slow(host: NetworkHost, { degree }: Fault): Promise<Undo> {
   // From a link that only delays to one that drops most.
@@ -34,7 +34,7 @@ async function slow(host: NetworkHost, { degree }: Fault): Promise<Undo> {
   return async () => host.heal();
 }
 
-async function stopMember(member: EtcdMember): Promise<Undo> {
+async function stopMember(member: ClusterMember): Promise<Undo> {
   member.signal('SIGSTOP');
   return Promise.resolve(async () => {
     member.signal('SIGCONT');
@@ -42,7 +42,7 @@ async function stopMember(member: EtcdMember): Promise<Undo> {
   });
 }
 
-async function killMember(member: EtcdMember): Promise<Undo> {
+async function killMember(member: ClusterMember): Promise<Undo> {
   await member.kill();
   return async () => {
     member.start();
@@ -50,7 +50,7 @@ async function killMember(member: EtcdMember): Promise<Undo> {
   };
 }
 
-async function leaderOf({ lab }: Scene, fault: Fault): Promise<EtcdMember> {
+async function leaderOf({ lab }: Scene, fault: Fault): Promise<ClusterMember> {
   return (await lab.leader()) ?? chosen(lab.members, fault);
 }
 

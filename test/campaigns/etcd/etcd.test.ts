@@ -4,9 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { appendFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../src/lab/command-line.ts';
-import { EtcdLab } from '../../../src/lab/etcd.ts';
+import { EtcdLab } from '../../../src/lab/etcd-cluster.ts';
 import { eventually } from '../../../src/lab/process.ts';
-import { missingCompiler, missingEtcd } from '../../../src/lab/requirements.ts';
+import { missingCompiler, missingCluster } from '../../../src/lab/requirements.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../../unit/support/locks.ts';
@@ -114,7 +114,7 @@ describe('the laboratory of etcd', function () {
   this.timeout(120_000);
 
   before(function () {
-    skipIf(this, missingEtcd(), missingCompiler());
+    skipIf(this, missingCluster(), missingCompiler());
   });
 
   it('loses its leader to a partition, a member to a full disk, and gets both back; nothing is left of it', async () => {
@@ -157,7 +157,7 @@ describe('npm run etcd:check', function () {
   this.timeout(200_000);
 
   before(function () {
-    skipIf(this, missingEtcd(), missingCompiler());
+    skipIf(this, missingCluster(), missingCompiler());
   });
 
   const { signal } = new AbortController();

@@ -1,5 +1,5 @@
 /** `npm run etcd:check`: see options.ts. */
-import { missingCompiler, missingEtcd } from '../../../src/lab/requirements.ts';
+import { missingCompiler, missingCluster } from '../../../src/lab/requirements.ts';
 import { Mutants } from '../../wire/programs/conformance/mutants/build.ts';
 import { runCommand, writeReport } from '../command.ts';
 import { breakages } from './breakages.ts';
@@ -22,7 +22,7 @@ function text({ seed, subject, seconds, faults, tally, holds, records, findings 
 }
 
 async function main({ breakage, ...options }: Options): Promise<number> {
-  const missing = missingEtcd() ?? missingCompiler();
+  const missing = missingCluster() ?? missingCompiler();
   if (missing !== undefined) throw new Error(missing);
   const interrupted = new AbortController();
   process.once('SIGTERM', () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { compile } from '../../../src/lab/compile.ts';
-import { EtcdLab } from '../../../src/lab/etcd.ts';
+import { EtcdLab } from '../../../src/lab/etcd-cluster.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { lock, Peer } from '../../../src/lab/wire.ts';
 import { processesNamed } from '../../support/storage-helpers.ts';
