@@ -85,7 +85,7 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
     const members = hostsOf(lab.members);
     await host.cut(members, 'in');
     // Of the lease, a third to a half: the margin must not have begun.
-    await pause((fault.duration / 2.5) * (0.35 + fault.degree / 500));
+    await pause((fault.duration / 2.5) * (0.35 + fault.degree / 700));
     await host.cut(members, 'out');
     await host.lab.run('iptables', ['-w', '-F', 'INPUT']);
     return async () => host.heal();

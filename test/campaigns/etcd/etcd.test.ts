@@ -161,7 +161,7 @@ describe('npm run etcd:check', function () {
   });
 
   const { signal } = new AbortController();
-  const common = { seed: 1, leaseSeconds: 5, signal, endsEarly: true } as const;
+  const common = { seed: 1, leaseSeconds: 6, signal, endsEarly: true } as const;
 
   it('finds a stand-in that ends nobody', async () => {
     const subject = { kind: 'stand-in', fault: 'no-fencing' } as const;

@@ -29,7 +29,7 @@ daemon that ends are findings. Wants root, etcd-server, etcd-client, iptables, i
 
   --seed N         the same seed makes the same faults (1)
   --minutes N      for so long (2); then all faults end, and every host must get every lock
-  --lease N        seconds (5)
+  --lease N        seconds (6)
   --faults LIST    only these, separated by commas:
 ${Object.entries(faults)
   .map(([name, what]) => `                   ${name.padEnd(14)}${what}`)
@@ -51,7 +51,7 @@ Exit status: 0 nothing was found, 1 something was, 2 wrong usage, 3 it could not
 const settings = {
   seed: { type: 'string', default: '1' },
   minutes: { type: 'string', default: '2' },
-  lease: { type: 'string', default: '5' },
+  lease: { type: 'string', default: '6' },
   faults: { type: 'string', default: faultNames.join() },
   daemon: { type: 'string' },
   break: { type: 'string' },

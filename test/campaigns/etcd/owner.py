@@ -54,8 +54,8 @@ def call(connection, procedure, payload):
     return 0 if body[20:24] == bytes(4) else struct.unpack('>i', body[24:28])[0]
 
 
-def on_resource(shared):
-    return text(lockspace) + text(resource) + struct.pack('>I', 2 | (1 if shared else 0))
+def on_resource(flags):
+    return text(lockspace) + text(resource) + struct.pack('>I', flags)
 
 
 def write_until(end, hold, shared, sequence):
@@ -69,7 +69,7 @@ def write_until(end, hold, shared, sequence):
 def own(connection):
     global holds
     shared = modes == 'mixed' and randomness.random() < 0.5
-    code = call(connection, 6, on_resource(shared))
+    code = call(connection, 6, on_resource(3 if shared else 2))
     if code != 0:
         say(f'refused {code}')
         time.sleep(randomness.uniform(0.05, 0.2))
@@ -79,7 +79,7 @@ def own(connection):
     say(f'granted {hold}')
     sequence = write_until(time.monotonic() + randomness.choice((0.1, 0.5, 2, 8, 20)), hold, shared, 0)
     try:
-        if call(connection, 7, on_resource(shared)) == 0:
+        if call(connection, 7, on_resource(0)) == 0:
             say(f'released {hold}')
             time.sleep(randomness.uniform(0, 0.2))
             return
@@ -97,6 +97,8 @@ while True:
         name = text(f'owner-{number}')
         process = struct.pack('>3I', os.getpid(), os.getpid(), 0)
         call(connection, 1, struct.pack('>16s', number.encode()) + name + process)
+        # Again is an error, and no harm.
+        call(connection, 8, text(lockspace))
         while True:
             own(connection)
     except OSError:

@@ -199,9 +199,10 @@ async function tryToGet(daemon: HostDaemon, name: string, until: number): Promis
       const owner = daemon.host.lab.spawn('sleep', ['1000']);
       try {
         await peer.must(lock.register({ pid: owner.pid }));
+        await peer.call(lock.createLockspace(LOCKSPACE));
         const { status, payload } = await peer.call(lock.acquire(LOCKSPACE, name, 2));
         if (status === 0) {
-          await peer.must(lock.release(LOCKSPACE, name, 2));
+          await peer.must(lock.release(LOCKSPACE, name));
           return undefined;
         }
         why = `code ${payload.readInt32BE(0)}: ${printable(payload)}`;
@@ -272,7 +273,7 @@ export async function run(options: RunOptions): Promise<Report> {
     if (report.findings.length > 0 && options.onProgress !== undefined) {
       for (const daemon of daemons) {
         const log = readFileSync(join(daemon.host.lab.directory, 'daemon.log'), 'latin1');
-        options.onProgress(`the log of host ${daemon.host.number - 100} ends:\n${log.slice(-4000)}`);
+        options.onProgress(`the log of host ${daemon.host.number - 100} ends:\n${log.slice(-1500)}`);
       }
     }
     return report;

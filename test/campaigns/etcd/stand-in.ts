@@ -278,7 +278,8 @@ async function serve(connection: Socket): Promise<void> {
         const { procedure, serial, payload } = decode(input.subarray(4, size));
         input = input.subarray(size);
         if (procedure === 1) owner = register(payload);
-        const { name, flags } = procedure === 1 ? { name: '', flags: 0 } : textsOf(payload);
+        const isOfResource = procedure === 6 || procedure === 7;
+        const { name, flags } = isOfResource ? textsOf(payload) : { name: '', flags: 0 };
         let code = 0;
         if (owner === null) code = FAILED;
         else if (procedure === 6) code = await acquire(owner, name, (flags & 1) !== 0);
