@@ -40,8 +40,8 @@ const AGAIN_MS = 500;
 const REFUSED_AGAIN_MS = 5000;
 /** Between two comparisons of the keys on the lease with the tables. */
 const AUDIT_MS = 10_000;
-/** How long an owner stays in the guard that has got no lock yet, in milliseconds. */
-const KEEP_OWNER_MS = 2000;
+/** How long an owner stays in the guard that is about to share a lock, in milliseconds. */
+const KEEP_OWNER_MS = 500;
 /** Keys in one answer. */
 const PAGE = 100;
 
@@ -105,10 +105,10 @@ interface GuardedOwner extends OwnerProcess {
   readonly pid: number;
   /** Null: it is guarded. */
   waiting: ((status: number) => void)[] | null;
-  /** Calls that may get it a hold. */
+  /** Calls that have got it a lock, and no hold yet. */
   calls: number;
-  /** Until then it stays in the guard without a hold: a call may wait to be made again. */
-  readonly keptUntil: number;
+  /** Until then it stays in the guard without a hold: a call for one on a lock that others share is about to be made again. */
+  keptUntil: number;
 }
 
 type Acquired =
@@ -354,10 +354,17 @@ export class EtcdEngine implements LockEngine {
     const status = this.unguarded.get(token) ?? 0;
     this.unguarded.delete(token);
     if (status !== 0) throw notGuarded(owner, `it cannot be guarded: ${strerror(status)}`);
-    if (found.waiting === null) return;
+    if (found.waiting === null) {
+      found.keptUntil = -Infinity;
+      return;
+    }
     throw new Waiting((done) => {
       found.waiting?.push((outcome) => {
         if (outcome !== 0) this.unguarded.set(token, outcome);
+        found.keptUntil = this.host.clock.now() + KEEP_OWNER_MS;
+        this.host.clock.setTimeout(() => {
+          this.syncSoon();
+        }, 2 * KEEP_OWNER_MS);
         setImmediate(done);
       });
       return () => undefined;
@@ -441,18 +448,33 @@ export class EtcdEngine implements LockEngine {
         fail(this.lackOfLease);
         return;
       }
+      const lease = this.lease.id;
+      const found = this.host.processOf(hold.owner);
+      if (lease === null) fail(this.lackOfLease);
+      else if (found === null) cannotTell();
+      else this.request(resource, mode, hold, lease, Math.max(until - this.host.clock.now(), 1), granted, finish);
+      if (found !== null) this.host.closePidfd(found.pidfd);
+    };
+    const cannotTell = (): void => {
+      fail(`owner ${pid} (${name}) could not be ended before the lease of this host does: ${CANNOT_BE_TOLD}`, EPERM);
+    };
+    // Not before: the guard kills nobody who only asks.
+    const granted = (lock: EngineLock): void => {
       const found = this.guardOwner(hold.owner);
-      if (found === null) {
-        fail(`owner ${pid} (${name}) could not be ended before the lease of this host does: ${CANNOT_BE_TOLD}`, EPERM);
+      if (found === null || isDone) {
+        this.discard(lock, mode);
+        cannotTell();
         return;
       }
       owner = found;
       found.calls++;
       this.whenGuarded(found, (status) => {
-        const lease = this.lease.id;
-        if (status !== 0) fail(`owner ${pid} (${name}) cannot be guarded: ${strerror(status)}`, -status);
-        else if (lease === null) fail(this.lackOfLease);
-        else if (!isDone) this.request(resource, mode, hold, lease, found, until, finish);
+        if (status === 0) {
+          finish({ kind: 'granted', owner: found, lock });
+          return;
+        }
+        this.discard(lock, mode);
+        fail(`owner ${pid} (${name}) cannot be guarded: ${strerror(status)}`, -status);
       });
     };
     // Never at once: the caller does not expect the answer yet.
@@ -472,19 +494,19 @@ export class EtcdEngine implements LockEngine {
     mode: LockMode,
     hold: Hold,
     lease: string,
-    owner: GuardedOwner,
-    until: number,
-    finish: (answer: Acquired) => void,
+    limit: number,
+    granted: (lock: EngineLock) => void,
+    finish: (answer: Exclude<Acquired, { kind: 'granted' }>) => void,
   ): void {
     const value = valueOf(mode, [hold], `${process.pid}.${this.nextNonce++}`);
     const args = { resource, shared: mode.shared, creates: mode.autocreate, value, lease };
-    this.client.request('acquire', args, Math.max(until - this.host.clock.now(), 1), (reply) => {
+    this.client.request('acquire', args, limit, (reply) => {
       if (!reply.ok) {
         if (reply.failure === Failure.NO_LEASE && this.lease.id === lease)
           this.lease.end('etcd does not have it any more: it was revoked, or etcd was restored from a backup');
         finish({ kind: 'failed', errno: errnoOf(reply), text: reply.text });
       } else if (reply.result.kind === 'granted') {
-        finish({ kind: 'granted', owner, lock: { key: resource, revision: reply.result.revision, lease } });
+        granted({ key: resource, revision: reply.result.revision, lease });
       } else finish(reply.result);
     });
   }
@@ -653,17 +675,14 @@ export class EtcdEngine implements LockEngine {
       host.closePidfd(found.pidfd);
       return known;
     }
-    const keptUntil = host.clock.now() + KEEP_OWNER_MS;
-    const owner: GuardedOwner = { ...found, pid: identity.pid, waiting: [], calls: 0, keptUntil };
+    const owner: GuardedOwner = { ...found, pid: identity.pid, waiting: [], calls: 0, keptUntil: -Infinity };
     this.owners.set(token, owner);
-    host.clock.setTimeout(() => {
-      this.syncSoon();
-    }, KEEP_OWNER_MS + 100);
     guard.add(token, found.pidfd, (status) => {
       const waiting = owner.waiting ?? [];
       owner.waiting = status === 0 ? null : [];
       if (status !== 0) this.forget(token, owner);
       for (const done of waiting) done(status);
+      this.syncSoon();
     });
     return owner;
   }

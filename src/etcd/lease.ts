@@ -17,6 +17,8 @@ const MAX_MARGIN_MS = 10_000;
 const MARGIN_SHARE = 1 / 4;
 /** Keepalives in the time up to the margin. */
 const KEEPALIVES = 4;
+/** How long one may take at least, in milliseconds; otherwise twice the time to the next. */
+const MIN_LIMIT_MS = 1000;
 /** Keepalives without an answer, at most. */
 const MAX_OUTSTANDING = 4;
 /** Between two attempts to get a lease, in milliseconds. */
@@ -210,7 +212,7 @@ export class Lease {
     if (this.outstanding >= MAX_OUTSTANDING || now < this.lastAttempt + this.interval) return;
     this.lastAttempt = now;
     this.outstanding++;
-    const limit = Math.max(this.endsAt - now, 1);
+    const limit = Math.max(Math.min(this.endsAt - now, Math.max(2 * this.interval, MIN_LIMIT_MS)), 1);
     const done = (reply: Reply<'keepAlive'>): void => {
       this.outstanding--;
       this.kept(current.id, now, reply);

@@ -96,7 +96,7 @@ export class EtcdMember {
   async kill(): Promise<void> {
     const { process: child } = this;
     this.process = null;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     child.kill('SIGKILL');
     await ended;

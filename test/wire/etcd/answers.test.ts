@@ -23,12 +23,11 @@ describe('answers of a lockspace in etcd', function () {
     daemon = await scene.daemon();
     mkdirSync(daemon.lab.outside('/var/lib/libvirt/lockd'), { recursive: true });
     guests = [await scene.connect(daemon), await scene.connect(daemon)];
-    stranger = await daemon.connect();
+    stranger = await scene.visit(daemon);
   });
 
   after(async () => {
-    stranger?.close();
-    await scene?.close();
+    await EtcdScene.closeAll();
   });
 
   type Step = (space: string) => readonly [Peer, Call];

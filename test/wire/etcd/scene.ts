@@ -21,6 +21,8 @@ export interface Owner {
   readonly ended: Promise<unknown>;
 }
 
+const scenes: EtcdScene[] = [];
+
 export class EtcdScene {
   readonly member: EtcdMember;
   readonly daemons: LockDaemon[] = [];
@@ -34,7 +36,14 @@ export class EtcdScene {
   }
 
   static async open(options: SceneOptions = {}): Promise<EtcdScene> {
-    return new EtcdScene(await EtcdMember.start(options), options);
+    const scene = new EtcdScene(await EtcdMember.start(options), options);
+    scenes.push(scene);
+    return scene;
+  }
+
+  /** Closes all that are open. */
+  static async closeAll(): Promise<void> {
+    for (const scene of scenes.splice(0)) await scene.close();
   }
 
   get configuration(): string {
@@ -64,10 +73,16 @@ ${configuration}
     return owner;
   }
 
-  /** libvirtd, on behalf of an owner. */
-  async connect(daemon: LockDaemon, pid = this.owner().pid, name = 'guest'): Promise<Peer> {
+  /** A client that has not registered an owner. */
+  async visit(daemon: LockDaemon): Promise<Peer> {
     const peer = await daemon.connect();
     this.peers.push(peer);
+    return peer;
+  }
+
+  /** libvirtd, on behalf of an owner. */
+  async connect(daemon: LockDaemon, pid = this.owner().pid, name = 'guest'): Promise<Peer> {
+    const peer = await this.visit(daemon);
     await peer.must(lock.register({ pid, name }));
     return peer;
   }
@@ -84,7 +99,7 @@ ${configuration}
     return [...this.member.keys('/virtlockd/locks/').keys()].map((key) => key.slice('/virtlockd/locks'.length)).sort();
   }
 
-  async close(): Promise<void> {
+  private async close(): Promise<void> {
     this.member.signal('SIGCONT');
     for (const peer of this.peers) peer.close();
     for (const { process: owner } of this.owners) owner.kill('SIGKILL');
