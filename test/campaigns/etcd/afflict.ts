@@ -26,6 +26,13 @@ function chosen<T>(items: readonly T[], { target }: Fault): T {
   return item;
 }
 
+/** A host on which an owner writes, if there is one: most can go wrong there. */
+function busyHost({ daemons, owners }: Scene, fault: Fault): NetworkHost {
+  for (const owner of owners) owner.count();
+  const busy = daemons.filter((daemon) => owners.some((owner) => owner.daemon === daemon && owner.holds));
+  return chosen(busy.length > 0 ? busy : daemons, fault).host;
+}
+
 const hostsOf = (members: readonly ClusterMember[]): NetworkHost[] => members.map(({ host }) => host);
 
 async function slow(host: NetworkHost, { degree }: Fault): Promise<Undo> {
@@ -56,7 +63,7 @@ async function leaderOf({ lab }: Scene, fault: Fault): Promise<ClusterMember> {
 
 /** The host and all its members. */
 async function cutHost(scene: Scene, fault: Fault, direction: 'in' | 'out' | 'both'): Promise<Undo> {
-  const { host } = chosen(scene.daemons, fault);
+  const host = busyHost(scene, fault);
   await host.cut(hostsOf(scene.lab.members), direction);
   return async () => host.heal();
 }
@@ -80,9 +87,9 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
     return async () => host.heal();
   },
   'host-slow': async ({ daemons }, fault) => slow(chosen(daemons, fault).host, fault),
-  'late-answer': async ({ lab, daemons }, fault) => {
-    const { host } = chosen(daemons, fault);
-    const members = hostsOf(lab.members);
+  'late-answer': async (scene, fault) => {
+    const host = busyHost(scene, fault);
+    const members = hostsOf(scene.lab.members);
     await host.cut(members, 'in');
     // Of the lease, a third to a half: the margin must not have begun.
     await pause((fault.duration / 2.5) * (0.35 + fault.degree / 700));

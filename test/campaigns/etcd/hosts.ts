@@ -130,6 +130,8 @@ export class OwnerSlot {
   private lives = 0;
   /** It was killed on purpose. */
   private isKilled = false;
+  /** It writes at present, as far as it has said. */
+  holds = false;
 
   /** @param words see owner.py */
   constructor(daemon: HostDaemon, words: readonly string[], tally: Tally) {
@@ -149,6 +151,7 @@ export class OwnerSlot {
     this.process = process;
     void process.exited.then(() => {
       this.count();
+      this.holds = false;
       if (!this.isKilled) this.tally.ended++;
       setTimeout(() => {
         this.start();
@@ -162,6 +165,7 @@ export class OwnerSlot {
     const end = said.lastIndexOf('\n') + 1;
     for (const line of said.slice(this.seen, end).split('\n')) {
       const [what = '', which = ''] = line.split(' ');
+      if (what !== '') this.holds = what === 'granted' || what === 'alone';
       if (what === 'granted' || what === 'released' || what === 'alone') this.tally[what]++;
       else if (what === 'refused') this.tally.refused[which] = (this.tally.refused[which] ?? 0) + 1;
     }

@@ -4,7 +4,7 @@ import { oneOf, parseCommandLine, UsageError, wholeNumber } from '../../../src/l
 import { checkout } from '../../../src/lab/trees.ts';
 import type { Subject } from './hosts.ts';
 import { type FaultName, faultNames, faults } from './plan.ts';
-import { breakages } from './breakages.ts';
+import { breakages, faultsFor } from './breakages.ts';
 import { standInFaults } from './stand-in-settings.ts';
 
 export interface Options {
@@ -35,7 +35,8 @@ ${Object.entries(faults)
   .map(([name, what]) => `                   ${name.padEnd(14)}${what}`)
   .join('\n')}
   --daemon PATH    the lock daemon to judge; by default this checkout's
-  --break NAME     break this checkout's daemon on purpose: ${Object.keys(breakages).join(', ')}
+  --break NAME     break this checkout's daemon on purpose, and without --faults play those by which that shows:
+                   ${Object.keys(breakages).join(', ')}
   --stand-in       judge a small daemon of the campaign's own
   --stand-in-fault NAME
                    the same, broken on purpose: ${standInFaults.join(', ')}
@@ -80,7 +81,10 @@ export function parseOptions(args: readonly string[]): Options {
     seed: wholeNumber('seed', values.seed),
     minutes,
     leaseSeconds: wholeNumber('lease', values.lease, 2),
-    faults: values.faults.split(',').map((word) => oneOf('fault', faultNames, word)),
+    faults: faultsFor(
+      breakage,
+      values.faults.split(',').map((word) => oneOf('fault', faultNames, word)),
+    ),
     subject: isStandIn ? standIn() : { kind: 'daemon', program: daemon ?? join(checkout, 'bin/virtlockd') },
     breakage,
     endsEarly: values['until-found'],

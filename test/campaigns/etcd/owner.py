@@ -7,7 +7,7 @@ and releases. When its connection ends while it holds, it goes on writing for ev
 NUMBER before, so that no two holds have the same number. MODES is `exclusive` or `mixed`.
 
 A record is 32 bytes: CLOCK_MONOTONIC in ns, the hold, its sequence number, 1 for a shared hold. Lines of output: `granted HOLD`,
-`released HOLD`, `refused CODE`, `alone HOLD`.
+`released HOLD`, `unreleased CODE`, `refused CODE`, `alone HOLD`.
 """
 
 import os
@@ -66,6 +66,15 @@ def write_until(end, hold, shared, sequence):
     return sequence
 
 
+def has_ended(connection):
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b''
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def own(connection):
     global holds
     shared = modes == 'mixed' and randomness.random() < 0.5
@@ -77,17 +86,15 @@ def own(connection):
     holds += 1
     hold = int(number) << 40 | int(life) << 20 | holds
     say(f'granted {hold}')
-    sequence = write_until(time.monotonic() + randomness.choice((0.1, 0.5, 2, 8, 20)), hold, shared, 0)
-    try:
-        if call(connection, 7, on_resource(0)) == 0:
-            say(f'released {hold}')
-            time.sleep(randomness.uniform(0, 0.2))
-            return
-    except OSError:
-        pass
-    # It has not been told that it holds no more.
-    say(f'alone {hold}')
-    write_until(None, hold, shared, sequence)
+    sequence = write_until(time.monotonic() + randomness.choice((0.1, 0.5, 2, 8, 30)), hold, shared, 0)
+    if has_ended(connection):
+        # It has not let go.
+        say(f'alone {hold}')
+        write_until(None, hold, shared, sequence)
+    # From here on it writes no more, whatever the answer is: a release that could not be done in time goes on.
+    code = call(connection, 7, on_resource(0))
+    say(f'released {hold}' if code == 0 else f'unreleased {code}')
+    time.sleep(randomness.uniform(0, 0.2))
 
 
 while True:
