@@ -114,7 +114,8 @@ export class Lab extends Place {
   }
 
   async close(): Promise<void> {
-    const closed = this.#holder.exitCode !== null ? undefined : once(this.#holder, 'exit');
+    const hasEnded = this.#holder.exitCode !== null || this.#holder.signalCode !== null;
+    const closed = hasEnded ? undefined : once(this.#holder, 'exit');
     this.#holder.stdin?.end();
     await closed;
     removePlaceDirectory(this.directory);
