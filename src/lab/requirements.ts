@@ -82,6 +82,17 @@ export function missingEtcd(): string | undefined {
   return undefined;
 }
 
+/** Why no cluster of etcd can be run in a network of its own, or undefined. */
+export function missingCluster(): string | undefined {
+  for (const [name, from] of [
+    ['ip', 'iproute2'],
+    ['tc', 'iproute2'],
+    ['iptables', 'iptables'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return missingEtcd() ?? missingLab();
+}
+
 /** Why the tests' C programs cannot be compiled, or undefined. */
 export function missingCompiler(): string | undefined {
   const compiler = process.env.CC ?? 'cc';

@@ -18,7 +18,7 @@ export const ordinaryUser = {
   sockets: '/run/labuser/runtime/libvirt',
 };
 
-interface RootOptions {
+export interface RootOptions {
   /** The directory that becomes `/`; default: this machine's own. */
   readonly tree?: string;
   /** More directories to share between inside and outside. */
@@ -78,6 +78,11 @@ export class Lab extends Place {
 
   outside(inside: string): string {
     return `/proc/${this.#pid}/root${inside}`;
+  }
+
+  /** The process that keeps its namespaces. */
+  get holder(): number {
+    return this.#pid;
   }
 
   /** nsenter and setpriv end in exec, so the pid is the program's. */
