@@ -1,9 +1,10 @@
 /** The parts of locks in etcd, and the daemon around them. */
 import { EtcdClient, startClient } from '../etcd/client.ts';
 import { EtcdEngine } from '../etcd/engine.ts';
-import { Guard, startGuard } from '../etcd/guard.ts';
+import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
 import type { EtcdSettings } from '../etcd/settings.ts';
 import type { EtcdState } from '../etcd/state.ts';
+import type { EtcdView } from '../inquire/etcd.ts';
 import { logger } from '../log/log.ts';
 import { posix } from '../posix/posix.ts';
 import type { Whole } from '../state/state.ts';
@@ -17,7 +18,7 @@ export interface EtcdLocksSettings {
   readonly carried?: EtcdState | undefined;
 }
 
-export class EtcdLocks {
+export class EtcdLocks implements EtcdView {
   readonly engine: EtcdEngine;
   private readonly client: EtcdClient;
   private readonly daemon: Daemon;
@@ -98,6 +99,14 @@ export class EtcdLocks {
       this.carried?.guard,
     );
     this.engine.start(this.guard);
+  }
+
+  get guardFacts(): GuardFacts | null {
+    return this.guard?.properties ?? null;
+  }
+
+  get isGuarded(): boolean {
+    return this.guard?.isReady === true;
   }
 
   /** Descriptors that are to outlive the daemon's death. */

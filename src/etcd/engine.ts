@@ -23,9 +23,9 @@ import { Waiting } from '../rpc/waiting.ts';
 import type { Asker } from '../storage/asker.ts';
 import { thisHost } from '../storage/holder-note.ts';
 import type { EtcdRequests, Reply } from './client.ts';
-import { endOfPrefix, hostKey, leaseName, lockKey, lockPrefix, partsOfKey, resourceKey } from './keys.ts';
+import { hostKey, leaseName, lockKey, partsOfKey, resourceKey } from './keys.ts';
 import { boundOf, Lease, type LeaseClock } from './lease.ts';
-import { type Entry, Failure } from './messages.ts';
+import { type Args, type Entry, Failure, type OperationName } from './messages.ts';
 import { type EtcdSettings, isBelow } from './settings.ts';
 import type { LeaseState } from './state.ts';
 import { noteIn, valueOf } from './values.ts';
@@ -38,12 +38,12 @@ const NAME_MAX = 255;
 /** Until a release is tried again that etcd has not answered, or refused. */
 const AGAIN_MS = 500;
 const REFUSED_AGAIN_MS = 5000;
+/** The most that a question of an operator may take, in milliseconds. */
+const OPERATOR_MS = 5000;
 /** Between two comparisons of the keys on the lease with the tables. */
 const AUDIT_MS = 10_000;
 /** How long an owner stays in the guard that is about to share a lock, in milliseconds. */
 const KEEP_OWNER_MS = 500;
-/** Keys in one answer. */
-const PAGE = 100;
 
 /** A lock that is a key in etcd. */
 export class EtcdFile extends HeldFile {
@@ -452,7 +452,7 @@ export class EtcdEngine implements LockEngine {
       const found = this.host.processOf(hold.owner);
       if (lease === null) fail(this.lackOfLease);
       else if (found === null) cannotTell();
-      else this.request(resource, mode, hold, lease, Math.max(until - this.host.clock.now(), 1), granted, finish);
+      else this.requestLock(resource, mode, hold, lease, Math.max(until - this.host.clock.now(), 1), granted, finish);
       if (found !== null) this.host.closePidfd(found.pidfd);
     };
     const cannotTell = (): void => {
@@ -489,7 +489,7 @@ export class EtcdEngine implements LockEngine {
     };
   }
 
-  private request(
+  private requestLock(
     resource: ByteString,
     mode: LockMode,
     hold: Hold,
@@ -788,11 +788,9 @@ export class EtcdEngine implements LockEngine {
 
   // ---- views
 
-  /** All locks of all hosts, and the hosts. */
-  list(what: 'locks' | 'hosts', done: (reply: Reply<'list'>) => void, from?: ByteString): void {
-    const { prefix } = this.settings;
-    const start = what === 'locks' ? `${lockPrefix(prefix)}/` : `${prefix}/hosts/`;
-    this.client.request('list', { from: from ?? start, end: endOfPrefix(start), limit: PAGE }, this.bound, done);
+  /** Asks etcd for an operator. */
+  request<N extends OperationName>(name: N, args: Args<N>, done: (reply: Reply<N>) => void): void {
+    this.client.request(name, args, Math.min(this.bound, OPERATOR_MS), done);
   }
 
   /** Warnings for status. */

@@ -108,6 +108,11 @@ export class Lease {
     return this.current === null ? 0 : this.clock.now() - this.current.sent;
   }
 
+  /** Milliseconds until owners are killed, unless it is kept alive. */
+  get left(): number {
+    return this.isOver ? 0 : this.killAt - this.clock.now();
+  }
+
   /** Why etcd did not answer the last time; empty: it did. */
   get lastFailure(): string {
     return this.failure;

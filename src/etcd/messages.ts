@@ -50,10 +50,15 @@ export interface Operations {
   create: { args: { resource: ByteString }; result: null };
   /** Removes a resource that no host holds; one that does not exist is fine. */
   delete: { args: { resource: ByteString }; result: { isBusy: boolean } };
-  /** Keys from `from` on, at most `limit`. */
+  /** Keys from `from` on, at most `limit`; fewer where they are long. */
   list: {
     args: { from: ByteString; end: ByteString; limit: number };
     result: { entries: readonly Entry[]; more: boolean };
+  };
+  /** The hosts in the range, each with the seconds that are left of its lease; -1: none. */
+  hosts: {
+    args: { from: ByteString; end: ByteString };
+    result: { hosts: readonly { key: ByteString; value: ByteString; left: number }[] };
   };
   /** The keys on a lease, and the seconds that are left of it; -1: it is gone. */
   describe: { args: { lease: string }; result: { seconds: number; keys: readonly ByteString[] } };

@@ -17,6 +17,11 @@ const ATTEMPTS = 20;
 /** Keys of a resource that are read: one a host that shares it. */
 const MAX_KEYS = 64;
 
+/** Bytes of a list, and of an entry beside key and value. */
+const MAX_LIST = 64 * 1024;
+const ENTRY_SIZE = 150;
+const MAX_HOSTS = 256;
+
 type Compare = Json;
 
 const encode = (bytes: ByteString): string => Buffer.from(bytes, 'latin1').toString('base64');
@@ -197,7 +202,21 @@ export class Etcd {
   async list({ from, end, limit }: Args<'list'>, left: () => number): Promise<Result<'list'>> {
     const range = { key: encode(from), range_end: encode(end), limit: String(limit) };
     const { kvs, more } = await this.gateway.call('/v3/kv/range', range, left());
-    return { entries: list(kvs).map(entryOf), more: more === true };
+    const entries: Entry[] = [];
+    let bytes = 0;
+    for (const entry of list(kvs).map(entryOf)) {
+      bytes += 2 * (entry.key.length + entry.value.length) + ENTRY_SIZE;
+      if (entries.length > 0 && bytes > MAX_LIST) return { entries, more: true };
+      entries.push(entry);
+    }
+    return { entries, more: more === true };
+  }
+
+  async hosts({ from, end }: Args<'hosts'>, left: () => number): Promise<Result<'hosts'>> {
+    const { entries } = await this.list({ from, end, limit: MAX_HOSTS }, left);
+    const leases = entries.map(async ({ lease }) => this.describe({ lease }, left));
+    const described = await Promise.all(leases);
+    return { hosts: entries.map(({ key, value }, index) => ({ key, value, left: described[index]?.seconds ?? -1 })) };
   }
 
   async describe({ lease }: Args<'describe'>, left: () => number): Promise<Result<'describe'>> {
