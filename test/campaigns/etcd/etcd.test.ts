@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import { UsageError } from '../../../src/lab/command-line.ts';
 import { EtcdLab } from '../../../src/lab/etcd-cluster.ts';
 import { eventually } from '../../../src/lab/process.ts';
-import { missingCompiler, missingCluster } from '../../../src/lab/requirements.ts';
+import { missingCluster, missingCompiler, missingDaemon } from '../../../src/lab/requirements.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../../unit/support/locks.ts';
+import { Mutants } from '../../wire/programs/conformance/mutants/build.ts';
 import { OverlapFinder, RecordFile, RECORD_SIZE, type WriteRecord } from './checker.ts';
+import { breakages } from './breakages.ts';
 import { parseOptions } from './options.ts';
 import { type Fault, faultNames, faultsOf } from './plan.ts';
 import { run } from './run.ts';
@@ -157,15 +159,37 @@ describe('npm run etcd:check', function () {
   this.timeout(200_000);
 
   before(function () {
-    skipIf(this, missingCluster(), missingCompiler());
+    skipIf(this, missingDaemon('ours'), missingCluster(), missingCompiler());
   });
 
   const { signal } = new AbortController();
   const common = { seed: 1, leaseSeconds: 6, signal, endsEarly: true } as const;
 
-  it('finds a stand-in that ends nobody', async () => {
-    const subject = { kind: 'stand-in', fault: 'no-fencing' } as const;
-    const { findings } = await run({ ...common, minutes: 1, faults: ['host-cut'], subject });
-    assert.equal(findings[0]?.kind, 'two writers');
+  it('finds nothing in the daemon, in three quarters of a minute of all faults', async () => {
+    const subject = { kind: 'daemon', program: join(checkout, 'bin/virtlockd') } as const;
+    const { findings, tally, records } = await run({ ...common, minutes: 0.75, faults: faultNames, subject });
+    assert.deepEqual(findings, []);
+    assert.ok(tally.granted > 5 && records > 1000);
+  });
+
+  it('finds a daemon that ends no owner', async () => {
+    const built = new Mutants();
+    try {
+      const broken = breakages['no-fencing'];
+      assert.ok(broken);
+      const subject = { kind: 'daemon', program: await built.program(broken) } as const;
+      const share = [built.directory];
+      const { findings } = await run({ ...common, minutes: 2, faults: broken.faults, subject, share });
+      assert.equal(findings[0]?.kind, 'two writers');
+    } finally {
+      built.remove();
+    }
+  });
+
+  it('can break what it says', async () => {
+    const built = new Mutants();
+    // The texts to be replaced are there still.
+    for (const one of Object.values(breakages)) await built.program(one);
+    built.remove();
   });
 });
