@@ -85,6 +85,11 @@ export class Lab extends Place {
     return this.#pid;
   }
 
+  /** The words before a command that is to run inside. */
+  get enter(): readonly string[] {
+    return ['nsenter', '--target', String(this.#pid), '--mount', '--net', '--uts', '--root', '--wd', '--'];
+  }
+
   /** nsenter and setpriv end in exec, so the pid is the program's. */
   spawn(program: string, args: readonly string[] = [], options: SpawnOptions = {}): Running {
     const user = options.ordinary === true ? ordinaryUser : undefined;
@@ -98,18 +103,7 @@ export class Lab extends Place {
       ...(user === undefined ? {} : { XDG_RUNTIME_DIR: user.runtime, USER: user.name, LOGNAME: user.name }),
       ...options.env,
     };
-    const enter = [
-      'nsenter',
-      '--target',
-      String(this.#pid),
-      '--mount',
-      '--net',
-      '--uts',
-      '--root',
-      '--wd',
-      '--',
-      ...become,
-    ];
+    const enter = [...this.enter, ...become];
     return Running.start([...enter, program, ...args], { env }, options);
   }
 

@@ -1,7 +1,8 @@
 /** The hosts of a run: each with its lock daemon, and the owners that ask it. */
-import { rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, type Running } from '../../../src/lab/process.ts';
+import { ServiceManager } from '../../../src/lab/manager.ts';
 import type { NetworkHost } from '../../../src/lab/network.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { Peer } from '../../../src/lab/wire.ts';
@@ -23,6 +24,9 @@ export interface Surroundings {
   readonly clockLibrary: string;
 }
 
+/** Until a daemon must serve, in ms. */
+const START_MS = 20_000;
+
 function configuration({ endpoints, leaseSeconds }: Surroundings): string {
   const list = endpoints.map((url) => `"${url}"`).join(', ');
   return `etcd_endpoints = [ ${list} ]
@@ -39,33 +43,69 @@ export class HostDaemon {
   readonly clockFile: string;
   private readonly surroundings: Surroundings;
   private process: Running | null = null;
+  /** Of a host with a service manager that keeps descriptors, and starts the daemon again by itself. */
+  private manager: ServiceManager | null = null;
+  private managedPid = 0;
   /** It has been killed on purpose. */
   private isExpected = true;
 
-  constructor(host: NetworkHost, surroundings: Surroundings) {
+  /** @param hasStore its locks and its lease outlive its death */
+  constructor(host: NetworkHost, surroundings: Surroundings, hasStore: boolean) {
     this.host = host;
+    this.hasStore = hasStore && surroundings.subject.kind === 'daemon';
+    this.managed = join(host.lab.directory, 'm');
     this.surroundings = surroundings;
     this.clockFile = join(host.lab.directory, 'clock');
     if (surroundings.subject.kind === 'daemon')
       host.lab.write('/etc/libvirt/virtlockd.conf', configuration(surroundings));
   }
 
+  readonly hasStore: boolean;
+  private readonly managed: string;
+
   /** Inside path. */
-  readonly socket = '/run/libvirt/virtlockd-sock';
+  get socket(): string {
+    return `${this.hasStore ? join(this.managed, 'root') : ''}/run/libvirt/virtlockd-sock`;
+  }
 
   get pid(): number | undefined {
+    if (this.manager !== null) return existsSync(`/proc/${this.managedPid}`) ? this.managedPid : undefined;
     return this.process?.finished === undefined ? this.process?.pid : undefined;
   }
 
   get log(): string {
-    return this.process?.output ?? '';
+    return this.manager?.log ?? this.process?.output ?? '';
   }
 
   /** Why it is not there though nobody has killed it, or undefined. */
   get unexpectedEnd(): string | undefined {
+    if (this.manager !== null && !this.isExpected && this.pid === undefined)
+      return `ended, process ${this.managedPid}: ${this.log.slice(-2000)}`;
     const finished = this.process?.finished;
     if (this.isExpected || finished === undefined) return undefined;
     return `ended with ${finished.code ?? finished.signal ?? 'nothing'}: ${this.log.slice(-2000)}`;
+  }
+
+  private async startManager(env: Readonly<Record<string, string>>): Promise<void> {
+    const { lab } = this.host;
+    const { subject } = this.surroundings;
+    mkdirSync(this.managed);
+    const program = subject.kind === 'daemon' ? subject.program : '';
+    const args = ['--config', '/etc/libvirt/virtlockd.conf'];
+    this.manager = new ServiceManager(this.managed, {
+      program,
+      args,
+      enter: lab.enter,
+      env: { FDSTORE: '4096', ...env },
+    });
+    await this.awaitManaged();
+  }
+
+  private async awaitManaged(): Promise<void> {
+    const started = await this.manager?.next('started', START_MS);
+    this.managedPid = started?.pid ?? 0;
+    await this.manager?.next('ready', START_MS);
+    this.isExpected = false;
   }
 
   async start(): Promise<void> {
@@ -73,6 +113,11 @@ export class HostDaemon {
     const { subject, endpoints, leaseSeconds, clockLibrary } = this.surroundings;
     const output = join(lab.directory, 'daemon.log');
     const env = { LD_PRELOAD: clockLibrary, CLOCK_FILE: this.clockFile };
+    if (this.hasStore) {
+      // It starts again by itself.
+      if (this.manager === null) await this.startManager(env);
+      return;
+    }
     // A daemon that was killed has left them.
     for (const name of ['virtlockd-sock', 'virtlockd-admin-sock'])
       rmSync(lab.outside(`/run/libvirt/${name}`), { force: true });
@@ -86,24 +131,34 @@ export class HostDaemon {
       this.process = lab.spawn(join(checkout, 'scripts/node'), words, { output, env });
     }
     this.isExpected = false;
-    const { process } = this;
+    const { process: started } = this;
     await eventually(
       'the daemon accepts',
       async () => {
-        if (process.finished !== undefined) throw new Error(this.log.slice(-2000));
+        if (started.finished !== undefined) throw new Error(this.log.slice(-2000));
         (await Peer.connect(lab.outside(this.socket))).close();
         return true;
       },
-      20_000,
+      START_MS,
     );
   }
 
   async kill(): Promise<void> {
     this.isExpected = true;
+    if (this.manager !== null) {
+      process.kill(this.managedPid, 'SIGKILL');
+      await this.manager.next('ended');
+      await this.awaitManaged();
+      return;
+    }
     await this.process?.stop('SIGKILL');
   }
 
   signal(signal: NodeJS.Signals): void {
+    if (this.manager !== null) {
+      if (this.pid !== undefined) process.kill(this.managedPid, signal);
+      return;
+    }
     this.process?.kill(signal);
   }
 }

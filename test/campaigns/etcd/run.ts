@@ -1,5 +1,5 @@
 /** One run: a cluster, hosts, owners, the faults of a seed, and what is found. */
-import { mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -252,7 +252,7 @@ export async function run(options: RunOptions): Promise<Report> {
   const lab = await EtcdLab.open({ hosts: HOSTS, share: [shared, ...(options.share ?? [])] });
   try {
     const surroundings = { endpoints: lab.endpoints, leaseSeconds, subject, clockLibrary };
-    const daemons = lab.hosts.map((host) => new HostDaemon(host, surroundings));
+    const daemons = lab.hosts.map((host, index) => new HostDaemon(host, surroundings, index === 1));
     await Promise.all(daemons.map(async (daemon) => daemon.start()));
     const tally: Tally = { granted: 0, released: 0, refused: {}, alone: 0, ended: 0 };
     const owners = daemons.flatMap((daemon, host) =>
@@ -272,7 +272,7 @@ export async function run(options: RunOptions): Promise<Report> {
     const report = played.report(name.trim());
     if (report.findings.length > 0 && options.onProgress !== undefined) {
       for (const daemon of daemons) {
-        const log = readFileSync(join(daemon.host.lab.directory, 'daemon.log'), 'latin1');
+        const { log } = daemon;
         options.onProgress(`the log of host ${daemon.host.number - 100} ends:\n${log.slice(-1500)}`);
       }
     }
