@@ -97,6 +97,20 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
     await host.lab.run('iptables', ['-w', '-F', 'INPUT']);
     return async () => host.heal();
   },
+  'late-daemon': async (scene, fault) => {
+    const host = busyHost(scene, fault);
+    const daemon = scene.daemons.find((one) => one.host === host);
+    const lease = fault.duration / 2.5;
+    await host.slow(24 + fault.degree / 2, 1500);
+    // A keepalive is under way then, most likely.
+    await pause(lease * 0.3);
+    daemon?.signal('SIGSTOP');
+    await pause(lease * 0.15);
+    await host.cut(hostsOf(scene.lab.members));
+    await pause(lease * 0.25);
+    daemon?.signal('SIGCONT');
+    return async () => host.heal();
+  },
   'member-cut': async ({ lab, daemons }, fault) => {
     const { host } = chosen(lab.members, fault);
     await host.cut([...hostsOf(lab.members), ...daemons.map((daemon) => daemon.host)].filter((one) => one !== host));

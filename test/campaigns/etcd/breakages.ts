@@ -44,7 +44,7 @@ const all: readonly Breakage[] = [
         replace: 'this.current = { ...current, sent: Math.floor(this.clock.now()) };',
       },
     ],
-    faults: ['late-answer'],
+    faults: ['late-answer', 'late-daemon', 'late-daemon'],
     caughtBy: [],
   },
   {

@@ -9,6 +9,7 @@ export const faults = {
   'host-torn': 'a host reaches one member only',
   'host-slow': "a host's link is slow",
   'late-answer': 'a host gets no answers for a while, then those, and from then on etcd gets nothing from it',
+  'late-daemon': 'a daemon is stopped while its slow link brings an answer, goes on later, and is cut off from then on',
   'member-cut': 'a member is cut off from all',
   'member-deaf': 'a member gets nothing from the others',
   'member-slow': "a member's link is slow",
@@ -51,14 +52,14 @@ export function* faultsOf(seed: number, names: readonly FaultName[], leaseSecond
   for (;;) {
     const name = random.pick(names);
     if (name === undefined) throw new Error('no faults');
-    // Half of them are shorter than a lease: what has begun must be taken back then. Of late answers the first half must be.
+    // Half of them are shorter than a lease: what has begun must be taken back then. Of late answers the beginning must be.
     const isLong = random.oneIn(2);
     const duration = isLong ? lease + random.below(lease * 1.5) : 200 + random.below(lease);
     yield {
       name,
       target: random.below(1 << 16),
       pause: random.below(lease),
-      duration: name === 'late-answer' ? lease * 2.5 : duration,
+      duration: name.startsWith('late-') ? lease * 2.5 : duration,
       degree: random.below(100),
     };
   }
