@@ -1,4 +1,5 @@
 /** The needs of daemons, guests and tools: each function names what this machine lacks. */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DaemonKind, Generation } from './generation.ts';
@@ -82,15 +83,22 @@ export function missingEtcd(): string | undefined {
   return undefined;
 }
 
+/** For network namespaces with links between them. */
+export function missingNetwork(): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  if (!onPath('ip')) return 'ip is not installed (package iproute2)';
+  const link = ['--net', 'ip', 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'eth0'];
+  return spawnSync('unshare', link).status === 0 ? undefined : 'the kernel makes no links between network namespaces';
+}
+
 /** Why no cluster of etcd can be run in a network of its own, or undefined. */
 export function missingCluster(): string | undefined {
   for (const [name, from] of [
-    ['ip', 'iproute2'],
     ['tc', 'iproute2'],
     ['iptables', 'iptables'],
   ] as const)
     if (!onPath(name)) return `${name} is not installed (package ${from})`;
-  return missingEtcd() ?? missingLab();
+  return missingNetwork() ?? missingEtcd() ?? missingLab();
 }
 
 /** Why the tests' C programs cannot be compiled, or undefined. */

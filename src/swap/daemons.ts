@@ -1,5 +1,5 @@
 /** Finds the lock daemons of this host in /proc. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { PROGRAM } from '../libvirt/paths.ts';
@@ -38,13 +38,27 @@ export function sameFile(one: string, other: string): boolean {
   }
 }
 
+/** Whether `program` is that file, or has its name with a suffix. */
+function isNameOf(program: string, file: string): boolean {
+  return program.startsWith(file) && path.dirname(program) === path.dirname(file);
+}
+
+/** The path of libvirt's program as the kernel shows it: /usr/sbin is a link on Fedora since 42. */
+function realProgram(): string {
+  try {
+    return path.join(realpathSync(path.dirname(PROGRAM)), path.basename(PROGRAM));
+  } catch {
+    return PROGRAM;
+  }
+}
+
 /** @throws Error when the process has ended, or belongs to another user */
 function identify(pid: number, installRoot: string): LockDaemon | undefined {
   const program = programOf(pid);
   const args = commandLineOf(pid);
   const uid = Number(statusOf(pid, 'Uid')?.split('\t')[1]);
-  // A program that dpkg has replaced is known by its old name, with or without a suffix of dpkg's.
-  if (program.startsWith(PROGRAM) && path.dirname(program) === path.dirname(PROGRAM)) {
+  // A program that dpkg has replaced is known by its old name, with or without a suffix of dpkg's or rpm's.
+  if (isNameOf(program, PROGRAM) || isNameOf(program, realProgram())) {
     return { pid, kind: 'libvirt', uid, argv0: args[0] ?? '' };
   }
   if (!program.startsWith(path.join(installRoot, 'bin/node'))) return undefined;
