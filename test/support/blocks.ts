@@ -93,6 +93,7 @@ export const pages: Readonly<Record<string, Page>> = {
       'etcd_endpoints = [ "https://etcd1:2379", "https://etcd2:2379", "https://etcd3:2379" ]':
         'no commands; the settings are tested in test/wire/etcd',
       'file_lockspace_dir = "/var/lib/libvirt/lockd/etcd/files"': 'no commands',
+      '[Service]': 'it takes machines with systemd; the page says that it was not run',
       'etcdctl get --prefix /virtlockd/hosts/': 'it takes a host of that cluster; test/wire/etcd reads these keys',
     },
   },
