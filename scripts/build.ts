@@ -53,6 +53,7 @@ async function program(entry: string, name: string): Promise<void> {
 await program('src/programs/virtlockd/main.ts', 'virtlockd');
 await start('start.cjs', 'virtlockd');
 await bundle({ entryPoints: ['src/programs/virtlockd/check-c-start.ts'] }, 'check-c-start.cjs');
+await bundle({ entryPoints: ['src/etcd/worker.ts'] }, 'etcd-client.cjs');
 await program('src/programs/lockctl/main-who.ts', 'virt-lockctl-who');
 await program('src/programs/lockctl/main.ts', 'virt-lockctl');
 await start('start-lockctl.cjs', 'virt-lockctl-who', 'virt-lockctl');

@@ -48,6 +48,14 @@ export function nativeParts(root) {
       headers: [...storageHeaders, ...headers],
       options: [`-I${posix}`],
     },
+    // virtlockd-guard.
+    {
+      ...usual,
+      file: 'dist/etcd-guard',
+      sources: [below('src/etcd/guard.c')],
+      headers: [below('src/etcd/guard.h'), ...headers],
+      options: [`-I${posix}`],
+    },
     // virtlockd-log.
     { ...usual, file: 'dist/log-writer', sources: [below('src/log/writer.c')], options: [`-I${posix}`] },
     { ...usual, file: 'dist/relay.node', sources: [below('src/programs/trace/relay.c')] },

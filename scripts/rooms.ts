@@ -23,6 +23,7 @@ export const rooms: readonly Room[] = [
     holds: 'file systems that may hang: which they are, and the helper process of each that calls them',
   },
   { path: 'src/lockspace', holds: 'files and their locks, lockspaces, resources, owners, and the tables they are in' },
+  { path: 'src/etcd', holds: 'lockspaces in etcd: its client, a process of its own, and the lease of the host' },
   { path: 'src/lockd', holds: "the lock program: its eight procedures, a client's life, the end of owners" },
   { path: 'src/admin', holds: 'the admin program, which virt-admin speaks' },
   { path: 'src/inquire', holds: 'the inquire program, which virt-lockctl speaks: who holds what' },

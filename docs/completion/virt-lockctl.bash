@@ -7,7 +7,7 @@ _virt_lockctl_guests() {
 
 _virt_lockctl() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-  local commands='list who why clients watch refusals status health check release swap lockspace lease metrics serve help'
+  local commands='list who why clients watch refusals status health check release swap lockspace lease host metrics serve help'
   local word words command='' subcommand='' index connect=()
 
   for ((index = 1; index < COMP_CWORD; index++)); do
@@ -67,7 +67,7 @@ _virt_lockctl() {
     words='--connect --help'
     case $command in
       '') words+=' --version' ;;
-      list) words+=' --json --lockspace --resource --path --pid --uuid --vm' ;;
+      list) words+=' --json --all-hosts --lockspace --resource --path --pid --uuid --vm' ;;
       who | refusals | status) words+=' --json' ;;
       why) words+=' --lockspace --shared --autocreate --json' ;;
       clients) words+=' --locks --admin --json' ;;
@@ -76,7 +76,8 @@ _virt_lockctl() {
       check) words+=' --json --quiet' ;;
       release) words+=' --dead --local --yes --json' ;;
       swap) words+=' --to --dry-run --force' ;;
-      lockspace | lease)
+      lockspace | lease | host)
+        [[ $command == host && $subcommand == fence ]] && words+=' --yes'
         [[ $subcommand == list ]] && words+=' --json'
         [[ $command == lockspace && $subcommand == test ]] && words+=' --peer --also --limit --serve --json'
         ;;
@@ -95,6 +96,9 @@ _virt_lockctl() {
       else
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
       fi
+      ;;
+    host)
+      [[ -z $subcommand ]] && mapfile -t COMPREPLY < <(compgen -W 'list fence' -- "$current")
       ;;
     lease)
       if [[ -z $subcommand ]]; then

@@ -1,6 +1,6 @@
 # Completion of virt-lockctl's command line for fish.
 
-set -l commands list who why clients watch refusals status health check release swap lockspace lease metrics serve help
+set -l commands list who why clients watch refusals status health check release swap lockspace lease host metrics serve help
 
 # The words on the line that are no options: the command, and what follows it.
 function __virt_lockctl_words
@@ -49,6 +49,7 @@ for command in $commands
 end
 complete -c virt-lockctl -n '__virt_lockctl_command list who why clients watch refusals status health check release' -l json -d 'print JSON'
 complete -c virt-lockctl -n '__virt_lockctl_command list why' -l lockspace -r -F -d 'in this lockspace'
+complete -c virt-lockctl -n '__virt_lockctl_command list' -l all-hosts -d 'those of all hosts in etcd'
 complete -c virt-lockctl -n '__virt_lockctl_command list' -l resource -x -d 'only this resource'
 complete -c virt-lockctl -n '__virt_lockctl_command list' -l path -r -F -d 'only locks of this file'
 complete -c virt-lockctl -n '__virt_lockctl_command list' -l pid -x -a '(__fish_complete_pids)' -d 'only locks of this process'
@@ -70,7 +71,9 @@ complete -c virt-lockctl -n '__virt_lockctl_command swap' -s n -l dry-run -d 'ch
 complete -c virt-lockctl -n '__virt_lockctl_command swap' -l force -d 'go on if a check fails'
 complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace' -a 'create list test'
 complete -c virt-lockctl -n '__virt_lockctl_subcommand lease' -a 'create delete list'
-complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace list; or __virt_lockctl_subcommand lockspace test; or __virt_lockctl_subcommand lease list' -l json -d 'print JSON'
+complete -c virt-lockctl -n '__virt_lockctl_subcommand host' -a 'list fence'
+complete -c virt-lockctl -n '__virt_lockctl_subcommand host fence' -s y -l yes -d 'do not ask'
+complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace list; or __virt_lockctl_subcommand lockspace test; or __virt_lockctl_subcommand lease list; or __virt_lockctl_subcommand host list' -l json -d 'print JSON'
 complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace create; or __virt_lockctl_subcommand lockspace test' -F
 complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace test' -l peer -x -d 'runs commands on another host'
 complete -c virt-lockctl -n '__virt_lockctl_subcommand lockspace test' -l also -x -a '(__fish_complete_directories)' -d 'its path there, or a second mount'

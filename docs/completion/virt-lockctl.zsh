@@ -27,6 +27,7 @@ _virt_lockctl() {
     'swap:replace the program of the running daemon, live'
     'lockspace:create, list or test lockspaces'
     'lease:create, delete or list leases'
+    'host:list the hosts with locks in etcd, or free a dead one'
     'metrics:print metrics for Prometheus'
     'serve:serve a live page'
     'help:show help'
@@ -41,7 +42,7 @@ _virt_lockctl() {
     argument)
       case $words[1] in
         list)
-          _arguments $common '--json[print JSON]' '--lockspace[only locks of this lockspace]:directory:_directories' \
+          _arguments $common '--json[print JSON]' '--all-hosts[those of all hosts in etcd]' '--lockspace[only locks of this lockspace]:directory:_directories' \
             '--resource[only this resource]:name:' '--path[only locks of this file]:file:_files' \
             '--pid[only locks of this process]:pid:_pids' '--uuid[only locks of this owner]:uuid:' \
             '--vm[only locks of this guest]:guest:_virt_lockctl_guests'
@@ -74,6 +75,7 @@ _virt_lockctl() {
             '1:command:(create list test)' '*:directory:_directories'
           ;;
         lease) _arguments $common '--json[print JSON]' '1:command:(create delete list)' '*:directory:_directories' ;;
+        host) _arguments $common '--json[print JSON]' '(-y --yes)'{-y,--yes}'[do not ask]' '1:command:(list fence)' '2:host:' ;;
         metrics)
           _arguments $common '--write[write to this file]:file:_files' '--interval[write at this interval]:seconds:'
           ;;

@@ -35,6 +35,7 @@ import { Asker, Turns } from '../storage/asker.ts';
 import { Storages } from '../storage/storages.ts';
 import type { StoredName } from '../store/names.ts';
 import { NO_CLIENT_RECORDER } from './client-recorder.ts';
+import { EtcdLocks, type EtcdLocksSettings } from './etcd-locks.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -56,6 +57,8 @@ export interface DaemonSettings {
   readonly timeout: number;
   /** How locks on storage that hosts may share are confirmed. */
   readonly lockWatch?: LockWatchSettings;
+  /** Lockspaces that are kept in etcd; by default none is. */
+  readonly etcd?: EtcdLocksSettings;
   /** What the process has been through. */
   readonly life: Life;
   /** Descriptor of the locked pid file, if there is one. */
@@ -111,6 +114,8 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
   /** Whose turn it is at each path of storage that may hang. */
   private readonly turns = new Turns();
   readonly ownerReaper: OwnerReaper;
+  /** Null: no lockspace is kept in etcd. */
+  readonly etcd: EtcdLocks | null;
   readonly lockServer: Server<LockClient>;
   readonly adminServer: Server<AdminPeer>;
   readonly servers: readonly [Server<LockClient>, Server<AdminPeer>];
@@ -155,6 +160,8 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       host: processes,
       socketOf: (pid) => this.socketOf(pid),
     });
+    this.etcd = settings.etcd === undefined ? null : new EtcdLocks(settings.etcd, this);
+    this.lockspaces.engine = this.etcd?.engine ?? null;
     const common = {
       poller,
       dialect: this.dialect,
@@ -337,7 +344,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     for (const { resources } of this.lockspaces) {
       for (const resource of [...resources.values()]) this.giveUp(resource);
     }
-    await this.remoteFiles.released(RELEASE_MS);
+    await Promise.all([this.remoteFiles.released(RELEASE_MS), this.etcd?.end(RELEASE_MS)]);
     for (const { name, path, file } of this.remoteFiles.unreleased) {
       const end = file.remote === null ? 'leaves its file behind' : 'is left to its storage helper';
       log.error(`Resource '${name}' ${end}, because the file system at ${path} does not answer`);

@@ -1,4 +1,5 @@
 /** State of the daemon that outlives a restart and that only this implementation has. */
+import { etcd } from '../etcd/state.ts';
 import { inquiry, lastDeath } from '../inquire/state.ts';
 import { doubtfulPeer, ownerEnd, watchedOwner } from '../lockd/state.ts';
 import { LogSettingError } from '../log/levels.ts';
@@ -35,6 +36,8 @@ const changingFields = {
   doubtful: optional(list(doubtfulPeer)),
   /** Processes that call file systems which may hang, and keep files locked there. */
   storage: optional(list(storageHelper)),
+  /** The lease of the host in etcd, and the processes for it. */
+  etcd: optional(etcd),
 };
 export const changing = object({ inquiry, ...changingFields });
 export type ChangingState = StateOf<typeof changing>;
@@ -85,6 +88,7 @@ export function changingState(daemon: Daemon): Whole<ChangingState> {
     watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
     doubtful: ownerReaper.doubtful.length === 0 ? undefined : ownerReaper.doubtful,
     storage: helpers.length === 0 ? undefined : helpers,
+    etcd: daemon.etcd?.state,
   };
 }
 
@@ -153,6 +157,8 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   storage: (daemon, { storage }) => {
     daemon.storages.restore(storage ?? []);
   },
+  // The daemon is made with it: lockspaces are adopted after.
+  etcd: null,
   // After the resources, for each has holds.
   ending: null,
 };

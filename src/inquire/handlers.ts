@@ -8,6 +8,7 @@ import {
   SubscribeFlag,
 } from '../../xdr/programs/inquire.ts';
 import { describeClients } from './clients.ts';
+import { describeEtcd, etcdCounters, etcdHosts, etcdLocks, etcdRevoke } from './etcd.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
 import type { InquireContext, InquireHost } from './host.ts';
 import { describeLockStates } from './lock-states.ts';
@@ -53,6 +54,7 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
       ...deathsOf(host),
       ...survivalOf(host),
       ...lossesOf(host),
+      ...etcdCounters(host),
     });
     return { counters: counters.map(([name, value]) => ({ name, value })) };
   },
@@ -102,6 +104,23 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
       describeLockStates(lockspaces, lockWatch),
     );
     return { locks: entries, next };
+  },
+
+  etcd({ host }) {
+    return { etcd: describeEtcd(host) };
+  },
+
+  etcdLocks({ connection, host }, { path, after }) {
+    return etcdLocks(connection, host, path, after);
+  },
+
+  etcdHosts({ connection, host }) {
+    return { hosts: etcdHosts(connection, host) };
+  },
+
+  etcdRevoke({ connection, host }, { lease }) {
+    etcdRevoke(connection, host, lease);
+    return undefined;
   },
 };
 

@@ -8,6 +8,7 @@ import type { Dialect } from '../libvirt/dialect.ts';
 import type { Connection } from '../rpc/connection.ts';
 import type { Server } from '../rpc/server.ts';
 import type { Storages } from '../storage/storages.ts';
+import type { EtcdView } from './etcd.ts';
 import type { Inquiry } from './inquiry.ts';
 import type { LastDeath } from './state.ts';
 import type { Subscriber } from './subscriptions.ts';
@@ -55,6 +56,8 @@ export interface InquireHost {
   readonly processes: Pick<ProcessHost, 'startTime'>;
   readonly inquiry: Inquiry;
   readonly storages: Pick<Storages, 'views'>;
+  /** Null: no lockspace is kept in etcd. */
+  readonly etcd: EtcdView | null;
   readonly lockWatch: Pick<LockWatch, 'stateOf' | 'awaitAnswers' | 'lost' | 'unknownCount'>;
   /** Null where there is no service manager. */
   readonly survival: SurvivalView | null;

@@ -177,7 +177,7 @@ function describeHold({ owner, since, client }: Hold): HoldInfo {
 }
 
 function fileState({ path, file }: Resource, lockspaces: Lockspaces): number {
-  if (file.remote !== null || lockspaces.mayHang(path)) return FileState.NOT_LOOKED;
+  if (file.remote !== null || file.engine !== null || lockspaces.mayHang(path)) return FileState.NOT_LOOKED;
   if (posix.fstatInode(file.fd) !== 0 || inodeKey(lastStat()) !== file.key) return FileState.BROKEN;
   const status = posix.statInode(path);
   if (status === 0) return inodeKey(lastStat()) === file.key ? FileState.SAME : FileState.REPLACED;
@@ -185,12 +185,12 @@ function fileState({ path, file }: Resource, lockspaces: Lockspaces): number {
 }
 
 export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<LockspaceInfo>> {
-  for (const { directory, resources } of lockspaces) {
+  for (const { directory, resources, engine } of lockspaces) {
     yield {
       entry: {
         directory,
         locks: resources.size,
-        file: lockspaces.mayHang(directory) ? FileState.NOT_LOOKED : directoryState(directory),
+        file: engine !== null || lockspaces.mayHang(directory) ? FileState.NOT_LOOKED : directoryState(directory),
       },
       size: LOCK_SIZE + directory.length,
     };

@@ -75,6 +75,7 @@ export function describeStatus(host: InquireHost): StatusInfo {
     ...host.storages.views.flatMap(hungText),
     ...lostTexts(lockspaces.remoteFiles?.lost ?? []),
     ...takenTexts(host.lockWatch.lost),
+    ...(host.etcd?.engine.warnings ?? []).slice(0, MAX_UNKILLABLE).map((text) => text.slice(0, MAX_WARNING)),
   ];
   return { ...status, warnings };
 }

@@ -11,13 +11,16 @@ function newestIn(directory: string): number {
 
 /**
  * Compiles C files into a program, unless it is newer than every file in their directories, where their headers are too.
+ * @param options more words for the compiler
  * @throws Error when the compiler fails; its messages go to standard error
  */
-export function compile(output: string, files: readonly string[]): void {
+export function compile(output: string, files: readonly string[], options: readonly string[] = []): void {
   const directories = [...new Set(files.map((file) => dirname(file)))];
   const newest = Math.max(...directories.map(newestIn));
   if (existsSync(output) && statSync(output).mtimeMs > newest) return;
   mkdirSync(dirname(output), { recursive: true });
   const include = directories.map((directory) => `-I${directory}`);
-  execFileSync(process.env.CC ?? 'cc', [...flags, ...include, '-o', output, ...files], { stdio: 'inherit' });
+  execFileSync(process.env.CC ?? 'cc', [...flags, ...options, ...include, '-o', output, ...files], {
+    stdio: 'inherit',
+  });
 }

@@ -73,12 +73,32 @@ export function missingGluster(): string | undefined {
   return undefined;
 }
 
+/** Why no member of etcd can be started, or undefined. */
+export function missingEtcd(): string | undefined {
+  for (const [name, from] of [
+    ['etcd', 'etcd-server'],
+    ['etcdctl', 'etcd-client'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return undefined;
+}
+
 /** For network namespaces with links between them. */
 export function missingNetwork(): string | undefined {
   if (process.geteuid?.() !== 0) return 'not root';
   if (!onPath('ip')) return 'ip is not installed (package iproute2)';
   const link = ['--net', 'ip', 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'eth0'];
   return spawnSync('unshare', link).status === 0 ? undefined : 'the kernel makes no links between network namespaces';
+}
+
+/** Why no cluster of etcd can be run in a network of its own, or undefined. */
+export function missingCluster(): string | undefined {
+  for (const [name, from] of [
+    ['tc', 'iproute2'],
+    ['iptables', 'iptables'],
+  ] as const)
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  return missingNetwork() ?? missingEtcd() ?? missingLab();
 }
 
 /** Why the tests' C programs cannot be compiled, or undefined. */

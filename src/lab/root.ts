@@ -18,7 +18,7 @@ export const ordinaryUser = {
   sockets: '/run/labuser/runtime/libvirt',
 };
 
-interface RootOptions {
+export interface RootOptions {
   /** The directory that becomes `/`; default: this machine's own. */
   readonly tree?: string;
   /** More directories to share between inside and outside. */
@@ -80,6 +80,16 @@ export class Lab extends Place {
     return `/proc/${this.#pid}/root${inside}`;
   }
 
+  /** The process that keeps its namespaces. */
+  get holder(): number {
+    return this.#pid;
+  }
+
+  /** The words before a command that is to run inside. */
+  get enter(): readonly string[] {
+    return ['nsenter', '--target', String(this.#pid), '--mount', '--net', '--uts', '--root', '--wd', '--'];
+  }
+
   /** nsenter and setpriv end in exec, so the pid is the program's. */
   spawn(program: string, args: readonly string[] = [], options: SpawnOptions = {}): Running {
     const user = options.ordinary === true ? ordinaryUser : undefined;
@@ -93,23 +103,13 @@ export class Lab extends Place {
       ...(user === undefined ? {} : { XDG_RUNTIME_DIR: user.runtime, USER: user.name, LOGNAME: user.name }),
       ...options.env,
     };
-    const enter = [
-      'nsenter',
-      '--target',
-      String(this.#pid),
-      '--mount',
-      '--net',
-      '--uts',
-      '--root',
-      '--wd',
-      '--',
-      ...become,
-    ];
+    const enter = [...this.enter, ...become];
     return Running.start([...enter, program, ...args], { env }, options);
   }
 
   async close(): Promise<void> {
-    const closed = this.#holder.exitCode !== null ? undefined : once(this.#holder, 'exit');
+    const hasEnded = this.#holder.exitCode !== null || this.#holder.signalCode !== null;
+    const closed = hasEnded ? undefined : once(this.#holder, 'exit');
     this.#holder.stdin?.end();
     await closed;
     removePlaceDirectory(this.directory);

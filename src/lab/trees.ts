@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { installRoot } from '../posix/root.ts';
 import type { DaemonKind } from './generation.ts';
-import { Lab } from './root.ts';
+import { Lab, type RootOptions } from './root.ts';
 
 /** 9.0.0 is the machine's own; the others live in trees built by scripts/lab.sh. */
 export const suites: Partial<Record<DaemonKind, string>> = {
@@ -38,6 +38,7 @@ export async function openLab(
   kind: DaemonKind = 'ours',
   share: readonly string[] = [],
   tree = treeOf(kind),
+  options: Pick<RootOptions, 'offline' | 'hostname'> = {},
 ): Promise<Lab> {
-  return Lab.open({ tree, share: [...ownDirectories, ...share] });
+  return Lab.open({ ...options, tree, share: [...ownDirectories, ...share] });
 }

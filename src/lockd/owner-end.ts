@@ -147,6 +147,13 @@ export class OwnerEnd extends Waiters implements HoldEnd {
     return typeof present === 'number' && this.host.signal(pidfd, 0) >= 0 ? present : undefined;
   }
 
+  /** Sends SIGKILL now, without the time that SIGTERM gives. */
+  hurry(): void {
+    const due = this.host.now() - KILL_AFTER_MS;
+    this.termSent = Math.min(this.termSent ?? due, due);
+    this.proceed();
+  }
+
   private sendDue(): void {
     const now = this.host.now();
     if (this.termSent === undefined) {

@@ -332,7 +332,7 @@ export class OwnerReaper {
   }
 
   /** Kills the owner with this pid: its locks are lost, or will not be guarded any more. */
-  end(pid: number): void {
+  end(pid: number, isAtOnce = false): void {
     // The holds of a pid may be of several processes, one after the other.
     const groups = new Map<number | undefined, Hold[]>();
     for (const hold of this.liveHoldsOf(pid)) {
@@ -346,10 +346,45 @@ export class OwnerReaper {
       if (evidence !== null) this.begin(pid, holds, evidence);
       else {
         this.host.setTimeout(() => {
-          this.end(pid);
+          if (isAtOnce) this.endAtOnce(pid);
+          else this.end(pid);
         }, RETRY_MS);
       }
     }
+  }
+
+  /** Sends SIGKILL at once to the owner with this pid, also if its end has begun. */
+  endAtOnce(pid: number): void {
+    this.end(pid, true);
+    for (const end of this.ends) if (end.pid === pid) end.hurry();
+  }
+
+  /** The owner's process by a pidfd, which the caller closes; null when it is not known for certain, or gone. */
+  processOf(owner: OwnerIdentity): { readonly pidfd: number; readonly startTime: number } | null {
+    const { pid } = owner;
+    if (isNobodyHere(owner) || pid <= 1 || pid === this.host.ownPid) return null;
+    const evidence =
+      owner.startTime === undefined
+        ? this.evidenceByPid(pid)
+        : owner.startTime === NO_PROCESS
+          ? null
+          : { startTime: owner.startTime };
+    if (evidence === null) return null;
+    const pidfd = evidence.pidfd ?? this.pidfdOf(pid, evidence.startTime);
+    if (pidfd === null) return null;
+    // Read while the process is there, so it is this process's.
+    const startTime = this.host.startTime(pid);
+    if (typeof startTime === 'number' && this.host.signal(pidfd, 0) >= 0) return { pidfd, startTime };
+    this.host.close(pidfd);
+    return null;
+  }
+
+  private pidfdOf(pid: number, startTime: number | undefined): number | null {
+    if (startTime === undefined || startTime === NO_PROCESS) return null;
+    const found = findByPid(pid, startTime, this.host);
+    if (found.kind === 'process') return found.pidfd;
+    if (found.kind === 'number') this.host.close(found.pidfd);
+    return null;
   }
 
   /** Kills all owners: the daemon itself ends. */

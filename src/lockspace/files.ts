@@ -18,6 +18,7 @@ import { constants as osConstants } from 'node:os';
 import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import { changeLock, findRival, type LockKind, setLock } from '../posix/record-lock.ts';
+import type { LockEngine } from './engine.ts';
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import type { LockLoss } from './lock-loss.ts';
 import type { Release } from './release.ts';
@@ -53,6 +54,15 @@ export interface RemoteFile {
 }
 
 /** A locked file, open once, held by one resource or, when shared, by resources under several names. */
+const NO_ENGINE: LockEngine | null = null;
+
+/** A lock that an engine keeps: see engine.ts. */
+export interface EngineLock {
+  readonly key: ByteString;
+  readonly revision: string;
+  readonly lease: string;
+}
+
 export class HeldFile {
   /** -1 after a restart has lost it: see {@link adoptWithout}. */
   fd: number;
@@ -101,6 +111,17 @@ export class HeldFile {
   /** Device and inode. */
   get key(): string {
     return inodeKey(this);
+  }
+
+  /** The engine that keeps the lock elsewhere; null: it is a file's. */
+  get engine(): LockEngine | null {
+    // A getter costs no memory in each of very many files.
+    return NO_ENGINE;
+  }
+
+  /** The lock of {@link engine}, for the next program. */
+  get engineState(): EngineLock | undefined {
+    return undefined;
   }
 
   /** Whether the kernel has a shared lock. */

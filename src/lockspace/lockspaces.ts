@@ -11,6 +11,7 @@ import { NumberTable, TextTable } from './table.ts';
 import type { Dialect } from '../libvirt/dialect.ts';
 import { RpcError, systemError } from '../libvirt/errors.ts';
 import { type Ending, Waiting } from '../rpc/waiting.ts';
+import type { Asker } from '../storage/asker.ts';
 import { type Account, Budget, holdCost, LimitError } from './budget.ts';
 import {
   adoptFilesLater,
@@ -28,6 +29,7 @@ import {
 import { type FileKeeper, NO_KEEPER } from './file-keeper.ts';
 import { HoldIndex, MIN_INDEXED } from './hold-index.ts';
 import { type LookElsewhere, noteOf } from './holder-notes.ts';
+import type { EngineFailure, LockEngine } from './engine.ts';
 import type { LockWatch } from './lock-watch.ts';
 import type { LockMode } from './mode.ts';
 import type { OwnFile } from './own-files.ts';
@@ -172,6 +174,8 @@ export interface Lockspace {
   /** The exact path it was created by; empty for the default one. */
   readonly directory: ByteString;
   readonly resources: TextTable<Resource>;
+  /** Keeps its locks; null: they are files. */
+  readonly engine: LockEngine | null;
 }
 
 /** The holds of an owner. */
@@ -251,7 +255,7 @@ export interface Rest {
 }
 
 export class Lockspaces {
-  private readonly unnamed: Lockspace = { directory: '', resources: new TextTable() };
+  private readonly unnamed: Lockspace = { directory: '', resources: new TextTable(), engine: null };
   readonly byPath = new Map<ByteString, Lockspace>();
   readonly budget: Budget;
   readonly keeper: FileKeeper;
@@ -272,6 +276,8 @@ export class Lockspaces {
   private rest: Rest | null = null;
   /** Releases files that storage helpers keep. Null: there are none. */
   remoteFiles: RemoteFiles | null = null;
+  /** Keeps the locks of some lockspaces; null: there is none. Set before any is added. */
+  engine: LockEngine | null = null;
   /** Confirms the locks that storage helpers keep. Null: nobody does. */
   lockWatch: Pick<LockWatch, 'granted'> | null = null;
   /** What to wait for when the owner of a hold has ended and this has not been seen yet; null: it has not ended. */
@@ -387,6 +393,7 @@ export class Lockspaces {
   /** Adds a lockspace, and makes its directory if that is missing. */
   create(path: ByteString, remote: RemoteCalls | null = null): Lockspace {
     this.budget.admitLockspace(path);
+    if (this.engineOf(path) !== null) return this.add(path);
     const calls = remote?.directoriesAt(path) ?? localDirectories;
     const type = calls.typeOf(path);
     if (type < 0) {
@@ -405,28 +412,46 @@ export class Lockspaces {
 
   /** Adds a lockspace without a check of its path. */
   add(path: ByteString): Lockspace {
-    const lockspace = { directory: path, resources: new TextTable<Resource>() };
+    const lockspace = { directory: path, resources: new TextTable<Resource>(), engine: this.engineOf(path) };
     this.byPath.set(path, lockspace);
     this.budget.addLockspace(path);
     this.recorder.lockspaceAdded(lockspace);
     return lockspace;
   }
 
+  private engineOf(path: ByteString): LockEngine | null {
+    return this.engine?.keeps(path) === true ? this.engine : null;
+  }
+
   /** Makes the file of a resource that nobody holds, unless it exists. */
   createResource(lockspace: Lockspace, name: ByteString, remote: RemoteCalls | null = null): void {
     const path = joinPath(lockspace.directory, name);
+    if (lockspace.engine !== null) {
+      const asker = enter(remote, path);
+      this.assertFree(lockspace, name);
+      const status = lockspace.engine.create(asker, { directory: lockspace.directory, name });
+      if (status < 0) throw cannotCreateFile(path, status);
+      return;
+    }
     const place = remote?.placeAt(path) ?? null;
     this.assertFree(lockspace, name);
     if (place === null) remote?.awaitThaw(lockspace.directory, name);
     const made = remote === null || place === null ? createFile(path, remote !== null) : remote.create(place, path);
     const status = typeof made === 'number' ? made : (remote?.create(placeOfNode(made.stat), path) ?? -ENXIO);
-    // Not domain LOCKSPACE: C reports it from another module.
-    if (status < 0) throw systemError(ErrorDomain.NONE, status, `cannot create file '${path}'`);
+    if (status < 0) throw cannotCreateFile(path, status);
   }
 
   /** Unlinks the file, if it exists, of a resource that nobody holds, here or on another host. */
   deleteResource(lockspace: Lockspace, name: ByteString, remote: RemoteCalls | null = null): void {
     const path = joinPath(lockspace.directory, name);
+    if (lockspace.engine !== null) {
+      const asker = enter(remote, path);
+      this.assertFree(lockspace, name);
+      const status = lockspace.engine.delete(asker, { directory: lockspace.directory, name });
+      if (status === -EAGAIN) throw busy(name);
+      if (status < 0) throw cannotDelete(path, status);
+      return;
+    }
     const place = remote?.placeAt(path) ?? null;
     this.assertFree(lockspace, name);
     const { held, own } = remote === null || place === null ? findKnown(path) : remote.findKnown(place, path);
@@ -439,24 +464,19 @@ export class Lockspaces {
     if (place === null) remote?.awaitThaw(lockspace.directory, name);
     const status = remote === null || place === null ? deleteFile(path) : remote.delete(place, path);
     if (status === -EAGAIN) throw busy(name);
-    if (status < 0) throw systemError(ErrorDomain.LOCKSPACE, status, `Unable to delete lockspace resource ${path}`);
+    if (status < 0) throw cannotDelete(path, status);
   }
 
   /** @throws RpcError; Waiting, when only owners that are being ended are in the way, or for storage that may hang */
   acquire(lockspace: Lockspace, name: ByteString, mode: LockMode, hold: Hold, remote: RemoteCalls | null = null): void {
+    if (lockspace.engine !== null) {
+      this.acquireElsewhere(lockspace.engine, lockspace, name, mode, hold, remote);
+      return;
+    }
     const place = remote?.mayNeed === true ? remote.placeAt(joinPath(lockspace.directory, name)) : null;
     const present = lockspace.resources.get(name);
     if (present !== undefined) {
-      awaitRelease(present);
-      if (this.unanswered > 0 && this.grantAgain(present, mode, hold)) return;
-      if (!present.mode.shared || !mode.shared || !present.file.locked) {
-        this.awaitEnds([present]);
-        throw this.reportRefusal(lockspace, name, mode, hold, { error: busy(name), heldBy: present });
-      }
-      const cost = this.admit(lockspace, name, mode, hold);
-      present.addHold(hold);
-      this.granted(present, hold, cost);
-      this.remoteFiles?.notes.changed(present);
+      this.acquirePresent(present, mode, hold);
       return;
     }
     const cost = this.admit(lockspace, name, mode, hold);
@@ -472,6 +492,55 @@ export class Lockspaces {
     lockspace.resources.set(name, resource);
     this.granted(resource, hold, cost);
     if (file.remote !== null) this.lockWatch?.granted(resource);
+  }
+
+  /** Acquires a resource that is held. */
+  private acquirePresent(present: Resource, mode: LockMode, hold: Hold): void {
+    const { lockspace, name, file } = present;
+    awaitRelease(present);
+    if (this.unanswered > 0 && this.grantAgain(present, mode, hold)) return;
+    if (!present.mode.shared || !mode.shared || !file.locked) {
+      this.awaitEnds([present]);
+      throw this.reportRefusal(lockspace, name, mode, hold, { error: busy(name), heldBy: present });
+    }
+    const cost = this.admit(lockspace, name, mode, hold);
+    file.engine?.admit(hold);
+    present.addHold(hold);
+    this.granted(present, hold, cost);
+    (file.engine ?? this.remoteFiles?.notes)?.changed(present);
+  }
+
+  /** Acquires a resource that an engine keeps. */
+  private acquireElsewhere(
+    engine: LockEngine,
+    lockspace: Lockspace,
+    name: ByteString,
+    mode: LockMode,
+    hold: Hold,
+    remote: RemoteCalls | null,
+  ): void {
+    const { directory } = lockspace;
+    const asker = enter(remote, joinPath(directory, name));
+    const present = lockspace.resources.get(name);
+    if (present !== undefined) {
+      this.acquirePresent(present, mode, hold);
+      return;
+    }
+    const cost = this.admit(lockspace, name, mode, hold);
+    let result: HeldFile | EngineFailure;
+    try {
+      result = engine.acquire(asker, { directory, name }, mode, hold);
+    } catch (error) {
+      throw error instanceof RpcError ? this.reportRefusal(lockspace, name, mode, hold, { error }) : error;
+    }
+    if (!(result instanceof HeldFile)) {
+      const reason = this.toError(lockspace, name, mode, result.failure);
+      throw this.reportRefusal(lockspace, name, mode, hold, { ...reason, look: result.look });
+    }
+    const resource = new Resource(lockspace, name, mode, result, [hold]);
+    lockspace.resources.set(name, resource);
+    this.granted(resource, hold, cost);
+    engine.changed(resource);
   }
 
   private lock(
@@ -506,7 +575,7 @@ export class Lockspaces {
     const resource = new Resource(lockspace, name, mode, file, holds, elsewhere);
     if (release !== null) {
       file.release = release;
-      this.remoteFiles?.expect(resource);
+      (file.engine ?? this.remoteFiles)?.expect(resource);
     }
     lockspace.resources.set(name, resource);
     for (const hold of holds) {
@@ -595,17 +664,25 @@ export class Lockspaces {
 
   /** @throws RpcError; Waiting, when the owner is being ended: that releases its holds, or until the file is released */
   release(lockspace: Lockspace, name: ByteString, pid: number, remote: RemoteCalls | null = null): void {
-    if (remote?.hasAwaited === true) return;
-    const begun = lockspace.resources.get(name)?.release ?? null;
+    const present = lockspace.resources.get(name);
+    const begun = present?.release ?? null;
+    if (remote?.hasAwaited === true) {
+      if (begun?.failure !== undefined && begun.failure !== null && begun.by === pid) throw begun.failure;
+      return;
+    }
     // Before the path's turn, which may be that of a call which waits for this very release.
-    if (begun?.isRestored === true && begun.by === pid) remote?.awaitEnding(begun);
+    if (begun !== null && begun.by === pid && (begun.isRestored || present?.file.engine !== null)) {
+      if (begun.failure !== null) throw begun.failure;
+      remote?.awaitEnding(begun);
+    }
     if (remote?.mayNeed === true) remote.awaitTurn(joinPath(lockspace.directory, name));
     const resource = lockspace.resources.get(name);
     const place = resource?.liveHoldOf(pid) ?? -1;
     if (resource !== undefined && place >= 0) {
       const { holdCount, mode, file } = resource;
       // Before anything is changed: a call that waits is made again, by the next program too.
-      if (mode.autocreate && holdCount === 1 && file.remote === null) remote?.awaitThaw(lockspace.directory, name, pid);
+      if (mode.autocreate && holdCount === 1 && file.remote === null && file.engine === null)
+        remote?.awaitThaw(lockspace.directory, name, pid);
       this.dropped(resource, resource.removeHold(pid, place), pid);
       if (resource.release !== null) remote?.awaitEnding(resource.release);
       return;
@@ -654,14 +731,14 @@ export class Lockspaces {
     this.changed?.add(resource);
     if (resource.holdCount === 0) {
       this.recorder.resourceReleasing(resource);
-      if (this.remoteFiles?.release(resource, by) !== true) {
+      if ((resource.file.engine ?? this.remoteFiles)?.release(resource, by) !== true) {
         resource.lockspace.resources.delete(resource.name);
         resource.releaseFile(this.keeper);
         this.recorder.resourceReleased(resource);
       }
     } else {
       this.recorder.holdsDropped(resource, indexes);
-      this.remoteFiles?.notes.changed(resource);
+      (resource.file.engine ?? this.remoteFiles?.notes)?.changed(resource);
     }
     for (const hold of removed) this.observer?.released(resource, hold);
   }
@@ -699,7 +776,10 @@ export class Lockspaces {
   private awaitEnds(resources: readonly Resource[]): void {
     let last: Ending | null = null;
     for (const { holds, release } of resources) {
-      if (release !== null) last = release;
+      if (release !== null) {
+        if (release.failure !== null) throw release.failure;
+        last = release;
+      }
       for (const hold of holds) {
         const { end } = hold;
         // The holds of an owner that is gone are released within the next slices: C would have released them by now.
@@ -758,9 +838,18 @@ export class Lockspaces {
   }
 }
 
-/** Has the caller wait while a storage helper releases the file. @throws Waiting */
+/** Has the caller wait while a storage helper or an engine releases the file. @throws Waiting; RpcError when that takes too long */
 function awaitRelease({ release }: Resource): void {
-  if (release !== null) throw new Waiting((done) => release.wait(done));
+  if (release === null) return;
+  if (release.failure !== null) throw release.failure;
+  throw new Waiting((done) => release.wait(done));
+}
+
+/** Waits for the path's turn. @throws Waiting */
+function enter(remote: RemoteCalls | null, path: ByteString): Asker {
+  if (remote === null) throw new Error('an engine is asked by the calls of a connection alone');
+  remote.asker.enter(path);
+  return remote.asker;
 }
 
 /** Null when nobody else is in the way. */
@@ -784,6 +873,15 @@ function busy(name: ByteString): RpcError {
 function ownFile(name: ByteString, { purpose }: OwnFile): RpcError {
   const detail = `Lockspace resource '${name}' is locked: it is the daemon's own ${purpose}`;
   return new RpcError(ErrorCode.RESOURCE_BUSY, ErrorDomain.LOCKSPACE, detail);
+}
+
+function cannotCreateFile(path: ByteString, error: number): RpcError {
+  // Not domain LOCKSPACE: C reports it from another module.
+  return systemError(ErrorDomain.NONE, error, `cannot create file '${path}'`);
+}
+
+function cannotDelete(path: ByteString, error: number): RpcError {
+  return systemError(ErrorDomain.LOCKSPACE, error, `Unable to delete lockspace resource ${path}`);
 }
 
 function cannotCreate(path: ByteString, error: number): RpcError {

@@ -25,7 +25,7 @@ const { ENAMETOOLONG } = constants.errno;
 
 export class RemoteCalls {
   private readonly storages: Storages;
-  private readonly asker: Asker;
+  readonly asker: Asker;
 
   constructor(storages: Storages, asker: Asker) {
     this.storages = storages;

@@ -59,6 +59,8 @@ const described = object({
   'x-storage': optional(list(whole)),
   /** The file is being released, for the owner with this pid; 0: for none. */
   'x-releasing': optional(u32),
+  /** An engine keeps the lock: its key, revision and lease. */
+  'x-etcd': optional(object({ key: text, revision: text, lease: text })),
   /** Its lock was lost while a storage helper had it. */
   'x-lost': optional(lockLoss),
   /** Further descriptors of that inode, which must stay open as well: closing one would drop the lock. */
@@ -97,6 +99,7 @@ export function bareResourceState({ name, path, file, mode, release }: Resource)
     'x-lock': file.keptLock,
     'x-storage': storageState(file),
     'x-releasing': release?.by,
+    'x-etcd': file.engineState,
     'x-lost': file.loss ?? undefined,
     'x-spares': undefined,
   };

@@ -1,10 +1,14 @@
-/* Packets to and from the storage helpers (src/storage): sockets whose messages stay whole. posix.ts documents each function. */
+/*
+ * Packets to and from the storage helpers (src/storage) and the guard (src/etcd): sockets whose messages stay whole. posix.ts documents
+ * each function.
+ */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "addon.h"
@@ -22,14 +26,30 @@ static napi_value posix_packet_pair(napi_env env, napi_callback_info info) {
     return number(env, 0);
 }
 
-/* sendPacket(fd, buffer, length): 0, or -errno. Never waits, never raises SIGPIPE. */
+/* sendPacket(fd, buffer, length, attached): 0, or -errno. Never waits, never raises SIGPIPE. */
 static napi_value posix_send_packet(napi_env env, napi_callback_info info) {
-    ARGS(3);
-    void *data;
+    ARGS(4);
+    struct iovec data = {0};
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.room = {0}};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+    int attached = argc > 3 ? arg_int(env, argv[3]) : -1;
     ssize_t sent;
-    napi_get_buffer_info(env, argv[1], &data, NULL);
+    napi_get_buffer_info(env, argv[1], &data.iov_base, NULL);
+    data.iov_len = (size_t)arg_int(env, argv[2]);
+    if (attached >= 0) {
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof(control.room);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &attached, sizeof(attached));
+    }
     do {
-        sent = send(arg_int(env, argv[0]), data, (size_t)arg_int(env, argv[2]), MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = sendmsg(arg_int(env, argv[0]), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     return number(env, sent < 0 ? -errno : 0);
 }
@@ -61,11 +81,22 @@ static napi_value posix_receive_packet(napi_env env, napi_callback_info info) {
     return number(env, size);
 }
 
+/* boottime(): the clock of deadlines that a suspended host does not stop, in milliseconds. */
+static napi_value posix_boottime(napi_env env, napi_callback_info info) {
+    struct timespec now = {0};
+    napi_value result;
+    (void)info;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    napi_create_double(env, (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6, &result);
+    return result;
+}
+
 void define_packet(napi_env env, napi_value exports) {
     const napi_property_descriptor functions[] = {
         FUNCTION("packetPair", posix_packet_pair),
         FUNCTION("sendPacket", posix_send_packet),
         FUNCTION("receivePacket", posix_receive_packet),
+        FUNCTION("boottime", posix_boottime),
     };
     napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
 }

@@ -204,10 +204,12 @@ export interface Addon {
   popFiles(queue: number): number;
   /** Two ends of a connection that keeps messages whole, as `out[0]` and `out[1]`. */
   packetPair(out: Int32Array): number;
-  /** Sends the first `length` bytes as one message, without waiting. */
-  sendPacket(fd: number, buffer: Buffer, length: number): number;
+  /** Sends the first `length` bytes as one message, without waiting; also a descriptor, unless that is negative. */
+  sendPacket(fd: number, buffer: Buffer, length: number, attached?: number): number;
   /** Receives a message without waiting. Returns its length, 0 at the end; `out[0]`: the descriptor that came with it, or -1. */
   receivePacket(fd: number, buffer: Buffer, out: Int32Array): number;
+  /** CLOCK_BOOTTIME, which counts while the host is suspended, in milliseconds with fractions. */
+  boottime(): number;
   /** Where a UNIX socket is bound, or null. */
   socketPath(fd: number): ByteString | null;
   setNonblocking(fd: number): number;

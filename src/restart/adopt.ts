@@ -308,6 +308,13 @@ class Resources implements Rest {
       remote.loss = state['x-lost'] ?? null;
       return remote;
     }
+    const engineLock = state['x-etcd'];
+    if (engineLock !== undefined) {
+      // Without an engine this is the proof of a restart.
+      const adopted = this.daemon.etcd?.engine.adopt(engineLock, shared) ?? adoptWithout(shared);
+      adopted.locked = lockHeld;
+      return adopted;
+    }
     const known = this.files.get(fd);
     let file: HeldFile | null;
     if (known !== undefined && known.key === key) file = restoreReference(known.file, shared);

@@ -21,6 +21,8 @@ export interface Report {
   readonly locks?: readonly LockKind[];
   /** It can go on with storage helpers. */
   readonly storage?: true;
+  /** It can go on with locks in etcd. */
+  readonly etcd?: true;
 }
 
 /** Of this release. */

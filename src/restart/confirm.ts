@@ -136,7 +136,7 @@ export class Confirmation {
 
   private find({ file, path }: Resource): Finding {
     // Its helper lists what it has.
-    if (file.remote !== null) return { kind: 'unrecorded' };
+    if (file.remote !== null || file.engine !== null) return { kind: 'unrecorded' };
     if (file.fd >= 0) {
       const finding = this.findOnRecord(file);
       if (finding.kind !== 'missing') return finding;

@@ -268,9 +268,9 @@ function existing(holds: readonly RecordedHold[], value: unknown): number {
   return at;
 }
 
-/** Whether a storage helper has the resource's file. */
+/** Whether a storage helper has the resource's file, or etcd its lock. */
 export function isRemote(state: Json): boolean {
-  return state['x-storage'] !== undefined;
+  return state['x-storage'] !== undefined || state['x-etcd'] !== undefined;
 }
 
 function emptyServer(): RecordedServer {
@@ -302,7 +302,17 @@ export function recordedDocument(
     ...json,
   });
   // One without its socket is lost, and its locks with it: RemoteFiles asks for them again.
-  const kept = own && { ...own, storage: own.storage?.filter(({ socket }) => descriptorOf(socket) !== undefined) };
+  const isKept = ({ socket }: { readonly socket: number }): boolean => descriptorOf(socket) !== undefined;
+  const kept = own && {
+    ...own,
+    storage: own.storage?.filter(isKept),
+    // The client has ended with the daemon.
+    etcd: own.etcd && {
+      ...own.etcd,
+      client: undefined,
+      guard: own.etcd.guard !== undefined && isKept(own.etcd.guard) ? own.etcd.guard : undefined,
+    },
+  };
   const [first = null, ...others] = Array.from(lockspaces, ([directory, resources]) => ({
     directory,
     resources: Array.from(resources.values())

@@ -259,7 +259,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   private noteKind(file: HeldFile): void {
     // A storage helper's lock outlives the process with the helper's socket.
-    if (file.remote !== null || (file.lockKind === 'ofd' && file.fd >= 0)) this.mortal.delete(file);
+    // A lock in etcd outlives it with the lease.
+    if (file.remote !== null || file.engine !== null || (file.lockKind === 'ofd' && file.fd >= 0))
+      this.mortal.delete(file);
     else this.mortal.add(file);
   }
 
@@ -354,7 +356,8 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   }
 
   private keepHelpers(): void {
-    for (const { socket } of this.daemon.storages.state) {
+    const sockets = this.daemon.storages.state.map(({ socket }) => socket);
+    for (const socket of [...sockets, ...(this.daemon.etcd?.keptSockets ?? [])]) {
       if (!this.store.isKept(socket)) this.makeRoom();
       this.keep(socket, StoredKind.STORAGE);
     }

@@ -197,6 +197,7 @@ export class Reexec {
     await writeStateFileInSlices(candidate, document);
     try {
       const found = await proveSuccessor(program, candidate, limitFor(document));
+      if (found.kind === 'c' || found.report?.etcd !== true) refuseEtcd(daemon);
       // The other program knows no helpers, and takes over descriptors alone.
       const knowsHelpers = found.kind !== 'c' && found.report?.storage === true;
       if (this.mustStop()) return;
@@ -411,6 +412,15 @@ function passOn(descriptors: ReadonlySet<number>, { descriptors: kept, clients }
   for (const { fd, isOpen } of clients) if (isOpen) rest.delete(fd);
   for (const fd of rest) kept.add(fd);
   setCloseOnExec(rest, false);
+}
+
+/** Locks that a successor does not know would not be held any more. @throws UnfitSuccessor */
+function refuseEtcd({ etcd }: Daemon): void {
+  if (etcd === null || etcd.engine.count === 0) return;
+  const { count } = etcd.engine;
+  throw new UnfitSuccessor(
+    `${count} ${count === 1 ? 'lock is' : 'locks are'} held in etcd, of which the other program knows nothing: ${etcd.engine.describeLocks(20)}`,
+  );
 }
 
 /** Whether storage helpers keep files, or any file is being released. */

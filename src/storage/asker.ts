@@ -21,9 +21,20 @@ interface Asked {
   readonly answer: Answer | null;
 }
 
+/** What was found out elsewhere than at a helper. */
+interface Found {
+  readonly question: string;
+  readonly answer: unknown;
+  /** Undoes it, if nobody makes use of the answer. */
+  readonly discard: () => void;
+}
+
+/** Gets an answer. `discard` undoes what was asked for, if the call makes no use of it. */
+export type OnFound<T> = (answer: T, discard: () => void) => void;
+
 export class Asker {
   private readonly turns: Turns;
-  private readonly answers: (Asked | null)[] = [];
+  private readonly answers: (Asked | Found | null)[] = [];
   private next = 0;
   private forgetCall: (() => void) | null = null;
   /** See {@link forgetLast}. */
@@ -75,7 +86,7 @@ export class Asker {
   ask(helperOf: () => Helper, request: Request, pid: number): Asked {
     const asked = this.answers[this.next];
     if (asked !== undefined && asked !== null) {
-      if (isSame(asked.request, request)) {
+      if (!('question' in asked) && isSame(asked.request, request)) {
         this.next++;
         return asked;
       }
@@ -87,6 +98,32 @@ export class Asker {
       this.forgetCall = asking.call(request, pid, (answer, helper) => {
         this.forgetCall = null;
         this.answers.push({ helper, request, answer });
+        done();
+      });
+      return () => undefined;
+    });
+  }
+
+  /**
+   * As {@link ask}, of others than helpers.
+   *
+   * @param question as text, by which the answer is found when the call is made again
+   * @param begin asks. Returns a function that forgets the question: what was asked for is undone when it comes about
+   * @throws Waiting until there is an answer
+   */
+  find<T>(question: string, begin: (onFound: OnFound<T>) => () => void): T {
+    const found = this.answers[this.next];
+    if (found !== undefined && found !== null) {
+      if ('question' in found && found.question === question) {
+        this.next++;
+        return found.answer as T;
+      }
+      this.drop();
+    }
+    throw new Awaited((done) => {
+      this.forgetCall = begin((answer, discard) => {
+        this.forgetCall = null;
+        this.answers.push({ question, answer, discard });
         done();
       });
       return () => undefined;
@@ -131,6 +168,10 @@ export class Asker {
   /** Undoes the acquires that the handler has not asked for again: it has found another way, or another reason to refuse. */
   private drop(): void {
     for (const asked of this.answers.splice(0).slice(this.next)) {
+      if (asked !== null && 'question' in asked) {
+        asked.discard();
+        continue;
+      }
       if (asked?.answer?.status !== 0 || asked.request.operation !== Operation.ACQUIRE || asked.helper.isDead) continue;
       asked.helper.call(undoing(asked.request, asked.answer.file), 0, () => undefined, { isUrgent: true });
     }

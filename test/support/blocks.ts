@@ -85,6 +85,18 @@ export const pages: Readonly<Record<string, Page>> = {
       'virtlockd holder 1 crc32=5d0c8a11': 'no commands; test/unit/storage/holder-note.test.ts has the format',
     },
   },
+  'docs/operations/etcd.md': {
+    test: 'test/e2e/docs/etcd.test.ts',
+    untested: {
+      'apt-get install etcd-server etcd-client': 'what CI does before all tests',
+      'systemctl restart etcd': 'it takes machines with systemd; the test starts etcd with the same settings',
+      'etcd_endpoints = [ "https://etcd1:2379", "https://etcd2:2379", "https://etcd3:2379" ]':
+        'no commands; the settings are tested in test/wire/etcd',
+      'file_lockspace_dir = "/var/lib/libvirt/lockd/etcd/files"': 'no commands',
+      '[Service]': 'it takes machines with systemd; the page says that it was not run',
+      'etcdctl get --prefix /virtlockd/hosts/': 'it takes a host of that cluster; test/wire/etcd reads these keys',
+    },
+  },
   'docs/operations/many-hosts.md': {
     untested: {
       '# NFSv4.2': CLUSTER,

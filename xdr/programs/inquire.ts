@@ -78,6 +78,10 @@ export const HolderKind = {
   ELSEWHERE: 2,
 } as const;
 
+const ENDPOINTS_MAX = 64;
+/** Owners that are named of a lock in etcd. */
+export const ETCD_OWNERS_MAX = 32;
+
 const text = string(LOCK_STRING_MAX);
 const flags = u32;
 
@@ -296,6 +300,66 @@ const storageInfo = struct('storage_info', {
 });
 export type StorageInfo = ValueOf<typeof storageInfo>;
 
+/** This host's part of the locks in etcd. Leases are in decimal digits, and empty where there is none. */
+const etcdInfo = struct('etcd_info', {
+  endpoints: list(text, ENDPOINTS_MAX),
+  lockspaces: list(text, ENDPOINTS_MAX),
+  prefix: text,
+  lease: text,
+  /** The lease's time to live, in seconds, and for how long it was not kept alive, in milliseconds. */
+  seconds: u32,
+  age: u53,
+  /** Until owners are killed, unless the lease is kept alive, in milliseconds. */
+  left: u53,
+  /** The lease has ended, and its owners are not all gone. */
+  isOver: bool,
+  /** Why etcd did not answer the last time; empty: it did. */
+  failure: text,
+  /** Resources that this host holds there. */
+  locks: u32,
+  /** Its guard would end every owner. */
+  isGuarded: bool,
+  /** The guard's process; 0: there is none. */
+  guard: u32,
+  /** It feeds a watchdog. */
+  hasWatchdog: bool,
+  /** It reboots the host when owners cannot be killed. */
+  reboots: bool,
+});
+export type EtcdInfo = ValueOf<typeof etcdInfo>;
+
+/** As its host says it. */
+const etcdOwner = struct('etcd_owner', { name: text, uuid: text, pid: u32 });
+
+/** A lock that a host has in etcd. */
+const etcdLock = struct('etcd_lock', {
+  path: text,
+  shared: bool,
+  host: text,
+  /** The host's. */
+  lease: text,
+  /** The revision of etcd at which it was granted, in decimal digits: a fencing token. */
+  revision: text,
+  since: u53,
+  owners: list(etcdOwner, ETCD_OWNERS_MAX),
+  /** Of all owners. */
+  ownerCount: u32,
+});
+export type EtcdLock = ValueOf<typeof etcdLock>;
+
+/** A host with a lease. */
+const etcdHost = struct('etcd_host', {
+  host: text,
+  lease: text,
+  /** The daemon's process there, and since when it has the lease. */
+  pid: u32,
+  since: u53,
+  /** The lease's time to live, and what is left of it, in seconds. */
+  seconds: u32,
+  left: u32,
+});
+export type EtcdHost = ValueOf<typeof etcdHost>;
+
 /** Of a lock on storage that hosts may share. Times are milliseconds since 1970. */
 const lockState = struct('lock_state', {
   lockspace: text,
@@ -442,6 +506,29 @@ export const inquireProcedures = {
     args: struct('lock_states_args', page),
     result: struct('lock_states_result', { locks: list(lockState, PAGE_MAX), next: u64 }),
     flags: { allowed: LockStatesFlag.ASK, reportedAs: 'inquireLockStates' },
+  }),
+  etcd: procedure(15, {
+    doc: "Returns this host's part of the locks in etcd, if lockspaces are kept there.",
+    args: struct('etcd_args', { flags }),
+    result: struct('etcd_result', { etcd: optional(etcdInfo) }),
+    flags: noFlags('inquireEtcd'),
+  }),
+  etcdLocks: procedure(16, {
+    doc: 'Asks etcd for the locks of all hosts, in pages: all, or those of the resource at a path. `after` is empty, or `next` of the page before.',
+    args: struct('etcd_locks_args', { path: optional(text), after: text, flags }),
+    result: struct('etcd_locks_result', { locks: list(etcdLock, PAGE_MAX), next: text }),
+    flags: noFlags('inquireEtcdLocks'),
+  }),
+  etcdHosts: procedure(17, {
+    doc: 'Asks etcd for the hosts that have a lease.',
+    args: struct('etcd_hosts_args', { flags }),
+    result: struct('etcd_hosts_result', { hosts: list(etcdHost, PAGE_MAX) }),
+    flags: noFlags('inquireEtcdHosts'),
+  }),
+  etcdRevoke: procedure(18, {
+    doc: 'Revokes the lease of another host, which frees its locks: whoever asks for it must know that nothing of that host writes any more.',
+    args: struct('etcd_revoke_args', { lease: text, flags }),
+    flags: noFlags('inquireEtcdRevoke'),
   }),
 } as const;
 

@@ -1,6 +1,6 @@
 /** The model of the inquire program: locks, lockspaces, clients and changes. */
 import { checkClients, type Success } from './model-admin.ts';
-import { type Changes, checkFlags, type Connection, RPC, type ServerState } from './model-state.ts';
+import { type Changes, checkFlags, type Connection, Refusal, RPC, type ServerState } from './model-state.ts';
 import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
@@ -202,6 +202,8 @@ export function inquire(connection: Connection, procedure: number, words: Words,
   if (procedure === 14) return lockStates(connection, words);
   if (procedure === 11) return releaseDead(connection, words, knowledge);
   if (procedure === 4 || procedure === 13) words.count();
+  if (procedure === 16) optionalText(words);
+  if (procedure === 16 || procedure === 18) words.text(MAX_STRING);
   const flags = words.word();
   connection.identified = true;
   checkFlags(flags, procedure === 7 ? 1 : 0, RPC);
@@ -263,6 +265,12 @@ export function inquire(connection: Connection, procedure: number, words: Words,
           return null;
         },
       };
+    case 15:
+      return { check: (payload) => (payload.word() === 0 ? null : 'locks in etcd') };
+    case 16:
+    case 17:
+    case 18:
+      throw new Refusal(55, RPC, NO_ETCD);
     default:
       return {
         check: (payload) => {
@@ -276,6 +284,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
   }
 }
 
+const NO_ETCD = 'no lockspace is kept in etcd: etcd_endpoints in virtlockd.conf names its members';
 const MAX_STORAGES = 64;
 const MAX_CALLS = 8;
 const MAX_NOTES = 4;

@@ -1,7 +1,11 @@
 /** Asks the daemon on behalf of the commands: connects on demand, collects paged lists, and explains failures. */
 import { ErrorCode } from '../../../xdr/error.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
 import {
   type ClientInfo,
+  type EtcdHost,
+  type EtcdInfo,
+  type EtcdLock,
   HolderKind,
   inquireProgram,
   type LockFilter,
@@ -201,6 +205,37 @@ export class InquireClient<C extends Caller = Client> {
       if (isUnknown(error)) return [];
       throw error;
     }
+  }
+
+  /** This host's part of the locks in etcd; null where no lockspace is kept there, also of a release of the daemon that has none. */
+  async etcd(): Promise<EtcdInfo | null> {
+    try {
+      return (await this.ask(async (client) => client.call(inquireProgram, 'etcd', { flags: 0 }))).etcd;
+    } catch (error) {
+      if (isUnknown(error)) return null;
+      throw error;
+    }
+  }
+
+  /** The locks of all hosts in etcd. @param path of the resource; null: all */
+  async etcdLocks(path: ByteString | null = null): Promise<EtcdLock[]> {
+    return this.ask(async (client) => {
+      const found: EtcdLock[] = [];
+      for (let after = ''; ;) {
+        const { locks, next } = await client.call(inquireProgram, 'etcdLocks', { path, after, flags: 0 });
+        found.push(...locks);
+        if (next === '') return found;
+        after = next;
+      }
+    });
+  }
+
+  async etcdHosts(): Promise<EtcdHost[]> {
+    return (await this.ask(async (client) => client.call(inquireProgram, 'etcdHosts', { flags: 0 }))).hosts;
+  }
+
+  async etcdRevoke(lease: string): Promise<void> {
+    await this.ask(async (client) => client.call(inquireProgram, 'etcdRevoke', { lease, flags: 0 }));
   }
 
   /** The flags to subscribe with: a release of the daemon that does not report lost locks refuses theirs. */

@@ -70,6 +70,7 @@ function metricsOf(status: StatusInfo, counters: ReadonlyMap<string, number>): M
     ...memoryMetrics(counters),
     ...deathMetrics(counters),
     ...lossMetrics(counters),
+    ...etcdMetrics(counters),
     ['virtlockd_warnings', 'gauge', 'Warnings that status prints.', status.warnings.length],
     ['virtlockd_acquired_total', 'counter', 'Holds granted.', count('acquired')],
     ['virtlockd_released_total', 'counter', 'Holds that ended.', count('released')],
@@ -134,6 +135,36 @@ function lossMetrics(counters: ReadonlyMap<string, number>): Metric[] {
       unconfirmed,
     ],
     ['virtlockd_locks_lost_total', 'counter', 'How often a lock was found lost.', counters.get('locksLost') ?? 0],
+  ];
+}
+
+/** None where no lockspace is kept in etcd. */
+function etcdMetrics(counters: ReadonlyMap<string, number>): Metric[] {
+  const locks = counters.get('etcdLocks');
+  if (locks === undefined) return [];
+  const count = (key: string): number => counters.get(key) ?? 0;
+  return [
+    ['virtlockd_etcd_locks', 'gauge', 'Resources that this host holds in etcd.', locks],
+    ['virtlockd_etcd_lease_held', 'gauge', 'Whether this host has a lease in etcd.', count('etcdLeaseHeld')],
+    [
+      'virtlockd_etcd_lease_age_seconds',
+      'gauge',
+      'Time since the last keepalive that etcd has answered was sent.',
+      count('etcdLeaseAge') / 1000,
+    ],
+    [
+      'virtlockd_etcd_lease_left_seconds',
+      'gauge',
+      'Time until owners of locks in etcd are killed, unless etcd answers.',
+      count('etcdLeaseLeft') / 1000,
+    ],
+    ['virtlockd_etcd_answers', 'gauge', 'Whether etcd has answered the last call.', count('etcdAnswers')],
+    [
+      'virtlockd_etcd_guarded',
+      'gauge',
+      'Whether the guard would end every owner of a lock in etcd.',
+      count('etcdGuarded'),
+    ],
   ];
 }
 

@@ -4,6 +4,7 @@ import { installedVersion } from '../../posix/root.ts';
 import { addCheck } from './commands/check.ts';
 import { addClients } from './commands/clients.ts';
 import { addHealth } from './commands/health.ts';
+import { addHosts } from './commands/hosts.ts';
 import { addLeases } from './commands/leases.ts';
 import { addList } from './commands/list.ts';
 import { addLockspaces } from './commands/lockspaces.ts';
@@ -58,6 +59,7 @@ export function buildProgram(context: Context): Command {
     addSwap,
     addLockspaces,
     addLeases,
+    addHosts,
     addMetrics,
     addServe,
   ]) {

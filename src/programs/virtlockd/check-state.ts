@@ -31,7 +31,13 @@ export function checkState(file: ByteString): number {
     const command = [launch, process.execPath, ...process.execArgv, ...process.argv.slice(1, 2)];
     // A daemon that is older than builds would take the report for a part of the command.
     const report = wantsReport()
-      ? { identities: loaded?.identities ?? {}, losses, locks: KNOWN_LOCKS, storage: true as const }
+      ? {
+          identities: loaded?.identities ?? {},
+          losses,
+          locks: KNOWN_LOCKS,
+          storage: true as const,
+          etcd: true as const,
+        }
       : undefined;
     process.stdout.write(`${CHECK_BANNER}\n${formatAnswer(command, report)}`);
     return EXIT.ok;

@@ -8,6 +8,14 @@ import { DEFAULT_LOCK_WATCH, type LockWatchSettings } from '../../lockspace/lock
 import { MAX_FILE } from '../../libvirt/limits.ts';
 import { toPath } from '../../posix/bytes.ts';
 import type { Outcome, Program } from '../../posix/child.ts';
+import {
+  contradictionIn,
+  DEFAULT_ETCD,
+  type EtcdSettings,
+  MAX_LEASE,
+  MIN_LEASE,
+  normalPath,
+} from '../../etcd/settings.ts';
 import { strerror } from '../../posix/posix.ts';
 import { ConfigError, parseConfigEntries } from './config-grammar.ts';
 import type { ConfigValue } from './config-grammar.ts';
@@ -29,6 +37,8 @@ export interface DaemonConfig {
   lockConfirmInterval: number;
   /** What becomes of the owners of a lock that another host has got. */
   lostLocks: 'report' | 'end';
+  /** Null: no lockspace is kept in etcd. */
+  etcd: EtcdSettings | null;
 }
 
 export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
@@ -40,6 +50,7 @@ export const DEFAULT_CONFIG: Readonly<DaemonConfig> = {
   libvirtVersion: DEFAULT_VERSION,
   lockConfirmInterval: DEFAULT_LOCK_WATCH.interval,
   lostLocks: DEFAULT_LOCK_WATCH.endsOwners ? 'end' : 'report',
+  etcd: null,
 };
 
 /**
@@ -60,6 +71,7 @@ export function parseConfig(text: string, file: string): DaemonConfig {
   const libvirtVersion = read.version('libvirt_version');
   const lockConfirmInterval = read.seconds('lock_confirm_interval');
   const lostLocks = read.oneOf('lost_locks', ['report', 'end'] as const);
+  const etcd = readEtcd(read);
   return {
     logLevel: logLevel === 0 ? undefined : logLevel,
     logFilters: logFilters === '' ? undefined : logFilters,
@@ -69,7 +81,28 @@ export function parseConfig(text: string, file: string): DaemonConfig {
     libvirtVersion: libvirtVersion ?? DEFAULT_CONFIG.libvirtVersion,
     lockConfirmInterval: lockConfirmInterval ?? DEFAULT_CONFIG.lockConfirmInterval,
     lostLocks: lostLocks ?? DEFAULT_CONFIG.lostLocks,
+    etcd,
   };
+}
+
+/** Checks every setting, also when there are no endpoints and all of it is off. */
+function readEtcd(read: SettingReader): EtcdSettings | null {
+  const settings: EtcdSettings = {
+    endpoints: read.strings('etcd_endpoints') ?? DEFAULT_ETCD.endpoints,
+    lockspaces: (read.strings('etcd_lockspaces') ?? DEFAULT_ETCD.lockspaces).map(normalPath),
+    prefix: read.string('etcd_prefix') ?? DEFAULT_ETCD.prefix,
+    leaseSeconds: read.between('etcd_lease_seconds', MIN_LEASE, MAX_LEASE) ?? DEFAULT_ETCD.leaseSeconds,
+    caFile: read.string('etcd_ca_file') ?? DEFAULT_ETCD.caFile,
+    certFile: read.string('etcd_cert_file') ?? DEFAULT_ETCD.certFile,
+    keyFile: read.string('etcd_key_file') ?? DEFAULT_ETCD.keyFile,
+    user: read.string('etcd_user') ?? DEFAULT_ETCD.user,
+    password: read.string('etcd_password') ?? DEFAULT_ETCD.password,
+    passwordFile: read.string('etcd_password_file') ?? DEFAULT_ETCD.passwordFile,
+    fence: read.oneOf('etcd_fence', ['kill', 'reboot'] as const) ?? DEFAULT_ETCD.fence,
+  };
+  const contradiction = contradictionIn(settings);
+  if (contradiction !== undefined) throw read.refuse(contradiction);
+  return settings.endpoints.length === 0 ? null : settings;
 }
 
 /** How locks on storage that hosts may share are confirmed. */
@@ -153,7 +186,7 @@ class SettingReader {
     this.file = file;
   }
 
-  private refuse(text: string): ConfigError {
+  refuse(text: string): ConfigError {
     return new ConfigError(`internal error: ${this.file}: ${text}`);
   }
 
@@ -176,10 +209,26 @@ class SettingReader {
 
   /** Not a setting of C. At most a day. */
   seconds(name: string): number | undefined {
+    return this.between(name, 0, MAX_SECONDS);
+  }
+
+  /** Not a setting of C. */
+  between(name: string, least: number, most: number): number | undefined {
     const value = this.unsigned(name);
-    if (value !== undefined && value > MAX_SECONDS)
-      throw this.refuse(`value for '${name}' parameter must be in range 0:${MAX_SECONDS}`);
+    if (value !== undefined && (value < least || value > most))
+      throw this.refuse(`value for '${name}' parameter must be in range ${least}:${most}`);
     return value;
+  }
+
+  /** A list, or a string for a list of one, as in C's other files. */
+  strings(name: string): string[] | undefined {
+    const entry = this.entries.get(name);
+    if (entry === undefined) return undefined;
+    const values = entry.kind === 'list' ? entry.value : [entry];
+    return values.map((value) => {
+      if (value.kind === 'string') return value.value;
+      throw this.refuse(`expected a list of strings for '${name}' parameter`);
+    });
   }
 
   /** Not a setting of C. */

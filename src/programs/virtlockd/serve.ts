@@ -22,6 +22,7 @@ import { finishTakeover } from '../../restart/finish-takeover.ts';
 import { type DaemonConfig, lockWatchOf } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
 import { ownProcess, restoreLog, restoreOwnState } from '../../daemon/state.ts';
+import type { EtcdSettings } from '../../etcd/settings.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
 import { logger } from '../../log/log.ts';
 import type { RunOptions } from './options.ts';
@@ -128,6 +129,7 @@ export function serve(input: ServeInput): void {
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     lockWatch: lockWatchOf(config),
+    ...etcdOf(config, predecessor),
     timeout: options.timeout,
     pidFile: pidFile?.fd,
     life: { program, started, executed: Date.now(), restarts, deaths },
@@ -210,6 +212,7 @@ export function serve(input: ServeInput): void {
     isTakenOver = true;
     daemon.remoteFiles.attach();
     daemon.lockWatch.start();
+    daemon.etcd?.start();
     survival?.takeoverFinished();
     // bin/virtlockd has ignored signals for a moment.
     if (hasDied)
@@ -268,6 +271,23 @@ async function leave({ survival, daemon, reexec }: Leaving, unit: EndingUnit): P
   log.info(`Leaving ${daemon.lockspaces.count} locks to the next process, for this one is not to be stopped`);
   survival.leave();
   return true;
+}
+
+/** While locks are held in etcd, the settings stay by which they were acquired, whatever the configuration says by now. */
+function etcdOf({ etcd }: DaemonConfig, predecessor: Predecessor | null): Pick<DaemonSettings, 'etcd'> {
+  const carried = predecessor?.document.own?.etcd;
+  const isSame = carried === undefined || JSON.stringify(etcd) === carried.settings;
+  if (!isSame && holdsInEtcd(predecessor)) {
+    log.error('The settings of etcd stay as they were, because locks are held there: they change once none is');
+    return { etcd: { settings: JSON.parse(carried.settings) as EtcdSettings, carried } };
+  }
+  return etcd === null ? {} : { etcd: { settings: etcd, carried: isSame ? carried : undefined } };
+}
+
+function holdsInEtcd(predecessor: Predecessor | null): boolean {
+  for (const { resources } of predecessor?.document.lockspaces ?? [])
+    for (const resource of resources) if (resource['x-etcd'] !== undefined) return true;
+  return false;
 }
 
 interface Requests {

@@ -9,7 +9,7 @@ import { RpcError } from '../../../src/libvirt/errors.ts';
 import { ErrorCode, ErrorDomain } from '../../../xdr/error.ts';
 import { HolderKind, type HolderNote } from '../../../xdr/programs/inquire.ts';
 
-const lockspace: Lockspace = { directory: '', resources: new TextTable() };
+const lockspace: Lockspace = { directory: '', resources: new TextTable(), engine: null };
 const hold = (pid: number, name: string): Refusal['hold'] => ({
   owner: { pid, id: 1, name, uuid: NIL_UUID },
   since: 1,

@@ -4,14 +4,18 @@ import type { ByteString } from '../../../../xdr/codec.ts';
 import { FileState, type LockFilter, type LockInfo, type StorageInfo } from '../../../../xdr/programs/inquire.ts';
 import { placeOfNode, Routes } from '../../../proc/route.ts';
 import { type Context, toBytes } from '../context.ts';
+import { ETCD_HEADINGS, etcdLockJson, etcdRows } from '../etcd-locks.ts';
+import { CommandError, Exit } from '../exit.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { notEmpty } from '../not-empty.ts';
 import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
+import { NO_ETCD } from './hosts.ts';
 import { locksOf, namesOf } from './who.ts';
 
 interface Options {
   readonly json?: true;
+  readonly allHosts?: true;
   readonly lockspace?: string;
   readonly resource?: string;
   readonly path?: string;
@@ -25,6 +29,7 @@ export function addList(program: Command, context: Context): void {
     .command('list')
     .description('list the locks that are held')
     .option('--json', 'print a JSON array with an object for each lock')
+    .option('--all-hosts', 'list the locks of all hosts in etcd instead')
     .option(
       '--lockspace <directory>',
       'only locks of this lockspace; empty for the default one, in which names are paths',
@@ -38,10 +43,23 @@ export function addList(program: Command, context: Context): void {
       const filter = filterOf(options);
       const isFiltered = Object.values(filter).some((wanted) => wanted !== null);
       const daemon = context.daemon();
+      if (options.allHosts === true) {
+        if (isFiltered) throw new CommandError(Exit.USAGE, '--all-hosts takes no filter');
+        await printAllHosts(daemon, options.json === true);
+        return;
+      }
       const pages = pagesOf(daemon, filter);
       if (options.json === true) await printJson(pages, hangingSince(await daemon.storages()));
       else await printTable(pages, isFiltered ? 'No lock matches.' : 'No lock is held.');
     });
+}
+
+async function printAllHosts(daemon: InquireClient, asJson: boolean): Promise<void> {
+  if ((await daemon.etcd()) === null) throw new CommandError(Exit.NO, NO_ETCD);
+  const locks = await daemon.etcdLocks();
+  if (asJson) print(json(locks.map(etcdLockJson), 2));
+  else if (locks.length === 0) print(style('dim', 'No host holds a lock in etcd.'));
+  else print(table(ETCD_HEADINGS, locks.flatMap(etcdRows)));
 }
 
 function uuid(text: string): string {

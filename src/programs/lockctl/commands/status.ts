@@ -78,6 +78,7 @@ function describe(status: StatusInfo, counters: ReadonlyMap<string, number>, ver
     ['descriptors', `${status.descriptors} of ${descriptorLimit === 0 ? 'any number' : descriptorLimit}`],
     ...memoryRow(counters),
     ...deathRow(status, counters),
+    ...etcdRow(counters),
     [
       'since then',
       `${count('acquired')} acquired, ${count('released')} released, ${count('refusedHeld') + count('refusedOtherwise')} refused`,
@@ -95,6 +96,19 @@ function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
   if (used === undefined || max === undefined) return [];
   const toMiB = (bytes: number): number => Math.ceil(bytes / 1024 / 1024);
   return [['lock memory', `${toMiB(used)} of ${toMiB(max)} MiB`]];
+}
+
+/** None where no lockspace is kept in etcd. */
+function etcdRow(counters: ReadonlyMap<string, number>): [string, string][] {
+  const [locks, age = 0, left = 0] = ['etcdLocks', 'etcdLeaseAge', 'etcdLeaseLeft'].map((key) => counters.get(key));
+  if (locks === undefined) return [];
+  const seconds = (milliseconds: number): string => (milliseconds / 1000).toFixed(1);
+  const lease =
+    counters.get('etcdLeaseHeld') === 1
+      ? `lease kept alive ${seconds(age)} s ago; without that, owners end in ${seconds(left)} s`
+      : 'without a lease';
+  const guard = counters.get('etcdGuarded') === 1 ? '' : ', unguarded';
+  return [['etcd', `${plural(locks, 'lock')}, ${lease}${guard}`]];
 }
 
 /** What would become of the locks if the daemon died. None for a daemon whose release does not report it. */

@@ -1,13 +1,20 @@
 /** `who PATH`: who holds a disk, on this host or another one. */
 import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
-import { FileState, type HolderNote, type LockFilter, type LockInfo } from '../../../../xdr/programs/inquire.ts';
+import {
+  type EtcdLock,
+  FileState,
+  type HolderNote,
+  type LockFilter,
+  type LockInfo,
+} from '../../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, withoutLinks } from '../context.ts';
 import { daemonProcess } from '../daemon-process.ts';
 import { mountNote } from '../daemon-view.ts';
 import { DeadOwners } from '../dead-owners.ts';
 import type { Caller, InquireClient } from '../inquire-client.ts';
 import { deviceNames, deviceNote } from '../device-names.ts';
+import { describeEtcdLock, etcdLockJson } from '../etcd-locks.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { Looker, NO_ANSWER } from '../kernel/looker.ts';
 import { isStorageHelper } from '../../../proc/processes.ts';
@@ -50,6 +57,8 @@ export interface Findings {
   readonly notes: HolderNote[];
   /** The resource in a lockspace that guards the file, if the locks of others were found there. */
   readonly guard: Guard | null;
+  /** Locks in etcd that guard the file, of any host. */
+  readonly inEtcd: readonly EtcdLock[];
   /** Why the kernel could not be asked: the system's code. */
   readonly failure: string | null;
   /** What was not looked for. */
@@ -106,7 +115,11 @@ export async function investigate(daemon: InquireClient<Caller>, given: ByteStri
   const owners = locks?.flatMap(({ holds }) => holds.map(({ owner: who }) => who.pid)) ?? [];
   const dead = locks === null ? null : await DeadOwners.ask(daemon, owners);
   const known = { ...NO_LOCK, locks, dead, silence, guard: null, unsearched: null };
-  if (locks !== null && locks.length > 0) return known;
+  if (locks !== null) {
+    const { inEtcd, unsearched } = await locksInEtcd(daemon, names);
+    if (locks.length > 0 || inEtcd.length > 0) return { ...known, inEtcd, unsearched };
+    if (unsearched !== null) return { ...known, ...(await lookAt(daemon, names.at(-1) ?? given, true)), unsearched };
+  }
   const resolved = names.at(-1) ?? given;
   const unsearched = deviceNote(resolved, locks !== null) ?? null;
   const found = { ...known, ...(await lookAt(daemon, resolved, locks !== null)), unsearched };
@@ -118,9 +131,37 @@ export async function investigate(daemon: InquireClient<Caller>, given: ByteStri
   return found;
 }
 
-type Sight = Pick<Findings, 'daemonItself' | 'outsiders' | 'elsewhere' | 'notes' | 'failure' | 'view'>;
+type Sight = Pick<Findings, 'daemonItself' | 'outsiders' | 'elsewhere' | 'notes' | 'inEtcd' | 'failure' | 'view'>;
 
-const NO_LOCK: Sight = { daemonItself: null, outsiders: [], elsewhere: false, notes: [], failure: null, view: null };
+const NO_LOCK: Sight = {
+  daemonItself: null,
+  outsiders: [],
+  elsewhere: false,
+  notes: [],
+  inEtcd: [],
+  failure: null,
+  view: null,
+};
+
+/** The locks in etcd that guard a file of these names, of any host. */
+async function locksInEtcd(
+  daemon: InquireClient<Caller>,
+  names: readonly ByteString[],
+): Promise<Pick<Findings, 'inEtcd' | 'unsearched'>> {
+  const etcd = await daemon.etcd();
+  if (etcd === null) return { inEtcd: [], unsearched: null };
+  const isKept = (directory: ByteString): boolean =>
+    etcd.lockspaces.some((one) => directory === one || directory.startsWith(`${one}/`));
+  const files = (await guardsOf(daemon, names)).filter(({ lockspace }) => isKept(lockspace)).map(({ file }) => file);
+  const found: EtcdLock[] = [];
+  try {
+    for (const path of new Set([...names.filter(isKept), ...files])) found.push(...(await daemon.etcdLocks(path)));
+    return { inEtcd: found, unsearched: null };
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    return { inEtcd: found, unsearched: `Locks of other hosts in etcd are not known: ${error.message}` };
+  }
+}
 
 /** Who has locked a file that the daemon does not hold. */
 async function lookAt(daemon: InquireClient<Caller>, file: ByteString, answers: boolean): Promise<Sight> {
@@ -141,6 +182,7 @@ async function lookAt(daemon: InquireClient<Caller>, file: ByteString, answers: 
     outsiders: found.filter((one) => !isOurs(one)),
     elsewhere: lock !== null && found.length === 0,
     notes: lock === null ? [] : notesIn(file),
+    inEtcd: [],
     failure,
     view,
   };
@@ -184,8 +226,9 @@ export async function who(daemon: InquireClient<Caller>, given: ByteString, asJs
   return isHeld(findings) ? Exit.OK : (findings.silence?.exit ?? Exit.NO);
 }
 
-export function isHeld({ locks, daemonItself, outsiders, elsewhere }: Findings): boolean {
-  return (locks?.length ?? 0) > 0 || daemonItself !== null || outsiders.length > 0 || elsewhere;
+export function isHeld({ locks, daemonItself, outsiders, elsewhere, inEtcd }: Findings): boolean {
+  const isHere = (locks?.length ?? 0) > 0 || daemonItself !== null || outsiders.length > 0;
+  return isHere || elsewhere || inEtcd.length > 0;
 }
 
 function findingsJson(given: ByteString, findings: Findings): Record<string, unknown> {
@@ -205,6 +248,7 @@ function findingsJson(given: ByteString, findings: Findings): Record<string, unk
     })),
     elsewhere,
     ...(notes.length === 0 ? {} : { hosts: notes.map(noteJson) }),
+    ...(findings.inEtcd.length === 0 ? {} : { etcd: findings.inEtcd.map(etcdLockJson) }),
     ...(guard === null
       ? {}
       : { guard: { ...nameJson('lockspace', guard.lockspace), ...nameJson('name', guard.name) } }),
@@ -225,6 +269,7 @@ export function describe(given: ByteString, findings: Findings): string[] {
   const { locks, dead, silence, daemonItself, outsiders, elsewhere, notes, guard, failure, unsearched, view } =
     findings;
   const lines = (locks ?? []).flatMap((lock) => describeLock(lock, dead));
+  lines.push(...findings.inEtcd.flatMap((lock) => describeEtcdLock(lock, ` as ${name(lock.path)}`)));
   if (silence !== null) lines.push(style('yellow', silence.message));
   if (daemonItself !== null) lines.push(`The daemon itself: ${describeOutsider(daemonItself)}`);
   lines.push(

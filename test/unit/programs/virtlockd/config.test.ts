@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { ConfigError, DEFAULT_CONFIG, loadConfig, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
+import { DEFAULT_ETCD } from '../../../../src/etcd/settings.ts';
 import { parseConfigEntries } from '../../../../src/programs/virtlockd/config-grammar.ts';
 import recorded from '../../../../fixtures/cli/config-9.0.0.json' with { type: 'json' };
 
@@ -60,7 +61,65 @@ describe('virtlockd.conf', () => {
       libvirtVersion: '9.0.0',
       lockConfirmInterval: 0,
       lostLocks: 'end',
+      etcd: null,
     });
+  });
+
+  it('keeps no lockspace in etcd without endpoints', () => {
+    assert.equal(parseConfig('etcd_lease_seconds = 60\netcd_fence = "reboot"', 'FILE').etcd, null);
+    assert.deepEqual(parseConfig('etcd_endpoints = "http://one:2379"', 'FILE').etcd, {
+      ...DEFAULT_ETCD,
+      endpoints: ['http://one:2379'],
+    });
+    const text = `etcd_endpoints = [ "https://one:2379", "https://two:2379/" ]
+etcd_lockspaces = [ "/srv//locks/", "/var/./x" ]
+etcd_prefix = "/site/locks"
+etcd_lease_seconds = 2
+etcd_ca_file = "/ca"
+etcd_cert_file = "/cert"
+etcd_key_file = "/key"
+etcd_user = "lock"
+etcd_password_file = "/word"
+etcd_fence = "reboot"
+`;
+    assert.deepEqual(parseConfig(text, 'FILE').etcd, {
+      endpoints: ['https://one:2379', 'https://two:2379/'],
+      lockspaces: ['/srv/locks', '/var/x'],
+      prefix: '/site/locks',
+      leaseSeconds: 2,
+      caFile: '/ca',
+      certFile: '/cert',
+      keyFile: '/key',
+      user: 'lock',
+      password: '',
+      passwordFile: '/word',
+      fence: 'reboot',
+    });
+  });
+
+  it('checks the settings of etcd, also while there are no endpoints', () => {
+    for (const [text, expected] of [
+      ['etcd_endpoints = [ 1 ]', /expected a list of strings for 'etcd_endpoints' parameter/],
+      ['etcd_endpoints = [ "one:2379" ]', /'one:2379' must begin with http/],
+      ['etcd_endpoints = [ "etcd" ]', /'etcd' is no URL/],
+      ['etcd_endpoints = [ "http://one:2379/v3" ]', /must end with host or port/],
+      ['etcd_endpoints = [ "http://a:b@one:2379" ]', /must have no user/],
+      ['etcd_lockspaces = [ ]', /names no directory/],
+      ['etcd_lockspaces = [ "locks" ]', /'locks' is no absolute path/],
+      ['etcd_lockspaces = [ "/." ]', /would be every lockspace/],
+      ['etcd_prefix = "virtlockd"', /must begin with a slash/],
+      ['etcd_prefix = "/a//b"', /have no two in a row/],
+      ['etcd_prefix = "/"', /etcd_prefix/],
+      ['etcd_lease_seconds = 1', /value for 'etcd_lease_seconds' parameter must be in range 2:3600/],
+      ['etcd_lease_seconds = -5', /expected an unsigned integer for 'etcd_lease_seconds' parameter/],
+      ['etcd_cert_file = "/cert"', /etcd_cert_file and etcd_key_file belong together/],
+      ['etcd_user = "lock"', /etcd_user needs etcd_password_file or etcd_password/],
+      ['etcd_password = "word"', /a password for etcd needs etcd_user/],
+      ['etcd_user="a"\netcd_password="b"\netcd_password_file="/c"', /are both set/],
+      ['etcd_fence = "halt"', /expected "kill" or "reboot" for 'etcd_fence' parameter/],
+    ] as const) {
+      assert.match(complaint(text) ?? '', expected, text);
+    }
   });
 
   it('has two words for what becomes of lost locks, and a day at most between two questions', () => {

@@ -18,7 +18,9 @@ function edited(source: string, edits: readonly Edit[]): string {
   }, source);
 }
 
-const PARTS = ['start.cjs', 'posix.node', 'launch', 'guard.so'].map((name) => `dist/${name}`);
+const PARTS = ['start.cjs', 'posix.node', 'launch', 'guard.so', 'storage', 'etcd-guard'].map((name) => `dist/${name}`);
+/** The bundles, with their sources. */
+const BUNDLES = { 'virtlockd.cjs': 'src/programs/virtlockd/main.ts', 'etcd-client.cjs': 'src/etcd/worker.ts' } as const;
 
 /** Where mutants are installed, for one run: a mutant asked for twice is built once. */
 export class Mutants {
@@ -48,25 +50,26 @@ export class Mutants {
     for (const part of ['bin/virtlockd', 'bin/launcher.sh', ...PARTS])
       copyFileSync(join(checkout, part), join(root, part));
     const changed = new Set<string>();
-    await esbuild.build({
-      ...bundling,
-      entryPoints: [join(checkout, 'src/programs/virtlockd/main.ts')],
-      outfile: join(root, 'dist/virtlockd.cjs'),
-      logLevel: 'silent',
-      plugins: [
-        {
-          name: 'mutate',
-          setup(build) {
-            build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
-              const own = edits.filter(({ file }) => file === relative(checkout, path));
-              if (own.length === 0) return undefined;
-              for (const { file } of own) changed.add(file);
-              return { contents: edited(readFileSync(path, 'utf8'), own), loader: 'ts' };
-            });
-          },
-        },
-      ],
-    });
+    const mutate: esbuild.Plugin = {
+      name: 'mutate',
+      setup(build) {
+        build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+          const own = edits.filter(({ file }) => file === relative(checkout, path));
+          if (own.length === 0) return undefined;
+          for (const { file } of own) changed.add(file);
+          return { contents: edited(readFileSync(path, 'utf8'), own), loader: 'ts' };
+        });
+      },
+    };
+    for (const [bundle, source] of Object.entries(BUNDLES)) {
+      await esbuild.build({
+        ...bundling,
+        entryPoints: [join(checkout, source)],
+        outfile: join(root, 'dist', bundle),
+        logLevel: 'silent',
+        plugins: [mutate],
+      });
+    }
     const missed = edits.filter(({ file }) => !changed.has(file));
     assert(missed.length === 0, `${name}: not part of the daemon: ${missed.map(({ file }) => file).join(', ')}`);
     assert(existsSync(join(root, 'dist/virtlockd.cjs')), `${name}: nothing was built`);

@@ -1,0 +1,145 @@
+/**
+ * `npm run bench:etcd`: ACQUIRE and RELEASE of a lock in etcd beside the same two transactions, sent to etcd directly from the same host, in
+ * turns; and how long another client waits for its answers beside a thousand such calls. Three members and a host, each in a network
+ * namespace. Wants root, etcd-server and etcd-client.
+ */
+import http from 'node:http';
+import { join } from 'node:path';
+import { EtcdLab } from '../src/lab/etcd-cluster.ts';
+import { eventually } from '../src/lab/process.ts';
+import { missingCluster } from '../src/lab/requirements.ts';
+import type { Lab } from '../src/lab/root.ts';
+import { startDaemon } from '../src/lab/start.ts';
+import { checkout } from '../src/lab/trees.ts';
+import { lock, Peer } from '../src/lab/wire.ts';
+import { short, shortSpread, spread } from './report.ts';
+
+const LOCKSPACE = '/var/lib/libvirt/lockd/etcd';
+const CALLS = Number(process.env.CALLS ?? 300);
+const ROUNDS = Number(process.env.ROUNDS ?? 5);
+/** Beside another client: calls in all, and at a time. */
+const CROWD = 1000;
+const AT_ONCE = 50;
+const AUTOCREATE = 2;
+
+type Json = Readonly<Record<string, unknown>>;
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+/** Sends plain transactions, and prints the milliseconds of each pair of them. */
+async function plain(url: string, count: number): Promise<void> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const post = async (path: string, body: Json): Promise<Json> =>
+    new Promise((resolve, reject) => {
+      const request = http.request(`${url}${path}`, { method: 'POST', agent }, (answer) => {
+        let text = '';
+        answer.on('data', (data: Buffer) => (text += data.toString()));
+        answer.on('end', () => {
+          resolve(JSON.parse(text) as Json);
+        });
+      });
+      request.on('error', reject);
+      request.end(JSON.stringify(body));
+    });
+  const { ID: lease } = await post('/v3/lease/grant', { TTL: '60' });
+  const times: number[] = [];
+  for (let index = -10; index < count; index++) {
+    const key = base64(`/plain/${index}`);
+    const began = performance.now();
+    const compare = { target: 'CREATE', result: 'EQUAL', create_revision: '0', key };
+    const value = base64('x'.repeat(200));
+    const made = await post('/v3/kv/txn', { compare: [compare], success: [{ request_put: { key, value, lease } }] });
+    const revision = (made.header as Json).revision;
+    const same = { target: 'CREATE', result: 'EQUAL', create_revision: revision, key };
+    await post('/v3/kv/txn', { compare: [same], success: [{ request_delete_range: { key } }] });
+    if (index >= 0) times.push(performance.now() - began);
+  }
+  process.stdout.write(JSON.stringify(times));
+  agent.destroy();
+}
+
+async function owner(lab: Lab, socket: string): Promise<Peer> {
+  const peer = await Peer.connect(socket);
+  await peer.must(lock.register({ pid: lab.spawn('sleep', ['1000']).pid }));
+  return peer;
+}
+
+async function pair(peer: Peer, name: string): Promise<number> {
+  const began = performance.now();
+  await peer.must(lock.acquire(LOCKSPACE, name, AUTOCREATE));
+  await peer.must(lock.release(LOCKSPACE, name));
+  return performance.now() - began;
+}
+
+/** How long calls of a client last that need nothing of etcd, until `work` is done. */
+async function waits(peer: Peer, work: Promise<unknown>): Promise<number[]> {
+  const state = { isDone: false };
+  void work.then(() => (state.isDone = true));
+  const times: number[] = [];
+  while (!state.isDone) {
+    const began = performance.now();
+    await peer.ask(lock.release('', '/none'));
+    times.push(performance.now() - began);
+  }
+  return times;
+}
+
+const percentile = (times: readonly number[], part: number): number =>
+  times.toSorted((one, other) => one - other)[Math.min(Math.floor(times.length * part), times.length - 1)] ?? NaN;
+
+function printWaits(what: string, times: readonly number[]): void {
+  const [median, most, worst] = [percentile(times, 0.5), percentile(times, 0.99), Math.max(...times)].map(short);
+  process.stdout.write(`${what.padEnd(44)} median ${median} ms, 99 % ${most} ms, longest ${worst} ms\n`);
+}
+
+async function measure(): Promise<void> {
+  const missing = missingCluster();
+  if (missing !== undefined) throw new Error(missing);
+  const cluster = await EtcdLab.open({ hosts: 1 });
+  try {
+    const [host] = cluster.hosts;
+    const [url = ''] = cluster.endpoints;
+    if (host === undefined) throw new Error('no host');
+    const { lab } = host;
+    const list = cluster.endpoints.map((endpoint) => `"${endpoint}"`).join();
+    const daemon = await startDaemon('ours', { lab, configuration: `etcd_endpoints = [ ${list} ]\n` });
+    const peer = await owner(lab, daemon.socket);
+    await peer.must(lock.createLockspace(LOCKSPACE));
+    await eventually('the host has a lease', async () => (await pair(peer, 'first')) > 0);
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      const words = [join(checkout, 'bench/etcd.ts'), 'plain', url, String(CALLS)];
+      const { stdout, stderr } = await lab.run(join(checkout, 'scripts/node'), words);
+      if (stdout === '') throw new Error(stderr);
+      theirs.push(spread(JSON.parse(stdout) as number[]).median);
+      const times: number[] = [];
+      for (let index = 0; index < CALLS; index++) times.push(await pair(peer, `r${index}`));
+      ours.push(spread(times).median);
+    }
+    const ratio = spread(ours).median / spread(theirs).median;
+    process.stdout.write(`medians of ${CALLS} calls, ${ROUNDS} rounds in turns\n`);
+    process.stdout.write(`two transactions, sent to etcd             ${shortSpread(spread(theirs))} ms\n`);
+    process.stdout.write(
+      `ACQUIRE and RELEASE                        ${shortSpread(spread(ours))} ms: ${ratio.toFixed(2)} times\n`,
+    );
+    const other = await Peer.connect(daemon.socket);
+    await other.must(lock.register({ pid: lab.spawn('sleep', ['1000']).pid }));
+    const idle = new Promise((resolve) => setTimeout(resolve, 2000));
+    printWaits('another client, nobody else calls', await waits(other, idle));
+    const crowd: Peer[] = [];
+    for (let index = 0; index < AT_ONCE; index++) crowd.push(await owner(lab, daemon.socket));
+    const work = Promise.all(
+      crowd.map(async (one, index) => {
+        for (let call = 0; call < CROWD / AT_ONCE; call++) await pair(one, `crowd-${index}-${call}`);
+      }),
+    );
+    printWaits(`another client, beside ${CROWD} calls, ${AT_ONCE} at a time`, await waits(other, work));
+  } finally {
+    await cluster.close();
+  }
+}
+
+const [, , what, url = '', count = ''] = process.argv;
+await (what === 'plain' ? plain(url, Number(count)) : measure());
+// Owners' connections are open still.
+process.exit();

@@ -1,0 +1,124 @@
+/** The parts of locks in etcd, and the daemon around them. */
+import { EtcdClient, startClient } from '../etcd/client.ts';
+import { EtcdEngine } from '../etcd/engine.ts';
+import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
+import type { EtcdSettings } from '../etcd/settings.ts';
+import type { EtcdState } from '../etcd/state.ts';
+import type { EtcdView } from '../inquire/etcd.ts';
+import { logger } from '../log/log.ts';
+import { posix } from '../posix/posix.ts';
+import type { Whole } from '../state/state.ts';
+import type { Daemon } from './daemon.ts';
+
+const log = logger('locking.etcd');
+
+export interface EtcdLocksSettings {
+  readonly settings: EtcdSettings;
+  /** Of the previous program or process. */
+  readonly carried?: EtcdState | undefined;
+}
+
+export class EtcdLocks implements EtcdView {
+  readonly engine: EtcdEngine;
+  private readonly client: EtcdClient;
+  private readonly daemon: Daemon;
+  private readonly settings: EtcdSettings;
+  private readonly carried: EtcdState | undefined;
+  private guard: Guard | null = null;
+
+  /** Starts nothing: see {@link start}. */
+  constructor({ settings, carried }: EtcdLocksSettings, daemon: Daemon) {
+    this.daemon = daemon;
+    this.settings = settings;
+    this.carried = carried;
+    const { poller } = daemon;
+    const changed = (): void => {
+      daemon.recorder.helpersChanged();
+    };
+    const hasSame = carried?.settings === JSON.stringify(settings);
+    // One with other settings ends with its socket, which is not passed on.
+    const process = hasSame ? carried.client : undefined;
+    if (!hasSame && carried?.client !== undefined) posix.close(carried.client.socket);
+    this.client = new EtcdClient(settings, { poller, start: startClient, changed }, process);
+    const clock = {
+      now: () => posix.boottime(),
+      setTimeout: (callback: () => void, milliseconds: number) => setTimeout(callback, milliseconds),
+    };
+    this.engine = new EtcdEngine(settings, this.client, {
+      lockspaces: daemon.lockspaces,
+      clock,
+      changed,
+      processOf: (owner) => daemon.ownerReaper.processOf(owner),
+      closePidfd: (pidfd) => {
+        posix.close(pidfd);
+      },
+      killOwner: (pid) => {
+        daemon.ownerReaper.endAtOnce(pid);
+      },
+    });
+    if (carried?.lease !== undefined) this.engine.restore(carried.lease);
+  }
+
+  get state(): Whole<EtcdState> {
+    return {
+      settings: JSON.stringify(this.settings),
+      lease: this.engine.lease.state,
+      guard: this.guard === null ? this.carried?.guard : this.guard.state,
+      client: this.client.state,
+    };
+  }
+
+  /** Serves, now that everything is taken over. */
+  start(): void {
+    const { fence } = this.settings;
+    this.guard = new Guard(
+      { fence },
+      { poller: this.daemon.poller, start: startGuard },
+      {
+        changed: () => {
+          this.daemon.recorder.helpersChanged();
+        },
+        closing: (socket) => {
+          this.daemon.recorder.closing(socket);
+        },
+        fired: (count) => {
+          this.engine.guardFired(count);
+        },
+        cleared: () => {
+          log.warn('The owners that the guard has killed are gone');
+        },
+        fencing: (count, status) => {
+          log.error(
+            status === 0
+              ? `${count} owners of locks in etcd could not be killed in time: the guard reboots this host`
+              : `${count} owners of locks in etcd could not be killed in time, and this host is not rebooted: they may write while another host has their locks`,
+          );
+        },
+        died: () => undefined,
+      },
+      this.carried?.guard,
+    );
+    this.engine.start(this.guard);
+  }
+
+  get guardFacts(): GuardFacts | null {
+    return this.guard?.properties ?? null;
+  }
+
+  get isGuarded(): boolean {
+    return this.guard?.isReady === true;
+  }
+
+  /** Descriptors that are to outlive the daemon's death. */
+  get keptSockets(): readonly number[] {
+    const { guard } = this.state;
+    return guard === undefined ? [] : [guard.socket];
+  }
+
+  /** The daemon ends, and all owners that could be are ended. */
+  async end(milliseconds: number): Promise<void> {
+    await this.engine.end(milliseconds);
+    this.guard?.end();
+    this.client.end();
+  }
+}

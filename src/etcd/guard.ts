@@ -1,0 +1,455 @@
+/**
+ * The daemon's end of its guard (guard.c), which kills the owners of locks in etcd before the host's lease ends, also when the daemon is
+ * dead, stopped or hung. Nothing here waits.
+ *
+ * The guard is found again by its socket, which outlives exec and lies in the service manager's store, and by nothing else. A name in a
+ * directory or in the abstract namespace would be there without a store as well, but whoever could connect to it could move the deadline on,
+ * or take the name first. And a daemon that has died without a store has lost its owners' connections with it: their locks are not to be
+ * kept, and the guard is right to kill them. The next daemon takes a new lease, with a guard of its own; each kills its own owners only.
+ */
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { logger } from '../log/log.ts';
+import { bytesOf } from '../posix/bytes.ts';
+import { startChild, Stream } from '../posix/child.ts';
+import { posix, strerror } from '../posix/posix.ts';
+import { installRoot } from '../posix/root.ts';
+import type { Poller } from '../rpc/poller.ts';
+import type { Whole } from '../state/state.ts';
+import {
+  type Answer,
+  ANSWER_SIZE,
+  GuardFlag,
+  input,
+  Operation,
+  output,
+  readAnswer,
+  type Request,
+  REQUEST_SIZE,
+  writeRequest,
+} from './guard-messages.ts';
+import type { GuardState } from './guard-state.ts';
+
+const log = logger('locking.lock_daemon');
+const { EAGAIN, EEXIST, ENOBUFS, ENOMEM, SIGKILL } = { ...constants.errno, ...constants.signals };
+/** Errors that pass. */
+const NO_ROOM: ReadonlySet<number> = new Set([-EAGAIN, -ENOBUFS, -ENOMEM]);
+const PROGRAM = bytesOf(join(installRoot, 'dist', 'etcd-guard'));
+
+/** Until a request is sent again that found no room, in milliseconds. */
+const AGAIN_MS = 10;
+/** From when on a guard that does not answer counts as hung, in milliseconds. */
+const HANGS_MS = 2000;
+/** Between two starts of guards that do not live to answer, in milliseconds. */
+const FAILURE_MS = 1000;
+
+const ends = new Int32Array(2);
+const attached = new Int32Array(1);
+
+export interface GuardOptions {
+  /** What becomes of a host whose owners cannot be killed in time. */
+  readonly fence: 'kill' | 'reboot';
+  /** The device of a watchdog that the guard feeds. */
+  readonly watchdog?: string;
+  /** After which the watchdog resets a host whose guard does not run: shorter than from the deadline to the lease's end. */
+  readonly watchdogSeconds?: number;
+  /** The file that takes sysrq commands; default: the kernel's. */
+  readonly sysrq?: string;
+}
+
+export interface GuardLink {
+  readonly poller: Pick<Poller, 'watch' | 'unwatch'>;
+  /** Starts a guard with that end of its socket. `onEnd` is called when the process has taken it, or could not be started. */
+  start(socket: number, options: GuardOptions, onEnd: () => void): void;
+}
+
+export interface GuardObserver {
+  /** There is another socket, or the pid is known: both are to outlive the process. */
+  changed(): void;
+  /** A socket is about to be closed. */
+  closing(socket: number): void;
+  /** So many owners were killed, at the deadline. */
+  fired(count: number): void;
+  /** All that were killed are gone. */
+  cleared(): void;
+  /** So many owners were not gone in time. `status`: why the host has not been rebooted, -errno. */
+  fencing(count: number, status: number): void;
+  /** The guard has ended, or hung and was killed, and another one is being started: see {@link Guard.isReady}. */
+  died(): void;
+}
+
+/** What the guard has, for status. */
+export interface GuardFacts {
+  readonly pid: number;
+  readonly isLockedInMemory: boolean;
+  readonly isOomExempt: boolean;
+  readonly isRealtime: boolean;
+  readonly wakesHost: boolean;
+  readonly feedsWatchdog: boolean;
+  readonly mayReboot: boolean;
+}
+
+interface Owner {
+  readonly pidfd: number;
+  /** The present guard has it. */
+  isGuarded: boolean;
+  done: ((status: number) => void) | null;
+}
+
+interface Question {
+  readonly request: Request;
+  readonly pidfd: number;
+  readonly done: (answer: Answer) => void;
+  sent: number;
+}
+
+export class Guard {
+  private readonly options: GuardOptions;
+  private readonly link: GuardLink;
+  private readonly observer: GuardObserver;
+  private readonly owners = new Map<number, Owner>();
+  private deadline: { readonly killAt: number; readonly goneBy: number } | null = null;
+  /** -1: there is none. */
+  private socket = -1;
+  private pid = 0;
+  private facts: GuardFacts | null = null;
+  private isArmed = false;
+  private serial: number;
+  /** Not sent yet, and by serial those without an answer. */
+  private outbox: [serial: number, question: Question][] = [];
+  private readonly asked = new Map<number, Question>();
+  private again: NodeJS.Timeout | undefined;
+  private readonly watchdogTimer: NodeJS.Timeout;
+  private started = 0;
+  private hasEnded = false;
+  private hasWarned = false;
+
+  /** @param carried the guard of the previous program or process: call {@link add} for all owners, then {@link keep} */
+  constructor(options: GuardOptions, link: GuardLink, observer: GuardObserver, carried?: GuardState) {
+    this.options = options;
+    this.link = link;
+    this.observer = observer;
+    // Higher than those of any daemon before.
+    this.serial = Math.floor(posix.boottime() * 1000);
+    this.watchdogTimer = setInterval(() => {
+      this.lookForHang();
+    }, HANGS_MS / 4).unref();
+    if (carried === undefined) this.start();
+    else {
+      this.socket = carried.socket;
+      this.pid = carried.pid ?? 0;
+      this.greet();
+    }
+  }
+
+  /** For the next program or process. Undefined while there is no guard. */
+  get state(): Whole<GuardState> | undefined {
+    const { socket, pid } = this;
+    return socket < 0 ? undefined : { socket, pid: pid === 0 ? undefined : pid };
+  }
+
+  /** It runs, and has the deadline and all owners. */
+  get isReady(): boolean {
+    return this.facts !== null && this.isArmed && [...this.owners.values()].every(({ isGuarded }) => isGuarded);
+  }
+
+  /** Null while none has answered. */
+  get properties(): GuardFacts | null {
+    return this.facts;
+  }
+
+  /**
+   * Has an owner killed at the deadline.
+   *
+   * @param token the owner's number, never that of another process, also after a restart
+   * @param pidfd stays the caller's, until {@link remove}
+   * @param done is called later with 0, or -errno as guard.h says: until then the owner must get no lock. When the guard dies, the next one
+   * answers
+   */
+  add(token: number, pidfd: number, done: (status: number) => void): void {
+    const owner: Owner = { pidfd, isGuarded: false, done };
+    this.owners.set(token, owner);
+    if (this.socket >= 0) this.sendOwner(token, owner);
+  }
+
+  /** The owner holds nothing any more. */
+  remove(token: number): void {
+    if (!this.owners.delete(token)) return;
+    this.outbox = this.outbox.filter(
+      ([, { request }]) => request.operation !== Operation.ADD || request.token !== token,
+    );
+    this.ask({ operation: Operation.REMOVE, token });
+  }
+
+  /**
+   * Sets the deadlines, in place of those before: also earlier ones.
+   *
+   * @param killAt of CLOCK_BOOTTIME in milliseconds, from the moment at which the keepalive was sent
+   * @param goneBy when the owners must be gone
+   */
+  arm(killAt: number, goneBy: number): void {
+    this.deadline = { killAt, goneBy };
+    this.sendDeadline();
+  }
+
+  /** While it has no owner. */
+  disarm(): void {
+    this.deadline = null;
+    this.isArmed = false;
+    this.ask({ operation: Operation.DISARM });
+  }
+
+  /** Removes the owners of a carried guard that are not among these. */
+  keep(tokens: ReadonlySet<number>): void {
+    const next = (from: number): void => {
+      this.ask({ operation: Operation.LIST, token: from }, ({ next: place, token }) => {
+        if (place === 0) return;
+        if (!tokens.has(token)) this.ask({ operation: Operation.REMOVE, token });
+        next(place);
+      });
+    };
+    next(0);
+  }
+
+  /** Lets the guard alone: it ends when it has no owner, and kills those that it has at the deadline. */
+  end(): void {
+    this.hasEnded = true;
+    clearInterval(this.watchdogTimer);
+    this.close();
+  }
+
+  private start(): void {
+    if (this.hasEnded || this.socket >= 0) return;
+    const wait = this.started + FAILURE_MS - posix.boottime();
+    if (this.started > 0 && wait > 0) {
+      this.again = setTimeout(() => {
+        this.start();
+      }, wait);
+      return;
+    }
+    this.started = posix.boottime();
+    const status = posix.packetPair(ends);
+    if (status < 0) {
+      log.error(`Cannot start the guard of locks in etcd: ${strerror(status)}`);
+      this.again = setTimeout(() => {
+        this.start();
+      }, FAILURE_MS);
+      return;
+    }
+    const [ours = -1, theirs = -1] = ends;
+    this.socket = ours;
+    this.link.start(theirs, this.options, () => {
+      posix.close(theirs);
+    });
+    this.greet();
+    if (this.deadline !== null) this.sendDeadline();
+    for (const [token, owner] of this.owners) this.sendOwner(token, owner);
+  }
+
+  private greet(): void {
+    this.watch();
+    this.ask({ operation: Operation.STATUS }, (answer) => {
+      this.identify(answer);
+    });
+    this.observer.changed();
+  }
+
+  private identify({ process, flags }: Answer): void {
+    const has = (flag: number): boolean => (flags & flag) !== 0;
+    const isNew = this.pid !== process;
+    this.pid = process;
+    this.facts = {
+      pid: process,
+      isLockedInMemory: has(GuardFlag.LOCKED_IN_MEMORY),
+      isOomExempt: has(GuardFlag.OOM_EXEMPT),
+      isRealtime: has(GuardFlag.REALTIME),
+      wakesHost: has(GuardFlag.WAKES_HOST),
+      feedsWatchdog: has(GuardFlag.FEEDS_WATCHDOG),
+      mayReboot: has(GuardFlag.MAY_REBOOT),
+    };
+    if (isNew) this.observer.changed();
+    if (!this.hasWarned) this.warn(this.facts);
+    this.hasWarned = true;
+  }
+
+  private warn({ feedsWatchdog, mayReboot, isLockedInMemory }: GuardFacts): void {
+    if (!feedsWatchdog) {
+      const { watchdog } = this.options;
+      const why = watchdog === undefined ? 'No hardware watchdog is configured' : `${watchdog} cannot be fed`;
+      log.warn(
+        `${why}: owners of locks in etcd that this host cannot kill, because its kernel hangs or the host is paused, may write after another host has their locks; power fencing alone can prevent that`,
+      );
+    }
+    if (this.options.fence === 'reboot' && !mayReboot)
+      log.error('The guard of locks in etcd may not reboot this host: owners that cannot be killed stay');
+    if (!isLockedInMemory) log.warn('The guard of locks in etcd is not locked in memory: it may be late');
+  }
+
+  private sendDeadline(): void {
+    const { deadline } = this;
+    if (deadline === null || this.socket < 0) return;
+    // A later one has the same effect.
+    this.outbox = this.outbox.filter(([, { request }]) => request.operation !== Operation.ARM);
+    this.ask({ operation: Operation.ARM, ...deadline }, ({ status }) => {
+      this.isArmed = status === 0;
+    });
+  }
+
+  private sendOwner(token: number, owner: Owner): void {
+    this.ask(
+      { operation: Operation.ADD, token },
+      ({ status }) => {
+        const result = status === -EEXIST ? 0 : status;
+        owner.isGuarded = result === 0;
+        const { done } = owner;
+        owner.done = null;
+        if (result !== 0 && this.owners.get(token) === owner) this.owners.delete(token);
+        done?.(result);
+      },
+      owner.pidfd,
+    );
+  }
+
+  private ask(request: Request, done: Question['done'] = () => undefined, pidfd = -1): void {
+    if (this.socket < 0) return;
+    this.outbox.push([++this.serial, { request, done, pidfd, sent: 0 }]);
+    this.flush();
+  }
+
+  private flush(): void {
+    clearTimeout(this.again);
+    for (let first = this.outbox[0]; first !== undefined && this.socket >= 0; first = this.outbox[0]) {
+      const [serial, question] = first;
+      writeRequest(serial, question.request);
+      const status = posix.sendPacket(this.socket, output, REQUEST_SIZE, question.pidfd);
+      if (NO_ROOM.has(status)) {
+        this.again = setTimeout(() => {
+          this.flush();
+        }, AGAIN_MS);
+        return;
+      }
+      if (status < 0) {
+        // Never at once: a caller expects no answer before its call returns.
+        this.again = setTimeout(() => {
+          this.die(strerror(status));
+        });
+        return;
+      }
+      question.sent = posix.boottime();
+      this.asked.set(serial, question);
+      this.outbox.shift();
+    }
+  }
+
+  private watch(): void {
+    this.link.poller.watch(this.socket, () => {
+      this.receive();
+    });
+  }
+
+  private receive(): void {
+    for (;;) {
+      const size = posix.receivePacket(this.socket, input, attached);
+      if (size === -EAGAIN) break;
+      const [fd = -1] = attached;
+      if (fd >= 0) posix.close(fd);
+      if (size !== ANSWER_SIZE) {
+        this.die(size > 0 ? `a message of ${size} bytes` : size === 0 ? 'its process is gone' : strerror(size));
+        return;
+      }
+      this.onAnswer(readAnswer());
+      // A callback may have ended it.
+      if (this.socket < 0) return;
+    }
+    this.watch();
+  }
+
+  private onAnswer(answer: Answer): void {
+    const { operation, serial, count, status } = answer;
+    switch (operation) {
+      case Operation.FIRED:
+        this.observer.fired(count);
+        break;
+      case Operation.CLEARED:
+        this.observer.cleared();
+        break;
+      case Operation.FENCING:
+        this.observer.fencing(count, status);
+        break;
+      default: {
+        const question = this.asked.get(serial);
+        this.asked.delete(serial);
+        // Otherwise it is the answer to a request of another daemon.
+        question?.done(answer);
+      }
+    }
+  }
+
+  private lookForHang(): void {
+    const [oldest] = this.asked.values();
+    const since = oldest?.sent ?? 0;
+    if (since === 0 || posix.boottime() - since < HANGS_MS) return;
+    // What has come while this process was stopped counts.
+    this.receive();
+    const [still] = this.asked.values();
+    if (still?.sent !== since) return;
+    if (this.pid > 0) this.kill();
+    this.die('it does not answer');
+  }
+
+  /** The socket is the guard's still, so its process has not been reaped for long, and its number is not another's. */
+  private kill(): void {
+    const pidfd = posix.pidfdOpen(this.pid);
+    if (pidfd < 0) return;
+    posix.pidfdSignal(pidfd, SIGKILL);
+    posix.close(pidfd);
+  }
+
+  private die(why: string): void {
+    if (this.socket < 0) return;
+    log.error(`The guard of locks in etcd has ended (${why}): starting another`);
+    this.close();
+    for (const owner of this.owners.values()) owner.isGuarded = false;
+    this.observer.died();
+    this.start();
+  }
+
+  private close(): void {
+    clearTimeout(this.again);
+    if (this.socket < 0) return;
+    const { socket } = this;
+    this.link.poller.unwatch(socket);
+    this.observer.closing(socket);
+    this.socket = -1;
+    this.pid = 0;
+    this.facts = null;
+    this.isArmed = false;
+    this.outbox = [];
+    this.asked.clear();
+    posix.close(socket);
+  }
+}
+
+/** Starts the guard's program. */
+export function startGuard(
+  socket: number,
+  { fence, watchdog = '', watchdogSeconds = 10, sysrq = '/proc/sysrq-trigger' }: GuardOptions,
+  onEnd: () => void,
+): void {
+  const pid = startChild(
+    {
+      file: PROGRAM,
+      name: 'virtlockd-guard',
+      args: [fence, bytesOf(sysrq), bytesOf(watchdog), String(watchdogSeconds)],
+      environment: {},
+    },
+    [Stream.NULL, Stream.NULL, Stream.NULL, socket],
+    (status) => {
+      if (status !== 0) log.error(`Cannot start the guard of locks in etcd: its program ended with status ${status}`);
+      onEnd();
+    },
+  );
+  if (pid > 0) return;
+  log.error(`Cannot start the guard of locks in etcd: ${strerror(pid)}`);
+  onEnd();
+}

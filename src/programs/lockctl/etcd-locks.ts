@@ -1,0 +1,49 @@
+/** Locks that hosts have in etcd, as text and as JSON. */
+import type { EtcdLock } from '../../../xdr/programs/inquire.ts';
+import { age, name, nameJson, time } from './output.ts';
+
+type Json = Record<string, unknown>;
+
+export function etcdLockJson({ path, shared, host, lease, revision, since, owners, ownerCount }: EtcdLock): Json {
+  return {
+    ...nameJson('path', path),
+    mode: shared ? 'shared' : 'exclusive',
+    ...nameJson('host', host),
+    lease: leaseText(lease),
+    revision: Number(revision),
+    since: since === 0 ? null : new Date(since).toISOString(),
+    owners: owners.map(({ name: vm, uuid, pid }) => ({ ...nameJson('name', vm), uuid, pid })),
+    ownerCount,
+  };
+}
+
+/** As etcdctl writes it. */
+export function leaseText(lease: string): string {
+  return BigInt(lease).toString(16);
+}
+
+export const ETCD_HEADINGS = ['HOST', 'VM', 'PID', 'MODE', 'SINCE', 'REVISION', 'PATH'];
+
+/** A row for each owner. */
+export function etcdRows({ path, shared, host, revision, since, owners, ownerCount }: EtcdLock): string[][] {
+  const known = owners.length === 0 ? [{ name: '', uuid: '', pid: 0 }] : owners;
+  const rows = known.map(({ name: vm, pid }) => [
+    host === '' ? '-' : name(host),
+    vm === '' ? '-' : name(vm),
+    pid === 0 ? '-' : String(pid),
+    shared ? 'shared' : 'exclusive',
+    age(since),
+    revision,
+    name(path),
+  ]);
+  const more = ownerCount - owners.length;
+  return more > 0 ? [...rows, [name(host), `and ${more} more`, '', '', '', '', name(path)]] : rows;
+}
+
+/** Lines for people. @param where how the lock guards the file */
+export function describeEtcdLock({ shared, host, lease, revision, since, owners }: EtcdLock, where: string): string[] {
+  return owners.flatMap(({ name: vm, uuid, pid }) => [
+    `${name(vm)} (pid ${pid}) on host ${name(host)} holds ${shared ? 'a shared' : 'an exclusive'} lock in etcd${where}`,
+    `  uuid ${uuid}, since ${time(since)}, revision ${revision}, on lease ${leaseText(lease)}`,
+  ]);
+}
