@@ -33,7 +33,7 @@ const NEXT = '9999';
 /** The commands by which scriptlets change anything. */
 const commands = ['ln', 'mv', 'rm', 'cp', 'mkdir', 'systemctl', 'seq'];
 
-/** Kills rpm and the script that runs this, if this is the call whose number is in kill-at. */
+/** Kills rpm, and then the script that runs this, if this is the call whose number is in kill-at. */
 const countOrKill = `
 if [ -e /shims/kill-at ]; then
   count=$(($(cat /shims/count) + 1))
@@ -42,7 +42,7 @@ if [ -e /shims/kill-at ]; then
     killed=
     pid=$PPID
     while [ "$pid" -gt 1 ]; do
-      killed="$killed $pid"
+      killed="$pid $killed"
       read -r name </proc/$pid/comm
       [ "$name" = rpm ] && break
       pid=$(/usr/bin/sed 's/.*) //' /proc/$pid/stat | /usr/bin/cut -d ' ' -f 2)
