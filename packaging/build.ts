@@ -171,6 +171,7 @@ function control(): void {
   write('DEBIAN/conffiles', configuration.map((file) => `/${file}\n`).join(''));
   const others = list.filter((file) => !configuration.includes(file));
   write('DEBIAN/md5sums', others.map((file) => `${md5(fs.readFileSync(path.join(tree, file)))}  ${file}\n`).join(''));
+  write('DEBIAN/triggers', read('packaging/debian/triggers'));
   const common = read('packaging/debian/common.sh');
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     const body = read(`packaging/debian/${script}`)
