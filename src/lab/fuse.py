@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """A file system in memory over /dev/fuse, of one directory, whose answers can be chosen.
 
-    fuse.py DIRECTORY CONTROL [posix-locks [grants]] [data] [also=DIRECTORY]
+    fuse.py DIRECTORY CONTROL [posix-locks [grants]] [data] [cached] [also=DIRECTORY]
 
 Makes a file `disk`, mounts itself at the directory and prints `mounted`, then the name of each request (lookup, getattr, open, create,
-setlk, getlk, flush, release, unlink, read, …). Orders come as datagrams to the UNIX socket CONTROL, and each is answered:
+setlk, getlk, flush, release, unlink, read, …), and `violation` where a mount removes the name of a file of which another one has the first byte
+locked. Orders come as datagrams to the UNIX socket CONTROL, and each is answered:
 
     hang REQUEST            such requests stay unanswered from now on
-    fail REQUEST ERRNO      such requests fail with that errno from now on; 0: they succeed again
+    fail REQUEST ERRNO [N]  such requests fail with that errno from now on, or the next N; 0: they succeed again
     go                      all requests are answered from now on, also those that were not
     holder PID              getlk: that process has a write lock; 0: none has
     drop                    all locks are gone, as those of a host that was cut off
+    locks                   prints `lock NAME MOUNT TYPE` for each lock of a first byte, mounts counted from 0; `read` or `write`
 
 With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them. Else the kernel keeps them.
 With `grants` this server grants every lock, and reports none.
 With `also` it is mounted a second time, as for another host.
+With `cached` kernels keep names and attributes for an hour, whatever another mount does to them.
 With `data` the file has 4096 bytes, which can be read and written, and are forgotten. Files that are made keep what is written.
 Ends with its mount.
 """
@@ -39,6 +42,7 @@ READ_LOCK, WRITE_LOCK, UNLOCK = 0, 1, 2
 directory, control_path = sys.argv[1:3]
 own_locks = 'posix-locks' in sys.argv[3:]
 grants_all = 'grants' in sys.argv[3:]
+valid = 3600 if 'cached' in sys.argv[3:] else 0
 size = 4096 if 'data' in sys.argv[3:] else 0
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,6 +60,8 @@ control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 control.bind(control_path)
 
 errors, hung, pending, holder = {}, set(), [], 0
+# How many requests fail yet, where not all do.
+failing = {}
 names = {'disk': DISK}
 modes = {ROOT: 0o40755, DISK: 0o100666}
 last = [100, 0]
@@ -77,8 +83,16 @@ def attributes(node):
 
 
 def entry(node):
-    """Valid for no time, so the kernel asks every time."""
-    return struct.pack('<QQQQII', node, 0, 0, 0, 0, 0) + attributes(node)
+    """Valid for no time, if names are not cached, so the kernel asks every time."""
+    return struct.pack('<QQQQII', node, 0, valid, valid, 0, 0) + attributes(node)
+
+
+def entries():
+    all_names = b''
+    for at, (name, node) in enumerate(names.items(), 1):
+        head = struct.pack('<QQII', INODES + node, at, len(name.encode()), modes[node] >> 12)
+        all_names += (head + name.encode()).ljust((len(head) + len(name.encode()) + 7) // 8 * 8, b'\0')
+    return all_names
 
 
 def opened():
@@ -95,6 +109,10 @@ def meets(lock, start, end):
 
 def rival(node, owner, start, end, kind):
     return not grants_all and any(lock[0] != owner and WRITE_LOCK in (kind, lock[2]) and meets(lock, start, end) for lock in locks.get(node, []))
+
+
+def first_byte(node):
+    return [lock for lock in locks.get(node, []) if lock[3] == 0]
 
 
 def set_lock(device, node, body):
@@ -124,7 +142,7 @@ def answer(device, opcode, node, body):
         name = text(body)
         return entry(names[name]) if name in names else errno.ENOENT
     if opcode in (GETATTR, SETATTR):
-        return struct.pack('<QII', 0, 0, 0) + attributes(node)
+        return struct.pack('<QII', valid, 0, 0) + attributes(node)
     if opcode in (CREATE, MKDIR):
         name = text(body[16 if opcode == CREATE else 8:])
         if name in names:
@@ -132,8 +150,12 @@ def answer(device, opcode, node, body):
         names[name] = number(0)
         modes[names[name]] = 0o100600 if opcode == CREATE else 0o40700
         return entry(names[name]) + (opened() if opcode == CREATE else b'')
+    if opcode == UNLINK and any(owner[0] != device for owner, *_ in first_byte(names.get(text(body)))):
+        print('violation', flush=True)
     if opcode in (UNLINK, RMDIR):
         return errno.ENOENT if names.pop(text(body), None) is None else b''
+    if opcode == READDIR:
+        return entries() if struct.unpack_from('<QQ', body)[1] == 0 else b''
     if opcode in (OPEN, OPENDIR):
         return opened()
     if opcode == STATFS:
@@ -159,7 +181,12 @@ def answer(device, opcode, node, body):
 
 
 def reply(device, opcode, unique, node, body):
-    result = errors.get(NAMES.get(opcode)) or answer(device, opcode, node, body)
+    name = NAMES.get(opcode)
+    result = errors.get(name) or answer(device, opcode, node, body)
+    if name in failing:
+        failing[name] -= 1
+        if failing[name] == 0:
+            del failing[name], errors[name]
     code, result = (-result, b'') if isinstance(result, int) else (0, result)
     try:
         os.write(device, struct.pack('<IiQ', 16 + len(result), code, unique) + result)
@@ -175,14 +202,22 @@ def obey():
         hung.add(rest[0])
     elif word == 'fail':
         errors[rest[0]] = int(rest[1])
+        failing.pop(rest[0], None)
+        if len(rest) > 2:
+            failing[rest[0]] = int(rest[2])
         hung.discard(rest[0])
     elif word == 'holder':
         holder = int(rest[0])
     elif word == 'drop':
         locks.clear()
+    elif word == 'locks':
+        for name, node in names.items():
+            for owner, _, kind, *_ in first_byte(node):
+                print('lock', name, devices.index(owner[0]), 'write' if kind == WRITE_LOCK else 'read', flush=True)
     elif word == 'go':
         hung.clear()
         errors.clear()
+        failing.clear()
         for request in pending:
             reply(*request)
         pending.clear()

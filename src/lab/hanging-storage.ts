@@ -22,6 +22,13 @@ export type StorageRequest =
   | 'fsync'
   | 'mkdir';
 
+export interface StorageLock {
+  readonly name: string;
+  /** Counted from 0. */
+  readonly mount: number;
+  readonly shared: boolean;
+}
+
 export interface StorageOptions {
   /** Its server has the locks, as GlusterFS's, and not the kernel. */
   readonly hasOwnLocks?: boolean;
@@ -29,6 +36,8 @@ export interface StorageOptions {
   readonly grantsAll?: boolean;
   /** Where it is mounted a second time, as for another host. */
   readonly also?: string;
+  /** Kernels keep names and attributes for an hour, whatever another mount does to them. */
+  readonly hasCachedNames?: boolean;
   /** Its file has 4096 bytes. */
   readonly hasData?: boolean;
 }
@@ -75,7 +84,7 @@ export class HangingStorage {
     spawn: (program: string, ...args: string[]) => Running,
     mount: string,
     control: string,
-    { hasOwnLocks = false, grantsAll = false, also, hasData = false }: StorageOptions = {},
+    { hasOwnLocks = false, grantsAll = false, also, hasCachedNames = false, hasData = false }: StorageOptions = {},
   ): Promise<HangingStorage> {
     for (const point of also === undefined ? [mount] : [mount, also]) mkdirSync(point, { recursive: true });
     const script = join(import.meta.dirname, 'fuse.py');
@@ -83,6 +92,7 @@ export class HangingStorage {
       ...(hasOwnLocks ? ['posix-locks'] : []),
       ...(grantsAll ? ['grants'] : []),
       ...(hasData ? ['data'] : []),
+      ...(hasCachedNames ? ['cached'] : []),
       ...(also === undefined ? [] : [`also=${also}`]),
     ];
     const server = spawn('/usr/bin/python3', script, mount, `${mount}.control`, ...options);
@@ -95,16 +105,18 @@ export class HangingStorage {
 
   /** The requests so far, in their order. */
   get requests(): string[] {
-    return this.server.output.split('\n').filter((line) => /^[a-z]+$/.test(line) && line !== 'mounted');
+    return this.server.output
+      .split('\n')
+      .filter((line) => /^[a-z]+$/.test(line) && line !== 'mounted' && line !== 'violation');
   }
 
   async hang(...requests: StorageRequest[]): Promise<void> {
     for (const request of requests) await this.order(`hang ${request}`);
   }
 
-  /** @param errno 0: they succeed again */
-  async fail(request: StorageRequest, errno: number): Promise<void> {
-    await this.order(`fail ${request} ${errno}`);
+  /** @param errno 0: they succeed again @param times how many fail; else all do */
+  async fail(request: StorageRequest, errno: number, times?: number): Promise<void> {
+    await this.order(`fail ${request} ${errno}${times === undefined ? '' : ` ${times}`}`);
   }
 
   /** getlk names this process. */
@@ -115,6 +127,19 @@ export class HangingStorage {
   /** All locks are gone, as those of a host that was cut off for too long. */
   async drop(): Promise<void> {
     await this.order('drop');
+  }
+
+  /** The locks that the server has of files' first bytes. */
+  async locks(): Promise<StorageLock[]> {
+    const before = this.server.output.length;
+    await this.order('locks');
+    const rows = this.server.output.slice(before).matchAll(/^lock (\S+) (\d) (read|write)$/gm);
+    return Array.from(rows, ([, name = '', mount, type]) => ({ name, mount: Number(mount), shared: type === 'read' }));
+  }
+
+  /** How often a mount has removed a name of a file that another one had locked. */
+  get violations(): number {
+    return this.server.output.split('\nviolation\n').length - 1;
   }
 
   /** Answers all requests, also those that hang. */

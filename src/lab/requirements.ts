@@ -1,4 +1,5 @@
 /** The needs of daemons, guests and tools: each function names what this machine lacks. */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DaemonKind, Generation } from './generation.ts';
@@ -70,6 +71,14 @@ export function missingGluster(): string | undefined {
   for (const name of ['glusterfsd', 'glusterfs'])
     if (!onPath(name)) return `${name} is not installed (packages glusterfs-server and glusterfs-client)`;
   return undefined;
+}
+
+/** For network namespaces with links between them. */
+export function missingNetwork(): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  if (!onPath('ip')) return 'ip is not installed (package iproute2)';
+  const link = ['--net', 'ip', 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'eth0'];
+  return spawnSync('unshare', link).status === 0 ? undefined : 'the kernel makes no links between network namespaces';
 }
 
 /** Why the tests' C programs cannot be compiled, or undefined. */

@@ -7,8 +7,7 @@ import { logger } from '../log/log.ts';
 import { absolutePath } from '../proc/route.ts';
 import { inSlices } from '../rpc/slices.ts';
 import { Waiters, Waiting } from '../rpc/waiting.ts';
-import type { Helper } from '../storage/helper.ts';
-import { type Answer, AnswerFlag, Operation } from '../storage/messages.ts';
+import { type Answer, AnswerFlag, Operation, type Request } from '../storage/messages.ts';
 import type { Storages } from '../storage/storages.ts';
 import { strerror } from '../posix/posix.ts';
 import { type HeldFile, noteFileChange } from './files.ts';
@@ -32,6 +31,12 @@ export interface LockWatchSettings {
 }
 
 export const DEFAULT_LOCK_WATCH: LockWatchSettings = { interval: 30, endsOwners: false };
+
+/**
+ * How long a lock is held before it is asked about for the first time, in milliseconds. One that is given back before is not: its release would
+ * wait for the answer, and the server have the work.
+ */
+const FRESH_MS = 1000;
 
 /** What is known of a lock: `kind` as of the last answer. */
 export interface LockState {
@@ -57,7 +62,16 @@ interface Questions {
   isAsking: boolean;
 }
 
-type WatchedStorages = Pick<Storages, 'byId' | 'wasHelper' | 'hasHelpers'>;
+/** A storage helper, as far as it is asked about locks. It calls `done` later; null: it has died. */
+export interface LockAsker {
+  readonly id: number;
+  call(request: Request, pid: number, done: (answer: Answer | null) => void): unknown;
+}
+
+export interface WatchedStorages extends Pick<Storages, 'wasHelper' | 'hasHelpers'> {
+  /** Undefined when it has died. */
+  byId(id: number): LockAsker | undefined;
+}
 
 interface LockWatchHost {
   endOwner(pid: number): void;
@@ -74,6 +88,10 @@ export class LockWatch {
   private readonly known = new WeakMap<HeldFile, Known>();
   private readonly questions = new Map<number, Questions>();
   private readonly idle = new Waiters();
+  /** Granted a moment ago. */
+  private readonly fresh = new Set<Resource>();
+  private freshTimer: NodeJS.Timeout | undefined;
+  private readonly freshMs: number;
   /** Resources whose locks are or were lost, and files of which nothing is known; some may be released by now. */
   private readonly losses = new Set<Resource>();
   private readonly unknown = new Set<HeldFile>();
@@ -86,7 +104,9 @@ export class LockWatch {
     host: LockWatchHost,
     settings = DEFAULT_LOCK_WATCH,
     clock = Date.now,
+    freshMs = FRESH_MS,
   ) {
+    this.freshMs = freshMs;
     this.storages = storages;
     this.lockspaces = lockspaces;
     this.host = host;
@@ -122,7 +142,16 @@ export class LockWatch {
    * A lock was granted. It is asked about soon: only where nothing was in its way once, a lock that is in its way later is proof of its loss.
    */
   granted(resource: Resource): void {
-    if (this.isStarted && this.settings.interval > 0) this.add(resource);
+    if (!this.isStarted || this.settings.interval === 0) return;
+    this.fresh.add(resource);
+    this.freshTimer ??= setTimeout(() => {
+      this.freshTimer = undefined;
+      const due = [...this.fresh];
+      this.fresh.clear();
+      void inSlices(due, (one) => {
+        if (one.holdCount > 0) this.add(one);
+      });
+    }, this.freshMs).unref();
   }
 
   /** Resources whose locks were lost, also those that were taken again. */
@@ -146,6 +175,7 @@ export class LockWatch {
     // A program before this one may have asked.
     const known = { confirmed: Math.max(confirmed, loss?.confirmed ?? 0, loss?.regained ?? 0), reason: '', loss };
     if (loss !== null && loss.regained === 0) return { ...known, kind: loss.taken ? 'taken' : 'gone' };
+    if (!file.locked && loss?.regained !== 0) return { ...known, kind: 'unknown', reason: WENT_WITH_HELPER };
     if (asked > 0 && this.clock() - asked >= LATE_MS) {
       const reason = `its file system does not answer since ${new Date(asked).toISOString()}`;
       return { ...known, kind: 'unknown', reason };
@@ -254,15 +284,17 @@ export class LockWatch {
     this.idle.wake();
   }
 
-  private ask(helper: Helper, resource: Resource, done: () => void): void {
-    const { file } = resource;
+  private ask(helper: LockAsker, asked: Resource, done: () => void): void {
+    const { file } = asked;
     const number = file.remote?.file ?? 0;
     helper.call({ operation: Operation.CONFIRM_LOCK, file: number }, 0, (answer) => {
       this.knownOf(file).asked = 0;
-      if (!isKept(resource, helper.id) || file.remote?.file !== number) {
+      if (!isKept(asked, helper.id) || file.remote?.file !== number) {
         done();
         return;
       }
+      // That name may have been released, and the file be held by another one.
+      const resource = asked.holdCount > 0 ? asked : (this.lockspaces.resourcesOf([file])[0] ?? asked);
       const verdict = verdictOf(answer, (pid) => isHoldersOwn(pid, file, this.storages, this.lockspaces));
       this.conclude(resource, verdict);
       if (verdict.kind === 'gone') this.lockAgain(helper, resource, done);
@@ -316,7 +348,7 @@ export class LockWatch {
     }
   }
 
-  private lockAgain(helper: Helper, resource: Resource, done: () => void): void {
+  private lockAgain(helper: LockAsker, resource: Resource, done: () => void): void {
     const { file, path, name } = resource;
     const number = file.remote?.file ?? 0;
     const request = { operation: Operation.LOCK_AGAIN, file: number, path: absolutePath(path) };
@@ -334,6 +366,9 @@ export class LockWatch {
     });
   }
 }
+
+/** See RemoteFiles.lost. */
+export const WENT_WITH_HELPER = 'its storage helper has ended, and it is asked for again';
 
 const NOTHING: Readonly<Known> = { confirmed: 0, verdict: { kind: 'unasked' }, asked: 0 };
 

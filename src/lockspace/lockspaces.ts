@@ -516,14 +516,15 @@ export class Lockspaces {
     }
   }
 
-  /** Grants an acquire that the owner repeats: its hold replaces the {@link Hold.unanswered} one. False when there is none. */
+  /** Grants an acquire that the owner repeats: its hold replaces the {@link Hold.unanswered} one. False when there is none, or no lock. */
   private grantAgain(resource: Resource, mode: LockMode, hold: Hold): boolean {
     const { holds, lockspace, name } = resource;
     const index = holds.findIndex(({ unanswered, end, owner }) => {
       return unanswered === true && end === undefined && isSameRegistration(owner, hold.owner);
     });
     const before = holds[index];
-    if (before === undefined || resource.mode !== mode) return false;
+    // Another process or host may have a lock that is lost.
+    if (before === undefined || resource.mode !== mode || !resource.file.locked) return false;
     resource.replaceHold(index, hold);
     this.forgetHold(resource, before, false);
     this.indexHold(resource, hold, holdCost(lockspace.directory, name, hold.owner.name));

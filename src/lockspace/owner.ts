@@ -48,8 +48,8 @@ export interface Hold {
   /** The poller's round in which its acquire was read; undefined without a record. */
   round?: number;
   /**
-   * The daemon died and may not have answered the acquire, or has left and a release may be lost with its sockets. The same acquire of the
-   * same owner is granted as this hold.
+   * The daemon died and may not have answered the acquire, or a release may be lost with a connection that it had just accepted. The same
+   * acquire of the same owner is granted as this hold.
    */
   unanswered?: boolean;
 }

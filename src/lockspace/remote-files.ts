@@ -463,6 +463,8 @@ export class RemoteFiles implements StorageObserver {
       log.warn(`The lock of resource '${name}' was taken again`);
       this.notes.changed(resource);
       this.noteChange(file);
+      // The helper knows nothing of what the file system answered before.
+      this.lockspaces.lockWatch?.granted(resource);
     });
   }
 

@@ -633,6 +633,8 @@ static int32_t *record(uint32_t index, int32_t type, int32_t fd, int32_t a, int3
 }
 
 static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
+    uint32_t before = used;
+    mark_input(listener);
     for (int left = MAX_ACCEPT; left > 0 && *budget > 0 && used < poller.record_limit; left--) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
@@ -648,7 +650,18 @@ static uint32_t accept_waiting(int listener, int32_t *budget, uint32_t used) {
         /* JavaScript decides how it goes on. */
         if (fd >= budget[LISTENERS]) *budget = 0;
     }
+    if (used == before) unmark_input(listener);
     return used;
+}
+
+/* accept(listener): a connection that waits there, close-on-exec and non-blocking, or -errno. */
+static napi_value posix_accept(napi_env env, napi_callback_info info) {
+    ARGS(1);
+    int fd;
+    do {
+        fd = accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+    return number(env, fd < 0 ? -errno : fd);
 }
 
 /*
@@ -817,6 +830,7 @@ static napi_value init(napi_env env, napi_value exports) {
         FUNCTION("connectUnix", posix_connect_unix),
         FUNCTION("sendDatagram", posix_send_datagram),
         FUNCTION("peerSecurity", posix_peer_security),
+        FUNCTION("accept", posix_accept),
         FUNCTION("inspectSocket", posix_inspect_socket),
         FUNCTION("listenAgain", posix_listen_again),
         FUNCTION("socketPath", posix_socket_path),

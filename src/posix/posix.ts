@@ -159,6 +159,8 @@ export interface Addon {
   peerSecurity(fd: number): string | null;
   /** A descriptor's {@link SocketKind}. Of a connection, the peer's pid, uid and gid go into `peer`. */
   inspectSocket(fd: number, peer: Int32Array): number;
+  /** A connection that waits at a listening socket, non-blocking and close-on-exec; -errno when there is none. */
+  accept(listener: number): number;
   /** Changes the backlog of a listening socket. */
   listenAgain(fd: number, backlog: number): number;
   /**

@@ -5,6 +5,7 @@
  * A connection with a call under way is closed, so that the caller gets an error and does not hang. That ends no owner. A hold that such
  * a call acquired is undone if no byte of the reply can have been sent. Else it stays.
  */
+import { fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Daemon } from '../daemon/daemon.ts';
 import { own as ownKind } from '../daemon/state.ts';
@@ -22,6 +23,7 @@ import { setLock } from '../posix/record-lock.ts';
 import { bootId } from '../proc/kernel.ts';
 import { descriptorLimits } from '../proc/limits.ts';
 import { startTimeOf } from '../proc/identity.ts';
+import { server as serverKind } from '../rpc/state.ts';
 import type { registration } from '../lockd/state.ts';
 import { descriptorsIn, type Json, type StateOf } from '../state/state.ts';
 import { kindOf, serialOf, StoredKind, type StoredName } from '../store/names.ts';
@@ -53,7 +55,7 @@ type Registration = StateOf<typeof registration>;
 
 /** A client whose connection is not taken over. */
 interface EndedClient {
-  readonly server: 'virtlockd' | 'admin';
+  readonly server: ServerName;
   readonly id: number;
   readonly name: StoredName;
   /** Undefined: it was not in the store. */
@@ -88,9 +90,13 @@ export interface Death extends JudgedHolds {
   readonly owners: readonly LostOwner[];
   /** Connections that are not closed, because ends of owners that had begun refer to them. */
   readonly evidence: ReadonlySet<number>;
-  /** Descriptors that the record does not mention. */
+  /** Descriptors that the record does not mention, and systemd's sockets. */
   readonly strays: Stored;
+  /** The servers of systemd's sockets, as a process that has left had them, by name. */
+  readonly listeners: ReadonlyMap<StoredName, ServerName>;
 }
+
+type ServerName = 'virtlockd' | 'admin';
 
 /** The holds that interrupted calls concern. */
 interface JudgedHolds {
@@ -258,9 +264,10 @@ function judge(
     }
   }
   const holds = judgeHolds(state, interrupted, registrations);
-  if (state.recorder.hasLeft === true) markRepeatable(state);
+  if (hasLostNewcomers(marks)) markRepeatable(state);
   keepKinds(state, stored);
-  const json = recordedDocument(state, (name) => stored.get(name));
+  const left = listenersIn(state);
+  const json = recordedDocument(state, (name) => (left.has(name) ? undefined : stored.get(name)));
   listenWith(json, listeners);
   const document = parseDocument(json);
   const keys = new Set<string>();
@@ -277,6 +284,7 @@ function judge(
     stored,
     queue,
     strays,
+    listeners: left,
     state,
     predecessor: { document, late: null, hasDied: true },
     ended,
@@ -320,14 +328,20 @@ function markUnanswered(holds: RecordedHold[], index: number): void {
   if (held !== undefined) holds[index] = { ...held, hold: { ...held.hold, unanswered: true } };
 }
 
+/** Whether the process died between accepting connections and recording them: these are cut off. */
+function hasLostNewcomers(marks: ReadonlyMap<StoredName, number>): boolean {
+  return [...marks].some(([name, mark]) => mark !== 0 && kindOf(name) === StoredKind.LISTENER);
+}
+
 /**
- * Marks all holds as {@link Hold.unanswered}, after a process that has left. It may have been stopped for a restart of its sockets: clients
- * that had connected, and were not accepted yet, are cut off then. A release among their calls is lost, and libvirt goes on as if it was
- * done: it could never resume the guest. The marks are not recorded.
+ * Marks all exclusive holds as {@link Hold.unanswered}, where a newcomer's call may be lost that nobody knows of. If it was a release,
+ * libvirt goes on as if it was done, and could never resume the guest. Not shared ones: another acquire of those is granted anyway, and
+ * must count, for the owner may have two disks of one image. The marks are not recorded.
  */
 function markRepeatable({ lockspaces }: RecordedState): void {
   for (const resources of lockspaces.values()) {
-    for (const { holds } of resources.values()) {
+    for (const { holds, state } of resources.values()) {
+      if (modeOf(resourceKind.read(state).flags).shared) continue;
       for (const index of holds.keys()) markUnanswered(holds, index);
     }
   }
@@ -377,6 +391,20 @@ function keepKinds({ lockspaces }: RecordedState, stored: Stored): void {
       else delete state['x-lock'];
     }
   }
+}
+
+/** systemd's sockets by name, which are not listened at any more: systemd may have others by now. */
+function listenersIn({ lockServer, adminServer }: RecordedState): Map<StoredName, ServerName> {
+  const found = new Map<StoredName, ServerName>();
+  for (const [server, { head }] of [
+    ['virtlockd', lockServer],
+    ['admin', adminServer],
+  ] as const) {
+    for (const { fd, unlinkUNIX } of serverKind.read(head).services.flatMap(({ socks }) => socks)) {
+      if (!unlinkUNIX) found.set(fd, server);
+    }
+  }
+  return found;
 }
 
 interface ServerJson {
@@ -529,21 +557,47 @@ function finishRelease(
 
 /**
  * Handles descriptors that are stored and not recorded. A connection that is still connected had just been accepted, and becomes a client.
- * One that is shut down was about to be closed. All but the former are closed.
+ * One that is shut down was about to be closed. So do connections that wait at the sockets which systemd had. All but the former are closed.
  */
-export function adoptStrays(daemon: Daemon, { strays }: Death, store: DescriptorStore): void {
-  const servers = new Map<number, Daemon['servers'][number]>([
-    [StoredKind.LOCK_CLIENT, daemon.lockServer],
-    [StoredKind.ADMIN_CLIENT, daemon.adminServer],
+export function adoptStrays(daemon: Daemon, { strays, listeners }: Death, store: DescriptorStore): void {
+  const servers = { virtlockd: daemon.lockServer, admin: daemon.adminServer };
+  const kinds = new Map<number, Daemon['servers'][number]>([
+    [StoredKind.LOCK_CLIENT, servers.virtlockd],
+    [StoredKind.ADMIN_CLIENT, servers.admin],
   ]);
   for (const [name, fd] of strays) {
-    const server = servers.get(kindOf(name));
+    const server = kinds.get(kindOf(name));
     if (server !== undefined && posix.inspectSocket(fd, inspected) === SocketKind.CONNECTED && store.adopt(fd, name)) {
-      const [pid = 0, uid = 0, gid = 0] = inspected;
-      server.onAccept(fd, pid, uid >>> 0, gid >>> 0);
-    } else {
-      store.remove(name);
-      posix.close(fd);
+      accepted(server, fd);
+      continue;
     }
+    const listening = listeners.get(name);
+    if (listening !== undefined) acceptAll(servers[listening], fd);
+    store.remove(name);
+    posix.close(fd);
   }
+}
+
+/** Accepts what waits at a socket, as far as the limit on clients allows, unless the daemon listens there still. */
+function acceptAll(server: Daemon['servers'][number], listener: number): void {
+  if (posix.inspectSocket(listener, inspected) !== SocketKind.LISTENING) return;
+  if (server.listeners.some(({ fd }) => isSameFile(fd, listener))) return;
+  posix.setNonblocking(listener);
+  while (server.clientCount < server.maxClients) {
+    const fd = posix.accept(listener);
+    if (fd < 0) return;
+    if (posix.inspectSocket(fd, inspected) === SocketKind.CONNECTED) accepted(server, fd);
+    else posix.close(fd);
+  }
+}
+
+function isSameFile(one: number, other: number): boolean {
+  const [first, second] = [fstatSync(one), fstatSync(other)];
+  return first.ino === second.ino && first.dev === second.dev;
+}
+
+/** @param fd a connection whose peer has just been inspected */
+function accepted(server: Daemon['servers'][number], fd: number): void {
+  const [pid = 0, uid = 0, gid = 0] = inspected;
+  server.onAccept(fd, pid, uid >>> 0, gid >>> 0);
 }

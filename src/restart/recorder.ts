@@ -198,6 +198,16 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
     this.daemon.poller.useMarks(this.record.bank.marks, this.record.round);
   }
 
+  /**
+   * Stores systemd's sockets, too. Connections that wait there would be lost if systemd closed them before the next process has them, as a
+   * restart of the socket units does.
+   */
+  keepListeners(): void {
+    for (const { listeners } of this.daemon.servers) {
+      for (const { fd } of listeners) this.store.keep(fd, StoredKind.LISTENER);
+    }
+  }
+
   /** Records that the process ends by itself, and leaves all to the next one. */
   leave(): void {
     this.hasLeft = true;

@@ -95,6 +95,12 @@ export class Reexec {
   private readonly options: ReexecOptions;
   private running = false;
   private again = false;
+  /** See {@link stop}. */
+  private isStopped = false;
+  /** The attempts in progress. */
+  private attempts = Promise.resolve();
+  /** An attempt has begun to change what must be as before when the daemon does anything else. */
+  private isChanging = false;
   /** The text of resources, from the proof. */
   private pieces: ResourcePieces | undefined;
 
@@ -112,29 +118,55 @@ export class Reexec {
       this.again = true;
       return;
     }
+    if (this.isStopped) return;
     this.running = true;
+    this.attempts = this.tryAll();
+    await this.attempts;
+  }
+
+  /**
+   * Executes nothing from now on, and undoes what an attempt in progress has changed: the process is to end, and the next program would not
+   * know that it was told so.
+   */
+  async stop(): Promise<void> {
+    this.isStopped = true;
+    if (this.isChanging) await this.attempts;
+    this.abandon();
+  }
+
+  /** Whether an attempt must not go on. */
+  private mustStop(): boolean {
+    return this.isStopped || this.options.isEnding();
+  }
+
+  private async tryAll(): Promise<void> {
     for (;;) {
       this.again = false;
       try {
         await this.attempt();
       } catch (error) {
-        const known =
-          error instanceof UnfitSuccessor ||
-          error instanceof StateFileError ||
-          error instanceof ExecError ||
-          isSystemError(error);
-        const reason =
-          error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
-        log.error(`Unable to re-execute, service goes on: ${reason}`);
-        this.options.refused(known ? reason : String(error));
+        if (!this.mustStop()) this.report(error);
       }
       this.pieces?.end();
       this.pieces = undefined;
+      if (this.isStopped) this.again = false;
       await this.returnFiles();
       // The compiler takes it for false, but requests come in while an attempt waits.
-      if (!(this.again as boolean)) break;
+      if (!(this.again as boolean) || this.mustStop()) break;
     }
+    this.isChanging = false;
     this.running = false;
+  }
+
+  private report(error: unknown): void {
+    const known =
+      error instanceof UnfitSuccessor ||
+      error instanceof StateFileError ||
+      error instanceof ExecError ||
+      isSystemError(error);
+    const reason = error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
+    log.error(`Unable to re-execute, service goes on: ${reason}`);
+    this.options.refused(known ? reason : String(error));
   }
 
   /** Gives the files that a program without helpers was to take over back to these, unless that is tried again. */
@@ -167,6 +199,8 @@ export class Reexec {
       const found = await proveSuccessor(program, candidate, limitFor(document));
       // The other program knows no helpers, and takes over descriptors alone.
       const knowsHelpers = found.kind !== 'c' && found.report?.storage === true;
+      if (this.mustStop()) return;
+      this.isChanging = true;
       const frozen = knowsHelpers ? undefined : await daemon.remoteFiles.findFrozen(STORAGE_MS);
       if (frozen !== undefined) throw new UnfitSuccessor(frozen);
       if (!knowsHelpers && needsHelpers(daemon)) {
@@ -183,7 +217,7 @@ export class Reexec {
       if (successor instanceof CSuccessor) {
         await successor.prove({ args, stateFile, document: candidate, pidFile: keyOf(own.pidFile) }, document, own);
       }
-      if (this.options.isEnding()) return;
+      if (this.mustStop()) return;
       // Not before: this loads fs-ext, whose files the proof has just compared with the build.
       prepareCloseOnExec();
       await this.withLocksFor(successor, async () =>
@@ -228,7 +262,7 @@ export class Reexec {
         throw new UnfitSuccessor(
           'the service manager takes no descriptors at present, and the next program could not send them',
         );
-      if (!this.options.isEnding()) await exchange();
+      if (!this.mustStop()) await exchange();
       return;
     }
     try {
@@ -253,7 +287,7 @@ export class Reexec {
     try {
       // Most of them now, while clients are served.
       await setCloseOnExecInSlices(descriptors, false);
-      if (!this.options.isEnding()) await exchange({ descriptors, clients });
+      if (!this.mustStop()) await exchange({ descriptors, clients });
     } finally {
       if (!this.options.isEnding()) await closeOnExecInTheEnd(() => descriptors);
     }
@@ -272,7 +306,7 @@ export class Reexec {
     daemon.suspend();
     try {
       if (successor instanceof CSuccessor) await this.waitForPending(successor);
-      if (!this.options.isEnding() && (await this.lastRequest(successor))) {
+      if (!this.mustStop() && (await this.lastRequest(successor))) {
         this.handOver(successor, candidate, document, kept);
       }
     } finally {
@@ -303,7 +337,7 @@ export class Reexec {
   private async lastRequest(successor: OwnSuccessor | CSuccessor): Promise<boolean> {
     posix.blockSignals();
     for (let turns = 0; turns < 2; turns++) await turn();
-    if (this.options.isEnding()) return false;
+    if (this.mustStop()) return false;
     if (!(successor instanceof CSuccessor)) {
       if (this.again) process.kill(process.pid, SIGUSR1);
       this.again = false;

@@ -511,6 +511,11 @@ export class Survival implements FileKeeper {
     return true;
   }
 
+  /** Stores what else a process that is about to leave must keep: see {@link Recorder.keepListeners}. */
+  keepListeners(): void {
+    this.recorder?.keepListeners();
+  }
+
   /** Records that this process leaves all to the next one. */
   leave(): void {
     this.recorder?.leave();

@@ -74,6 +74,8 @@ export class Poller {
   private isRetryDue = false;
   /** By descriptor, the {@link CallMark} of its connection. Null without a record. */
   private marks: Uint32Array | null = null;
+  /** The present round has newcomers. */
+  private hasNewcomers = false;
   /** Connections that wait for another turn. */
   private readonly postponed: Postponed[] = [];
 
@@ -131,7 +133,8 @@ export class Poller {
   }
 
   /**
-   * Has `marks` updated, by descriptor, with the {@link CallMark} of each connection; null: none.
+   * Has `marks` updated, by descriptor, with the {@link CallMark} of each connection; null: none. A listening socket has one from before
+   * newcomers are accepted until all of them are recorded.
    *
    * @param round the last round of earlier processes: rounds are counted on from it
    */
@@ -215,9 +218,15 @@ export class Poller {
       this.handleRound(0, count);
     } finally {
       this.deadline = Infinity;
+      if (this.hasNewcomers) this.newcomersRecorded();
       this.outbox.send();
     }
   };
+
+  private newcomersRecorded(): void {
+    this.hasNewcomers = false;
+    for (const { fd } of this.acceptors) this.inputConsumed(fd, false);
+  }
 
   private handleRound(first: number, count: number): void {
     let i = first;
@@ -240,6 +249,7 @@ export class Poller {
         this.connectionAt(fd)?.onWritable();
         break;
       case PollRecord.ACCEPT:
+        this.hasNewcomers = true;
         this.acceptors
           .find((entry) => entry.fd === fd)
           ?.acceptor.onAccept(this.word(at + 2), this.word(at + 3), this.word(at + 4) >>> 0, this.word(at + 5) >>> 0);

@@ -32,6 +32,10 @@
 
 /* How often a file is tried again that vanishes between open and lock: only a hostile process causes so many. */
 #define ATTEMPTS 1000
+/* How often, where that is an error of the server's, which may as well be one that stays. */
+#define VANISHED_ATTEMPTS 10
+/* As in the kernel. */
+#define MAX_LINKS 40
 
 /* ---- locked files --------------------------------------------------------------------------------------------- */
 
@@ -115,6 +119,7 @@ static int keep(struct answer *answer, int fd, const struct file *file, bool sha
     *held = (struct held){.number = ++last_number, .fd = fd, .shared = shared, .slot = NO_SLOT, .file = *file};
     answer->file = held->number;
     put_file(answer, file);
+    learn(fd, shared);
     return 0;
 }
 
@@ -141,8 +146,11 @@ static int32_t rival_of(int fd, bool shared) {
 
 static bool is_busy(int status) { return status == -EAGAIN || status == -EACCES; }
 
+/* The server has no such file any more. One with replicas (GlusterFS) says so even of an open file. */
+static bool has_vanished(int status) { return status == -ENOENT || status == -ESTALE; }
+
 /* 1: the file has vanished, and is to be tried again. */
-static int acquire_existing(const char *path, bool shared, bool create, struct answer *answer) {
+static int acquire_existing(const char *path, bool shared, bool create, bool is_early, struct answer *answer) {
     struct file file;
     int fd = open_inode(path, O_RDWR | (create ? O_CREAT : 0), &file);
     if (fd < 0) return fail(answer, ANSWER_OPEN, fd);
@@ -152,7 +160,7 @@ static int acquire_existing(const char *path, bool shared, bool create, struct a
         put_rival(answer, rival_of(fd, shared), &file);
     }
     close(fd);
-    if (status > 0) return 1;
+    if (status > 0 || (is_early && has_vanished(status))) return 1;
     return fail(answer, is_busy(status) ? ANSWER_BUSY : ANSWER_LOCK, status);
 }
 
@@ -168,7 +176,7 @@ static int acquire(const struct request *request, const char *path, struct answe
         if (fd >= 0) close(fd);
     }
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        int status = acquire_existing(path, shared, create, answer);
+        int status = acquire_existing(path, shared, create, attempt < VANISHED_ATTEMPTS, answer);
         if (status <= 0) return status;
     }
     return fail(answer, ANSWER_LOCK, -EAGAIN);
@@ -176,30 +184,34 @@ static int acquire(const struct request *request, const char *path, struct answe
 
 /*
  * Unlinks the name of a held file. A cache may give that name to the held file while it is already another's, which another host has made
- * after an operator had deleted ours. The server counts no link to ours then.
+ * after an operator had deleted ours. The server counts no link to ours then, or has no such file. Where it cannot say, the name stays.
  */
 static int unlink_held(const struct held *held, const char *path) {
     struct file now;
-    if (file_of_server(held->fd, &now) == 0 && now.st_nlink == 0 && counts_links(path, &now)) return 0;
+    if (file_of_server(held->fd, &now) < 0) return has_vanished(last_error()) ? 0 : last_error();
+    if (now.st_nlink == 0 && counts_links(path, &now)) return 0;
     return unlink_open(held->fd, path);
 }
 
 /*
- * Whether the name of a file goes with its lock. A shared file goes with its last sharer, here or on another host: only that one can lock it
- * exclusively. A file whose lock was lost, and that another host has locked, is that host's.
+ * 1: the name of a file goes with its lock; 0: it is another's; -errno: that is not known. The lock is asked for once more, exclusively: a shared
+ * file goes with its last sharer, here or on another host, and a lock that was lost is another host's by now, or ours again until the file is
+ * unlinked. To ask who has it would leave another host time to get it in between.
  */
-static bool is_to_unlink(const struct held *held) {
-    int32_t process;
-    if (held->shared) return lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0;
-    return !held->proof.is_lost && (!can_be_asked(held->fd) || find_rival(held->fd, F_WRLCK, &process) != 1);
+static int is_to_unlink(struct held *held) {
+    if (held->proof.is_lost) return 0;
+    if (!held->shared && !can_be_asked(held->fd)) return 1;
+    if (lock_first_byte(F_OFD_SETLK, held->fd, F_WRLCK) == 0) return 1;
+    int status = last_error();
+    return is_busy(status) ? 0 : status;
 }
 
 static int release(const struct request *request, const char *path, struct answer *answer) {
     (void)answer;
     struct held *held = find(request->file);
-    int status = 0;
     if (held == NULL) return -ENOENT;
-    bool unlinks = request->flags & FLAG_UNLINK && is_to_unlink(held);
+    int status = request->flags & FLAG_UNLINK ? is_to_unlink(held) : 0;
+    bool unlinks = status > 0;
     if (unlinks) status = unlink_held(held, path);
     if (!unlinks || status < 0) drop_slot(held->fd, &held->slot);
     lock_first_byte(F_OFD_SETLK, held->fd, F_UNLCK);
@@ -221,7 +233,7 @@ static int create_file(const struct request *request, const char *path, struct a
 static int unlink_at(const char *path) { return unlink(path) < 0 ? -errno : 0; }
 
 /* 1: another file has got the name. */
-static int delete_once(const char *path) {
+static int delete_once(const char *path, bool is_early) {
     struct file file;
     if (file_at(path, &file) < 0) return -errno;
     /* Only a regular file, which may be a lease, is opened: to open a device may have an effect, and a link is unlinked itself. */
@@ -230,7 +242,13 @@ static int delete_once(const char *path) {
     if (fd == -ELOOP) return unlink_at(path);
     if (fd < 0) return fd;
     int status = lock_named(fd, false, path, true);
-    if (status == 0 || status == 2) status = unlink_open(fd, path);
+    /* A file without a link, which only a cache still names: the name may be another file's, that another host has made and locked. */
+    if (status == 2 && counts_links(path, &file))
+        status = 1;
+    else if (has_vanished(status))
+        status = is_early ? 1 : -ESTALE;
+    else if (status == 0 || status == 2)
+        status = unlink_open(fd, path);
     close(fd);
     return status;
 }
@@ -238,7 +256,7 @@ static int delete_once(const char *path) {
 static int delete_file(const struct request *request, const char *path, struct answer *answer) {
     (void)request, (void)answer;
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        int status = delete_once(path);
+        int status = delete_once(path, attempt < VANISHED_ATTEMPTS);
         if (status <= 0) return status == -ENOENT ? 0 : status == -EACCES ? -EAGAIN : status;
     }
     return -EAGAIN;
@@ -330,7 +348,7 @@ static int lock_again(const struct request *request, const char *path, struct an
         return fail(answer, ANSWER_BUSY, status);
     }
     if (status < 0) return fail(answer, ANSWER_LOCK, status);
-    held->proof = (struct proof){.was_free = true};
+    held->proof = (struct proof){0};
     put_file(answer, &file);
     return 0;
 }
@@ -363,8 +381,7 @@ static bool is_overlay(const char *directory) {
  * Unlinks a name that cannot be unlinked, because it ends in a slash. The kernel looks at that only once it may write to the file system,
  * and waits until it is thawed. An overlay asks the file system of its upper layer later than that, so a file without a name is made there.
  */
-static int try_write(const struct request *request, const char *path, struct answer *answer) {
-    (void)request, (void)answer;
+static int try_write_at(const char *path) {
     char name[PATH_MAX + 2], parent[PATH_MAX + 1];
     struct file file;
     snprintf(name, sizeof(name), "%s/", path);
@@ -380,6 +397,28 @@ static int try_write(const struct request *request, const char *path, struct ans
     return fd < 0 || close(fd) < 0 ? -errno : 0;
 }
 
+/* Replaces the path of a symbolic link by the path in it. False when it is none, or that is too long. */
+static bool follow_link(char *path) {
+    char target[PATH_MAX + 1], *end = strrchr(path, '/');
+    ssize_t size = readlink(path, target, PATH_MAX);
+    if (size <= 0 || end == NULL) return false;
+    target[size] = '\0';
+    size_t before = target[0] == '/' ? 0 : (size_t)(end + 1 - path);
+    if (before + (size_t)size > PATH_MAX) return false;
+    memcpy(path + before, target, (size_t)size + 1);
+    return true;
+}
+
+/* Where the path is a link, a file may be made where that leads to, and the link be unlinked: both file systems are tried. */
+static int try_write(const struct request *request, const char *path, struct answer *answer) {
+    (void)request, (void)answer;
+    char at[PATH_MAX + 1];
+    snprintf(at, sizeof(at), "%s", path);
+    int status = try_write_at(at);
+    for (int links = 0; links < MAX_LINKS && follow_link(at); links++) status = try_write_at(at);
+    return status;
+}
+
 /* Writes the daemon's note into a file that it has locked. The note stands before the path, which the daemon has made or found empty. */
 static int note(const struct request *request, const char *text, struct answer *answer) {
     (void)answer;
@@ -388,6 +427,8 @@ static int note(const struct request *request, const char *text, struct answer *
     if (!is_lone_file(held->fd, text + NOTE_SIZE)) return -EMLINK;
     int status = find_mark(held->fd);
     if (status < 0) return status;
+    /* It may be another host's by now, as the lock may. */
+    if (!keeps_slot(held->fd, held->slot)) held->slot = NO_SLOT;
     if (held->slot == NO_SLOT) {
         int slot = claim_slot(held->fd);
         if (slot < 0) return slot;

@@ -40,6 +40,11 @@ static inline int find_mark(int fd) {
     return (size_t)size == sizeof(mark) && memcmp(mark, NOTE_MARK, sizeof(mark)) == 0 ? 1 : -EEXIST;
 }
 
+/* Whether no other host has got the slot. Its lock is taken again if it was lost. */
+static inline bool keeps_slot(int fd, int slot) {
+    return slot != NO_SLOT && set_lock(F_OFD_SETLK, fd, F_WRLCK, slot_start(slot), 1) == 0;
+}
+
 static inline int claim_slot(int fd) {
     for (int slot = 0; slot < NOTE_SLOTS; slot++) {
         if (set_lock(F_OFD_SETLK, fd, F_WRLCK, slot_start(slot), 1) == 0) return slot;
@@ -62,11 +67,11 @@ static inline int write_slot(int fd, int slot, const char *text) {
     return fdatasync(fd) < 0 ? last_error() : 0;
 }
 
-/* Gives up the slot: no note is better than an old one. */
+/* Gives up the slot: no note is better than an old one. One that is another host's by now stays. */
 static inline void drop_slot(int fd, int *slot) {
     static const char none[NOTE_SIZE];
     if (*slot == NO_SLOT) return;
-    if (find_mark(fd) == 1) (void)!pwrite(fd, none, NOTE_SIZE, slot_start(*slot));
+    if (keeps_slot(fd, *slot) && find_mark(fd) == 1) (void)!pwrite(fd, none, NOTE_SIZE, slot_start(*slot));
     set_lock(F_OFD_SETLK, fd, F_UNLCK, slot_start(*slot), 1);
     *slot = NO_SLOT;
 }

@@ -4,12 +4,13 @@
  * - F_OFD_GETLK through the open file that has the lock goes to the server, and does not report the own lock. A lock in the way is
  *   another's, so ours is lost. Nothing in the way proves nothing: our lock may be there, or gone with nobody in its place.
  * - F_OFD_GETLK through another open file of the same inode reports our lock, if the kernel keeps no record of its own and asks the server
- *   (FUSE, Ceph). Where it has been seen so and is not seen any more, it is gone. NFS answers from the kernel's record, which keeps a lost
+ *   (FUSE, Ceph). Where locks of ours have been seen so and one is not seen any more, it is gone. NFS answers from the kernel's record, which keeps a lost
  *   lock.
  * - Linux marks a lock that NFSv4 has lost: a read through its open file fails with EIO until the lock is removed or the file closed
  *   (fcntl_locking(2)). A read through another open file then succeeds; else the EIO is of the storage.
  *
- * A file system that reports a lock in the way from the start, or never reports our own one, cannot be asked. GETLK of SMB locks and unlocks
+ * A file system that has reported a lock in the way each time, or never one of our own, is not believed: that is learnt of the file system, of
+ * which a helper has one alone, and not of each lock. So a lock is also found lost that was never asked about before. GETLK of SMB locks and unlocks
  * to find out, so it is not asked; nor are file systems of which it is not known what they answer.
  */
 #ifndef PROOF_H
@@ -31,16 +32,21 @@
 /* Besides -errno, which says that it is not known: another has the lock; nobody has it. */
 enum { TAKEN = 1, GONE = 2 };
 
-/* What is known of a lock from former questions. */
+/* What is known of a lock from former questions: it was found lost, and the kernel has marked it so. */
 struct proof {
-    /* Nothing was in the way once. */
-    bool was_free;
-    /* It was seen through another open file. */
-    bool was_seen;
-    /* It was found lost, and the kernel has marked it so. */
     bool is_lost;
     bool is_marked;
 };
+
+/* What is known of the file system: nothing was in the way of a lock once; a lock of ours was seen through another open file. */
+static struct {
+    bool passes_own;
+    bool shows_own;
+    int lessons;
+} learnt;
+
+/* How many locks are asked about as they are granted, where these do not show both. */
+#define MAX_LESSONS 8
 
 static inline long type_of(int fd) {
     struct statfs file_system;
@@ -111,20 +117,37 @@ static inline int lose(struct proof *proof, int how) {
     return how;
 }
 
-/* 0: nothing speaks against the lock. -EBUSY: another lock was in the way when it was first asked about. */
+/* Whether the lock that was seen through another open file is ours: with a shared one, others may be. */
+static inline bool is_ours(int fd, bool shared) {
+    int32_t process;
+    return !shared || find_rival(fd, F_WRLCK, &process) == 0;
+}
+
+/* Learns of the file system what it answers about a lock that it has just granted: later it may be lost by the first question. */
+static inline void learn(int fd, bool shared) {
+    int32_t process;
+    if (learnt.lessons >= MAX_LESSONS || !can_be_asked(fd)) return;
+    learnt.lessons++;
+    if (find_rival(fd, shared ? F_RDLCK : F_WRLCK, &process) == 0) learnt.passes_own = true;
+    bool can_show = type_of(fd) != NFS_SUPER_MAGIC;
+    if (can_show && see(fd) == 1) learnt.shows_own |= is_ours(fd, shared);
+    if (learnt.passes_own && (learnt.shows_own || !can_show)) learnt.lessons = MAX_LESSONS;
+}
+
+/* 0: nothing speaks against the lock. -EBUSY: another lock is in the way, on a file system where one always was. */
 static inline int confirm_held(struct proof *proof, int fd, bool shared, int32_t *process) {
     long type = type_of(fd);
     int rival = find_rival(fd, shared ? F_RDLCK : F_WRLCK, process);
-    if (rival == 1) return proof->was_free || proof->is_lost ? lose(proof, TAKEN) : -EBUSY;
-    if (rival == 0) proof->was_free = true;
+    if (rival == 1) return learnt.passes_own || proof->is_lost ? lose(proof, TAKEN) : -EBUSY;
+    if (rival == 0) learnt.passes_own = true;
     if (!proof->is_marked && type != FUSE_SUPER_MAGIC) proof->is_marked = has_mark(fd);
     if (proof->is_marked) return lose(proof, GONE);
     if (rival < 0) return rival;
     if (proof->is_lost) return GONE;
     int seen = type == NFS_SUPER_MAGIC ? 0 : see(fd);
     if (seen < 0) return seen;
-    if (seen == 0 && proof->was_seen) return lose(proof, GONE);
-    proof->was_seen |= seen == 1;
+    if (seen == 0 && learnt.shows_own) return lose(proof, GONE);
+    if (seen == 1 && !learnt.shows_own) learnt.shows_own = is_ours(fd, shared);
     return 0;
 }
 

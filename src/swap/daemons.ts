@@ -48,8 +48,22 @@ export function sameFile(one: string, other: string): boolean {
   }
 }
 
+/** Whether `program` is that file, or has its name with a suffix. */
+function isNameOf(program: string, file: string): boolean {
+  return program.startsWith(file) && path.dirname(program) === path.dirname(file);
+}
+
+/** The path of libvirt's program as the kernel shows it: /usr/sbin is a link on Fedora since 42. */
+function realProgram(): string {
+  try {
+    return path.join(realpathSync(path.dirname(PROGRAM)), path.basename(PROGRAM));
+  } catch {
+    return PROGRAM;
+  }
+}
+
 const isOurRuntime = (program: string, installRoot: string): boolean =>
-  // A program that dpkg has replaced is known by its old name, with or without a suffix of dpkg's.
+  // A program that dpkg or rpm has replaced is known by its old name, with or without a suffix of theirs.
   program.startsWith(path.join(installRoot, 'bin/node'));
 
 /** The user of a process whose four user ids are one; undefined for another, such as a program with the set-user-ID bit. */
@@ -62,7 +76,7 @@ function onlyUserOf(pid: number): number | undefined {
 /** @throws Error when the process has ended */
 function identify(pid: number, installRoot: string, uid: number): LockDaemon | undefined {
   const program = programOf(pid);
-  const isLibvirts = program.startsWith(PROGRAM) && path.dirname(program) === path.dirname(PROGRAM);
+  const isLibvirts = isNameOf(program, PROGRAM) || isNameOf(program, realProgram());
   if (!isLibvirts && !isOurRuntime(program, installRoot)) return undefined;
   if (onlyUserOf(pid) !== uid) return undefined;
   const args = commandLineOf(pid);

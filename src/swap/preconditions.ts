@@ -7,6 +7,7 @@ import { statusOf } from '../proc/processes.ts';
 import { EMPTY_STATE } from '../restart/empty-state.ts';
 import { type LockDaemon, resolveProgram, sameFile } from './daemons.ts';
 import { lackOfDescriptors } from './descriptors.ts';
+import { lackOfPermission } from './domain.ts';
 import { Refused, Unsafe } from './errors.ts';
 import { EXCHANGE_MS } from './exchange.ts';
 
@@ -25,6 +26,8 @@ export function checkProcess({ pid, argv0 }: LockDaemon): void {
     throw new Unsafe(
       "its system calls are filtered. If this package's unit has started it, before the package was removed, the filter is right for this program: systemctl reload virtlockd.service",
     );
+  const lack = lackOfPermission(pid, PROGRAM);
+  if (lack !== undefined) throw new Unsafe(lack);
 }
 
 /** Checks that the program at the daemon's path runs here, and reads a state. @throws Refused */

@@ -1,6 +1,6 @@
 /** The daemon's death, and whatever looks like it, under a real systemd: the same connections and locks afterwards. */
 import assert from 'node:assert/strict';
-import { copyFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { admin as adminCalls } from '../../src/lab/admin-calls.ts';
 import { eventually } from '../../src/lab/process.ts';
@@ -225,7 +225,18 @@ describe('the units of the package', function () {
       'After',
       scope,
     ];
-    assert.match(await machine.must('systemd-run', ...sleeper), /After=(?:.* )?virtlockd\.service/);
+    assert.match(await machine.must('systemd-run', ...sleeper), /After=(?:.* )?virtlockd-guests\.target/);
+    const target = await machine.must(
+      'systemctl',
+      'show',
+      '-p',
+      'After',
+      '-p',
+      'ActiveState',
+      'virtlockd-guests.target',
+    );
+    assert.match(target, /After=(?:.* )?virtlockd\.service/);
+    assert.match(target, /ActiveState=active/);
   });
 
   it('give no watchdog to a daemon that was started without one', async () => {
@@ -240,5 +251,60 @@ describe('the units of the package', function () {
     const pid = (await machine.service()).MainPID;
     await machine.must('/etc/needrestart/restart.d/virtlockd.service');
     assert.equal((await machine.service()).MainPID, pid);
+  });
+
+  it('start a guest while a restart of the sockets waits for libvirtd, which waits for that guest', async () => {
+    // Stands for Debian 12's libvirtd, which requires the sockets and is stopped with them, but only once its calls are done.
+    const scope = "systemd-run --quiet --scope --slice=machine.slice --unit='machine-qemu\\x2d2\\x2dguest.scope'";
+    const starter = [
+      '[Unit]\nRequires=virtlockd.socket\nAfter=virtlockd.socket virtlockd.service',
+      '[Service]\nExecStart=sleep infinity\nTimeoutStopSec=20',
+      `ExecStop=sh -c "${scope} touch /root/guest"`,
+    ];
+    writeFileSync(machine.outside('/run/systemd/system/starter.service'), starter.join('\n'));
+    await machine.must('systemctl', 'start', 'starter.service', 'virtlockd.service');
+    await machine.must('systemctl', 'restart', 'virtlockd.socket');
+    assert(existsSync(machine.outside('/root/guest')));
+    await eventually('the daemon serves', async () => (await machine.service()).ActiveState === 'active');
+    await machine.must('systemctl', 'stop', 'starter.service');
+    rmSync(machine.outside('/run/systemd/system/starter.service'));
+    await machine.must('systemctl', 'daemon-reload');
+  });
+
+  it('lose no connection that waits at a socket which systemd closes', async () => {
+    await machine.must('systemctl', 'start', 'virtlockd.service');
+    const unit = machine.outside('/run/systemd/system/virtlockd.service.d');
+    mkdirSync(unit, { recursive: true });
+    writeFileSync(
+      join(unit, 'wait.conf'),
+      "[Service]\nExecStartPre=sh -c ': > /root/waits; while [ -e /root/waits ]; do sleep 0.05; done'\n",
+    );
+    await machine.must('systemctl', 'daemon-reload');
+    await machine.must('systemctl', 'restart', '--no-block', 'virtlockd.service');
+    const waits = machine.outside('/root/waits');
+    await eventually('the next one is about to start', () => existsSync(waits));
+    const peer = await machine.connect();
+    const answer = peer.ask(lock.register({ pid: 5_000_000, name: 'stand-in' }));
+    const invocation = async (): Promise<string> =>
+      machine.must('systemctl', 'show', '--value', '-p', 'InvocationID', 'virtlockd.socket');
+    const before = await invocation();
+    await machine.must('systemctl', 'restart', '--no-block', 'virtlockd.socket');
+    await eventually('systemd has another socket', async () => ![before, ''].includes(await invocation()));
+    let isAnswered = false;
+    const answered = answer.then((error) => {
+      isAnswered = true;
+      return error;
+    });
+    await Promise.race([
+      answered,
+      eventually('it is answered', () => {
+        rmSync(waits, { force: true });
+        return isAnswered;
+      }),
+    ]);
+    assert.equal(await answered, undefined);
+    peer.close();
+    rmSync(unit, { recursive: true });
+    await machine.must('systemctl', 'daemon-reload');
   });
 });

@@ -22,9 +22,11 @@ export class Scene {
     this.holder = holder;
   }
 
-  static async open(release: Release): Promise<Scene> {
+  /** @param prepare changes the lab before the daemon starts */
+  static async open(release: Release, prepare?: (lab: Lab) => Promise<unknown>): Promise<Scene> {
     const lab = await openRelease(release);
     try {
+      await prepare?.(lab);
       const daemon = await startDaemon(release.generation, { lab });
       const holder = await daemon.connect();
       await holder.must(lock.register({ pid: 5_000_000, name: 'stand-in' }));

@@ -8,6 +8,7 @@ import { MAX_FILE } from '../../libvirt/limits.ts';
 import { commandLineOf, programOf } from '../../proc/processes.ts';
 import { type Kind, leasesOf, resolveProgram } from '../../swap/daemons.ts';
 import { lackOfDescriptors } from '../../swap/descriptors.ts';
+import { lackOfPermission } from '../../swap/domain.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
 import { kindOf } from '../../swap/program.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
@@ -92,6 +93,7 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       }),
       await checkClients(daemon, pid),
       check('enough descriptors are free for the new program', toC ? undefined : lackOfDescriptors(pid)),
+      check('SELinux lets its domain run the new program', toC ? undefined : lackOfPermission(pid, target)),
     );
   } else if (toC) {
     const unregistered = await unregisteredClients(await daemon.adminClient());

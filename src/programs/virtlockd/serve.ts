@@ -194,7 +194,7 @@ export function serve(input: ServeInput): void {
   requests.once('terminate', () => {
     if (survival === null) requests.emit('end');
     else
-      void leave(survival, daemon, endingBy).then((isLeft) => {
+      void leave({ survival, daemon, reexec }, endingBy).then((isLeft) => {
         if (isLeft) exitProcess(EXIT.ok);
         requests.emit('end');
       });
@@ -245,14 +245,23 @@ export function serve(input: ServeInput): void {
   log.info(`Serving at ${paths.socket} and ${paths.adminSocket}`);
 }
 
+interface Leaving {
+  readonly survival: Survival;
+  readonly daemon: Daemon;
+  readonly reexec: Reexec;
+}
+
 /**
  * Leaves all to the next process, if that outlives this one and nobody has systemd stop it. Returns whether it does: then this one
  * only has to exit.
  */
-async function leave(survival: Survival, daemon: Daemon, unit: EndingUnit): Promise<boolean> {
+async function leave({ survival, daemon, reexec }: Leaving, unit: EndingUnit): Promise<boolean> {
+  // At once: a program that is executed now would know nothing of the signal.
+  await reexec.stop();
   await survival.answer();
   const job = survival.isActive ? await jobAtEnd(unit) : 'stop';
   if (job === 'stop') return false;
+  survival.keepListeners();
   await survival.flush();
   // Recording may have failed since.
   if (!survival.isActive) return false;

@@ -48,7 +48,7 @@ export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: Endi
   const jobs = await jobsOf(unit, systemctl);
   if (unit === undefined || jobs === undefined) return 'unknown';
   const { name, manager } = unit;
-  const job = kindOf(jobs.get(name));
+  const job = kindOf(jobs.get(name)?.type);
   if (job !== 'stop' || !hasOwners() || jobs.has('shutdown.target')) return job;
   if (existsSync(mayStopFile)) {
     rmSync(mayStopFile, { force: true });
@@ -62,7 +62,10 @@ export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: Endi
   return 'restart';
 }
 
-/** Whether systemd is ending this process: it has sent SIGTERM, or will. False when it does not say. */
+/**
+ * Whether systemd is ending this process: it has sent SIGTERM. False when it does not say, and for a job that waits for another unit's:
+ * systemd sends SIGTERM when that is done, and starts no other process before, so nobody would be served.
+ */
 export async function isToEnd({ unit, systemctl }: Pick<EndingUnit, 'unit' | 'systemctl'>): Promise<boolean> {
   if (unit === undefined) return false;
   const { name, manager } = unit;
@@ -70,16 +73,26 @@ export async function isToEnd({ unit, systemctl }: Pick<EndingUnit, 'unit' | 'sy
   // Then a job `start` is for the next process. It takes the place of `stop`, for example when the sockets' units are restarted.
   if (state?.trim() === 'ActiveState=deactivating') return true;
   const jobs = await jobsOf(unit, systemctl);
+  const job = jobs?.get(name);
   // Not `start`, which is that of this very process.
-  return ['stop', 'restart', 'try-restart'].includes(jobs?.get(name) ?? '');
+  return job?.state === 'running' && ['stop', 'restart', 'try-restart'].includes(job.type);
 }
 
-/** The types of all jobs, by unit. */
-async function jobsOf(unit: Unit | undefined, systemctl: Systemctl): Promise<ReadonlyMap<string, string> | undefined> {
+interface ListedJob {
+  readonly type: string;
+  readonly state: string;
+}
+
+/** All jobs, by unit. */
+async function jobsOf(
+  unit: Unit | undefined,
+  systemctl: Systemctl,
+): Promise<ReadonlyMap<string, ListedJob> | undefined> {
   if (unit === undefined) return undefined;
   const listed = await systemctl(`--${unit.manager}`, 'list-jobs', '--no-legend', '--no-pager', '--plain', '--full');
   if (listed === undefined) return undefined;
-  return new Map(listed.split('\n').map((line) => line.trim().split(/\s+/).slice(1, 3) as [string, string]));
+  const rows = listed.split('\n').map((line) => line.trim().split(/\s+/));
+  return new Map(rows.map(([, name = '', type = '', state = '']) => [name, { type, state }]));
 }
 
 function kindOf(type: string | undefined): Job {

@@ -110,6 +110,13 @@ describe('the judge of deaths', () => {
     assert.deepEqual(kinds({ operations: [operation(150, 160, died)], forks: [155] }), ['operation failed']);
   });
 
+  it("accepts that QEMU's own lock of an image was still held in a migration only", () => {
+    const error = `error: unable to execute QEMU command 'cont': Failed to get "write" lock`;
+    const failed = (name: string): string[] => kinds({ operations: [{ ...operation(150, 160, error), name }] });
+    assert.deepEqual(failed('migrate'), []);
+    assert.deepEqual(failed('resume'), ['operation failed']);
+  });
+
   it('accepts that a disk was locked only if the rival was granted it during the operation', () => {
     const operations = [operation(205, 220, 'resource busy: … is locked')];
     const grants = [{ file: '/disk', from: 204, to: 206 }];

@@ -42,19 +42,28 @@ const REEXECUTED: readonly Reason[] = [
   { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
 ];
 
+/** During a migration, with a death or without: QEMU locks images by itself, beside the lock daemon's lock. */
+const ACTIVATED: readonly Reason[] = [
+  {
+    why: "the process that the guest left had QEMU's own lock of an image yet",
+    pattern: /unable to execute QEMU command 'cont': Failed to get "write" lock/,
+  },
+];
+
 /** While a death interrupts a migration. */
 const MIGRATED: readonly Reason[] = [
   { why: 'the release that died was of the host which the guest was to leave', pattern: /is locked/ },
 ];
 
 /**
- * While the socket units are started again: libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd restarts both.
+ * While the socket units are started again: libvirt 9.0.0's libvirtd.service requires virtlockd.socket, so systemd restarts both. A guest's
+ * scope starts after libvirtd.service, by libvirt's own order: where libvirtd is just starting a guest, its stop takes 30 s.
  */
 const RESTARTED: readonly Reason[] = [
   {
     why: 'libvirtd was restarted during the operation',
     pattern:
-      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|no valid connection|virProcessGetStartTime|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuDomainMasterKeyReadFile|started on destination or not|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
   },
   // What it had begun to start, its next process ends.
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
@@ -78,7 +87,9 @@ function after(at: number, { deaths }: Facts): string {
 /** Finds why libvirt may say this then; undefined if it may not. */
 function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): string | undefined {
   const interrupted = operations.filter((operation) => within(at, operation));
-  const near = deaths.filter((death) => interrupted.some((operation) => overlap(death, operation)));
+  const isNear = (death: Death): boolean =>
+    interrupted.some((operation) => overlap(death, operation)) || (death.way === 'socket-restart' && within(at, death));
+  const near = deaths.filter(isNear);
   const reasons = [
     ...(near.some(isSudden) ? DIED : []),
     ...(interrupted.some(
@@ -86,6 +97,7 @@ function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): st
     )
       ? MIGRATED
       : []),
+    ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
     ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
     ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),

@@ -88,8 +88,11 @@ export async function end(host: Host, way: Exclude<Way, 'placed'>): Promise<bool
  * as it has not stored all descriptors. False when that has come just before.
  */
 async function stop(host: Host): Promise<boolean> {
-  const isWatched = async (): Promise<boolean> =>
-    (await host.must('systemctl', 'show', '--value', '-p', 'WatchdogUSec', 'virtlockd.service')) !== '0';
+  // systemd watches no daemon that it is just starting.
+  const isWatched = async (): Promise<boolean> => {
+    const { WatchdogUSec, SubState } = await host.machine.service();
+    return WatchdogUSec !== '0' && SubState === 'running';
+  };
   await eventually('the watchdog is on', isWatched, END_MS);
   const pid = host.daemon();
   if (pid === undefined) return false;

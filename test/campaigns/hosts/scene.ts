@@ -23,7 +23,10 @@ export interface Outcome {
   /** The exit status of virsh, or null; and what it said, without what differs from run to run. */
   readonly code: number | null;
   readonly message: string;
-  /** By the disk's name: the host and kind of its lock, on the image and on the lock file. Disks without a lock are left out. */
+  /**
+   * By the disk's name: the host and kind of its lock, on the image and on the lock file. Disks without a lock are left out. Of hosts that
+   * share one it is the one that has had it longest.
+   */
   readonly locks: Readonly<Record<string, string>>;
   /** The guest's, on each host; empty where it is not. */
   readonly states: readonly [string, string];
@@ -35,6 +38,7 @@ export interface Outcome {
 const SETTLED_MS = 120;
 const LOOK_MS = 20;
 const NAME = 'guest';
+const SHARER = 'sharer';
 const DISK = 'vda';
 const disks = [
   'base',
@@ -48,6 +52,7 @@ const disks = [
   'floppy',
   'floppy2',
   'other',
+  'shared',
 ] as const;
 type DiskName = (typeof disks)[number];
 
@@ -80,10 +85,13 @@ class Scene {
 
   async play(): Promise<readonly Outcome[]> {
     const { node7, node8 } = this.#hosts;
-    for (const disk of ['base', 'hot', 'floppy', 'floppy2', 'other'] as const) this.#hosts.image(`${disk}.img`);
+    for (const disk of ['base', 'hot', 'floppy', 'floppy2', 'other', 'shared'] as const)
+      this.#hosts.image(`${disk}.img`);
     await this.#start(node7);
     await this.#refuse(node8);
+    await this.#share(node7, node8);
     await this.#migrate('base', node7, node8);
+    await this.#virsh('has its other disk alone again', node8, 'destroy', SHARER);
     await this.#change(node8);
     await this.#fail(node8, node7);
     await this.#migrate('copy2', node8, node7);
@@ -95,14 +103,29 @@ class Scene {
   }
 
   async #start({ libvirtd }: ClusterHost): Promise<void> {
-    const { base, floppy } = this.#paths;
-    const guest = followed({ name: NAME, disks: [{ image: base }], floppy, scsi: true });
+    const { base, floppy, shared } = this.#paths;
+    const disks = [{ image: base }, { image: shared, access: 'shareable' }] as const;
+    const guest = followed({ name: NAME, disks, floppy, scsi: true });
     await this.#step('starts', async () => libvirtd.create(guest));
   }
 
   async #refuse({ libvirtd }: ClusterHost): Promise<void> {
     const second = withoutImageLocks({ name: 'second', disks: [{ image: this.#paths.base }] });
     await this.#step('another guest is refused its disk on the other host', async () => libvirtd.create(second));
+  }
+
+  /** Another guest has one of its disks too. That each of them has the lock is seen while the other has none. */
+  async #share({ libvirtd }: ClusterHost, { libvirtd: there }: ClusterHost): Promise<void> {
+    const { shared } = this.#paths;
+    const sharer = { name: SHARER, disks: [{ image: shared, access: 'shareable' }] } as const;
+    const second = withoutImageLocks({ name: 'second', disks: [{ image: shared }] });
+    await this.#step('another guest shares its other disk on the other host', async () => there.create(sharer));
+    await this.#step('a third one is refused it that would have it alone', async () => there.create(second));
+    await this.#step('is suspended, and the other one still has it', async () => libvirtd.virsh('suspend', NAME));
+    await this.#step('a third one is refused it again', async () => there.create(second));
+    await this.#step('is resumed, and shares it again', async () => libvirtd.virsh('resume', NAME));
+    await this.#step('the other one is suspended', async () => there.virsh('suspend', SHARER));
+    await this.#step('the other one is resumed', async () => there.virsh('resume', SHARER));
   }
 
   async #migrate(disk: DiskName, from: ClusterHost, to: ClusterHost): Promise<void> {
@@ -309,6 +332,7 @@ const snapshotTo = (file: string): string[] =>
   ['snapshot-create-as', NAME, '--no-metadata', '--disk-only', '--atomic'].concat(
     ['--diskspec', `${DISK},file=${file}`],
     ['--diskspec', 'fda,snapshot=no'],
+    ['--diskspec', 'vdb,snapshot=no'],
   );
 
 /** Which of its calls libvirt was at, and so its words, is chance. */

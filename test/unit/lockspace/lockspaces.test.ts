@@ -113,13 +113,14 @@ const lockspacesWith = (kind: LockKind) => (): void => {
     });
 
     it('grants a hold once more to its owner, and to nobody else, whose call may not have been answered', () => {
-      const adopted = (name: string, flags: number): void => {
+      const adopted = (name: string, flags: number): HeldFile => {
         touch(name);
         const fd = posix.openInode(at(name), 2);
         const file = adoptFile(fd, (flags & SHARED) !== 0, undefined, kind === 'ofd' ? 'ofd' : undefined);
         assert.ok(file !== null);
         assert.equal(lockAgain(file), null);
         lockspaces.restoreResource(files, name, at(name), modeOf(flags), file, [{ ...hold(100), unanswered: true }]);
+        return file;
       };
       adopted('a', 0);
       assert.equal(acquire('a', 0, 200), busy('a'));
@@ -137,6 +138,13 @@ const lockspacesWith = (kind: LockKind) => (): void => {
       assert.equal(release('c'), 'done');
       assert.equal(acquire('d', 0), 'done');
       assert.equal(release('d'), 'done');
+      // Another host has that lock by now: the guest that is resumed must not run.
+      const lost = adopted('e', 0);
+      lost.locked = false;
+      assert.equal(acquire('e', 0), busy('e'));
+      lost.locked = true;
+      assert.equal(acquire('e', 0), 'done');
+      assert.equal(release('e'), 'done');
       assert.equal(lockspaces.budget.used, 0);
     });
 

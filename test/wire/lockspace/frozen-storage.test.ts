@@ -1,6 +1,6 @@
 /** A local file system is frozen: whoever makes or removes a name there waits until it is thawed, and nobody else. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
 import { admin } from '../../../src/lab/admin-calls.ts';
 import { FreezingStorage } from '../../../src/lab/freezing-storage.ts';
 import { eventually } from '../../../src/lab/process.ts';
@@ -109,6 +109,21 @@ describe('a local file system that is frozen', function () {
       });
     }
   }
+
+  it('keeps an ACQUIRE waiting that makes its file by a link from elsewhere, and nobody else', async () => {
+    await begin();
+    const link = `${daemon.lab.directory}/link`;
+    symlinkSync('one more', daemon.lab.outside(link));
+    symlinkSync(at('linked'), daemon.lab.outside(`${daemon.lab.directory}/one more`));
+    await storage.freeze();
+    const { answer, state } = asking(guest, lock.acquire('', link, autocreate));
+    await tried();
+    await assertServed();
+    assert.equal(state.isAnswered, false);
+    await storage.thaw();
+    assert.equal(await answer, undefined);
+    assert.ok(existsSync(daemon.lab.outside(at('linked'))));
+  });
 
   /** Has all calls be logged into a file there. Returns what was logged. */
   async function logThere(): Promise<() => string> {

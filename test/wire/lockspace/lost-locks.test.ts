@@ -15,11 +15,14 @@ import { Model } from '../../../src/programs/lockctl/serve/model.ts';
 import { resolveTarget } from '../../../src/programs/lockctl/target.ts';
 import { Host } from '../../support/host.ts';
 import { skipIf } from '../../support/skip.ts';
+import { storageHelpers } from '../../support/storage-helpers.ts';
 import { BUSY, NOBODY, within } from './storage-scene.ts';
 
 const { EIO } = constants.errno;
 const NAME = indirectName('/images/db.qcow2');
 const EVERY_SECOND = 'lock_confirm_interval = 1\n';
+/** But for check. */
+const RARELY = 'lock_confirm_interval = 3600\n';
 const NEVER = 'lock_confirm_interval = 0\n';
 
 interface Check {
@@ -171,22 +174,24 @@ describe('a lock that the file server has dropped', function () {
   });
 
   it('is taken again when the host that had it lets go', async () => {
-    const { one } = await holder();
-    await confirmed(one);
-    const { web } = await other();
-    await storage.drop();
-    await web.must(lock.acquire(mount, NAME, autocreate));
-    await one.logs(/another process or host has it/);
-    // It is deleted with the last hold, so this one stays lost; but a lock on the same file does not.
+    await mountIt();
+    const one = await host('node7', RARELY);
+    const db = await one.connect('db', NOBODY, mount);
+    // A file that stays at a release.
     const disk = join(mount, 'disk');
-    const images = await one.connect('images', NOBODY + 2, mount);
-    await images.must(lock.acquire('', disk, 0));
-    await eventually('both are known', async () => (await check(one)).confirmed === 1);
+    await db.must(lock.acquire('', disk, 0));
+    await confirmed(one);
+    const { web } = await other(NEVER);
     await storage.drop();
     await web.must(lock.acquire('', disk, 0));
-    await eventually('both are lost', async () => (await counter(one, 'lostLocks')) === 2);
+    for (let times = 0; times < 2; times++) {
+      await check(one);
+      assert.deepEqual([await counter(one, 'lostLocks'), await counter(one, 'locksLost')], [1, 1]);
+    }
     await web.must(lock.release('', disk));
-    await eventually('one is taken again', async () => (await counter(one, 'regainedLocks')) === 1);
+    await check(one);
+    assert.deepEqual([await counter(one, 'lostLocks'), await counter(one, 'regainedLocks')], [0, 1]);
+    assert.equal((await web.ask(lock.acquire('', disk, 0)))?.code, BUSY);
   });
 
   it('is found of a shared lock', async () => {
@@ -236,6 +241,35 @@ describe('a lock that the file server has dropped', function () {
     assert.ok(existsSync(join(mount, NAME)));
     assert.equal((await check(two)).confirmed, 1);
     assert.equal((await check(one)).locks, 0);
+    // Nor is the other host's note touched, which stands where ours stood.
+    assert.match(await one.lockctl('why', join(mount, NAME)), /web \(pid 4200001\) on host node8/);
+  });
+
+  it('keeps its file at the release where the storage cannot say whose it is', async () => {
+    const { one, db } = await holder(NEVER);
+    const { two, web } = await other();
+    await storage.drop();
+    await web.must(lock.acquire(mount, NAME, autocreate));
+    for (const request of ['getlk', 'setlk'] as const) await storage.fail(request, EIO);
+    await db.must(lock.release(mount, NAME));
+    await storage.letGo();
+    assert.ok(existsSync(join(mount, NAME)));
+    assert.equal((await check(two)).confirmed, 1);
+    assert.equal((await check(one)).locks, 0);
+  });
+
+  it('is found though its helper was killed after it was granted', async () => {
+    const { one } = await holder(RARELY);
+    await confirmed(one);
+    const [helper = 0] = storageHelpers(mount);
+    process.kill(helper, 'SIGKILL');
+    await one.logs(/The lock of resource '.*' was taken again/);
+    // The next one learns what the storage answers of a lock that is held.
+    await storage.asked('getlk', storage.requests.lastIndexOf('setlk'));
+    const { web } = await other();
+    await storage.drop();
+    await web.must(lock.acquire(mount, NAME, autocreate));
+    assert.match(texts(await check(one)), /^error: another process or host has it/);
   });
 
   it('is unknown while the storage hangs: nobody else waits, and nobody is ended', async () => {

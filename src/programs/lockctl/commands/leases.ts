@@ -6,12 +6,13 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
-import { Identity, type OwnerInfo } from '../../../../xdr/programs/inquire.ts';
+import { type HolderNote, Identity, type OwnerInfo } from '../../../../xdr/programs/inquire.ts';
 import { lockProgram } from '../../../../xdr/programs/lock.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { CommandError, Exit } from '../exit.ts';
-import { fileId, findObstacle, type Obstacle } from '../kernel/holders.ts';
+import { fileId, findObstacle, isHere, type Obstacle } from '../kernel/holders.ts';
+import { notesIn } from '../kernel/holder-notes.ts';
 import { json, name, nameJson, notedOwners, owner, ownerJson, print, style, table } from '../output.ts';
 import { createLockspace, lockspacePath } from './lockspaces.ts';
 import { type Findings, investigate, isHeld } from './who.ts';
@@ -120,8 +121,10 @@ async function onResource(
 interface Lease {
   readonly key: ByteString;
   readonly owners: readonly OwnerInfo[];
-  /** Another process with a lock. With a C daemon this is all that is known. */
+  /** Another process with a lock. With a C daemon this is all that is known. `pid` is -1 if it is not known as one of this host. */
   readonly stranger: Obstacle['lock'];
+  /** What other hosts say of it. */
+  readonly notes: readonly HolderNote[];
 }
 
 async function listLeases(daemon: InquireClient, directory: ByteString): Promise<Lease[]> {
@@ -144,9 +147,18 @@ async function listLeases(daemon: InquireClient, directory: ByteString): Promise
   }
   return keys.map((key) => {
     const owners = held.get(key);
-    if (owners !== undefined) return { key, owners, stranger: null };
-    return { key, owners: [], stranger: findObstacle(path.join(directory, key), false).lock };
+    return owners === undefined ? strangersLease(directory, key) : { key, owners, stranger: null, notes: [] };
   });
+}
+
+/** Of a lease that the daemon does not hold. */
+function strangersLease(directory: ByteString, key: ByteString): Lease {
+  const file = path.join(directory, key);
+  const { lock } = findObstacle(file, false);
+  if (lock === null) return { key, owners: [], stranger: null, notes: [] };
+  const id = fileId(file);
+  const stranger = id !== null && isHere(lock, file, id) ? lock : { ...lock, pid: -1 };
+  return { key, owners: [], stranger, notes: stranger === lock ? [] : notesIn(file) };
 }
 
 /** Every lockspace of this directory: other clients may have created it under another name. */
@@ -161,9 +173,9 @@ async function spellingsOf(daemon: InquireClient, directory: ByteString): Promis
     .filter((known) => known !== '' && isSame(known));
 }
 
-function heldBy({ owners, stranger }: Lease): string {
+function heldBy({ owners, stranger, notes }: Lease): string {
   if (stranger === null) return owners.map((one) => owner(one)).join(', ') || '-';
-  return stranger.pid > 0 ? `pid ${stranger.pid}` : ELSEWHERE;
+  return stranger.pid > 0 ? `pid ${stranger.pid}` : (notedOwners(notes) ?? ELSEWHERE);
 }
 
 /** An owner of which only the pid is known, or nothing. */

@@ -101,7 +101,14 @@ describe('why systemd ends the daemon', () => {
     const isEnding = async (jobs: string | undefined): Promise<boolean> =>
       isToEnd({ unit, systemctl: () => Promise.resolve(jobs) });
     for (const jobs of [STOP, RESTART, SHUTDOWN]) assert(await isEnding(jobs), jobs);
-    for (const jobs of ['432 virtlockd.service start running\n', '1 virtlockd.socket stop running\n', '', undefined])
+    const waiting = [STOP, RESTART].map((jobs) => jobs.replaceAll('running', 'waiting'));
+    for (const jobs of [
+      ...waiting,
+      '432 virtlockd.service start running\n',
+      '1 virtlockd.socket stop running\n',
+      '',
+      undefined,
+    ])
       assert(!(await isEnding(jobs)), jobs);
     const deactivating = (...args: readonly string[]): Promise<string> =>
       Promise.resolve(args.includes('show') ? 'ActiveState=deactivating\n' : '432 virtlockd.service start waiting\n');

@@ -6,7 +6,8 @@ import { LockType, posix } from '../../../../src/posix/posix.ts';
 import { type LockDaemon, startDaemon } from '../../../../src/lab/start.ts';
 import { lockOn } from '../../../../src/lab/observe.ts';
 import type { Finished } from '../../../../src/lab/process.ts';
-import { missingDaemon } from '../../../../src/lab/requirements.ts';
+import { HangingStorage } from '../../../../src/lab/hanging-storage.ts';
+import { missingDaemon, missingFuse } from '../../../../src/lab/requirements.ts';
 import { skipIf } from '../../../support/skip.ts';
 import { checkout } from '../../../../src/lab/trees.ts';
 import { lock, type Peer } from '../../../../src/lab/wire.ts';
@@ -63,6 +64,27 @@ describe('virt-lockctl lease', function () {
       assert.equal(lockOn(daemon.pid, join(leases, 'key')), 'WRITE 0 0');
     });
   }
+
+  it('lists no process of this host as the holder of a lock that another host has', async function () {
+    skipIf(this, missingFuse());
+    const storage = await HangingStorage.mountIn(daemon.lab, { hasOwnLocks: true });
+    try {
+      // A file system names the process that has the lock on the other host. Here another one has that number.
+      await storage.holder(process.pid);
+      assert.match(await must('lease', 'list', storage.mount), /^disk +another host, or an OFD lock$/m);
+      const [lease] = JSON.parse(await must('lease', 'list', '--json', storage.mount)) as {
+        holders: { pid: unknown }[];
+      }[];
+      assert.deepEqual(
+        lease?.holders.map(({ pid }) => pid),
+        [null],
+      );
+      await storage.holder(0);
+      assert.match(await must('lease', 'list', storage.mount), /^disk +-$/m);
+    } finally {
+      await storage.end();
+    }
+  });
 
   it('makes the directory of a lockspace that the daemon knows again, or says that it cannot', async () => {
     const directory = join(daemon.lab.directory, 'known');

@@ -1,4 +1,4 @@
-# The build includes this in each maintainer script.
+# The build includes this in each maintainer script, and in the RPM package's one.
 lib=/usr/lib/virtlockd-node
 program=/usr/sbin/virtlockd
 libvirts=/usr/sbin/virtlockd.libvirt
