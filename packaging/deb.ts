@@ -80,6 +80,7 @@ function control(tree: Tree, { arch, version }: Request): void {
   tree.write('DEBIAN/md5sums', others.map((file) => `${md5(fs.readFileSync(absolute(file)))}  ${file}\n`).join(''));
   const common = read('packaging/scripts/common.sh');
   const running = read('packaging/scripts/running.sh');
+  tree.write('DEBIAN/triggers', read('packaging/debian/triggers'));
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     const body = read(`packaging/debian/${script}`)
       .replace('#COMMON#\n', () => common)

@@ -20,6 +20,15 @@ put_program() {
 
 is_ours() { [ "$(readlink "$program")" = "$lib/bin/virtlockd" ]; }
 
+unit_directory=/etc/systemd/system
+unit_mark='# Of the package virtlockd-node, which replaces it. Changes belong in a drop-in: systemctl edit.'
+
+# Whether a unit is this package's, or a link to it, as earlier versions made.
+is_our_unit() {
+  [ "$(readlink "$unit_directory/$1")" = "$lib/systemd/$1" ] ||
+    { [ -f "$unit_directory/$1" ] && grep -qsxF "$unit_mark" "$unit_directory/$1"; }
+}
+
 # Whether a package of libvirt has the units.
 libvirt_has_units() { [ -e /lib/systemd/system/virtlockd.socket ]; }
 

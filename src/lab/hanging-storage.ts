@@ -71,6 +71,15 @@ export class HangingStorage {
     );
   }
 
+  /**
+   * Mounts one by a process that is started with some words before it, such as those that enter a namespace.
+   * @param mount means the same there and here
+   */
+  static async mountBy(words: readonly string[], mount: string): Promise<HangingStorage> {
+    const spawn = (...command: string[]): Running => Running.start([...words, ...command], { env: {} }, {});
+    return HangingStorage.start(spawn, mount, `${mount}.control`);
+  }
+
   private static async start(
     spawn: (program: string, ...args: string[]) => Running,
     mount: string,

@@ -102,6 +102,16 @@ export function statusOf(pid: Process, field: string): string | undefined {
   return new RegExp(`^${field}:[ \t]*(.*)$`, 'm').exec(textOf(pid, 'status'))?.[1];
 }
 
+/** Its user ids: real, effective, saved, and that of the file system. No process can choose another user's. */
+export function usersOf(pid: Process): number[] {
+  return (statusOf(pid, 'Uid') ?? '').split('\t').map(Number);
+}
+
+/** Its effective group id. */
+export function groupOf(pid: Process): number {
+  return Number(statusOf(pid, 'Gid')?.split('\t')[1]);
+}
+
 export function controlGroupsOf(pid: Process): string {
   return textOf(pid, 'cgroup');
 }

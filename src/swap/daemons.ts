@@ -1,5 +1,10 @@
-/** Finds the lock daemons of this host in /proc. */
-import { existsSync, realpathSync, statSync } from 'node:fs';
+/**
+ * Finds the lock daemons of this host in /proc. Any user can run a process by the name of a lock daemon, with its words and under its path,
+ * which a mount namespace of the user's own shows. So only what a process cannot choose counts here: its users, and the program that one
+ * of root executes. Of another user's process nothing is read, and no path of it resolved, that may make the reader wait: its words are in
+ * its own memory, and its root directory may be a file system that never answers.
+ */
+import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { PROGRAM } from '../libvirt/paths.ts';
@@ -9,13 +14,18 @@ import { coversFirstByte, steadyLocksOf } from '../proc/locks.ts';
 import {
   commandLineOf,
   environmentOf,
+  groupOf,
   processes,
   programOf,
-  statusOf,
+  sharesMounts,
   unlessGone,
+  usersOf,
   workingDirectoryOf,
 } from '../proc/processes.ts';
 import { listensAt } from '../proc/sockets.ts';
+
+/** Bytes of a pid and a line break, and more. */
+const MAX_PID_FILE = 32;
 
 /** 'own': a program of this package. */
 export type Kind = 'own' | 'libvirt';
@@ -52,33 +62,67 @@ function realProgram(): string {
   }
 }
 
-/** @throws Error when the process has ended, or belongs to another user */
-function identify(pid: number, installRoot: string): LockDaemon | undefined {
+const isOurRuntime = (program: string, installRoot: string): boolean =>
+  // A program that dpkg or rpm has replaced is known by its old name, with or without a suffix of theirs.
+  program.startsWith(path.join(installRoot, 'bin/node'));
+
+/** The user of a process whose four user ids are one; undefined for another, such as a program with the set-user-ID bit. */
+function onlyUserOf(pid: number): number | undefined {
+  const users = new Set(usersOf(pid));
+  const [user] = users;
+  return users.size === 1 ? user : undefined;
+}
+
+/** @throws Error when the process has ended */
+function identify(pid: number, installRoot: string, uid: number): LockDaemon | undefined {
   const program = programOf(pid);
+  const isLibvirts = isNameOf(program, PROGRAM) || isNameOf(program, realProgram());
+  if (!isLibvirts && !isOurRuntime(program, installRoot)) return undefined;
+  if (onlyUserOf(pid) !== uid) return undefined;
   const args = commandLineOf(pid);
-  const uid = Number(statusOf(pid, 'Uid')?.split('\t')[1]);
-  // A program that dpkg has replaced is known by its old name, with or without a suffix of dpkg's or rpm's.
-  if (isNameOf(program, PROGRAM) || isNameOf(program, realProgram())) {
-    return { pid, kind: 'libvirt', uid, argv0: args[0] ?? '' };
-  }
-  if (!program.startsWith(path.join(installRoot, 'bin/node'))) return undefined;
-  const script = args.findIndex((word) => word.endsWith('/dist/start.cjs'));
+  if (isLibvirts) return { pid, kind: 'libvirt', uid, argv0: args[0] ?? '' };
+  // The first word that is no option of the runtime. Words of other programs that run on it may come from anybody.
+  const script = args.findIndex((word, at) => at > 0 && !word.startsWith('-'));
   const argv0 = args[script + 1];
   // A child that checks a state document, or prints a version, is no daemon.
-  if (script < 0 || argv0 === undefined || args.some((word) => word.startsWith('--check-state'))) return undefined;
+  if (args[script]?.endsWith('/dist/start.cjs') !== true || argv0 === undefined) return undefined;
+  if (args.some((word) => word.startsWith('--check-state'))) return undefined;
   return { pid, kind: 'own', uid, argv0 };
 }
 
-/** The lock daemons of all users, except those with another root directory, whose files are others. */
-export function findDaemons(installRoot: string): LockDaemon[] {
+/** The lock daemons of a user, except those with another root directory, whose files are others. */
+export function findDaemons(installRoot: string, uid: number): LockDaemon[] {
   return processes().flatMap((pid) => {
     try {
-      const daemon = identify(pid, installRoot);
+      const daemon = identify(pid, installRoot, uid);
       return daemon !== undefined && sameFile(`/proc/${pid}/root/usr`, '/usr') ? [daemon] : [];
     } catch {
       return [];
     }
   });
+}
+
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Users other than root who run this package's runtime, be it as a lock daemon or not, where they see the same files. A process of
+ * such a user tells the rest, if it is asked as that user.
+ */
+export function usersOfRuntime(installRoot: string): User[] {
+  const users = new Map<number, User>();
+  for (const pid of processes()) {
+    try {
+      if (!isOurRuntime(programOf(pid), installRoot) || sharesMounts(pid) !== true) continue;
+      const uid = onlyUserOf(pid);
+      if (uid !== undefined && uid !== 0 && !users.has(uid)) users.set(uid, { uid, gid: groupOf(pid) });
+    } catch {
+      // The process has ended.
+    }
+  }
+  return [...users.values()];
 }
 
 /** The file that a C daemon executes again. It looks `argv0` up in its own working directory and PATH, as a shell does. */
@@ -94,10 +138,35 @@ export function resolveProgram(pid: number, argv0: ByteString): ByteString | und
   );
 }
 
-/** The paths at which a lock daemon listens. */
-export function socketsOfDaemon(pid: number): { socket: string | undefined; adminSocket: string | undefined } {
+/**
+ * Whether only root and that user can have put a file at a path: it is theirs, and so are all directories on the way, in which nobody else
+ * can write.
+ */
+export function isBeyondOthers(file: string, uid: number): boolean {
+  try {
+    // No link on the way, which would have to be checked like the path.
+    if (realpathSync(file) !== file) return false;
+    for (let at = file; ; at = path.dirname(at)) {
+      const { uid: owner, mode } = lstatSync(at);
+      if ((owner !== 0 && owner !== uid) || (at !== file && (mode & 0o022) !== 0)) return false;
+      if (at === '/') return true;
+    }
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The paths at which a lock daemon listens. The kernel prints names of sockets as they are, line breaks included, so anybody can bind a
+ * socket whose name adds a row to the list, with the daemon's socket at another path. Only paths count that nobody else can have made.
+ */
+export function socketsOfDaemon(
+  pid: number,
+  uid: number,
+): { socket: string | undefined; adminSocket: string | undefined } {
   const paths = listensAt(pid);
-  const at = (ending: string): string | undefined => paths.find((file) => file.endsWith(ending));
+  const at = (ending: string): string | undefined =>
+    paths.find((file) => file.endsWith(ending) && isBeyondOthers(file, uid));
   return { socket: at('/virtlockd-sock'), adminSocket: at('/virtlockd-admin-sock') };
 }
 
@@ -113,13 +182,19 @@ export function leasesOf(pid: number, pidFile?: string): string[] {
 }
 
 /**
- * When a C daemon was last executed, in seconds since 1970. It writes its pid file at every exec; without one this is 0.
+ * When a C daemon was last executed, in seconds since 1970. It writes its pid file at every exec; without one this is 0. A locked file
+ * of such a name, to which its owner may give any time, is told from it by its contents, and of several the oldest counts: with that,
+ * more clients count as such that have not called.
  */
 export function imageStart(pid: number): number {
-  for (const [fd, name] of openedBy(pid)) {
-    if (!name.endsWith('.pid')) continue;
-    const file = unlessGone(() => statSync(descriptorPath(pid, fd)));
-    if (file !== undefined) return Math.floor(file.mtimeMs / 1000);
-  }
-  return 0;
+  const uid = onlyUserOf(pid);
+  const times = Array.from(openedBy(pid)).flatMap(([fd, name]) => {
+    if (!name.endsWith('.pid')) return [];
+    const link = descriptorPath(pid, fd);
+    const file = unlessGone(() => statSync(link));
+    if (file?.isFile() !== true || file.uid !== uid || file.size > MAX_PID_FILE) return [];
+    const says = unlessGone(() => readFileSync(link, 'latin1'));
+    return says?.trim() === String(pid) ? [Math.floor(file.mtimeMs / 1000)] : [];
+  });
+  return times.length === 0 ? 0 : Math.min(...times);
 }

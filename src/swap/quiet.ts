@@ -8,8 +8,8 @@ import { adminProgram, type ClientRef } from '../../xdr/programs/admin.ts';
 import { lockProgram } from '../../xdr/programs/lock.ts';
 import { Client } from '../client/client.ts';
 import { RemoteFailure } from '../client/errors.ts';
-import { programOf } from '../proc/processes.ts';
-import { imageStart, socketsOfDaemon } from './daemons.ts';
+import { programOf, usersOf } from '../proc/processes.ts';
+import { imageStart, type LockDaemon, socketsOfDaemon } from './daemons.ts';
 import { isCallError, Unsafe } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { forgetLimits, type Limits, notedLimits, noteLimits, readLimits, setLimits } from './limits.ts';
@@ -32,9 +32,10 @@ interface CDaemon {
 /** libvirt's daemons connect for one request at a time. While one is connected, a request is under way. */
 const LIBVIRT = /^(?:libvirtd|virt(?:qemu|lxc|xen|ch|bhyve|vz)d)$/;
 
-function isLibvirts(pid: number): boolean {
+/** By its name, which any process can have, and by its user, which is the lock daemon's. A guest's process has another. */
+function isLibvirts(pid: number, daemon: number): boolean {
   try {
-    return LIBVIRT.test(path.basename(programOf(pid)));
+    return LIBVIRT.test(path.basename(programOf(pid))) && usersOf(pid).join() === usersOf(daemon).join();
   } catch {
     // The process has ended, or is in another pid namespace.
     return false;
@@ -82,7 +83,7 @@ async function obstacle(pid: number, admin: Client, force: boolean): Promise<str
   }
   for (const client of await clientsOf(admin)) {
     const peer = await peerOf(admin, client);
-    if (peer !== undefined && isLibvirts(peer)) {
+    if (peer !== undefined && isLibvirts(peer, pid)) {
       return `libvirt's process ${peer} has a request under way`;
     }
   }
@@ -150,10 +151,11 @@ async function thaw(notes: string, pid: number, admin: Client, limits: Limits): 
 }
 
 /** Restores the limits that an interrupted swap has lowered. */
-export async function restoreLimits(pid: number, notes: string): Promise<void> {
+export async function restoreLimits({ pid, uid }: LockDaemon, notes: string): Promise<void> {
   const limits = notedLimits(notes, pid);
-  const { adminSocket } = socketsOfDaemon(pid);
-  if (limits === undefined || adminSocket === undefined) return;
+  if (limits === undefined) return;
+  const { adminSocket } = socketsOfDaemon(pid, uid);
+  if (adminSocket === undefined) return;
   const admin = await Client.connect(adminSocket);
   await thaw(notes, pid, admin, limits);
   admin.close();

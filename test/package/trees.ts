@@ -24,6 +24,9 @@ export const debian13: Release = { name: 'Debian 13', generation: '11.3.0', tree
 /** Debian 13 with systemd, which boots. */
 export const debian13Machine: Release = { ...debian13, tree: treeNamed('trixie-systemd') };
 
+/** Debian 12 with what maintains a host, and with Debian 13's packages to be upgraded to; it boots. */
+export const debian12Upkeep: Release = { ...debian12, tree: treeNamed('bookworm-upkeep') };
+
 /** Why the package cannot be built or installed in that release here, or undefined. */
 export function missingRelease({ tree, generation }: Release): string | undefined {
   const lab = missingLab(generation);

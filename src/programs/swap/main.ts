@@ -5,15 +5,17 @@
 import { PROGRAM } from '../../libvirt/paths.ts';
 import { installRoot } from '../../posix/root.ts';
 import { controlGroupsOf } from '../../proc/processes.ts';
-import { findDaemons, type LockDaemon, socketsOfDaemon } from '../../swap/daemons.ts';
+import { findDaemons, type LockDaemon, socketsOfDaemon, usersOfRuntime } from '../../swap/daemons.ts';
 import { isCallError, Lost, Refused, Unsafe } from '../../swap/errors.ts';
 import { end, exchange, type Report } from '../../swap/exchange.ts';
 import { checkDescriptors, checkProcess, checkSpace, proveProgram } from '../../swap/preconditions.ts';
 import { restoreLimits } from '../../swap/quiet.ts';
+import { asUser, untilEnded } from './users.ts';
 
 const HELP = `Usage: virtlockd-swap [--back | --end] [--force]
 
-Has the running lock daemons execute the program at ${PROGRAM}. Locks and connections stay.
+Has the running lock daemons execute the program at ${PROGRAM}. Locks and connections stay. Run by root, it does so for root's
+daemons, and has each user's own daemons do the same without waiting for them. Run by another user, it does so for that user's daemons.
 
   (no option)  libvirt's daemon continues in this package's program, and this package's daemons execute it again
   --back       this package's daemons continue in libvirt's program, which must be at ${PROGRAM}
@@ -50,10 +52,28 @@ function done(daemon: LockDaemon, { after, gone }: Report): void {
   );
 }
 
+/** This process's user. */
+const self = process.geteuid?.() ?? -1;
+
 /** Whether this run leaves a daemon alone. */
-function passedOver({ kind, uid }: LockDaemon, mode: Mode): boolean {
+function passedOver({ kind }: LockDaemon, mode: Mode): boolean {
   // libvirt's session daemons are left alone: they end by themselves soon after the last guest.
-  return kind === 'libvirt' && (mode !== 'forth' || uid !== 0);
+  return kind === 'libvirt' && (mode !== 'forth' || self !== 0);
+}
+
+/** How long a removal gives the daemons of other users to execute libvirt's program before the files of ours go, in milliseconds. */
+const OTHERS_MS = 1_000;
+
+/**
+ * Has the daemons of other users do the same. Nothing that those users do, whose processes may only seem to be lock daemons, changes the
+ * result or holds this up.
+ */
+async function handleOthers(mode: Mode): Promise<void> {
+  // Without libvirt's program there is none to go on in: they go on in ours, and end by themselves soon after the last guest.
+  if (self !== 0 || mode === 'end') return;
+  const users = usersOfRuntime(installRoot);
+  const runs = asUser(users, process.argv.slice(1));
+  if (mode === 'back') await untilEnded(runs, OTHERS_MS);
 }
 
 async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<void> {
@@ -72,7 +92,7 @@ async function handle(daemon: LockDaemon, mode: Mode, force: boolean): Promise<v
     checkSpace(pid, clients);
     checkDescriptors(pid);
   };
-  const sockets = socketsOfDaemon(pid);
+  const sockets = socketsOfDaemon(pid, daemon.uid);
   const options = { notes: NOTES, pidFile: PID_FILE, force, registered: mode === 'back', check };
   done(daemon, await exchange({ pid, kind, ...sockets, ...options }));
 }
@@ -115,12 +135,20 @@ async function main(args: readonly string[]): Promise<number> {
     return USAGE;
   }
   const mode: Mode = args.includes('--back') ? 'back' : args.includes('--end') ? 'end' : 'forth';
-  const daemons = findDaemons(installRoot);
+  const worst = await handleOwn(mode, args.includes('--force'));
+  if (worst === 0) await handleOthers(mode);
+  return worst;
+}
+
+/** Handles the daemons of this process's user. Returns the exit status. */
+async function handleOwn(mode: Mode, force: boolean): Promise<number> {
+  const daemons = findDaemons(installRoot, self);
   let worst = 0;
-  for (const { pid } of daemons) await restoreLimits(pid, NOTES).catch(() => undefined);
+  for (const daemon of daemons) await restoreLimits(daemon, NOTES).catch(() => undefined);
   const chosen = daemons.filter((daemon) => !passedOver(daemon, mode));
   if (chosen.length === 0) return 0;
-  if (mode === 'forth') {
+  // Another user's daemon is ours, and proves the program itself.
+  if (mode === 'forth' && self === 0) {
     try {
       proveProgram();
     } catch (error) {
@@ -131,7 +159,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   for (const daemon of chosen) {
     try {
-      await handle(daemon, mode, args.includes('--force'));
+      await handle(daemon, mode, force);
     } catch (error) {
       const status = failed(daemon, error);
       if (worst !== FAILED) worst = status;

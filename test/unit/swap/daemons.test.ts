@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, statSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { changeLock } from '../../../src/posix/record-lock.ts';
-import { leasesOf, resolveProgram, socketsOfDaemon } from '../../../src/swap/daemons.ts';
+import { listeningSockets, listensAt } from '../../../src/proc/sockets.ts';
+import { imageStart, isBeyondOthers, leasesOf, resolveProgram, socketsOfDaemon } from '../../../src/swap/daemons.ts';
 import { temporaryDirectory } from '../support/locks.ts';
+
+const uid = process.geteuid?.() ?? -1;
 
 describe('the leases of a process', () => {
   let directory: ReturnType<typeof temporaryDirectory>;
@@ -70,7 +75,61 @@ describe('what is known of a lock daemon by its process', () => {
     assert.equal(resolveProgram(process.pid, 'no-such-command'), undefined);
   });
 
-  it('is where it listens', () => {
-    assert.deepEqual(socketsOfDaemon(process.pid), { socket: undefined, adminSocket: undefined });
+  it('is where it listens, and not where a name of another socket says so', async () => {
+    const directory = temporaryDirectory();
+    const servers: Server[] = [];
+    const listen = async (name: string): Promise<void> => {
+      const server = createServer().listen(name);
+      servers.push(server);
+      await once(server, 'listening');
+    };
+    try {
+      assert.deepEqual(socketsOfDaemon(process.pid, uid), { socket: undefined, adminSocket: undefined });
+      const elsewhere = path.join(directory.path, 'elsewhere');
+      await listen(elsewhere);
+      const row = listeningSockets('self').find((socket) => socket.path === elsewhere);
+      const forged = '/tmp/a/virtlockd-sock';
+      await listen(`\0${process.pid}\n0: 2 0 10000 1 1 ${row?.inode ?? ''} ${forged}`);
+      assert.ok(listensAt('self').includes(forged), 'a row is forged');
+      assert.deepEqual(socketsOfDaemon(process.pid, uid), { socket: undefined, adminSocket: undefined });
+    } finally {
+      for (const server of servers) server.close();
+      directory.remove();
+    }
+  });
+
+  it('is beyond others if they cannot write on the way to it', () => {
+    const directory = temporaryDirectory();
+    try {
+      assert.equal(isBeyondOthers('/proc/self/../version', 0), false, 'not as it is');
+      assert.equal(isBeyondOthers('/etc/passwd', 0), true);
+      // Below a directory in which anybody can write, or a user's own.
+      assert.equal(isBeyondOthers(directory.path, uid), false);
+      assert.equal(isBeyondOthers('/none', 0), false);
+    } finally {
+      directory.remove();
+    }
+  });
+
+  it('is when it was executed, by a pid file that has its pid', () => {
+    const directory = temporaryDirectory();
+    const files: number[] = [];
+    try {
+      const pidFile = (name: string, text: string, time: number): void => {
+        const file = path.join(directory.path, name);
+        writeFileSync(file, text);
+        utimesSync(file, time, time);
+        files.push(openSync(file, 'r'));
+      };
+      // A disk of such a name, whose owner gives it any time.
+      pidFile('disk.pid', 'no pid', 4_000_000_000);
+      assert.equal(imageStart(process.pid), 0);
+      pidFile('virtlockd.pid', `${process.pid}\n`, 1_700_000_000);
+      pidFile('other.pid', `${process.pid}\n`, 4_000_000_000);
+      assert.equal(imageStart(process.pid), 1_700_000_000);
+    } finally {
+      for (const fd of files) closeSync(fd);
+      directory.remove();
+    }
   });
 });

@@ -1,0 +1,71 @@
+/** `npm run arm64`: see options.ts. */
+import { runCommand, writeReport } from '../command.ts';
+import { type Checked, checkConformance, compare, countsOf } from './conformance.ts';
+import { type Fact, judge } from './facts.ts';
+import { type Played, playMachine } from './machine.ts';
+import { type Options, parseOptions, usage } from './options.ts';
+import { armPackage, missingFor } from './package.ts';
+
+function lineOf(fact: Fact, words: boolean): string[] {
+  switch (fact.is) {
+    case 'begun':
+      return [fact.step];
+    case 'checked':
+      return [`    ${fact.ok ? 'ok  ' : 'FAIL'} ${fact.what}`];
+    case 'said':
+      return words ? fact.text.split('\n').map((line) => `         | ${line}`) : [];
+    case 'free':
+      return [`         free for ${fact.ms} ms: ${fact.file}`];
+    case 'broken':
+      return [`    FAIL ${fact.error}`];
+    case 'done':
+      return [`Linux and Debian ${fact.kernel}: the locks were asked for ${fact.asked} times`];
+  }
+}
+
+async function main({ parts, only, limit, words, json }: Options): Promise<number> {
+  for (const part of parts) {
+    const missing = missingFor(part);
+    if (missing !== undefined) throw new Error(missing);
+  }
+  const print = (lines: readonly string[]): void => {
+    // At once: all of it takes long.
+    if (json !== '-') for (const line of lines) process.stdout.write(`${line}\n`);
+  };
+  const interrupted = new AbortController();
+  process.once('SIGTERM', () => {
+    interrupted.abort();
+  });
+  const { signal } = interrupted;
+  print(['building the package']);
+  const packaged = armPackage();
+  let played: Played | undefined;
+  let checked: Checked | undefined;
+  if (parts.includes('machine')) {
+    print(['booting the machine']);
+    played = await playMachine(packaged, limit, signal, (fact) => {
+      print(lineOf(fact, words));
+    });
+  }
+  if (parts.includes('conformance') && !signal.aborted) {
+    checked = await checkConformance(packaged, only, signal, (text) => {
+      if (json !== '-') process.stderr.write(text);
+    });
+  }
+  const findings = [
+    ...(played === undefined ? [] : judge(played.facts)),
+    ...(checked === undefined ? [] : compare(checked).map((name) => `fails on arm64: ${name}`)),
+  ];
+  const text = [
+    ...(played?.console === undefined ? [] : ['the console of the machine:', played.console]),
+    ...(checked === undefined
+      ? []
+      : [`this daemon's checks: ${countsOf(checked.results.own)}`, `libvirt's: ${countsOf(checked.results.libvirt)}`]),
+    ...findings.map((finding) => `FOUND ${finding}`),
+    findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
+  ];
+  writeReport({ findings, machine: played, conformance: checked }, `${text.join('\n')}\n`, json);
+  return findings.length === 0 ? 0 : 1;
+}
+
+await runCommand('arm64', usage, parseOptions, main);

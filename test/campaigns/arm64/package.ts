@@ -1,0 +1,36 @@
+/** The package for arm64, and what it needs to be tried. */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { onPath } from '../../../src/lab/requirements.ts';
+import { checkout, treeNamed } from '../../../src/lab/trees.ts';
+import type { Part } from './options.ts';
+
+/** Debian 12 for arm64, as scripts/lab.sh builds it. */
+export const armTree = treeNamed('bookworm-arm64');
+
+const TOOLS = {
+  machine: { 'qemu-system-aarch64': 'qemu-system-arm', 'mkfs.ext4': 'e2fsprogs' },
+  conformance: { 'qemu-aarch64-static': 'qemu-user-static', unshare: 'util-linux' },
+} as const satisfies Record<Part, Readonly<Record<string, string>>>;
+
+/** Why that part cannot be run here, or undefined. */
+export function missingFor(part: Part): string | undefined {
+  if (process.geteuid?.() !== 0) return 'not root';
+  const tools = { 'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu', ...TOOLS[part] };
+  for (const [name, from] of Object.entries(tools)) {
+    if (!onPath(name)) return `${name} is not installed (package ${from})`;
+  }
+  return existsSync(join(armTree, '.virtlockd-lab'))
+    ? undefined
+    : `${armTree} is not built (scripts/lab.sh bookworm-arm64)`;
+}
+
+/** Builds the package. Returns its path. @throws Error with what the build said */
+export function armPackage(): string {
+  const build = [join(checkout, 'packaging/build.ts'), '--arch=arm64', '--compression=gzip', '--level=1'];
+  const output = execFileSync(join(checkout, 'scripts/node'), build, { cwd: checkout, encoding: 'utf8' });
+  const file = /^(.*\.deb): /m.exec(output)?.[1];
+  if (file === undefined) throw new Error(`no package was built: ${output}`);
+  return file;
+}
