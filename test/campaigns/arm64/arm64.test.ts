@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { UsageError } from '../../../src/lab/command-line.ts';
 import { checkout } from '../../../src/lab/trees.ts';
-import { compare, countsOf } from './conformance.ts';
+import { type CheckResult, compare, countsOf } from './conformance.ts';
 import { type Fact, factIn, judge } from './facts.ts';
 import { parseOptions, parts } from './options.ts';
 
@@ -54,15 +54,15 @@ describe('the judge of npm run arm64', () => {
   });
 
   it('finds checks that fail with this daemon alone', () => {
-    const own = [
-      { name: 'one', status: 'pass' },
-      { name: 'two', status: 'fail' },
-      { name: 'three', status: 'fail' },
+    const own: CheckResult[] = [
+      { name: 'one', verdict: 'pass' },
+      { name: 'two', verdict: 'fail' },
+      { name: 'three', verdict: 'fail' },
     ];
-    const libvirt = [
-      { name: 'one', status: 'fail' },
-      { name: 'two', status: 'fail' },
-      { name: 'three', status: 'skip' },
+    const libvirt: CheckResult[] = [
+      { name: 'one', verdict: 'fail' },
+      { name: 'two', verdict: 'fail' },
+      { name: 'three', verdict: 'skip' },
     ];
     assert.deepEqual(compare({ results: { own, libvirt } }), ['three']);
     assert.equal(countsOf(own), '1 pass, 2 fail');

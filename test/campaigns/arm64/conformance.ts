@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Verdict } from '../../../src/programs/conformance/check.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { armTree } from './package.ts';
 
@@ -16,7 +17,7 @@ export type Daemon = keyof typeof daemons;
 
 export interface CheckResult {
   readonly name: string;
-  readonly status: string;
+  readonly verdict: Verdict;
 }
 
 export interface Checked {
@@ -60,8 +61,8 @@ export async function checkConformance(
   }
 }
 
-const namesOf = (results: readonly CheckResult[], status: string): string[] =>
-  results.flatMap((result) => (result.status === status ? [result.name] : []));
+const namesOf = (results: readonly CheckResult[], verdict: Verdict): string[] =>
+  results.flatMap((result) => (result.verdict === verdict ? [result.name] : []));
 
 /** Checks that fail with this daemon and pass with libvirt's. */
 export function compare({ results: { own, libvirt } }: Pick<Checked, 'results'>): string[] {
@@ -72,6 +73,6 @@ export function compare({ results: { own, libvirt } }: Pick<Checked, 'results'>)
 /** How many checks ended in each way. */
 export function countsOf(results: readonly CheckResult[]): string {
   const counts = new Map<string, number>();
-  for (const { status } of results) counts.set(status, (counts.get(status) ?? 0) + 1);
-  return [...counts].map(([status, count]) => `${count} ${status}`).join(', ');
+  for (const { verdict } of results) counts.set(verdict, (counts.get(verdict) ?? 0) + 1);
+  return [...counts].map(([verdict, count]) => `${count} ${verdict}`).join(', ');
 }
