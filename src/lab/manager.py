@@ -34,6 +34,9 @@ invocation = ""
 ended = 0
 restarts = True
 listening = True
+# Listening sockets that are passed to each child, by name, as systemd passes those of socket units.
+units = {"virtlockd.socket": "virtlockd-sock", "virtlockd-admin.socket": "virtlockd-admin-sock"}
+passed_sockets = {}
 
 
 def say(event, **details):
@@ -56,6 +59,21 @@ def write_journal(status):
     }
     with open(os.path.join(directory, f"journal-{invocation}"), "w") as file:
         file.write(json.dumps(fields) + "\n")
+
+
+def open_sockets():
+    """Closes the sockets of the socket units, if there are any, and listens anew."""
+    for old in passed_sockets.values():
+        old.close()
+    run = os.path.join(directory, "root/run/libvirt")
+    os.makedirs(run, exist_ok=True)
+    for unit, file in units.items():
+        path = os.path.join(run, file)
+        if os.path.lexists(path):
+            os.unlink(path)
+        passed_sockets[unit] = socket.socket(socket.AF_UNIX)
+        passed_sockets[unit].bind(path)
+        passed_sockets[unit].listen(100)
 
 
 def is_same(one, other):
@@ -132,7 +150,7 @@ def start():
     environment = {**os.environ, "NOTIFY_SOCKET": os.path.join(directory, "notify")}
     environment["INVOCATION_ID"] = invocation
     environment["PATH"] = directory + ":" + environment.get("PATH", "/usr/bin:/bin")
-    passed = pairs()
+    passed = [(unit, one.fileno()) for unit, one in passed_sockets.items()] + pairs()
     child = os.fork()
     if child:
         say("started", pid=child, passed=len(passed))
@@ -186,6 +204,9 @@ def obey(line):
         listening = arguments[0] == "yes"
     elif command == "limit":
         limit = int(arguments[0])
+    elif command == "sockets":
+        # As a restart of the socket units does.
+        open_sockets()
     elif command == "close":
         # The manager loses a descriptor.
         take_out(arguments[0])
@@ -209,6 +230,9 @@ def obey(line):
 
 
 write_status()
+if "SOCKET_UNITS" in os.environ:
+    del os.environ["SOCKET_UNITS"]
+    open_sockets()
 start()
 buffer = b""
 while True:

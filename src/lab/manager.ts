@@ -25,6 +25,8 @@ export interface ManagerOptions {
   readonly program?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The manager listens at the daemon's sockets, as systemd's socket units do. */
+  readonly hasSocketUnits?: boolean;
   /** After how many seconds the manager answers what it is asked. */
   readonly delay?: number;
   /** The words before a command that is to run where the program does, such as nsenter's. */
@@ -58,7 +60,7 @@ export class ServiceManager {
   /** @param directory an empty one */
   constructor(
     directory: string,
-    { limit = 4096, program, args = [], env = {}, delay = 0, enter = [] }: ManagerOptions = {},
+    { limit = 4096, program, args = [], env = {}, delay = 0, enter = [], hasSocketUnits = false }: ManagerOptions = {},
   ) {
     this.directory = directory;
     for (const [name, script] of [
@@ -76,7 +78,13 @@ export class ServiceManager {
     const [first = '', ...rest] = [...enter, 'python3', script, directory, String(limit), ...command];
     this.#child = spawn(first, rest, {
       stdio: ['pipe', 'pipe', 'inherit'],
-      env: { PATH: process.env.PATH ?? '/usr/bin:/bin', XDG_RUNTIME_DIR: '/run', XDG_CONFIG_HOME: '/etc', ...env },
+      env: {
+        PATH: process.env.PATH ?? '/usr/bin:/bin',
+        XDG_RUNTIME_DIR: '/run',
+        XDG_CONFIG_HOME: '/etc',
+        ...(hasSocketUnits ? { SOCKET_UNITS: 'yes' } : {}),
+        ...env,
+      },
     });
     const { stdout } = this.#child;
     if (stdout === null) throw new Error('no pipe');

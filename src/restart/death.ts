@@ -46,7 +46,7 @@ import type { Recorder } from './recorder.ts';
 import { START_DESCRIPTORS } from './room.ts';
 
 const log = logger('locking.lock_daemon');
-const { ENOMEM } = constants.errno;
+const { EAGAIN, ENOMEM } = constants.errno;
 
 /** The descriptors that outlived the daemon, by name: those that the manager has passed, and files in flight. */
 type Stored = ReadonlyMap<StoredName, number>;
@@ -121,7 +121,7 @@ interface PassedListeners {
  */
 export function readDeath(passed: Stored, listeners: PassedListeners): Death | null {
   const found = newestRecord(passed);
-  if (found === null) return abandon(passed);
+  if (found === null) return abandon(passed, listeners);
   const { record, state } = found;
   const { pid, process: written } = state.recorder;
   if (pid !== process.pid && startTimeOf(pid) === written.start)
@@ -132,7 +132,7 @@ export function readDeath(passed: Stored, listeners: PassedListeners): Death | n
     return judge(record, state, stored, queues.at(-1), listeners);
   } catch (error) {
     log.error(`The state record cannot be used, and all locks are lost: ${(error as Error).message}`);
-    return abandon(stored);
+    return abandon(stored, listeners);
   }
 }
 
@@ -182,11 +182,15 @@ function queuesIn(passed: Stored): number[] {
     .map(([, fd]) => fd);
 }
 
-/** Closes all of it: peers see the end of their connections, and the sockets' paths can be bound again. */
-function abandon(stored: Stored): null {
+/**
+ * Closes all of it: peers see the end of their connections, and the sockets' paths can be bound again. Sockets at which systemd listens still
+ * are not shut down: nobody could connect there any more.
+ */
+function abandon(stored: Stored, { lock, admin }: PassedListeners): null {
+  const listening = [...lock, ...admin];
   for (const [name, fd] of stored) {
     if (kindOf(name) === StoredKind.QUEUE) discardQueue(fd);
-    posix.shutdownSocket(fd);
+    if (!listening.some((one) => isSameFile(one, fd))) posix.shutdownSocket(fd);
     posix.close(fd);
   }
   return null;
@@ -264,9 +268,9 @@ function judge(
     }
   }
   const holds = judgeHolds(state, interrupted, registrations);
-  if (hasLostNewcomers(marks)) markRepeatable(state);
-  keepKinds(state, stored);
   const left = listenersIn(state);
+  if (hasLostNewcomers(marks) || hasLostListeners(state, left, stored)) markRepeatable(state);
+  keepKinds(state, stored);
   const json = recordedDocument(state, (name) => (left.has(name) ? undefined : stored.get(name)));
   listenWith(json, listeners);
   const document = parseDocument(json);
@@ -331,6 +335,18 @@ function markUnanswered(holds: RecordedHold[], index: number): void {
 /** Whether the process died between accepting connections and recording them: these are cut off. */
 function hasLostNewcomers(marks: ReadonlyMap<StoredName, number>): boolean {
   return [...marks].some(([name, mark]) => mark !== 0 && kindOf(name) === StoredKind.LISTENER);
+}
+
+/**
+ * Whether the process has left for a restart of systemd's sockets, perhaps, and the manager had no room for them: what waited there is cut
+ * off.
+ */
+function hasLostListeners(
+  { recorder }: RecordedState,
+  left: ReadonlyMap<StoredName, unknown>,
+  stored: Stored,
+): boolean {
+  return recorder.hasLeft === true && [...left.keys()].some((name) => !stored.has(name));
 }
 
 /**
@@ -561,7 +577,7 @@ function finishRelease(
  */
 export function adoptStrays(daemon: Daemon, { strays, listeners }: Death, store: DescriptorStore): void {
   const servers = { virtlockd: daemon.lockServer, admin: daemon.adminServer };
-  const kinds = new Map<number, Daemon['servers'][number]>([
+  const kinds = new Map<number, Server>([
     [StoredKind.LOCK_CLIENT, servers.virtlockd],
     [StoredKind.ADMIN_CLIENT, servers.admin],
   ]);
@@ -572,23 +588,62 @@ export function adoptStrays(daemon: Daemon, { strays, listeners }: Death, store:
       continue;
     }
     const listening = listeners.get(name);
-    if (listening !== undefined) acceptAll(servers[listening], fd);
+    if (kindOf(name) === StoredKind.LISTENER && posix.inspectSocket(fd, inspected) === SocketKind.LISTENING) {
+      const former = listening === undefined ? serverAt(daemon, fd) : servers[listening];
+      if (former !== undefined && adoptListener(daemon.poller, former, name, fd, store)) continue;
+    }
     store.remove(name);
     posix.close(fd);
   }
 }
 
-/** Accepts what waits at a socket, as far as the limit on clients allows, unless the daemon listens there still. */
-function acceptAll(server: Daemon['servers'][number], listener: number): void {
-  if (posix.inspectSocket(listener, inspected) !== SocketKind.LISTENING) return;
-  if (server.listeners.some(({ fd }) => isSameFile(fd, listener))) return;
-  posix.setNonblocking(listener);
+type Server = Daemon['servers'][number];
+
+/** The server of a socket that a process has stored which was not the last one: by its path. */
+function serverAt({ servers }: Daemon, fd: number): Server | undefined {
+  const bound = posix.socketPath(fd);
+  return bound === null ? undefined : servers.find(({ listeners }) => listeners.some(({ path }) => path === bound));
+}
+
+/** Sockets of one server that are listened at, at most: the poller has a limit. */
+const MAX_LISTENERS = 6;
+
+/**
+ * Accepts what waits at a socket, unless the daemon listens there still. Where the limit on clients or on descriptors leaves some waiting, the
+ * server listens there, too. Returns whether the descriptor is in use.
+ */
+function adoptListener(
+  poller: Daemon['poller'],
+  server: Server,
+  name: StoredName,
+  fd: number,
+  store: DescriptorStore,
+): boolean {
+  if (server.listeners.some((known) => isSameFile(known.fd, fd))) return false;
+  const isNamed = store.adopt(fd, name);
+  posix.setNonblocking(fd);
+  poller.newcomersAt(fd);
+  const isDone = acceptAll(server, fd);
+  poller.inputConsumed(fd, false);
+  if (!isDone && isNamed && server.listeners.length < MAX_LISTENERS) {
+    server.addListener({ fd, path: posix.socketPath(fd), unlink: false });
+    return true;
+  }
+  if (!isNamed) return false;
+  store.drop(fd);
+  posix.close(fd);
+  return true;
+}
+
+/** Whether none is left waiting. */
+function acceptAll(server: Server, listener: number): boolean {
   while (server.clientCount < server.maxClients) {
     const fd = posix.accept(listener);
-    if (fd < 0) return;
+    if (fd < 0) return fd === -EAGAIN;
     if (posix.inspectSocket(fd, inspected) === SocketKind.CONNECTED) accepted(server, fd);
     else posix.close(fd);
   }
+  return false;
 }
 
 function isSameFile(one: number, other: number): boolean {
@@ -597,7 +652,7 @@ function isSameFile(one: number, other: number): boolean {
 }
 
 /** @param fd a connection whose peer has just been inspected */
-function accepted(server: Daemon['servers'][number], fd: number): void {
+function accepted(server: Server, fd: number): void {
   const [pid = 0, uid = 0, gid = 0] = inspected;
   server.onAccept(fd, pid, uid >>> 0, gid >>> 0);
 }

@@ -134,6 +134,7 @@ export class Survival implements FileKeeper {
     recorder.replaceBank(words);
     recorder.mark();
     adoptStrays(this.daemon, death, store);
+    recorder.settingsChanged();
     this.tookOver = now();
     const { hasLeft, invocation } = death.state.recorder;
     this.isAfterDeath = hasLeft !== true;

@@ -223,6 +223,11 @@ export class Poller {
     }
   };
 
+  /** Marks a listening socket before newcomers are accepted there by someone else, until {@link inputConsumed}. */
+  newcomersAt(fd: number): void {
+    if (this.marks !== null && fd < this.marks.length) this.marks[fd] = CallMark.PRESENT;
+  }
+
   private newcomersRecorded(): void {
     this.hasNewcomers = false;
     for (const { fd } of this.acceptors) this.inputConsumed(fd, false);
