@@ -34,6 +34,8 @@ invocation = ""
 ended = 0
 restarts = True
 listening = True
+# How long the child's watchdog is, in microseconds, as text: what it has said last.
+watchdog = ""
 # Listening sockets that are passed to each child, by name, as systemd passes those of socket units.
 units = {"virtlockd.socket": "virtlockd-sock", "virtlockd-admin.socket": "virtlockd-admin-sock"}
 passed_sockets = {}
@@ -124,6 +126,7 @@ def pairs():
 
 
 def receive():
+    global watchdog
     fds = array.array("i")
     data, control, _, _ = notify.recvmsg(4096, socket.CMSG_SPACE(4 * 16), socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in control:
@@ -137,6 +140,7 @@ def receive():
             os.close(fd)
     if "FDSTOREREMOVE" in fields:
         take_out(fields["FDNAME"])
+    watchdog = fields.get("WATCHDOG_USEC", watchdog)
     for name in ("READY", "STOPPING"):
         if name in fields:
             say(name.lower(), pid=child)
@@ -224,7 +228,7 @@ def obey(line):
             with queue, open(path) as file:
                 socket.send_fds(queue, [array.array("I", map(int, words)).tobytes()], [file.fileno()])
     elif command == "list":
-        say("list", names=[name for name, _ in pairs()], removed=removed, files=in_flight())
+        say("list", names=[name for name, _ in pairs()], removed=removed, files=in_flight(), watchdog=watchdog)
     write_status()
     say("done", command=line)
 

@@ -17,6 +17,8 @@ interface ManagerEvent {
   readonly removed?: number;
   /** The names of files in flight, as words. */
   readonly files?: readonly number[];
+  /** The last WATCHDOG_USEC that the program has sent. */
+  readonly watchdog?: string;
 }
 
 export interface ManagerOptions {
@@ -150,6 +152,12 @@ export class ServiceManager {
   async files(): Promise<readonly number[]> {
     this.#child.stdin?.write('list\n');
     return (await this.next('list')).files ?? [];
+  }
+
+  /** The last WATCHDOG_USEC that the program has sent. */
+  async watchdog(): Promise<string> {
+    this.#child.stdin?.write('list\n');
+    return (await this.next('list')).watchdog ?? '';
   }
 
   /** Kills the program, and waits until the next one serves. Returns the next one's pid and how many descriptors it was passed. */

@@ -237,9 +237,11 @@ export function serve(input: ServeInput): void {
       .then(async () => survival?.answer())
       .then(async () => {
         if (isEnding) return;
-        watchdog.stop();
+        // An attempt in progress has stopped it, and must find it stopped to its end.
+        const isFirst = !reexec.isRunning;
+        if (isFirst) watchdog.stop();
         await reexec.request();
-        watchdog.start();
+        if (isFirst) watchdog.start();
       });
   });
   ignoreStrays();

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually } from '../../../src/lab/process.ts';
+import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
+import { installRoot } from '../../../src/posix/root.ts';
+import { OWNER, RIVAL, StoreScene } from './scene.ts';
+
+describe('a daemon that is told to end while it executes another program', function () {
+  this.timeout(30_000);
+  let scene: StoreScene;
+  let programs: string;
+
+  beforeEach(() => {
+    programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+  });
+
+  afterEach(async () => {
+    await scene.end();
+    rmSync(programs, { recursive: true, force: true });
+  });
+
+  /** Whether the manager takes messages when the end comes. */
+  for (const takes of [true, false]) {
+    it(`keeps all for the next one, with the store half emptied${takes ? '' : ', and a manager that takes nothing'}`, async () => {
+      const real = join(installRoot, 'bin/virtlockd');
+      const program = join(programs, 'virtlockd');
+      symlinkSync(real, program);
+      scene = await StoreScene.begin({ program });
+      const peer = await scene.client(OWNER);
+      for (let index = 0; index < 10; index++) await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
+      await peer.must(lock.acquire('', scene.at('both'), shared | autocreate));
+      await eventually('all is stored', async () => (await scene.storedFiles()).length === 11);
+      const count = (await scene.manager.stored()).length;
+      rmSync(program);
+      // A release that knows no store: its locks must be of another kind, and the store empty.
+      const withoutKinds = `sed 's/,"locks":[[][^]]*]//'`;
+      const script = `case $1 in --check-state) ${real} "$@" | ${withoutKinds};; *) exec ${real} "$@";; esac`;
+      writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      await scene.manager.tell('listen no');
+      process.kill(scene.pid, 'SIGUSR1');
+      await eventually('the locks are changed', () => scene.kindOf('f9') === 'POSIX');
+      if (takes) await scene.manager.tell('listen yes');
+      process.kill(scene.pid, 'SIGTERM');
+      if (!takes) {
+        await eventually('the locks are changed back', () => scene.kindOf('f9') === 'OFDLCK', 10_000);
+        await scene.manager.tell('listen yes');
+      }
+      await scene.manager.next('ended');
+      await scene.served();
+      const rival = await scene.client(RIVAL);
+      for (let index = 0; index < 10; index++) assert(await scene.isRefused(rival, `f${index}`));
+      assert(await scene.isRefused(rival, 'both'));
+      await peer.must(lock.release('', scene.at('f0')));
+      assert.equal((await scene.manager.stored()).length, count + 1);
+    });
+  }
+});
+
+describe('a daemon with a watchdog that is told twice to execute its program', function () {
+  this.timeout(30_000);
+
+  it('is not watched when it does: another program might feed no watchdog, and be killed with its locks', async () => {
+    const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+    const real = join(installRoot, 'bin/virtlockd');
+    const program = join(programs, 'virtlockd');
+    const [begun, end] = [join(programs, 'begun'), join(programs, 'end')];
+    symlinkSync(real, program);
+    const scene = await StoreScene.begin({ program, env: { FDSTORE: '4096', WATCHDOG_USEC: '30000000' } });
+    try {
+      await eventually('it is watched', async () => (await scene.manager.watchdog()) === '30000000');
+      // The proof of the next program takes its time.
+      rmSync(program);
+      const wait = `: >${begun}; while ! [ -e ${end} ]; do sleep 0.05; done`;
+      writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${wait};; esac\nexec ${real} "$@"\n`, {
+        mode: 0o755,
+      });
+      process.kill(scene.pid, 'SIGUSR1');
+      await eventually('the next program is being proved', () => existsSync(begun));
+      assert.equal(await scene.manager.watchdog(), '0');
+      process.kill(scene.pid, 'SIGUSR1');
+      // The signal has been handled before these calls.
+      await scene.rest();
+      await scene.rest();
+      assert.equal(await scene.manager.watchdog(), '0');
+      writeFileSync(end, '');
+      await scene.served();
+      await eventually('the next program is watched', async () => (await scene.manager.watchdog()) === '30000000');
+    } finally {
+      await scene.end();
+      rmSync(programs, { recursive: true, force: true });
+    }
+  });
+});
