@@ -4,7 +4,7 @@
  * of root executes. Of another user's process nothing is read, and no path of it resolved, that may make the reader wait: its words are in
  * its own memory, and its root directory may be a file system that never answers.
  */
-import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { ByteString } from '../../xdr/codec.ts';
 import { PROGRAM } from '../libvirt/paths.ts';
@@ -138,22 +138,35 @@ export function resolveProgram(pid: number, argv0: ByteString): ByteString | und
   );
 }
 
+/** Links on the way to a file, at most: the kernel's limit. */
+const MAX_LINKS = 40;
+
 /**
- * Whether only root and that user can have put a file at a path: it is theirs, and so are all directories on the way, in which nobody else
- * can write.
+ * Whether only root and that user can have put a file at a path: it is theirs, and so are all directories and links on the way, and nobody
+ * else can write in these directories. One of the links may be /var/run.
  */
 export function isBeyondOthers(file: string, uid: number): boolean {
   try {
-    // No link on the way, which would have to be checked like the path.
-    if (realpathSync(file) !== file) return false;
-    for (let at = file; ; at = path.dirname(at)) {
-      const { uid: owner, mode } = lstatSync(at);
-      if ((owner !== 0 && owner !== uid) || (at !== file && (mode & 0o022) !== 0)) return false;
-      if (at === '/') return true;
-    }
+    return file === path.resolve(file) && isTheirs(file, uid, { left: MAX_LINKS });
   } catch {
     return false;
   }
+}
+
+/** Whether no one else can have put anything on the way to a path, and at it. @throws Error of lstat */
+function isTheirs(file: string, uid: number, links: { left: number }): boolean {
+  const { uid: owner } = lstatSync(file);
+  if (owner !== 0 && owner !== uid) return false;
+  if (file === '/') return true;
+  const directory = path.dirname(file);
+  if (!isTheirs(directory, uid, links)) return false;
+  const real = realpathSync(directory);
+  if ((lstatSync(real).mode & 0o022) !== 0) return false;
+  if (!lstatSync(file).isSymbolicLink()) return true;
+  const target = readlinkSync(file);
+  // What comes before such a `..` may be a link itself.
+  if (/[^./][^/]*\/+\.\.(?:\/|$)/.test(target)) return false;
+  return links.left-- > 0 && isTheirs(path.resolve(real, target), uid, links);
 }
 
 /**

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, openSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { LockType, posix } from '../../../src/posix/posix.ts';
@@ -103,6 +103,11 @@ describe('what is known of a lock daemon by its process', () => {
     try {
       assert.equal(isBeyondOthers('/proc/self/../version', 0), false, 'not as it is');
       assert.equal(isBeyondOthers('/etc/passwd', 0), true);
+      // By links of root's, as /var/run is one.
+      assert.equal(isBeyondOthers('/bin/sh', 0), true);
+      // By one of somebody else's, or in a directory in which anybody can write.
+      symlinkSync('/etc/passwd', path.join(directory.path, 'link'));
+      assert.equal(isBeyondOthers(path.join(directory.path, 'link'), uid), false);
       // Below a directory in which anybody can write, or a user's own.
       assert.equal(isBeyondOthers(directory.path, uid), false);
       assert.equal(isBeyondOthers('/none', 0), false);
