@@ -312,16 +312,18 @@ export class RemoteFiles implements StorageObserver {
       if (others === undefined) helpers.set(remote.helper, [resource]);
       else others.push(resource);
     }
-    for (const [id, resources] of helpers) {
+    const giveBackTo = async (id: number, resources: readonly [Resource, ...Resource[]]): Promise<void> => {
       const [first] = resources;
       const number = this.taken.get(first.file)?.file ?? 0;
       const helper = this.storages.byId(id);
       if (helper !== undefined && (await within(answerOf(helper, number, first.path), milliseconds)) === undefined)
-        continue;
+        return;
       await inSlices(resources, (resource) => {
         this.giveBackOne(resource);
       });
-    }
+    };
+    // None of them waits for another's file system.
+    await Promise.all([...helpers].map(async ([id, resources]) => giveBackTo(id, resources)));
   }
 
   /** Changes its lock alone: the helper has the same open file. */

@@ -211,7 +211,9 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
   /** Records that the process ends by itself, and leaves all to the next one. */
   leave(): void {
     this.hasLeft = true;
-    this.write(this.processEntry());
+    // The process ends before its next turn.
+    if (this.isRewriteDue) this.rewrite();
+    else this.write(this.processEntry());
   }
 
   /** Ends recording, and invalidates the record. */
@@ -250,8 +252,12 @@ export class Recorder implements FileKeeper, LockRecorder, EndRecorder, ClientRe
 
   kindChanged(file: HeldFile): void {
     this.noteKind(file);
-    // A storage helper has the descriptor, and its kind is its helper's affair.
-    if (file.remote !== null) return;
+    // A storage helper has the descriptor, and its kind is its helper's affair. It may have got it back.
+    if (file.remote !== null) this.rewriteSoon();
+    else this.keepKind(file);
+  }
+
+  private keepKind(file: HeldFile): void {
     if (file.lockKind === 'ofd') this.store.keep(file.fd, StoredKind.FILE);
     else this.store.drop(file.fd);
     this.rewriteSoon();

@@ -73,6 +73,8 @@ const PENDING_SHARE = 1 / 8;
 const FLUSH_MS = 12_000;
 /** How long storage helpers may take to hand over their files, in milliseconds. */
 const STORAGE_MS = 2000;
+/** The same for a daemon that is about to end, with which such files would lose their locks. systemd kills it after 90 s. */
+const LAST_STORAGE_MS = 30_000;
 
 interface ReexecOptions {
   readonly daemon: Daemon;
@@ -131,6 +133,8 @@ export class Reexec {
   async stop(): Promise<void> {
     this.isStopped = true;
     if (this.isChanging) await this.attempts;
+    const { remoteFiles } = this.options.daemon;
+    if (remoteFiles.hasTaken) await remoteFiles.giveBack(LAST_STORAGE_MS);
     this.abandon();
   }
 

@@ -60,42 +60,52 @@ describe('a daemon that is told to end while it executes another program', funct
     });
   }
 
-  it('gives locks on other storage back to their helpers, which keep them for the next one', async function () {
-    skipIf(this, missingDaemon('ours'), missingFuse());
-    const real = join(installRoot, 'bin/virtlockd');
-    const program = join(programs, 'virtlockd');
-    const [proofs, end] = [join(programs, 'proofs'), join(programs, 'end')];
-    symlinkSync(real, program);
-    scene = await StoreScene.begin({ program });
-    const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
-    try {
-      const peer = await scene.client(OWNER);
-      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
-      await peer.must(lease);
-      rmSync(program);
-      // A release without helpers. At its second proof the daemon has taken over their files.
-      const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
-      const prove = `echo >>${proofs}; ${wait}; ${real} "$@" | sed 's/,"storage":true//'`;
-      writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${prove};; *) exec ${real} "$@";; esac\n`, {
-        mode: 0o755,
-      });
-      process.kill(scene.pid, 'SIGUSR1');
-      await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
-      process.kill(scene.pid, 'SIGTERM');
-      await scene.rest();
-      writeFileSync(end, '');
-      await scene.manager.next('ended');
-      await scene.served();
-      const rival = await scene.client(RIVAL);
-      assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
-      await peer.must(lock.release('', join(storage.mount, 'lease')));
-      await rival.must(lease);
-      assert.doesNotMatch(scene.manager.log, / lost/);
-    } finally {
-      await storage.end();
-      unmount(storage.mount);
-    }
-  });
+  for (const isSlow of [false, true]) {
+    it(`gives locks on other storage back to their helpers, which keep them for the next one${isSlow ? ', though it does not answer at once' : ''}`, async function () {
+      skipIf(this, missingDaemon('ours'), missingFuse());
+      const real = join(installRoot, 'bin/virtlockd');
+      const program = join(programs, 'virtlockd');
+      const [proofs, end] = [join(programs, 'proofs'), join(programs, 'end')];
+      symlinkSync(real, program);
+      scene = await StoreScene.begin({ program });
+      const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
+      try {
+        const peer = await scene.client(OWNER);
+        const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+        await peer.must(lease);
+        rmSync(program);
+        // A release without helpers. At its second proof the daemon has taken over their files.
+        const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
+        const prove = `echo >>${proofs}; ${wait}; ${real} "$@" | sed 's/,"storage":true//'`;
+        writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${prove};; *) exec ${real} "$@";; esac\n`, {
+          mode: 0o755,
+        });
+        process.kill(scene.pid, 'SIGUSR1');
+        await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
+        if (isSlow) await storage.hang('open');
+        const other = await scene.client(OWNER);
+        const asked = other.ask(lock.acquire('', join(storage.mount, 'disk'))).catch(() => undefined);
+        if (isSlow) await storage.asked('open');
+        process.kill(scene.pid, 'SIGTERM');
+        await scene.rest();
+        writeFileSync(end, '');
+        // Longer than an attempt waits for it, which begins now.
+        if (isSlow) await new Promise((resolve) => setTimeout(resolve, 3000));
+        await storage.letGo();
+        await asked;
+        await scene.manager.next('ended');
+        await scene.served();
+        const rival = await scene.client(RIVAL);
+        assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
+        await peer.must(lock.release('', join(storage.mount, 'lease')));
+        await rival.must(lease);
+        assert.doesNotMatch(scene.manager.log, / lost|cannot be confirmed/);
+      } finally {
+        await storage.end();
+        unmount(storage.mount);
+      }
+    });
+  }
 });
 
 describe('a daemon with a watchdog that is told twice to execute its program', function () {
