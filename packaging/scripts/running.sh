@@ -24,10 +24,18 @@ load_units() {
   fi
 }
 
+# Whether the unit's process runs this package's program.
+is_ours_running() {
+  case $(readlink "/proc/$(systemctl show --value --property=MainPID virtlockd.service)/exe") in
+    "$lib"/*) ;;
+    *) return 1 ;;
+  esac
+}
+
 # A daemon that has taken over from libvirt's executes itself again, by our unit: its locks outlive it from here on. Not libvirt's own
-# daemon, which was left as it is.
+# daemon, which was left as it is, or was not known as one: it would execute our program at any moment, and nobody has looked whether it can.
 find_store() {
-  if [ "$status" = 0 ] && systemd_runs && systemctl --quiet is-active virtlockd.service; then
+  if [ "$status" = 0 ] && systemd_runs && systemctl --quiet is-active virtlockd.service && is_ours_running; then
     systemctl reload virtlockd.service || :
     # It has only been signalled. Until its locks are stored, a stop would end their owners: wait for that, 5 s at most.
     for _ in $(seq 50); do

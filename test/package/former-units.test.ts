@@ -1,6 +1,6 @@
 /** The units of this release, which are copies, and those of 0.1.0, which were links: up, down, up again, and gone. */
 import assert from 'node:assert/strict';
-import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { skipIf } from '../support/skip.ts';
 import { packageFile, variant } from './deb.ts';
@@ -71,6 +71,11 @@ describe("the package's units", function () {
     assert.equal(readFileSync(unit(own), 'utf8'), '[Unit]\n');
     await install(packageFile());
     assert.equal(readFileSync(unit(own), 'utf8'), '[Unit]\n');
+    // Nor a link that leads nowhere for now.
+    rmSync(unit(own));
+    symlinkSync('/mnt/none/virtlockd.service', unit(own));
+    await install(packageFile());
+    assert.equal(readlinkSync(unit(own)), '/mnt/none/virtlockd.service');
   });
 
   it('go with 0.1.0 that has followed this release', async () => {
