@@ -89,6 +89,8 @@ interface ReexecOptions {
   isEnding(): boolean;
   /** The successor's. */
   environment(): Readonly<Record<ByteString, ByteString | undefined>>;
+  /** Whether the service manager has been told all that it is to know before a program is executed that does not know of it. */
+  isTold(): boolean;
   /** The program was not executed, and service goes on. */
   refused(reason: ByteString): void;
 }
@@ -274,6 +276,8 @@ export class Reexec {
       // The manager would pass what is left there to its next process, which would take over locks that are not the daemon's any more.
       const refusal = (await lockKinds.turnToPosix()) ?? (await survival?.emptyForOther());
       if (refusal !== undefined) throw new UnfitSuccessor(refusal);
+      // With the watchdog on it would kill that program.
+      if (!this.options.isTold()) throw new UnfitSuccessor('the service manager takes no messages at present');
       await exchange();
     } finally {
       survival?.refill();

@@ -155,6 +155,7 @@ export function serve(input: ServeInput): void {
     stateFile: paths.state,
     environment: () => ({ ...environment, ...notifier.environment, ...watchdog.environment }),
     isEnding: () => isEnding,
+    isTold: () => notifier.flush(),
     refused: (reason) => {
       daemon.inquiry.restartRefused(reason);
     },

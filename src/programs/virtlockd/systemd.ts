@@ -83,6 +83,7 @@ export class Notifier {
   private readonly socket: string | undefined;
   /** In order, what could not be sent yet. */
   private readonly pending: string[] = [];
+  private timer: NodeJS.Timeout | undefined;
   private readonly send: (path: string, data: Buffer) => number;
 
   /**
@@ -118,19 +119,30 @@ export class Notifier {
 
   /**
    * Sends one state line; errors are ignored, as for sd_notify(3). But while the manager's queue is full, which what is stored and
-   * removed may fill, the line is sent later: without READY=1 it would end the daemon in the end.
+   * removed may fill, the line is sent later: without READY=1 it would end the daemon in the end. Of several for one variable the last
+   * one counts, and only that is sent then.
    */
   notify(state: string): void {
-    if (this.pending.includes(state)) return;
-    this.pending.push(state);
-    if (this.pending.length === 1) this.sendPending();
+    const { pending } = this;
+    const variable = variableOf(state);
+    const isWaiting = pending.length > 0;
+    const others = pending.filter((line) => variableOf(line) !== variable);
+    pending.splice(0, Infinity, ...others, state);
+    if (!isWaiting) this.sendPending();
+  }
+
+  /** Tries to send what waits. Returns whether all is sent. */
+  flush(): boolean {
+    if (this.pending.length > 0) this.sendPending();
+    return this.pending.length === 0;
   }
 
   private sendPending(): void {
     const { socket, pending } = this;
     while (socket !== undefined && pending.length > 0) {
       if (this.send(socket, Buffer.from(`${pending[0] ?? ''}\n`)) === -EAGAIN) {
-        setTimeout(() => {
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => {
           this.sendPending();
         }, AGAIN_MS).unref();
         return;
@@ -139,4 +151,9 @@ export class Notifier {
     }
     pending.length = 0;
   }
+}
+
+/** The variable of a line: WATCHDOG=1 and WATCHDOG_USEC=0 have two. */
+function variableOf(line: string): string {
+  return line.slice(0, line.indexOf('='));
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:os';
 import { Notifier, sortActivation, takeListenDescriptors } from '../../../../src/programs/virtlockd/systemd.ts';
 import type { Environment } from '../../../../src/programs/virtlockd/systemd.ts';
 
@@ -67,6 +68,23 @@ describe('notification', () => {
     return sent;
   };
   const isSocket = (socket: string | undefined): boolean => socket !== undefined && /^[/@]./.test(socket);
+
+  it('that waits is sent once the manager takes it, and of several about one thing the last', () => {
+    let isFull = true;
+    const sent: string[] = [];
+    const send = (_: string, data: Buffer): number => {
+      if (isFull) return -constants.errno.EAGAIN;
+      sent.push(data.toString());
+      return 0;
+    };
+    const notifier = new Notifier({ NOTIFY_SOCKET: '/run/notify' }, send);
+    notifier.ready();
+    for (const interval of [0, 30, 0]) notifier.notify(`WATCHDOG_USEC=${interval}`);
+    assert.equal(notifier.flush(), false);
+    isFull = false;
+    assert.equal(notifier.flush(), true);
+    assert.deepEqual(sent, ['READY=1\n', 'WATCHDOG_USEC=0\n']);
+  });
 
   it('is sent to another socket where none was given, of which the successor is not told', () => {
     assert.deepEqual(notify(undefined, '/run/other')[0], ['/run/other', 'READY=1\n']);
