@@ -106,6 +106,36 @@ describe('a daemon that is told to end while it executes another program', funct
       }
     });
   }
+
+  it('has given them back after a refusal, too, and dies', async function () {
+    skipIf(this, missingDaemon('ours'), missingFuse());
+    const real = join(installRoot, 'bin/virtlockd');
+    const program = join(programs, 'virtlockd');
+    const proofs = join(programs, 'proofs');
+    symlinkSync(real, program);
+    scene = await StoreScene.begin({ program });
+    const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
+    try {
+      const peer = await scene.client(OWNER);
+      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+      await peer.must(lease);
+      rmSync(program);
+      // Its second proof fails.
+      const prove = `echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${real} "$@" | sed 's/,"storage":true//'`;
+      writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${prove};; *) exec ${real} "$@";; esac\n`, {
+        mode: 0o755,
+      });
+      process.kill(scene.pid, 'SIGUSR1');
+      await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
+      await scene.kill();
+      assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
+      await peer.must(lock.release('', join(storage.mount, 'lease')));
+      assert.doesNotMatch(scene.manager.log, /cannot be confirmed/);
+    } finally {
+      await storage.end();
+      unmount(storage.mount);
+    }
+  });
 });
 
 describe('a daemon with a watchdog that is told twice to execute its program', function () {
