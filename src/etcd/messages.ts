@@ -60,8 +60,11 @@ export interface Operations {
     args: { from: ByteString; end: ByteString };
     result: { hosts: readonly { key: ByteString; value: ByteString; left: number }[] };
   };
-  /** The keys on a lease, and the seconds that are left of it; -1: it is gone. */
-  describe: { args: { lease: string }; result: { seconds: number; keys: readonly ByteString[] } };
+  /** Keys on a lease after a given one, in order, as many as a message holds, and the seconds that are left of it; -1: it is gone. */
+  describe: {
+    args: { lease: string; after: ByteString };
+    result: { seconds: number; keys: readonly ByteString[]; more: boolean };
+  };
   /** Removes a key that was last changed at this revision. */
   remove: { args: { key: ByteString; modified: string }; result: null };
   /** Asks each member. */
