@@ -482,7 +482,9 @@ export class EtcdEngine implements LockEngine {
       this.whenLeased(this.bound, begin);
     });
     this.host.clock.setTimeout(() => {
-      if (!isDone && this.guard?.isReady !== true) fail('the guard of locks in etcd does not answer');
+      // Without a lease it has no deadline either.
+      if (!this.isReady) fail(this.lackOfLease);
+      else if (this.guard?.isReady !== true) fail('the guard of locks in etcd does not answer');
     }, this.bound);
     return () => {
       isForgotten = true;

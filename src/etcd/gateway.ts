@@ -277,6 +277,9 @@ function checkCertificates(certificates: Certificates): void {
   }
 }
 
+const COMMON_NAME =
+  'etcd takes no user beside a client certificate with a common name: make that of etcd_cert_file without one, as by openssl req -subj /O=host';
+
 /** The token is not known to the member. */
 class TokenError extends Error {}
 
@@ -287,6 +290,8 @@ function read(status: number, text: string): Json {
     const [first = ''] = text.split('\n', 1);
     answer = JSON.parse(first) as Json;
   } catch {
+    // With users and certificates of clients, etcd refuses its gateway to those whose certificate might mean another user.
+    if (text.includes('CommonName of client')) throw new EtcdError(Failure.REFUSED, COMMON_NAME);
     throw new AttemptError(`answered with status ${status} and no JSON`);
   }
   const wrapped = answer.error;

@@ -207,13 +207,13 @@ export class Guard {
     this.ask({ operation: Operation.DISARM });
   }
 
-  /** Removes the owners of a carried guard that are not among these. */
-  keep(tokens: ReadonlySet<number>): void {
+  /** Removes the owners of a carried guard that are not among these. @param done called when that is so */
+  keep(tokens: ReadonlySet<number>, done = (): void => undefined): void {
     const next = (from: number): void => {
       this.ask({ operation: Operation.LIST, token: from }, ({ next: place, token }) => {
-        if (place === 0) return;
-        if (!tokens.has(token)) this.ask({ operation: Operation.REMOVE, token });
-        next(place);
+        if (!tokens.has(token) && place !== 0) this.ask({ operation: Operation.REMOVE, token });
+        if (place === 0) done();
+        else next(place);
       });
     };
     next(0);

@@ -1,4 +1,4 @@
-/** The messages between the daemon and its etcd client (worker.ts), in JSON: the first one has the settings, all others are requests. */
+/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, and requests. */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { EtcdSettings } from './settings.ts';
 
