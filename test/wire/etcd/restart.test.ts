@@ -143,6 +143,7 @@ describe('locks in etcd over the end of the program', function () {
         daemon.log,
         new RegExp(`1 lock is held in etcd, of which the other program knows nothing: 'disk' of ${owner.pid} \\(db\\)`),
       );
+      assert.doesNotMatch(daemon.log, /in files of this host/);
       await peer.must(give());
       process.kill(daemon.pid, 'SIGUSR1');
       await eventually(
@@ -150,6 +151,10 @@ describe('locks in etcd over the end of the program', function () {
         () =>
           readFileSync(`/proc/${daemon.pid}/comm`, 'latin1') === 'virtlockd\n' &&
           !readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').includes('node'),
+      );
+      assert.match(
+        daemon.log,
+        new RegExp(`warning : .*keeps lockspaces below '${SPACE}' in files of this host, not in etcd`),
       );
     });
   });
