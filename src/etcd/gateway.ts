@@ -40,6 +40,8 @@ export class EtcdError extends Error {
 /** A member has not done it, and another one might. */
 class AttemptError extends Error {}
 
+class ClusterError extends AttemptError {}
+
 /** The member and this host do not accept each other's certificates. */
 class CertificateError extends AttemptError {}
 
@@ -140,6 +142,20 @@ export class Gateway {
     );
   }
 
+  /** Members that are of another cluster than the one that has granted the lease. */
+  async findStrangers(limit: number): Promise<string[]> {
+    const isStranger = this.endpoints.map(async (_, index) => {
+      try {
+        await this.post(index, '/v3/maintenance/status', {}, limit);
+        return false;
+      } catch (error) {
+        return error instanceof ClusterError;
+      }
+    });
+    const found = await Promise.all(isStranger);
+    return this.endpoints.filter((_, index) => found[index] === true);
+  }
+
   private async withToken(index: number, path: string, body: Json, limit: number): Promise<Json> {
     const until = performance.now() + limit;
     const isUser = this.settings.user !== '';
@@ -229,7 +245,7 @@ export class Gateway {
     const id = typeof header === 'object' && header !== null ? (header as Json).cluster_id : undefined;
     if (typeof id !== 'string') throw new AttemptError('its answer is none of etcd');
     this.cluster ??= id;
-    if (id !== this.cluster) throw new AttemptError('it is a member of another cluster');
+    if (id !== this.cluster) throw new ClusterError('it is a member of another cluster');
   }
 }
 

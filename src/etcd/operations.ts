@@ -23,6 +23,10 @@ const ENTRY_SIZE = 150;
 const MAX_HOSTS = 256;
 const TIME_TO_LIVE = '/v3/lease/timetolive';
 
+/** How long members are asked which cluster they are of, in milliseconds, and for each second of the lease. */
+const STRANGERS_MS = 1000;
+const STRANGERS_SHARE = 100;
+
 type Compare = Json;
 
 const encode = (bytes: ByteString): string => Buffer.from(bytes, 'latin1').toString('base64');
@@ -113,6 +117,15 @@ export class Etcd {
   async grant({ seconds }: Args<'grant'>, left: () => number): Promise<Result<'grant'>> {
     this.gateway.forgetCluster();
     const { ID, TTL } = await this.gateway.call('/v3/lease/grant', { TTL: String(seconds) }, left());
+    // Of two clusters another host might use the other one. Members that do not answer soon are not waited for: the lease has begun.
+    const strangers = await this.gateway.findStrangers(Math.min(seconds * STRANGERS_SHARE, STRANGERS_MS, left()));
+    if (strangers.length > 0) {
+      await this.revoke({ lease: digits(ID) }, left);
+      throw new EtcdError(
+        Failure.REFUSED,
+        `etcd_endpoints names members of different clusters, which would grant one lock twice: ${strangers.join(', ')}`,
+      );
+    }
     return { lease: digits(ID), seconds: Number(digits(TTL)) };
   }
 

@@ -88,7 +88,8 @@ export function contradictionIn(settings: EtcdSettings): string | undefined {
   const { endpoints, lockspaces, prefix, certFile, keyFile, user, password, passwordFile } = settings;
   for (const endpoint of endpoints) {
     const reason = faultOfEndpoint(endpoint);
-    if (reason !== undefined) return `etcd_endpoints: '${endpoint}' ${reason}`;
+    // Of an URL with a password the log must not have it.
+    if (reason !== undefined) return `etcd_endpoints: '${endpoint.replace(/\/\/.*@/, '//')}' ${reason}`;
   }
   if (lockspaces.length === 0) return 'etcd_lockspaces names no directory';
   for (const path of lockspaces) {

@@ -58,8 +58,16 @@ describe('the gateway of etcd', function () {
     skipIf(this, missingEtcd());
     members.push(await EtcdMember.start(), await EtcdMember.start());
     const [one, two] = members;
-    const etcd = etcdAt(members.map(({ endpoint }) => endpoint));
+    const endpoints = members.map(({ endpoint }) => endpoint);
+    // Another host might get its locks of the other one.
+    await assert.rejects(
+      etcdAt(endpoints).run('grant', { seconds: 60 }, 5000),
+      /members of different clusters.*127\.0\.0\.1/,
+    );
+    await two?.kill();
+    const etcd = etcdAt(endpoints);
     const { lease } = await etcd.run('grant', { seconds: 60 }, 5000);
+    await two?.run();
     await one?.kill();
     await assert.rejects(etcd.run('keepAlive', { lease }, 1000), (error) => {
       return (
