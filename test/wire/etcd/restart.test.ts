@@ -100,7 +100,7 @@ describe('locks in etcd over the end of the program', function () {
     process.kill(daemon.pid, 'SIGCONT');
     await given;
     await reexecute(daemon);
-    assert.equal(guards(daemon), 1);
+    await eventually('there is one guard', () => guards(daemon) === 1);
     const until = performance.now() + 4500;
     await eventually('the lease before has ended', () => performance.now() > until);
     assert.equal(isAlive(owner.pid), true, daemon.log);
