@@ -85,6 +85,22 @@ describe('the judge of deaths', () => {
     assert(after('socket-restart', 'migrate').includes('lock free'));
   });
 
+  it('accepts that such a lock stays free while nothing acquires it again', () => {
+    const cut = {
+      ...operation(60, 80, "error: operation failed: job 'migration out' unexpectedly failed"),
+      name: 'migrate',
+    };
+    const deaths = [{ way: 'socket-restart' as const, from: 70, to: 90 }];
+    const after = (name: string, error?: string): string[] =>
+      kinds({
+        free: [{ at: 130, file: '/disk' }],
+        operations: [cut, { ...operation(90, 100, error), name }],
+        deaths,
+      });
+    assert.deepEqual(after('change-media', 'error: Connection reset by peer: Unable to release lock on /disk'), []);
+    assert.deepEqual(after('resume'), ['lock free']);
+  });
+
   it('finds a grant of a disk whose guest ran from the call to the answer', () => {
     assert.deepEqual(kinds({ grants: [{ file: '/disk', from: 110, to: 150 }] }), ['granted to a rival']);
     assert.deepEqual(kinds({ grants: [{ file: '/disk', from: 90, to: 150 }] }), []);

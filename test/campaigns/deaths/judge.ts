@@ -1,5 +1,5 @@
 /** Finds errors in the facts of a run. */
-import type { Death, Facts, Held, Line, Operation, Span } from './facts.ts';
+import type { Death, Facts, Line, Operation, Span } from './facts.ts';
 import { SUDDEN } from './ways.ts';
 
 export interface Finding {
@@ -63,7 +63,7 @@ const RESTARTED: readonly Reason[] = [
   {
     why: 'libvirtd was restarted during the operation',
     pattern:
-      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuDomainMasterKeyReadFile|started on destination or not|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
+      /Make forcefull daemon shutdown|virGDBusCallMethod|Disconnected from|connection which controls migration|migration successfully aborted|End of file while reading data|Failed to connect|client socket is closed|no valid connection|virProcessGetStartTime|qemuDomainMasterKeyReadFile|started on destination or not|job 'migration out'|qemuMonitorOpenUnix|qemuMonitorIORead|^$/i,
   },
   // What it had begun to start, its next process ends.
   { why: 'libvirtd was restarted, and has ended the guest', pattern: /Failed to destroy domain.*Domain not found/ },
@@ -71,6 +71,14 @@ const RESTARTED: readonly Reason[] = [
 
 /** How long libvirtd may take to find out, after its restart, which guests have ended, in ns. */
 const RECONNECT = 5e9;
+
+/** While a guest has none of its locks: see {@link isLeftBehind}. */
+const LEFT: readonly Reason[] = [
+  {
+    why: 'libvirt releases what a guest that it has left behind has not got',
+    pattern: /Unable to release (?:lease|lock on)|is not locked/,
+  },
+];
 
 /** While a child of libvirtd is killed that hangs by itself: see src/lab/forks.ts. */
 const FORKED: readonly Reason[] = [
@@ -88,7 +96,8 @@ function after(at: number, { deaths }: Facts): string {
 }
 
 /** Finds why libvirt may say this then; undefined if it may not. */
-function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): string | undefined {
+function reasonFor({ at, text }: Line, facts: Facts): string | undefined {
+  const { deaths, operations, forks } = facts;
   const interrupted = operations.filter((operation) => within(at, operation));
   const isNear = (death: Death): boolean =>
     interrupted.some((operation) => overlap(death, operation)) ||
@@ -104,6 +113,7 @@ function reasonFor({ at, text }: Line, { deaths, operations, forks }: Facts): st
     ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
     ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
+    ...(interrupted.some(({ guest, from }) => isLeftBehind(guest, from, facts)) ? LEFT : []),
     ...(forks.some((killed) => interrupted.some((one) => within(killed, one))) ? FORKED : []),
   ];
   return reasons.find(({ pattern }) => pattern.test(text))?.why;
@@ -120,12 +130,20 @@ function reasonForFailure(operation: Operation, text: string, facts: Facts): str
   return text.includes('is locked') && isTaken(operation, facts) ? 'the rival was faster at a free disk' : undefined;
 }
 
+/** These acquire all locks of a guest. */
+const ACQUIRING: readonly string[] = ['create', 'restore', 'resume', 'migrate'];
+
 /**
- * Whether a guest ran on after a migration that restarts of the socket units have cut off: libvirtd has released its locks by then, and
+ * Whether a guest ran on then after a migration that restarts of the socket units had cut off: libvirtd has released its locks by then, and
  * its next process acquires none.
  */
-function isLeftBehind({ guest, from }: Held, { operations, deaths }: Facts): boolean {
-  const last = operations.find((one) => one.guest === guest && one.to === from);
+function isLeftBehind(guest: string, at: number, { operations, deaths }: Facts): boolean {
+  const last = operations
+    .filter((one) => one.guest === guest && one.to <= at && ACQUIRING.includes(one.name))
+    .reduce<Operation | undefined>(
+      (latest, one) => (latest !== undefined && latest.to > one.to ? latest : one),
+      undefined,
+    );
   return (
     last?.name === 'migrate' &&
     last.error !== undefined &&
@@ -137,7 +155,7 @@ export function judge(facts: Facts): Verdict {
   const { operations, free, grants, problems, log } = facts;
   const findings: Finding[] = problems.map(({ kind, detail }) => ({ kind, detail }));
   const accepted: Record<string, number> = {};
-  const held = facts.held.filter((one) => !isLeftBehind(one, facts));
+  const held = facts.held.filter(({ guest, from }) => !isLeftBehind(guest, from, facts));
   for (const { at, file } of free) {
     const span = held.find((one) => one.file === file && within(at, one));
     if (span !== undefined) {
