@@ -2,10 +2,11 @@
 import { EtcdClient, startClient } from '../etcd/client.ts';
 import { EtcdEngine } from '../etcd/engine.ts';
 import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
-import type { EtcdSettings } from '../etcd/settings.ts';
+import { type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
 import type { EtcdState } from '../etcd/state.ts';
 import type { EtcdView } from '../inquire/etcd.ts';
 import { logger } from '../log/log.ts';
+import { reapChild } from '../posix/child.ts';
 import { posix } from '../posix/posix.ts';
 import type { Whole } from '../state/state.ts';
 import type { Daemon } from './daemon.ts';
@@ -16,6 +17,37 @@ export interface EtcdLocksSettings {
   readonly settings: EtcdSettings;
   /** Of the previous program or process. */
   readonly carried?: EtcdState | undefined;
+}
+
+/** They lack the password. */
+export function settingsIn({ settings }: EtcdState): EtcdSettings {
+  return JSON.parse(settings) as EtcdSettings;
+}
+
+/** Ends the processes of a previous program that kept no lock in etcd, with other settings than this one's or where it keeps none at all. */
+export function dismissEtcd({ client, guard: carried }: EtcdState, daemon: Daemon): void {
+  if (client !== undefined) {
+    posix.close(client.socket);
+    reapChild(client.pid);
+  }
+  if (carried === undefined) return;
+  const nothing = (): void => undefined;
+  const link = {
+    poller: daemon.poller,
+    start: (_socket: number, _options: unknown, onEnd: () => void) => {
+      onEnd();
+    },
+  };
+  const end = (): void => {
+    guard.end();
+  };
+  const observer = { changed: nothing, fired: nothing, cleared: nothing, fencing: nothing, died: end };
+  const closing = (socket: number): void => {
+    daemon.recorder.closing(socket);
+  };
+  const guard = new Guard({ fence: 'kill' }, link, { ...observer, closing }, carried);
+  // Those that have just given their locks back would be killed at a deadline that nobody moves on any more.
+  guard.keep(new Set(), end);
 }
 
 export class EtcdLocks implements EtcdView {
@@ -35,10 +67,13 @@ export class EtcdLocks implements EtcdView {
     const changed = (): void => {
       daemon.recorder.helpersChanged();
     };
-    const hasSame = carried?.settings === JSON.stringify(settings);
+    const hasSame = carried !== undefined && isSameButCredentials(settingsIn(carried), settings);
     // One with other settings ends with its socket, which is not passed on.
     const process = hasSame ? carried.client : undefined;
-    if (!hasSame && carried?.client !== undefined) posix.close(carried.client.socket);
+    if (!hasSame && carried?.client !== undefined) {
+      posix.close(carried.client.socket);
+      reapChild(carried.client.pid);
+    }
     this.client = new EtcdClient(settings, { poller, start: startClient, changed }, process);
     const clock = {
       now: () => posix.boottime(),
@@ -61,7 +96,7 @@ export class EtcdLocks implements EtcdView {
 
   get state(): Whole<EtcdState> {
     return {
-      settings: JSON.stringify(this.settings),
+      settings: JSON.stringify(withoutPassword(this.settings)),
       lease: this.engine.lease.state,
       guard: this.guard === null ? this.carried?.guard : this.guard.state,
       client: this.client.state,

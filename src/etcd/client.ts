@@ -5,13 +5,13 @@
 import { join } from 'node:path';
 import { logger } from '../log/log.ts';
 import { bytesOf } from '../posix/bytes.ts';
-import { startChild, Stream } from '../posix/child.ts';
+import { reapChild, startChild, Stream } from '../posix/child.ts';
 import { posix, strerror } from '../posix/posix.ts';
 import { installRoot } from '../posix/root.ts';
 import type { Poller } from '../rpc/poller.ts';
 import { type AnswerMessage, type Args, Failure, type OperationName, type Result } from './messages.ts';
 import { Packets } from './packets.ts';
-import type { EtcdSettings } from './settings.ts';
+import { type EtcdSettings, lacksPassword } from './settings.ts';
 
 const log = logger('locking.etcd');
 
@@ -84,7 +84,10 @@ export class EtcdClient implements EtcdRequests {
   constructor(settings: EtcdSettings, link: ClientLink, carried?: ClientProcess) {
     this.settings = settings;
     this.link = link;
-    if (carried !== undefined) this.attach(carried);
+    if (carried === undefined) return;
+    const packets = this.attach(carried);
+    // It has the last program's, which may have had another password or other certificates.
+    if (!lacksPassword(settings)) packets.send({ settings });
   }
 
   /** For the next program. */
@@ -170,7 +173,7 @@ export class EtcdClient implements EtcdRequests {
   private forgetProcess(): void {
     // One of the previous program is no child that startChild knows.
     const { pid } = this.process ?? { pid: 0 };
-    if (pid > 0) posix.reap(pid);
+    if (pid > 0) reapChild(pid);
     this.process = null;
     this.packets = null;
     this.closeTheirs();

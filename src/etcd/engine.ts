@@ -482,7 +482,9 @@ export class EtcdEngine implements LockEngine {
       this.whenLeased(this.bound, begin);
     });
     this.host.clock.setTimeout(() => {
-      if (!isDone && this.guard?.isReady !== true) fail('the guard of locks in etcd does not answer');
+      // Without a lease it has no deadline either.
+      if (!this.isReady) fail(this.lackOfLease);
+      else if (this.guard?.isReady !== true) fail('the guard of locks in etcd does not answer');
     }, this.bound);
     return () => {
       isForgotten = true;
@@ -657,8 +659,8 @@ export class EtcdEngine implements LockEngine {
   // ---- owners
 
   private tokenOf({ pid, startTime }: Pick<GuardedOwner, 'pid' | 'startTime'>): number {
-    // A pid has 22 bits at most.
-    return startTime * 0x40_0000 + pid;
+    // A pid has 22 bits at most, and numbers have 53: of two processes with one pid, 248 days are between those with the same token.
+    return (startTime % 0x8000_0000) * 0x40_0000 + pid;
   }
 
   /** Null when the owner's process cannot be told. */
@@ -737,25 +739,37 @@ export class EtcdEngine implements LockEngine {
   private audit(): void {
     const lease = this.lease.id;
     if (lease === null) return;
-    this.client.request('describe', { lease }, this.bound, (reply) => {
-      if (!reply.ok || this.lease.id !== lease) return;
-      const strays = new Set<ByteString>();
-      const held = new Set<ByteString>();
-      for (const key of reply.result.keys) {
-        const parts = partsOfKey(this.settings.prefix, key);
-        if (parts === null) continue;
-        const resource = resourceKey(this.settings.prefix, parts.path);
-        held.add(resource);
-        if (!this.files.has(resource) && !this.asking.has(resource)) strays.add(key);
-      }
-      const doomed = [...strays].filter((key) => this.strays.has(key));
-      this.strays = strays;
-      for (const key of doomed) this.removeStray(key, lease);
-      for (const [resource, file] of this.files) {
-        if (held.has(resource) || file.lease !== lease || file.release !== null || file.isMissed) continue;
-        this.checkMissing(file);
-      }
-    });
+    const found: ByteString[] = [];
+    const next = (after: ByteString): void => {
+      this.client.request('describe', { lease, after }, this.bound, (reply) => {
+        if (!reply.ok || this.lease.id !== lease) return;
+        found.push(...reply.result.keys);
+        const last = found.at(-1);
+        if (reply.result.more && last !== undefined) next(last);
+        else this.compare(found, lease);
+      });
+    };
+    next('');
+  }
+
+  /** @param keys all on the lease */
+  private compare(keys: readonly ByteString[], lease: string): void {
+    const strays = new Set<ByteString>();
+    const held = new Set<ByteString>();
+    for (const key of keys) {
+      const parts = partsOfKey(this.settings.prefix, key);
+      if (parts === null) continue;
+      const resource = resourceKey(this.settings.prefix, parts.path);
+      held.add(resource);
+      if (!this.files.has(resource) && !this.asking.has(resource)) strays.add(key);
+    }
+    const doomed = [...strays].filter((key) => this.strays.has(key));
+    this.strays = strays;
+    for (const key of doomed) this.removeStray(key, lease);
+    for (const [resource, file] of this.files) {
+      if (held.has(resource) || file.lease !== lease || file.release !== null || file.isMissed) continue;
+      this.checkMissing(file);
+    }
   }
 
   private removeStray(key: ByteString, lease: string): void {

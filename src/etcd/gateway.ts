@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
+import { createSecureContext } from 'node:tls';
 import { toPath } from '../posix/bytes.ts';
 import { Failure } from './messages.ts';
 import type { EtcdSettings } from './settings.ts';
@@ -15,6 +16,11 @@ const MIN_ATTEMPT_MS = 200;
 /** Before all members are tried once more. */
 const PAUSE_MS = 100;
 const MAX_ANSWER = 32 * 1024 * 1024;
+/** Connections to a member: of calls, and of those for leases, which do not wait behind them. */
+const MAX_CONNECTIONS = 32;
+const MAX_LEASE_CONNECTIONS = 8;
+/** Between two looks whether the certificates' files have changed, in milliseconds. */
+const REREAD_MS = 5000;
 /** Of gRPC: members that do not serve at present. */
 const CANCELLED = 1;
 const UNKNOWN = 2;
@@ -34,32 +40,66 @@ export class EtcdError extends Error {
 /** A member has not done it, and another one might. */
 class AttemptError extends Error {}
 
+class ClusterError extends AttemptError {}
+
+/** The member and this host do not accept each other's certificates. */
+class CertificateError extends AttemptError {}
+
 export type Json = Readonly<Record<string, unknown>>;
 
 export class Gateway {
   private readonly settings: EtcdSettings;
   private readonly endpoints: readonly string[];
-  private readonly agents: readonly (http.Agent | https.Agent)[];
+  /** Of each member: connections of one do not wait for those of another. */
+  private agents: readonly Agents[] | null = null;
+  private certificates: Certificates = {};
+  private readAt = -Infinity;
   /** The member that has answered last. */
   private current = 0;
   private token: string | null = null;
+  /** The id of the cluster that has granted the lease; null: of any. */
+  private cluster: string | null = null;
 
-  /** @throws EtcdError when a file cannot be read */
   constructor(settings: EtcdSettings) {
     this.settings = settings;
     this.endpoints = settings.endpoints.map((endpoint) => endpoint.replace(/\/$/, ''));
-    const { caFile, certFile, keyFile } = settings;
-    const files = {
-      ...(caFile === '' ? {} : { ca: readOwn('etcd_ca_file', caFile) }),
-      ...(certFile === '' ? {} : { cert: readOwn('etcd_cert_file', certFile) }),
-      ...(keyFile === '' ? {} : { key: readOwn('etcd_key_file', keyFile) }),
-    };
-    // An agent of its own for each: connections of one member do not wait for those of another.
-    this.agents = this.endpoints.map((endpoint) =>
-      endpoint.startsWith('https:')
-        ? new https.Agent({ ...files, keepAlive: true, maxSockets: 32 })
-        : new http.Agent({ keepAlive: true, maxSockets: 32 }),
-    );
+  }
+
+  /** Certificates are renewed while the daemon runs. @throws EtcdError when they cannot be read, and never could */
+  private agentsOf(index: number): Agents {
+    if (performance.now() >= this.readAt + REREAD_MS) this.readCertificates();
+    this.agents ??= this.endpoints.map((endpoint) => new Agents(endpoint, this.certificates));
+    const agents = this.agents[index];
+    if (agents === undefined) throw new EtcdError(Failure.REFUSED, 'etcd_endpoints names no member');
+    return agents;
+  }
+
+  private readCertificates(): void {
+    const { caFile, certFile, keyFile } = this.settings;
+    try {
+      const found = {
+        ...(caFile === '' ? {} : { ca: readOwn('etcd_ca_file', caFile) }),
+        ...(certFile === '' ? {} : { cert: readOwn('etcd_cert_file', certFile) }),
+        ...(keyFile === '' ? {} : { key: readOwn('etcd_key_file', keyFile) }),
+      };
+      const isSame = JSON.stringify(found) === JSON.stringify(this.certificates);
+      // A certificate may be written already, and its key not yet.
+      if (!isSame) checkCertificates(found);
+      this.readAt = performance.now();
+      if (isSame) return;
+      this.certificates = found;
+    } catch (error) {
+      if (this.agents === null) throw error;
+      this.readAt = performance.now();
+      return;
+    }
+    for (const agents of this.agents ?? []) agents.retire();
+    this.agents = null;
+  }
+
+  /** A lease is about to be granted, which any cluster may do: one that was lost is made again with another id. */
+  forgetCluster(): void {
+    this.cluster = null;
   }
 
   /**
@@ -69,7 +109,7 @@ export class Gateway {
   async call(path: string, body: Json, limit: number): Promise<Json> {
     const until = performance.now() + limit;
     const attempt = Math.max(MIN_ATTEMPT_MS, Math.min(MAX_ATTEMPT_MS, limit / (this.endpoints.length + 1)));
-    const reasons = new Map<string, string>();
+    const reasons = new Map<string, AttemptError>();
     for (let tries = 1; ; tries++) {
       const index = this.current;
       const left = until - performance.now();
@@ -78,9 +118,12 @@ export class Gateway {
         return await this.withToken(index, path, body, Math.min(attempt, left));
       } catch (error) {
         if (!(error instanceof AttemptError)) throw error;
-        reasons.set(this.endpoints[index] ?? '', error.message);
+        reasons.set(this.endpoints[index] ?? '', error);
         // Unless another call has found the next one already.
         if (this.current === index) this.current = (index + 1) % this.endpoints.length;
+        // One member's certificate may have expired, or none of them fits.
+        if (reasons.size === this.endpoints.length && [...reasons.values()].every(isOfCertificate))
+          throw new EtcdError(Failure.REFUSED, error.message);
         if (tries % this.endpoints.length === 0) await pause(Math.min(PAUSE_MS, until - performance.now()));
       }
     }
@@ -97,6 +140,20 @@ export class Gateway {
         }
       }),
     );
+  }
+
+  /** Members that are of another cluster than the one that has granted the lease. */
+  async findStrangers(limit: number): Promise<string[]> {
+    const isStranger = this.endpoints.map(async (_, index) => {
+      try {
+        await this.post(index, '/v3/maintenance/status', {}, limit);
+        return false;
+      } catch (error) {
+        return error instanceof ClusterError;
+      }
+    });
+    const found = await Promise.all(isStranger);
+    return this.endpoints.filter((_, index) => found[index] === true);
   }
 
   private async withToken(index: number, path: string, body: Json, limit: number): Promise<Json> {
@@ -133,12 +190,13 @@ export class Gateway {
       ...(withToken && this.token !== null ? { authorization: this.token } : {}),
     };
     const { request } = endpoint.startsWith('https:') ? https : http;
-    return new Promise((resolve, reject) => {
+    const agent = this.agentsOf(index).forPath(path);
+    const answer = await new Promise<Json>((resolve, reject) => {
       const fail = (error: Error): void => {
         clearTimeout(timer);
         reject(error);
       };
-      const sent = request(`${endpoint}${path}`, { method: 'POST', headers, agent: this.agents[index] }, (response) => {
+      const sent = request(`${endpoint}${path}`, { method: 'POST', headers, agent }, (response) => {
         const parts: Buffer[] = [];
         let size = 0;
         response.on('data', (part: Buffer) => {
@@ -171,17 +229,72 @@ export class Gateway {
       );
       sent.on('error', (error: NodeJS.ErrnoException) => {
         fail(
-          isOfCertificate(error)
-            ? new EtcdError(Failure.REFUSED, certificateText(error))
+          concernsCertificate(error)
+            ? new CertificateError(certificateText(error))
             : new AttemptError(networkText(error)),
         );
       });
       sent.end(text);
     });
+    this.checkCluster(answer);
+    return answer;
+  }
+
+  /** An answer of another server than etcd must not be taken for one, nor that of a cluster that has other locks. @throws AttemptError */
+  private checkCluster({ header }: Json): void {
+    const id = typeof header === 'object' && header !== null ? (header as Json).cluster_id : undefined;
+    if (typeof id !== 'string') throw new AttemptError('its answer is none of etcd');
+    this.cluster ??= id;
+    if (id !== this.cluster) throw new ClusterError('it is a member of another cluster');
   }
 }
 
 export const KEEP_ALIVE = '/v3/lease/keepalive';
+
+interface Certificates {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+/** The connections of a member. */
+class Agents {
+  private readonly calls: http.Agent;
+  private readonly leases: http.Agent;
+
+  constructor(endpoint: string, certificates: Certificates) {
+    const make = (maxSockets: number): http.Agent =>
+      endpoint.startsWith('https:')
+        ? new https.Agent({ ...certificates, keepAlive: true, maxSockets })
+        : new http.Agent({ keepAlive: true, maxSockets });
+    this.calls = make(MAX_CONNECTIONS);
+    this.leases = make(MAX_LEASE_CONNECTIONS);
+  }
+
+  forPath(path: string): http.Agent {
+    return path === KEEP_ALIVE ? this.leases : this.calls;
+  }
+
+  /** Keeps no connection any more. Calls in progress go on. */
+  retire(): void {
+    for (const agent of [this.calls, this.leases]) {
+      agent.maxFreeSockets = 0;
+      for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+    }
+  }
+}
+
+/** @throws EtcdError */
+function checkCertificates(certificates: Certificates): void {
+  try {
+    createSecureContext(certificates);
+  } catch (error) {
+    throw new EtcdError(Failure.REFUSED, certificateText(error as Error));
+  }
+}
+
+const COMMON_NAME =
+  'etcd takes no user beside a client certificate with a common name: make that of etcd_cert_file without one, as by openssl req -subj /O=host';
 
 /** The token is not known to the member. */
 class TokenError extends Error {}
@@ -193,6 +306,8 @@ function read(status: number, text: string): Json {
     const [first = ''] = text.split('\n', 1);
     answer = JSON.parse(first) as Json;
   } catch {
+    // With users and certificates of clients, etcd refuses its gateway to those whose certificate might mean another user.
+    if (text.includes('CommonName of client')) throw new EtcdError(Failure.REFUSED, COMMON_NAME);
     throw new AttemptError(`answered with status ${status} and no JSON`);
   }
   const wrapped = answer.error;
@@ -205,7 +320,8 @@ function read(status: number, text: string): Json {
   }
   const told = error.message ?? error.error;
   const message = typeof told === 'string' ? told : `status ${status}`;
-  if (/invalid auth token|auth token is/.test(message) || code === UNAUTHENTICATED) throw new TokenError(message);
+  if (/invalid auth token|auth token is|revision of auth store is old/.test(message) || code === UNAUTHENTICATED)
+    throw new TokenError(message);
   if (message.includes('lease not found')) throw new EtcdError(Failure.NO_LEASE, 'the lease is gone');
   if (isPassing(code, message)) throw new AttemptError(message);
   throw new EtcdError(Failure.REFUSED, explain(message));
@@ -231,7 +347,11 @@ function explain(message: string): string {
   return message;
 }
 
-function isOfCertificate({ code = '', message }: NodeJS.ErrnoException): boolean {
+function isOfCertificate(error: AttemptError): boolean {
+  return error instanceof CertificateError;
+}
+
+function concernsCertificate({ code = '', message }: NodeJS.ErrnoException): boolean {
   return (
     /^(?:ERR_TLS|CERT_|UNABLE_TO_|DEPTH_ZERO|SELF_SIGNED|ERR_SSL|ERR_OSSL)/.test(code) || /\balert\b/.test(message)
   );
@@ -252,8 +372,8 @@ function networkText({ code, message }: NodeJS.ErrnoException): string {
   }
 }
 
-function unreachable(reasons: ReadonlyMap<string, string>): EtcdError {
-  const texts = Array.from(reasons, ([endpoint, reason]) => `${endpoint}: ${reason}`);
+function unreachable(reasons: ReadonlyMap<string, Error>): EtcdError {
+  const texts = Array.from(reasons, ([endpoint, { message }]) => `${endpoint}: ${message}`);
   return new EtcdError(Failure.UNREACHABLE, `etcd does not answer (${texts.join('; ')})`);
 }
 

@@ -31,11 +31,18 @@ import {
 import type { GuardState } from './guard-state.ts';
 
 const log = logger('locking.lock_daemon');
-const { EAGAIN, EEXIST, ENOBUFS, ENOMEM, SIGKILL } = { ...constants.errno, ...constants.signals };
+const { EAGAIN, ECONNRESET, EEXIST, ENOBUFS, ENOMEM, EPIPE, SIGKILL } = { ...constants.errno, ...constants.signals };
 /** Errors that pass. */
 const NO_ROOM: ReadonlySet<number> = new Set([-EAGAIN, -ENOBUFS, -ENOMEM]);
+/** Errors of a socket whose other end is closed. */
+const GONE: ReadonlySet<number> = new Set([-EPIPE, -ECONNRESET]);
 const PROGRAM = bytesOf(join(installRoot, 'dist', 'etcd-guard'));
 
+/**
+ * Requests without an answer. The guard waits for nobody, and drops answers for which the socket has no room: it has for more than 200, and
+ * for the guard's reports beside these.
+ */
+const MAX_ASKED = 64;
 /** Until a request is sent again that found no room, in milliseconds. */
 const AGAIN_MS = 10;
 /** From when on a guard that does not answer counts as hung, in milliseconds. */
@@ -196,16 +203,17 @@ export class Guard {
   disarm(): void {
     this.deadline = null;
     this.isArmed = false;
+    this.outbox = this.outbox.filter(([, { request }]) => request.operation !== Operation.ARM);
     this.ask({ operation: Operation.DISARM });
   }
 
-  /** Removes the owners of a carried guard that are not among these. */
-  keep(tokens: ReadonlySet<number>): void {
+  /** Removes the owners of a carried guard that are not among these. @param done called when that is so */
+  keep(tokens: ReadonlySet<number>, done = (): void => undefined): void {
     const next = (from: number): void => {
       this.ask({ operation: Operation.LIST, token: from }, ({ next: place, token }) => {
-        if (place === 0) return;
-        if (!tokens.has(token)) this.ask({ operation: Operation.REMOVE, token });
-        next(place);
+        if (!tokens.has(token) && place !== 0) this.ask({ operation: Operation.REMOVE, token });
+        if (place === 0) done();
+        else next(place);
       });
     };
     next(0);
@@ -290,9 +298,15 @@ export class Guard {
     if (deadline === null || this.socket < 0) return;
     // A later one has the same effect.
     this.outbox = this.outbox.filter(([, { request }]) => request.operation !== Operation.ARM);
-    this.ask({ operation: Operation.ARM, ...deadline }, ({ status }) => {
+    const done = ({ status }: Answer): void => {
       this.isArmed = status === 0;
-    });
+    };
+    // Before very many owners that are to be sent still.
+    this.outbox.unshift([
+      ++this.serial,
+      { request: { operation: Operation.ARM, ...deadline }, done, pidfd: -1, sent: 0 },
+    ]);
+    this.flush();
   }
 
   private sendOwner(token: number, owner: Owner): void {
@@ -317,8 +331,10 @@ export class Guard {
   }
 
   private flush(): void {
+    if (this.socket < 0) return;
     clearTimeout(this.again);
     for (let first = this.outbox[0]; first !== undefined && this.socket >= 0; first = this.outbox[0]) {
+      if (this.asked.size >= MAX_ASKED) return;
       const [serial, question] = first;
       writeRequest(serial, question.request);
       const status = posix.sendPacket(this.socket, output, REQUEST_SIZE, question.pidfd);
@@ -331,7 +347,7 @@ export class Guard {
       if (status < 0) {
         // Never at once: a caller expects no answer before its call returns.
         this.again = setTimeout(() => {
-          this.die(strerror(status));
+          this.die(strerror(status), GONE.has(status));
         });
         return;
       }
@@ -354,7 +370,8 @@ export class Guard {
       const [fd = -1] = attached;
       if (fd >= 0) posix.close(fd);
       if (size !== ANSWER_SIZE) {
-        this.die(size > 0 ? `a message of ${size} bytes` : size === 0 ? 'its process is gone' : strerror(size));
+        const why = size > 0 ? `a message of ${size} bytes` : size === 0 ? 'its process is gone' : strerror(size);
+        this.die(why, size === 0 || GONE.has(size));
         return;
       }
       this.onAnswer(readAnswer());
@@ -381,6 +398,7 @@ export class Guard {
         this.asked.delete(serial);
         // Otherwise it is the answer to a request of another daemon.
         question?.done(answer);
+        this.flush();
       }
     }
   }
@@ -393,8 +411,7 @@ export class Guard {
     this.receive();
     const [still] = this.asked.values();
     if (still?.sent !== since) return;
-    if (this.pid > 0) this.kill();
-    this.die('it does not answer');
+    this.die('it does not answer', false);
   }
 
   /** The socket is the guard's still, so its process has not been reaped for long, and its number is not another's. */
@@ -405,8 +422,10 @@ export class Guard {
     posix.close(pidfd);
   }
 
-  private die(why: string): void {
+  /** @param isGone its process is known to be: one that is not would kill its owners at a deadline that is not moved on any more */
+  private die(why: string, isGone: boolean): void {
     if (this.socket < 0) return;
+    if (!isGone && this.pid > 0) this.kill();
     log.error(`The guard of locks in etcd has ended (${why}): starting another`);
     this.close();
     for (const owner of this.owners.values()) owner.isGuarded = false;

@@ -1,4 +1,4 @@
-/** The messages between the daemon and its etcd client (worker.ts), in JSON: the first one has the settings, all others are requests. */
+/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, and requests. */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { EtcdSettings } from './settings.ts';
 
@@ -60,8 +60,11 @@ export interface Operations {
     args: { from: ByteString; end: ByteString };
     result: { hosts: readonly { key: ByteString; value: ByteString; left: number }[] };
   };
-  /** The keys on a lease, and the seconds that are left of it; -1: it is gone. */
-  describe: { args: { lease: string }; result: { seconds: number; keys: readonly ByteString[] } };
+  /** Keys on a lease after a given one, in order, as many as a message holds, and the seconds that are left of it; -1: it is gone. */
+  describe: {
+    args: { lease: string; after: ByteString };
+    result: { seconds: number; keys: readonly ByteString[]; more: boolean };
+  };
   /** Removes a key that was last changed at this revision. */
   remove: { args: { key: ByteString; modified: string }; result: null };
   /** Asks each member. */

@@ -21,6 +21,11 @@ const MAX_KEYS = 64;
 const MAX_LIST = 64 * 1024;
 const ENTRY_SIZE = 150;
 const MAX_HOSTS = 256;
+const TIME_TO_LIVE = '/v3/lease/timetolive';
+
+/** How long members are asked which cluster they are of, in milliseconds, and for each second of the lease. */
+const STRANGERS_MS = 1000;
+const STRANGERS_SHARE = 100;
 
 type Compare = Json;
 
@@ -110,7 +115,17 @@ export class Etcd {
   }
 
   async grant({ seconds }: Args<'grant'>, left: () => number): Promise<Result<'grant'>> {
+    this.gateway.forgetCluster();
     const { ID, TTL } = await this.gateway.call('/v3/lease/grant', { TTL: String(seconds) }, left());
+    // Of two clusters another host might use the other one. Members that do not answer soon are not waited for: the lease has begun.
+    const strangers = await this.gateway.findStrangers(Math.min(seconds * STRANGERS_SHARE, STRANGERS_MS, left()));
+    if (strangers.length > 0) {
+      await this.revoke({ lease: digits(ID) }, left);
+      throw new EtcdError(
+        Failure.REFUSED,
+        `etcd_endpoints names members of different clusters, which would grant one lock twice: ${strangers.join(', ')}`,
+      );
+    }
     return { lease: digits(ID), seconds: Number(digits(TTL)) };
   }
 
@@ -141,13 +156,19 @@ export class Etcd {
     const free = [isFree(exclusiveKey(resource)), shared ? isFree(own) : isFree(shares, endOfPrefix(shares))];
     let existing = creates ? [] : [exists(existenceKey(resource))];
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const { succeeded, revision, entries } = await this.transact(
+      const {
+        succeeded,
+        revision,
+        entries: found,
+      } = await this.transact(
         [...free, ...existing],
         [put(own, value, lease)],
-        [readRange(first, end)],
+        // The own one as well, should very many hosts share the resource.
+        [readRange(first, end), readRange(own, `${own}\0`, 1)],
         left,
       );
       if (succeeded) return { kind: 'granted', revision };
+      const entries = [...new Map(found.map((entry) => [entry.key, entry])).values()];
       const done = entries.find((entry) => entry.key === own && entry.value === value && entry.lease === lease);
       if (done !== undefined) return { kind: 'granted', revision: done.created };
       const locks = entries.filter(({ key }) => key === exclusiveKey(resource) || key.startsWith(shares));
@@ -214,14 +235,20 @@ export class Etcd {
 
   async hosts({ from, end }: Args<'hosts'>, left: () => number): Promise<Result<'hosts'>> {
     const { entries } = await this.list({ from, end, limit: MAX_HOSTS }, left);
-    const leases = entries.map(async ({ lease }) => this.describe({ lease }, left));
-    const described = await Promise.all(leases);
-    return { hosts: entries.map(({ key, value }, index) => ({ key, value, left: described[index]?.seconds ?? -1 })) };
+    const leases = entries.map(async ({ lease }) => this.gateway.call(TIME_TO_LIVE, { ID: lease }, left()));
+    const answers = await Promise.all(leases);
+    return {
+      hosts: entries.map(({ key, value }, index) => ({ key, value, left: Number(digits(answers[index]?.TTL)) })),
+    };
   }
 
-  async describe({ lease }: Args<'describe'>, left: () => number): Promise<Result<'describe'>> {
-    const { TTL, keys } = await this.gateway.call('/v3/lease/timetolive', { ID: lease, keys: true }, left());
-    return { seconds: Number(digits(TTL)), keys: Array.isArray(keys) ? keys.map(decode) : [] };
+  async describe({ lease, after }: Args<'describe'>, left: () => number): Promise<Result<'describe'>> {
+    const { TTL, keys } = await this.gateway.call(TIME_TO_LIVE, { ID: lease, keys: true }, left());
+    const rest = (Array.isArray(keys) ? keys.map(decode) : []).filter((key) => key > after).sort();
+    let bytes = 0;
+    const count = rest.findIndex((key) => (bytes += Buffer.byteLength(JSON.stringify(key)) + 1) > MAX_LIST);
+    const more = count > 0;
+    return { seconds: Number(digits(TTL)), keys: more ? rest.slice(0, count) : rest, more };
   }
 
   async remove({ key, modified }: Args<'remove'>, left: () => number): Promise<Result<'remove'>> {

@@ -11,7 +11,8 @@ const AGAIN_MS = 5;
 /** Messages that are read before others are served. */
 const AT_ONCE = 32;
 
-const buffer = Buffer.allocUnsafeSlow(MAX_MESSAGE + 1);
+/** Made with the first socket: the daemon loads this also where no lockspace is kept in etcd. */
+let buffer = Buffer.alloc(0);
 const attached = new Int32Array(1);
 
 export class Packets {
@@ -30,6 +31,7 @@ export class Packets {
     onMessage: (message: unknown) => void,
     onEnd: () => void,
   ) {
+    if (buffer.length === 0) buffer = Buffer.allocUnsafeSlow(MAX_MESSAGE + 1);
     this.socket = socket;
     this.poller = poller;
     this.onMessage = onMessage;

@@ -37,6 +37,32 @@ export const DEFAULT_ETCD: EtcdSettings = {
   fence: 'kill',
 };
 
+/** Whether settings differ in nothing but how the host proves itself. */
+export function isSameButCredentials(one: EtcdSettings, other: EtcdSettings): boolean {
+  return (
+    JSON.stringify({ ...one, ...credentialsOf(DEFAULT_ETCD) }) ===
+    JSON.stringify({ ...other, ...credentialsOf(DEFAULT_ETCD) })
+  );
+}
+
+/** How the host proves itself to etcd. */
+type Credentials = Pick<EtcdSettings, 'caFile' | 'certFile' | 'keyFile' | 'user' | 'password' | 'passwordFile'>;
+
+export function credentialsOf(settings: EtcdSettings): Credentials {
+  const { caFile, certFile, keyFile, user, password, passwordFile } = settings;
+  return { caFile, certFile, keyFile, user, password, passwordFile };
+}
+
+/** For the state of a restart and the record, which no password gets into. */
+export function withoutPassword(settings: EtcdSettings): EtcdSettings {
+  return { ...settings, password: '' };
+}
+
+/** Those of {@link withoutPassword}, to which a password belongs. */
+export function lacksPassword({ user, password, passwordFile }: EtcdSettings): boolean {
+  return user !== '' && password === '' && passwordFile === '';
+}
+
 /** Limits of the lease, in seconds. etcd grants none below two of its election timeouts. */
 export const MIN_LEASE = 2;
 export const MAX_LEASE = 3600;
@@ -62,7 +88,8 @@ export function contradictionIn(settings: EtcdSettings): string | undefined {
   const { endpoints, lockspaces, prefix, certFile, keyFile, user, password, passwordFile } = settings;
   for (const endpoint of endpoints) {
     const reason = faultOfEndpoint(endpoint);
-    if (reason !== undefined) return `etcd_endpoints: '${endpoint}' ${reason}`;
+    // Of an URL with a password the log must not have it.
+    if (reason !== undefined) return `etcd_endpoints: '${endpoint.replace(/\/\/.*@/, '//')}' ${reason}`;
   }
   if (lockspaces.length === 0) return 'etcd_lockspaces names no directory';
   for (const path of lockspaces) {

@@ -15,7 +15,10 @@ export const lease = object({
 export type LeaseState = StateOf<typeof lease>;
 
 export const etcd = object({
-  /** EtcdSettings as JSON: while locks are held there, the next program goes on with them, whatever its configuration says. */
+  /**
+   * EtcdSettings as JSON, without the password: while locks are held there, the next program goes on with them, whatever its configuration
+   * says, but for how the host proves itself.
+   */
   settings: text,
   lease: optional(lease),
   guard: optional(guardProcess),

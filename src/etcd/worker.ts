@@ -18,13 +18,21 @@ function start(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1'] as const)
     process.on(signal, () => undefined);
   const poller = new Poller();
-  let etcd: Etcd | EtcdError | null = null;
+  let etcd: Etcd | EtcdError = new EtcdError(Failure.REFUSED, 'it has no settings');
+  let present = '';
   const packets = new Packets(
     SOCKET,
     poller,
     (message) => {
-      if (etcd === null) etcd = connect(message as SettingsMessage);
-      else void answer(etcd, message as RequestMessage).then((reply) => packets.send(reply));
+      const received = message as SettingsMessage | RequestMessage;
+      if (!('settings' in received)) {
+        void answer(etcd, received).then((reply) => packets.send(reply));
+        return;
+      }
+      const text = JSON.stringify(received.settings);
+      // Of another program of the daemon. Calls in progress go on with those before.
+      if (text !== present) etcd = connect(received);
+      present = text;
     },
     () => process.exit(0),
   );

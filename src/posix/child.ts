@@ -95,6 +95,14 @@ export function startChild(
   return pid;
 }
 
+/** Has a child of the previous program reaped when it ends, or now. */
+export function reapChild(pid: number): void {
+  if (!isListening) process.on('SIGCHLD', reapAll);
+  isListening = true;
+  if (!running.has(pid)) running.set(pid, () => undefined);
+  reapAll();
+}
+
 /** Kills a child, and does not wait for its end. */
 function leaveChild(pid: number): void {
   if (!running.has(pid)) return;

@@ -223,6 +223,7 @@ export class Reexec {
       const successor = found.kind === 'own' ? found : new CSuccessor(found.version, daemon);
       if (successor instanceof CSuccessor) {
         await successor.prove({ args, stateFile, document: candidate, pidFile: keyOf(own.pidFile) }, document, own);
+        warnOfEtcd(daemon);
       }
       if (this.mustStop()) return;
       // Not before: this loads fs-ext, whose files the proof has just compared with the build.
@@ -428,6 +429,15 @@ function refuseEtcd({ etcd }: Daemon): void {
   const { count } = etcd.engine;
   throw new UnfitSuccessor(
     `${count} ${count === 1 ? 'lock is' : 'locks are'} held in etcd, of which the other program knows nothing: ${etcd.engine.describeLocks(20)}`,
+  );
+}
+
+/** Nothing is lost, but hosts would exclude each other no more. */
+function warnOfEtcd({ etcd }: Daemon): void {
+  if (etcd === null) return;
+  const directories = etcd.engine.settings.lockspaces.map((path) => `'${path}'`).join(', ');
+  log.warn(
+    `The other program keeps lockspaces below ${directories} in files of this host, not in etcd: other hosts' locks there do not concern its guests, nor theirs other hosts`,
   );
 }
 

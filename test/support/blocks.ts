@@ -94,7 +94,8 @@ export const pages: Readonly<Record<string, Page>> = {
         'no commands; the settings are tested in test/wire/etcd',
       'file_lockspace_dir = "/var/lib/libvirt/lockd/etcd/files"': 'no commands',
       '[Service]': 'it takes machines with systemd; the page says that it was not run',
-      'etcdctl get --prefix /virtlockd/hosts/': 'it takes a host of that cluster; test/wire/etcd reads these keys',
+      'virt-lockctl list --all-hosts': 'it takes a host of that cluster; test/wire/etcd/tools.test.ts runs both',
+      'virt-lockctl host list': 'it takes a host that is dead; test/wire/etcd/tools.test.ts runs both',
     },
   },
   'docs/operations/many-hosts.md': {

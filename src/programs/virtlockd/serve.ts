@@ -22,7 +22,9 @@ import { finishTakeover } from '../../restart/finish-takeover.ts';
 import { type DaemonConfig, lockWatchOf } from './config.ts';
 import { Daemon, type DaemonSettings } from '../../daemon/daemon.ts';
 import { ownProcess, restoreLog, restoreOwnState } from '../../daemon/state.ts';
-import type { EtcdSettings } from '../../etcd/settings.ts';
+import { dismissEtcd, settingsIn } from '../../daemon/etcd-locks.ts';
+import { credentialsOf, isSameButCredentials } from '../../etcd/settings.ts';
+import type { EtcdState } from '../../etcd/state.ts';
 import { EXIT, StartupError } from '../../libvirt/exit.ts';
 import { logger } from '../../log/log.ts';
 import type { RunOptions } from './options.ts';
@@ -123,13 +125,14 @@ export function serve(input: ServeInput): void {
       EXIT.initialize,
       'Cannot go on with the state record: there is no NOTIFY_SOCKET, or /proc cannot be read',
     );
+  const etcd = etcdOf(config, predecessor);
   const settings: DaemonSettings = {
     poller,
     version,
     maxClients: config.maxClients,
     adminMaxClients: config.adminMaxClients,
     lockWatch: lockWatchOf(config),
-    ...etcdOf(config, predecessor),
+    ...etcd.settings,
     timeout: options.timeout,
     pidFile: pidFile?.fd,
     life: { program, started, executed: Date.now(), restarts, deaths },
@@ -214,6 +217,7 @@ export function serve(input: ServeInput): void {
     daemon.remoteFiles.attach();
     daemon.lockWatch.start();
     daemon.etcd?.start();
+    if (etcd.left !== null) dismissEtcd(etcd.left, daemon);
     survival?.takeoverFinished();
     // bin/virtlockd has ignored signals for a moment.
     if (hasDied)
@@ -276,15 +280,26 @@ async function leave({ survival, daemon, reexec }: Leaving, unit: EndingUnit): P
   return true;
 }
 
-/** While locks are held in etcd, the settings stay by which they were acquired, whatever the configuration says by now. */
-function etcdOf({ etcd }: DaemonConfig, predecessor: Predecessor | null): Pick<DaemonSettings, 'etcd'> {
+interface ChosenEtcd {
+  readonly settings: Pick<DaemonSettings, 'etcd'>;
+  /** Of the previous program: to be ended. */
+  readonly left: EtcdState | null;
+}
+
+/**
+ * While locks are held in etcd, the settings stay by which they were acquired, whatever the configuration says by now. It always says how the
+ * host proves itself: certificates are renewed, and passwords changed, while locks are held.
+ */
+function etcdOf({ etcd }: DaemonConfig, predecessor: Predecessor | null): ChosenEtcd {
   const carried = predecessor?.document.own?.etcd;
-  const isSame = carried === undefined || JSON.stringify(etcd) === carried.settings;
-  if (!isSame && holdsInEtcd(predecessor)) {
-    log.error('The settings of etcd stay as they were, because locks are held there: they change once none is');
-    return { etcd: { settings: JSON.parse(carried.settings) as EtcdSettings, carried } };
-  }
-  return etcd === null ? {} : { etcd: { settings: etcd, carried: isSame ? carried : undefined } };
+  if (carried === undefined) return { settings: etcd === null ? {} : { etcd: { settings: etcd } }, left: null };
+  const before = settingsIn(carried);
+  if (etcd !== null && isSameButCredentials(etcd, before))
+    return { settings: { etcd: { settings: etcd, carried } }, left: null };
+  if (!holdsInEtcd(predecessor)) return { settings: etcd === null ? {} : { etcd: { settings: etcd } }, left: carried };
+  log.error('The settings of etcd stay as they were, because locks are held there: they change once none is');
+  const settings = { ...before, ...(etcd === null ? {} : credentialsOf(etcd)) };
+  return { settings: { etcd: { settings, carried } }, left: null };
 }
 
 function holdsInEtcd(predecessor: Predecessor | null): boolean {

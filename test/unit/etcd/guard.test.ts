@@ -286,6 +286,19 @@ describe('the guard of locks in etcd', function () {
     assert.deepEqual(watched.heard, ['fired 200', 'cleared']);
   });
 
+  it('takes very many at once, as after a restart, and answers each', async () => {
+    watched = new Watched();
+    watched.arm(LATER);
+    const pid = await watched.pid();
+    const owner = await startOwner();
+    const all = watched;
+    const tokens = Array.from({ length: 3000 }, (_, index) => index + 1);
+    const added = await Promise.all(tokens.map(async (token) => all.add(token, owner)));
+    assert.ok(added.every((status) => status === 0));
+    assert.equal(watched.guard.isReady, true);
+    assert.deepEqual([watched.heard, watched.guard.properties?.pid], [[], pid]);
+  });
+
   for (const [how, signal] of [
     ['is stopped', 'SIGSTOP'],
     ['has been killed', 'SIGKILL'],
@@ -359,6 +372,21 @@ describe('the guard of locks in etcd', function () {
     await watched.hears('died');
     await goneSoon(stopped);
     await eventually('the next guard is ready', () => guard.isReady);
+    assert.equal(owner.hasEnded, false);
+  });
+
+  it('is ended when it is given up though it lives, and kills nobody at its old deadline', async () => {
+    watched = new Watched();
+    watched.arm(LATER);
+    const pid = await watched.pid();
+    const owner = await startOwner();
+    assert.equal(await watched.add(1, owner), 0);
+    // No descriptor, so the socket takes no message any more.
+    watched.guard.add(2, 1 << 20, () => undefined);
+    await watched.hears('died');
+    watched.guard.remove(2);
+    await goneSoon(pid);
+    await eventually('another one has the owner', () => watched?.guard.isReady);
     assert.equal(owner.hasEnded, false);
   });
 

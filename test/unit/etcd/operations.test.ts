@@ -1,7 +1,7 @@
 /** The operations on a real member of etcd, without a daemon. */
 import assert from 'node:assert/strict';
 import { EtcdError, Gateway } from '../../../src/etcd/gateway.ts';
-import type { Args, OperationName, Result } from '../../../src/etcd/messages.ts';
+import { type Args, MAX_MESSAGE, type OperationName, type Result } from '../../../src/etcd/messages.ts';
 import { Etcd } from '../../../src/etcd/operations.ts';
 import { DEFAULT_ETCD } from '../../../src/etcd/settings.ts';
 import { EtcdMember } from '../../../src/lab/etcd.ts';
@@ -134,12 +134,36 @@ describe('operations on etcd', function () {
     const lease = await leaseOf();
     assert.equal((await run('keepAlive', { lease })).seconds, 60);
     await granted(lease);
-    assert.deepEqual((await run('describe', { lease })).keys, [`${resource()}//x`]);
+    assert.deepEqual((await run('describe', { lease, after: '' })).keys, [`${resource()}//x`]);
     await run('revoke', { lease });
     await run('revoke', { lease });
     assert.deepEqual(keys(), []);
     assert.equal((await run('keepAlive', { lease })).seconds, 0);
     await assert.rejects(acquire(lease), (error: EtcdError) => error.failure === 'no-lease');
+  });
+
+  it('lists all keys on a lease, however many', async () => {
+    const lease = await leaseOf();
+    const name = 'x'.repeat(200);
+    const all = Array.from({ length: 700 }, (_, index) => `/test/many/${name}${String(index).padStart(4, '0')}`);
+    await Promise.all(all.map(async (key) => run('put', { key, value: '', lease })));
+    const found: string[] = [];
+    for (let more = true; more;) {
+      const page = await run('describe', { lease, after: found.at(-1) ?? '' });
+      assert.ok(JSON.stringify(page).length < MAX_MESSAGE);
+      found.push(...page.keys);
+      ({ more } = page);
+    }
+    assert.deepEqual(found, all);
+  });
+
+  it('knows its own attempt among very many hosts that share the resource', async () => {
+    const leases = await Promise.all(Array.from({ length: 70 }, leaseOf));
+    leases.sort((one, other) => (BigInt(one) < BigInt(other) ? -1 : 1));
+    for (const lease of leases) await granted(lease, { shared: true });
+    const last = leases.at(-1) ?? '';
+    const value = 'the same attempt';
+    assert.equal(await granted(last, { shared: true, value }), await granted(last, { shared: true, value }));
   });
 
   it('reports members that do not answer, each with the reason, and goes on with those that do', async () => {

@@ -1,6 +1,6 @@
 /** The lease and the locks in etcd outlive a restart and a death of the daemon; a program that does not know them is no successor. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { C_PROGRAM, displace, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
@@ -83,6 +83,27 @@ describe('locks in etcd over the end of the program', function () {
     await reexecute(daemon);
     // Of a directory now, which is not there.
     assert.match((await peer.ask(take()))?.message ?? '', /No such file or directory/);
+    await eventually('the client has ended, and is reaped', () => children(daemon).length === 0);
+    await eventually('the guard has ended', () => guards(daemon) === 0);
+  });
+
+  it('do not concern who has given them back, when the settings change', async () => {
+    const scene = await EtcdScene.open({ seconds: 4 });
+    const daemon = await scene.daemon();
+    const owner = scene.owner();
+    const peer = await scene.join(daemon, owner.pid);
+    await peer.must(take());
+    daemon.lab.write(daemon.lab.configuration, scene.configuration.replace('= 4', '= 5'));
+    process.kill(daemon.pid, 'SIGSTOP');
+    const given = peer.must(give());
+    process.kill(daemon.pid, 'SIGUSR1');
+    process.kill(daemon.pid, 'SIGCONT');
+    await given;
+    await reexecute(daemon);
+    await eventually('there is one guard', () => guards(daemon) === 1);
+    const until = performance.now() + 4500;
+    await eventually('the lease before has ended', () => performance.now() > until);
+    assert.equal(isAlive(owner.pid), true, daemon.log);
   });
 
   it('are calls that wait in a restart', async () => {
@@ -122,6 +143,7 @@ describe('locks in etcd over the end of the program', function () {
         daemon.log,
         new RegExp(`1 lock is held in etcd, of which the other program knows nothing: 'disk' of ${owner.pid} \\(db\\)`),
       );
+      assert.doesNotMatch(daemon.log, /in files of this host/);
       await peer.must(give());
       process.kill(daemon.pid, 'SIGUSR1');
       await eventually(
@@ -129,6 +151,10 @@ describe('locks in etcd over the end of the program', function () {
         () =>
           readFileSync(`/proc/${daemon.pid}/comm`, 'latin1') === 'virtlockd\n' &&
           !readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').includes('node'),
+      );
+      assert.match(
+        daemon.log,
+        new RegExp(`warning : .*keeps lockspaces below '${SPACE}' in files of this host, not in etcd`),
       );
     });
   });
@@ -203,4 +229,20 @@ describe('locks in etcd over the end of the program', function () {
 function children({ pid }: LockDaemon): string[] {
   const pids = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ');
   return pids.filter((one) => one !== '').map((one) => readFileSync(`/proc/${one}/comm`, 'latin1').trim());
+}
+
+/** How many guards are in the daemon's root. */
+function guards({ pid }: LockDaemon): number {
+  const root = readlinkSync(`/proc/${pid}/ns/mnt`);
+  return readdirSync('/proc').filter((one) => {
+    try {
+      return (
+        /^[0-9]+$/.test(one) &&
+        readFileSync(`/proc/${one}/comm`, 'latin1') === 'virtlockd-guard\n' &&
+        readlinkSync(`/proc/${one}/ns/mnt`) === root
+      );
+    } catch {
+      return false;
+    }
+  }).length;
 }

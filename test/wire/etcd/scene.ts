@@ -13,6 +13,8 @@ export interface SceneOptions extends EtcdOptions {
   readonly seconds?: number;
   /** More lines of virtlockd.conf. */
   readonly configuration?: string;
+  /** Directories that hosts see as they are. */
+  readonly share?: readonly string[];
 }
 
 export interface Owner {
@@ -58,7 +60,7 @@ ${configuration}
 
   /** One more host. */
   async daemon(): Promise<LockDaemon> {
-    const lab = await openLab();
+    const lab = await openLab('ours', this.options.share);
     const daemon = await startDaemon('ours', { lab, configuration: this.configuration });
     this.daemons.push(daemon);
     return daemon;
