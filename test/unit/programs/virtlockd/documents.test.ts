@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DEFAULT_ETCD } from '../../../../src/etcd/settings.ts';
 import { DEFAULT_CONFIG, parseConfig } from '../../../../src/programs/virtlockd/config.ts';
 import { usageText } from '../../../../src/programs/virtlockd/options.ts';
 import { complete, completeInFish, longOptionsInZsh } from '../../../support/completion.ts';
@@ -23,10 +24,18 @@ describe('documents', () => {
     const sample = read('virtlockd.conf');
     assert.deepEqual(parseConfig(sample, 'sample'), DEFAULT_CONFIG);
     const settings = [...sample.matchAll(/^#(\w+) = (.+)$/gm)];
-    assert.equal(settings.length, Object.keys(DEFAULT_CONFIG).length);
-    const written = parseConfig(settings.map(([, name = '', value = '']) => `${name} = ${value}`).join('\n'), 'sample');
+    const ofEtcd = Object.keys(DEFAULT_ETCD).length;
+    assert.equal(settings.length, Object.keys(DEFAULT_CONFIG).length - 1 + ofEtcd);
+    const text = settings.map(([, name = '', value = '']) => `${name} = ${value}`).join('\n');
+    const written = parseConfig(text, 'sample');
     assert.deepEqual({ ...written, logLevel: undefined }, DEFAULT_CONFIG);
     assert.equal(written.logLevel, 3);
+    const endpoints = ['http://127.0.0.1:2379'];
+    const { etcd } = parseConfig(
+      text.replace('etcd_endpoints = [ ]', `etcd_endpoints = [ "${endpoints[0]}" ]`),
+      'sample',
+    );
+    assert.deepEqual(etcd, { ...DEFAULT_ETCD, endpoints });
   });
 
   it('the manual names every option and every setting', () => {
@@ -37,7 +46,7 @@ describe('documents', () => {
       if (short !== undefined) assert(page.includes(`-${short}`), short);
     }
     for (const [, name = ''] of read('virtlockd.conf').matchAll(/^#(\w+) = /gm)) {
-      assert(read('man/virtlockd.conf.5').includes(`.BR ${name} "`), name);
+      assert.match(read('man/virtlockd.conf.5'), new RegExp(`^\\.BR (?:.* )?${name} "`, 'm'));
     }
   });
 
