@@ -333,7 +333,9 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     for (const server of this.servers) {
       server.suspend();
       for (const { fd, path, unlink } of server.listeners) {
-        if (unlink && path !== null) posix.unlink(path);
+        // systemd may have bound its own there since, which is to stay.
+        const isSystemds = server.listeners.some((other) => !other.unlink && other.path === path);
+        if (unlink && path !== null && !isSystemds) posix.unlink(path);
         posix.close(fd);
       }
       for (const connection of [...server.adoptAll().values()]) connection.close();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
@@ -54,6 +54,20 @@ describe('a daemon that leaves the sockets of socket units to the next one', fun
     assert.equal(await answer, 'registered');
     assert.equal(await (await register()).answer, 'registered');
     assert.equal(await scene.stored('L'), 0);
+  });
+
+  it('leaves them where they are at its end, though one before it has listened there itself', async () => {
+    scene = await StoreScene.begin();
+    await leave();
+    await scene.manager.tell('sockets');
+    await startNext();
+    assert.equal(await (await register()).answer, 'registered');
+    await scene.manager.tell('restart no');
+    // A stop of systemd's.
+    writeFileSync(scene.at('jobs'), '1 virtlockd.service stop running\n');
+    process.kill(scene.pid, 'SIGTERM');
+    await scene.manager.next('ended');
+    assert(existsSync(scene.manager.socket));
   });
 
   it('leaves them to serve, even if the next one cannot use the record', async () => {
