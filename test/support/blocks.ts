@@ -71,6 +71,7 @@ export const pages: Readonly<Record<string, Page>> = {
         'a message; test/package/hazards.test.ts provokes it',
       'virtlockd-swap: virtlockd, process 812, goes on in its former program: /usr/sbin/virtlockd does not run: …':
         'a message; test/package/hazards.test.ts provokes it',
+      '# dpkg-query --search /usr/sbin/virtlockd': 'the essence of what test/package/upkeep.test.ts does',
     },
   },
   'docs/operations/live-swap.md': { test: 'test/e2e/restart/live-swap.test.ts' },

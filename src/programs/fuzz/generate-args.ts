@@ -209,6 +209,8 @@ function inquireArgs(call: string, random: Random): Json {
     lockspace,
     resource,
     filter: lockFilter(random),
+    path: lockspace,
+    lease: random.pick(['1', '', 'x']),
     cursor: random.pick(['0', '0', '@', '@', '7', '18446744073709551615']),
     limit: random.pick([0, 1, 1, 2, 3, 500, 0xffffffff]),
     after: random.pick(['0', '0', '1', '5', '9007199254740992']),

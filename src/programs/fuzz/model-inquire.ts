@@ -4,7 +4,7 @@ import { type Changes, checkFlags, type Connection, Refusal, RPC, type ServerSta
 import { type ServedProgram, Words } from './model-wire.ts';
 import type { Json, ListName } from './steps.ts';
 
-export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 14 };
+export const inquireProgram: ServedProgram = { number: 0x696e7175, procedures: 18 };
 const MAX_STRING = 65_536;
 const MAX_PAGE = 500;
 const CHANGES_EVENT = 100;
