@@ -119,7 +119,8 @@ describe('locks in etcd over the end of the program', function () {
     scene.member.signal('SIGCONT');
     assert.equal(await answer, undefined);
     await peer.must(give());
-    assert.deepEqual(scene.keys(), [`${SPACE}/first//x`]);
+    // etcd may have been late with an attempt of the previous client; the daemon then removes what that has left.
+    await eventually('only the other lock is left', () => scene.keys().join() === `${SPACE}/first//x`, 20_000);
   });
 
   describe('when the successor does not know them', () => {
