@@ -120,7 +120,7 @@ describe('locks in etcd over the end of the program', function () {
     assert.equal(await answer, undefined);
     await peer.must(give());
     // etcd may have been late with an attempt of the previous client; the daemon then removes what that has left.
-    await eventually('only the other lock is left', () => scene.keys().join() === `${SPACE}/first//x`, 20_000);
+    await eventually('only the other lock is left', () => scene.keys().join() === `${SPACE}/first//x`, 40_000);
   });
 
   describe('when the successor does not know them', () => {
