@@ -98,7 +98,7 @@ export class EtcdLocks implements EtcdView {
     return {
       settings: JSON.stringify(withoutPassword(this.settings)),
       lease: this.engine.lease.state,
-      guard: this.guard === null ? this.carried?.guard : this.guard.state,
+      guard: this.guardState,
       client: this.client.state,
     };
   }
@@ -146,8 +146,12 @@ export class EtcdLocks implements EtcdView {
 
   /** Descriptors that are to outlive the daemon's death. */
   get keptSockets(): readonly number[] {
-    const { guard } = this.state;
-    return guard === undefined ? [] : [guard.socket];
+    const { guardState } = this;
+    return guardState === undefined ? [] : [guardState.socket];
+  }
+
+  private get guardState(): EtcdState['guard'] {
+    return this.guard === null ? this.carried?.guard : this.guard.state;
   }
 
   /** The daemon ends, and all owners that could be are ended. */

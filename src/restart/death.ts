@@ -572,8 +572,8 @@ function finishRelease(
 }
 
 /**
- * Handles descriptors that are stored and not recorded. A connection that is still connected had just been accepted, and becomes a client.
- * One that is shut down was about to be closed. So do connections that wait at the sockets which systemd had. All but the former are closed.
+ * Handles descriptors that are stored and not recorded. A connection that is still connected had just been accepted, and becomes a client;
+ * so do connections that wait at a socket which systemd had. One that is shut down was about to be closed, and is closed.
  */
 export function adoptStrays(daemon: Daemon, { strays, listeners }: Death, store: DescriptorStore): void {
   const servers = { virtlockd: daemon.lockServer, admin: daemon.adminServer };
