@@ -118,7 +118,9 @@ export class Gateway {
         return await this.withToken(index, path, body, Math.min(attempt, left));
       } catch (error) {
         if (!(error instanceof AttemptError)) throw error;
-        reasons.set(this.endpoints[index] ?? '', error);
+        const endpoint = this.endpoints[index] ?? '';
+        // What a member has said in a whole attempt tells more than that it said nothing in the last moment of the call.
+        if (left >= attempt || !reasons.has(endpoint)) reasons.set(endpoint, error);
         // Unless another call has found the next one already.
         if (this.current === index) this.current = (index + 1) % this.endpoints.length;
         // One member's certificate may have expired, or none of them fits.

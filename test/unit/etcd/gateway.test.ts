@@ -54,6 +54,13 @@ describe('the gateway of etcd', function () {
     await assert.rejects(etcd.run('grant', { seconds: 5 }, 300), /its answer is none of etcd/);
   });
 
+  it('says what a member has answered, also when the last attempt of a call had no time for an answer', async () => {
+    let asked = 0;
+    const etcd = etcdAt([await listen(() => (asked++ === 0 ? { status: 'ok' } : null))]);
+    await assert.rejects(etcd.run('grant', { seconds: 5 }, 250), /its answer is none of etcd/);
+    assert.equal(asked, 2);
+  });
+
   it('takes no answer of another cluster, which does not know the lease', async function () {
     skipIf(this, missingEtcd());
     members.push(await EtcdMember.start(), await EtcdMember.start());

@@ -166,9 +166,13 @@ export const daemonMutants: readonly Mutant[] = [
     '',
     ['command-line/nothing'],
   ),
-  mutant('the sockets stay', 'src/daemon/daemon.ts', 'if (unlink && path !== null) posix.unlink(path);', '', [
-    'command-line/nothing',
-  ]),
+  mutant(
+    'the sockets stay',
+    'src/daemon/daemon.ts',
+    'if (unlink && path !== null && !isSystemds) posix.unlink(path);',
+    '',
+    ['command-line/nothing'],
+  ),
   mutant('the sockets are open to all', 'src/rpc/listen.ts', 'process.umask(0o077)', 'process.umask(0)', [
     'command-line/nothing',
   ]),
