@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HangingStorage, unmount } from '../../../src/lab/hanging-storage.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
@@ -58,38 +57,33 @@ describe('a daemon that is told to end while it executes another program', funct
       skipIf(this, missingDaemon('ours'), missingFuse());
       const [proofs, end] = [program.at('proofs'), program.at('end')];
       scene = await StoreScene.begin({ program: program.path });
-      const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
-      try {
-        const peer = await scene.client(OWNER);
-        const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
-        await peer.must(lease);
-        // At its second proof the daemon has taken over the helpers' files.
-        const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
-        program.replace(`echo >>${proofs}; ${wait}; ${PROOF_WITHOUT_HELPERS}`);
-        process.kill(scene.pid, 'SIGUSR1');
-        await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
-        if (isSlow) await storage.hang('open');
-        const other = await scene.client(OWNER);
-        const asked = other.ask(lock.acquire('', join(storage.mount, 'disk'))).catch(() => undefined);
-        if (isSlow) await storage.asked('open');
-        process.kill(scene.pid, 'SIGTERM');
-        await scene.rest();
-        writeFileSync(end, '');
-        // Longer than an attempt waits for it, which begins now.
-        if (isSlow) await new Promise((resolve) => setTimeout(resolve, 3000));
-        await storage.letGo();
-        await asked;
-        await scene.manager.next('ended');
-        await scene.served();
-        const rival = await scene.client(RIVAL);
-        assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
-        await peer.must(lock.release('', join(storage.mount, 'lease')));
-        await rival.must(lease);
-        assert.doesNotMatch(scene.manager.log, / lost|cannot be confirmed/);
-      } finally {
-        await storage.end();
-        unmount(storage.mount);
-      }
+      const storage = await scene.mount('storage');
+      const peer = await scene.client(OWNER);
+      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+      await peer.must(lease);
+      // At its second proof the daemon has taken over the helpers' files.
+      const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
+      program.replace(`echo >>${proofs}; ${wait}; ${PROOF_WITHOUT_HELPERS}`);
+      process.kill(scene.pid, 'SIGUSR1');
+      await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
+      if (isSlow) await storage.hang('open');
+      const other = await scene.client(OWNER);
+      const asked = other.ask(lock.acquire('', join(storage.mount, 'disk'))).catch(() => undefined);
+      if (isSlow) await storage.asked('open');
+      process.kill(scene.pid, 'SIGTERM');
+      await scene.rest();
+      writeFileSync(end, '');
+      // Longer than an attempt waits for it, which begins now.
+      if (isSlow) await new Promise((resolve) => setTimeout(resolve, 3000));
+      await storage.letGo();
+      await asked;
+      await scene.manager.next('ended');
+      await scene.served();
+      const rival = await scene.client(RIVAL);
+      assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
+      await peer.must(lock.release('', join(storage.mount, 'lease')));
+      await rival.must(lease);
+      assert.doesNotMatch(scene.manager.log, / lost|cannot be confirmed/);
     });
   }
 
@@ -97,23 +91,18 @@ describe('a daemon that is told to end while it executes another program', funct
     skipIf(this, missingDaemon('ours'), missingFuse());
     const proofs = program.at('proofs');
     scene = await StoreScene.begin({ program: program.path });
-    const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
-    try {
-      const peer = await scene.client(OWNER);
-      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
-      await peer.must(lease);
-      // Its second proof fails.
-      program.replace(`echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${PROOF_WITHOUT_HELPERS}`);
-      process.kill(scene.pid, 'SIGUSR1');
-      await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
-      await scene.kill();
-      assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
-      await peer.must(lock.release('', join(storage.mount, 'lease')));
-      assert.doesNotMatch(scene.manager.log, /cannot be confirmed/);
-    } finally {
-      await storage.end();
-      unmount(storage.mount);
-    }
+    const storage = await scene.mount('storage');
+    const peer = await scene.client(OWNER);
+    const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+    await peer.must(lease);
+    // Its second proof fails.
+    program.replace(`echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${PROOF_WITHOUT_HELPERS}`);
+    process.kill(scene.pid, 'SIGUSR1');
+    await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
+    await scene.kill();
+    assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
+    await peer.must(lock.release('', join(storage.mount, 'lease')));
+    assert.doesNotMatch(scene.manager.log, /cannot be confirmed/);
   });
 });
 
