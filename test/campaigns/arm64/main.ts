@@ -1,10 +1,11 @@
 /** `npm run arm64`: see options.ts. */
-import { runCommand, writeReport } from '../command.ts';
+import { runCommand, terminated, writeReport } from '../command.ts';
+import { type Played, play } from '../machine.ts';
 import { type Checked, checkConformance, compare, countsOf } from './conformance.ts';
-import { type Fact, judge } from './facts.ts';
-import { type Played, playMachine } from './machine.ts';
+import { type Fact, factIn, judge } from './facts.ts';
+import { machineWith } from './machine.ts';
 import { type Options, parseOptions, usage } from './options.ts';
-import { armPackage, missingFor } from './package.ts';
+import { armPackage, missingForPart } from './package.ts';
 
 function lineOf(fact: Fact, words: boolean): string[] {
   switch (fact.is) {
@@ -25,26 +26,26 @@ function lineOf(fact: Fact, words: boolean): string[] {
 
 async function main({ parts, only, limit, words, json }: Options): Promise<number> {
   for (const part of parts) {
-    const missing = missingFor(part);
+    const missing = missingForPart(part);
     if (missing !== undefined) throw new Error(missing);
   }
   const print = (lines: readonly string[]): void => {
     // At once: all of it takes long.
     if (json !== '-') for (const line of lines) process.stdout.write(`${line}\n`);
   };
-  const interrupted = new AbortController();
-  process.once('SIGTERM', () => {
-    interrupted.abort();
-  });
-  const { signal } = interrupted;
+  const signal = terminated();
   print(['building the package']);
   const packaged = armPackage();
-  let played: Played | undefined;
+  let played: Played<Fact> | undefined;
   let checked: Checked | undefined;
   if (parts.includes('machine')) {
     print(['booting the machine']);
-    played = await playMachine(packaged, limit, signal, (fact) => {
-      print(lineOf(fact, words));
+    played = await play(machineWith(packaged), factIn, {
+      limit,
+      signal,
+      onFact: (fact) => {
+        print(lineOf(fact, words));
+      },
     });
   }
   if (parts.includes('conformance') && !signal.aborted) {

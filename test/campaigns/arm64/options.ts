@@ -1,5 +1,6 @@
 /** The command line of `npm run arm64`. */
-import { oneOf, parseCommandLine, wholeNumber } from '../../../src/lab/command-line.ts';
+import { listOf, parseCommandLine } from '../../../src/lab/command-line.ts';
+import { type MachineOptions, machineOptions, machineSettings, machineUsage } from '../machine-options.ts';
 
 /** What is done, and how long it takes. */
 export const parts = {
@@ -10,16 +11,14 @@ export type Part = keyof typeof parts;
 
 const partNames = Object.keys(parts) as Part[];
 
-export interface Options {
+export interface Options extends MachineOptions {
   readonly parts: readonly Part[];
   /** Of the checks of virtlockd-conformance. */
   readonly only: readonly string[];
-  /** For the virtual machine, in seconds. */
-  readonly limit: number;
-  readonly words: boolean;
-  readonly json: string | undefined;
-  readonly help: boolean;
 }
+
+/** In seconds. */
+const LIMIT = 1800;
 
 export const usage = `Usage: npm run arm64 -- [OPTION]...
 
@@ -34,11 +33,7 @@ The machine's image stays beside the tree, and the next run uses it again.
 
   --parts LIST     only these parts, separated by commas
   --only PATTERN   of the checks, only these; see virtlockd-conformance --help; may be repeated
-  --limit N        give the machine up after so many seconds (1800)
-  --words          also print what daemons and tools said
-  --json FILE      write all results as JSON; - is standard output, in place of the text
-  -h, --help       print this
-
+${machineUsage(LIMIT)}
 A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
 
 Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
@@ -47,21 +42,15 @@ Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 const settings = {
   parts: { type: 'string', default: partNames.join(',') },
   only: { type: 'string', multiple: true, default: [] as string[] },
-  limit: { type: 'string', default: '1800' },
-  words: { type: 'boolean', default: false },
-  json: { type: 'string' },
-  help: { type: 'boolean', short: 'h', default: false },
+  ...machineSettings(LIMIT),
 } as const;
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
   const { values } = parseCommandLine({ args: [...args], options: settings });
   return {
-    parts: values.parts.split(',').map((word) => oneOf('part', partNames, word)),
+    parts: listOf('part', partNames, values.parts),
     only: values.only,
-    limit: wholeNumber('limit', values.limit, 1),
-    words: values.words,
-    json: values.json,
-    help: values.help,
+    ...machineOptions(values),
   };
 }
