@@ -1,4 +1,4 @@
-/** What the virtual machine reports, a line of JSON each, and what is wrong in it. */
+/** What the steps report, in the virtual machine a line of JSON each, and what is wrong in it. */
 import { factReader } from '../machine.ts';
 
 export type Fact =
@@ -36,5 +36,5 @@ export function judge(facts: readonly Fact[]): string[] {
     }
   });
   const isWhole = facts.some(({ is }) => is === 'done' || is === 'broken');
-  return isWhole ? found : [...found, 'the machine has not come to its end'];
+  return isWhole ? found : [...found, 'the steps have not come to their end'];
 }

@@ -2,10 +2,12 @@
 import { runCommand, terminated, writeReport } from '../command.ts';
 import { type Played, play } from '../machine.ts';
 import { type Checked, checkConformance, compare, countsOf } from './conformance.ts';
+import { type Difference, emulationDifferences } from './emulation.ts';
 import { type Fact, factIn, judge } from './facts.ts';
 import { machineWith } from './machine.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { armPackage, missingForPart } from './package.ts';
+import { playInUserMode } from './user.ts';
 
 function lineOf(fact: Fact, words: boolean): string[] {
   switch (fact.is) {
@@ -20,7 +22,7 @@ function lineOf(fact: Fact, words: boolean): string[] {
     case 'broken':
       return [`    FAIL ${fact.error}`];
     case 'done':
-      return [`Linux and Debian ${fact.kernel}: the locks were asked for ${fact.asked} times`];
+      return [`${fact.kernel}: the locks were asked for ${fact.asked} times`];
   }
 }
 
@@ -36,18 +38,23 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
   const signal = terminated();
   print(['building the package']);
   const packaged = armPackage();
+  const onFact = (fact: Fact): void => {
+    print(lineOf(fact, words));
+  };
   let played: Played<Fact> | undefined;
+  let differences: readonly Difference[] | undefined;
+  let user: readonly Fact[] | undefined;
   let checked: Checked | undefined;
   if (parts.includes('machine')) {
     print(['booting the machine']);
-    played = await play(machineWith(packaged), factIn, {
-      limit,
-      signal,
-      onFact: (fact) => {
-        print(lineOf(fact, words));
-      },
-    });
+    played = await play(machineWith(packaged), factIn, { limit, signal, onFact });
   }
+  if (parts.some((part) => part !== 'machine') && !signal.aborted) {
+    differences = emulationDifferences();
+    print(["QEMU's user mode does otherwise than the kernel:"]);
+    print(differences.map(({ what, emulated }) => `    ${what}: ${emulated}`));
+  }
+  if (parts.includes('user') && !signal.aborted) user = await playInUserMode(packaged, onFact);
   if (parts.includes('conformance') && !signal.aborted) {
     checked = await checkConformance(packaged, only, signal, (text) => {
       if (json !== '-') process.stderr.write(text);
@@ -55,6 +62,7 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
   }
   const findings = [
     ...(played === undefined ? [] : judge(played.facts)),
+    ...(user === undefined ? [] : judge(user)),
     ...(checked === undefined ? [] : compare(checked).map((name) => `fails on arm64: ${name}`)),
   ];
   const text = [
@@ -65,7 +73,11 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
     ...findings.map((finding) => `FOUND ${finding}`),
     findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
   ];
-  writeReport({ findings, machine: played, conformance: checked }, `${text.join('\n')}\n`, json);
+  writeReport(
+    { findings, machine: played, emulation: differences, user, conformance: checked },
+    `${text.join('\n')}\n`,
+    json,
+  );
   return findings.length === 0 ? 0 : 1;
 }
 

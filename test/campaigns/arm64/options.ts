@@ -5,7 +5,8 @@ import { type MachineOptions, machineOptions, machineSettings, machineUsage } fr
 /** What is done, and how long it takes. */
 export const parts = {
   machine: 'the package in a virtual machine with systemd, beside libvirt 9.0.0 (5 minutes)',
-  conformance: "the checks of virtlockd-conformance, with both lock daemons under QEMU's user mode (30 minutes)",
+  user: "in QEMU's user mode, the package in a copy of the tree, SIGUSR1, and swaps with libvirt 9.0.0 (2 minutes)",
+  conformance: 'the checks of virtlockd-conformance, with both lock daemons in that mode (30 minutes)',
 } as const;
 export type Part = keyof typeof parts;
 
@@ -34,7 +35,8 @@ The machine's image stays beside the tree, and the next run uses it again.
   --parts LIST     only these parts, separated by commas
   --only PATTERN   of the checks, only these; see virtlockd-conformance --help; may be repeated
 ${machineUsage(LIMIT)}
-A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
+QEMU's user mode translates system calls into those of this machine's kernel. What it does otherwise than that kernel is asked first, and
+printed. A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
 
 Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 `;

@@ -8,9 +8,12 @@ import type { Part } from './options.ts';
 /** Debian 12 for arm64, as scripts/lab.sh builds it. */
 export const armTree = treeNamed('bookworm-arm64');
 
+const USER_MODE = { 'qemu-aarch64-static': 'qemu-user-static', unshare: 'util-linux', python3: 'python3' } as const;
+
 const TOOLS = {
   machine: { 'qemu-system-aarch64': 'qemu-system-arm', 'mkfs.ext4': 'e2fsprogs' },
-  conformance: { 'qemu-aarch64-static': 'qemu-user-static', unshare: 'util-linux' },
+  user: USER_MODE,
+  conformance: USER_MODE,
 } as const satisfies Record<Part, Readonly<Record<string, string>>>;
 
 /** Why that part cannot be run here, or undefined. */

@@ -47,6 +47,8 @@
 
 /* Why a probe has failed, without an error of the kernel's. */
 static char reason[256];
+/* The first word of this program's own command line. */
+static const char *own_name;
 
 /* -1, for `return wrong(...)`. */
 __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...) {
@@ -179,7 +181,7 @@ static int program_of_another(void) {
     char path[64], own[PATH_MAX] = "", other[PATH_MAX] = "";
     pid_t pid = sleeper();
     snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-    bool is_read = readlink("/proc/self/exe", own, sizeof(own) - 1) > 0 && readlink(path, other, sizeof(other) - 1) > 0;
+    bool is_read = readlink("/proc/self/exe", own, PATH_MAX - 1) > 0 && readlink(path, other, PATH_MAX - 1) > 0;
     if (end(pid) < 0 || !is_read) return -1;
     return strcmp(own, other) == 0 ? 0 : wrong("%s", other);
 }
@@ -191,21 +193,31 @@ static int words_of_another(void) {
     int fd = open(path, O_RDONLY);
     bool is_read = fd >= 0 && read(fd, words, sizeof(words) - 1) > 0;
     if (end(pid) < 0 || !is_read) return -1;
-    return strcmp(words, "probe") == 0 ? 0 : wrong("%s", words);
+    return strcmp(words, own_name) == 0 ? 0 : wrong("%s", words);
 }
 
-static int own_memory(void) {
+/* A number of this process's own stat file; -1: it has no such field. */
+static long own_stat(int wanted) {
     char text[1024];
-    long pages = 0;
     int fd = open("/proc/self/stat", O_RDONLY);
     ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     if (length < 0) return -1;
+    close(fd);
     text[length] = 0;
     char *word = strrchr(text, ')');
-    for (int field = 2; field < 24 && word != NULL; field++) word = strchr(word + 1, ' ');
-    if (word != NULL) pages = strtol(word, NULL, 10);
-    return pages > 0 ? 0 : wrong("0 pages");
+    for (int field = 2; field < wanted && word != NULL; field++) word = strchr(word + 1, ' ');
+    return word == NULL ? -1 : strtol(word, NULL, 10);
 }
+
+static int own_memory(void) { return own_stat(24) > 0 ? 0 : wrong("%ld pages", own_stat(24)); }
+
+static int start_over_exec(void) {
+    /* Longer than a clock tick. */
+    usleep(50000);
+    return again("started", (int)own_stat(22));
+}
+
+static int has_started(int before) { return own_stat(22) == before ? 0 : wrong("%ld after %d", own_stat(22), before); }
 
 static int send_descriptor(int socket, int fd) {
     char byte = 0;
@@ -317,6 +329,7 @@ static const struct probe {
     {"the program of another process (/proc/PID/exe)", program_of_another},
     {"the words of another process (/proc/PID/cmdline)", words_of_another},
     {"the memory of the process itself (/proc/self/stat)", own_memory},
+    {"the start of the process itself, the same after exec (/proc/self/stat)", start_over_exec},
     {"descriptors in messages, also with MSG_PEEK", descriptors_in_flight},
     {"the pid of a peer (SO_PEERCRED)", peer_credentials},
     {"a pidfd of a peer (SO_PEERPIDFD)", peer_pidfd},
@@ -339,9 +352,10 @@ int main(int argc, char **argv) {
     if (argc == 3) {
         if (strcmp(argv[1], "listed") == 0) report(is_listed(atoi(argv[2])));
         if (strcmp(argv[1], "pending") == 0) report(is_pending());
+        if (strcmp(argv[1], "started") == 0) report(has_started(atoi(argv[2])));
         report(0);
     }
-    argv[0] = "probe";
+    own_name = argv[0];
     for (size_t i = 0; i < sizeof(probes) / sizeof(*probes); i++) {
         printf("%s\t", probes[i].name);
         fflush(stdout);
