@@ -5,7 +5,7 @@
 #   conformance.sh TREE DIRECTORY PACKAGE CHECKOUT "NAME=PROGRAM..." [OPTION...]     DIRECTORY/NAME.json: the results
 set -e
 # Everything takes some ten times as long as natively.
-patience=20
+patience=10
 tree=$1 directory=$2 package=$3 checkout=$4 daemons=$5
 shift 5
 mount -t tmpfs -o mode=755 tmpfs /mnt
