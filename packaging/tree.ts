@@ -148,7 +148,6 @@ export function assemble(tree: Tree, parts: Parts, version: string, places: Plac
   // What is named machine-*.scope: libvirt's guests, where systemd-machined runs.
   tree.put('packaging/machine-scope.conf', 'usr/lib/systemd/system/machine-.scope.d/50-virtlockd-node.conf');
   tree.put('packaging/virtlockd-guests.target', 'usr/lib/systemd/system/virtlockd-guests.target');
-  tree.put('packaging/virtlockd.preset', 'usr/lib/systemd/system-preset/80-virtlockd-node.preset');
   for (const [file, { from, mode }] of Object.entries(CONFIGURATION)) tree.put(from, file, mode);
   monitoring(tree);
   documents(tree, places);
