@@ -86,6 +86,8 @@ function additions(tree: Tree): void {
     .replace('#RUNNING#\n', () => read('packaging/scripts/running.sh'));
   tree.write(`${lib}/bin/virtlockd-package`, script, 0o755);
   tree.put('packaging/rpm/virtlockd_node.cil', 'usr/share/selinux/packages/virtlockd_node.cil');
+  // Debian enables what no preset names.
+  tree.put('packaging/rpm/virtlockd-node.preset', 'usr/lib/systemd/system-preset/80-virtlockd-node.preset');
   const licences = 'usr/share/licenses/virtlockd-node';
   tree.put('packaging/debian/copyright', `${licences}/copyright`);
   tree.write(`${licences}/node.LICENSE`, runtimeLicence());

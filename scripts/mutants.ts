@@ -20,7 +20,7 @@ import { mutants } from '../test/wire/programs/conformance/mutants/index.ts';
 import type { Mutant } from '../test/wire/programs/conformance/mutants/mutant.ts';
 
 /** How long to wait for the answer of a mutant, in ms. */
-const PATIENCE = 6000;
+const LIMIT = 6000;
 /** The number of sequences kept to mutate. */
 const CORPUS = 256;
 const SEED = 1;
@@ -105,7 +105,7 @@ try {
     const results: Result[] = await makeChecks(program, {
       checks,
       share: [built.directory],
-      patience: PATIENCE,
+      limit: LIMIT,
       jobs: Number(values.jobs),
     });
     const caughtBy = results.filter(({ verdict }) => verdict === 'fail').map(({ name }) => name);

@@ -27,6 +27,11 @@ export function oneOf<const T extends string>(what: string, words: readonly T[],
   return found;
 }
 
+/** The words of a list that are separated by commas in the text. @throws UsageError that names `what` for any other */
+export function listOf<const T extends string>(what: string, words: readonly T[], text: string): T[] {
+  return text.split(',').map((word) => oneOf(what, words, word));
+}
+
 /** @throws UsageError unless the text is an integer of `least` or more */
 export function wholeNumber(option: string, text: string, least = 0): number {
   const value = Number(text);

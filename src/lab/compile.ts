@@ -12,15 +12,21 @@ function newestIn(directory: string): number {
 /**
  * Compiles C files into a program, unless it is newer than every file in their directories, where their headers are too.
  * @param options more words for the compiler
+ * @param compiler one for another architecture
  * @throws Error when the compiler fails; its messages go to standard error
  */
-export function compile(output: string, files: readonly string[], options: readonly string[] = []): void {
+export function compile(
+  output: string,
+  files: readonly string[],
+  options: readonly string[] = [],
+  compiler = process.env.CC ?? 'cc',
+): void {
   const directories = [...new Set(files.map((file) => dirname(file)))];
   const newest = Math.max(...directories.map(newestIn));
   if (existsSync(output) && statSync(output).mtimeMs > newest) return;
   mkdirSync(dirname(output), { recursive: true });
   const include = directories.map((directory) => `-I${directory}`);
-  execFileSync(process.env.CC ?? 'cc', [...flags, ...options, ...include, '-o', output, ...files], {
+  execFileSync(compiler, [...flags, ...options, ...include, '-o', output, ...files], {
     stdio: 'inherit',
   });
 }

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { catchesSignal, imageOf, programOf } from '../proc/processes.ts';
+import { patient } from './patience.ts';
 
 export interface Finished {
   /** Exit status, or null when a signal ended it. */
@@ -78,10 +79,10 @@ export class Running {
     if (this.#finished === undefined) process.kill(this.pid, signal);
   }
 
-  /** Sends a signal and waits for the end, for at most `limit` ms; then SIGKILL. */
+  /** Sends a signal and waits for the end, for at most `limit` ms (see patience.ts); then SIGKILL. */
   async stop(signal: NodeJS.Signals = 'SIGTERM', limit = 10_000): Promise<Finished> {
     this.kill(signal);
-    const late = setTimeout(() => this.kill('SIGKILL'), limit);
+    const late = setTimeout(() => this.kill('SIGKILL'), patient(limit));
     const finished = await this.exited;
     clearTimeout(late);
     return finished;
@@ -121,7 +122,7 @@ export class GivenUp extends Error {}
 
 /**
  * Repeats the probe until it has an answer (not undefined or false), where the kernel offers no event to wait for.
- * @param limit in ms
+ * @param limit in ms; see patience.ts
  * @throws Error after the limit, with `what` and the probe's last error
  */
 export async function eventually<T>(
@@ -129,7 +130,8 @@ export async function eventually<T>(
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   limit = 10_000,
 ): Promise<T> {
-  const end = performance.now() + limit;
+  const longest = patient(limit);
+  const end = performance.now() + longest;
   for (;;) {
     let error: unknown;
     try {
@@ -140,7 +142,7 @@ export async function eventually<T>(
       error = caught;
     }
     if (performance.now() > end) {
-      throw new Error(`not within ${limit} ms: ${what}${error instanceof Error ? `: ${error.message}` : ''}`);
+      throw new Error(`not within ${longest} ms: ${what}${error instanceof Error ? `: ${error.message}` : ''}`);
     }
     await pause(10);
   }

@@ -296,7 +296,9 @@ SYSTEM_CALL(posix_pidfd_signal, 2, syscall(SYS_pidfd_send_signal, INT(0), INT(1)
 static napi_value posix_process_start(napi_env env, napi_callback_info info) {
     ARGS(1);
     char text[1024];
-    snprintf(text, sizeof(text), "/proc/%d/stat", arg_int(env, argv[0]));
+    int pid = arg_int(env, argv[0]);
+    /* QEMU's user mode makes up the process's own file, with another start after each exec, but not that of its first thread. */
+    snprintf(text, sizeof(text), pid == getpid() ? "/proc/%d/task/%d/stat" : "/proc/%d/stat", pid, pid);
     int fd = open(text, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return number(env, -errno);
     ssize_t length = read(fd, text, sizeof(text) - 1);

@@ -127,6 +127,12 @@ static void become(const struct program *program) {
     }
 }
 
+/* As fork. QEMU's user mode makes no child that shares the descriptors and nothing else: there it begins with copies of them all. */
+static long fork_sharing_descriptors(void) {
+    long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
+    return pid < 0 && errno == EINVAL ? syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0UL) : pid;
+}
+
 /* spawn(files, arguments, environment, directory, streams): see posix.ts. */
 static napi_value posix_spawn_program(napi_env env, napi_callback_info info) {
     ARGS(5);
@@ -154,7 +160,7 @@ static napi_value posix_spawn_program(napi_env env, napi_callback_info info) {
         mask before;
         /* A handler of the runtime would write into the runtime's pipe. */
         change_mask(SIG_SETMASK, ALL_SIGNALS, &before);
-        pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
+        pid = fork_sharing_descriptors();
         if (pid == 0) {
             become(&program);
             _exit(EXEC_FAILED);

@@ -29,3 +29,12 @@ export async function runCommand<O extends { readonly help: boolean }>(
     process.exit(error instanceof UsageError ? 2 : 3);
   }
 }
+
+/** Aborted by SIGTERM: the campaign ends, and what it has found so far is judged. */
+export function terminated(): AbortSignal {
+  const controller = new AbortController();
+  process.once('SIGTERM', () => {
+    controller.abort();
+  });
+  return controller.signal;
+}

@@ -37,7 +37,7 @@ export interface WrittenCheck extends Common {
   readonly run: (context: CheckContext) => Promise<void>;
   /** The known defect of C daemons that fails this check; reported with the failure. */
   readonly known?: string | undefined;
-  /** In ms; default: PATIENCE_MS of run.ts. */
+  /** In ms; default: LIMIT_MS of run.ts. */
   readonly limit?: number | undefined;
 }
 

@@ -4,6 +4,7 @@ import type { Result } from './check.ts';
 import { checks } from './checks.ts';
 import { type Generation, generationNamed, generationOf, generations } from '../../lab/generation.ts';
 import { openSubject, versionOf } from './open.ts';
+import { setPatience } from '../../lab/patience.ts';
 import { oneOf, packageVersion, UsageError } from '../../lab/command-line.ts';
 import { isWanted, type Options, parseOptions, usage } from './options.ts';
 import { htmlReport } from './report/html.ts';
@@ -79,6 +80,7 @@ async function check(options: Options): Promise<number> {
 
 async function main(args: readonly string[]): Promise<number> {
   const options = parseOptions(args);
+  setPatience(options.patience);
   switch (options.action) {
     case 'help':
       process.stdout.write(usage);

@@ -1,7 +1,7 @@
 /** The command line of virtlockd-conformance. */
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parseCommandLine, UsageError } from '../../lab/command-line.ts';
+import { parseCommandLine, UsageError, wholeNumber } from '../../lab/command-line.ts';
 
 /** A daemon to start: its command, and the root it is found in. */
 export interface Started {
@@ -25,6 +25,8 @@ export interface Options {
   /** Parent of the directory with the files of checks of an attached daemon. */
   readonly directory: string | undefined;
   readonly jobs: number;
+  /** How many times as long as usual daemons are waited for. */
+  readonly patience: number;
   /** Failures that are known defects of the C daemons do not count. */
   readonly allowKnown: boolean;
   readonly tap: boolean;
@@ -56,6 +58,8 @@ Daemon and checks:
                          (7.0.0, 9.0.0, 11.3.0, 12.8.0)
   --against-root TREE    the tree of that command
   --jobs N               daemons at a time, by default a quarter more than processors
+  --patience FACTOR      wait so many times as long as usual for whatever the daemon does: for slow
+                         machines, and under emulation
   --allow-known          exit with 0 if all failures are known defects of libvirt's C daemons
 
 Output:
@@ -83,6 +87,7 @@ const settings = {
   against: { type: 'string' },
   'against-root': { type: 'string' },
   jobs: { type: 'string' },
+  patience: { type: 'string', default: '1' },
   'allow-known': { type: 'boolean' },
   list: { type: 'boolean' },
   tap: { type: 'boolean' },
@@ -126,6 +131,7 @@ export function parseOptions(args: readonly string[]): Options {
     share: values.share ?? [],
     directory: values.directory,
     jobs: values.attach === undefined ? jobs : 1,
+    patience: wholeNumber('patience', values.patience, 1),
     allowKnown: values['allow-known'] ?? false,
     tap: values.tap ?? false,
     quiet: values.quiet ?? false,

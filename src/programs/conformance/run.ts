@@ -3,11 +3,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { CheckContext } from './check-context.ts';
 import { type Check, type Result, Skipped } from './check.ts';
 import type { Generation } from '../../lab/generation.ts';
+import { patient } from '../../lab/patience.ts';
 import { defectIn, Judge } from './judge.ts';
 import type { Subject } from './subject.ts';
 
 /** How long a check may take, in ms. */
-const PATIENCE_MS = 30_000;
+const LIMIT_MS = 30_000;
+/** How long a daemon that was killed for that may take to end, in ms. */
+const END_MS = 2000;
 
 /** The outcome of a check of one daemon, not yet judged. */
 interface Sight {
@@ -17,7 +20,7 @@ interface Sight {
   readonly skipped?: string;
 }
 
-/** Kills the daemon at the signal, and gives up the task 2 s later: a daemon that hangs must not hang the run. */
+/** Kills the daemon at the signal, and gives up the task soon after: a daemon that hangs must not hang the run. */
 async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Subject): Promise<void> {
   let late: NodeJS.Timeout | undefined;
   let abandon = (): void => undefined;
@@ -25,7 +28,7 @@ async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Sub
     abandon = () => {
       // Its end ends every wait for it.
       void subject.kill();
-      late = setTimeout(reject, 2000, new Error('given up'));
+      late = setTimeout(reject, patient(END_MS), new Error('given up'));
     };
     signal.addEventListener('abort', abandon);
   });
@@ -40,10 +43,11 @@ async function bounded(task: Promise<unknown>, signal: AbortSignal, subject: Sub
 async function look(
   check: Check,
   subject: Subject,
-  { generation, patience = PATIENCE_MS }: Plan,
+  { generation, limit: longest = LIMIT_MS }: Plan,
   right?: readonly string[],
 ): Promise<Sight> {
-  const limit = 'run' in check && check.limit !== undefined ? Math.min(check.limit, patience) : patience;
+  const own = 'run' in check ? check.limit : undefined;
+  const limit = patient(Math.min(own ?? longest, longest));
   const signal = AbortSignal.timeout(limit);
   const context = new CheckContext(subject, generation, signal);
   let seen: readonly string[] = context.notes;
@@ -78,8 +82,8 @@ export interface Plan {
   /** Another daemon, or a recorded one, to compare with in place of the right transcripts. */
   readonly against?: (() => Promise<Subject>) | Generation;
   readonly jobs: number;
-  /** The longest time for a check, in ms; default: 30 000. */
-  readonly patience?: number;
+  /** The longest time for a check, in ms; default: 30 000. See patience.ts. */
+  readonly limit?: number;
   /** Gets every result as it comes. */
   readonly onResult?: (result: Result) => void;
 }

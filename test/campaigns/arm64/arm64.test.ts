@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { UsageError } from '../../../src/lab/command-line.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { type CheckResult, compare, countsOf } from './conformance.ts';
+import { answersIn, differencesOf } from './emulation.ts';
 import { type Fact, factIn, judge } from './facts.ts';
 import { parseOptions, parts } from './options.ts';
 
@@ -43,7 +44,7 @@ describe('the judge of npm run arm64', () => {
     assert.deepEqual(judge([checked(false), done]), ['a step: not so: it is so: seen']);
     assert.deepEqual(judge([{ is: 'free', file: '/disk', ms: 3 }, done]), ['a held lock was free: /disk, for 3 ms']);
     assert.deepEqual(judge([{ is: 'broken', step: 'a step', error: 'late' }]), ['a step: broken off: late']);
-    assert.deepEqual(judge([checked(true)]), ['the machine has not come to its end']);
+    assert.deepEqual(judge([checked(true)]), ['the steps have not come to their end']);
   });
 
   it('knows a fact among other lines', () => {
@@ -51,6 +52,16 @@ describe('the judge of npm run arm64', () => {
     for (const line of ['', 'null', '{"is":"nonsense"}', '{"is":"done"', '[ 1.0] Linux']) {
       assert.equal(factIn(line), undefined, line);
     }
+  });
+
+  it("finds what is the emulation's, and not the kernel's", () => {
+    const native = answersIn('locks\tok\nnew calls\tENOSYS\nchildren\tok\nlost\tok\n');
+    const emulated = answersIn('locks\tok\nnew calls\tENOSYS\nchildren\tEINVAL\n');
+    assert.deepEqual(differencesOf(native, emulated), [
+      { what: 'children', emulated: 'EINVAL' },
+      { what: 'lost', emulated: 'no answer' },
+    ]);
+    assert.throws(() => answersIn('locks\tok\nbroken off'), /broken off/);
   });
 
   it('finds checks that fail with this daemon alone', () => {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Verdict } from '../../../src/programs/conformance/check.ts';
 import { checkout } from '../../../src/lab/trees.ts';
+import { runForeign } from './foreign.ts';
 import { armTree } from './package.ts';
 
 /** The lock daemons of the tree once the package is installed, by their programs. */
@@ -32,6 +33,7 @@ export async function checkConformance(
   signal: AbortSignal,
   onProgress: (line: string) => void,
 ): Promise<Checked> {
+  runForeign();
   const directory = mkdtempSync(join(tmpdir(), 'virtlockd-arm64-'));
   try {
     const script = join(import.meta.dirname, 'conformance.sh');

@@ -1,4 +1,5 @@
-/** What the virtual machine reports, a line of JSON each, and what is wrong in it. */
+/** What the steps report, in the virtual machine a line of JSON each, and what is wrong in it. */
+import { factReader } from '../machine.ts';
 
 export type Fact =
   | { readonly is: 'begun'; readonly step: string }
@@ -19,17 +20,7 @@ export type Fact =
   /** All steps were played. `asked`: how often the kernel was asked for the locks. */
   | { readonly is: 'done'; readonly kernel: string; readonly asked: number };
 
-const KINDS: readonly string[] = ['begun', 'checked', 'said', 'free', 'broken', 'done'];
-
-/** The fact in a line; undefined for anything else. */
-export function factIn(line: string): Fact | undefined {
-  try {
-    const value = JSON.parse(line.trim()) as Partial<Fact> | null;
-    return value !== null && KINDS.includes(value.is ?? '') ? (value as Fact) : undefined;
-  } catch {
-    return undefined;
-  }
-}
+export const factIn = factReader<Fact>(['begun', 'checked', 'said', 'free', 'broken', 'done']);
 
 export function judge(facts: readonly Fact[]): string[] {
   const found = facts.flatMap((fact) => {
@@ -45,5 +36,5 @@ export function judge(facts: readonly Fact[]): string[] {
     }
   });
   const isWhole = facts.some(({ is }) => is === 'done' || is === 'broken');
-  return isWhole ? found : [...found, 'the machine has not come to its end'];
+  return isWhole ? found : [...found, 'the steps have not come to their end'];
 }

@@ -1,10 +1,13 @@
 /** `npm run arm64`: see options.ts. */
-import { runCommand, writeReport } from '../command.ts';
+import { runCommand, terminated, writeReport } from '../command.ts';
+import { type Played, play } from '../machine.ts';
 import { type Checked, checkConformance, compare, countsOf } from './conformance.ts';
-import { type Fact, judge } from './facts.ts';
-import { type Played, playMachine } from './machine.ts';
+import { type Difference, emulationDifferences } from './emulation.ts';
+import { type Fact, factIn, judge } from './facts.ts';
+import { machineWith } from './machine.ts';
 import { type Options, parseOptions, usage } from './options.ts';
-import { armPackage, missingFor } from './package.ts';
+import { armPackage, missingForPart } from './package.ts';
+import { playInUserMode } from './user.ts';
 
 function lineOf(fact: Fact, words: boolean): string[] {
   switch (fact.is) {
@@ -19,34 +22,39 @@ function lineOf(fact: Fact, words: boolean): string[] {
     case 'broken':
       return [`    FAIL ${fact.error}`];
     case 'done':
-      return [`Linux and Debian ${fact.kernel}: the locks were asked for ${fact.asked} times`];
+      return [`${fact.kernel}: the locks were asked for ${fact.asked} times`];
   }
 }
 
 async function main({ parts, only, limit, words, json }: Options): Promise<number> {
   for (const part of parts) {
-    const missing = missingFor(part);
+    const missing = missingForPart(part);
     if (missing !== undefined) throw new Error(missing);
   }
   const print = (lines: readonly string[]): void => {
     // At once: all of it takes long.
     if (json !== '-') for (const line of lines) process.stdout.write(`${line}\n`);
   };
-  const interrupted = new AbortController();
-  process.once('SIGTERM', () => {
-    interrupted.abort();
-  });
-  const { signal } = interrupted;
+  const signal = terminated();
   print(['building the package']);
   const packaged = armPackage();
-  let played: Played | undefined;
+  const onFact = (fact: Fact): void => {
+    print(lineOf(fact, words));
+  };
+  let played: Played<Fact> | undefined;
+  let differences: readonly Difference[] | undefined;
+  let user: readonly Fact[] | undefined;
   let checked: Checked | undefined;
   if (parts.includes('machine')) {
     print(['booting the machine']);
-    played = await playMachine(packaged, limit, signal, (fact) => {
-      print(lineOf(fact, words));
-    });
+    played = await play(machineWith(packaged), factIn, { limit, signal, onFact });
   }
+  if (parts.some((part) => part !== 'machine') && !signal.aborted) {
+    differences = emulationDifferences();
+    print(["QEMU's user mode does otherwise than the kernel:"]);
+    print(differences.map(({ what, emulated }) => `    ${what}: ${emulated}`));
+  }
+  if (parts.includes('user') && !signal.aborted) user = await playInUserMode(packaged, onFact);
   if (parts.includes('conformance') && !signal.aborted) {
     checked = await checkConformance(packaged, only, signal, (text) => {
       if (json !== '-') process.stderr.write(text);
@@ -54,6 +62,7 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
   }
   const findings = [
     ...(played === undefined ? [] : judge(played.facts)),
+    ...(user === undefined ? [] : judge(user)),
     ...(checked === undefined ? [] : compare(checked).map((name) => `fails on arm64: ${name}`)),
   ];
   const text = [
@@ -64,7 +73,11 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
     ...findings.map((finding) => `FOUND ${finding}`),
     findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
   ];
-  writeReport({ findings, machine: played, conformance: checked }, `${text.join('\n')}\n`, json);
+  writeReport(
+    { findings, machine: played, emulation: differences, user, conformance: checked },
+    `${text.join('\n')}\n`,
+    json,
+  );
   return findings.length === 0 ? 0 : 1;
 }
 

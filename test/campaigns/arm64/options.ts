@@ -1,25 +1,25 @@
 /** The command line of `npm run arm64`. */
-import { oneOf, parseCommandLine, wholeNumber } from '../../../src/lab/command-line.ts';
+import { listOf, parseCommandLine } from '../../../src/lab/command-line.ts';
+import { type MachineOptions, machineOptions, machineSettings, machineUsage } from '../machine-options.ts';
 
 /** What is done, and how long it takes. */
 export const parts = {
   machine: 'the package in a virtual machine with systemd, beside libvirt 9.0.0 (5 minutes)',
-  conformance: "the checks of virtlockd-conformance, with both lock daemons under QEMU's user mode (30 minutes)",
+  user: "in QEMU's user mode, the package in a copy of the tree, SIGUSR1, and swaps with libvirt 9.0.0 (2 minutes)",
+  conformance: 'the checks of virtlockd-conformance, with both lock daemons in that mode (30 minutes)',
 } as const;
 export type Part = keyof typeof parts;
 
 const partNames = Object.keys(parts) as Part[];
 
-export interface Options {
+export interface Options extends MachineOptions {
   readonly parts: readonly Part[];
   /** Of the checks of virtlockd-conformance. */
   readonly only: readonly string[];
-  /** For the virtual machine, in seconds. */
-  readonly limit: number;
-  readonly words: boolean;
-  readonly json: string | undefined;
-  readonly help: boolean;
 }
+
+/** In seconds. */
+const LIMIT = 1800;
 
 export const usage = `Usage: npm run arm64 -- [OPTION]...
 
@@ -34,12 +34,9 @@ The machine's image stays beside the tree, and the next run uses it again.
 
   --parts LIST     only these parts, separated by commas
   --only PATTERN   of the checks, only these; see virtlockd-conformance --help; may be repeated
-  --limit N        give the machine up after so many seconds (1800)
-  --words          also print what daemons and tools said
-  --json FILE      write all results as JSON; - is standard output, in place of the text
-  -h, --help       print this
-
-A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
+${machineUsage(LIMIT)}
+QEMU's user mode translates system calls into those of this machine's kernel. What it does otherwise than that kernel is asked first, and
+printed. A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
 
 Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 `;
@@ -47,21 +44,15 @@ Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 const settings = {
   parts: { type: 'string', default: partNames.join(',') },
   only: { type: 'string', multiple: true, default: [] as string[] },
-  limit: { type: 'string', default: '1800' },
-  words: { type: 'boolean', default: false },
-  json: { type: 'string' },
-  help: { type: 'boolean', short: 'h', default: false },
+  ...machineSettings(LIMIT),
 } as const;
 
 /** @throws UsageError */
 export function parseOptions(args: readonly string[]): Options {
   const { values } = parseCommandLine({ args: [...args], options: settings });
   return {
-    parts: values.parts.split(',').map((word) => oneOf('part', partNames, word)),
+    parts: listOf('part', partNames, values.parts),
     only: values.only,
-    limit: wholeNumber('limit', values.limit, 1),
-    words: values.words,
-    json: values.json,
-    help: values.help,
+    ...machineOptions(values),
   };
 }

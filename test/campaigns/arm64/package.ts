@@ -1,29 +1,24 @@
 /** The package for arm64, and what it needs to be tried. */
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { onPath } from '../../../src/lab/requirements.ts';
 import { checkout, treeNamed } from '../../../src/lab/trees.ts';
+import { missingFor } from '../machine.ts';
 import type { Part } from './options.ts';
 
 /** Debian 12 for arm64, as scripts/lab.sh builds it. */
 export const armTree = treeNamed('bookworm-arm64');
 
+const USER_MODE = { 'qemu-aarch64-static': 'qemu-user-static', unshare: 'util-linux', python3: 'python3' } as const;
+
 const TOOLS = {
   machine: { 'qemu-system-aarch64': 'qemu-system-arm', 'mkfs.ext4': 'e2fsprogs' },
-  conformance: { 'qemu-aarch64-static': 'qemu-user-static', unshare: 'util-linux' },
+  user: USER_MODE,
+  conformance: USER_MODE,
 } as const satisfies Record<Part, Readonly<Record<string, string>>>;
 
 /** Why that part cannot be run here, or undefined. */
-export function missingFor(part: Part): string | undefined {
-  if (process.geteuid?.() !== 0) return 'not root';
-  const tools = { 'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu', ...TOOLS[part] };
-  for (const [name, from] of Object.entries(tools)) {
-    if (!onPath(name)) return `${name} is not installed (package ${from})`;
-  }
-  return existsSync(join(armTree, '.virtlockd-lab'))
-    ? undefined
-    : `${armTree} is not built (scripts/lab.sh bookworm-arm64)`;
+export function missingForPart(part: Part): string | undefined {
+  return missingFor({ 'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu', ...TOOLS[part] }, [armTree]);
 }
 
 /** Builds the package. Returns its path. @throws Error with what the build said */

@@ -1,4 +1,5 @@
 /** What the virtual machine reports, a line of JSON each. */
+import { factReader } from '../machine.ts';
 import type { SceneName } from './plan.ts';
 
 export type Fact =
@@ -26,14 +27,4 @@ export type Fact =
   /** The machine has played all scenes. */
   | { readonly is: 'done'; readonly kernel: string };
 
-const KINDS: readonly string[] = ['begun', 'ended', 'checked', 'said', 'measured', 'free', 'done'];
-
-/** The fact in a line of the serial line; undefined for anything else. */
-export function factIn(line: string): Fact | undefined {
-  try {
-    const value = JSON.parse(line.trim()) as Partial<Fact> | null;
-    return value !== null && KINDS.includes(value.is ?? '') ? (value as Fact) : undefined;
-  } catch {
-    return undefined;
-  }
-}
+export const factIn = factReader<Fact>(['begun', 'ended', 'checked', 'said', 'measured', 'free', 'done']);

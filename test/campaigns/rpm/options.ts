@@ -1,5 +1,5 @@
 /** The command line of `npm run rpm`. */
-import { oneOf, parseCommandLine, UsageError, wholeNumber } from '../../../src/lab/command-line.ts';
+import { listOf, parseCommandLine, UsageError, wholeNumber } from '../../../src/lab/command-line.ts';
 import { type Step, STEPS } from '../../package/rpm/host.ts';
 
 export interface Options {
@@ -55,7 +55,7 @@ export function parseOptions(args: readonly string[]): Options {
   const { steps, points, sample, seed, tree, rpm, json, help } = values;
   if (points !== undefined && sample !== '0') throw new UsageError('--points and --sample exclude each other');
   return {
-    steps: steps.split(',').map((name) => oneOf('step', STEPS, name)),
+    steps: listOf('step', STEPS, steps),
     points: points === undefined ? [] : points.split(',').map((point) => wholeNumber('points', point, 1)),
     sample: wholeNumber('sample', sample),
     seed: wholeNumber('seed', seed),

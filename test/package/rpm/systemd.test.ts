@@ -124,6 +124,21 @@ describe('the RPM package under systemd', function () {
     await assertSurvivesDeath();
   });
 
+  it('systemctl preset-all where the distribution disables every unit: our sockets stay enabled, and the locks', async () => {
+    const before = await unit('MainPID');
+    await machine.must('mkdir', '-p', '/etc/systemd/system-preset');
+    writeFileSync(machine.outside('/etc/systemd/system-preset/99-default-disable.preset'), 'disable *\n');
+    await machine.must('systemctl', 'preset-all');
+    await machine.must('systemctl', 'daemon-reload');
+    await machine.must('rm', '/etc/systemd/system-preset/99-default-disable.preset');
+    assert.equal(await machine.must('systemctl', 'is-enabled', ...SOCKETS), 'enabled\nenabled');
+    assert.deepEqual(
+      [await unit('MainPID'), await unit('FragmentPath')],
+      [before, '/etc/systemd/system/virtlockd.service'],
+    );
+    await assertKept();
+  });
+
   it("killed while libvirt's program is back at the path, as between its upgrade and our trigger: ours is started", async () => {
     await machine.must('ln', '-fT', '/usr/sbin/virtlockd.libvirt', '/usr/sbin/virtlockd');
     await assertSurvivesDeath();

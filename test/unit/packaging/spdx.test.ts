@@ -42,6 +42,30 @@ describe('the list of what a package contains', () => {
     assert.equal(creationInfo.created, '2023-11-14T22:13:20Z');
   });
 
+  it('is no document of SPDX with a field, a licence or a reference that SPDX does not know', () => {
+    const text = spdx(contents);
+    for (const [right, wrong] of [
+      ['"downloadLocation"', '"downloadlocation"'],
+      ['"licenseDeclared": "ISC"', '"licenseDeclared": "ISC-2"'],
+      ['"licenseDeclared": "ISC"', '"licenseDeclared": "ISC WITH Zlib"'],
+      ['"CONTAINS"', '"HAS"'],
+      ['"SPDXRef-Package-part"', '"SPDXRef-Package part"'],
+      ['"SHA1"', '"CRC32"'],
+      ['T22:13:20Z', 'T24:13:20Z'],
+    ] as const) {
+      assert.ok(text.includes(right), right);
+      assert.throws(() => readSpdx(text.replace(right, wrong)), assert.AssertionError, wrong);
+    }
+    const [part] = contents.components;
+    assert.ok(part !== undefined);
+    const withReference = (type: 'purl' | 'cpe23Type', locator: string): string =>
+      spdx({ ...contents, components: [{ ...part, references: [{ type, locator }] }] });
+    readSpdx(withReference('purl', 'pkg:npm/%40scope/part@1'));
+    readSpdx(withReference('cpe23Type', 'cpe:2.3:a:some:part:1:*:*:*:*:*:*:*'));
+    assert.throws(() => readSpdx(withReference('purl', 'npm/part@1')), assert.AssertionError);
+    assert.throws(() => readSpdx(withReference('cpe23Type', 'cpe:2.3:a:some:part:1')), assert.AssertionError);
+  });
+
   it('has the same bytes for the same contents, in whatever order, and another name for others', () => {
     assert.equal(spdx({ ...contents, files: contents.files.toReversed() }), spdx(contents));
     const namespace = (one: Contents): string => readSpdx(spdx(one)).documentNamespace;

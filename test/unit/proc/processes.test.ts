@@ -36,6 +36,7 @@ function failure(code: string): Error {
 
 describe('a process in /proc', () => {
   it('is this one', () => {
+    assert.equal(startTimeOf(process.pid), statOf(process.pid).startTime);
     assert.ok(processes().includes(process.pid));
     assert.equal(isThere(process.pid), true);
     assert.deepEqual(commandLineOf('self'), commandLineOf(process.pid));

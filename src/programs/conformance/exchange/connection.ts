@@ -1,12 +1,13 @@
 /** A connection of an exchange, of this process or of an actor. */
 import type { Actor, Received } from './actor.ts';
+import { patient } from '../../../lab/patience.ts';
 import { eventually } from '../../../lab/process.ts';
 import { type Socket, createConnection } from 'node:net';
 import { once } from 'node:events';
 
 export interface Connection {
   send(bytes: Buffer, descriptors: number): Promise<void>;
-  /** Waits for so many whole messages or the end of the connection, for at most 5 s. */
+  /** Waits for so many whole messages or the end of the connection, for a while. */
   arrived(messages: number): Promise<void>;
   /** The bytes since the last call; does not wait. */
   receive(): Promise<Received>;
@@ -16,7 +17,8 @@ export interface Connection {
   readonly lost: boolean;
 }
 
-const patience = 5000;
+/** How long messages are waited for, in ms. */
+const ARRIVAL_MS = 5000;
 
 function wholeMessages(bytes: Buffer): number {
   let count = 0;
@@ -67,8 +69,8 @@ export class PeerConnection implements Connection {
   }
 
   async arrived(messages: number): Promise<void> {
-    const late = AbortSignal.timeout(patience);
-    const timer = setTimeout(() => this.#wake(), patience + 10);
+    const late = AbortSignal.timeout(patient(ARRIVAL_MS));
+    const timer = setTimeout(() => this.#wake(), patient(ARRIVAL_MS) + 10);
     while (!late.aborted && !this.#closed && wholeMessages(Buffer.concat(this.#received)) < messages) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
@@ -124,7 +126,7 @@ export class ActorConnection implements Connection {
         await this.#take();
         return this.lost || this.#received.closed || wholeMessages(this.#received.bytes) >= messages;
       },
-      patience,
+      ARRIVAL_MS,
     ).catch(() => undefined);
   }
 

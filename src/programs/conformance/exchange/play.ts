@@ -4,6 +4,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { openDescriptors } from '../../../proc/descriptors.ts';
 import { type Message, Peer, encode } from '../../../lab/wire.ts';
+import { patient } from '../../../lab/patience.ts';
 import { type LockRow, locksOf, snapshot } from '../../../lab/observe.ts';
 import { Actor } from './actor.ts';
 import { type Connection, ActorConnection, PeerConnection } from './connection.ts';
@@ -239,7 +240,7 @@ class Player {
       }
       const waited = performance.now() - since;
       if (isComplete || this.#daemon.finished !== undefined) return all;
-      if (waited > ANSWER_MS && looks >= LOOKS && this.#isRight(heard(all), waited, true)) return all;
+      if (waited > patient(ANSWER_MS) && looks >= LOOKS && this.#isRight(heard(all), waited, true)) return all;
       await setTimeout(1);
     }
   }
@@ -280,7 +281,7 @@ class Player {
     const right = this.#right.slice(0, so.length + 1);
     const isSo = right.pop()?.replace(timesColumn, '') === last && isDeepStrictEqual(so, right);
     if (isSo && !(hears && /^(\d+ times: )?\S+ (<|closed$)/.test(next))) return true;
-    if (waited > RIGHT_MS) this.#right = undefined;
+    if (waited > patient(RIGHT_MS)) this.#right = undefined;
     return this.#right === undefined;
   }
 

@@ -21,7 +21,7 @@ interface Making {
   readonly share?: readonly string[];
   readonly jobs?: number;
   /** How long a check may take, in ms. */
-  readonly patience?: number;
+  readonly limit?: number;
   readonly onResult?: (result: Result) => void;
 }
 

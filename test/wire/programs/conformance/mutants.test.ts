@@ -9,7 +9,7 @@ import { mutants } from './mutants/index.ts';
 import type { Mutant } from './mutants/mutant.ts';
 
 /** A mutant that does not answer fails the check; how long that is waited for, in ms. */
-const PATIENCE = 6000;
+const LIMIT = 6000;
 /** How many mutants run at a time. */
 const LANES = 4;
 
@@ -39,7 +39,7 @@ describe('deliberately broken daemons', function () {
     const results = await makeChecks(await built.program(mutant), {
       checks: checksNamed(mutant.caughtBy),
       share: [built.directory],
-      patience: PATIENCE,
+      limit: LIMIT,
     });
     return results.filter(({ verdict }) => verdict !== 'fail').map(({ name }) => name);
   }

@@ -106,6 +106,7 @@ describe('virtlockd-conformance', function () {
     ['--bogus'],
     ['stray', '--', ours],
     ['--jobs', 'x', '--', ours],
+    ['--patience', '0', '--', ours],
     ['--attach', '/x', '--', ours],
     ['--only', 'nothing-is-called-so', '--', ours],
     ['--tap', '--json', '-', '--', ours],
@@ -123,6 +124,16 @@ describe('virtlockd-conformance', function () {
     assert.equal(missing.status, 3, missing.stdout);
     assert.match(missing.stderr, /^virtlockd-conformance: /);
     assert.equal(conformance(...some, '--attach', join(directory, 'nothing')).status, 3);
+  });
+
+  it('waits as many times as long as it is told', function () {
+    skipIf(this, missingDaemon('ours'));
+    // It waits 200 ms for an event that must not come.
+    const one = ['--only', 'inquire/who-has-unsubscribed-gets-nothing'];
+    const { status, stdout } = conformance(...one, '--patience', '10', '--json', '-', '--', ours);
+    assert.equal(status, 0, stdout);
+    const { results } = JSON.parse(stdout) as { results: readonly Result[] };
+    assert.ok((results[0]?.time ?? 0) >= 2000, stdout);
   });
 
   describe('of the C daemon', () => {

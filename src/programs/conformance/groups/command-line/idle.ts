@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type WrittenCheck, writtenCheck } from '../../check.ts';
 import { lockOn } from '../../../../lab/observe.ts';
+import { patient } from '../../../../lab/patience.ts';
 import { autocreate, lock } from '../../../../lab/wire.ts';
 
 /** The timeout is a second; the rest is for a busy machine. */
@@ -17,7 +18,7 @@ export const idleChecks: readonly WrittenCheck[] = [
       const daemon = await context.start({ args: ['--timeout', '1'] });
       const client = await context.connect();
       await client.must(lock.register({ pid: 5_000_000 }));
-      await pause(WAIT_MS);
+      await pause(patient(WAIT_MS));
       assert.equal(daemon.finished, undefined, 'it ended');
       client.close();
       assert.equal((await daemon.exited).code, 0);
@@ -34,7 +35,7 @@ export const idleChecks: readonly WrittenCheck[] = [
       await client.must(lock.register({ pid: 5_000_000 }));
       await client.must(lock.acquire('', path, autocreate));
       client.close();
-      await pause(WAIT_MS);
+      await pause(patient(WAIT_MS));
       assert.equal(daemon.finished, undefined, 'it ended');
       assert.equal(lockOn(daemon.pid, path), 'WRITE 0 0');
     },

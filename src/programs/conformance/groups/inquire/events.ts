@@ -1,11 +1,16 @@
 /** Subscriptions to changes, and state that outlives SIGUSR1. */
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ChangeType } from '../../../../../xdr/programs/inquire.ts';
 import type { WrittenCheck } from '../../check.ts';
+import { patient } from '../../../../lab/patience.ts';
 import { executeAgain } from '../../../../lab/process.ts';
 import { lock } from '../../../../lab/wire.ts';
 import { inquireCheck, only, type Scene } from './inquirer.ts';
 import { NOBODY } from '../daemon-scene.ts';
+
+/** The daemon gathers changes for a shorter time: an event would come before the next reply. */
+const GATHERED_MS = 200;
 
 /** Sends SIGUSR1 and waits until the program has been executed again. */
 async function restart({ context, daemon: { pid } }: Scene): Promise<void> {
@@ -39,14 +44,13 @@ export const eventChecks: readonly WrittenCheck[] = [
     await watcher.ask('subscribe', { flags: 0 });
     await watcher.ask('unsubscribe', { flags: 0 });
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
-    // The daemon gathers changes for a shorter time: an event would come before the next reply.
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await pause(patient(GATHERED_MS));
     assert.equal((await watcher.ask('status', { flags: 0 })).subscribers, 0);
   }),
   inquireCheck('who has not subscribed gets nothing', 'only subscribers get events.', async (scene) => {
     await (await scene.another()).ask('subscribe', { flags: 0 });
     await (await scene.owner()).must(lock.acquire('', scene.file('disk')));
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await pause(patient(GATHERED_MS));
     assert.equal((await scene.inquirer.ask('status', { flags: 0 })).subscribers, 1);
   }),
   inquireCheck(
