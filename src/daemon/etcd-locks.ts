@@ -2,7 +2,9 @@
 import { EtcdClient, startClient } from '../etcd/client.ts';
 import { EtcdEngine } from '../etcd/engine.ts';
 import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
-import { type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
+import { marginOf } from '../etcd/lease.ts';
+import { DEFAULT_ETCD, type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
+import type { GuardState } from '../etcd/guard-state.ts';
 import type { EtcdState } from '../etcd/state.ts';
 import type { EtcdView } from '../inquire/etcd.ts';
 import { logger } from '../log/log.ts';
@@ -21,7 +23,7 @@ export interface EtcdLocksSettings {
 
 /** They lack the password. */
 export function settingsIn({ settings }: EtcdState): EtcdSettings {
-  return JSON.parse(settings) as EtcdSettings;
+  return { ...DEFAULT_ETCD, ...(JSON.parse(settings) as Partial<EtcdSettings>) };
 }
 
 /** Ends the processes of a previous program that kept no lock in etcd, with other settings than this one's or where it keeps none at all. */
@@ -30,7 +32,11 @@ export function dismissEtcd({ client, guard: carried }: EtcdState, daemon: Daemo
     posix.close(client.socket);
     reapChild(client.pid);
   }
-  if (carried === undefined) return;
+  if (carried !== undefined) dismissGuard(carried, daemon);
+}
+
+/** Ends a guard that has nobody to guard any more. */
+function dismissGuard(carried: GuardState, daemon: Daemon): void {
   const nothing = (): void => undefined;
   const link = {
     poller: daemon.poller,
@@ -45,7 +51,7 @@ export function dismissEtcd({ client, guard: carried }: EtcdState, daemon: Daemo
   const closing = (socket: number): void => {
     daemon.recorder.closing(socket);
   };
-  const guard = new Guard({ fence: 'kill' }, link, { ...observer, closing }, carried);
+  const guard = new Guard({ fence: 'kill', isDismissed: true }, link, { ...observer, closing }, carried);
   // Those that have just given their locks back would be killed at a deadline that nobody moves on any more.
   guard.keep(new Set(), end);
 }
@@ -105,16 +111,21 @@ export class EtcdLocks implements EtcdView {
 
   /** Serves, now that everything is taken over. */
   start(): void {
-    const { fence } = this.settings;
+    const { daemon, carried } = this;
+    const { fence, watchdog, leaseSeconds } = this.settings;
+    // One that guards nobody is replaced: it may be of another release, or have been started by a unit that allowed it less.
+    const isNeeded = this.engine.count > 0;
+    // A host that stands still from the deadline on is gone by the end of the lease.
+    const watchdogSeconds = Math.max(Math.floor(marginOf(leaseSeconds) / 1000), 1);
     this.guard = new Guard(
-      { fence },
-      { poller: this.daemon.poller, start: startGuard },
+      { fence, watchdog, watchdogSeconds },
+      { poller: daemon.poller, start: startGuard },
       {
         changed: () => {
-          this.daemon.recorder.helpersChanged();
+          daemon.recorder.helpersChanged();
         },
         closing: (socket) => {
-          this.daemon.recorder.closing(socket);
+          daemon.recorder.closing(socket);
         },
         fired: (count) => {
           this.engine.guardFired(count);
@@ -129,11 +140,14 @@ export class EtcdLocks implements EtcdView {
               : `${count} owners of locks in etcd could not be killed in time, and this host is not rebooted: they may write while another host has their locks`,
           );
         },
-        died: () => undefined,
+        died: () => {
+          this.engine.guardDied();
+        },
       },
-      this.carried?.guard,
+      isNeeded ? carried?.guard : undefined,
     );
     this.engine.start(this.guard);
+    if (!isNeeded && carried?.guard !== undefined) dismissGuard(carried.guard, daemon);
   }
 
   get guardFacts(): GuardFacts | null {

@@ -1,6 +1,7 @@
 /** What operators see of locks in etcd, on any host, and how they free a dead one. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { indirectName } from '../../../src/lab/guest.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { type LockDaemon, startDaemon } from '../../../src/lab/start.ts';
@@ -9,8 +10,9 @@ import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
 import { EtcdScene, type Owner, SPACE } from './scene.ts';
 
-/** Of `/disks/db.img`. */
-const HASH = '4e2a7fe0c9ff7d52e8f2a0a4c1a0a7e6';
+const IMAGE = '/disks/db.img';
+/** Its name in an indirect lockspace. */
+const HASH = indirectName(IMAGE);
 
 describe('virt-lockctl and locks in etcd', function () {
   this.timeout(60_000);
@@ -76,10 +78,28 @@ describe('virt-lockctl and locks in etcd', function () {
     assert.equal(code, 1, stdout);
   });
 
+  it('says why a lock would be refused on another host, and when it would be granted', async () => {
+    for (const [words, code, text] of [
+      [
+        [HASH, '--lockspace', SPACE, '--autocreate'],
+        1,
+        `refused: db \\(pid ${owner.pid}\\) on host .* an exclusive lock in etcd`,
+      ],
+      [[IMAGE], 1, `in lockspace ${SPACE}, which guards this disk: db \\(pid ${owner.pid}\\) on host `],
+      [['share', '--lockspace', SPACE, '--shared'], 0, 'granted: shared with web'],
+      [['free', '--lockspace', SPACE, '--autocreate'], 0, `granted: no lock on ${SPACE}/free in etcd is in the way\\.`],
+      [['free', '--lockspace', SPACE], 0, 'is in the way, if the resource was created'],
+    ] as const) {
+      const { code: status, stdout, stderr } = await lockctl(two, 'why', ...words);
+      assert.equal(status, code, stdout + stderr);
+      assert.match(stdout, new RegExp(text));
+    }
+  });
+
   it('shows the lease in status and metrics', async () => {
     assert.match(
       (await lockctl(one, 'status')).stdout,
-      /etcd +2 locks, lease kept alive [0-9.]+ s ago; .* end in [0-9.]+ s\n/,
+      /etcd +2 locks, lease kept alive [0-9.]+ s ago; without that, 1 owner would be killed in [0-9.]+ s, no watchdog\n/,
     );
     const { stdout } = await lockctl(one, 'metrics');
     assert.match(stdout, /^virtlockd_etcd_locks 2$/m);
@@ -113,6 +133,22 @@ describe('virt-lockctl and locks in etcd', function () {
     // The guard of a host that lives after all ends its owners.
     await owner.ended;
     process.kill(one.pid, 'SIGCONT');
+  });
+
+  it('lists very many hosts', async () => {
+    const value = JSON.stringify({ host: 'many', hostUuid: null, pid: 7, seconds: 60, since: Date.now() });
+    const { output } = scene.member.ctl('lease', 'grant', '600');
+    const granted = /lease ([0-9a-f]+) granted/.exec(output)?.[1] ?? '';
+    // Each has a lease of its own, but the name of the key says which.
+    for (let index = 1; index <= 150; index++)
+      assert.equal(
+        scene.member.ctl('put', '--lease', granted, `/virtlockd/hosts/${index.toString(16)}`, value).status,
+        0,
+      );
+    const { stdout } = await lockctl(two, 'host', 'list', '--json');
+    const hosts = JSON.parse(stdout) as { host: string }[];
+    assert.equal(hosts.filter(({ host }) => host === 'many').length, 150);
+    assert.equal(scene.member.ctl('lease', 'revoke', granted).status, 0);
   });
 
   it('says that etcd does not answer', async () => {
