@@ -21,6 +21,8 @@ export class NetworkHost {
   readonly lab: Lab;
   readonly number: number;
   readonly address: string;
+  /** Those whose answers come late. */
+  private readonly withheld: NetworkHost[] = [];
 
   constructor(lab: Lab, number: number) {
     this.lab = lab;
@@ -42,9 +44,30 @@ export class NetworkHost {
     await must(this.lab, 'tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', ...queue);
   }
 
-  /** Ends all that {@link cut} and {@link slow} have done. */
+  /**
+   * Keeps answers of those from this host, which can still connect to them and ask. They come after {@link deliver}, when TCP sends them again:
+   * so many milliseconds after the first time, three times and seven times as many. Until {@link heal}.
+   */
+  async withhold(others: readonly NetworkHost[], again: number): Promise<void> {
+    for (const { lab, address } of others) {
+      await must(lab, 'ip', 'route', 'replace', `${this.address}/32`, 'dev', 'eth0', 'rto_min', `${again}ms`);
+      // Segments with data; those without make connections and acknowledge.
+      const answers = ['-s', address, '-p', 'tcp', '--tcp-flags', 'PSH', 'PSH'];
+      await must(this.lab, 'iptables', '-w', '-A', 'INPUT', ...answers, '-j', 'DROP');
+    }
+    this.withheld.push(...others);
+  }
+
+  /** Drops nothing any more of what comes to this host. */
+  async deliver(): Promise<void> {
+    await must(this.lab, 'iptables', '-w', '-F', 'INPUT');
+  }
+
+  /** Ends all that {@link cut}, {@link withhold} and {@link slow} have done. */
   async heal(): Promise<void> {
     await must(this.lab, 'iptables', '-w', '-F');
+    for (const { lab } of this.withheld.splice(0))
+      await lab.run('ip', ['route', 'del', `${this.address}/32`, 'dev', 'eth0']);
     // Fails where there is none.
     await this.lab.run('tc', ['qdisc', 'del', 'dev', 'eth0', 'root']);
   }

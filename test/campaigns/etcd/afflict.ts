@@ -17,6 +17,8 @@ export interface Scene {
 /** Takes it back. */
 type Undo = () => Promise<unknown>;
 
+/** Of a lease, how late answers come. */
+const LATE_SHARE = 0.47;
 /** Daemons are started again after so many milliseconds. */
 const DOWN_MS = 500;
 
@@ -90,11 +92,15 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
   'late-answer': async (scene, fault) => {
     const host = busyHost(scene, fault);
     const members = hostsOf(scene.lab.members);
-    await host.cut(members, 'in');
-    // Of the lease, a third to a half: the margin must not have begun.
-    await pause((fault.duration / 2.5) * (0.35 + fault.degree / 700));
+    const lease = fault.duration / 2.5;
+    // Whoever counts the lease from an answer counts this much too long: longer than the margin, and the answer comes before that begins.
+    const late = lease * LATE_SHARE;
+    await host.withhold(members, Math.round(late / 7));
+    // One keepalive gets to etcd, and none after it.
+    await pause(late * 0.57);
     await host.cut(members, 'out');
-    await host.lab.run('iptables', ['-w', '-F', 'INPUT']);
+    await pause(late * 0.41);
+    await host.deliver();
     return async () => host.heal();
   },
   'late-daemon': async (scene, fault) => {
