@@ -157,6 +157,7 @@ export class EtcdEngine implements LockEngine {
     this.host = host;
     this.bound = boundOf(settings.leaseSeconds);
     this.lease = new Lease(settings.leaseSeconds, client, host.clock, {
+      announcement: (id) => this.announcement(id),
       extended: (isNew) => {
         this.onExtended(isNew);
       },
@@ -266,12 +267,15 @@ export class EtcdEngine implements LockEngine {
   private announce(): void {
     const { id } = this.lease;
     if (id === null) return;
-    const { host, hostUuid } = thisHost();
-    const value = { host, hostUuid, pid: process.pid, seconds: this.settings.leaseSeconds, since: Date.now() };
-    const key = hostKey(this.settings.prefix, id);
-    this.client.request('put', { key, value: JSON.stringify(value), lease: id }, this.bound, (reply) => {
+    this.client.request('put', { ...this.announcement(id), lease: id }, this.bound, (reply) => {
       if (!reply.ok) log.warn(`Other hosts are not told of this one: ${reply.text}`);
     });
+  }
+
+  private announcement(id: string): { key: ByteString; value: ByteString } {
+    const { host, hostUuid } = thisHost();
+    const value = { host, hostUuid, pid: process.pid, seconds: this.settings.leaseSeconds, since: Date.now() };
+    return { key: hostKey(this.settings.prefix, id), value: JSON.stringify(value) };
   }
 
   /** The guard has reached its deadline. */
