@@ -10,6 +10,8 @@ export interface Scene {
   readonly lab: EtcdLab;
   readonly daemons: readonly HostDaemon[];
   readonly owners: readonly OwnerSlot[];
+  /** How often etcd was full, as it said. */
+  timesFull: number;
   /** Kills the guard of a host. */
   readonly killGuard: (daemon: HostDaemon) => void;
 }
@@ -21,6 +23,8 @@ type Undo = () => Promise<unknown>;
 const LATE_SHARE = 0.47;
 /** Daemons are started again after so many milliseconds. */
 const DOWN_MS = 500;
+/** How long an operator tries to make room in etcd while other faults go on, in milliseconds. */
+const OPERATOR_MS = 40_000;
 
 function chosen<T>(items: readonly T[], { target }: Fault): T {
   const item = items[target % items.length];
@@ -75,6 +79,19 @@ async function cutLeader(scene: Scene, fault: Fault, direction: 'out' | 'both'):
   const leader = await leaderOf(scene, fault);
   await leader.host.cut(hostsOf(lab.members.filter((member) => member !== leader)), direction);
   return async () => leader.host.heal();
+}
+
+/** Until all members answer for it. Returns whether they did in time. */
+export async function makeRoom(lab: EtcdLab, milliseconds: number): Promise<boolean> {
+  for (const until = performance.now() + milliseconds; ;) {
+    try {
+      await lab.makeRoom();
+      return true;
+    } catch {
+      if (performance.now() > until) return false;
+      await pause(1000);
+    }
+  }
 }
 
 const nothing: Undo = async () => Promise.resolve();
@@ -151,6 +168,12 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
       member.start();
     };
   },
+  'no-space': async (scene, fault) => {
+    const { lab } = scene;
+    const member = chosen(lab.members, fault);
+    if (await member.fillDatabase()) scene.timesFull++;
+    return async () => makeRoom(lab, OPERATOR_MS);
+  },
   'daemon-stop': async ({ daemons }, fault) => {
     const daemon = chosen(daemons, fault);
     daemon.signal('SIGSTOP');
@@ -199,10 +222,7 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
   compaction: async ({ lab }, fault) => {
     const member = chosen(lab.members, fault);
     try {
-      const [status] = JSON.parse(await member.control('endpoint', 'status', '--write-out=json')) as [
-        { Status: { header: { revision: number } } },
-      ];
-      await member.control('compaction', String(status.Status.header.revision));
+      await member.control('compaction', String(await member.revision()));
     } catch {
       // It does not answer, or has been compacted to there.
     }

@@ -21,6 +21,7 @@ export const faults = {
   'leader-kill': 'the leader is killed',
   'quorum-loss': 'two members are killed',
   'disk-full': "a member's disk is full",
+  'no-space': 'etcd is full (alarm NOSPACE), until an operator has made room',
   'daemon-stop': 'a daemon is stopped (SIGSTOP)',
   'daemon-kill': 'a daemon is killed, and another started',
   'daemon-again': 'a daemon executes itself again (SIGUSR1)',
