@@ -19,8 +19,9 @@ export interface Scene {
 /** Takes it back. */
 type Undo = () => Promise<unknown>;
 
-/** Of a lease, how late answers come. */
+/** Of a lease, how late answers come: when they are sent for the fourth time. */
 const LATE_SHARE = 0.47;
+const FOURTH_TIME = 7;
 /** Daemons are started again after so many milliseconds. */
 const DOWN_MS = 500;
 /** How long an operator tries to make room in etcd while other faults go on, in milliseconds. */
@@ -81,6 +82,12 @@ async function cutLeader(scene: Scene, fault: Fault, direction: 'out' | 'both'):
   return async () => leader.host.heal();
 }
 
+/** Before the first fault. */
+export async function prepare({ hosts, members }: EtcdLab, leaseSeconds: number): Promise<void> {
+  const again = (leaseSeconds * 1000 * LATE_SHARE) / FOURTH_TIME;
+  for (const host of hosts) await host.sendAgainAfter(hostsOf(members), again);
+}
+
 /** Until all members answer for it. Returns whether they did in time. */
 export async function makeRoom(lab: EtcdLab, milliseconds: number): Promise<boolean> {
   for (const until = performance.now() + milliseconds; ;) {
@@ -106,17 +113,23 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
     return async () => host.heal();
   },
   'host-slow': async ({ daemons }, fault) => slow(chosen(daemons, fault).host, fault),
+  'answers-lost': async (scene, fault) => {
+    const host = busyHost(scene, fault);
+    await host.withhold(hostsOf(scene.lab.members));
+    return async () => host.heal();
+  },
   'late-answer': async (scene, fault) => {
     const host = busyHost(scene, fault);
     const members = hostsOf(scene.lab.members);
     const lease = fault.duration / 2.5;
     // Whoever counts the lease from an answer counts this much too long: longer than the margin, and the answer comes before that begins.
     const late = lease * LATE_SHARE;
-    await host.withhold(members, Math.round(late / 7));
+    await host.withhold(members);
+    const began = performance.now();
     // One keepalive gets to etcd, and none after it.
-    await pause(late * 0.57);
+    await pause(late * 0.55);
     await host.cut(members, 'out');
-    await pause(late * 0.41);
+    await pause(Math.max(began + late * 0.9 - performance.now(), 0));
     await host.deliver();
     return async () => host.heal();
   },

@@ -61,7 +61,7 @@ const all: readonly Breakage[] = [
         replace: 'const isOwn = isCreatedAt(`${own}//never`, revision === "" ? "" : "0");',
       },
     ],
-    faults: ['member-stop', 'leader-stop', 'member-cut', 'host-cut', 'host-deaf'],
+    faults: ['answers-lost', 'compaction'],
     caughtBy: [],
   },
 ];

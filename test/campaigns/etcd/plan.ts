@@ -8,6 +8,7 @@ export const faults = {
   'host-mute': 'etcd gets nothing from a host, which gets all from it',
   'host-torn': 'a host reaches one member only',
   'host-slow': "a host's link is slow",
+  'answers-lost': 'etcd does what a host asks, which gets no answers',
   'late-answer': 'answers to a host come late, and etcd gets nothing from it any more by then',
   'late-daemon': 'a daemon is stopped while its slow link brings an answer, goes on later, and is cut off from then on',
   'member-cut': 'a member is cut off from all',

@@ -8,7 +8,7 @@ import { EtcdLab } from '../../../src/lab/etcd-cluster.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { lock, Peer } from '../../../src/lab/wire.ts';
 import { processesNamed } from '../../support/storage-helpers.ts';
-import { afflict, makeRoom, type Scene } from './afflict.ts';
+import { afflict, makeRoom, prepare, type Scene } from './afflict.ts';
 import { type Overlap, RecordFile } from './checker.ts';
 import { HostDaemon, LOCKSPACE, OwnerSlot, type Subject, type Tally } from './hosts.ts';
 import { type Fault, type FaultName, faultsOf } from './plan.ts';
@@ -259,6 +259,7 @@ export async function run(options: RunOptions): Promise<Report> {
   const name = subject.kind === 'daemon' ? subject.program.replace(checkout, '.') : `stand-in ${subject.fault ?? ''}`;
   const lab = await EtcdLab.open({ hosts: HOSTS, share: [shared, ...(options.share ?? [])] });
   try {
+    await prepare(lab, leaseSeconds);
     const surroundings = { endpoints: lab.endpoints, leaseSeconds, subject, clockLibrary };
     const daemons = lab.hosts.map((host, index) => new HostDaemon(host, surroundings, index === 1));
     await Promise.all(daemons.map(async (daemon) => daemon.start()));
