@@ -12,7 +12,7 @@
  * `stop` by a job `start`. Then systemd keeps our stored descriptors, and `systemctl stop` reports that its job was cancelled. During a
  * shutdown systemd refuses the job `start`, and the stop goes on.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { logger } from '../../log/log.ts';
 import { ownUnit, systemctl, type Unit } from '../../store/manager.ts';
 
@@ -50,16 +50,25 @@ export async function jobAtEnd({ unit, systemctl, hasOwners, mayStopFile }: Endi
   const { name, manager } = unit;
   const job = kindOf(jobs.get(name)?.type);
   if (job !== 'stop' || !hasOwners() || jobs.has('shutdown.target')) return job;
-  if (existsSync(mayStopFile)) {
-    rmSync(mayStopFile, { force: true });
-    return job;
-  }
+  if (takePermission(mayStopFile)) return job;
   const started = await systemctl(`--${manager}`, 'start', '--no-block', name);
   if (started === undefined) return job;
   log.warn(
     `Not stopped, because guests hold locks or are connected: ${name} starts again at once, with all of them. To end the guests that hold locks and stop: touch ${mayStopFile}, then stop it again`,
   );
   return 'restart';
+}
+
+/** Whether there is a permission for one stop. One that cannot be removed would permit all stops. */
+function takePermission(path: string): boolean {
+  try {
+    rmSync(path);
+    return true;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOENT') log.error(`Not stopped by ${path}, which cannot be removed: ${message}`);
+    return false;
+  }
 }
 
 /**

@@ -4,13 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { Gluster } from '../../../src/lab/gluster.ts';
+import type { Gluster } from '../../../src/lab/gluster.ts';
 import { indirectName } from '../../../src/lab/guest.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingGluster, missingNetwork } from '../../../src/lab/requirements.ts';
 import { reexecute } from '../../../src/lab/start.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
-import { Host } from '../../support/host.ts';
+import { GlusterHosts } from '../../support/gluster-hosts.ts';
+import type { Host } from '../../support/host.ts';
 import { skipIf } from '../../support/skip.ts';
 
 const BUSY = 87;
@@ -26,30 +27,21 @@ interface Finding {
 
 describe('a host that is cut off from its GlusterFS', function () {
   this.timeout(120_000);
+  let hosts: GlusterHosts | undefined;
   let gluster: Gluster;
   let one: Host;
   let two: Host;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'), missingGluster(), missingNetwork());
-    one = await Host.start('node7', {
-      configuration: 'lock_confirm_interval = 1\n',
-      mount: async (lab) => {
-        gluster = await Gluster.start(lab, { overNetwork: true });
-      },
+    hosts = await GlusterHosts.start({
+      configurations: ['lock_confirm_interval = 1\n', 'lock_confirm_interval = 1\n'],
+      overNetwork: true,
     });
-    two = await Host.start('node8', {
-      configuration: 'lock_confirm_interval = 1\n',
-      share: [one.daemon.lab.directory],
-      mount: async (lab) => gluster.mountIn(lab),
-    });
+    ({ gluster, one, two } = hosts);
   });
 
-  after(async () => {
-    for (const host of [two, one] as (Host | undefined)[]) await host?.daemon.stop();
-    await (gluster as Gluster | undefined)?.end();
-    for (const host of [two, one] as (Host | undefined)[]) await host?.daemon.lab.close();
-  });
+  after(async () => hosts?.end());
 
   /** Without those about owners, which no process is. */
   async function findings(on: Host): Promise<string[]> {

@@ -1,13 +1,14 @@
 /** Two hosts, each with a mount of one GlusterFS of its own: the one that is refused can say which host holds the lock. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { Gluster } from '../../../src/lab/gluster.ts';
+import type { Gluster } from '../../../src/lab/gluster.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingGluster } from '../../../src/lab/requirements.ts';
 import { reexecute } from '../../../src/lab/start.ts';
 import { autocreate, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { indirectName } from '../../../src/lab/guest.ts';
-import { Host } from '../../support/host.ts';
+import { GlusterHosts } from '../../support/gluster-hosts.ts';
+import type { Host } from '../../support/host.ts';
 import { skipIf } from '../../support/skip.ts';
 
 const BUSY = 87;
@@ -18,6 +19,7 @@ const NOBODY = 4_200_000;
 
 describe('two hosts on one GlusterFS', function () {
   this.timeout(60_000);
+  let hosts: GlusterHosts | undefined;
   let gluster: Gluster;
   let one: Host;
   let two: Host;
@@ -26,22 +28,13 @@ describe('two hosts on one GlusterFS', function () {
 
   before(async function () {
     skipIf(this, missingDaemon('ours'), missingGluster());
-    one = await Host.start('node7', {
-      mount: async (lab) => {
-        gluster = await Gluster.start(lab);
-      },
-    });
-    two = await Host.start('node8', { share: [one.daemon.lab.directory], mount: async (lab) => gluster.mountIn(lab) });
+    hosts = await GlusterHosts.start();
+    ({ gluster, one, two } = hosts);
     db = await one.connect('db', NOBODY, gluster.mount);
     web = await two.connect('web', NOBODY + 1, gluster.mount);
   });
 
-  after(async () => {
-    await (two as Host | undefined)?.daemon.stop();
-    await (one as Host | undefined)?.daemon.stop();
-    await (gluster as Gluster | undefined)?.end();
-    for (const host of [two, one] as (Host | undefined)[]) await host?.daemon.lab.close();
-  });
+  after(async () => hosts?.end());
 
   it('know each other’s guests by name and host, through restarts and back', async () => {
     for (const [holder, asker, host, vm] of [

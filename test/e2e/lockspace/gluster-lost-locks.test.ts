@@ -1,11 +1,12 @@
 /** Two hosts on one GlusterFS whose brick is killed and started again: it has forgotten all locks, and who asks first gets them. */
 import assert from 'node:assert/strict';
-import { Gluster } from '../../../src/lab/gluster.ts';
+import type { Gluster } from '../../../src/lab/gluster.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingGluster } from '../../../src/lab/requirements.ts';
 import { autocreate, lock } from '../../../src/lab/wire.ts';
 import { indirectName } from '../../../src/lab/guest.ts';
-import { Host } from '../../support/host.ts';
+import { GlusterHosts } from '../../support/gluster-hosts.ts';
+import type { Host } from '../../support/host.ts';
 import { skipIf } from '../../support/skip.ts';
 
 const BUSY = 87;
@@ -14,31 +15,20 @@ const NOBODY = 4_200_000;
 
 describe('a lock on a GlusterFS that has forgotten it', function () {
   this.timeout(120_000);
+  let hosts: GlusterHosts | undefined;
   let gluster: Gluster;
   let one: Host;
   let two: Host;
 
   before(async function () {
     skipIf(this, missingDaemon('ours'), missingGluster());
-    const configuration = 'lock_confirm_interval = 1\n';
-    one = await Host.start('node7', {
-      configuration,
-      mount: async (lab) => {
-        gluster = await Gluster.start(lab);
-      },
+    hosts = await GlusterHosts.start({
+      configurations: ['lock_confirm_interval = 1\n', 'lock_confirm_interval = 0\n'],
     });
-    two = await Host.start('node8', {
-      configuration: 'lock_confirm_interval = 0\n',
-      share: [one.daemon.lab.directory],
-      mount: async (lab) => gluster.mountIn(lab),
-    });
+    ({ gluster, one, two } = hosts);
   });
 
-  after(async () => {
-    for (const host of [two, one] as (Host | undefined)[]) await host?.daemon.stop();
-    await (gluster as Gluster | undefined)?.end();
-    for (const host of [two, one] as (Host | undefined)[]) await host?.daemon.lab.close();
-  });
+  after(async () => hosts?.end());
 
   async function confirmed(on: Host): Promise<number> {
     return (JSON.parse(await on.lockctl('check', '--json')) as { confirmed: number }).confirmed;

@@ -3,7 +3,7 @@
  * them from a predecessor that leaves it nothing else.
  */
 import assert from 'node:assert/strict';
-import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import { Daemon } from '../../../src/lab/daemon.ts';
@@ -16,6 +16,7 @@ import { autocreate, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { LockType, posix } from '../../../src/posix/posix.ts';
 import { setLock } from '../../../src/posix/record-lock.ts';
 import { EMPTY_SERVER } from '../../../src/restart/empty-state.ts';
+import { PROOF_WITHOUT_KINDS, replaceProgram } from '../../support/release.ts';
 import { skipIf } from '../../support/skip.ts';
 import { NOBODY } from './at-path.ts';
 
@@ -194,12 +195,7 @@ describe('locks of open files', function () {
 
   it('become POSIX locks for a release that does not say that it knows others', async () => {
     await begin({ exclusive: {}, shared: { flags: shared } });
-    const program = lab.outside(PROGRAM);
-    rmSync(program);
-    const real = join(checkout, 'bin/virtlockd');
-    const withoutKinds = `s/,"locks":[[][^]]*]//`;
-    const script = `case $1 in --check-state) ${real} "$@" | sed '${withoutKinds}';; *) exec ${real} "$@";; esac`;
-    writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    replaceProgram(lab.outside(PROGRAM), PROOF_WITHOUT_KINDS);
     await reexecute(daemon);
     await handedOver();
   });

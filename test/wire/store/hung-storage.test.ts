@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { HangingStorage, unmount } from '../../../src/lab/hanging-storage.ts';
+import type { HangingStorage } from '../../../src/lab/hanging-storage.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -24,15 +24,10 @@ describe('a daemon that is killed while a storage does not answer', function () 
 
   beforeEach(async () => {
     scene = await StoreScene.begin();
-    storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
+    storage = await scene.mount('storage');
   });
 
-  afterEach(async () => {
-    await storage.letGo();
-    await storage.end();
-    unmount(storage.mount);
-    await scene.end();
-  });
+  afterEach(async () => scene.end());
 
   const at = (name: string): string => join(storage.mount, name);
   const connect = async (pid: number): Promise<Peer> => scene.client({ pid });
@@ -63,30 +58,17 @@ describe('a daemon that is killed while a storage does not answer', function () 
 
   it('has its locks held by the helper all the time, as the kernel says', async () => {
     // The kernel keeps its locks.
-    const plain = scene.at('plain');
-    const other = storage;
-    storage = await HangingStorage.mountAt(plain);
-    try {
-      await assertHeldByHelper(plain);
-    } finally {
-      await storage.letGo();
-      await storage.end();
-      unmount(plain);
-      storage = other;
-    }
-  });
-
-  async function assertHeldByHelper(plain: string): Promise<void> {
+    const plain = await scene.mount('plain', {});
     const [guest, other] = [await connect(NOBODY), await connect(NOBODY + 1)];
-    const at = (name: string): string => `${plain}/${name}`;
+    const at = (name: string): string => join(plain.mount, name);
     await guest.must(lock.acquire('', at('lease'), autocreate));
     // The runtime takes large ones for negative ones.
     const ino = BigInt.asUintN(64, statSync(at('lease'), { bigint: true }).ino);
-    await storage.hang('open');
+    await plain.hang('open');
     const interrupted = other.ask(lock.acquire('', at('disk'))).catch(() => undefined);
-    await storage.asked('open');
+    await plain.asked('open');
     // Not /proc/locks: a look at that misses rows when others change meanwhile.
-    const directory = `/proc/${storageHelpers(plain)[0] ?? 0}/fdinfo`;
+    const directory = `/proc/${storageHelpers(plain.mount)[0] ?? 0}/fdinfo`;
     const infos = (): string[] => readdirSync(directory).map((fd) => readFileSync(join(directory, fd), 'latin1'));
     const looks: boolean[] = [];
     const look = setInterval(() => {
@@ -99,7 +81,7 @@ describe('a daemon that is killed while a storage does not answer', function () 
     }
     await interrupted;
     assert.ok(looks.length > 3 && looks.every((isHeld) => isHeld));
-  }
+  });
 
   it('has the next one finish a release that had begun', async () => {
     const [guest, rival] = [await connect(NOBODY), await connect(NOBODY + 2)];

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inquireProgram } from '../../../xdr/programs/inquire.ts';
@@ -8,6 +8,7 @@ import { Killer } from '../../../src/lab/killer.ts';
 import { executeAgain, eventually } from '../../../src/lab/process.ts';
 import { autocreate, encode, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { installRoot } from '../../../src/posix/root.ts';
+import { Program, PROOF_WITHOUT_KINDS } from '../../support/release.ts';
 import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
 describe('a daemon that is killed under a service manager with a descriptor store', function () {
@@ -248,22 +249,16 @@ describe('a daemon that is killed under a service manager with a descriptor stor
   });
 
   it('empties the store for a release that knows no store', async () => {
-    const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+    const program = new Program();
     try {
-      const real = join(installRoot, 'bin/virtlockd');
-      const program = join(programs, 'virtlockd');
-      symlinkSync(real, program);
-      scene = await StoreScene.begin({ program });
+      scene = await StoreScene.begin({ program: program.path });
       const [peer, other] = [await scene.client(OWNER), await scene.client(OWNER)];
       for (let index = 0; index < 50; index++) await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
       await other.must(lock.acquire('', scene.at('both'), shared | autocreate));
       const before = await eventually('all is stored', async () => {
         return (await scene.storedFiles()).length === 51 && (await scene.manager.stored()).length;
       });
-      rmSync(program);
-      const withoutKinds = `sed 's/,"locks":[[][^]]*]//'`;
-      const script = `case $1 in --check-state) ${real} "$@" | ${withoutKinds};; *) exec ${real} "$@";; esac`;
-      writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      program.replace(PROOF_WITHOUT_KINDS);
       await executeAgain(scene.pid);
       assert.equal(await scene.manager.removed(), before);
       // The successor is in fact the same program, and finds the store.
@@ -273,7 +268,7 @@ describe('a daemon that is killed under a service manager with a descriptor stor
       await scene.kill();
       assert(await scene.isRefused(await scene.client(RIVAL), 'f1'));
     } finally {
-      rmSync(programs, { recursive: true, force: true });
+      program.remove();
     }
   });
 

@@ -1,46 +1,38 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HangingStorage, unmount } from '../../../src/lab/hanging-storage.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
-import { installRoot } from '../../../src/posix/root.ts';
+import { Program, PROOF, PROOF_WITHOUT_HELPERS, PROOF_WITHOUT_KINDS } from '../../support/release.ts';
 import { skipIf } from '../../support/skip.ts';
 import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
 describe('a daemon that is told to end while it executes another program', function () {
   this.timeout(30_000);
   let scene: StoreScene;
-  let programs: string;
+  let program: Program;
 
   beforeEach(() => {
-    programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
+    program = new Program();
   });
 
   afterEach(async () => {
     await scene.end();
-    rmSync(programs, { recursive: true, force: true });
+    program.remove();
   });
 
   /** Whether the manager takes messages when the end comes. */
   for (const takes of [true, false]) {
     it(`keeps all for the next one, with the store half emptied${takes ? '' : ', and a manager that takes nothing'}`, async () => {
-      const real = join(installRoot, 'bin/virtlockd');
-      const program = join(programs, 'virtlockd');
-      symlinkSync(real, program);
-      scene = await StoreScene.begin({ program });
+      scene = await StoreScene.begin({ program: program.path });
       const peer = await scene.client(OWNER);
       for (let index = 0; index < 10; index++) await peer.must(lock.acquire('', scene.at(`f${index}`), autocreate));
       await peer.must(lock.acquire('', scene.at('both'), shared | autocreate));
       await eventually('all is stored', async () => (await scene.storedFiles()).length === 11);
       const count = (await scene.manager.stored()).length;
-      rmSync(program);
-      // A release that knows no store: its locks must be of another kind, and the store empty.
-      const withoutKinds = `sed 's/,"locks":[[][^]]*]//'`;
-      const script = `case $1 in --check-state) ${real} "$@" | ${withoutKinds};; *) exec ${real} "$@";; esac`;
-      writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      // Its locks must be of another kind, and the store empty.
+      program.replace(PROOF_WITHOUT_KINDS);
       await scene.manager.tell('listen no');
       process.kill(scene.pid, 'SIGUSR1');
       await eventually('the locks are changed', () => scene.kindOf('f9') === 'POSIX');
@@ -63,78 +55,55 @@ describe('a daemon that is told to end while it executes another program', funct
   for (const isSlow of [false, true]) {
     it(`gives locks on other storage back to their helpers, which keep them for the next one${isSlow ? ', though it does not answer at once' : ''}`, async function () {
       skipIf(this, missingDaemon('ours'), missingFuse());
-      const real = join(installRoot, 'bin/virtlockd');
-      const program = join(programs, 'virtlockd');
-      const [proofs, end] = [join(programs, 'proofs'), join(programs, 'end')];
-      symlinkSync(real, program);
-      scene = await StoreScene.begin({ program });
-      const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
-      try {
-        const peer = await scene.client(OWNER);
-        const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
-        await peer.must(lease);
-        rmSync(program);
-        // A release without helpers. At its second proof the daemon has taken over their files.
-        const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
-        const prove = `echo >>${proofs}; ${wait}; ${real} "$@" | sed 's/,"storage":true//'`;
-        writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${prove};; *) exec ${real} "$@";; esac\n`, {
-          mode: 0o755,
-        });
-        process.kill(scene.pid, 'SIGUSR1');
-        await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
-        if (isSlow) await storage.hang('open');
-        const other = await scene.client(OWNER);
-        const asked = other.ask(lock.acquire('', join(storage.mount, 'disk'))).catch(() => undefined);
-        if (isSlow) await storage.asked('open');
-        process.kill(scene.pid, 'SIGTERM');
-        await scene.rest();
-        writeFileSync(end, '');
-        // Longer than an attempt waits for it, which begins now.
-        if (isSlow) await new Promise((resolve) => setTimeout(resolve, 3000));
-        await storage.letGo();
-        await asked;
-        await scene.manager.next('ended');
-        await scene.served();
-        const rival = await scene.client(RIVAL);
-        assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
-        await peer.must(lock.release('', join(storage.mount, 'lease')));
-        await rival.must(lease);
-        assert.doesNotMatch(scene.manager.log, / lost|cannot be confirmed/);
-      } finally {
-        await storage.end();
-        unmount(storage.mount);
-      }
+      const [proofs, end] = [program.at('proofs'), program.at('end')];
+      scene = await StoreScene.begin({ program: program.path });
+      const storage = await scene.mount('storage');
+      const peer = await scene.client(OWNER);
+      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+      await peer.must(lease);
+      // At its second proof the daemon has taken over the helpers' files.
+      const wait = `[ "$(wc -l <${proofs})" = 1 ] || while ! [ -e ${end} ]; do sleep 0.05; done`;
+      program.replace(`echo >>${proofs}; ${wait}; ${PROOF_WITHOUT_HELPERS}`);
+      process.kill(scene.pid, 'SIGUSR1');
+      await eventually('the program is proved again', () => existsSync(proofs) && readFileSync(proofs).length === 2);
+      if (isSlow) await storage.hang('open');
+      const other = await scene.client(OWNER);
+      const asked = other.ask(lock.acquire('', join(storage.mount, 'disk'))).catch(() => undefined);
+      if (isSlow) await storage.asked('open');
+      process.kill(scene.pid, 'SIGTERM');
+      await scene.rest();
+      writeFileSync(end, '');
+      // Longer than an attempt waits for it, which begins now.
+      if (isSlow) await new Promise((resolve) => setTimeout(resolve, 3000));
+      await storage.letGo();
+      await asked;
+      await scene.manager.next('ended');
+      await scene.served();
+      const rival = await scene.client(RIVAL);
+      assert.match((await rival.ask(lease))?.message ?? '', /is locked/);
+      await peer.must(lock.release('', join(storage.mount, 'lease')));
+      await rival.must(lease);
+      assert.doesNotMatch(scene.manager.log, / lost|cannot be confirmed/);
     });
   }
 
   it('has given them back after a refusal, too, and dies', async function () {
     skipIf(this, missingDaemon('ours'), missingFuse());
-    const real = join(installRoot, 'bin/virtlockd');
-    const program = join(programs, 'virtlockd');
-    const proofs = join(programs, 'proofs');
-    symlinkSync(real, program);
-    scene = await StoreScene.begin({ program });
-    const storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
-    try {
-      const peer = await scene.client(OWNER);
-      const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
-      await peer.must(lease);
-      rmSync(program);
-      // Its second proof fails.
-      const prove = `echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${real} "$@" | sed 's/,"storage":true//'`;
-      writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${prove};; *) exec ${real} "$@";; esac\n`, {
-        mode: 0o755,
-      });
-      process.kill(scene.pid, 'SIGUSR1');
-      await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
-      await scene.kill();
-      assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
-      await peer.must(lock.release('', join(storage.mount, 'lease')));
-      assert.doesNotMatch(scene.manager.log, /cannot be confirmed/);
-    } finally {
-      await storage.end();
-      unmount(storage.mount);
-    }
+    const proofs = program.at('proofs');
+    scene = await StoreScene.begin({ program: program.path });
+    const storage = await scene.mount('storage');
+    const peer = await scene.client(OWNER);
+    const lease = lock.acquire('', join(storage.mount, 'lease'), autocreate);
+    await peer.must(lease);
+    // Its second proof fails.
+    program.replace(`echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${PROOF_WITHOUT_HELPERS}`);
+    process.kill(scene.pid, 'SIGUSR1');
+    await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
+    await eventually('the helper has its file back', () => !scene.openFiles().includes(join(storage.mount, 'lease')));
+    await scene.kill();
+    assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
+    await peer.must(lock.release('', join(storage.mount, 'lease')));
+    assert.doesNotMatch(scene.manager.log, /cannot be confirmed/);
   });
 });
 
@@ -142,20 +111,16 @@ describe('a daemon with a watchdog that is told twice to execute its program', f
   this.timeout(30_000);
 
   it('is not watched when it does: another program might feed no watchdog, and be killed with its locks', async () => {
-    const programs = mkdtempSync(join(tmpdir(), 'virtlockd-programs-'));
-    const real = join(installRoot, 'bin/virtlockd');
-    const program = join(programs, 'virtlockd');
-    const [begun, end] = [join(programs, 'begun'), join(programs, 'end')];
-    symlinkSync(real, program);
-    const scene = await StoreScene.begin({ program, env: { FDSTORE: '4096', WATCHDOG_USEC: '30000000' } });
+    const program = new Program();
+    const [begun, end] = [program.at('begun'), program.at('end')];
+    const scene = await StoreScene.begin({
+      program: program.path,
+      env: { FDSTORE: '4096', WATCHDOG_USEC: '30000000' },
+    });
     try {
       await eventually('it is watched', async () => (await scene.manager.watchdog()) === '30000000');
       // The proof of the next program takes its time.
-      rmSync(program);
-      const wait = `: >${begun}; while ! [ -e ${end} ]; do sleep 0.05; done`;
-      writeFileSync(program, `#!/bin/sh\ncase $1 in --check-state) ${wait};; esac\nexec ${real} "$@"\n`, {
-        mode: 0o755,
-      });
+      program.replace(`: >${begun}; while ! [ -e ${end} ]; do sleep 0.05; done; ${PROOF}`);
       process.kill(scene.pid, 'SIGUSR1');
       await eventually('the next program is being proved', () => existsSync(begun));
       assert.equal(await scene.manager.watchdog(), '0');
@@ -169,7 +134,7 @@ describe('a daemon with a watchdog that is told twice to execute its program', f
       await eventually('the next program is watched', async () => (await scene.manager.watchdog()) === '30000000');
     } finally {
       await scene.end();
-      rmSync(programs, { recursive: true, force: true });
+      program.remove();
     }
   });
 });

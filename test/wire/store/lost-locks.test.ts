@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Holding, type LockState } from '../../../xdr/programs/inquire.ts';
-import { HangingStorage, unmount } from '../../../src/lab/hanging-storage.ts';
+import type { HangingStorage } from '../../../src/lab/hanging-storage.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { lock } from '../../../src/lab/wire.ts';
@@ -25,15 +25,10 @@ describe('a daemon that is killed after it has lost a lock to another host', fun
 
   beforeEach(async () => {
     scene = await StoreScene.begin();
-    storage = await HangingStorage.mountAt(scene.at('storage'), { hasOwnLocks: true });
+    storage = await scene.mount('storage');
   });
 
-  afterEach(async () => {
-    await storage.letGo();
-    await storage.end();
-    unmount(storage.mount);
-    await scene.end();
-  });
+  afterEach(async () => scene.end());
 
   /** @param ask the file server is asked first */
   async function state(ask: boolean): Promise<LockState> {

@@ -1,10 +1,11 @@
 /** A daemon under a service manager with a descriptor store, its clients, and owners in processes of their own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { HangingStorage, type StorageOptions, unmount } from '../../../src/lab/hanging-storage.ts';
 import { Killer } from '../../../src/lab/killer.ts';
 import { type ManagerOptions, ServiceManager } from '../../../src/lab/manager.ts';
 import { Running } from '../../../src/lab/process.ts';
@@ -37,6 +38,7 @@ export class StoreScene {
   pid = 0;
   private readonly peers: Peer[] = [];
   private readonly children: Pick<Sleeper, 'kill'>[] = [];
+  private readonly storages: HangingStorage[] = [];
 
   private constructor(options: ManagerOptions, start: string) {
     const program = this.at('start');
@@ -53,8 +55,13 @@ export class StoreScene {
   }
 
   async end(): Promise<void> {
+    for (const storage of this.storages) await storage.letGo();
     for (const peer of this.peers) peer.close();
     for (const child of this.children) child.kill();
+    for (const storage of this.storages) {
+      await storage.end();
+      unmount(storage.mount);
+    }
     await this.manager.close();
     rmSync(this.directory, { recursive: true, force: true });
   }
@@ -100,6 +107,25 @@ export class StoreScene {
 
   async isRefused(peer: Peer, name: string, flags = autocreate): Promise<boolean> {
     return ((await peer.ask(lock.acquire('', this.at(name), flags)))?.message ?? '').includes('is locked');
+  }
+
+  /** Mounts storage that the scene unmounts at its end. By default it has its locks itself, as a network file system does. */
+  async mount(name: string, options: StorageOptions = { hasOwnLocks: true }): Promise<HangingStorage> {
+    const storage = await HangingStorage.mountAt(this.at(name), options);
+    this.storages.push(storage);
+    return storage;
+  }
+
+  /** What the daemon has open, by the kernel's names. */
+  openFiles(): string[] {
+    const directory = `/proc/${this.pid}/fd`;
+    return readdirSync(directory).flatMap((fd) => {
+      try {
+        return [readlinkSync(join(directory, fd))];
+      } catch {
+        return []; // Closed meanwhile.
+      }
+    });
   }
 
   /** The kind of a file's lock in /proc/locks: `OFDLCK` or `POSIX`. */

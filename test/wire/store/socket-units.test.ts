@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { adminProgram } from '../../../xdr/programs/admin.ts';
+import { Client } from '../../../src/client/client.ts';
+import { ConnectionLost } from '../../../src/client/errors.ts';
 import { autocreate, lock, type Peer } from '../../../src/lab/wire.ts';
 import { OWNER, RIVAL, StoreScene } from './scene.ts';
 
@@ -63,11 +66,11 @@ describe('a daemon that leaves the sockets of socket units to the next one', fun
     await startNext();
     assert.equal(await (await register()).answer, 'registered');
     await scene.manager.tell('restart no');
-    // A stop of systemd's.
-    writeFileSync(scene.at('jobs'), '1 virtlockd.service stop running\n');
-    process.kill(scene.pid, 'SIGTERM');
+    const admin = await Client.connect(scene.manager.adminSocket);
+    await admin.call(adminProgram, 'open', { flags: 0 });
+    await assert.rejects(admin.call(adminProgram, 'shutdown', { flags: 0 }), ConnectionLost);
     await scene.manager.next('ended');
-    assert(existsSync(scene.manager.socket));
+    for (const path of [scene.manager.socket, scene.manager.adminSocket]) assert(existsSync(path), path);
   });
 
   it('leaves them to serve, even if the next one cannot use the record', async () => {

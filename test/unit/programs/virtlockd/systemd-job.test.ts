@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type EndingUnit, isToEnd, type Job, jobAtEnd } from '../../../../src/programs/virtlockd/systemd-job.ts';
@@ -136,5 +136,11 @@ describe('why systemd ends the daemon', () => {
     assert.deepEqual(await asked({ jobs: STOP }), { job: 'stop', started: [] });
     assert.equal(existsSync(mayStopFile), false);
     assert.equal((await asked({ jobs: STOP })).job, 'restart');
+  });
+
+  it('does not stop for what would permit every stop, as it cannot be removed', async () => {
+    mkdirSync(mayStopFile);
+    assert.equal((await asked({ jobs: STOP })).job, 'restart');
+    rmdirSync(mayStopFile);
   });
 });
