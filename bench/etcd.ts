@@ -1,22 +1,28 @@
 /**
  * `npm run bench:etcd`: ACQUIRE and RELEASE of a lock in etcd beside the same two transactions, sent to etcd directly from the same host, in
- * turns; and how long another client waits for its answers beside a thousand such calls. Three members and a host, each in a network
- * namespace. Wants root, etcd-server and etcd-client.
+ * turns; how many keepalives etcd gets from a host with one lock, and from one with a thousand; and how long another client waits for its
+ * answers beside a thousand such calls. Three members and a host, each in a network namespace. Wants root, etcd-server and etcd-client.
  */
 import http from 'node:http';
 import { join } from 'node:path';
 import { EtcdLab } from '../src/lab/etcd-cluster.ts';
 import { eventually } from '../src/lab/process.ts';
 import { missingCluster } from '../src/lab/requirements.ts';
+import type { NetworkHost } from '../src/lab/network.ts';
 import type { Lab } from '../src/lab/root.ts';
 import { startDaemon } from '../src/lab/start.ts';
 import { checkout } from '../src/lab/trees.ts';
 import { lock, Peer } from '../src/lab/wire.ts';
 import { short, shortSpread, spread } from './report.ts';
 
+const SELF = join(checkout, 'bench/etcd.ts');
 const LOCKSPACE = '/var/lib/libvirt/lockd/etcd';
 const CALLS = Number(process.env.CALLS ?? 300);
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
+/** How long keepalives are counted, and the lease, both in seconds. */
+const COUNTED = Number(process.env.COUNTED ?? 15);
+const LEASE = 8;
+const MANY = 1000;
 /** Beside another client: calls in all, and at a time. */
 const CROWD = 1000;
 const AT_ONCE = 50;
@@ -57,6 +63,19 @@ async function plain(url: string, count: number): Promise<void> {
   agent.destroy();
 }
 
+/** Prints how many keepalives the members have got. */
+async function keepalives(urls: readonly string[]): Promise<void> {
+  let count = 0;
+  for (const url of urls) {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    for (const [, number] of text.matchAll(
+      /^grpc_server_msg_received_total\{.*grpc_method="LeaseKeepAlive".*\} (\S+)$/gm,
+    ))
+      count += Number(number);
+  }
+  process.stdout.write(String(count));
+}
+
 async function owner(lab: Lab, socket: string): Promise<Peer> {
   const peer = await Peer.connect(socket);
   await peer.must(lock.register({ pid: lab.spawn('sleep', ['1000']).pid }));
@@ -68,6 +87,26 @@ async function pair(peer: Peer, name: string): Promise<number> {
   await peer.must(lock.acquire(LOCKSPACE, name, AUTOCREATE));
   await peer.must(lock.release(LOCKSPACE, name));
   return performance.now() - began;
+}
+
+/** How many keepalives etcd gets while `peer` holds so many locks. */
+async function countKeepalives(
+  { lab }: NetworkHost,
+  urls: readonly string[],
+  peer: Peer,
+  locks: number,
+): Promise<number> {
+  for (let index = 0; index < locks; index++) await peer.must(lock.acquire(LOCKSPACE, `held-${index}`, AUTOCREATE));
+  const read = async (): Promise<number> => {
+    const { stdout, stderr } = await lab.run(join(checkout, 'scripts/node'), [SELF, 'keepalives', urls.join()]);
+    if (stdout === '') throw new Error(stderr);
+    return Number(stdout);
+  };
+  const before = await read();
+  await new Promise((resolve) => setTimeout(resolve, COUNTED * 1000));
+  const count = (await read()) - before;
+  for (let index = 0; index < locks; index++) await peer.must(lock.release(LOCKSPACE, `held-${index}`));
+  return count;
 }
 
 /** How long calls of a client last that need nothing of etcd, until `work` is done. */
@@ -101,14 +140,15 @@ async function measure(): Promise<void> {
     if (host === undefined) throw new Error('no host');
     const { lab } = host;
     const list = cluster.endpoints.map((endpoint) => `"${endpoint}"`).join();
-    const daemon = await startDaemon('ours', { lab, configuration: `etcd_endpoints = [ ${list} ]\n` });
+    const configuration = `etcd_endpoints = [ ${list} ]\netcd_lease_seconds = ${LEASE}\n`;
+    const daemon = await startDaemon('ours', { lab, configuration });
     const peer = await owner(lab, daemon.socket);
     await peer.must(lock.createLockspace(LOCKSPACE));
     await eventually('the host has a lease', async () => (await pair(peer, 'first')) > 0);
     const ours: number[] = [];
     const theirs: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      const words = [join(checkout, 'bench/etcd.ts'), 'plain', url, String(CALLS)];
+      const words = [SELF, 'plain', url, String(CALLS)];
       const { stdout, stderr } = await lab.run(join(checkout, 'scripts/node'), words);
       if (stdout === '') throw new Error(stderr);
       theirs.push(spread(JSON.parse(stdout) as number[]).median);
@@ -122,6 +162,11 @@ async function measure(): Promise<void> {
     process.stdout.write(
       `ACQUIRE and RELEASE                        ${shortSpread(spread(ours))} ms: ${ratio.toFixed(2)} times\n`,
     );
+    for (const locks of [1, MANY]) {
+      const count = await countKeepalives(host, cluster.endpoints, peer, locks);
+      const per = (COUNTED / count).toFixed(2);
+      process.stdout.write(`${`keepalives in ${COUNTED} s, ${locks} held`.padEnd(43)}${count}, one every ${per} s\n`);
+    }
     const other = await Peer.connect(daemon.socket);
     await other.must(lock.register({ pid: lab.spawn('sleep', ['1000']).pid }));
     const idle = new Promise((resolve) => setTimeout(resolve, 2000));
@@ -140,6 +185,8 @@ async function measure(): Promise<void> {
 }
 
 const [, , what, url = '', count = ''] = process.argv;
-await (what === 'plain' ? plain(url, Number(count)) : measure());
+if (what === 'plain') await plain(url, Number(count));
+else if (what === 'keepalives') await keepalives(url.split(','));
+else await measure();
 // Owners' connections are open still.
 process.exit();

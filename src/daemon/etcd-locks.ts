@@ -93,6 +93,7 @@ export class EtcdLocks implements EtcdView {
       closePidfd: (pidfd) => {
         posix.close(pidfd);
       },
+      isAlive: (pidfd) => posix.pidfdSignal(pidfd, 0) === 0,
       killOwner: (pid) => {
         daemon.ownerReaper.endAtOnce(pid);
       },

@@ -96,6 +96,7 @@ export interface EngineHost {
   /** The owner's process, with a pidfd of the caller's; null when it cannot be told, or is gone. */
   processOf(owner: OwnerIdentity): OwnerProcess | null;
   closePidfd(pidfd: number): void;
+  isAlive(pidfd: number): boolean;
   /** Sends SIGKILL to the owner with this pid at once, and releases its holds when it is gone. */
   killOwner(pid: number): void;
   /** A part of the state has changed. */
@@ -159,6 +160,7 @@ export class EtcdEngine implements LockEngine {
     this.host = host;
     this.bound = boundOf(settings.leaseSeconds);
     this.lease = new Lease(settings.leaseSeconds, client, host.clock, {
+      announcement: (id) => this.announcement(id),
       extended: (isNew) => {
         this.onExtended(isNew);
       },
@@ -268,12 +270,15 @@ export class EtcdEngine implements LockEngine {
   private announce(): void {
     const { id } = this.lease;
     if (id === null) return;
-    const { host, hostUuid } = thisHost();
-    const value = { host, hostUuid, pid: process.pid, seconds: this.settings.leaseSeconds, since: Date.now() };
-    const key = hostKey(this.settings.prefix, id);
-    this.client.request('put', { key, value: JSON.stringify(value), lease: id }, this.bound, (reply) => {
+    this.client.request('put', { ...this.announcement(id), lease: id }, this.bound, (reply) => {
       if (!reply.ok) log.warn(`Other hosts are not told of this one: ${reply.text}`);
     });
+  }
+
+  private announcement(id: string): { key: ByteString; value: ByteString } {
+    const { host, hostUuid } = thisHost();
+    const value = { host, hostUuid, pid: process.pid, seconds: this.settings.leaseSeconds, since: Date.now() };
+    return { key: hostKey(this.settings.prefix, id), value: JSON.stringify(value) };
   }
 
   /** The guard has reached its deadline. */
@@ -458,52 +463,76 @@ export class EtcdEngine implements LockEngine {
     };
     this.asking.set(resource, (this.asking.get(resource) ?? 0) + 1);
     const { pid, name } = hold.owner;
+    // Until etcd has answered.
+    let found: OwnerProcess | null = null;
     const begin = (): void => {
       if (isDone) return;
       if (isForgotten) {
-        fail('nobody waits for it');
+        failLater('nobody waits for it');
         return;
       }
-      if (!this.isReady) {
-        fail(this.lackOfLease);
+      const lease = this.isReady ? this.lease.id : null;
+      if (lease === null) {
+        failLater(this.lackOfLease);
         return;
       }
-      const lease = this.lease.id;
-      const found = this.host.processOf(hold.owner);
-      if (lease === null) fail(this.lackOfLease);
-      else if (found === null) cannotTell();
-      else this.requestLock(resource, mode, hold, lease, Math.max(until - this.host.clock.now(), 1), granted, finish);
+      const left = Math.max(until - this.host.clock.now(), 1);
+      this.requestLock(resource, mode, hold, lease, left, granted, (answer) => {
+        closeFound();
+        finish(answer);
+      });
+      // While etcd works on it: a lock that it grants is given back if the owner cannot be told.
+      found = this.host.processOf(hold.owner);
+      if (found === null) setImmediate(cannotTell);
+    };
+    const closeFound = (): void => {
       if (found !== null) this.host.closePidfd(found.pidfd);
+      found = null;
+    };
+    // Never at once: the caller does not expect the answer yet.
+    const failLater = (text: string): void => {
+      setImmediate(() => {
+        fail(text);
+      });
     };
     const cannotTell = (): void => {
       fail(`owner ${pid} (${name}) could not be ended before the lease of this host does: ${CANNOT_BE_TOLD}`, EPERM);
     };
     // Not before: the guard kills nobody who only asks.
     const granted = (lock: EngineLock): void => {
-      const found = this.guardOwner(hold.owner);
-      if (found === null || isDone) {
+      const process = found;
+      if (isDone || process === null) {
+        closeFound();
         this.discard(lock, mode);
         cannotTell();
         return;
       }
-      owner = found;
+      found = null;
+      const guarded = this.guardProcess(pid, process);
+      if (guarded === null) {
+        this.discard(lock, mode);
+        cannotTell();
+        return;
+      }
+      owner = guarded;
       granting = lock;
-      found.calls++;
-      this.whenGuarded(found, (status) => {
+      guarded.calls++;
+      this.whenGuarded(guarded, (status) => {
         // It was given back when the time was over.
         if (isDone) return;
         if (status === 0) {
-          finish({ kind: 'granted', owner: found, lock });
+          finish({ kind: 'granted', owner: guarded, lock });
           return;
         }
         this.discard(lock, mode);
         fail(`owner ${pid} (${name}) could not be ended with the lease: ${whyUnguarded(status)}`, -status);
       });
     };
-    // Never at once: the caller does not expect the answer yet.
-    setImmediate(() => {
-      this.whenLeased(this.bound, begin);
-    });
+    if (this.isReady) begin();
+    else
+      setImmediate(() => {
+        this.whenLeased(this.bound, begin);
+      });
     this.host.clock.setTimeout(() => {
       if (isDone) return;
       if (granting !== null) this.discard(granting, mode);
@@ -690,19 +719,24 @@ export class EtcdEngine implements LockEngine {
 
   /** Null when the owner's process cannot be told. */
   private guardOwner(identity: OwnerIdentity): GuardedOwner | null {
+    const found = this.host.processOf(identity);
+    return found === null ? null : this.guardProcess(identity.pid, found);
+  }
+
+  /** Takes the pidfd. Null when the process is gone by now. */
+  private guardProcess(pid: number, found: OwnerProcess): GuardedOwner | null {
     const { guard, host } = this;
-    const found = host.processOf(identity);
-    if (found === null || guard === null) {
-      if (found !== null) host.closePidfd(found.pidfd);
+    if (guard === null || !host.isAlive(found.pidfd)) {
+      host.closePidfd(found.pidfd);
       return null;
     }
-    const token = this.tokenOf({ pid: identity.pid, startTime: found.startTime });
+    const token = this.tokenOf({ pid, startTime: found.startTime });
     const known = this.owners.get(token);
     if (known !== undefined) {
       host.closePidfd(found.pidfd);
       return known;
     }
-    const owner: GuardedOwner = { ...found, pid: identity.pid, waiting: [], calls: 0, keptUntil: -Infinity };
+    const owner: GuardedOwner = { ...found, pid, waiting: [], calls: 0, keptUntil: -Infinity };
     this.owners.set(token, owner);
     guard.add(token, found.pidfd, (status) => {
       const waiting = owner.waiting ?? [];

@@ -3,10 +3,9 @@
  * a call may be made several times, and take effect several times or after its end: callers ask for what may be done twice.
  */
 import { readFileSync } from 'node:fs';
-import http from 'node:http';
-import https from 'node:https';
 import { createSecureContext } from 'node:tls';
 import { toPath } from '../posix/bytes.ts';
+import { type Certificates, Connections, type HttpAnswer } from './http.ts';
 import { Failure } from './messages.ts';
 import type { EtcdSettings } from './settings.ts';
 
@@ -15,7 +14,6 @@ const MAX_ATTEMPT_MS = 2000;
 const MIN_ATTEMPT_MS = 200;
 /** Before all members are tried once more. */
 const PAUSE_MS = 100;
-const MAX_ANSWER = 32 * 1024 * 1024;
 /** Connections to a member: of calls, and of those for leases, which do not wait behind them. */
 const MAX_CONNECTIONS = 32;
 const MAX_LEASE_CONNECTIONS = 8;
@@ -51,7 +49,7 @@ export class Gateway {
   private readonly settings: EtcdSettings;
   private readonly endpoints: readonly string[];
   /** Of each member: connections of one do not wait for those of another. */
-  private agents: readonly Agents[] | null = null;
+  private servers: readonly Member[] | null = null;
   private certificates: Certificates = {};
   private readAt = -Infinity;
   /** The member that has answered last. */
@@ -66,12 +64,12 @@ export class Gateway {
   }
 
   /** Certificates are renewed while the daemon runs. @throws EtcdError when they cannot be read, and never could */
-  private agentsOf(index: number): Agents {
+  private serverOf(index: number): Member {
     if (performance.now() >= this.readAt + REREAD_MS) this.readCertificates();
-    this.agents ??= this.endpoints.map((endpoint) => new Agents(endpoint, this.certificates));
-    const agents = this.agents[index];
-    if (agents === undefined) throw new EtcdError(Failure.REFUSED, 'etcd_endpoints names no member');
-    return agents;
+    this.servers ??= this.endpoints.map((endpoint) => new Member(endpoint, this.certificates));
+    const server = this.servers[index];
+    if (server === undefined) throw new EtcdError(Failure.REFUSED, 'etcd_endpoints names no member');
+    return server;
   }
 
   private readCertificates(): void {
@@ -89,12 +87,12 @@ export class Gateway {
       if (isSame) return;
       this.certificates = found;
     } catch (error) {
-      if (this.agents === null) throw error;
+      if (this.servers === null) throw error;
       this.readAt = performance.now();
       return;
     }
-    for (const agents of this.agents ?? []) agents.retire();
-    this.agents = null;
+    for (const server of this.servers ?? []) server.retire();
+    this.servers = null;
   }
 
   /** A lease is about to be granted, which any cluster may do: one that was lost is made again with another id. */
@@ -179,65 +177,30 @@ export class Gateway {
     const { user, password, passwordFile } = this.settings;
     const secret = passwordFile === '' ? password : readOwn('etcd_password_file', passwordFile).replace(/\r?\n$/, '');
     const { token } = await this.post(index, '/v3/auth/authenticate', { name: user, password: secret }, limit, false);
-    if (typeof token !== 'string') throw new EtcdError(Failure.REFUSED, 'etcd gave no token for etcd_user');
+    if (typeof token !== 'string' || !/^[ -~]+$/.test(token))
+      throw new EtcdError(Failure.REFUSED, 'etcd gave no token for etcd_user');
     return token;
   }
 
   private async post(index: number, path: string, body: Json, limit: number, withToken = true): Promise<Json> {
-    const endpoint = this.endpoints[index] ?? '';
-    const text = JSON.stringify(body);
-    const headers = {
-      'content-type': 'application/json',
-      'content-length': Buffer.byteLength(text),
-      ...(withToken && this.token !== null ? { authorization: this.token } : {}),
+    const request = {
+      path,
+      body: JSON.stringify(body),
+      authorization: withToken ? this.token : null,
+      // A stream of answers: the first is wanted.
+      isStream: path === KEEP_ALIVE,
     };
-    const { request } = endpoint.startsWith('https:') ? https : http;
-    const agent = this.agentsOf(index).forPath(path);
-    const answer = await new Promise<Json>((resolve, reject) => {
-      const fail = (error: Error): void => {
-        clearTimeout(timer);
-        reject(error);
-      };
-      const sent = request(`${endpoint}${path}`, { method: 'POST', headers, agent }, (response) => {
-        const parts: Buffer[] = [];
-        let size = 0;
-        response.on('data', (part: Buffer) => {
-          parts.push(part);
-          size += part.length;
-          if (size > MAX_ANSWER) sent.destroy(new Error(`its answer has more than ${MAX_ANSWER} bytes`));
-          // A stream of answers: the first is wanted.
-          if (path !== KEEP_ALIVE || !part.includes('\n')) return;
-          response.destroy();
-          end();
-        });
-        response.on('error', (error) => {
-          fail(new AttemptError(error.message));
-        });
-        const end = (): void => {
-          clearTimeout(timer);
-          try {
-            resolve(read(response.statusCode ?? 0, Buffer.concat(parts).toString()));
-          } catch (error) {
-            reject(error instanceof Error ? error : new Error(String(error)));
-          }
-        };
-        response.on('end', end);
-      });
-      const timer = setTimeout(
-        () => {
-          sent.destroy(new Error(`no answer within ${Math.round(limit)} ms`));
-        },
-        Math.max(limit, 1),
-      );
-      sent.on('error', (error: NodeJS.ErrnoException) => {
-        fail(
-          concernsCertificate(error)
-            ? new CertificateError(certificateText(error))
-            : new AttemptError(networkText(error)),
-        );
-      });
-      sent.end(text);
-    });
+    const connections = this.serverOf(index).forPath(path);
+    let told: HttpAnswer;
+    try {
+      told = await connections.post(request, limit);
+    } catch (error) {
+      const reason = error as NodeJS.ErrnoException;
+      throw concernsCertificate(reason)
+        ? new CertificateError(certificateText(reason))
+        : new AttemptError(networkText(reason));
+    }
+    const answer = read(told.status, told.body);
     this.checkCluster(answer);
     return answer;
   }
@@ -253,36 +216,24 @@ export class Gateway {
 
 export const KEEP_ALIVE = '/v3/lease/keepalive';
 
-interface Certificates {
-  readonly ca?: string;
-  readonly cert?: string;
-  readonly key?: string;
-}
-
 /** The connections of a member. */
-class Agents {
-  private readonly calls: http.Agent;
-  private readonly leases: http.Agent;
+class Member {
+  private readonly calls: Connections;
+  private readonly leases: Connections;
 
   constructor(endpoint: string, certificates: Certificates) {
-    const make = (maxSockets: number): http.Agent =>
-      endpoint.startsWith('https:')
-        ? new https.Agent({ ...certificates, keepAlive: true, maxSockets })
-        : new http.Agent({ keepAlive: true, maxSockets });
-    this.calls = make(MAX_CONNECTIONS);
-    this.leases = make(MAX_LEASE_CONNECTIONS);
+    this.calls = new Connections(endpoint, certificates, MAX_CONNECTIONS);
+    this.leases = new Connections(endpoint, certificates, MAX_LEASE_CONNECTIONS);
   }
 
-  forPath(path: string): http.Agent {
+  forPath(path: string): Connections {
     return path === KEEP_ALIVE ? this.leases : this.calls;
   }
 
   /** Keeps no connection any more. Calls in progress go on. */
   retire(): void {
-    for (const agent of [this.calls, this.leases]) {
-      agent.maxFreeSockets = 0;
-      for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
-    }
+    this.calls.retire();
+    this.leases.retire();
   }
 }
 

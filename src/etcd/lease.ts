@@ -3,6 +3,7 @@
  * counts suspend: etcd counts from a later moment. A margin before its end the lease counts as ended here, whatever etcd would answer by
  * then: owners are killed in that time. It never counts on what etcd does of its own accord, such as to extend leases.
  */
+import type { ByteString } from '../../xdr/codec.ts';
 import { logger } from '../log/log.ts';
 import type { EtcdRequests, Reply } from './client.ts';
 import { leaseName } from './keys.ts';
@@ -25,6 +26,7 @@ const MAX_OUTSTANDING = 4;
 const AGAIN_MS = 1000;
 /** The longest between two looks at the clock, which goes on while timers of a suspended host do not. */
 const LOOK_MS = 500;
+const GONE = 'etcd does not have it any more: it was revoked, or etcd was restored from a backup';
 const MIN_BOUND_MS = 2000;
 const MAX_BOUND_MS = 10_000;
 
@@ -39,6 +41,8 @@ export function boundOf(seconds: number): number {
 }
 
 export interface LeaseObserver {
+  /** The key that tells other hosts of the lease, and its value. */
+  announcement(id: string): { readonly key: ByteString; readonly value: ByteString };
   /** It was granted, or kept alive. */
   extended(isNew: boolean): void;
   /** Its time is over, or it is gone: nothing that is on it counts any more. */
@@ -61,6 +65,7 @@ export class Lease {
   /** {@link LeaseObserver.ended} was called for it. */
   private isOver = false;
   private isAsking = false;
+  private isConfirming = false;
   private outstanding = 0;
   private lastAttempt = -Infinity;
   private isLooking = false;
@@ -230,12 +235,11 @@ export class Lease {
     if (current?.id !== id || this.isOver) return;
     if (!reply.ok && reply.failure !== Failure.NO_LEASE) {
       this.fail(`The lease of this host is not kept alive: ${reply.text}`);
-      // The next attempt need not wait.
-      this.lastAttempt = Math.min(this.lastAttempt, this.clock.now() - this.interval + LOOK_MS);
+      this.askSoon();
       return;
     }
     if (!reply.ok || reply.result.seconds <= 0) {
-      this.end('etcd does not have it any more: it was revoked, or etcd was restored from a backup');
+      this.confirm(current);
       return;
     }
     this.answered();
@@ -243,6 +247,35 @@ export class Lease {
     if (this.clock.now() >= this.killAt || sent <= current.sent) return;
     this.current = { ...current, sent: Math.floor(sent) };
     this.observer.extended(false);
+  }
+
+  /**
+   * A leader that was just elected may not know the lease yet. Owners are ended at once if it is gone for certain. While that cannot be found
+   * out, its time counts as before: nothing here moves it on.
+   */
+  private confirm({ id }: LeaseState): void {
+    if (this.isConfirming) return;
+    this.isConfirming = true;
+    const limit = Math.max(Math.min(this.killAt - this.clock.now(), boundOf(this.seconds)), 1);
+    const done = (reply: Reply<'confirm'>): void => {
+      this.isConfirming = false;
+      if (this.current?.id !== id || this.isOver) return;
+      if (reply.ok && !reply.result.exists) {
+        this.end(GONE);
+        return;
+      }
+      const reason = reply.ok
+        ? 'its new leader does not know it yet'
+        : `whether it is gone is not known: ${reply.text}`;
+      this.fail(`etcd has not kept the lease of this host alive, and ${reason}`);
+      this.askSoon();
+    };
+    this.client.request('confirm', { lease: id, ...this.observer.announcement(id) }, limit, done, true);
+  }
+
+  /** The next keepalive need not wait. */
+  private askSoon(): void {
+    this.lastAttempt = Math.min(this.lastAttempt, this.clock.now() - this.interval + LOOK_MS);
   }
 
   private answered(): void {

@@ -26,8 +26,10 @@ export interface Entry {
 /** Requests by name, each with its arguments and its result. */
 export interface Operations {
   grant: { args: { seconds: number }; result: { lease: string; seconds: number } };
-  /** `seconds` are 0 for a lease that is gone. */
+  /** `seconds` are 0 for a lease that the leader does not know: see `confirm`. */
   keepAlive: { args: { lease: string }; result: { seconds: number } };
+  /** Whether the lease exists, by what all members agree on. Puts a key on it that is not there. */
+  confirm: { args: { lease: string; key: ByteString; value: ByteString }; result: { exists: boolean } };
   /** One that is gone is fine. */
   revoke: { args: { lease: string }; result: null };
   /** Puts a key on a lease, whatever is there. */

@@ -133,6 +133,22 @@ export class Etcd {
     return { seconds: Number(digits(TTL)) };
   }
 
+  /**
+   * The leader answers a keepalive by what it knows itself, and one that was just elected may not have come to the lease yet. A read is
+   * answered when all has been done that was agreed on before; a write is done where the lease is known, or refused by all members alike.
+   */
+  async confirm({ lease, key, value }: Args<'confirm'>, left: () => number): Promise<Result<'confirm'>> {
+    const { entries } = await this.list({ from: key, end: `${key}\0`, limit: 1 }, left);
+    if (entries[0]?.lease === lease) return { exists: true };
+    try {
+      await this.put({ key, value, lease }, left);
+      return { exists: true };
+    } catch (error) {
+      if (error instanceof EtcdError && error.failure === Failure.NO_LEASE) return { exists: false };
+      throw error;
+    }
+  }
+
   async revoke({ lease }: Args<'revoke'>, left: () => number): Promise<Result<'revoke'>> {
     try {
       await this.gateway.call('/v3/lease/revoke', { ID: lease }, left());

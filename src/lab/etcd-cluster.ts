@@ -11,15 +11,27 @@ import { eventually, GivenUp, type Running } from './process.ts';
 import { Network, type NetworkHost } from './network.ts';
 import type { Lab } from './root.ts';
 
-/** Where a member has its data: a file system of its own, of this size. It allocates two files of 64 MB before it writes anything. */
+/** Where a member has its data: a file system of its own, of this size. It allocates two files of 64 MB before it writes anything, and more later. */
 const DATA = '/var/lib/etcd-lab';
-const DATA_MB = 192;
+const DATA_MB = 352;
 const FILLER = `${DATA}/filler`;
 
 const CLIENTS = 2379;
 const PEERS = 2380;
 /** Beyond it etcd refuses to write. */
-const QUOTA_BYTES = 32 * 1024 * 1024;
+const QUOTA_BYTES = 16 * 1024 * 1024;
+/** A value that is about as large as etcd takes one, and how many of these exceed the quota for certain. */
+const BIG_BYTES = 1_000_000;
+const MAX_BIG = 40;
+/** For hours of use: old revisions are removed, and files of the log that a snapshot has made needless. */
+const UPKEEP = {
+  'auto-compaction-mode': 'revision',
+  'auto-compaction-retention': '1000',
+  'snapshot-count': 2000,
+  'max-wals': 2,
+};
+const LIMITS = ['--dial-timeout=1s', '--command-timeout=2s'];
+const CLIENT = { ETCDCTL_API: '3', ETCDCTL_ENDPOINTS: `http://127.0.0.1:${CLIENTS}` };
 
 export class ClusterMember {
   readonly name: string;
@@ -63,6 +75,7 @@ export class ClusterMember {
       'initial-cluster': cluster,
       'initial-cluster-state': 'new',
       'quota-backend-bytes': QUOTA_BYTES,
+      ...UPKEEP,
       logger: 'zap',
       'log-level': 'warn',
     };
@@ -80,10 +93,7 @@ export class ClusterMember {
 
   /** Answers as etcdctl does, asked of this member alone. @throws Error with what it said */
   async control(...args: readonly string[]): Promise<string> {
-    const limit = ['--dial-timeout=1s', '--command-timeout=2s'];
-    const { code, stdout, stderr } = await this.host.lab.run('etcdctl', [...limit, ...args], {
-      env: { ETCDCTL_API: '3', ETCDCTL_ENDPOINTS: `http://127.0.0.1:${CLIENTS}` },
-    });
+    const { code, stdout, stderr } = await this.host.lab.run('etcdctl', [...LIMITS, ...args], { env: CLIENT });
     if (code !== 0) throw new Error(`etcdctl ${args.join(' ')}: ${stderr.trim()}`);
     return stdout;
   }
@@ -99,6 +109,22 @@ export class ClusterMember {
     } catch {
       return false;
     }
+  }
+
+  /** Its database's revision. @throws Error when it does not answer */
+  async revision(): Promise<number> {
+    const [status] = JSON.parse(await this.control('endpoint', 'status', '--write-out=json')) as [
+      { Status: { header: { revision: number } } },
+    ];
+    return status.Status.header.revision;
+  }
+
+  /** Fills the database beyond its quota, by which etcd raises the alarm NOSPACE. Returns whether it has said that it is full. */
+  async fillDatabase(): Promise<boolean> {
+    const big = `head -c ${BIG_BYTES} /dev/zero | tr '\\0' x | etcdctl ${LIMITS.join(' ')} put /filler`;
+    const all = `for one in $(seq ${MAX_BIG}); do ${big} >/dev/null || exit 1; done`;
+    const { stderr } = await this.host.lab.run('sh', ['-c', all], { env: CLIENT });
+    return stderr.includes('database space exceeded');
   }
 
   /** Takes all the room that is left for its data. */
@@ -206,6 +232,22 @@ export class EtcdLab {
         limit,
       );
     }
+  }
+
+  /** As an operator does it who finds etcd full. @throws Error when a member does not answer: then it must be done again */
+  async makeRoom(): Promise<void> {
+    const [first] = this.members;
+    if (first === undefined) return;
+    try {
+      await first.control('compaction', '--physical', String(await first.revision()));
+    } catch (error) {
+      // Nothing was written since the last time.
+      if (!String(error).includes('has been compacted')) throw error;
+    }
+    for (const member of this.members) await member.control('defrag');
+    await first.control('alarm', 'disarm');
+    const alarms = await first.control('alarm', 'list');
+    if (alarms.trim() !== '') throw new Error(alarms);
   }
 
   async close(): Promise<void> {

@@ -30,10 +30,10 @@ export class NetworkHost {
 
   /** Drops packets between this host and those: as a firewall does, without a word to either side. */
   async cut(others: readonly NetworkHost[], direction: Direction = 'both'): Promise<void> {
-    for (const { address } of others) {
-      if (direction !== 'out') await must(this.lab, 'iptables', '-w', '-A', 'INPUT', '-s', address, '-j', 'DROP');
-      if (direction !== 'in') await must(this.lab, 'iptables', '-w', '-A', 'OUTPUT', '-d', address, '-j', 'DROP');
-    }
+    if (others.length === 0) return;
+    const all = others.map(({ address }) => address).join();
+    if (direction !== 'out') await must(this.lab, 'iptables', '-w', '-A', 'INPUT', '-s', all, '-j', 'DROP');
+    if (direction !== 'in') await must(this.lab, 'iptables', '-w', '-A', 'OUTPUT', '-d', all, '-j', 'DROP');
   }
 
   /** Sends at most so many kilobits a second, of which so many milliseconds' worth may wait before packets are dropped. */
@@ -42,7 +42,30 @@ export class NetworkHost {
     await must(this.lab, 'tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', ...queue);
   }
 
-  /** Ends all that {@link cut} and {@link slow} have done. */
+  /**
+   * From now on, those send what this host has not acknowledged again after so many milliseconds, then after three times and seven times as
+   * many since the first time. TCP's own time would be 200 ms, or more on a slow link.
+   */
+  async sendAgainAfter(others: readonly NetworkHost[], milliseconds: number): Promise<void> {
+    const time = `${Math.round(milliseconds)}ms`;
+    for (const { lab } of others)
+      await must(lab, 'ip', 'route', 'replace', `${this.address}/32`, 'dev', 'eth0', 'rto_min', time);
+  }
+
+  /** Keeps answers of those from this host, which can still connect to them and ask. After {@link deliver} they come when they are sent again. */
+  async withhold(others: readonly NetworkHost[]): Promise<void> {
+    const all = others.map(({ address }) => address).join();
+    // Segments with data; those without make connections and acknowledge.
+    const answers = ['-s', all, '-p', 'tcp', '--tcp-flags', 'PSH', 'PSH'];
+    await must(this.lab, 'iptables', '-w', '-A', 'INPUT', ...answers, '-j', 'DROP');
+  }
+
+  /** Drops nothing any more of what comes to this host. */
+  async deliver(): Promise<void> {
+    await must(this.lab, 'iptables', '-w', '-F', 'INPUT');
+  }
+
+  /** Ends all that {@link cut}, {@link withhold} and {@link slow} have done. */
   async heal(): Promise<void> {
     await must(this.lab, 'iptables', '-w', '-F');
     // Fails where there is none.

@@ -14,7 +14,11 @@ export class Waiting extends Error {
   readonly begin: (done: () => void) => () => void;
 
   constructor(begin: (done: () => void) => () => void) {
+    // It is no fault, and nobody reads where it was thrown: to find that out would take longer than the rest.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super('the answer comes later');
+    Error.stackTraceLimit = stackTraceLimit;
     this.begin = begin;
   }
 }

@@ -10,6 +10,8 @@ export interface Scene {
   readonly lab: EtcdLab;
   readonly daemons: readonly HostDaemon[];
   readonly owners: readonly OwnerSlot[];
+  /** How often etcd was full, as it said. */
+  timesFull: number;
   /** Kills the guard of a host. */
   readonly killGuard: (daemon: HostDaemon) => void;
 }
@@ -17,8 +19,13 @@ export interface Scene {
 /** Takes it back. */
 type Undo = () => Promise<unknown>;
 
+/** Of a lease, how late answers come: when they are sent for the fourth time. */
+const LATE_SHARE = 0.47;
+const FOURTH_TIME = 7;
 /** Daemons are started again after so many milliseconds. */
 const DOWN_MS = 500;
+/** How long an operator tries to make room in etcd while other faults go on, in milliseconds. */
+const OPERATOR_MS = 40_000;
 
 function chosen<T>(items: readonly T[], { target }: Fault): T {
   const item = items[target % items.length];
@@ -75,6 +82,25 @@ async function cutLeader(scene: Scene, fault: Fault, direction: 'out' | 'both'):
   return async () => leader.host.heal();
 }
 
+/** Before the first fault. */
+export async function prepare({ hosts, members }: EtcdLab, leaseSeconds: number): Promise<void> {
+  const again = (leaseSeconds * 1000 * LATE_SHARE) / FOURTH_TIME;
+  for (const host of hosts) await host.sendAgainAfter(hostsOf(members), again);
+}
+
+/** Until all members answer for it. Returns whether they did in time. */
+export async function makeRoom(lab: EtcdLab, milliseconds: number): Promise<boolean> {
+  for (const until = performance.now() + milliseconds; ;) {
+    try {
+      await lab.makeRoom();
+      return true;
+    } catch {
+      if (performance.now() > until) return false;
+      await pause(1000);
+    }
+  }
+}
+
 const nothing: Undo = async () => Promise.resolve();
 
 const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<Undo>>> = {
@@ -87,14 +113,24 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
     return async () => host.heal();
   },
   'host-slow': async ({ daemons }, fault) => slow(chosen(daemons, fault).host, fault),
+  'answers-lost': async (scene, fault) => {
+    const host = busyHost(scene, fault);
+    await host.withhold(hostsOf(scene.lab.members));
+    return async () => host.heal();
+  },
   'late-answer': async (scene, fault) => {
     const host = busyHost(scene, fault);
     const members = hostsOf(scene.lab.members);
-    await host.cut(members, 'in');
-    // Of the lease, a third to a half: the margin must not have begun.
-    await pause((fault.duration / 2.5) * (0.35 + fault.degree / 700));
+    const lease = fault.duration / 2.5;
+    // Whoever counts the lease from an answer counts this much too long: longer than the margin, and the answer comes before that begins.
+    const late = lease * LATE_SHARE;
+    await host.withhold(members);
+    const began = performance.now();
+    // One keepalive gets to etcd, and none after it.
+    await pause(late * 0.55);
     await host.cut(members, 'out');
-    await host.lab.run('iptables', ['-w', '-F', 'INPUT']);
+    await pause(Math.max(began + late * 0.9 - performance.now(), 0));
+    await host.deliver();
     return async () => host.heal();
   },
   'late-daemon': async (scene, fault) => {
@@ -145,6 +181,12 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
       member.start();
     };
   },
+  'no-space': async (scene, fault) => {
+    const { lab } = scene;
+    const member = chosen(lab.members, fault);
+    if (await member.fillDatabase()) scene.timesFull++;
+    return async () => makeRoom(lab, OPERATOR_MS);
+  },
   'daemon-stop': async ({ daemons }, fault) => {
     const daemon = chosen(daemons, fault);
     daemon.signal('SIGSTOP');
@@ -193,10 +235,7 @@ const ways: Readonly<Record<FaultName, (scene: Scene, fault: Fault) => Promise<U
   compaction: async ({ lab }, fault) => {
     const member = chosen(lab.members, fault);
     try {
-      const [status] = JSON.parse(await member.control('endpoint', 'status', '--write-out=json')) as [
-        { Status: { header: { revision: number } } },
-      ];
-      await member.control('compaction', String(status.Status.header.revision));
+      await member.control('compaction', String(await member.revision()));
     } catch {
       // It does not answer, or has been compacted to there.
     }

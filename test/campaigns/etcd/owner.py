@@ -18,6 +18,8 @@ import sys
 import time
 
 PERIOD = 0.002
+# Seconds. Most are short, for there to be many releases; most of the time somebody holds for long.
+HOLDS = (0.1, 0.1, 0.5, 0.5, 1, 1, 2, 2, 8, 30)
 path, lockspace, resource, file, number, life, seed, modes = sys.argv[1:]
 randomness = random.Random(f'{seed} {number} {life}')
 records = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -86,7 +88,7 @@ def own(connection):
     holds += 1
     hold = int(number) << 40 | int(life) << 20 | holds
     say(f'granted {hold}')
-    sequence = write_until(time.monotonic() + randomness.choice((0.1, 0.5, 2, 8, 30)), hold, shared, 0)
+    sequence = write_until(time.monotonic() + randomness.choice(HOLDS), hold, shared, 0)
     if has_ended(connection):
         # It has not let go.
         say(f'alone {hold}')

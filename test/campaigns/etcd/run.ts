@@ -8,7 +8,7 @@ import { EtcdLab } from '../../../src/lab/etcd-cluster.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { lock, Peer } from '../../../src/lab/wire.ts';
 import { processesNamed } from '../../support/storage-helpers.ts';
-import { afflict, type Scene } from './afflict.ts';
+import { afflict, makeRoom, prepare, type Scene } from './afflict.ts';
 import { type Overlap, RecordFile } from './checker.ts';
 import { HostDaemon, LOCKSPACE, OwnerSlot, type Subject, type Tally } from './hosts.ts';
 import { type Fault, type FaultName, faultsOf } from './plan.ts';
@@ -28,7 +28,7 @@ export interface RunOptions {
 }
 
 export interface Finding {
-  readonly kind: 'two writers' | 'stuck' | 'daemon ended';
+  readonly kind: 'two writers' | 'stuck' | 'daemon ended' | 'unsaid';
   /** Seconds from the start. */
   readonly second: number;
   readonly detail: string;
@@ -57,6 +57,9 @@ const resources = [
 const LOOK_MS = 1000;
 /** After the last fault and the end of the last lease, in ms. */
 const PATIENCE_MS = 30_000;
+
+/** What the log says when etcd is full. */
+const FULL = 'etcd is full (alarm NOSPACE)';
 
 const hostOf = (hold: number): number => Math.floor(hold / 2 ** 40 / 10);
 
@@ -162,6 +165,11 @@ class Run {
     }
     for (const owner of owners) await owner.stop();
     this.look();
+    if (this.scene.timesFull > 0) {
+      if (!(await makeRoom(lab, 60_000))) throw new Error('no room could be made in etcd');
+      if (!daemons.some(({ log }) => log.includes(FULL)) && this.options.subject.kind === 'daemon')
+        this.find('unsaid', 'etcd was full, and no daemon has said so');
+    }
     await lab.healthy(60_000);
     const from = performance.now();
     for (const daemon of daemons) {
@@ -251,6 +259,7 @@ export async function run(options: RunOptions): Promise<Report> {
   const name = subject.kind === 'daemon' ? subject.program.replace(checkout, '.') : `stand-in ${subject.fault ?? ''}`;
   const lab = await EtcdLab.open({ hosts: HOSTS, share: [shared, ...(options.share ?? [])] });
   try {
+    await prepare(lab, leaseSeconds);
     const surroundings = { endpoints: lab.endpoints, leaseSeconds, subject, clockLibrary };
     const daemons = lab.hosts.map((host, index) => new HostDaemon(host, surroundings, index === 1));
     await Promise.all(daemons.map(async (daemon) => daemon.start()));
@@ -265,7 +274,7 @@ export async function run(options: RunOptions): Promise<Report> {
       name: resource,
       file: new RecordFile(join(shared, resource)),
     }));
-    const played = new Run(options, { lab, daemons, owners, killGuard }, files, tally);
+    const played = new Run(options, { lab, daemons, owners, killGuard, timesFull: 0 }, files, tally);
     for (const owner of owners) owner.start();
     await played.playAll();
     await played.finish();

@@ -97,6 +97,37 @@ describe('the gateway of etcd', function () {
     await Promise.all(hung);
   });
 
+  it('asks what all members agree on when the leader does not know a lease', async () => {
+    // What etcd answers: the key of this host, then whether a put on the lease is taken.
+    let lease = '';
+    let put: Answer = { header: HEADER };
+    const asked: string[] = [];
+    const key = Buffer.from('/hosts/7').toString('base64');
+    const endpoint = await listen((path) => {
+      asked.push(path);
+      if (path === '/v3/lease/keepalive') return { result: { header: HEADER, ID: '7' } };
+      if (path === '/v3/kv/put') return put;
+      return { header: HEADER, kvs: lease === '' ? [] : [{ key, value: '', lease }] };
+    });
+    const etcd = etcdAt([endpoint]);
+    const confirm = async (): Promise<boolean> =>
+      (await etcd.run('confirm', { lease: '7', key: '/hosts/7', value: '{}' }, 1000)).exists;
+    assert.equal((await etcd.run('keepAlive', { lease: '7' }, 1000)).seconds, 0);
+    lease = '7';
+    assert.equal(await confirm(), true);
+    assert.deepEqual(asked, ['/v3/lease/keepalive', '/v3/kv/range']);
+    // The key is missing, or that of another lease: it says nothing of this one.
+    for (const other of ['', '8']) {
+      lease = other;
+      put = { header: HEADER };
+      assert.equal(await confirm(), true);
+      put = { error: 'etcdserver: requested lease not found', code: 5 };
+      assert.equal(await confirm(), false);
+      put = { error: 'etcdserver: mvcc: database space exceeded', code: 8 };
+      await assert.rejects(confirm(), /etcd is full/);
+    }
+  });
+
   it('gets another token when users or roles of etcd have changed', async () => {
     let tokens = 0;
     const endpoint = await listen((path, { headers }) => {

@@ -139,6 +139,11 @@ describe('operations on etcd', function () {
     await run('revoke', { lease });
     assert.deepEqual(keys(), []);
     assert.equal((await run('keepAlive', { lease })).seconds, 0);
+    const host = { key: `/test/hosts/${lease}`, value: 'a host' };
+    assert.deepEqual(await run('confirm', { lease, ...host }), { exists: false });
+    assert.deepEqual(await run('confirm', { lease: here, ...host }), { exists: true });
+    assert.deepEqual(await run('confirm', { lease: here, ...host, value: 'another' }), { exists: true });
+    assert.equal(member.keys(host.key).get(host.key), 'a host');
     await assert.rejects(acquire(lease), (error: EtcdError) => error.failure === 'no-lease');
   });
 
