@@ -40,15 +40,18 @@ done
 exec /usr/bin/qemu-system-x86_64 "\${args[@]}"
 `;
 
-export class ClusterHost {
-  readonly name: HostName;
+export class ClusterHost<Name extends string = HostName> {
+  readonly name: Name;
   readonly lab: Lab;
+  readonly #uuid: string;
   #daemon: LockDaemon | undefined;
   #libvirtd: Libvirtd | undefined;
 
-  constructor(name: HostName, lab: Lab) {
+  /** @param uuid libvirt's of the host */
+  constructor(name: Name, lab: Lab, uuid: string) {
     this.name = name;
     this.lab = lab;
+    this.#uuid = uuid;
     lab.write(UNLOCKED_QEMU, UNLOCKED_QEMU_SCRIPT, 0o755);
   }
 
@@ -62,8 +65,9 @@ export class ClusterHost {
     return this.#libvirtd;
   }
 
-  async startDaemon(kind: Kind): Promise<void> {
-    this.#daemon = await startDaemon(kind, { lab: this.lab, configuration: CONFIGURATION });
+  /** @param configuration more lines of virtlockd.conf */
+  async startDaemon(kind: Kind, configuration = ''): Promise<void> {
+    this.#daemon = await startDaemon(kind, { lab: this.lab, configuration: CONFIGURATION + configuration });
   }
 
   async stopDaemon(): Promise<void> {
@@ -74,7 +78,7 @@ export class ClusterHost {
   /** @param lockspace `file_lockspace_dir`; undefined: the images are locked */
   async startLibvirtd(lockspace: string | undefined): Promise<void> {
     this.#libvirtd = new Libvirtd(this.lab, {
-      hostUuid: UUIDS[this.name],
+      hostUuid: this.#uuid,
       ...(lockspace === undefined ? {} : { fileLockspace: lockspace }),
     });
     await this.#libvirtd.start();
@@ -148,7 +152,12 @@ export class TwoHosts {
       const two = await Lab.open({ share: [...ownDirectories, one.directory], hostname: 'node8' });
       labs.push(two);
       await gluster.mountIn(two);
-      return new TwoHosts(new ClusterHost('node7', one), new ClusterHost('node8', two), gluster, one.outside(outside));
+      return new TwoHosts(
+        new ClusterHost('node7', one, UUIDS.node7),
+        new ClusterHost('node8', two, UUIDS.node8),
+        gluster,
+        one.outside(outside),
+      );
     } catch (error) {
       for (const lab of labs.reverse()) await lab.close();
       throw error;

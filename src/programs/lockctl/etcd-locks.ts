@@ -1,5 +1,6 @@
 /** Locks that hosts have in etcd, as text and as JSON. */
-import type { EtcdLock } from '../../../xdr/programs/inquire.ts';
+import type { ByteString } from '../../../xdr/codec.ts';
+import type { EtcdInfo, EtcdLock } from '../../../xdr/programs/inquire.ts';
 import { age, name, nameJson, time } from './output.ts';
 
 type Json = Record<string, unknown>;
@@ -15,6 +16,18 @@ export function etcdLockJson({ path, shared, host, lease, revision, since, owner
     owners: owners.map(({ name: vm, uuid, pid }) => ({ ...nameJson('name', vm), uuid, pid })),
     ownerCount,
   };
+}
+
+/** Whether a lockspace, or a resource by its path, is kept in etcd. */
+export function isKeptInEtcd({ lockspaces }: EtcdInfo, path: ByteString): boolean {
+  return lockspaces.some((one) => path === one || path.startsWith(`${one}/`));
+}
+
+/** Who holds it, as `db (pid 7) on host node7`. */
+export function etcdHolders({ host, owners, ownerCount }: EtcdLock): string {
+  const known = owners.map(({ name: vm, pid }) => `${name(vm)} (pid ${pid})`).join(', ');
+  const more = ownerCount > owners.length ? ` and ${ownerCount - owners.length} more` : '';
+  return `${known === '' ? 'an owner that is not known' : known}${more} on host ${name(host)}`;
 }
 
 /** As etcdctl writes it. */

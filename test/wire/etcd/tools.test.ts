@@ -1,6 +1,7 @@
 /** What operators see of locks in etcd, on any host, and how they free a dead one. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { indirectName } from '../../../src/lab/guest.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { type LockDaemon, startDaemon } from '../../../src/lab/start.ts';
@@ -9,8 +10,9 @@ import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
 import { EtcdScene, type Owner, SPACE } from './scene.ts';
 
-/** Of `/disks/db.img`. */
-const HASH = '4e2a7fe0c9ff7d52e8f2a0a4c1a0a7e6';
+const IMAGE = '/disks/db.img';
+/** Its name in an indirect lockspace. */
+const HASH = indirectName(IMAGE);
 
 describe('virt-lockctl and locks in etcd', function () {
   this.timeout(60_000);
@@ -74,6 +76,24 @@ describe('virt-lockctl and locks in etcd', function () {
     }
     const { code, stdout } = await lockctl(two, 'who', `${SPACE}/nobody`);
     assert.equal(code, 1, stdout);
+  });
+
+  it('says why a lock would be refused on another host, and when it would be granted', async () => {
+    for (const [words, code, text] of [
+      [
+        [HASH, '--lockspace', SPACE, '--autocreate'],
+        1,
+        `refused: db \\(pid ${owner.pid}\\) on host .* an exclusive lock in etcd`,
+      ],
+      [[IMAGE], 1, `in lockspace ${SPACE}, which guards this disk: db \\(pid ${owner.pid}\\) on host `],
+      [['share', '--lockspace', SPACE, '--shared'], 0, 'granted: shared with web'],
+      [['free', '--lockspace', SPACE, '--autocreate'], 0, `granted: no lock on ${SPACE}/free in etcd is in the way\\.`],
+      [['free', '--lockspace', SPACE], 0, 'is in the way, if the resource was created'],
+    ] as const) {
+      const { code: status, stdout, stderr } = await lockctl(two, 'why', ...words);
+      assert.equal(status, code, stdout + stderr);
+      assert.match(stdout, new RegExp(text));
+    }
   });
 
   it('shows the lease in status and metrics', async () => {

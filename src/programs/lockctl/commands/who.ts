@@ -14,7 +14,7 @@ import { mountNote } from '../daemon-view.ts';
 import { DeadOwners } from '../dead-owners.ts';
 import type { Caller, InquireClient } from '../inquire-client.ts';
 import { deviceNames, deviceNote } from '../device-names.ts';
-import { describeEtcdLock, etcdLockJson } from '../etcd-locks.ts';
+import { describeEtcdLock, etcdLockJson, isKeptInEtcd } from '../etcd-locks.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { Looker, NO_ANSWER } from '../kernel/looker.ts';
 import { isStorageHelper } from '../../../proc/processes.ts';
@@ -150,8 +150,7 @@ async function locksInEtcd(
 ): Promise<Pick<Findings, 'inEtcd' | 'unsearched'>> {
   const etcd = await daemon.etcd();
   if (etcd === null) return { inEtcd: [], unsearched: null };
-  const isKept = (directory: ByteString): boolean =>
-    etcd.lockspaces.some((one) => directory === one || directory.startsWith(`${one}/`));
+  const isKept = (directory: ByteString): boolean => isKeptInEtcd(etcd, directory);
   const files = (await guardsOf(daemon, names)).filter(({ lockspace }) => isKept(lockspace)).map(({ file }) => file);
   const found: EtcdLock[] = [];
   try {

@@ -4,14 +4,15 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
 import { AcquireFlag } from '../../../../xdr/programs/lock.ts';
-import type { LockInfo } from '../../../../xdr/programs/inquire.ts';
+import type { EtcdInfo, EtcdLock, LockInfo } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toAbsolute, toBytes, toPath, withoutLinks } from '../context.ts';
 import { daemonProcess } from '../daemon-process.ts';
 import { mountNote, rightsNote } from '../daemon-view.ts';
 import { DeadOwners } from '../dead-owners.ts';
 import { deviceNote } from '../device-names.ts';
 import type { InquireClient } from '../inquire-client.ts';
-import { Exit } from '../exit.ts';
+import { etcdHolders, isKeptInEtcd } from '../etcd-locks.ts';
+import { CommandError, Exit } from '../exit.ts';
 import type { FileId } from '../../../proc/descriptors.ts';
 import { fileId, findObstacle, findOutsiders, isHere } from '../kernel/holders.ts';
 import { notesIn } from '../kernel/holder-notes.ts';
@@ -88,12 +89,14 @@ async function judge(daemon: InquireClient, given: ByteString, options: Options)
   // A held name counts first, whatever file it names now; then a file that is held under any name.
   const own = named === undefined ? locks.filter(isOn(isSilent ? null : fileId(file))) : [named];
   if (own.length > 0) return judgeHeld(own, options, await deadOf(daemon, own));
+  const etcd = await daemon.etcd();
+  if (etcd !== null && lockspace !== '' && isKeptInEtcd(etcd, lockspace)) return judgeEtcd(daemon, etcd, file, options);
 
   if (isSilent) return SILENT;
   const found = judgeFile(file, options);
   const verdict = { ...found, reasons: [...found.reasons, ...viewNotes(daemon), ...unsearched(file, options, true)] };
   const guard = locks.find((lock) => lock.lockspace !== '' && lock.path !== file);
-  if (guard === undefined) return lockspace === '' ? judgeGuards(daemon, file, options, verdict) : verdict;
+  if (guard === undefined) return lockspace === '' ? judgeGuards(daemon, etcd, file, options, verdict) : verdict;
   // With an indirect lockspace, libvirt locks the file that stands for the image.
   const { outcome, reasons } = judgeHeld([guard], options, await deadOf(daemon, [guard]));
   return {
@@ -111,17 +114,19 @@ function unsearched(file: ByteString, { lockspace }: Options, knowsLockspaces: b
   return note === undefined ? [] : [note];
 }
 
-/** As `verdict`, unless another host holds what guards the disk in a lockspace. */
+/** As `verdict`, unless another host holds what guards the disk in a lockspace, or etcd does not say so. */
 async function judgeGuards(
   daemon: InquireClient,
+  etcd: EtcdInfo | null,
   file: ByteString,
   options: Options,
   verdict: Verdict,
 ): Promise<Verdict> {
   for (const { lockspace, file: lease } of await guardsOf(daemon, await namesOf(file))) {
-    if (!(await new Looker().answers(lease))) continue;
-    const { outcome, reasons } = judgeFile(lease, options);
-    if (outcome !== 'refused') continue;
+    const isInEtcd = etcd !== null && isKeptInEtcd(etcd, lockspace);
+    if (!isInEtcd && !(await new Looker().answers(lease))) continue;
+    const { outcome, reasons } = isInEtcd ? await judgeEtcd(daemon, etcd, lease, options) : judgeFile(lease, options);
+    if (outcome === 'granted' || (outcome === 'fails' && !isInEtcd)) continue;
     return {
       outcome,
       reasons: [
@@ -131,6 +136,34 @@ async function judgeGuards(
     };
   }
   return verdict;
+}
+
+/** A resource that is kept in etcd, and not held by this host. */
+async function judgeEtcd(
+  daemon: InquireClient,
+  { isOver, lease }: EtcdInfo,
+  resource: ByteString,
+  { shared, autocreate }: Options,
+): Promise<Verdict> {
+  let locks: readonly EtcdLock[];
+  try {
+    locks = await daemon.etcdLocks(resource);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    return { outcome: 'fails', reasons: [`${error.message}.`] };
+  }
+  const inTheWay = locks.filter((lock) => shared !== true || !lock.shared);
+  if (inTheWay.length > 0)
+    return {
+      outcome: 'refused',
+      reasons: inTheWay.map(
+        (lock) => `${etcdHolders(lock)} holds ${lock.shared ? 'a shared' : 'an exclusive'} lock in etcd.`,
+      ),
+    };
+  if (lease === '' || isOver)
+    return { outcome: 'fails', reasons: ["this host has no lease in etcd: 'virt-lockctl status' says why."] };
+  const provided = autocreate === true || locks.length > 0 ? '' : ', if the resource was created';
+  return { outcome: 'granted', reasons: [`no lock on ${name(resource)} in etcd is in the way${provided}.`] };
 }
 
 /** The tool judges by what it sees itself, which may not be what the daemon sees. */
