@@ -2,7 +2,8 @@
 import { EtcdClient, startClient } from '../etcd/client.ts';
 import { EtcdEngine } from '../etcd/engine.ts';
 import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
-import { type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
+import { marginOf } from '../etcd/lease.ts';
+import { DEFAULT_ETCD, type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
 import type { EtcdState } from '../etcd/state.ts';
 import type { EtcdView } from '../inquire/etcd.ts';
 import { logger } from '../log/log.ts';
@@ -21,7 +22,7 @@ export interface EtcdLocksSettings {
 
 /** They lack the password. */
 export function settingsIn({ settings }: EtcdState): EtcdSettings {
-  return JSON.parse(settings) as EtcdSettings;
+  return { ...DEFAULT_ETCD, ...(JSON.parse(settings) as Partial<EtcdSettings>) };
 }
 
 /** Ends the processes of a previous program that kept no lock in etcd, with other settings than this one's or where it keeps none at all. */
@@ -105,9 +106,11 @@ export class EtcdLocks implements EtcdView {
 
   /** Serves, now that everything is taken over. */
   start(): void {
-    const { fence } = this.settings;
+    const { fence, watchdog, leaseSeconds } = this.settings;
+    // A host that stands still from the deadline on is gone by the end of the lease.
+    const watchdogSeconds = Math.max(Math.floor(marginOf(leaseSeconds) / 1000), 1);
     this.guard = new Guard(
-      { fence },
+      { fence, watchdog, watchdogSeconds },
       { poller: this.daemon.poller, start: startGuard },
       {
         changed: () => {
@@ -129,7 +132,9 @@ export class EtcdLocks implements EtcdView {
               : `${count} owners of locks in etcd could not be killed in time, and this host is not rebooted: they may write while another host has their locks`,
           );
         },
-        died: () => undefined,
+        died: () => {
+          this.engine.guardDied();
+        },
       },
       this.carried?.guard,
     );

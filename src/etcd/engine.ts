@@ -31,7 +31,7 @@ import type { LeaseState } from './state.ts';
 import { noteIn, valueOf } from './values.ts';
 
 const log = logger('locking.etcd');
-const { EAGAIN, EISDIR, ENAMETOOLONG, ENOENT, EIO, EPERM, ETIMEDOUT } = constants.errno;
+const { EAGAIN, EISDIR, ENAMETOOLONG, ENOENT, EIO, EPERM, ESRCH, ETIMEDOUT } = constants.errno;
 
 const PATH_MAX = 4096;
 const NAME_MAX = 255;
@@ -53,8 +53,9 @@ export class EtcdFile extends HeldFile {
   /** At which the key was made: a fencing token. */
   readonly revision: string;
   readonly lease: string;
-  /** Its key was not there. */
-  isMissed = false;
+  /** When its key was found to be gone, and when it was last there, in milliseconds since 1970; 0: never. */
+  missed = 0;
+  confirmed = 0;
 
   constructor(owner: LockEngine, shared: boolean, { key, revision, lease }: EngineLock) {
     super(-1, 0, 0, shared, 0, 'ofd');
@@ -103,7 +104,7 @@ export interface EngineHost {
 
 interface GuardedOwner extends OwnerProcess {
   readonly pid: number;
-  /** Null: it is guarded. */
+  /** Null: the guard has it. Otherwise calls that wait until a guard does: a new owner's, and all while a guard that has died is replaced. */
   waiting: ((status: number) => void)[] | null;
   /** Calls that have got it a lock, and no hold yet. */
   calls: number;
@@ -146,6 +147,8 @@ export class EtcdEngine implements LockEngine {
   private strays = new Set<ByteString>();
   private hasStarted = false;
   private hasEnded = false;
+  /** Owners that were killed because a lease ended, in this program's time. */
+  killed = 0;
   /** What the daemon did when the last lease ended, for status. */
   private lastLapse = '';
   private nextNonce = Math.floor(Date.now());
@@ -279,10 +282,17 @@ export class EtcdEngine implements LockEngine {
     this.lease.end('the guard has reached its deadline');
   }
 
-  private onEnded(reason: string): void {
+  /** The processes that would be killed at the lease's end. */
+  get holders(): Set<number> {
     const pids = new Set<number>();
     for (const resource of this.heldResources())
       for (const { owner } of resource.holds) if (owner.pid > 0) pids.add(owner.pid);
+    return pids;
+  }
+
+  private onEnded(reason: string): void {
+    const pids = this.holders;
+    this.killed += pids.size;
     const what =
       pids.size === 0
         ? 'nobody held a lock on it'
@@ -353,20 +363,27 @@ export class EtcdEngine implements LockEngine {
     const token = this.tokenOf(found);
     const status = this.unguarded.get(token) ?? 0;
     this.unguarded.delete(token);
-    if (status !== 0) throw notGuarded(owner, `it cannot be guarded: ${strerror(status)}`);
+    if (status !== 0) throw notGuarded(owner, whyUnguarded(status));
     if (found.waiting === null) {
       found.keptUntil = -Infinity;
       return;
     }
     throw new Waiting((done) => {
-      found.waiting?.push((outcome) => {
+      let isDone = false;
+      const go = (outcome: number): void => {
+        if (isDone) return;
+        isDone = true;
         if (outcome !== 0) this.unguarded.set(token, outcome);
         found.keptUntil = this.host.clock.now() + KEEP_OWNER_MS;
         this.host.clock.setTimeout(() => {
           this.syncSoon();
         }, 2 * KEEP_OWNER_MS);
         setImmediate(done);
-      });
+      };
+      found.waiting?.push(go);
+      this.host.clock.setTimeout(() => {
+        go(-ETIMEDOUT);
+      }, this.bound);
       return () => undefined;
     });
   }
@@ -395,6 +412,7 @@ export class EtcdEngine implements LockEngine {
           throw cannotLock(path, this.lackOfLease, ETIMEDOUT);
         }
         const file = new EtcdFile(this, mode.shared, answer.lock);
+        file.confirmed = Date.now();
         this.files.set(resource, file);
         return file;
       }
@@ -418,6 +436,8 @@ export class EtcdEngine implements LockEngine {
     let isForgotten = false;
     let isDone = false;
     let owner: GuardedOwner | null = null;
+    /** etcd has granted it, and the guard has not got its owner yet. */
+    let granting: EngineLock | null = null;
     const finish = (answer: Acquired): void => {
       if (isDone) {
         if (answer.kind === 'granted') this.discard(answer.lock, mode);
@@ -467,14 +487,17 @@ export class EtcdEngine implements LockEngine {
         return;
       }
       owner = found;
+      granting = lock;
       found.calls++;
       this.whenGuarded(found, (status) => {
+        // It was given back when the time was over.
+        if (isDone) return;
         if (status === 0) {
           finish({ kind: 'granted', owner: found, lock });
           return;
         }
         this.discard(lock, mode);
-        fail(`owner ${pid} (${name}) cannot be guarded: ${strerror(status)}`, -status);
+        fail(`owner ${pid} (${name}) could not be ended with the lease: ${whyUnguarded(status)}`, -status);
       });
     };
     // Never at once: the caller does not expect the answer yet.
@@ -482,9 +505,11 @@ export class EtcdEngine implements LockEngine {
       this.whenLeased(this.bound, begin);
     });
     this.host.clock.setTimeout(() => {
+      if (isDone) return;
+      if (granting !== null) this.discard(granting, mode);
       // Without a lease it has no deadline either.
       if (!this.isReady) fail(this.lackOfLease);
-      else if (this.guard?.isReady !== true) fail('the guard of locks in etcd does not answer');
+      else if (granting !== null) fail(NO_GUARD);
     }, this.bound);
     return () => {
       isForgotten = true;
@@ -684,9 +709,24 @@ export class EtcdEngine implements LockEngine {
       owner.waiting = status === 0 ? null : [];
       if (status !== 0) this.forget(token, owner);
       for (const done of waiting) done(status);
+      if (status !== 0) this.guardAgain(identity, status);
       this.syncSoon();
     });
     return owner;
+  }
+
+  /** No lock is granted to an owner until the next guard has it: nobody but the daemon would end it. */
+  guardDied(): void {
+    for (const owner of this.owners.values()) owner.waiting ??= [];
+  }
+
+  /** A guard that has taken the place of another does not take an owner of locks. */
+  private guardAgain({ pid, name }: OwnerIdentity, status: number): void {
+    if (status === -ESRCH || !this.lease.isHeld || !this.holdsAny(pid)) return;
+    log.error(`Owner ${pid} (${name}) of locks in etcd is not guarded: ${strerror(status)}. Trying again`);
+    this.host.clock.setTimeout(() => {
+      if (this.lease.isHeld && !this.hasEnded) this.guardHolders();
+    }, REFUSED_AGAIN_MS);
   }
 
   private whenGuarded(owner: GuardedOwner, done: (status: number) => void): void {
@@ -767,8 +807,9 @@ export class EtcdEngine implements LockEngine {
     this.strays = strays;
     for (const key of doomed) this.removeStray(key, lease);
     for (const [resource, file] of this.files) {
-      if (held.has(resource) || file.lease !== lease || file.release !== null || file.isMissed) continue;
-      this.checkMissing(file);
+      if (file.lease !== lease || file.release !== null || file.missed > 0) continue;
+      if (held.has(resource)) file.confirmed = Date.now();
+      else this.checkMissing(file);
     }
   }
 
@@ -793,7 +834,7 @@ export class EtcdEngine implements LockEngine {
       if (!reply.ok || this.files.get(resource) !== file || file.release !== null) return;
       const [entry] = reply.result.entries;
       if (entry?.created === revision) return;
-      file.isMissed = true;
+      file.missed = Date.now();
       log.error(
         `The key ${key} of a held lock is gone from etcd, though the lease of this host is there: an operator has removed it, or etcd was restored from a backup. Another host may get the lock`,
       );
@@ -805,6 +846,13 @@ export class EtcdEngine implements LockEngine {
   /** Asks etcd for an operator. */
   request<N extends OperationName>(name: N, args: Args<N>, done: (reply: Reply<N>) => void): void {
     this.client.request(name, args, Math.min(this.bound, OPERATOR_MS), done);
+  }
+
+  /** The number of held locks whose keys are gone. */
+  get missedCount(): number {
+    let count = 0;
+    for (const { missed } of this.files.values()) if (missed > 0) count++;
+    return count;
   }
 
   /** Warnings for status. */
@@ -820,13 +868,19 @@ export class EtcdEngine implements LockEngine {
     if (this.guard?.isReady === false && this.count > 0)
       texts.push('the guard of locks in etcd is not ready: owners are ended by the daemon alone');
     if (this.lastLapse !== '') texts.push(this.lastLapse);
-    for (const { resource, isMissed } of this.files.values())
-      if (isMissed) texts.push(`the key of ${resource} is gone from etcd: another host may have the lock`);
+    for (const { resource, missed } of this.files.values())
+      if (missed > 0) texts.push(`the key of ${resource} is gone from etcd: another host may have the lock`);
     return texts;
   }
 }
 
 const CANNOT_BE_TOLD = 'its process cannot be told for certain';
+const NO_GUARD = 'the guard of locks in etcd does not answer';
+
+/** @param status -errno of the guard; -ETIMEDOUT: no guard has answered */
+function whyUnguarded(status: number): string {
+  return status === -ETIMEDOUT ? NO_GUARD : `it cannot be guarded: ${strerror(status)}`;
+}
 
 function lookAt(holders: readonly Entry[]): LookElsewhere {
   return (done) => {

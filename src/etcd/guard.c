@@ -59,6 +59,9 @@ static struct owner {
 static uint32_t count, used, dying;
 static int events_fd, kill_timer, fence_timer, feed_timer = -1;
 static int sysrq = -1, watchdog = -1;
+/* The device, or nothing, and the longest time after which it may reset the host. */
+static const char *watchdog_device;
+static int watchdog_seconds;
 static bool may_reboot, is_alone;
 static uint32_t facts;
 /* 0: none. */
@@ -167,9 +170,59 @@ static void look_at_clock(void) {
     set_timer(fence_timer, count == 0 ? 0 : time < gone_by ? gone_by : time + AGAIN);
 }
 
+/* ---- the watchdog --------------------------------------------------------------------------------------------- */
+
+/* From now on; 0: never. */
+static void feed_every(int64_t period) {
+    struct itimerspec when = {.it_value = {0, period > 0}, .it_interval = {period / SECOND, period % SECOND}};
+    timerfd_settime(feed_timer, 0, &when, NULL);
+}
+
+/* -EBUSY: another process feeds it, which may be the guard before this one. */
+static int open_watchdog(void) {
+    struct watchdog_info info;
+    int seconds = watchdog_seconds;
+    watchdog = open(watchdog_device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    if (watchdog < 0) return -errno;
+    if (ioctl(watchdog, WDIOC_GETSUPPORT, &info) < 0) {
+        /* It is none. */
+        close(watchdog);
+        watchdog = -1;
+        return -ENOTTY;
+    }
+    /* Opening has started it. One that counts in longer steps is fed as well, but would reset the host too late to count. */
+    if (ioctl(watchdog, WDIOC_SETTIMEOUT, &seconds) == 0 && seconds > 0 && seconds <= watchdog_seconds)
+        facts |= GUARD_FEEDS_WATCHDOG;
+    else
+        seconds = watchdog_seconds;
+    feed_every(seconds * SECOND / 4);
+    return 0;
+}
+
 static void feed(void) {
+    if (watchdog < 0) {
+        int status = open_watchdog();
+        if (status < 0 && status != -EBUSY) feed_every(0);
+        if (status < 0) return;
+    }
     /* A host that has to go is not kept up. */
-    if (watchdog >= 0 && !is_fencing && write(watchdog, "", 1) < 0) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
+    if (is_fencing && may_reboot) return;
+    if (write(watchdog, "", 1) < 0) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
+}
+
+static void start_watchdog(const char *device, int seconds) {
+    if (*device == '\0') return;
+    watchdog_device = device;
+    watchdog_seconds = seconds;
+    feed_timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    watch(feed_timer, ON_FEED);
+    feed_every(SECOND / 2);
+    feed();
+}
+
+/* Otherwise it would reset the host. A device that cannot be stopped ("nowayout") does. */
+static void stop_watchdog(void) {
+    if (watchdog >= 0 && !(is_fencing && may_reboot) && write(watchdog, "V", 1) == 1) close(watchdog);
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------- */
@@ -322,25 +375,6 @@ static int make_timer(void) {
     return timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 }
 
-static void open_watchdog(const char *device, int seconds) {
-    struct watchdog_info info;
-    if (*device == '\0') return;
-    watchdog = open(device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-    if (watchdog < 0) return;
-    if (ioctl(watchdog, WDIOC_GETSUPPORT, &info) < 0 || ioctl(watchdog, WDIOC_SETTIMEOUT, &seconds) < 0) {
-        /* Opening may have started it: it stops at this letter. */
-        if (write(watchdog, "V", 1) == 1) close(watchdog);
-        watchdog = -1;
-        return;
-    }
-    feed_timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-    int64_t period = seconds * SECOND / 4;
-    struct itimerspec when = {.it_value = {0, 1}, .it_interval = {period / SECOND, period % SECOND}};
-    timerfd_settime(feed_timer, 0, &when, NULL);
-    watch(feed_timer, ON_FEED);
-    facts |= GUARD_FEEDS_WATCHDOG;
-}
-
 static bool has_capability(int number) {
     /* CapEff of /proc/self/status would do as well, but /proc need not be mounted. */
     struct {
@@ -373,7 +407,7 @@ static void prepare(char **argv) {
     if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority) == 0) facts |= GUARD_IS_REALTIME;
     for (uint32_t i = 0; i < MAX_OWNERS; i++) owners[i].pidfd = -1;
     if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0) facts |= GUARD_IS_LOCKED_IN_MEMORY;
-    open_watchdog(argv[3], atoi(argv[4]));
+    start_watchdog(argv[3], atoi(argv[4]));
 }
 
 /* The daemon may have been about to execute itself, with descriptors that are not close-on-exec. */
@@ -401,6 +435,6 @@ int main(int argc, char **argv) {
     if (watch(SOCKET, ON_SOCKET) < 0 || watch(kill_timer, ON_TIMER) < 0 || watch(fence_timer, ON_FENCE) < 0) return 1;
     prepare(argv);
     run();
-    if (watchdog >= 0 && !is_fencing && write(watchdog, "V", 1) == 1) close(watchdog);
+    stop_watchdog();
     return 0;
 }

@@ -47,6 +47,7 @@ const MAX_ASKED = 64;
 const AGAIN_MS = 10;
 /** From when on a guard that does not answer counts as hung, in milliseconds. */
 const HANGS_MS = 2000;
+const DEFAULT_WATCHDOG_SECONDS = 10;
 /** Between two starts of guards that do not live to answer, in milliseconds. */
 const FAILURE_MS = 1000;
 
@@ -56,9 +57,9 @@ const attached = new Int32Array(1);
 export interface GuardOptions {
   /** What becomes of a host whose owners cannot be killed in time. */
   readonly fence: 'kill' | 'reboot';
-  /** The device of a watchdog that the guard feeds. */
+  /** The device of a watchdog that the guard feeds; `none`: the operator knows that there is none. */
   readonly watchdog?: string;
-  /** After which the watchdog resets a host whose guard does not run: shorter than from the deadline to the lease's end. */
+  /** After which the watchdog resets a host whose guard does not run: not longer than from the deadline to the lease's end. */
   readonly watchdogSeconds?: number;
   /** The file that takes sysrq commands; default: the kernel's. */
   readonly sysrq?: string;
@@ -100,7 +101,7 @@ interface Owner {
   readonly pidfd: number;
   /** The present guard has it. */
   isGuarded: boolean;
-  done: ((status: number) => void) | null;
+  readonly done: (status: number) => void;
 }
 
 interface Question {
@@ -129,7 +130,8 @@ export class Guard {
   private readonly watchdogTimer: NodeJS.Timeout;
   private started = 0;
   private hasEnded = false;
-  private hasWarned = false;
+  /** Whether the watchdog was fed when a guard has last said so; null: none has. */
+  private hasFed: boolean | null = null;
 
   /** @param carried the guard of the previous program or process: call {@link add} for all owners, then {@link keep} */
   constructor(options: GuardOptions, link: GuardLink, observer: GuardObserver, carried?: GuardState) {
@@ -170,8 +172,8 @@ export class Guard {
    *
    * @param token the owner's number, never that of another process, also after a restart
    * @param pidfd stays the caller's, until {@link remove}
-   * @param done is called later with 0, or -errno as guard.h says: until then the owner must get no lock. When the guard dies, the next one
-   * answers
+   * @param done is called later with 0, or -errno as guard.h says, and again by each guard that takes the place of one that has died: until
+   * then, from {@link GuardObserver.died} on, the owner must get no lock. After -errno it is not the guard's any more
    */
   add(token: number, pidfd: number, done: (status: number) => void): void {
     const owner: Owner = { pidfd, isGuarded: false, done };
@@ -276,17 +278,30 @@ export class Guard {
       mayReboot: has(GuardFlag.MAY_REBOOT),
     };
     if (isNew) this.observer.changed();
-    if (!this.hasWarned) this.warn(this.facts);
-    this.hasWarned = true;
+    const { feedsWatchdog } = this.facts;
+    if (this.hasFed === null) this.warn(this.facts);
+    else if (!this.hasFed && feedsWatchdog) log.warn(`The guard of locks in etcd feeds ${this.watchdog}`);
+    else if (this.hasFed && !feedsWatchdog)
+      log.error(`The guard of locks in etcd cannot feed ${this.watchdog} any more, which will reset this host`);
+    this.hasFed = feedsWatchdog;
+  }
+
+  /** Empty: there is none. */
+  private get watchdog(): string {
+    const { watchdog = '' } = this.options;
+    return watchdog === 'none' ? '' : watchdog;
   }
 
   private warn({ feedsWatchdog, mayReboot, isLockedInMemory }: GuardFacts): void {
     if (!feedsWatchdog) {
-      const { watchdog } = this.options;
-      const why = watchdog === undefined ? 'No hardware watchdog is configured' : `${watchdog} cannot be fed`;
-      log.warn(
-        `${why}: owners of locks in etcd that this host cannot kill, because its kernel hangs or the host is paused, may write after another host has their locks; power fencing alone can prevent that`,
-      );
+      const { watchdog, watchdogSeconds = DEFAULT_WATCHDOG_SECONDS } = this.options;
+      const why =
+        this.watchdog === ''
+          ? 'No hardware watchdog is configured (etcd_watchdog)'
+          : `${this.watchdog} is no watchdog that can be fed by now, and resets a host after ${watchdogSeconds} s`;
+      const text = `${why}: owners of locks in etcd that this host cannot kill, because its kernel hangs or the host is paused, may write after another host has their locks; power fencing alone can prevent that`;
+      if (watchdog === 'none') log.info(text);
+      else log.warn(text);
     }
     if (this.options.fence === 'reboot' && !mayReboot)
       log.error('The guard of locks in etcd may not reboot this host: owners that cannot be killed stay');
@@ -298,8 +313,9 @@ export class Guard {
     if (deadline === null || this.socket < 0) return;
     // A later one has the same effect.
     this.outbox = this.outbox.filter(([, { request }]) => request.operation !== Operation.ARM);
-    const done = ({ status }: Answer): void => {
-      this.isArmed = status === 0;
+    const done = (answer: Answer): void => {
+      this.isArmed = answer.status === 0;
+      this.identify(answer);
     };
     // Before very many owners that are to be sent still.
     this.outbox.unshift([
@@ -315,10 +331,10 @@ export class Guard {
       ({ status }) => {
         const result = status === -EEXIST ? 0 : status;
         owner.isGuarded = result === 0;
-        const { done } = owner;
-        owner.done = null;
-        if (result !== 0 && this.owners.get(token) === owner) this.owners.delete(token);
-        done?.(result);
+        // Removed since, or another one with that token by now.
+        if (this.owners.get(token) !== owner) return;
+        if (result !== 0) this.owners.delete(token);
+        owner.done(result);
       },
       owner.pidfd,
     );
@@ -449,17 +465,22 @@ export class Guard {
   }
 }
 
+/** Of the guard's program. */
+export function guardArguments({ fence, watchdog, watchdogSeconds, sysrq }: Required<GuardOptions>): string[] {
+  return [fence, bytesOf(sysrq), watchdog === 'none' ? '' : bytesOf(watchdog), String(watchdogSeconds)];
+}
+
 /** Starts the guard's program. */
 export function startGuard(
   socket: number,
-  { fence, watchdog = '', watchdogSeconds = 10, sysrq = '/proc/sysrq-trigger' }: GuardOptions,
+  { fence, watchdog = '', watchdogSeconds = DEFAULT_WATCHDOG_SECONDS, sysrq = '/proc/sysrq-trigger' }: GuardOptions,
   onEnd: () => void,
 ): void {
   const pid = startChild(
     {
       file: PROGRAM,
       name: 'virtlockd-guard',
-      args: [fence, bytesOf(sysrq), bytesOf(watchdog), String(watchdogSeconds)],
+      args: guardArguments({ fence, watchdog, watchdogSeconds, sysrq }),
       environment: {},
     },
     [Stream.NULL, Stream.NULL, Stream.NULL, socket],

@@ -21,6 +21,8 @@ export interface EtcdSettings {
   readonly passwordFile: ByteString;
   /** What becomes of a host on which an owner cannot be killed before the lease ends. */
   readonly fence: 'kill' | 'reboot';
+  /** The device of a hardware watchdog that the guard feeds; empty: there is none; `none`: there is none, and the operator knows. */
+  readonly watchdog: ByteString;
 }
 
 export const DEFAULT_ETCD: EtcdSettings = {
@@ -35,6 +37,7 @@ export const DEFAULT_ETCD: EtcdSettings = {
   password: '',
   passwordFile: '',
   fence: 'kill',
+  watchdog: '',
 };
 
 /** Whether settings differ in nothing but how the host proves itself. */
@@ -85,7 +88,7 @@ export function isBelow(path: ByteString, directories: readonly ByteString[]): b
 
 /** Why settings are of no use together; undefined: they are. Names the setting. */
 export function contradictionIn(settings: EtcdSettings): string | undefined {
-  const { endpoints, lockspaces, prefix, certFile, keyFile, user, password, passwordFile } = settings;
+  const { endpoints, lockspaces, prefix, certFile, keyFile, user, password, passwordFile, watchdog } = settings;
   for (const endpoint of endpoints) {
     const reason = faultOfEndpoint(endpoint);
     // Of an URL with a password the log must not have it.
@@ -98,6 +101,8 @@ export function contradictionIn(settings: EtcdSettings): string | undefined {
   }
   if (!/^\/[^\0]*[^/\0]$/.test(prefix) || prefix.includes('//'))
     return `etcd_prefix: '${prefix}' must begin with a slash, end with none, and have no two in a row`;
+  if (watchdog !== '' && watchdog !== 'none' && !watchdog.startsWith('/'))
+    return `etcd_watchdog: '${watchdog}' is neither "none" nor the path of a device such as "/dev/watchdog0"`;
   if ((certFile === '') !== (keyFile === '')) return 'etcd_cert_file and etcd_key_file belong together';
   if (user.includes(':')) return 'etcd_user must have no colon';
   if (password !== '' && passwordFile !== '') return 'etcd_password and etcd_password_file are both set';

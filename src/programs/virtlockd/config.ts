@@ -99,6 +99,7 @@ function readEtcd(read: SettingReader): EtcdSettings | null {
     password: read.string('etcd_password') ?? DEFAULT_ETCD.password,
     passwordFile: read.string('etcd_password_file') ?? DEFAULT_ETCD.passwordFile,
     fence: read.oneOf('etcd_fence', ['kill', 'reboot'] as const) ?? DEFAULT_ETCD.fence,
+    watchdog: read.string('etcd_watchdog') ?? DEFAULT_ETCD.watchdog,
   };
   const contradiction = contradictionIn(settings);
   if (contradiction !== undefined) throw read.refuse(contradiction);

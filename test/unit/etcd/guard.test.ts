@@ -5,10 +5,17 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { Guard, type GuardLink, type GuardObserver, type GuardOptions, startGuard } from '../../../src/etcd/guard.ts';
+import {
+  Guard,
+  guardArguments,
+  type GuardLink,
+  type GuardObserver,
+  type GuardOptions,
+  startGuard,
+} from '../../../src/etcd/guard.ts';
 import { HangingStorage, unmount } from '../../../src/lab/hanging-storage.ts';
 import { eventually } from '../../../src/lab/process.ts';
-import { missingFuse } from '../../../src/lab/requirements.ts';
+import { missingFuse, missingStrace } from '../../../src/lab/requirements.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { installRoot } from '../../../src/posix/root.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -495,7 +502,80 @@ describe('the guard of locks in etcd', function () {
     // A container may not be allowed to.
     assert.equal(properties.isOomExempt, score === '-1000');
     assert.equal(properties.feedsWatchdog, false);
-    assert.match(log.lines.at(-1) ?? '', /^warning: No hardware watchdog is configured: .*power fencing alone/);
+    assert.match(
+      log.lines.at(-1) ?? '',
+      /^warning: No hardware watchdog is configured \(etcd_watchdog\): .*power fencing alone/,
+    );
+  });
+
+  describe('feeds a watchdog', () => {
+    /** Has a file take the calls of a watchdog: each byte in it has fed it. @param calls of strace, by which ioctl succeeds */
+    const startWith =
+      (calls: readonly string[]): GuardLink['start'] =>
+      (socket, { fence, watchdog = '', watchdogSeconds = 0 }, onEnd) => {
+        const args = guardArguments({ fence, watchdog, watchdogSeconds, sysrq: '/dev/null' });
+        const words = [...calls, join(installRoot, 'dist/etcd-guard'), ...args];
+        spawn('strace', ['-f', '-qq', '-o', '/dev/null', ...words], { stdio: ['ignore', 'ignore', 'inherit', socket] });
+        onEnd();
+      };
+    const SUCCEED = ['-e', 'trace=ioctl', '-e', 'inject=ioctl:retval=0'];
+    const device = (): string => {
+      const path = join(directory.path, 'watchdog');
+      writeFileSync(path, '');
+      return path;
+    };
+    const fed = (path: string): string => readFileSync(path, 'latin1');
+
+    it('while it lives, and stops it when it ends', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 1 }, startWith(SUCCEED));
+      await eventually('it is fed', () => /^\0{4}/.test(fed(path)));
+      watched.arm(LATER);
+      await eventually('it says so', () => watched?.guard.properties?.feedsWatchdog);
+      const pid = await watched.pid();
+      watched.guard.end();
+      await goneSoon(pid);
+      assert.match(fed(path), /^\0+V$/);
+    });
+
+    it('that another process feeds as soon as that ends, and says so', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      const busy = [...SUCCEED, '-P', path, '-e', 'trace=ioctl,openat', '-e', 'inject=openat:error=EBUSY:when=1..2'];
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 1 }, startWith(busy));
+      await watched.pid();
+      assert.equal(watched.guard.properties?.feedsWatchdog, false);
+      assert.match(log.lines.at(-1) ?? '', /watchdog is no watchdog that can be fed by now/);
+      await eventually('it is fed', () => fed(path).length > 2);
+      watched.arm(LATER);
+      await eventually('the daemon hears of it', () => /^warning: The guard .* feeds \S+/.test(log.lines.at(-1) ?? ''));
+    });
+
+    it('that cannot be set to the time, which does not count', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      const coarse = ['-e', 'trace=ioctl', '-e', 'inject=ioctl:retval=0:when=1'];
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 1 }, startWith(coarse));
+      await eventually('it is fed', () => fed(path).length > 2);
+      assert.equal(watched.guard.properties?.feedsWatchdog, false);
+    });
+
+    it('that is one: of another file the operator is told, and nothing is written to it', async () => {
+      const path = device();
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 1 });
+      await watched.pid();
+      assert.equal(watched.guard.properties?.feedsWatchdog, false);
+      assert.equal(fed(path), '');
+      assert.match(log.lines.at(-1) ?? '', /^warning: \S+watchdog is no watchdog that can be fed/);
+    });
+
+    it('but none where the operator has said that there is none, without a warning', async () => {
+      const before = log.lines.length;
+      watched = new Watched({ fence: 'kill', watchdog: 'none' });
+      await watched.pid();
+      assert.deepEqual(log.lines.slice(before), []);
+    });
   });
 
   it('starts nothing that the daemon would have to reap', async () => {

@@ -81,6 +81,7 @@ etcd_key_file = "/key"
 etcd_user = "lock"
 etcd_password_file = "/word"
 etcd_fence = "reboot"
+etcd_watchdog = "/dev/watchdog0"
 `;
     assert.deepEqual(parseConfig(text, 'FILE').etcd, {
       endpoints: ['https://one:2379', 'https://two:2379/'],
@@ -94,6 +95,7 @@ etcd_fence = "reboot"
       password: '',
       passwordFile: '/word',
       fence: 'reboot',
+      watchdog: '/dev/watchdog0',
     });
   });
 
@@ -116,6 +118,7 @@ etcd_fence = "reboot"
       ['etcd_user = "lock"', /etcd_user needs etcd_password_file or etcd_password/],
       ['etcd_password = "word"', /a password for etcd needs etcd_user/],
       ['etcd_user="a"\netcd_password="b"\netcd_password_file="/c"', /are both set/],
+      ['etcd_watchdog = "watchdog0"', /'watchdog0' is neither "none" nor the path of a device/],
       ['etcd_fence = "halt"', /expected "kill" or "reboot" for 'etcd_fence' parameter/],
     ] as const) {
       assert.match(complaint(text) ?? '', expected, text);
