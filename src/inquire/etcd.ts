@@ -76,9 +76,11 @@ export function describeEtcd({ etcd }: InquireHost): EtcdInfo | null {
     isOver,
     failure: lease.lastFailure,
     locks: engine.count,
+    owners: engine.holders.size,
     isGuarded,
     guard: guardFacts?.pid ?? 0,
     hasWatchdog: guardFacts?.feedsWatchdog ?? false,
+    watchdog: settings.watchdog,
     reboots: guardFacts?.mayReboot ?? false,
   };
 }
@@ -168,10 +170,13 @@ export function etcdCounters(host: InquireHost): Record<string, number> {
   if (info === null) return {};
   return {
     etcdLocks: info.locks,
+    etcdOwners: info.owners,
+    etcdOwnersKilled: host.etcd?.engine.killed ?? 0,
     etcdLeaseAge: info.age,
     etcdLeaseLeft: info.left,
     etcdLeaseHeld: info.lease !== '' && !info.isOver ? 1 : 0,
     etcdAnswers: info.failure === '' ? 1 : 0,
     etcdGuarded: info.isGuarded ? 1 : 0,
+    etcdWatchdog: info.hasWatchdog ? 1 : 0,
   };
 }

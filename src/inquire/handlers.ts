@@ -125,10 +125,14 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
 };
 
 /** Gauges: locks that are lost now, those that were and are held again, and those of which nothing is known. */
-function lossesOf({ lockWatch }: InquireHost): Record<string, number> {
+function lossesOf({ lockWatch, etcd }: InquireHost): Record<string, number> {
   const losses = lockWatch.lost.map(({ file }) => file.loss?.regained ?? 0);
-  const lostLocks = losses.filter((regained) => regained === 0).length;
-  return { lostLocks, regainedLocks: losses.length - lostLocks, unconfirmedLocks: lockWatch.unknownCount };
+  const lost = losses.filter((regained) => regained === 0).length;
+  return {
+    lostLocks: lost + (etcd?.engine.missedCount ?? 0),
+    regainedLocks: losses.length - lost,
+    unconfirmedLocks: lockWatch.unknownCount,
+  };
 }
 
 /** Gauges beside the counters: the memory that the locks cost, in bytes, and the most that they may cost. */

@@ -1,5 +1,6 @@
 /** Whether the locks on storage that hosts may share are still held: see lockspace/lock-watch.ts. */
 import { type Change, ChangeType, Holding, type LockState as LockStateInfo } from '../../xdr/programs/inquire.ts';
+import { EtcdFile } from '../etcd/engine.ts';
 import type { LockLoss } from '../lockspace/lock-loss.ts';
 import type { LockState, LockWatch } from '../lockspace/lock-watch.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
@@ -27,7 +28,7 @@ export function* describeLockStates(
   lockWatch: Pick<LockWatch, 'stateOf'>,
 ): Generator<Step<LockStateInfo>> {
   for (const resource of lockspaces.resources()) {
-    const state = lockWatch.stateOf(resource);
+    const state = resource.file instanceof EtcdFile ? stateInEtcd(resource.file) : lockWatch.stateOf(resource);
     if (state === null) {
       yield null;
       continue;
@@ -40,13 +41,18 @@ export function* describeLockStates(
       path,
       holding: HOLDING[kind],
       confirmed,
-      lost: loss?.found ?? 0,
+      lost: resource.file instanceof EtcdFile ? resource.file.missed : (loss?.found ?? 0),
       regained: loss?.regained ?? 0,
       pid: loss?.pid ?? 0,
       reason: reason.slice(0, MAX_REASON),
     };
     yield { entry, size: ENTRY_SIZE + lockspace.directory.length + name.length + path.length + reason.length };
   }
+}
+
+/** As the daemon's audits of the lease have found it. */
+function stateInEtcd({ confirmed, missed }: EtcdFile): LockState {
+  return { kind: missed > 0 ? 'gone' : confirmed > 0 ? 'held' : 'unasked', confirmed, reason: '', loss: null };
 }
 
 /** The event of a lock that was lost or is taken again. */

@@ -177,7 +177,8 @@ function describeHold({ owner, since, client }: Hold): HoldInfo {
 }
 
 function fileState({ path, file }: Resource, lockspaces: Lockspaces): number {
-  if (file.remote !== null || file.engine !== null || lockspaces.mayHang(path)) return FileState.NOT_LOOKED;
+  if (file.engine !== null) return FileState.IN_ETCD;
+  if (file.remote !== null || lockspaces.mayHang(path)) return FileState.NOT_LOOKED;
   if (posix.fstatInode(file.fd) !== 0 || inodeKey(lastStat()) !== file.key) return FileState.BROKEN;
   const status = posix.statInode(path);
   if (status === 0) return inodeKey(lastStat()) === file.key ? FileState.SAME : FileState.REPLACED;
@@ -190,15 +191,16 @@ export function* describeLockspaces(lockspaces: Lockspaces): Generator<Step<Lock
       entry: {
         directory,
         locks: resources.size,
-        file: engine !== null || lockspaces.mayHang(directory) ? FileState.NOT_LOOKED : directoryState(directory),
+        file: engine !== null ? FileState.IN_ETCD : stateOfDirectory(directory, lockspaces),
       },
       size: LOCK_SIZE + directory.length,
     };
   }
 }
 
-function directoryState(directory: ByteString): number {
+function stateOfDirectory(directory: ByteString, lockspaces: Lockspaces): number {
   if (directory === '') return FileState.SAME;
+  if (lockspaces.mayHang(directory)) return FileState.NOT_LOOKED;
   const type = fileType(directory);
   if (type === FileType.DIRECTORY) return FileState.SAME;
   if (type >= 0) return FileState.REPLACED;

@@ -50,6 +50,8 @@ export const FileState = {
   BROKEN: 5,
   /** virt-lockctl's own, of the paths that it stats itself: the storage does not answer in time. */
   NO_ANSWER: 6,
+  /** There is none: the lock is a key in etcd, or the lockspace is kept there. */
+  IN_ETCD: 7,
 } as const;
 
 /** Whether a lock on storage that hosts may share is still held, as its file server says. */
@@ -315,14 +317,17 @@ const etcdInfo = struct('etcd_info', {
   isOver: bool,
   /** Why etcd did not answer the last time; empty: it did. */
   failure: text,
-  /** Resources that this host holds there. */
+  /** Resources that this host holds there, and the processes that would be killed. */
   locks: u32,
+  owners: u32,
   /** Its guard would end every owner. */
   isGuarded: bool,
   /** The guard's process; 0: there is none. */
   guard: u32,
   /** It feeds a watchdog. */
   hasWatchdog: bool,
+  /** The watchdog's device, as configured; empty: none; `none`: none, as the operator knows. */
+  watchdog: text,
   /** It reboots the host when owners cannot be killed. */
   reboots: bool,
 });

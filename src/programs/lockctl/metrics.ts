@@ -145,6 +145,13 @@ function etcdMetrics(counters: ReadonlyMap<string, number>): Metric[] {
   const count = (key: string): number => counters.get(key) ?? 0;
   return [
     ['virtlockd_etcd_locks', 'gauge', 'Resources that this host holds in etcd.', locks],
+    ['virtlockd_etcd_owners', 'gauge', 'Processes that would be killed at the end of the lease.', count('etcdOwners')],
+    [
+      'virtlockd_etcd_owners_killed_total',
+      'counter',
+      'Processes that were killed because the lease had ended.',
+      count('etcdOwnersKilled'),
+    ],
     ['virtlockd_etcd_lease_held', 'gauge', 'Whether this host has a lease in etcd.', count('etcdLeaseHeld')],
     [
       'virtlockd_etcd_lease_age_seconds',
@@ -165,6 +172,7 @@ function etcdMetrics(counters: ReadonlyMap<string, number>): Metric[] {
       'Whether the guard would end every owner of a lock in etcd.',
       count('etcdGuarded'),
     ],
+    ['virtlockd_etcd_watchdog', 'gauge', 'Whether the guard feeds a hardware watchdog.', count('etcdWatchdog')],
   ];
 }
 

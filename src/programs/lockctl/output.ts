@@ -186,7 +186,13 @@ const FILE_STATES: Readonly<Record<number, string>> = {
   [FileState.UNREADABLE]: 'unreadable',
   [FileState.BROKEN]: 'broken',
   [FileState.NO_ANSWER]: 'no answer',
+  [FileState.IN_ETCD]: 'in etcd',
 };
+
+/** Whether nothing is wrong with the file or the directory. */
+export function isSound(state: number): boolean {
+  return state === FileState.SAME || state === FileState.IN_ETCD;
+}
 
 export function fileState(state: number): string {
   return FILE_STATES[state] ?? `state ${state}`;

@@ -45,6 +45,7 @@ describe('guests on two hosts with locks in a cluster of etcd', function () {
     hosts = [one, two];
     const configuration = `etcd_endpoints = [ ${endpoints.map((url) => `"${url}"`).join(', ')} ]
 etcd_lease_seconds = ${SECONDS}
+etcd_watchdog = "none"
 `;
     for (const host of hosts) await host.startDaemon('ours', configuration);
     await Promise.all(hosts.map(async (host) => host.startLibvirtd(LOCKSPACE)));
@@ -93,6 +94,7 @@ etcd_lease_seconds = ${SECONDS}
     const image = imageNamed('db.img');
     const pid = await one.libvirtd.run(followed({ name: 'db', disks: [{ image }] }));
     assert.equal(await holderOf(image), one.name);
+    assert.match(await one.lockctl('health'), /^OK: 1 guest, 1 lock, /);
     await assertRefused(two, one, image);
     for (const [from, to] of [
       [one, two],

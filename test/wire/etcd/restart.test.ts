@@ -1,6 +1,6 @@
 /** The lease and the locks in etcd outlive a restart and a death of the daemon; a program that does not know them is no successor. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { C_PROGRAM, displace, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
@@ -9,7 +9,7 @@ import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import { autocreate, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
 import { StoreScene } from '../store/scene.ts';
-import { EtcdScene, SPACE } from './scene.ts';
+import { EtcdScene, guardsOf, SPACE } from './scene.ts';
 
 const BUSY = 87;
 const take = (name = 'disk', flags = 0): ReturnType<typeof lock.acquire> =>
@@ -84,7 +84,7 @@ describe('locks in etcd over the end of the program', function () {
     // Of a directory now, which is not there.
     assert.match((await peer.ask(take()))?.message ?? '', /No such file or directory/);
     await eventually('the client has ended, and is reaped', () => children(daemon).length === 0);
-    await eventually('the guard has ended', () => guards(daemon) === 0);
+    await eventually('the guard has ended', () => guardsOf(daemon).length === 0);
   });
 
   it('do not concern who has given them back, when the settings change', async () => {
@@ -100,7 +100,7 @@ describe('locks in etcd over the end of the program', function () {
     process.kill(daemon.pid, 'SIGCONT');
     await given;
     await reexecute(daemon);
-    await eventually('there is one guard', () => guards(daemon) === 1);
+    await eventually('there is one guard', () => guardsOf(daemon).length === 1);
     const until = performance.now() + 4500;
     await eventually('the lease before has ended', () => performance.now() > until);
     assert.equal(isAlive(owner.pid), true, daemon.log);
@@ -230,20 +230,4 @@ describe('locks in etcd over the end of the program', function () {
 function children({ pid }: LockDaemon): string[] {
   const pids = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ');
   return pids.filter((one) => one !== '').map((one) => readFileSync(`/proc/${one}/comm`, 'latin1').trim());
-}
-
-/** How many guards are in the daemon's root. */
-function guards({ pid }: LockDaemon): number {
-  const root = readlinkSync(`/proc/${pid}/ns/mnt`);
-  return readdirSync('/proc').filter((one) => {
-    try {
-      return (
-        /^[0-9]+$/.test(one) &&
-        readFileSync(`/proc/${one}/comm`, 'latin1') === 'virtlockd-guard\n' &&
-        readlinkSync(`/proc/${one}/ns/mnt`) === root
-      );
-    } catch {
-      return false;
-    }
-  }).length;
 }

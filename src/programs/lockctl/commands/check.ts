@@ -118,13 +118,15 @@ export async function checkLocks(
   const findings: Finding[] = [];
   const dead = await DeadOwners.ask(daemon);
   let suspects: LockInfo[] = [];
-  let locks = 0;
+  let [locks, inEtcd] = [0, 0];
   for await (const page of daemon.lockPages({}, true)) {
     for (const lock of page) {
       if (lock.firstHold === 0) {
         locks++;
-        onLock(lock, kernel?.find(lock));
-        if (kernel?.has(lock) === false) suspects.push(lock);
+        const isInEtcd = lock.file === FileState.IN_ETCD;
+        if (isInEtcd) inEtcd++;
+        onLock(lock, isInEtcd ? undefined : kernel?.find(lock));
+        if (!isInEtcd && kernel?.has(lock) === false) suspects.push(lock);
       }
       findings.push(...fileFindings(lock), ...ownerFindings(lock, dead));
     }
@@ -146,8 +148,8 @@ export async function checkLocks(
   return {
     locks,
     findings,
-    unlisted: unlisted.length,
-    unlistedTypes: [...unlistedTypes],
+    unlisted: unlisted.length + inEtcd,
+    unlistedTypes: [...unlistedTypes, ...(inEtcd > 0 ? ['etcd'] : [])],
     shared: states.length,
     sharedHeld: states.filter(({ holding }) => holding === Holding.HELD || holding === Holding.REGAINED).length,
     isCompared: kernel !== null,

@@ -1,14 +1,14 @@
 /** `list`: the locks that are held. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ByteString } from '../../../../xdr/codec.ts';
-import { FileState, type LockFilter, type LockInfo, type StorageInfo } from '../../../../xdr/programs/inquire.ts';
+import { type LockFilter, type LockInfo, type StorageInfo } from '../../../../xdr/programs/inquire.ts';
 import { placeOfNode, Routes } from '../../../proc/route.ts';
 import { type Context, toBytes } from '../context.ts';
 import { ETCD_HEADINGS, etcdLockJson, etcdRows } from '../etcd-locks.ts';
 import { CommandError, Exit } from '../exit.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { notEmpty } from '../not-empty.ts';
-import { age, fileState, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
+import { age, fileState, isSound, json, lockJson, mode, name, print, Printer, style, table } from '../output.ts';
 import { wholeNumber } from '../whole-number.ts';
 import { NO_ETCD } from './hosts.ts';
 import { locksOf, namesOf } from './who.ts';
@@ -136,7 +136,7 @@ function rowsOf(lock: LockInfo): string[][] {
     mode(lock),
     since === 0 ? '-' : age(since),
     client === 0 ? '-' : String(client),
-    lock.file === FileState.SAME ? file : style('yellow', file),
+    isSound(lock.file) ? file : style('yellow', file),
     lock.lockspace === '' ? '-' : name(lock.lockspace),
     name(lock.name),
   ]);

@@ -8,7 +8,7 @@ import { FileState } from '../../../../xdr/programs/inquire.ts';
 import { type Context, toBytes, toPath } from '../context.ts';
 import { CommandError, Exit } from '../exit.ts';
 import type { InquireClient } from '../inquire-client.ts';
-import { fileState, json, name, nameJson, print, style, table } from '../output.ts';
+import { fileState, isSound, json, name, nameJson, print, style, table } from '../output.ts';
 import { addLockspaceTest } from './lockspace-test.ts';
 
 export function addLockspaces(program: Command, context: Context): void {
@@ -42,7 +42,7 @@ export function addLockspaces(program: Command, context: Context): void {
       }
       const rows = lockspaces.map(({ directory, locks, file }) => [
         String(locks),
-        file === FileState.SAME ? 'ok' : style('yellow', fileState(file)),
+        file === FileState.SAME ? 'ok' : isSound(file) ? fileState(file) : style('yellow', fileState(file)),
         directory === '' ? '(default: names are paths)' : name(directory),
       ]);
       print(table(['LOCKS', 'STATE', 'DIRECTORY'], rows));

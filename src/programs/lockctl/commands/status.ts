@@ -4,6 +4,7 @@ import type { StatusInfo, StorageInfo } from '../../../../xdr/programs/inquire.t
 import type { Context } from '../context.ts';
 import { formatVersion } from '../inquire-client.ts';
 import { assess } from '../health/assess.ts';
+import { seconds } from '../health/etcd.ts';
 import { deathsJson, lastDeathText, survivalText } from '../health/survival.ts';
 import { verdictLine } from './health.ts';
 import { count as plural, decode, duration, json, name, nameJson, print, style } from '../output.ts';
@@ -98,17 +99,26 @@ function memoryRow(counters: ReadonlyMap<string, number>): [string, string][] {
   return [['lock memory', `${toMiB(used)} of ${toMiB(max)} MiB`]];
 }
 
-/** None where no lockspace is kept in etcd. */
-function etcdRow(counters: ReadonlyMap<string, number>): [string, string][] {
-  const [locks, age = 0, left = 0] = ['etcdLocks', 'etcdLeaseAge', 'etcdLeaseLeft'].map((key) => counters.get(key));
-  if (locks === undefined) return [];
-  const seconds = (milliseconds: number): string => (milliseconds / 1000).toFixed(1);
+/** This host's part of the locks in etcd; null where no lockspace is kept there. */
+export function leaseText(counters: ReadonlyMap<string, number>): string | null {
+  const [locks, owners = 0, age = 0, left = 0] = ['etcdLocks', 'etcdOwners', 'etcdLeaseAge', 'etcdLeaseLeft'].map(
+    (key) => counters.get(key),
+  );
+  if (locks === undefined) return null;
+  const what = owners === 0 ? 'it ends' : `${plural(owners, 'owner')} would be killed`;
   const lease =
     counters.get('etcdLeaseHeld') === 1
-      ? `lease kept alive ${seconds(age)} s ago; without that, owners end in ${seconds(left)} s`
+      ? `lease kept alive ${seconds(age)} ago; without that, ${what} in ${seconds(left)}`
       : 'without a lease';
   const guard = counters.get('etcdGuarded') === 1 ? '' : ', unguarded';
-  return [['etcd', `${plural(locks, 'lock')}, ${lease}${guard}`]];
+  const watchdog = counters.get('etcdWatchdog') === 1 ? '' : ', no watchdog';
+  return `${plural(locks, 'lock')}, ${lease}${guard}${watchdog}`;
+}
+
+/** None where no lockspace is kept in etcd. */
+function etcdRow(counters: ReadonlyMap<string, number>): [string, string][] {
+  const text = leaseText(counters);
+  return text === null ? [] : [['etcd', text]];
 }
 
 /** What would become of the locks if the daemon died. None for a daemon whose release does not report it. */

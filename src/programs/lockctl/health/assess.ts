@@ -14,6 +14,7 @@ import { CommandError, Exit } from '../exit.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { count, name, owner, shellWord, time } from '../output.ts';
 import type { Target } from '../target.ts';
+import { addEtcd } from './etcd.ts';
 import { Findings, type Group, type Health, type Kind, verdictOf } from './findings.ts';
 import { type Disk, findGuests, type Guest, type Lease } from './guests.ts';
 import { type Guard, guardOf, Guards, guardsOfProcess, isFor } from './guards.ts';
@@ -95,6 +96,7 @@ async function examineOwn(daemon: InquireClient, findings: Findings): Promise<Su
   }
   for (const warning of status.warnings) findings.add('daemon-warning', { text: name(warning) });
   addSurvival(status, counters, findings);
+  await addEtcd(daemon, findings);
   return {
     kind: 'own',
     locks: report.locks,
@@ -131,7 +133,7 @@ function addLockFindings(
   for (const { kind, path: file, text } of found)
     findings.add(kind, { text: `${name(file)}: ${text}`, path: file }, LOCK_ADVICE[kind]);
   if (unlisted === 0) return;
-  const text = `${count(unlisted, 'lock')} on ${unlistedTypes.join(', ')}: only that file system knows them`;
+  const text = `${count(unlisted, 'lock')} in ${unlistedTypes.join(', ')}, which has the only record of them`;
   findings.add('unlisted-locks', { text });
 }
 

@@ -1,7 +1,7 @@
 /** Findings about a host by kind, grouped, and the verdict that follows from them. */
 import type { ByteString } from '../../../../xdr/codec.ts';
 
-/** An error: two guests may write to one disk. `info` does not change the verdict. */
+/** An error: two guests may write to one disk, or guests are killed to prevent that. `info` does not change the verdict. */
 export type Severity = 'error' | 'warning' | 'info';
 export type Verdict = 'ok' | 'warning' | 'error';
 
@@ -19,6 +19,14 @@ export const KINDS = {
   'replaced-file': 'error',
   'broken-descriptor': 'error',
   'daemon-down': 'error',
+  /** The lease in etcd has ended, or is about to: its owners are killed. */
+  'etcd-lease': 'error',
+  /** Nothing but the daemon would kill owners of locks in etcd at the end of the lease. */
+  'etcd-unguarded': 'error',
+  /** etcd does not answer, or this host has no lease there. */
+  'etcd-silent': 'warning',
+  /** A kernel that hangs would keep owners of locks in etcd beyond the lease. */
+  'etcd-no-watchdog': 'warning',
   'dead-owner': 'warning',
   /** An owner whose end would not end its locks. */
   'detached-owner': 'warning',
@@ -78,13 +86,15 @@ export interface Health {
   readonly findings: readonly Group[];
 }
 
-/** Kinds of findings that a guest may cause by starting, pausing or ending between two steps of one look. */
+/** Kinds of findings that may be gone the next moment: mostly a guest that starts, pauses or ends between two steps of one look. */
 const FLEETING: ReadonlySet<Kind> = new Set([
   'unguarded-disk',
   'unguarded-lease',
   'unmanaged-qemu',
   'dead-owner',
   'detached-owner',
+  // The daemon starts another one at once.
+  'etcd-unguarded',
 ]);
 
 /** Collects findings. */
@@ -151,6 +161,10 @@ const TITLES: Readonly<Record<Kind, (count: number) => string>> = {
   'replaced-file': (count) => `${some(count, 'locked file was', 'locked files were')} exchanged`,
   'broken-descriptor': (count) => `${some(count, 'lock is', 'locks are')} on another file than was locked`,
   'daemon-down': () => 'no lock daemon answers',
+  'etcd-lease': () => 'the lease of this host in etcd ends',
+  'etcd-unguarded': () => 'no guard would end the owners of locks in etcd',
+  'etcd-silent': () => 'etcd does not answer',
+  'etcd-no-watchdog': () => 'no hardware watchdog resets this host if it hangs while it has locks in etcd',
   'dead-owner': (count) =>
     `${some(count, 'owner is', 'owners are')} dead and still ${count === 1 ? 'holds' : 'hold'} locks`,
   'detached-owner': (count) => `the locks of ${some(count, 'owner do', 'owners do')} not end with it`,

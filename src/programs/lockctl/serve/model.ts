@@ -6,12 +6,13 @@ import {
   type LockspaceInfo,
   type StatusInfo,
 } from '../../../../xdr/programs/inquire.ts';
+import { leaseText } from '../commands/status.ts';
 import { CommandError } from '../exit.ts';
 import { assess } from '../health/assess.ts';
 import type { Group, Health } from '../health/findings.ts';
 import type { InquireClient } from '../inquire-client.ts';
 import { describeProcess } from '../kernel/holders.ts';
-import { count, fileState, holder, mode, name, type NotedRefusal, owner } from '../output.ts';
+import { count, fileState, holder, isSound, mode, name, type NotedRefusal, owner } from '../output.ts';
 
 /** The page shows this many rows. The search finds the others. */
 const MAX_ROWS = 500;
@@ -76,6 +77,8 @@ export class Model {
   /** This process's own connections, which say nothing about guests. */
   private ownClients = 0;
   private status: StatusInfo | null = null;
+  /** This host's lease in etcd; null where no lockspace is kept there. */
+  private etcd: string | null = null;
   private health: Health | null = null;
   private failure: string | null = 'The daemon has not been asked yet.';
   private readAt = 0;
@@ -83,7 +86,7 @@ export class Model {
   /** Reads the whole state. Never throws: the page shows a failure. */
   async read(daemon: InquireClient): Promise<void> {
     try {
-      const status = await daemon.status();
+      const [status, counters] = [await daemon.status(), await daemon.counters()];
       const clients = await daemon.clients();
       const others = clients.filter(({ pid }) => pid !== process.pid);
       this.rows = {
@@ -95,6 +98,7 @@ export class Model {
       this.ownClients = clients.length - others.length;
       this.health = await assess(daemon);
       this.status = status;
+      this.etcd = leaseText(counters);
       this.failure = null;
       this.readAt = Date.now();
     } catch (error) {
@@ -119,7 +123,7 @@ export class Model {
     return {
       failure: this.failure,
       readAt: this.readAt,
-      status: status === null ? [] : statusCells(status),
+      status: status === null ? [] : statusCells(status, this.etcd),
       health: this.health === null ? null : { ...this.health, findings: this.health.findings.map(findingOf) },
       tables: {
         locks: table('locks'),
@@ -169,7 +173,7 @@ function compare(one: Cell, other: Cell): number {
   return one < other ? -1 : 1;
 }
 
-function statusCells(status: StatusInfo): [string, string][] {
+function statusCells(status: StatusInfo, etcd: string | null): [string, string][] {
   const { lockServer } = status;
   return [
     ['Locks', String(status.locks)],
@@ -182,6 +186,7 @@ function statusCells(status: StatusInfo): [string, string][] {
     ['Restarts', String(status.restarts)],
     ['Process', `pid ${status.pid}`],
     ['Version', name(status.implementation)],
+    ...(etcd === null ? [] : [['etcd', etcd] satisfies [string, string]]),
   ];
 }
 
@@ -198,7 +203,7 @@ function lockRows(lock: LockInfo): Row[] {
       since,
       who.uuid,
     ],
-    warn: state !== 'same',
+    warn: !isSound(lock.file),
   }));
 }
 
@@ -249,6 +254,6 @@ function lockspaceRow({ directory, locks, file }: LockspaceInfo): Row {
   const state = file === FileState.SAME ? 'ok' : fileState(file);
   return {
     cells: [directory === '' ? '(default: names are paths)' : name(directory), String(locks), state],
-    warn: state !== 'ok',
+    warn: !isSound(file),
   };
 }
