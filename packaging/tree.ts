@@ -164,6 +164,8 @@ function monitoring(tree: Tree): void {
 function documents(tree: Tree, { daemonManual, zshCompletions }: Places): void {
   tree.put('docs/virtlockd.conf', 'usr/share/virtlockd-node/virtlockd.conf');
   tree.put('packaging/virtlockd.default', 'usr/share/virtlockd-node/virtlockd.default');
+  // An operator copies it where lockspaces are kept in etcd.
+  tree.put('packaging/virtlockd-etcd.conf', 'usr/share/virtlockd-node/etcd.conf');
   tree.write(`${daemonManual}.gz`, read('docs/man/virtlockd.8'));
   for (const page of ['virtlockd.conf.5', 'virt-lockctl.1', 'virtlockd-trace.1']) {
     tree.write(`usr/share/man/man${page.slice(-1)}/${page}.gz`, read(`docs/man/${page}`));

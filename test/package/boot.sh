@@ -23,5 +23,7 @@ for unit in e2scrub_reap.service systemd-journal-flush.service getty.target libv
 done
 # systemd 256 and later start on control groups of version 1 only if the kernel's command line has this word; in a container the words
 # of the first process count.
-exec systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --console=pipe --bind="$directory" "$@" --boot \
+# These two capabilities a real machine has, and the guard of locks in etcd needs.
+exec systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --console=pipe --bind="$directory" "$@" \
+  --capability=CAP_IPC_LOCK,CAP_WAKE_ALARM --boot \
   SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1

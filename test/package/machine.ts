@@ -1,5 +1,5 @@
 /** A Debian with a real systemd as its first process: the release's tree, booted by systemd-nspawn. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   accessSync,
@@ -13,6 +13,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
+import type { Readable, Writable } from 'node:stream';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
@@ -76,11 +77,20 @@ export class Machine {
   }
 
   async run(command: string, ...args: readonly string[]): Promise<Finished> {
+    const child = spawn('nsenter', [...this.#enter, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    return new Running(child, command).exited;
+  }
+
+  /** The words of nsenter before a command. */
+  get #enter(): readonly string[] {
     const namespaces = ['--mount', '--pid', '--uts', '--ipc', '--net', '--cgroup', '--root', '--wd'];
     const environment = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive'];
-    const enter = ['--target', String(this.#init), ...namespaces, '--', 'env', '--ignore-environment', ...environment];
-    const child = spawn('nsenter', [...enter, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    return new Running(child, command).exited;
+    return ['--target', String(this.#init), ...namespaces, '--', 'env', '--ignore-environment', ...environment];
+  }
+
+  /** Starts a command whose standard input and output are pipes. It ends with the machine. */
+  spawn(command: string, ...args: readonly string[]): ChildProcessByStdio<Writable, Readable, null> {
+    return spawn('nsenter', [...this.#enter, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
   }
 
   /** As run. @throws Error with the output when it fails; returns its standard output. */

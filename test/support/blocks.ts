@@ -88,14 +88,15 @@ export const pages: Readonly<Record<string, Page>> = {
   },
   'docs/operations/etcd.md': {
     test: 'test/e2e/docs/etcd.test.ts',
+    tests: { 'mkdir -p /etc/systemd/system/virtlockd.service.d': 'test/package/etcd.test.ts' },
     untested: {
       'apt-get install etcd-server etcd-client': 'what CI does before all tests',
       'systemctl restart etcd': 'it takes machines with systemd; the test starts etcd with the same settings',
       'etcd_endpoints = [ "https://etcd1:2379", "https://etcd2:2379", "https://etcd3:2379" ]':
         'no commands; the settings are tested in test/wire/etcd',
       'file_lockspace_dir = "/var/lib/libvirt/lockd/etcd/files"': 'no commands',
-      '[Service]': 'it takes machines with systemd; the page says that it was not run',
-      'virt-lockctl list --all-hosts': 'it takes a host of that cluster; test/wire/etcd/tools.test.ts runs both',
+      'virt-lockctl list --all-hosts':
+        'it takes a host of that cluster; test/wire/etcd/tools.test.ts and health.test.ts run them',
       'virt-lockctl host list': 'it takes a host that is dead; test/wire/etcd/tools.test.ts runs both',
     },
   },
