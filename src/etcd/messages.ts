@@ -57,8 +57,8 @@ export interface Operations {
   };
   /** The hosts in the range, each with the seconds that are left of its lease; -1: none. */
   hosts: {
-    args: { from: ByteString; end: ByteString };
-    result: { hosts: readonly { key: ByteString; value: ByteString; left: number }[] };
+    args: { from: ByteString; end: ByteString; limit: number };
+    result: { hosts: readonly { key: ByteString; value: ByteString; left: number }[]; more: boolean };
   };
   /** Keys on a lease after a given one, in order, as many as a message holds, and the seconds that are left of it; -1: it is gone. */
   describe: {

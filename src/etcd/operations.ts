@@ -20,7 +20,6 @@ const MAX_KEYS = 64;
 /** Bytes of a list, and of an entry beside key and value. */
 const MAX_LIST = 64 * 1024;
 const ENTRY_SIZE = 150;
-const MAX_HOSTS = 256;
 const TIME_TO_LIVE = '/v3/lease/timetolive';
 
 /** How long members are asked which cluster they are of, in milliseconds, and for each second of the lease. */
@@ -233,12 +232,13 @@ export class Etcd {
     return { entries, more: more === true };
   }
 
-  async hosts({ from, end }: Args<'hosts'>, left: () => number): Promise<Result<'hosts'>> {
-    const { entries } = await this.list({ from, end, limit: MAX_HOSTS }, left);
+  async hosts(range: Args<'hosts'>, left: () => number): Promise<Result<'hosts'>> {
+    const { entries, more } = await this.list(range, left);
     const leases = entries.map(async ({ lease }) => this.gateway.call(TIME_TO_LIVE, { ID: lease }, left()));
     const answers = await Promise.all(leases);
     return {
       hosts: entries.map(({ key, value }, index) => ({ key, value, left: Number(digits(answers[index]?.TTL)) })),
+      more,
     };
   }
 

@@ -120,11 +120,17 @@ function lockOf(prefix: string, { key, value, lease, created }: Entry): EtcdLock
   ];
 }
 
-export function etcdHosts(connection: Connection, host: InquireHost): EtcdHost[] {
+export function etcdHosts(
+  connection: Connection,
+  host: InquireHost,
+  after: string,
+): { hosts: EtcdHost[]; next: string } {
   const etcd = etcdOf(host);
   const first = hostPrefix(etcd.engine.settings.prefix);
-  const { hosts } = ask(connection, etcd, 'hosts', { from: first, end: endOfPrefix(first) });
-  return hosts.flatMap(({ key, value, left }) => {
+  const from = after === '' ? first : `${after}\0`;
+  const { hosts, more } = ask(connection, etcd, 'hosts', { from, end: endOfPrefix(first), limit: PAGE });
+  const last = hosts.at(-1)?.key ?? '';
+  const found = hosts.flatMap(({ key, value, left }) => {
     const lease = leaseNamed(key.slice(first.length));
     if (lease === undefined) return [];
     const { host: name = '', pid = 0, since = 0, seconds = 0 } = parseHost(value);
@@ -132,6 +138,7 @@ export function etcdHosts(connection: Connection, host: InquireHost): EtcdHost[]
       { host: name, lease, pid: pid >>> 0, since: Math.max(since, 0), seconds: seconds >>> 0, left: Math.max(left, 0) },
     ];
   });
+  return { hosts: found, next: more ? last : '' };
 }
 
 interface HostValue {

@@ -114,8 +114,8 @@ export const inquireHandlers: Handlers<typeof inquireProcedures, InquireContext>
     return etcdLocks(connection, host, path, after);
   },
 
-  etcdHosts({ connection, host }) {
-    return { hosts: etcdHosts(connection, host) };
+  etcdHosts({ connection, host }, { after }) {
+    return etcdHosts(connection, host, after);
   },
 
   etcdRevoke({ connection, host }, { lease }) {

@@ -525,9 +525,9 @@ export const inquireProcedures = {
     flags: noFlags('inquireEtcdLocks'),
   }),
   etcdHosts: procedure(17, {
-    doc: 'Asks etcd for the hosts that have a lease.',
-    args: struct('etcd_hosts_args', { flags }),
-    result: struct('etcd_hosts_result', { hosts: list(etcdHost, PAGE_MAX) }),
+    doc: 'Asks etcd for the hosts that have a lease, in pages. `after` is empty, or `next` of the page before.',
+    args: struct('etcd_hosts_args', { after: text, flags }),
+    result: struct('etcd_hosts_result', { hosts: list(etcdHost, PAGE_MAX), next: text }),
     flags: noFlags('inquireEtcdHosts'),
   }),
   etcdRevoke: procedure(18, {

@@ -231,7 +231,15 @@ export class InquireClient<C extends Caller = Client> {
   }
 
   async etcdHosts(): Promise<EtcdHost[]> {
-    return (await this.ask(async (client) => client.call(inquireProgram, 'etcdHosts', { flags: 0 }))).hosts;
+    return this.ask(async (client) => {
+      const found: EtcdHost[] = [];
+      for (let after = ''; ;) {
+        const { hosts, next } = await client.call(inquireProgram, 'etcdHosts', { after, flags: 0 });
+        found.push(...hosts);
+        if (next === '') return found;
+        after = next;
+      }
+    });
   }
 
   async etcdRevoke(lease: string): Promise<void> {

@@ -135,6 +135,22 @@ describe('virt-lockctl and locks in etcd', function () {
     process.kill(one.pid, 'SIGCONT');
   });
 
+  it('lists very many hosts', async () => {
+    const value = JSON.stringify({ host: 'many', hostUuid: null, pid: 7, seconds: 60, since: Date.now() });
+    const { output } = scene.member.ctl('lease', 'grant', '600');
+    const granted = /lease ([0-9a-f]+) granted/.exec(output)?.[1] ?? '';
+    // Each has a lease of its own, but the name of the key says which.
+    for (let index = 1; index <= 150; index++)
+      assert.equal(
+        scene.member.ctl('put', '--lease', granted, `/virtlockd/hosts/${index.toString(16)}`, value).status,
+        0,
+      );
+    const { stdout } = await lockctl(two, 'host', 'list', '--json');
+    const hosts = JSON.parse(stdout) as { host: string }[];
+    assert.equal(hosts.filter(({ host }) => host === 'many').length, 150);
+    assert.equal(scene.member.ctl('lease', 'revoke', granted).status, 0);
+  });
+
   it('says that etcd does not answer', async () => {
     scene.member.signal('SIGSTOP');
     await eventually('it is noticed', () => /is not kept alive|has not answered a keepalive/.test(two.log));
