@@ -62,6 +62,7 @@ describe('the SELinux policy of the RPM package', () => {
       [`${lib}/bin/virtlockd-service`]: 'virtlogd_exec_t',
       '/usr/sbin/virtlockd\\.libvirt': 'virtlogd_exec_t',
       '/usr/bin/virtlockd\\.libvirt': 'virtlogd_exec_t',
+      [`${lib}/dist/etcd-guard`]: 'bin_t',
       [`${lib}/dist/launch`]: 'bin_t',
       [`${lib}/dist/log-writer`]: 'bin_t',
       [`${lib}/dist/storage`]: 'bin_t',
