@@ -73,6 +73,20 @@ describe('health of a host with locks in etcd', function () {
     assert.match(metrics, /^virtlockd_etcd_owners_killed_total 0$/m);
     assert.match(metrics, /^virtlockd_etcd_watchdog 0$/m);
     assert.match(metrics, /^virtlockd_verdict 0$/m);
+    const server = daemon.lab.spawn(join(checkout, 'bin/virt-lockctl'), ['serve']);
+    try {
+      const [address = ''] = await eventually(
+        'the page is served',
+        () => /^http:\S+/m.exec(server.output) ?? undefined,
+      );
+      const cells = await eventually('it has the state', async () => {
+        const { status } = (await (await fetch(new URL('state', address))).json()) as { status: [string, string][] };
+        return status.length > 0 && new Map(status);
+      });
+      assert.match(cells.get('etcd') ?? '', /^2 locks, lease kept alive .*, 1 owner would be killed in /);
+    } finally {
+      await server.stop();
+    }
   });
 
   it('warns of a host without a watchdog, and of an etcd that does not answer while no lock is held there', async () => {
