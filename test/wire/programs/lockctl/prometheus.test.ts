@@ -12,8 +12,8 @@ import { lock } from '../../../../src/lab/wire.ts';
 import { missingPrometheus, monitoring, Prometheus } from '../../../support/prometheus.ts';
 import { skipIf } from '../../../support/skip.ts';
 
-/** What a daemon without systemd or without a limit of descriptors has no value of. */
-const VALUELESS = /virtlockd_(stored_fds|max_fds)/;
+/** What a daemon without systemd, without a limit of descriptors or without lockspaces in etcd has no value of. */
+const VALUELESS = /virtlockd_(stored_fds|max_fds|etcd_)/;
 /** They count guests of other tests on this machine, too. */
 const ABOUT_THE_HOST = new Set(['VirtlockdUnsafe', 'VirtlockdFinding']);
 
