@@ -4,6 +4,7 @@ import { EtcdEngine } from '../etcd/engine.ts';
 import { Guard, type GuardFacts, startGuard } from '../etcd/guard.ts';
 import { marginOf } from '../etcd/lease.ts';
 import { DEFAULT_ETCD, type EtcdSettings, isSameButCredentials, withoutPassword } from '../etcd/settings.ts';
+import type { GuardState } from '../etcd/guard-state.ts';
 import type { EtcdState } from '../etcd/state.ts';
 import type { EtcdView } from '../inquire/etcd.ts';
 import { logger } from '../log/log.ts';
@@ -31,7 +32,11 @@ export function dismissEtcd({ client, guard: carried }: EtcdState, daemon: Daemo
     posix.close(client.socket);
     reapChild(client.pid);
   }
-  if (carried === undefined) return;
+  if (carried !== undefined) dismissGuard(carried, daemon);
+}
+
+/** Ends a guard that has nobody to guard any more. */
+function dismissGuard(carried: GuardState, daemon: Daemon): void {
   const nothing = (): void => undefined;
   const link = {
     poller: daemon.poller,
@@ -106,18 +111,21 @@ export class EtcdLocks implements EtcdView {
 
   /** Serves, now that everything is taken over. */
   start(): void {
+    const { daemon, carried } = this;
     const { fence, watchdog, leaseSeconds } = this.settings;
+    // One that guards nobody is replaced: it may be of another release, or have been started by a unit that allowed it less.
+    const isNeeded = this.engine.count > 0;
     // A host that stands still from the deadline on is gone by the end of the lease.
     const watchdogSeconds = Math.max(Math.floor(marginOf(leaseSeconds) / 1000), 1);
     this.guard = new Guard(
       { fence, watchdog, watchdogSeconds },
-      { poller: this.daemon.poller, start: startGuard },
+      { poller: daemon.poller, start: startGuard },
       {
         changed: () => {
-          this.daemon.recorder.helpersChanged();
+          daemon.recorder.helpersChanged();
         },
         closing: (socket) => {
-          this.daemon.recorder.closing(socket);
+          daemon.recorder.closing(socket);
         },
         fired: (count) => {
           this.engine.guardFired(count);
@@ -136,9 +144,10 @@ export class EtcdLocks implements EtcdView {
           this.engine.guardDied();
         },
       },
-      this.carried?.guard,
+      isNeeded ? carried?.guard : undefined,
     );
     this.engine.start(this.guard);
+    if (!isNeeded && carried?.guard !== undefined) dismissGuard(carried.guard, daemon);
   }
 
   get guardFacts(): GuardFacts | null {

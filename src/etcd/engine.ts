@@ -363,11 +363,11 @@ export class EtcdEngine implements LockEngine {
     const token = this.tokenOf(found);
     const status = this.unguarded.get(token) ?? 0;
     this.unguarded.delete(token);
-    if (status !== 0) throw notGuarded(owner, whyUnguarded(status));
     if (found.waiting === null) {
       found.keptUntil = -Infinity;
       return;
     }
+    if (status !== 0) throw notGuarded(owner, whyUnguarded(status));
     throw new Waiting((done) => {
       let isDone = false;
       const go = (outcome: number): void => {

@@ -292,7 +292,7 @@ export class Guard {
     return watchdog === 'none' ? '' : watchdog;
   }
 
-  private warn({ feedsWatchdog, mayReboot, isLockedInMemory }: GuardFacts): void {
+  private warn({ feedsWatchdog, mayReboot, isLockedInMemory, isRealtime }: GuardFacts): void {
     if (!feedsWatchdog) {
       const { watchdog, watchdogSeconds = DEFAULT_WATCHDOG_SECONDS } = this.options;
       const why =
@@ -305,7 +305,10 @@ export class Guard {
     }
     if (this.options.fence === 'reboot' && !mayReboot)
       log.error('The guard of locks in etcd may not reboot this host: owners that cannot be killed stay');
-    if (!isLockedInMemory) log.warn('The guard of locks in etcd is not locked in memory: it may be late');
+    if (!isLockedInMemory || !isRealtime)
+      log.warn(
+        `The guard of locks in etcd is not ${isLockedInMemory ? 'real-time' : 'locked in memory'}, and may be late: it is not allowed to`,
+      );
   }
 
   private sendDeadline(): void {

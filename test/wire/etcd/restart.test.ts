@@ -87,6 +87,24 @@ describe('locks in etcd over the end of the program', function () {
     await eventually('the guard has ended', () => guardsOf(daemon).length === 0);
   });
 
+  it('keep their guard, which is replaced where it has nobody to guard', async () => {
+    const scene = await EtcdScene.open();
+    const daemon = await scene.daemon();
+    const peer = await scene.join(daemon);
+    const only = async (what: string, isIt: (pid: number) => boolean): Promise<number> =>
+      eventually(what, () => {
+        const [pid = 0, ...others] = guardsOf(daemon);
+        return others.length === 0 && pid > 0 && isIt(pid) && pid;
+      });
+    const first = await only('a guard', () => true);
+    await reexecute(daemon);
+    const second = await only('another guard', (pid) => pid !== first);
+    await peer.must(take());
+    await reexecute(daemon);
+    await peer.must(take('second'));
+    assert.deepEqual(guardsOf(daemon), [second]);
+  });
+
   it('do not concern who has given them back, when the settings change', async () => {
     const scene = await EtcdScene.open({ seconds: 4 });
     const daemon = await scene.daemon();
