@@ -126,6 +126,7 @@ export function assemble(tree: Tree, parts: Parts, version: string, places: Plac
   const scripts = [
     'start.cjs',
     'virtlockd.cjs',
+    'etcd-client.cjs',
     'check-c-start.cjs',
     'start-lockctl.cjs',
     'virt-lockctl-who.cjs',

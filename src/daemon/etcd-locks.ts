@@ -51,7 +51,7 @@ function dismissGuard(carried: GuardState, daemon: Daemon): void {
   const closing = (socket: number): void => {
     daemon.recorder.closing(socket);
   };
-  const guard = new Guard({ fence: 'kill' }, link, { ...observer, closing }, carried);
+  const guard = new Guard({ fence: 'kill', isDismissed: true }, link, { ...observer, closing }, carried);
   // Those that have just given their locks back would be killed at a deadline that nobody moves on any more.
   guard.keep(new Set(), end);
 }

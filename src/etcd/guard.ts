@@ -61,6 +61,8 @@ export interface GuardOptions {
   readonly watchdog?: string;
   /** After which the watchdog resets a host whose guard does not run: not longer than from the deadline to the lease's end. */
   readonly watchdogSeconds?: number;
+  /** It is only taken over to be ended: what it lacks is nobody's concern. */
+  readonly isDismissed?: boolean;
   /** The file that takes sysrq commands; default: the kernel's. */
   readonly sysrq?: string;
 }
@@ -279,6 +281,7 @@ export class Guard {
     };
     if (isNew) this.observer.changed();
     const { feedsWatchdog } = this.facts;
+    if (this.options.isDismissed === true) return;
     if (this.hasFed === null) this.warn(this.facts);
     else if (!this.hasFed && feedsWatchdog) log.warn(`The guard of locks in etcd feeds ${this.watchdog}`);
     else if (this.hasFed && !feedsWatchdog)
@@ -469,7 +472,12 @@ export class Guard {
 }
 
 /** Of the guard's program. */
-export function guardArguments({ fence, watchdog, watchdogSeconds, sysrq }: Required<GuardOptions>): string[] {
+export function guardArguments({
+  fence,
+  watchdog,
+  watchdogSeconds,
+  sysrq,
+}: Required<Omit<GuardOptions, 'isDismissed'>>): string[] {
   return [fence, bytesOf(sysrq), watchdog === 'none' ? '' : bytesOf(watchdog), String(watchdogSeconds)];
 }
 

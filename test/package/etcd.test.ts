@@ -18,6 +18,13 @@ const LOCKSPACE = '/var/lib/libvirt/lockd/etcd/files';
 /** Of the lease. */
 const SECONDS = 8;
 
+const SYS_RESOURCE = 1n << 24n;
+
+/** @param status of a process, in /proc */
+function capabilities(name: 'CapEff' | 'CapBnd', status: string): bigint {
+  return BigInt(`0x${new RegExp(`^${name}:\\t([0-9a-f]+)$`, 'm').exec(status)?.[1] ?? '0'}`);
+}
+
 describe('the package where lockspaces are in etcd', function () {
   this.timeout(120_000);
   let machine: Machine;
@@ -95,13 +102,15 @@ etcd_watchdog = "none"
     const pid = await guard();
     const status = await machine.must('cat', `/proc/${pid}/status`);
     assert.notEqual(/^VmLck:\s+(\d+) kB$/m.exec(status)?.[1], '0');
-    // IPC_LOCK, SYS_BOOT, SYS_NICE, SYS_RESOURCE and WAKE_ALARM, beside those of every host.
-    assert.match(status, /^CapEff:\t0000000801c0402e$/m);
-    assert.equal((await machine.must('cat', `/proc/${pid}/oom_score_adj`)).trim(), '-1000');
+    // IPC_LOCK, SYS_BOOT, SYS_NICE, SYS_RESOURCE and WAKE_ALARM, beside those of every host; a machine in a container may lack some.
+    const init = await machine.must('cat', '/proc/1/status');
+    assert.equal(capabilities('CapEff', status), capabilities('CapBnd', init) & 0x8_01c0_402en);
+    if ((capabilities('CapBnd', init) & SYS_RESOURCE) !== 0n)
+      assert.equal(await machine.must('cat', `/proc/${pid}/oom_score_adj`), '-1000');
     // The last fields are counted, for the name of a process may have spaces: the 41st is its policy, of which 1 is SCHED_FIFO.
     const stat = (await machine.must('cat', `/proc/${pid}/stat`)).replace(/^.*\) /, '').split(' ');
     assert.equal(Number(stat[38]) & 0xff, 1);
-    const journal = await machine.must('journalctl', '--unit=virtlockd.service', '--output=cat', '--no-pager');
+    const journal = await machine.must('journalctl', `_PID=${await mainPid()}`, '--output=cat', '--no-pager');
     assert.doesNotMatch(journal, /may not reboot|guard of locks in etcd is not/);
   });
 
