@@ -743,7 +743,7 @@ export class EtcdEngine implements LockEngine {
       owner.waiting = status === 0 ? null : [];
       if (status !== 0) this.forget(token, owner);
       for (const done of waiting) done(status);
-      if (status !== 0) this.guardAgain(identity, status);
+      if (status !== 0) this.guardAgain(owner.pid, status);
       this.syncSoon();
     });
     return owner;
@@ -755,9 +755,9 @@ export class EtcdEngine implements LockEngine {
   }
 
   /** A guard that has taken the place of another does not take an owner of locks. */
-  private guardAgain({ pid, name }: OwnerIdentity, status: number): void {
+  private guardAgain(pid: number, status: number): void {
     if (status === -ESRCH || !this.lease.isHeld || !this.holdsAny(pid)) return;
-    log.error(`Owner ${pid} (${name}) of locks in etcd is not guarded: ${strerror(status)}. Trying again`);
+    log.error(`Owner ${pid} of locks in etcd is not guarded: ${strerror(status)}. Trying again`);
     this.host.clock.setTimeout(() => {
       if (this.lease.isHeld && !this.hasEnded) this.guardHolders();
     }, REFUSED_AGAIN_MS);
