@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { admin as adminCalls } from '../../src/lab/admin-calls.ts';
 import { eventually } from '../../src/lab/process.ts';
 import { lock, Peer } from '../../src/lab/wire.ts';
-import { Watch } from '../campaigns/deaths/watch.ts';
 import { skipIf } from '../support/skip.ts';
 import { packageFile } from './deb.ts';
+import { HeldLock } from './held.ts';
 import { Machine, missingMachine } from './machine.ts';
 
 const SOCKETS = ['virtlockd.socket', 'virtlockd-admin.socket'];
@@ -16,9 +16,7 @@ const MAY_STOP = '/run/libvirt/virtlockd-may-stop';
 describe('the package where the daemon dies', function () {
   this.timeout(120_000);
   let machine: Machine;
-  let image: string;
-  let holder: Peer;
-  let watch: Watch;
+  let held: HeldLock;
 
   before(async function () {
     skipIf(this, missingMachine());
@@ -28,38 +26,19 @@ describe('the package where the daemon dies', function () {
     await machine.must('apt-get', 'install', '--yes', join(machine.directory, 'package.deb'));
     writeFileSync(machine.outside('/etc/libvirt/virtlockd.conf'), 'max_clients = 2000\n');
     await machine.must('systemctl', 'start', 'virtlockd.service');
-    image = join(machine.directory, 'image');
-    writeFileSync(image, '');
-    await hold();
-    // Asks the kernel for the lock all the while.
-    watch = new Watch([image]);
+    held = await HeldLock.acquire(machine);
   });
 
   after(async () => {
-    (holder as Peer | undefined)?.close();
-    await (watch as Watch | undefined)?.stop();
+    await (held as HeldLock | undefined)?.end();
     await (machine as Machine | undefined)?.stop();
   });
-
-  async function hold(): Promise<void> {
-    holder = await machine.connect();
-    await holder.must(lock.register({ pid: 5_000_000, name: 'stand-in' }));
-    await holder.must(lock.acquire('', image));
-  }
 
   const mainPid = async (): Promise<string> => (await machine.service()).MainPID ?? '';
 
   /** The same connection and hold, no instant without the lock, and both sockets served. */
   async function assertNothingLost(): Promise<void> {
-    const other = join(machine.directory, 'other');
-    writeFileSync(other, '');
-    await holder.must(lock.acquire('', other));
-    await holder.must(lock.release('', other));
-    assert.deepEqual(watch.free, [], 'the lock was free');
-    const newcomer = await machine.connect();
-    await newcomer.must(lock.register({ pid: 5_000_001, name: 'newcomer' }));
-    assert.equal((await newcomer.ask(lock.acquire('', image)))?.code, 87);
-    newcomer.close();
+    await held.assertKept();
     const admin = await Peer.connect(machine.outside('/run/libvirt/virtlockd-admin-sock'));
     assert.equal((await admin.call(adminCalls.limits('virtlockd'))).status, 0);
     admin.close();
@@ -175,14 +154,13 @@ describe('the package where the daemon dies', function () {
     await machine.must('systemctl', 'stop', 'virtlockd.service');
     const { ActiveState, NFileDescriptorStore } = await machine.service();
     assert.deepEqual([ActiveState, NFileDescriptorStore], ['inactive', '0']);
-    await eventually('the lock is free', () => watch.free.length > 0);
+    await eventually('the lock is free', () => held.watch.free.length > 0);
     assert.equal((await machine.run('test', '-e', MAY_STOP)).code, 1);
-    holder.close();
   });
 
   it('a stop ends it where nobody holds a lock', async () => {
-    await hold();
-    await holder.must(lock.release('', image));
+    await held.acquireAgain();
+    await held.release();
     await machine.must('systemctl', 'stop', 'virtlockd.service');
     assert.equal((await machine.service()).ActiveState, 'inactive');
   });

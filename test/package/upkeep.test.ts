@@ -7,10 +7,9 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { eventually } from '../../src/lab/process.ts';
-import { lock, type Peer } from '../../src/lab/wire.ts';
-import { Watch } from '../campaigns/deaths/watch.ts';
 import { skipIf } from '../support/skip.ts';
 import { packageFile, variant } from './deb.ts';
+import { HeldLock } from './held.ts';
 import { Machine, missingMachine } from './machine.ts';
 import { debian12Upkeep } from './trees.ts';
 
@@ -23,9 +22,7 @@ const isWhole = process.env.VIRTLOCKD_UPGRADE === 'whole';
 describe('the package on a host that is maintained', function () {
   this.timeout(isWhole ? 600_000 : 240_000);
   let machine: Machine;
-  let image: string;
-  let holder: Peer;
-  let watch: Watch;
+  let held: HeldLock;
   let isSuspended = false;
 
   before(async function () {
@@ -37,21 +34,14 @@ describe('the package on a host that is maintained', function () {
     copyFileSync(packaged, join(machine.directory, 'package.deb'));
     await apt('install', join(machine.directory, 'package.deb'));
     await machine.must('systemctl', 'start', 'virtlockd.service');
-    image = join(machine.directory, 'image');
-    writeFileSync(image, '');
-    holder = await machine.connect();
-    await holder.must(lock.register({ pid: 5_000_000, name: 'stand-in' }));
-    await holder.must(lock.acquire('', image));
+    held = await HeldLock.acquire(machine);
     await eventually('the lock would outlive the daemon', async () =>
       (await machine.must('virt-lockctl', 'status')).includes('would cost no lock'),
     );
-    // Asks the kernel for the lock all the while.
-    watch = new Watch([image]);
   });
 
   after(async () => {
-    (holder as Peer | undefined)?.close();
-    await (watch as Watch | undefined)?.stop();
+    await (held as HeldLock | undefined)?.end();
     await (machine as Machine | undefined)?.stop();
   });
 
@@ -69,15 +59,7 @@ describe('the package on a host that is maintained', function () {
 
   /** The same connection and hold, no instant without the lock, and the package's program, diversion and units. */
   async function assertNothingLost(): Promise<void> {
-    const other = join(machine.directory, 'other');
-    writeFileSync(other, '');
-    await holder.must(lock.acquire('', other));
-    await holder.must(lock.release('', other));
-    assert.deepEqual(watch.free, [], 'the lock was free');
-    const newcomer = await machine.connect();
-    await newcomer.must(lock.register({ pid: 5_000_001, name: 'newcomer' }));
-    assert.equal((await newcomer.ask(lock.acquire('', image)))?.code, 87);
-    newcomer.close();
+    await held.assertKept();
     assert.match(await program(), /^\/usr\/lib\/virtlockd-node\/bin\/node/);
     assert.equal(await machine.must('readlink', '/usr/sbin/virtlockd'), '/usr/lib/virtlockd-node/bin/virtlockd');
     assert.match(
@@ -260,7 +242,7 @@ describe('the package on a host that is maintained', function () {
     assert.equal(await mainPid(), pid);
     assert.equal(await program(), '/usr/sbin/virtlockd');
     assert.match(await machine.must('/usr/sbin/virtlockd', '--version'), /11\.3\.0/);
-    assert.deepEqual(watch.free, [], 'the lock was free');
-    await holder.must(lock.release('', image));
+    held.assertNeverFree();
+    await held.release();
   });
 });

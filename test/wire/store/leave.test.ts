@@ -99,6 +99,7 @@ describe('a daemon that is told to end while it executes another program', funct
     program.replace(`echo >>${proofs}; [ "$(wc -l <${proofs})" = 1 ] || exit 1; ${PROOF_WITHOUT_HELPERS}`);
     process.kill(scene.pid, 'SIGUSR1');
     await eventually('it is refused', () => scene.manager.log.includes('Unable to re-execute'));
+    await eventually('the helper has its file back', () => !scene.openFiles().includes(join(storage.mount, 'lease')));
     await scene.kill();
     assert.match((await (await scene.client(RIVAL)).ask(lease))?.message ?? '', /is locked/);
     await peer.must(lock.release('', join(storage.mount, 'lease')));

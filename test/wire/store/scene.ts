@@ -1,7 +1,7 @@
 /** A daemon under a service manager with a descriptor store, its clients, and owners in processes of their own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -114,6 +114,18 @@ export class StoreScene {
     const storage = await HangingStorage.mountAt(this.at(name), options);
     this.storages.push(storage);
     return storage;
+  }
+
+  /** What the daemon has open, by the kernel's names. */
+  openFiles(): string[] {
+    const directory = `/proc/${this.pid}/fd`;
+    return readdirSync(directory).flatMap((fd) => {
+      try {
+        return [readlinkSync(join(directory, fd))];
+      } catch {
+        return []; // Closed meanwhile.
+      }
+    });
   }
 
   /** The kind of a file's lock in /proc/locks: `OFDLCK` or `POSIX`. */
