@@ -196,7 +196,8 @@ export async function play<F extends AnyFact>(
     const checkoutFile = await checkoutImage(directory, machine.checkout);
     const consoleLog = join(directory, 'console.log');
     const running = spawn(machine.emulator, argumentsFor(machine, system, checkoutFile, consoleLog), {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      // Nothing is written, but it stays open: at its end QEMU has the port seem to lead nowhere, and whoever writes into it waits for ever.
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     const end = (): void => void running.kill('SIGKILL');
     signal.addEventListener('abort', end);

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Verdict } from '../../../src/programs/conformance/check.ts';
 import { checkout } from '../../../src/lab/trees.ts';
-import { runForeign } from './foreign.ts';
+import { withForeignPrograms } from './foreign.ts';
 import { armTree } from './package.ts';
 
 /** The lock daemons of the tree once the package is installed, by their programs. */
@@ -33,7 +33,15 @@ export async function checkConformance(
   signal: AbortSignal,
   onProgress: (line: string) => void,
 ): Promise<Checked> {
-  runForeign();
+  return withForeignPrograms(async () => makeChecks(packaged, only, signal, onProgress));
+}
+
+async function makeChecks(
+  packaged: string,
+  only: readonly string[],
+  signal: AbortSignal,
+  onProgress: (line: string) => void,
+): Promise<Checked> {
   const directory = mkdtempSync(join(tmpdir(), 'virtlockd-arm64-'));
   try {
     const script = join(import.meta.dirname, 'conformance.sh');

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { compile } from '../../../src/lab/compile.ts';
 import { checkout } from '../../../src/lab/trees.ts';
-import { runForeign } from './foreign.ts';
+import { withForeignPrograms } from './foreign.ts';
 
 export interface Difference {
   readonly what: string;
@@ -44,12 +44,11 @@ export function differencesOf(
 }
 
 /** @throws Error when the probe cannot be compiled or run */
-export function emulationDifferences(): Difference[] {
-  runForeign();
+export async function emulationDifferences(): Promise<Difference[]> {
   const answers = (kind: keyof typeof COMPILERS): ReadonlyMap<string, string> => {
     const program = join(checkout, 'build/arm64', `probe-${kind}`);
     compile(program, [join(import.meta.dirname, 'native/probe.c')], ['-static'], COMPILERS[kind]);
     return answersIn(execFileSync(program, { encoding: 'utf8', timeout: LIMIT }));
   };
-  return differencesOf(answers('native'), answers('arm64'));
+  return withForeignPrograms(() => differencesOf(answers('native'), answers('arm64')));
 }

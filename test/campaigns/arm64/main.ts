@@ -50,7 +50,7 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
     played = await play(machineWith(packaged), factIn, { limit, signal, onFact });
   }
   if (parts.some((part) => part !== 'machine') && !signal.aborted) {
-    differences = emulationDifferences();
+    differences = await emulationDifferences();
     print(["QEMU's user mode does otherwise than the kernel:"]);
     print(differences.map(({ what, emulated }) => `    ${what}: ${emulated}`));
   }

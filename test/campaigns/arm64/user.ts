@@ -12,7 +12,7 @@ import { Lab } from '../../../src/lab/root.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { commandLineOf } from '../../../src/proc/processes.ts';
 import type { Fact } from './facts.ts';
-import { runForeign } from './foreign.ts';
+import { withForeignPrograms } from './foreign.ts';
 import { Scene } from './inside/scene.ts';
 import { armTree } from './package.ts';
 
@@ -27,8 +27,11 @@ const programOf = (pid: number): string => commandLineOf(pid)[1]?.replace(/\/bin
 
 /** @throws Error when no copy of the tree can be made, or the first daemon does not start */
 export async function playInUserMode(packaged: string, onFact: (fact: Fact) => void): Promise<Fact[]> {
+  return withForeignPrograms(async () => playSteps(packaged, onFact));
+}
+
+async function playSteps(packaged: string, onFact: (fact: Fact) => void): Promise<Fact[]> {
   const facts: Fact[] = [];
-  runForeign();
   setPatience(PATIENCE);
   const lab = await Lab.open({ tree: armTree, offline: true });
   try {
