@@ -3,9 +3,10 @@
  * a call may be made several times, and take effect several times or after its end: callers ask for what may be done twice.
  */
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import { createSecureContext } from 'node:tls';
 import { toPath } from '../posix/bytes.ts';
-import { type Certificates, Connections, type HttpAnswer } from './http.ts';
 import { Failure } from './messages.ts';
 import type { EtcdSettings } from './settings.ts';
 
@@ -14,6 +15,7 @@ const MAX_ATTEMPT_MS = 2000;
 const MIN_ATTEMPT_MS = 200;
 /** Before all members are tried once more. */
 const PAUSE_MS = 100;
+const MAX_ANSWER = 32 * 1024 * 1024;
 /** Connections to a member: of calls, and of those for leases, which do not wait behind them. */
 const MAX_CONNECTIONS = 32;
 const MAX_LEASE_CONNECTIONS = 8;
@@ -49,7 +51,7 @@ export class Gateway {
   private readonly settings: EtcdSettings;
   private readonly endpoints: readonly string[];
   /** Of each member: connections of one do not wait for those of another. */
-  private servers: readonly Member[] | null = null;
+  private agents: readonly Agents[] | null = null;
   private certificates: Certificates = {};
   private readAt = -Infinity;
   /** The member that has answered last. */
@@ -64,12 +66,12 @@ export class Gateway {
   }
 
   /** Certificates are renewed while the daemon runs. @throws EtcdError when they cannot be read, and never could */
-  private serverOf(index: number): Member {
+  private agentsOf(index: number): Agents {
     if (performance.now() >= this.readAt + REREAD_MS) this.readCertificates();
-    this.servers ??= this.endpoints.map((endpoint) => new Member(endpoint, this.certificates));
-    const server = this.servers[index];
-    if (server === undefined) throw new EtcdError(Failure.REFUSED, 'etcd_endpoints names no member');
-    return server;
+    this.agents ??= this.endpoints.map((endpoint) => new Agents(endpoint, this.certificates));
+    const agents = this.agents[index];
+    if (agents === undefined) throw new EtcdError(Failure.REFUSED, 'etcd_endpoints names no member');
+    return agents;
   }
 
   private readCertificates(): void {
@@ -87,12 +89,12 @@ export class Gateway {
       if (isSame) return;
       this.certificates = found;
     } catch (error) {
-      if (this.servers === null) throw error;
+      if (this.agents === null) throw error;
       this.readAt = performance.now();
       return;
     }
-    for (const server of this.servers ?? []) server.retire();
-    this.servers = null;
+    for (const agents of this.agents ?? []) agents.retire();
+    this.agents = null;
   }
 
   /** A lease is about to be granted, which any cluster may do: one that was lost is made again with another id. */
@@ -177,30 +179,65 @@ export class Gateway {
     const { user, password, passwordFile } = this.settings;
     const secret = passwordFile === '' ? password : readOwn('etcd_password_file', passwordFile).replace(/\r?\n$/, '');
     const { token } = await this.post(index, '/v3/auth/authenticate', { name: user, password: secret }, limit, false);
-    if (typeof token !== 'string' || !/^[ -~]+$/.test(token))
-      throw new EtcdError(Failure.REFUSED, 'etcd gave no token for etcd_user');
+    if (typeof token !== 'string') throw new EtcdError(Failure.REFUSED, 'etcd gave no token for etcd_user');
     return token;
   }
 
   private async post(index: number, path: string, body: Json, limit: number, withToken = true): Promise<Json> {
-    const request = {
-      path,
-      body: JSON.stringify(body),
-      authorization: withToken ? this.token : null,
-      // A stream of answers: the first is wanted.
-      isStream: path === KEEP_ALIVE,
+    const endpoint = this.endpoints[index] ?? '';
+    const text = JSON.stringify(body);
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(text),
+      ...(withToken && this.token !== null ? { authorization: this.token } : {}),
     };
-    const connections = this.serverOf(index).forPath(path);
-    let told: HttpAnswer;
-    try {
-      told = await connections.post(request, limit);
-    } catch (error) {
-      const reason = error as NodeJS.ErrnoException;
-      throw concernsCertificate(reason)
-        ? new CertificateError(certificateText(reason))
-        : new AttemptError(networkText(reason));
-    }
-    const answer = read(told.status, told.body);
+    const { request } = endpoint.startsWith('https:') ? https : http;
+    const agent = this.agentsOf(index).forPath(path);
+    const answer = await new Promise<Json>((resolve, reject) => {
+      const fail = (error: Error): void => {
+        clearTimeout(timer);
+        reject(error);
+      };
+      const sent = request(`${endpoint}${path}`, { method: 'POST', headers, agent }, (response) => {
+        const parts: Buffer[] = [];
+        let size = 0;
+        response.on('data', (part: Buffer) => {
+          parts.push(part);
+          size += part.length;
+          if (size > MAX_ANSWER) sent.destroy(new Error(`its answer has more than ${MAX_ANSWER} bytes`));
+          // A stream of answers: the first is wanted.
+          if (path !== KEEP_ALIVE || !part.includes('\n')) return;
+          response.destroy();
+          end();
+        });
+        response.on('error', (error) => {
+          fail(new AttemptError(error.message));
+        });
+        const end = (): void => {
+          clearTimeout(timer);
+          try {
+            resolve(read(response.statusCode ?? 0, Buffer.concat(parts).toString()));
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        };
+        response.on('end', end);
+      });
+      const timer = setTimeout(
+        () => {
+          sent.destroy(new Error(`no answer within ${Math.round(limit)} ms`));
+        },
+        Math.max(limit, 1),
+      );
+      sent.on('error', (error: NodeJS.ErrnoException) => {
+        fail(
+          concernsCertificate(error)
+            ? new CertificateError(certificateText(error))
+            : new AttemptError(networkText(error)),
+        );
+      });
+      sent.end(text);
+    });
     this.checkCluster(answer);
     return answer;
   }
@@ -216,24 +253,36 @@ export class Gateway {
 
 export const KEEP_ALIVE = '/v3/lease/keepalive';
 
+interface Certificates {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
 /** The connections of a member. */
-class Member {
-  private readonly calls: Connections;
-  private readonly leases: Connections;
+class Agents {
+  private readonly calls: http.Agent;
+  private readonly leases: http.Agent;
 
   constructor(endpoint: string, certificates: Certificates) {
-    this.calls = new Connections(endpoint, certificates, MAX_CONNECTIONS);
-    this.leases = new Connections(endpoint, certificates, MAX_LEASE_CONNECTIONS);
+    const make = (maxSockets: number): http.Agent =>
+      endpoint.startsWith('https:')
+        ? new https.Agent({ ...certificates, keepAlive: true, maxSockets })
+        : new http.Agent({ keepAlive: true, maxSockets });
+    this.calls = make(MAX_CONNECTIONS);
+    this.leases = make(MAX_LEASE_CONNECTIONS);
   }
 
-  forPath(path: string): Connections {
+  forPath(path: string): http.Agent {
     return path === KEEP_ALIVE ? this.leases : this.calls;
   }
 
   /** Keeps no connection any more. Calls in progress go on. */
   retire(): void {
-    this.calls.retire();
-    this.leases.retire();
+    for (const agent of [this.calls, this.leases]) {
+      agent.maxFreeSockets = 0;
+      for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+    }
   }
 }
 

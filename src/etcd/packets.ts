@@ -39,7 +39,7 @@ export class Packets {
     this.watch();
   }
 
-  /** @throws RangeError for a message that is too long: nothing is sent then */
+  /** @throws RangeError for a message that is too long */
   send(message: object): void {
     // Names are bytes as latin1 characters.
     const bytes = Buffer.from(JSON.stringify(message));

@@ -5,7 +5,7 @@
 import { posix } from '../posix/posix.ts';
 import { Poller } from '../rpc/poller.ts';
 import { EtcdError, Gateway } from './gateway.ts';
-import { type AnswerMessage, Failure, type RequestMessage, type SettingsMessage } from './messages.ts';
+import { type AnswerMessage, Failure, MAX_MESSAGE, type RequestMessage, type SettingsMessage } from './messages.ts';
 import { Etcd } from './operations.ts';
 import { Packets } from './packets.ts';
 
@@ -26,9 +26,7 @@ function start(): void {
     (message) => {
       const received = message as SettingsMessage | RequestMessage;
       if (!('settings' in received)) {
-        void answer(etcd, received, (reply) => {
-          packets.send(reply);
-        });
+        void answer(etcd, received).then((reply) => packets.send(reply));
         return;
       }
       const text = JSON.stringify(received.settings);
@@ -49,18 +47,16 @@ function connect({ settings }: SettingsMessage): Etcd | EtcdError {
   }
 }
 
-async function answer(
-  etcd: Etcd | EtcdError,
-  { id, name, args, limit }: RequestMessage,
-  send: (reply: AnswerMessage) => void,
-): Promise<void> {
+async function answer(etcd: Etcd | EtcdError, { id, name, args, limit }: RequestMessage): Promise<AnswerMessage> {
   try {
     if (etcd instanceof EtcdError) throw etcd;
-    // Throws for one that is too long.
-    send({ id, result: await etcd.run(name, args, limit) });
+    const reply = { id, result: await etcd.run(name, args, limit) };
+    const length = Buffer.byteLength(JSON.stringify(reply));
+    if (length > MAX_MESSAGE) throw new EtcdError(Failure.REFUSED, `the answer takes ${length} bytes`);
+    return reply;
   } catch (error) {
     const { failure, message } = asEtcdError(error);
-    send({ id, failure, text: message.slice(0, 4096) });
+    return { id, failure, text: message.slice(0, 4096) };
   }
 }
 
