@@ -317,9 +317,10 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
 
   /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. */
   private unreadEndOf({ client, owner: { pid } }: Hold): Connection<LockClient> | null {
-    // A C daemon does not say which connection it was.
-    const connection = client === 0 ? this.ownConnectionOf(pid) : this.lockServer.findAny(client);
-    return connection?.hasUnreadEnd === true && isOwn(connection, pid) ? connection : null;
+    // Most often its own. Otherwise libvirtd's for example, and a C daemon does not say which it was.
+    const acquirer = this.lockServer.findAny(client);
+    const connection = acquirer !== undefined && isOwn(acquirer, pid) ? acquirer : this.ownConnectionOf(pid);
+    return connection?.hasUnreadEnd === true ? connection : null;
   }
 
   /**

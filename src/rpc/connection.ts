@@ -110,6 +110,7 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
   start(): void {
     this.poller.add(this.fd, this);
     if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
+    else if (this.isCallAbandoned) this.postpone();
     else this.serveInput();
     this.poller.outbox.send();
   }
@@ -118,8 +119,7 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
     if (length > 0) this.receive(input, offset, offset + length, descriptors);
     else if (length === 0 && this.poller.isOverdue && !this.isWaiting) {
       // Its end is reported again. Very many may end together, and each end may take long.
-      this.postponed = true;
-      this.poller.postpone(this.fd, this);
+      this.postpone();
     } else if (!isPassing(length)) {
       if (length < 0) log.debug(() => `reading from client ${this.id}: ${strerror(length)}`);
       this.close();
@@ -147,7 +147,8 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
 
   onTurn(): void {
     this.postponed = false;
-    if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
+    if (this.isCallAbandoned) this.close();
+    else if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
     else this.serveInput();
   }
 
@@ -173,6 +174,20 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
   get hasUnreadEnd(): boolean {
     // Of a peer that may still take replies, nothing is read before it has taken them.
     return this.isOpen && posix.hasHungUp(this.fd, this.isWaiting || this.outputBuffer.length > 0 ? 2 : 1);
+  }
+
+  /**
+   * Its peer has hung up while a call of it waited. Nobody would release what that acquired if it were made again, and the end may be read
+   * after what the call waited for.
+   */
+  private get isCallAbandoned(): boolean {
+    return this.arrival > 0 && posix.hasHungUp(this.fd, 2);
+  }
+
+  /** Has others served first. */
+  private postpone(): void {
+    this.postponed = true;
+    this.poller.postpone(this.fd, this);
   }
 
   wait(done: () => void): () => void {
@@ -320,8 +335,7 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
     if (this.arrival === 0) this.arrival = this.host.nextArrival();
     this.forgetCall = waiting.begin(() => {
       this.forgetCall = null;
-      this.postponed = true;
-      this.poller.postpone(this.fd, this);
+      this.postpone();
     });
     if (this.outputBuffer.length === 0) this.poller.awaitEnd(this.fd);
   }

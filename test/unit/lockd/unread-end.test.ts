@@ -129,4 +129,33 @@ describe('an end that has not been read yet', () => {
     serve(rival, lock.acquire('', disk));
     assert.deepEqual(codes(rival), [HELD]);
   });
+
+  it('is seen of an owner for which another process has acquired the lock', async () => {
+    const other = join(directory.path, 'other');
+    writeFileSync(other, '');
+    serve(rival, lock.acquire('', other));
+    const libvirtd = connect(RIVAL);
+    serve(libvirtd, lock.register({ pid: OWNER }), lock.release('', disk), lock.acquire('', disk));
+    assert.deepEqual(codes(libvirtd), [0, 0, 0]);
+    libvirtd.connection.close();
+    assert.deepEqual(codes(rival), [0]);
+    client.close(open.shift() ?? -1);
+    serve(rival, lock.acquire('', disk));
+    assert.deepEqual([rival.connection.isWaiting, codes(rival)], [true, []]);
+    await until('the end is read', () => !owner.connection.isOpen);
+    world.end(OWNER);
+    await until('it is answered', () => codes(rival).includes(0));
+  });
+
+  it('is that of who waited, too: a lock is not granted to who has hung up', async () => {
+    owner.connection.close();
+    serve(rival, lock.acquire('', disk));
+    assert.ok(rival.connection.isWaiting);
+    // Both in one round, of which the rival's end comes last.
+    world.end(OWNER);
+    await until('its call is to be made again', () => !rival.connection.isWaiting);
+    client.close(open.pop() ?? -1);
+    await until('its end is read', () => !rival.connection.isOpen);
+    assert.equal(daemon.lockspaces.count, 0);
+  });
 });
