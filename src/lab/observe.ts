@@ -4,6 +4,7 @@
  */
 import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { splitDevice } from '../proc/locks.ts';
 import { unlessGone } from '../proc/processes.ts';
 
 /** A row of /proc/locks. */
@@ -86,10 +87,13 @@ export function lockOn(pid: number, path: string): string | undefined {
   return row === undefined ? undefined : `${row.access} ${row.start} ${row.end}`;
 }
 
-/** As {@link lockOn}, of whichever process: a storage helper has those on storage that may hang. */
+/** As {@link lockOn}, of whichever process: a storage helper has those on storage that may hang. Not on file systems as in {@link isOnFile}. */
 export function lockOfAny(path: string): string | undefined {
-  const { ino } = lstatSync(path);
-  const row = allLocks().find(({ inode }) => inode === ino);
+  const { dev, ino } = lstatSync(path);
+  const { major, minor } = splitDevice(dev);
+  // Other processes of the machine may have locked a file of this number on another file system.
+  const number = [major, minor].map((part) => part.toString(16).padStart(2, '0')).join(':');
+  const row = allLocks().find(({ device, inode }) => device === number && inode === ino);
   return row === undefined ? undefined : `${row.access} ${row.start} ${row.end}`;
 }
 
