@@ -29,7 +29,19 @@ export function differences(outcomes: readonly Outcome[], expected: readonly Out
     step: (outcomes[index] ?? expected[index])?.step ?? '',
     outcome: outcomes[index],
     expected: expected[index],
-  })).filter(({ outcome, expected: other }) => canonical(outcome) !== canonical(other));
+  })).filter(({ outcome, expected: other }, index) => {
+    const lucky = withoutFault(other, expected[index - 1]);
+    return canonical(outcome) !== canonical(other) && (lucky === undefined || canonical(outcome) !== canonical(lucky));
+  });
+}
+
+/**
+ * Where C's guest runs without a lock, libvirt has lost a race: on a busy machine it may win it, and the locks are as before. Undefined
+ * of a step without such a fault.
+ */
+function withoutFault(outcome: Outcome | undefined, before: Outcome | undefined): Outcome | undefined {
+  if (outcome === undefined || before === undefined || outcome.faults.length === 0) return undefined;
+  return { ...outcome, faults: [], locks: before.locks };
 }
 
 const canonical = (outcome: Outcome | undefined): string =>

@@ -6,7 +6,7 @@ import { skipIf } from '../../support/skip.ts';
 import { faultsOf, TwoHosts } from '../../support/two-hosts.ts';
 import { differences, recorded } from './compare.ts';
 import { pairNamed, parseOptions } from './options.ts';
-import { play } from './scene.ts';
+import { type Outcome, play as playScenes } from './scene.ts';
 
 describe('the command line of npm run hosts', () => {
   it('refuses what it does not know', () => {
@@ -41,6 +41,19 @@ describe('the comparison with C', () => {
       differences(changed, expected).map(({ step }) => step),
       [first.step, second.step, expected.at(-1)?.step],
     );
+  });
+
+  it('takes a guest that keeps its locks where the one with C runs without, and nothing else', () => {
+    const expected = recorded('direct');
+    const index = expected.findIndex(({ faults }) => faults.length > 0);
+    const [before, fault] = [expected[index - 1], expected[index]];
+    assert.ok(before !== undefined && fault !== undefined);
+    const play = (changes: Partial<Outcome>): string[] =>
+      differences(expected.with(index, { ...fault, ...changes }), expected).map(({ step }) => step);
+    assert.deepEqual(play({ faults: [], locks: before.locks }), []);
+    assert.deepEqual(play({ faults: [] }), [fault.step]);
+    assert.deepEqual(play({ locks: before.locks }), [fault.step]);
+    assert.deepEqual(play({ faults: [], locks: before.locks, code: 0 }), [fault.step]);
   });
 
   it('finds a guest that runs twice, or without its lock', () => {
@@ -80,7 +93,7 @@ describe('a guest on two hosts with one GlusterFS', function () {
   ] as const)
     it(`has its locks as with C at each step: ${name}, ${place}`, async () => {
       assert.ok(hosts !== undefined);
-      const outcomes = await play(hosts, { pair: pairNamed(name), place, restarts: false });
+      const outcomes = await playScenes(hosts, { pair: pairNamed(name), place, restarts: false });
       assert.deepEqual(differences(outcomes, recorded(place)), []);
     });
 });

@@ -6,9 +6,9 @@ import { installRoot } from '../../../src/posix/root.ts';
 /** What find_store has systemctl do, where that names this process as the unit's. */
 function calls(lib: string): string[] {
   const script = `
-. ${join(installRoot, 'packaging/scripts/common.sh')}
-. ${join(installRoot, 'packaging/scripts/running.sh')}
-lib=${lib}
+. '${join(installRoot, 'packaging/scripts/common.sh')}'
+. '${join(installRoot, 'packaging/scripts/running.sh')}'
+lib='${lib}'
 status=0
 systemd_runs() { :; }
 systemctl() {
