@@ -174,9 +174,12 @@ describe('the pages of docs/operations', function () {
       for (const name of commandsOfTable(sectionOf(monitoring, 'Metrics')))
         named.push(name.startsWith('_') ? (named.at(-1) ?? '').replace(/_[^_]*$/, name) : name);
       assert.ok(named.length > 10);
-      // Those of storage that may hang are there while such storage is used.
-      for (const name of named.filter((one) => !one.startsWith('virtlockd_hanging_')))
-        assert.match(metrics, new RegExp(`^# TYPE ${name} `, 'm'));
+      // Those of storage that may hang are there while such storage is used, and those of etcd where locks are kept there.
+      const source = readPage('src/programs/lockctl/metrics.ts');
+      for (const name of named) {
+        if (/^virtlockd_(hanging|etcd)_/.test(name)) assert.ok(source.includes(`'${name}'`), name);
+        else assert.match(metrics, new RegExp(`^# TYPE ${name} `, 'm'));
+      }
       const rules = readPage('packaging/monitoring/virtlockd.rules.yml');
       const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, alert]) => alert).sort();
       const rows = [...sectionOf(monitoring, 'Alerts').matchAll(/^\| (Virtlockd[\w, ]*\w) +\|/gm)];
