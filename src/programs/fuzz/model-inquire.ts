@@ -203,7 +203,7 @@ export function inquire(connection: Connection, procedure: number, words: Words,
   if (procedure === 11) return releaseDead(connection, words, knowledge);
   if (procedure === 4 || procedure === 13) words.count();
   if (procedure === 16) optionalText(words);
-  if (procedure === 16 || procedure === 18) words.text(MAX_STRING);
+  if (procedure >= 16 && procedure <= 18) words.text(MAX_STRING);
   const flags = words.word();
   connection.identified = true;
   checkFlags(flags, procedure === 7 ? 1 : 0, RPC);
