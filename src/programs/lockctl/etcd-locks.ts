@@ -1,6 +1,7 @@
 /** Locks that hosts have in etcd, as text and as JSON. */
 import type { ByteString } from '../../../xdr/codec.ts';
 import type { EtcdInfo, EtcdLock } from '../../../xdr/programs/inquire.ts';
+import { isBelow } from '../../etcd/settings.ts';
 import { age, name, nameJson, time } from './output.ts';
 
 type Json = Record<string, unknown>;
@@ -20,7 +21,7 @@ export function etcdLockJson({ path, shared, host, lease, revision, since, owner
 
 /** Whether a lockspace, or a resource by its path, is kept in etcd. */
 export function isKeptInEtcd({ lockspaces }: EtcdInfo, path: ByteString): boolean {
-  return lockspaces.some((one) => path === one || path.startsWith(`${one}/`));
+  return isBelow(path, lockspaces);
 }
 
 /** Who holds it, as `db (pid 7) on host node7`. */

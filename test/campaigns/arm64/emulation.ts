@@ -16,6 +16,8 @@ export interface Difference {
 
 /** Undefined: this machine's own. */
 const COMPILERS = { native: undefined, arm64: 'aarch64-linux-gnu-gcc' } as const;
+/** What a kernel newer than some headers has. */
+const HEADERS = `-I${join(checkout, 'src/posix')}`;
 /** In ms. */
 const LIMIT = 120_000;
 
@@ -47,7 +49,7 @@ export function differencesOf(
 export async function emulationDifferences(): Promise<Difference[]> {
   const answers = (kind: keyof typeof COMPILERS): ReadonlyMap<string, string> => {
     const program = join(checkout, 'build/arm64', `probe-${kind}`);
-    compile(program, [join(import.meta.dirname, 'native/probe.c')], ['-static'], COMPILERS[kind]);
+    compile(program, [join(import.meta.dirname, 'native/probe.c')], ['-static', HEADERS], COMPILERS[kind]);
     return answersIn(execFileSync(program, { encoding: 'utf8', timeout: LIMIT }));
   };
   return withForeignPrograms(() => differencesOf(answers('native'), answers('arm64')));
