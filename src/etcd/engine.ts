@@ -16,22 +16,24 @@ import { type EngineLock, HeldFile, joinPath } from '../lockspace/files.ts';
 import type { LookElsewhere } from '../lockspace/holder-notes.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { LockMode } from '../lockspace/mode.ts';
-import { type Hold, nameOwners, type OwnerIdentity } from '../lockspace/owner.ts';
-import { strerror } from '../posix/posix.ts';
+import { type Hold, nameOwners } from '../lockspace/owner.ts';
 import { Release } from '../lockspace/release.ts';
+import { strerror } from '../posix/posix.ts';
 import { Waiting } from '../rpc/waiting.ts';
 import type { Asker } from '../storage/asker.ts';
 import { thisHost } from '../storage/holder-note.ts';
 import type { EtcdRequests, Reply } from './client.ts';
+import { type GuardedOwner, GuardedOwners, notGuarded, type OwnerGuard, type ProcessHost } from './guarded-owners.ts';
 import { hostKey, leaseName, lockKey, partsOfKey, resourceKey } from './keys.ts';
 import { boundOf, Lease, type LeaseClock } from './lease.ts';
+import { type Acquired, type EtcdAnswer, LockRequest, type LockWish, type RequestHost } from './lock-request.ts';
 import { type Args, type Entry, Failure, type OperationName } from './messages.ts';
 import { type EtcdSettings, isBelow } from './settings.ts';
 import type { LeaseState } from './state.ts';
 import { noteIn, valueOf } from './values.ts';
 
 const log = logger('locking.etcd');
-const { EAGAIN, EISDIR, ENAMETOOLONG, ENOENT, EIO, EPERM, ESRCH, ETIMEDOUT } = constants.errno;
+const { EAGAIN, EISDIR, ENAMETOOLONG, ENOENT, EIO, ESRCH, ETIMEDOUT } = constants.errno;
 
 const PATH_MAX = 4096;
 const NAME_MAX = 255;
@@ -42,8 +44,6 @@ const REFUSED_AGAIN_MS = 5000;
 const OPERATOR_MS = 5000;
 /** Between two comparisons of the keys on the lease with the tables. */
 const AUDIT_MS = 10_000;
-/** How long an owner stays in the guard that is about to share a lock, in milliseconds. */
-const KEEP_OWNER_MS = 500;
 
 /** A lock that is a key in etcd. */
 export class EtcdFile extends HeldFile {
@@ -74,74 +74,34 @@ export class EtcdFile extends HeldFile {
   }
 }
 
-/** A process that is known for certain. */
-export interface OwnerProcess {
-  readonly pidfd: number;
-  /** In clock ticks since boot. */
-  readonly startTime: number;
-}
-
-/** The guard, as far as it is needed here: see guard.ts. */
-export interface OwnerGuard {
-  readonly isReady: boolean;
-  add(token: number, pidfd: number, done: (status: number) => void): void;
-  remove(token: number): void;
-  arm(killAt: number, goneBy: number): void;
-  keep(tokens: ReadonlySet<number>): void;
-}
-
-export interface EngineHost {
+export interface EngineHost extends ProcessHost {
   readonly lockspaces: Lockspaces;
   readonly clock: LeaseClock;
-  /** The owner's process, with a pidfd of the caller's; null when it cannot be told, or is gone. */
-  processOf(owner: OwnerIdentity): OwnerProcess | null;
-  closePidfd(pidfd: number): void;
-  isAlive(pidfd: number): boolean;
   /** Sends SIGKILL to the owner with this pid at once, and releases its holds when it is gone. */
   killOwner(pid: number): void;
   /** A part of the state has changed. */
   changed(): void;
 }
 
-interface GuardedOwner extends OwnerProcess {
-  readonly pid: number;
-  /** Null: the guard has it. Otherwise calls that wait until a guard does: a new owner's, and all while a guard that has died is replaced. */
-  waiting: ((status: number) => void)[] | null;
-  /** Calls that have got it a lock, and no hold yet. */
-  calls: number;
-  /** Until then it stays in the guard without a hold: a call for one on a lock that others share is about to be made again. */
-  keptUntil: number;
-}
-
-type Acquired =
-  | { readonly kind: 'granted'; readonly lock: EngineLock; readonly owner: GuardedOwner }
-  | { readonly kind: 'busy'; readonly holders: readonly Entry[] }
-  | { readonly kind: 'missing' }
-  | { readonly kind: 'failed'; readonly errno: number; readonly text: string };
-
 /** Answers of calls without a result of their own. */
-type Done = { readonly kind: 'done'; readonly status: number } | Extract<Acquired, { kind: 'failed' }>;
+type Done = { readonly kind: 'done'; readonly status: number } | Extract<EtcdAnswer, { kind: 'failed' }>;
 
 export class EtcdEngine implements LockEngine {
   readonly settings: EtcdSettings;
   readonly lease: Lease;
   private readonly client: EtcdRequests;
   private readonly host: EngineHost;
-  private guard: OwnerGuard | null = null;
+  private readonly owners: GuardedOwners;
+  private readonly requestHost: RequestHost;
   private readonly bound: number;
   /** By {@link EtcdFile.resource}. */
   private readonly files = new Map<ByteString, EtcdFile>();
   private readonly releasing = new Set<Resource>();
   /** Those of them that are sent once the daemon has taken over. */
   private readonly expected = new Set<Resource>();
-  /** By token. */
-  private readonly owners = new Map<number, GuardedOwner>();
-  /** By token, why the guard has not taken an owner, for the call that waits to be made again. */
-  private readonly unguarded = new Map<number, number>();
   /** Locks that calls ask for, by resource. */
   private readonly asking = new Map<ByteString, number>();
   private readonly leaseWaiters = new Set<() => void>();
-  private isSyncDue = false;
   private readonly changes = new Set<Resource>();
   private isChangeDue = false;
   /** Keys on the lease that were nobody's at the last audit. */
@@ -159,6 +119,32 @@ export class EtcdEngine implements LockEngine {
     this.client = client;
     this.host = host;
     this.bound = boundOf(settings.leaseSeconds);
+    this.owners = new GuardedOwners({
+      ...host,
+      holdsAny: (pid) => this.holdsAny(pid),
+      refused: (pid, status) => {
+        this.guardAgain(pid, status);
+      },
+    });
+    this.requestHost = {
+      ...host,
+      bound: this.bound,
+      owners: this.owners,
+      leaseId: () => this.leaseId,
+      lackOfLease: () => this.lackOfLease,
+      whenLeased: (limit, done) => {
+        this.whenLeased(limit, done);
+      },
+      askEtcd: (wish, lease, limit, done) => {
+        this.askEtcd(wish, lease, limit, done);
+      },
+      discard: (lock, mode) => {
+        this.discard(lock, mode);
+      },
+      ended: (resource, owner) => {
+        this.requestEnded(resource, owner);
+      },
+    };
     this.lease = new Lease(settings.leaseSeconds, client, host.clock, {
       announcement: (id) => this.announcement(id),
       extended: (isNew) => {
@@ -192,11 +178,11 @@ export class EtcdEngine implements LockEngine {
   /** All locks are adopted. */
   start(guard: OwnerGuard): void {
     const { state } = this.lease;
-    this.guard = guard;
+    this.owners.start(guard);
     this.hasStarted = true;
-    if (state !== undefined && state.isOver !== true) guard.arm(this.lease.killAt, this.lease.endsAt);
+    if (state !== undefined && state.isOver !== true) this.owners.arm(this.lease.killAt, this.lease.endsAt);
     this.guardHolders();
-    guard.keep(new Set(this.owners.keys()));
+    this.owners.keepOnlyThese();
     for (const resource of [...this.expected]) this.send(resource);
     if (state?.isOver === true) this.onEnded('it had ended before this program began');
     this.lease.start();
@@ -209,8 +195,7 @@ export class EtcdEngine implements LockEngine {
     for (const resource of this.heldResources()) {
       for (const { owner, end } of resource.holds) {
         if (end !== undefined) continue;
-        const guarded = this.guardOwner(owner);
-        if (guarded === null)
+        if (this.owners.take(owner) === null)
           log.error(`Owner ${owner.pid} (${owner.name}) cannot be told by now, and could not be ended with the lease`);
       }
     }
@@ -259,7 +244,7 @@ export class EtcdEngine implements LockEngine {
   // ---- the lease
 
   private onExtended(isNew: boolean): void {
-    this.guard?.arm(this.lease.killAt, this.lease.endsAt);
+    this.owners.arm(this.lease.killAt, this.lease.endsAt);
     this.host.changed();
     if (!isNew) return;
     this.announce();
@@ -324,6 +309,11 @@ export class EtcdEngine implements LockEngine {
     return this.hasStarted && this.lease.isHeld;
   }
 
+  /** The lease that locks are granted on; null: none are at present. */
+  private get leaseId(): string | null {
+    return this.isReady ? this.lease.id : null;
+  }
+
   /** Calls back once there is a lease, or the time is over. */
   private whenLeased(limit: number, done: () => void): void {
     if (this.isReady) {
@@ -363,34 +353,7 @@ export class EtcdEngine implements LockEngine {
         return () => undefined;
       });
     }
-    const found = this.guardOwner(owner);
-    if (found === null) throw notGuarded(owner, CANNOT_BE_TOLD);
-    const token = this.tokenOf(found);
-    const status = this.unguarded.get(token) ?? 0;
-    this.unguarded.delete(token);
-    if (found.waiting === null) {
-      found.keptUntil = -Infinity;
-      return;
-    }
-    if (status !== 0) throw notGuarded(owner, whyUnguarded(status));
-    throw new Waiting((done) => {
-      let isDone = false;
-      const go = (outcome: number): void => {
-        if (isDone) return;
-        isDone = true;
-        if (outcome !== 0) this.unguarded.set(token, outcome);
-        found.keptUntil = this.host.clock.now() + KEEP_OWNER_MS;
-        this.host.clock.setTimeout(() => {
-          this.syncSoon();
-        }, 2 * KEEP_OWNER_MS);
-        setImmediate(done);
-      };
-      found.waiting?.push(go);
-      this.host.clock.setTimeout(() => {
-        go(-ETIMEDOUT);
-      }, this.bound);
-      return () => undefined;
-    });
+    this.owners.admit(owner, this.bound);
   }
 
   acquire(asker: Asker, { directory, name }: ResourceName, mode: LockMode, hold: Hold): HeldFile | EngineFailure {
@@ -406,12 +369,17 @@ export class EtcdEngine implements LockEngine {
       known.references++;
       return known;
     }
-    const answer = asker.find<Acquired>(`acquire ${mode.flags} ${resource}`, (onFound) =>
-      this.ask(resource, mode, hold, onFound),
-    );
+    const answer = asker.find<Acquired>(`acquire ${mode.flags} ${resource}`, (onFound) => {
+      this.asking.set(resource, (this.asking.get(resource) ?? 0) + 1);
+      const request = new LockRequest(this.requestHost, { resource, mode, hold }, onFound);
+      request.start();
+      return () => {
+        request.forget();
+      };
+    });
     switch (answer.kind) {
       case 'granted': {
-        this.asked(resource, answer.owner);
+        this.requestEnded(resource, answer.owner);
         if (this.lease.id !== answer.lock.lease) {
           this.discard(answer.lock, mode);
           throw cannotLock(path, this.lackOfLease, ETIMEDOUT);
@@ -430,129 +398,11 @@ export class EtcdEngine implements LockEngine {
     }
   }
 
-  /** Guards the owner, waits for the lease, and asks for the lock. Returns a function that forgets it. */
-  private ask(
-    resource: ByteString,
-    mode: LockMode,
-    hold: Hold,
-    onFound: (answer: Acquired, discard: () => void) => void,
-  ): () => void {
-    const until = this.host.clock.now() + this.bound;
-    let isForgotten = false;
-    let isDone = false;
-    let owner: GuardedOwner | null = null;
-    /** etcd has granted it, and the guard has not got its owner yet. */
-    let granting: EngineLock | null = null;
-    const finish = (answer: Acquired): void => {
-      if (isDone) {
-        if (answer.kind === 'granted') this.discard(answer.lock, mode);
-        return;
-      }
-      isDone = true;
-      if (answer.kind !== 'granted') this.asked(resource, owner);
-      const discard = (): void => {
-        if (answer.kind !== 'granted') return;
-        this.asked(resource, answer.owner);
-        this.discard(answer.lock, mode);
-      };
-      if (isForgotten) discard();
-      else onFound(answer, discard);
-    };
-    const fail = (text: string, errno = ETIMEDOUT): void => {
-      finish({ kind: 'failed', errno, text });
-    };
-    this.asking.set(resource, (this.asking.get(resource) ?? 0) + 1);
-    const { pid, name } = hold.owner;
-    // Until etcd has answered.
-    let found: OwnerProcess | null = null;
-    const begin = (): void => {
-      if (isDone) return;
-      if (isForgotten) {
-        failLater('nobody waits for it');
-        return;
-      }
-      const lease = this.isReady ? this.lease.id : null;
-      if (lease === null) {
-        failLater(this.lackOfLease);
-        return;
-      }
-      const left = Math.max(until - this.host.clock.now(), 1);
-      this.requestLock(resource, mode, hold, lease, left, granted, (answer) => {
-        closeFound();
-        finish(answer);
-      });
-      // While etcd works on it: a lock that it grants is given back if the owner cannot be told.
-      found = this.host.processOf(hold.owner);
-      if (found === null) setImmediate(cannotTell);
-    };
-    const closeFound = (): void => {
-      if (found !== null) this.host.closePidfd(found.pidfd);
-      found = null;
-    };
-    // Never at once: the caller does not expect the answer yet.
-    const failLater = (text: string): void => {
-      setImmediate(() => {
-        fail(text);
-      });
-    };
-    const cannotTell = (): void => {
-      fail(`owner ${pid} (${name}) could not be ended before the lease of this host does: ${CANNOT_BE_TOLD}`, EPERM);
-    };
-    // Not before: the guard kills nobody who only asks.
-    const granted = (lock: EngineLock): void => {
-      const process = found;
-      if (isDone || process === null) {
-        closeFound();
-        this.discard(lock, mode);
-        cannotTell();
-        return;
-      }
-      found = null;
-      const guarded = this.guardProcess(pid, process);
-      if (guarded === null) {
-        this.discard(lock, mode);
-        cannotTell();
-        return;
-      }
-      owner = guarded;
-      granting = lock;
-      guarded.calls++;
-      this.whenGuarded(guarded, (status) => {
-        // It was given back when the time was over.
-        if (isDone) return;
-        if (status === 0) {
-          finish({ kind: 'granted', owner: guarded, lock });
-          return;
-        }
-        this.discard(lock, mode);
-        fail(`owner ${pid} (${name}) could not be ended with the lease: ${whyUnguarded(status)}`, -status);
-      });
-    };
-    if (this.isReady) begin();
-    else
-      setImmediate(() => {
-        this.whenLeased(this.bound, begin);
-      });
-    this.host.clock.setTimeout(() => {
-      if (isDone) return;
-      if (granting !== null) this.discard(granting, mode);
-      // Without a lease it has no deadline either.
-      if (!this.isReady) fail(this.lackOfLease);
-      else if (granting !== null) fail(NO_GUARD);
-    }, this.bound);
-    return () => {
-      isForgotten = true;
-    };
-  }
-
-  private requestLock(
-    resource: ByteString,
-    mode: LockMode,
-    hold: Hold,
+  private askEtcd(
+    { resource, mode, hold }: LockWish,
     lease: string,
     limit: number,
-    granted: (lock: EngineLock) => void,
-    finish: (answer: Exclude<Acquired, { kind: 'granted' }>) => void,
+    done: (answer: EtcdAnswer) => void,
   ): void {
     const value = valueOf(mode, [hold], `${process.pid}.${this.nextNonce++}`);
     const args = { resource, shared: mode.shared, creates: mode.autocreate, value, lease };
@@ -560,19 +410,19 @@ export class EtcdEngine implements LockEngine {
       if (!reply.ok) {
         if (reply.failure === Failure.NO_LEASE && this.lease.id === lease)
           this.lease.end('etcd does not have it any more: it was revoked, or etcd was restored from a backup');
-        finish({ kind: 'failed', errno: errnoOf(reply), text: reply.text });
+        done({ kind: 'failed', errno: errnoOf(reply), text: reply.text });
       } else if (reply.result.kind === 'granted') {
-        granted({ key: resource, revision: reply.result.revision, lease });
-      } else finish(reply.result);
+        done({ kind: 'granted', lock: { key: resource, revision: reply.result.revision, lease } });
+      } else done(reply.result);
     });
   }
 
-  private asked(resource: ByteString, owner: GuardedOwner | null): void {
+  private requestEnded(resource: ByteString, owner: GuardedOwner | null): void {
     if (owner !== null) owner.calls--;
     const left = (this.asking.get(resource) ?? 1) - 1;
     if (left > 0) this.asking.set(resource, left);
     else this.asking.delete(resource);
-    this.syncSoon();
+    this.owners.syncSoon();
   }
 
   /** Gives back a lock that nobody makes use of. If etcd does not answer, an audit does it later. */
@@ -631,7 +481,7 @@ export class EtcdEngine implements LockEngine {
   private send(resource: Resource): void {
     const { file, mode, path } = resource;
     this.expected.delete(resource);
-    this.syncSoon();
+    this.owners.syncSoon();
     if (!(file instanceof EtcdFile)) return;
     if (this.lease.id !== file.lease) {
       // It goes with its lease.
@@ -682,13 +532,13 @@ export class EtcdEngine implements LockEngine {
     file.references = 0;
     if (file instanceof EtcdFile && this.files.get(file.resource) === file) this.files.delete(file.resource);
     this.host.lockspaces.finishRelease(resource);
-    this.syncSoon();
+    this.owners.syncSoon();
     this.renewWhenClear();
   }
 
   /** Tells other hosts who shares a resource by now. */
   changed(resource: Resource): void {
-    this.syncSoon();
+    this.owners.syncSoon();
     if (!resource.mode.shared) return;
     this.changes.add(resource);
     if (this.isChangeDue) return;
@@ -712,46 +562,9 @@ export class EtcdEngine implements LockEngine {
 
   // ---- owners
 
-  private tokenOf({ pid, startTime }: Pick<GuardedOwner, 'pid' | 'startTime'>): number {
-    // A pid has 22 bits at most, and numbers have 53: of two processes with one pid, 248 days are between those with the same token.
-    return (startTime % 0x8000_0000) * 0x40_0000 + pid;
-  }
-
-  /** Null when the owner's process cannot be told. */
-  private guardOwner(identity: OwnerIdentity): GuardedOwner | null {
-    const found = this.host.processOf(identity);
-    return found === null ? null : this.guardProcess(identity.pid, found);
-  }
-
-  /** Takes the pidfd. Null when the process is gone by now. */
-  private guardProcess(pid: number, found: OwnerProcess): GuardedOwner | null {
-    const { guard, host } = this;
-    if (guard === null || !host.isAlive(found.pidfd)) {
-      host.closePidfd(found.pidfd);
-      return null;
-    }
-    const token = this.tokenOf({ pid, startTime: found.startTime });
-    const known = this.owners.get(token);
-    if (known !== undefined) {
-      host.closePidfd(found.pidfd);
-      return known;
-    }
-    const owner: GuardedOwner = { ...found, pid, waiting: [], calls: 0, keptUntil: -Infinity };
-    this.owners.set(token, owner);
-    guard.add(token, found.pidfd, (status) => {
-      const waiting = owner.waiting ?? [];
-      owner.waiting = status === 0 ? null : [];
-      if (status !== 0) this.forget(token, owner);
-      for (const done of waiting) done(status);
-      if (status !== 0) this.guardAgain(owner.pid, status);
-      this.syncSoon();
-    });
-    return owner;
-  }
-
   /** No lock is granted to an owner until the next guard has it: nobody but the daemon would end it. */
   guardDied(): void {
-    for (const owner of this.owners.values()) owner.waiting ??= [];
+    this.owners.guardDied();
   }
 
   /** A guard that has taken the place of another does not take an owner of locks. */
@@ -761,37 +574,6 @@ export class EtcdEngine implements LockEngine {
     this.host.clock.setTimeout(() => {
       if (this.lease.isHeld && !this.hasEnded) this.guardHolders();
     }, REFUSED_AGAIN_MS);
-  }
-
-  private whenGuarded(owner: GuardedOwner, done: (status: number) => void): void {
-    if (owner.waiting === null) done(0);
-    else owner.waiting.push(done);
-  }
-
-  private forget(token: number, owner: GuardedOwner): void {
-    if (this.owners.get(token) !== owner) return;
-    this.owners.delete(token);
-    this.host.closePidfd(owner.pidfd);
-  }
-
-  private syncSoon(): void {
-    if (this.isSyncDue || !this.hasStarted) return;
-    this.isSyncDue = true;
-    setImmediate(() => {
-      this.isSyncDue = false;
-      this.sync();
-    });
-  }
-
-  /** Takes owners out of the guard that hold nothing any more. */
-  private sync(): void {
-    const now = this.host.clock.now();
-    for (const [token, owner] of this.owners) {
-      const isUsed = owner.calls > 0 || owner.waiting !== null || now < owner.keptUntil;
-      if (isUsed || this.holdsAny(owner.pid)) continue;
-      this.guard?.remove(token);
-      this.forget(token, owner);
-    }
   }
 
   private holdsAny(pid: number): boolean {
@@ -899,21 +681,13 @@ export class EtcdEngine implements LockEngine {
       const what = this.count === 0 ? 'no lock is held there' : `${this.count} locks and their owners end with it`;
       texts.push(`${lease.lastFailure}; the lease ends here in ${left.toFixed(1)} s, and ${what}`);
     }
-    if (this.guard?.isReady === false && this.count > 0)
+    if (this.hasStarted && !this.owners.isReady && this.count > 0)
       texts.push('the guard of locks in etcd is not ready: owners are ended by the daemon alone');
     if (this.lastLapse !== '') texts.push(this.lastLapse);
     for (const { resource, missed } of this.files.values())
       if (missed > 0) texts.push(`the key of ${resource} is gone from etcd: another host may have the lock`);
     return texts;
   }
-}
-
-const CANNOT_BE_TOLD = 'its process cannot be told for certain';
-const NO_GUARD = 'the guard of locks in etcd does not answer';
-
-/** @param status -errno of the guard; -ETIMEDOUT: no guard has answered */
-function whyUnguarded(status: number): string {
-  return status === -ETIMEDOUT ? NO_GUARD : `it cannot be guarded: ${strerror(status)}`;
 }
 
 function lookAt(holders: readonly Entry[]): LookElsewhere {
@@ -955,8 +729,4 @@ function failure(domain: ErrorDomain, what: string, reason: string, errno: numbe
 
 function cannotLock(path: ByteString, reason: string, errno: number): RpcError {
   return failure(ErrorDomain.LOCKSPACE, `Unable to acquire lock on '${path}'`, reason, errno);
-}
-
-function notGuarded({ pid, name }: OwnerIdentity, reason: string): RpcError {
-  return failure(ErrorDomain.LOCKSPACE, `Unable to acquire a lock for owner ${pid} (${name})`, reason, EPERM);
 }

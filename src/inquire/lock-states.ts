@@ -41,7 +41,7 @@ export function* describeLockStates(
       path,
       holding: HOLDING[kind],
       confirmed,
-      lost: resource.file instanceof EtcdFile ? resource.file.missed : (loss?.found ?? 0),
+      lost: loss?.found ?? 0,
       regained: loss?.regained ?? 0,
       pid: loss?.pid ?? 0,
       reason: reason.slice(0, MAX_REASON),
@@ -52,7 +52,9 @@ export function* describeLockStates(
 
 /** As the daemon's audits of the lease have found it. */
 function stateInEtcd({ confirmed, missed }: EtcdFile): LockState {
-  return { kind: missed > 0 ? 'gone' : confirmed > 0 ? 'held' : 'unasked', confirmed, reason: '', loss: null };
+  const state = { confirmed, reason: '' };
+  if (missed === 0) return { kind: confirmed > 0 ? 'held' : 'unasked', ...state, loss: null };
+  return { kind: 'gone', ...state, loss: { found: missed, confirmed, regained: 0, taken: false, pid: 0 } };
 }
 
 /** The event of a lock that was lost or is taken again. */

@@ -16,8 +16,8 @@ const all: readonly Breakage[] = [
     edits: [
       {
         file: ENGINE,
-        find: 'this.guard?.arm(this.lease.killAt, this.lease.endsAt);',
-        replace: `this.guard?.arm(${NEVER}, ${NEVER});`,
+        find: 'this.owners.arm(this.lease.killAt, this.lease.endsAt);\n    this.host.changed();',
+        replace: `this.owners.arm(${NEVER}, ${NEVER});\n    this.host.changed();`,
       },
       { file: ENGINE, find: 'for (const pid of pids) this.host.killOwner(pid);', replace: '' },
     ],

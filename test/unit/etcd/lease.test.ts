@@ -3,35 +3,9 @@ import assert from 'node:assert/strict';
 import type { EtcdRequests, Reply } from '../../../src/etcd/client.ts';
 import { Lease, marginOf } from '../../../src/etcd/lease.ts';
 import { type Args, Failure, type OperationName } from '../../../src/etcd/messages.ts';
+import { Clock } from './clock.ts';
 
 const SECONDS = 8;
-
-class Clock {
-  private time = 1000;
-  private readonly timers: { readonly at: number; readonly callback: () => void }[] = [];
-
-  now(): number {
-    return this.time;
-  }
-
-  setTimeout(callback: () => void, milliseconds: number): void {
-    this.timers.push({ at: this.time + milliseconds, callback });
-  }
-
-  /** Goes on, with all timers that are due by then in their order. */
-  advance(milliseconds: number): void {
-    const end = this.time + milliseconds;
-    for (;;) {
-      this.timers.sort((one, other) => one.at - other.at);
-      const [first] = this.timers;
-      if (first === undefined || first.at > end) break;
-      this.timers.shift();
-      this.time = first.at;
-      first.callback();
-    }
-    this.time = end;
-  }
-}
 
 type Answers = { [N in OperationName]?: (args: Args<N>) => Reply<N> | null };
 
