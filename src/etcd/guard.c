@@ -253,6 +253,8 @@ static void look_at_clock(void) {
     }
     if (owes_clear && dying == 0) {
         owes_clear = false;
+        /* The device may be about to reset the host. */
+        if (watchdog >= 0) feed();
         say(GUARD_CLEARED, 0, 0);
     }
     if (count == 0) is_fencing = false;

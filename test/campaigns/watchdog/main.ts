@@ -41,7 +41,8 @@ function lineOf(fact: Fact, words: boolean): string[] {
 
 function resetLine({ byWatchdog, seconds, left }: Reset): string {
   const after = seconds === undefined ? '' : ` after ${seconds.toFixed(1)} s`;
-  const lease = left === undefined ? 'etcd had given its lock up' : `etcd had its lock for ${left} to ${left + 1} s more`;
+  const lease =
+    left === undefined ? 'etcd had given its lock up' : `etcd had its lock for ${left} to ${left + 1} s more`;
   return `         reset ${byWatchdog ? 'by the watchdog' : 'by itself'}${after}: ${lease}`;
 }
 

@@ -573,6 +573,21 @@ describe('the guard of locks in etcd', function () {
       assert.match(fed(path), /^\0+V$/);
     });
 
+    it('no more as soon as all that it has killed are gone, which may be a moment before the reset', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      const record = join(directory.path, 'calls');
+      // Fed every 15 s.
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 60 }, startWith(SUCCEED, record));
+      await watched.pid();
+      watched.arm(LATER);
+      const owner = await startOwner();
+      assert.equal(await watched.add(1, owner), 0);
+      watched.arm(1);
+      await watched.hears('cleared');
+      assert.equal(switched(record), 1);
+    });
+
     it('that cannot be stopped, also while it has no owner, and asks it once', async function () {
       skipIf(this, missingStrace());
       const path = device();

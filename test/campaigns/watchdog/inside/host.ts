@@ -65,8 +65,11 @@ export class Owner {
   }
 }
 
+const hosts: Host[] = [];
+
 export class Host {
   pid = 0;
+  private readonly owners: Owner[] = [];
   private readonly manager: ServiceManager;
 
   private constructor(manager: ServiceManager) {
@@ -89,8 +92,14 @@ etcd_fence = "${fence}"
     writeFileSync(file, configuration);
     const program = '/checkout/bin/virtlockd';
     const host = new Host(new ServiceManager(directory, { program, args: ['--config', file], enter }));
+    hosts.push(host);
     await host.served();
     return host;
+  }
+
+  /** Ends what a scene that was broken off has left: its guard would keep the device. */
+  static async closeAll(): Promise<void> {
+    for (const host of hosts.splice(0)) await host.close();
   }
 
   get log(): string {
@@ -117,7 +126,9 @@ etcd_fence = "${fence}"
     const peer = await this.manager.connect();
     await peer.must(lock.register({ pid: child.pid ?? 0, name: 'guest' }));
     await peer.must(lock.createLockspace(SPACE));
-    return new Owner(child, peer);
+    const owner = new Owner(child, peer);
+    this.owners.push(owner);
+    return owner;
   }
 
   /** Kinds of what `virt-lockctl health` finds. */
@@ -150,8 +161,9 @@ etcd_fence = "${fence}"
     await eventually('another guard runs', () => this.guard !== former && this.guard !== 0, PATIENCE);
   }
 
-  /** Ends the daemon in order. */
+  /** Ends the owners that there are still, and the daemon in order. */
   async close(): Promise<void> {
+    for (const owner of this.owners) owner.kill();
     await this.manager.close();
   }
 

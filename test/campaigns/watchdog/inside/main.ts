@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { endings, type Plan, type Scene } from '../plan.ts';
 import { attribute, hasReset } from './device.ts';
+import { Host } from './host.ts';
 import { Report, write } from './report.ts';
 import { plays, RESET_MS } from './scenes.ts';
 
@@ -33,6 +34,8 @@ async function play(scene: Scene, plan: Plan): Promise<void> {
     }
     write({ is: 'ended', scene });
   } catch (error) {
+    // Stopped, it may not end.
+    await Promise.race([Host.closeAll(), pause(30_000)]).catch(() => undefined);
     write({ is: 'ended', scene, error: error instanceof Error ? error.message : 'no error' });
   }
 }
