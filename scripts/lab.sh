@@ -5,8 +5,9 @@
 #                                trixie-systemd (11.3.0), which boot under systemd-nspawn, and bookworm-upkeep, which does
 #                                so too and has what maintains a host, and Debian 13's packages to be upgraded to; without
 #                                an argument all of them, at most two at a time. By name only: bookworm-nfs (9.0.0, kernel
-#                                6.1), and bullseye-kernel (5.10 alone), of which `npm run nfs` makes virtual machines, and
-#                                bookworm-arm64 (9.0.0, kernel 6.1), of which `npm run arm64` makes one
+#                                6.1), of which `npm run nfs` and `npm run etcd:watchdog` make virtual machines, bullseye-kernel
+#                                (5.10 alone), of which `npm run nfs` does, and bookworm-arm64 (9.0.0, kernel 6.1), of which
+#                                `npm run arm64` does
 #
 # VIRTLOCKD_LAB names the directory that holds them, VIRTLOCKD_MIRROR the Debian archive to take them from.
 # A finished tree carries a stamp, /.virtlockd-lab, with its recipe and its packages' versions, and is used again.

@@ -14,6 +14,8 @@ import type { Whole } from '../state/state.ts';
 import type { Daemon } from './daemon.ts';
 
 const log = logger('locking.etcd');
+/** Of the margin. */
+const WATCHDOG_SHARE = 15 / 16;
 
 export interface EtcdLocksSettings {
   readonly settings: EtcdSettings;
@@ -116,8 +118,8 @@ export class EtcdLocks implements EtcdView {
     const { fence, watchdog, leaseSeconds } = this.settings;
     // One that guards nobody is replaced: it may be of another release, or have been started by a unit that allowed it less.
     const isNeeded = this.engine.count > 0;
-    // A host that stands still from the deadline on is gone by the end of the lease.
-    const watchdogSeconds = Math.max(Math.floor(marginOf(leaseSeconds) / 1000), 1);
+    // A host that stands still from the deadline on is gone by the end of the lease, also where the device counts some percent too slowly.
+    const watchdogSeconds = Math.max(Math.floor((marginOf(leaseSeconds) / 1000) * WATCHDOG_SHARE), 1);
     this.guard = new Guard(
       { fence, watchdog, watchdogSeconds },
       { poller: daemon.poller, start: startGuard },

@@ -62,6 +62,12 @@ static int sysrq = -1, watchdog = -1;
 /* The device, or nothing, and the longest time after which it may reset the host. */
 static const char *watchdog_device;
 static int watchdog_seconds;
+/* After which it does, and between two feeds. */
+static int64_t watchdog_time, feed_period;
+/* The device counts: it resets the host unless it is fed. */
+static bool is_counting;
+/* It goes on for ever ("nowayout"), and is fed for ever: the kernel logs each attempt to stop it. */
+static bool is_unstoppable;
 static bool may_reboot, is_alone;
 static uint32_t facts;
 /* 0: none. */
@@ -121,6 +127,90 @@ static int send_signal(int pidfd, int signal) {
     return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }
 
+/* ---- the watchdog --------------------------------------------------------------------------------------------- */
+
+/* The first time after `wait`, which is not 0; `period` 0: never. */
+static void feed_every(int64_t period, int64_t wait) {
+    struct itimerspec when = {.it_value = {wait / SECOND, wait % SECOND},
+                              .it_interval = {period / SECOND, period % SECOND}};
+    feed_period = period;
+    timerfd_settime(feed_timer, 0, &when, NULL);
+}
+
+static bool set_counting(bool on) {
+    int option = on ? WDIOS_ENABLECARD : WDIOS_DISABLECARD;
+    if (ioctl(watchdog, WDIOC_SETOPTIONS, &option) < 0) return false;
+    is_counting = on;
+    return true;
+}
+
+/* -EBUSY: another process feeds it, which may be the guard before this one. */
+static int open_watchdog(void) {
+    struct watchdog_info info;
+    int seconds = watchdog_seconds;
+    watchdog = open(watchdog_device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    if (watchdog < 0) return -errno;
+    if (ioctl(watchdog, WDIOC_GETSUPPORT, &info) < 0) {
+        /* It is none. */
+        close(watchdog);
+        watchdog = -1;
+        return -ENOTTY;
+    }
+    /* Opening has started it. One that counts in longer steps is fed as well, but would reset the host too late to count. */
+    is_counting = true;
+    if (ioctl(watchdog, WDIOC_SETTIMEOUT, &seconds) == 0 && seconds > 0 && seconds <= watchdog_seconds)
+        facts |= GUARD_FEEDS_WATCHDOG;
+    else
+        seconds = watchdog_seconds;
+    watchdog_time = seconds * SECOND;
+    feed_every(watchdog_time / 4, watchdog_time / 4);
+    return 0;
+}
+
+/* The last time at which it may be fed while there are owners that have been killed. Devices may count some percent too slowly. */
+static int64_t last_feed(int64_t share) {
+    return gone_by - watchdog_time - watchdog_time / share;
+}
+
+/* The host has to go by the lease's end, also where it cannot reboot itself, or hangs in that. */
+static bool is_doomed(void) {
+    return may_reboot && has_fired && count > 0 && now() > last_feed(32);
+}
+
+/* Has the device reset the host shortly before the lease ends, and no sooner: owners may take that long to die. */
+static void align_feeds(void) {
+    int64_t wait = last_feed(16) - now();
+    if (may_reboot && is_counting && wait > 0) feed_every(feed_period, wait % feed_period + 1);
+}
+
+static void feed(void) {
+    if (watchdog < 0) {
+        int status = open_watchdog();
+        if (status < 0 && status != -EBUSY) feed_every(0, 0);
+        return;
+    }
+    /* Not earlier: a guard that has just begun is about to get those of the one before. */
+    if (is_counting && count == 0 && !is_unstoppable) is_unstoppable = !set_counting(false);
+    if (!is_counting && (count == 0 || set_counting(true))) return;
+    if (is_doomed()) return;
+    if (write(watchdog, "", 1) < 0) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
+}
+
+static void start_watchdog(const char *device, int seconds) {
+    if (*device == '\0') return;
+    watchdog_device = device;
+    watchdog_seconds = seconds;
+    feed_timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    watch(feed_timer, ON_FEED);
+    feed_every(SECOND / 2, SECOND / 2);
+    feed();
+}
+
+/* Otherwise it would reset the host. */
+static void stop_watchdog(void) {
+    if (watchdog >= 0 && write(watchdog, "V", 1) == 1) close(watchdog);
+}
+
 /* ---- the deadline --------------------------------------------------------------------------------------------- */
 
 /* Again for those that are there still: a signal can fail for want of memory. */
@@ -139,6 +229,7 @@ static void fire(void) {
     }
     if (has_fired) return;
     has_fired = owes_clear = true;
+    align_feeds();
     say(GUARD_FIRED, 0, killed);
 }
 
@@ -162,67 +253,14 @@ static void look_at_clock(void) {
     }
     if (owes_clear && dying == 0) {
         owes_clear = false;
+        /* The device may be about to reset the host. */
+        if (watchdog >= 0) feed();
         say(GUARD_CLEARED, 0, 0);
     }
     if (count == 0) is_fencing = false;
     if (kill_at == 0) return;
     set_timer(kill_timer, !has_fired ? kill_at : count > 0 ? time + AGAIN : 0);
     set_timer(fence_timer, count == 0 ? 0 : time < gone_by ? gone_by : time + AGAIN);
-}
-
-/* ---- the watchdog --------------------------------------------------------------------------------------------- */
-
-/* From now on; 0: never. */
-static void feed_every(int64_t period) {
-    struct itimerspec when = {.it_value = {0, period > 0}, .it_interval = {period / SECOND, period % SECOND}};
-    timerfd_settime(feed_timer, 0, &when, NULL);
-}
-
-/* -EBUSY: another process feeds it, which may be the guard before this one. */
-static int open_watchdog(void) {
-    struct watchdog_info info;
-    int seconds = watchdog_seconds;
-    watchdog = open(watchdog_device, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-    if (watchdog < 0) return -errno;
-    if (ioctl(watchdog, WDIOC_GETSUPPORT, &info) < 0) {
-        /* It is none. */
-        close(watchdog);
-        watchdog = -1;
-        return -ENOTTY;
-    }
-    /* Opening has started it. One that counts in longer steps is fed as well, but would reset the host too late to count. */
-    if (ioctl(watchdog, WDIOC_SETTIMEOUT, &seconds) == 0 && seconds > 0 && seconds <= watchdog_seconds)
-        facts |= GUARD_FEEDS_WATCHDOG;
-    else
-        seconds = watchdog_seconds;
-    feed_every(seconds * SECOND / 4);
-    return 0;
-}
-
-static void feed(void) {
-    if (watchdog < 0) {
-        int status = open_watchdog();
-        if (status < 0 && status != -EBUSY) feed_every(0);
-        if (status < 0) return;
-    }
-    /* A host that has to go is not kept up. */
-    if (is_fencing && may_reboot) return;
-    if (write(watchdog, "", 1) < 0) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
-}
-
-static void start_watchdog(const char *device, int seconds) {
-    if (*device == '\0') return;
-    watchdog_device = device;
-    watchdog_seconds = seconds;
-    feed_timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-    watch(feed_timer, ON_FEED);
-    feed_every(SECOND / 2);
-    feed();
-}
-
-/* Otherwise it would reset the host. A device that cannot be stopped ("nowayout") does. */
-static void stop_watchdog(void) {
-    if (watchdog >= 0 && !(is_fencing && may_reboot) && write(watchdog, "V", 1) == 1) close(watchdog);
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------- */
@@ -241,6 +279,7 @@ static int add(uint64_t token, int pidfd) {
     owners[place] = (struct owner){.token = token, .pidfd = pidfd};
     if (place == used) used++;
     count++;
+    if (watchdog >= 0 && !is_counting && !set_counting(true)) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
     return 0;
 }
 

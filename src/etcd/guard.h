@@ -55,6 +55,7 @@ enum {
     GUARD_IS_REALTIME = 8,
     /* Its timer wakes a suspended host. */
     GUARD_WAKES_HOST = 16,
+    /* While it has owners. */
     GUARD_FEEDS_WATCHDOG = 32,
     /* It was told to, and is allowed to. */
     GUARD_MAY_REBOOT = 64,

@@ -127,6 +127,8 @@ export interface Machine {
   readonly hardware: readonly string[];
   /** In MiB. */
   readonly memory: number;
+  /** Ends when it powers itself off, and not when it is reset. */
+  readonly bootsAgain?: boolean;
   /** The tree with the kernel. */
   readonly kernelTree: string;
   /** The first serial line, as the kernel names it. */
@@ -142,7 +144,8 @@ export interface Machine {
 function argumentsFor(machine: Machine, system: string, checkoutFile: string, consoleLog: string): string[] {
   const words = ['root=/dev/vda', 'rw', `console=${machine.console}`, 'panic=-1', 'oops=panic', ...machine.kernelWords];
   return [
-    ...['-m', String(machine.memory), '-smp', '2', '-display', 'none', '-no-reboot', '-nodefaults'],
+    ...['-m', String(machine.memory), '-smp', '2', '-display', 'none', '-nodefaults'],
+    ...(machine.bootsAgain === true ? [] : ['-no-reboot']),
     ...['-kernel', bootFile(machine.kernelTree, 'vmlinuz'), '-initrd', bootFile(machine.kernelTree, 'initrd.img')],
     // An oops would leave the machine to its time limit.
     ...['-append', words.join(' ')],

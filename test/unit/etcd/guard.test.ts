@@ -511,11 +511,11 @@ describe('the guard of locks in etcd', function () {
   describe('feeds a watchdog', () => {
     /** Has a file take the calls of a watchdog: each byte in it has fed it. @param calls of strace, by which ioctl succeeds */
     const startWith =
-      (calls: readonly string[]): GuardLink['start'] =>
+      (calls: readonly string[], record = '/dev/null'): GuardLink['start'] =>
       (socket, { fence, watchdog = '', watchdogSeconds = 0 }, onEnd) => {
         const args = guardArguments({ fence, watchdog, watchdogSeconds, sysrq: '/dev/null' });
         const words = [...calls, join(installRoot, 'dist/etcd-guard'), ...args];
-        spawn('strace', ['-f', '-qq', '-o', '/dev/null', ...words], { stdio: ['ignore', 'ignore', 'inherit', socket] });
+        spawn('strace', ['-f', '-qq', '-o', record, ...words], { stdio: ['ignore', 'ignore', 'inherit', socket] });
         onEnd();
       };
     const SUCCEED = ['-e', 'trace=ioctl', '-e', 'inject=ioctl:retval=0'];
@@ -526,18 +526,123 @@ describe('the guard of locks in etcd', function () {
     };
     const fed = (path: string): string => readFileSync(path, 'latin1');
 
-    it('while it lives, and stops it when it ends', async function () {
+    const WATCHDOG = { fence: 'kill', watchdogSeconds: 1 } as const;
+    /** Waits for more feeds than `before` has. */
+    const fedAgain = async (path: string, before = fed(path)): Promise<unknown> =>
+      eventually('it is fed', () => fed(path).length > before.length + 1);
+    /** How often the device has been told to stand still or to count again, by turns: strace does not say which. */
+    const switched = (record: string): number => readFileSync(record, 'latin1').split('WDIOC_SETOPTIONS').length - 1;
+
+    it('while it has owners, has it stand still while there is none, and stops it when it ends', async function () {
       skipIf(this, missingStrace());
       const path = device();
-      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 1 }, startWith(SUCCEED));
-      await eventually('it is fed', () => /^\0{4}/.test(fed(path)));
-      watched.arm(LATER);
-      await eventually('it says so', () => watched?.guard.properties?.feedsWatchdog);
+      const record = join(directory.path, 'calls');
+      watched = new Watched({ ...WATCHDOG, watchdog: path }, startWith(SUCCEED, record));
       const pid = await watched.pid();
+      assert.equal(watched.guard.properties?.feedsWatchdog, true);
+      await eventually('it stands still', () => switched(record) === 1);
+      assert.equal(fed(path), '');
+      watched.arm(LATER);
+      const owner = await startOwner();
+      assert.equal(await watched.add(1, owner), 0);
+      // Before the owner can get a lock.
+      assert.equal(switched(record), 2);
+      await fedAgain(path);
+      watched.guard.remove(1);
+      await eventually('it stands still again', () => switched(record) === 3);
+      const all = fed(path);
+      assert.equal(await watched.pid(), pid);
       watched.guard.end();
+      await goneSoon(pid);
+      assert.equal(fed(path), `${all}V`);
+    });
+
+    it('until its last owner has ended, also after the daemon', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      watched = new Watched({ ...WATCHDOG, watchdog: path }, startWith(SUCCEED));
+      const pid = await watched.pid();
+      watched.arm(LATER);
+      const owner = await startOwner();
+      assert.equal(await watched.add(1, owner), 0);
+      watched.guard.end();
+      await fedAgain(path);
+      assert.ok(!isGone(pid));
+      owner.child.kill('SIGKILL');
       await goneSoon(pid);
       assert.match(fed(path), /^\0+V$/);
     });
+
+    it('no more as soon as all that it has killed are gone, which may be a moment before the reset', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      const record = join(directory.path, 'calls');
+      // Fed every 15 s.
+      watched = new Watched({ fence: 'kill', watchdog: path, watchdogSeconds: 60 }, startWith(SUCCEED, record));
+      await watched.pid();
+      watched.arm(LATER);
+      const owner = await startOwner();
+      assert.equal(await watched.add(1, owner), 0);
+      watched.arm(1);
+      await watched.hears('cleared');
+      assert.equal(switched(record), 1);
+    });
+
+    it('that cannot be stopped, also while it has no owner, and asks it once', async function () {
+      skipIf(this, missingStrace());
+      const path = device();
+      const record = join(directory.path, 'calls');
+      // Of support and time.
+      const nowayout = ['-e', 'trace=ioctl', '-e', 'inject=ioctl:retval=0:when=1..2'];
+      watched = new Watched({ ...WATCHDOG, watchdog: path }, startWith(nowayout, record));
+      await watched.pid();
+      await fedAgain(path);
+      await fedAgain(path);
+      assert.equal(switched(record), 1);
+      assert.equal(watched.guard.properties?.feedsWatchdog, true);
+    });
+
+    for (const fence of ['reboot', 'kill'] as const) {
+      const does = fence === 'reboot' ? 'is not fed any more in time for a reset' : 'is fed on';
+      it(`which ${does} by the end of the lease, where an owner cannot be killed and "${fence}" is wanted`, async function () {
+        skipIf(this, missingRoot(), missingStrace());
+        const path = device();
+        const sysrq = join(directory.path, 'sysrq');
+        const record = join(directory.path, 'calls');
+        writeFileSync(sysrq, '');
+        // In a pid namespace, whose first process nobody in it can kill, and which ends with a reboot.
+        const options = { fence, sysrq, watchdog: path, watchdogSeconds: 1 };
+        const plan = { options, pids: [1], killAfter: 1000, goneAfter: 3500 };
+        const child = spawn(
+          'unshare',
+          [
+            ...['--pid', '--fork', '--kill-child', 'strace', '-D', '-f', '-qq', '-ttt', '-o', record],
+            ...['-P', path, '-P', sysrq, '-e', 'trace=ioctl,write', '-e', 'inject=ioctl:retval=0'],
+            ...[join(installRoot, 'scripts/node'), join(import.meta.dirname, 'guard-daemon.ts'), JSON.stringify(plan)],
+          ],
+          { stdio: ['pipe', 'pipe', 'inherit'] },
+        );
+        daemons.push(child);
+        let said = '';
+        child.stdout.on('data', (data: Buffer) => (said += data.toString('latin1')));
+        const ended = once(child, 'exit');
+        if (fence === 'reboot') {
+          await ended;
+          const calls = readFileSync(record, 'latin1').split('\n');
+          const time = (what: RegExp): number =>
+            Number(/[0-9]+\.[0-9]+/.exec(calls.findLast((c) => what.test(c)) ?? '')?.[0]);
+          const early = time(/write.*"b"/) - time(/write.*"\\0"/);
+          // Within a quarter of the device's time before the last moment.
+          assert.ok(early > 1 && early < 1.4, `${early} s`);
+        } else {
+          await eventually('it says that an owner is not gone', () => said.includes('fencing 1'));
+          await fedAgain(path);
+          await fedAgain(path);
+          child.kill('SIGKILL');
+          await ended;
+        }
+      });
+    }
 
     it('that another process feeds as soon as that ends, and says so', async function () {
       skipIf(this, missingStrace());
@@ -547,7 +652,9 @@ describe('the guard of locks in etcd', function () {
       await watched.pid();
       assert.equal(watched.guard.properties?.feedsWatchdog, false);
       assert.match(log.lines.join('\n'), /watchdog is no watchdog that can be fed by now/);
-      await eventually('it is fed', () => fed(path).length > 2);
+      watched.arm(LATER);
+      assert.equal(await watched.add(1, await startOwner()), 0);
+      await fedAgain(path);
       watched.arm(LATER);
       await eventually('the daemon hears of it', () => /^warning: The guard .* feeds \S+/.test(log.lines.at(-1) ?? ''));
     });
