@@ -39,6 +39,8 @@ export interface Program {
   readonly directory?: ByteString;
   /** Milliseconds. */
   readonly limit: number;
+  /** The limit is for doing nothing, not for all. Of {@link runChild} only. */
+  readonly atWork?: AtWork;
   /** The descriptor of its output: 1 by default. With 3 it has our standard streams, otherwise none. */
   readonly outputAt?: 1 | 3;
   /** Also the output of its standard error. */
@@ -46,6 +48,19 @@ export interface Program {
   /** The most bytes of output that are read. */
   readonly outputMax?: number;
 }
+
+/** Tells a child that hangs from one that is slow: on a busy machine, or under emulation. */
+export interface AtWork {
+  /** The time for all, in milliseconds. */
+  readonly longest: number;
+  /** The processor time that a process has used, in milliseconds. Never throws: 0 when it cannot be found out. */
+  processorTimeOf(pid: number): number;
+}
+
+/** How often in its time limit it is looked whether a child is at work. */
+const LOOKS = 10;
+/** What of its time limit a child at work spends on a processor. A timer in a program that hangs takes less. */
+const WORK_SHARE = 0.01;
 
 export interface Outcome {
   /** Null when it was ended by a signal, or is left running. */
@@ -117,7 +132,7 @@ function leaveChild(pid: number): void {
  * @throws SpawnError
  */
 export async function runChild(program: Program): Promise<Outcome> {
-  const { limit, outputAt = 1, withErrors, outputMax = MAX_OUTPUT } = program;
+  const { outputAt = 1, withErrors, outputMax = MAX_OUTPUT } = program;
   const buffer = posix.createBuffer();
   if (buffer < 0) throw new SpawnError(`without a descriptor for its output: ${strerror(buffer)}`);
   const streams = outputAt === 3 ? [0, 1, 2, buffer] : [-1, buffer, withErrors === true ? buffer : -1, Stream.NONE];
@@ -128,21 +143,55 @@ export async function runChild(program: Program): Promise<Outcome> {
         resolve(Promise.resolve().then(outcome));
       };
       const pid = startChild(program, streams, (status) => {
-        clearTimeout(timer);
+        stopLimit();
         settle(() => outcomeOf(status, readBuffer(buffer, outputMax)));
       });
       if (pid < 0) {
         reject(new SpawnError(errorText(-pid)));
         return;
       }
-      const timer = setTimeout(() => {
+      const stopLimit = limitTime(pid, program, (end) => {
         leaveChild(pid);
-        settle(() => late(limit, readBuffer(buffer, outputMax)));
-      }, limit);
+        settle(() => ({ status: null, output: readBuffer(buffer, outputMax), end }));
+      });
     });
   } finally {
     closeSync(buffer);
   }
+}
+
+/**
+ * Calls `onEnd` with the reason, once, when a child's time is over.
+ * @returns a function that prevents it
+ */
+function limitTime(pid: number, { limit, atWork }: Program, onEnd: (end: string) => void): () => void {
+  if (atWork === undefined) {
+    const timer = setTimeout(() => {
+      onEnd(tookLonger(limit));
+    }, limit);
+    return () => {
+      clearTimeout(timer);
+    };
+  }
+  const { longest } = atWork;
+  const until = now() + longest;
+  // Looks are counted, not their time: while this process gets no processor, neither may the child.
+  let idle = 0;
+  let used = 0;
+  const timer = setInterval(() => {
+    const time = atWork.processorTimeOf(pid);
+    if (time - used >= limit * WORK_SHARE) {
+      used = time;
+      idle = 0;
+    } else idle++;
+    const end = idle >= LOOKS ? `did nothing for ${limit / 1000} s` : now() >= until ? tookLonger(longest) : undefined;
+    if (end === undefined) return;
+    clearInterval(timer);
+    onEnd(end);
+  }, limit / LOOKS);
+  return () => {
+    clearInterval(timer);
+  };
 }
 
 /** The output of a program; undefined when it cannot be run, fails or takes longer than `limit` milliseconds. */
@@ -174,7 +223,7 @@ export function runChildAtOnce(program: Program): Outcome {
       return outcomeOf(status, readBuffer(buffer, outputMax));
     }
     leaveChild(pid);
-    return late(limit, readBuffer(buffer, outputMax));
+    return { status: null, output: readBuffer(buffer, outputMax), end: tookLonger(limit) };
   } finally {
     closeSync(buffer);
   }
@@ -188,8 +237,8 @@ function outcomeOf(status: number, output: ByteString): Outcome {
   return { status: null, output, end: `was ended by ${signalName(status - SIGNALLED)}` };
 }
 
-function late(limit: number, output: ByteString): Outcome {
-  return { status: null, output, end: `took longer than ${limit / 1000} s` };
+function tookLonger(limit: number): string {
+  return `took longer than ${limit / 1000} s`;
 }
 
 /** @throws SpawnError */

@@ -134,12 +134,14 @@ interface ProcessStat {
   readonly state: string;
   /** In clock ticks since boot. With the pid it identifies the process, also over exec. */
   readonly startTime: number;
+  /** What it has spent on a processor, all its threads together, in clock ticks. Its children's is not in it. */
+  readonly processorTime: number;
 }
 
 export function parseStat(text: string): ProcessStat {
   // The name is in parentheses, and may hold any byte.
   const words = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: words[0] ?? '', startTime: Number(words[19]) };
+  return { state: words[0] ?? '', startTime: Number(words[19]), processorTime: Number(words[11]) + Number(words[12]) };
 }
 
 /** The daemon, which has no time for this on the way of a registration, asks `startTimeOf` (identity.ts). */
@@ -149,6 +151,11 @@ export function statOf(pid: Process): ProcessStat {
 
 /** The kernel counts in these for user space, whatever its own clock. */
 const TICK_MS = 10;
+
+/** In milliseconds. */
+export function processorTimeOf(pid: Process): number {
+  return statOf(pid).processorTime * TICK_MS;
+}
 
 /**
  * In milliseconds since 1970, to the second.

@@ -52,7 +52,7 @@ import {
   writeStateFileInSlices,
 } from './state-file.ts';
 import { countBelow, lackOfRoom, LAUNCHER_DESCRIPTORS, RUNTIME_DESCRIPTORS } from './room.ts';
-import { limitFor, proveSuccessor, type OwnSuccessor, UnfitSuccessor } from './successor.ts';
+import { proveSuccessor, timeFor, type OwnSuccessor, UnfitSuccessor } from './successor.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -69,7 +69,7 @@ const PENDING_CHECK_MS = 5;
 const SIZE_FREE = 4 * 1024 * 1024;
 /** The part of the heap that pending messages may take, which are a third larger in the document. */
 const PENDING_SHARE = 1 / 8;
-/** How long the service manager is waited for before the next program is executed, in milliseconds; a swap waits 25 s for all. Clients are served. */
+/** How long the service manager is waited for before the next program is executed, in milliseconds. Clients are served. */
 const FLUSH_MS = 12_000;
 /** How long storage helpers may take to hand over their files, in milliseconds. */
 const STORAGE_MS = 2000;
@@ -202,7 +202,7 @@ export class Reexec {
     checkSize(document, daemon);
     await writeStateFileInSlices(candidate, document);
     try {
-      const found = await proveSuccessor(program, candidate, limitFor(document));
+      const found = await proveSuccessor(program, candidate, timeFor(document));
       if (found.kind === 'c' || found.report?.etcd !== true) refuseEtcd(daemon);
       // The other program knows no helpers, and takes over descriptors alone.
       const knowsHelpers = found.kind !== 'c' && found.report?.storage === true;

@@ -5,7 +5,11 @@
 import type { ByteString } from '../../xdr/codec.ts';
 import { type Outcome, runChild, SpawnError } from '../posix/child.ts';
 import { parseVersion } from '../libvirt/dialect.ts';
+import { logger } from '../log/log.ts';
+import { now } from '../posix/clock.ts';
+import { processorTimeOf } from '../proc/processes.ts';
 import { type Answer, CHECK_BANNER, parseAnswer, REPORT_VARIABLE } from './answers.ts';
+import { PROOF_TIME, type ProofTime } from './proof-time.ts';
 
 /** Another program of our kind. */
 export type OwnSuccessor = { readonly kind: 'own' } & Answer;
@@ -15,18 +19,19 @@ export type Successor = OwnSuccessor | { readonly kind: 'c'; readonly version: s
 /** The program must not be executed; `message` says why. */
 export class UnfitSuccessor extends Error {}
 
-/**
- * Time limit of the child in milliseconds, and the bytes of the document that add one more: a hundred thousand locks take seconds on a
- * busy machine.
- */
-const LIMIT_MS = 10_000;
+const log = logger('locking.lock_daemon');
+
+/** The bytes of the document that add a millisecond: a hundred thousand locks take seconds on a busy machine. */
 const BYTES_A_MS = 1000;
+/** What of the time for doing nothing is over when the log says that the proof takes long: more than all, for then it may end. */
+const SLOW = 1.2;
 
 /**
  * Runs a program to its end, but does not wait for one that hangs.
  *
  * @param limit in milliseconds
  * @param outputAt see {@link Program.outputAt}
+ * @param longest see {@link ProofTime}; by default `limit` is for all
  * @throws UnfitSuccessor when it cannot be run
  */
 export async function runProgram(
@@ -34,31 +39,62 @@ export async function runProgram(
   args: readonly ByteString[],
   limit: number,
   outputAt: 1 | 3 = 1,
+  longest?: number,
 ): Promise<Outcome> {
   const environment = { ...process.env, [REPORT_VARIABLE]: '1' };
   // The daemon's own directory may have been deleted, which is no fault of the program.
   const directory = outputAt === 1 ? '/' : '';
   try {
-    return await runChild({ file: program, args, environment, directory, limit, outputAt });
+    const atWork = longest === undefined ? {} : { atWork: { longest, processorTimeOf: processorTime } };
+    return await runChild({ file: program, args, environment, directory, limit, outputAt, ...atWork });
   } catch (error) {
     if (!(error instanceof SpawnError)) throw error;
     throw new UnfitSuccessor(`${program} cannot be executed: ${error.message}`);
   }
 }
 
-/** The time limit of a child for a document, in milliseconds. */
-export function limitFor(document: readonly Buffer[]): number {
-  return LIMIT_MS + Math.floor(document.reduce((sum, { length }) => sum + length, 0) / BYTES_A_MS);
+/** As {@link AtWork.processorTimeOf}. */
+function processorTime(pid: number): number {
+  try {
+    return processorTimeOf(pid);
+  } catch {
+    return 0;
+  }
+}
+
+/** The time for the proof with a document. */
+export function timeFor(document: readonly Buffer[]): ProofTime {
+  const size = document.reduce((sum, { length }) => sum + length, 0);
+  const limit = PROOF_TIME.limit + Math.floor(size / BYTES_A_MS);
+  return { limit, longest: Math.max(PROOF_TIME.longest, limit) };
 }
 
 /**
  * @param program the path that will be executed
  * @param stateFile a file that holds the document, for the child to read
- * @param limit of each child, in milliseconds
  * @throws UnfitSuccessor
  */
-export async function proveSuccessor(program: ByteString, stateFile: ByteString, limit = LIMIT_MS): Promise<Successor> {
-  const check = await runProgram(program, ['--check-state', stateFile], limit);
+export async function proveSuccessor(
+  program: ByteString,
+  stateFile: ByteString,
+  time: ProofTime = PROOF_TIME,
+): Promise<Successor> {
+  const slow = setTimeout(() => {
+    log.warn(
+      `${program} takes long to prove that it can go on: it gets up to ${time.longest / 1000} s, and clients are served`,
+    );
+  }, time.limit * SLOW);
+  try {
+    return await prove(program, stateFile, time);
+  } finally {
+    clearTimeout(slow);
+  }
+}
+
+/** As {@link proveSuccessor}. */
+async function prove(program: ByteString, stateFile: ByteString, { limit, longest }: ProofTime): Promise<Successor> {
+  const until = now() + longest;
+  const check = await runProgram(program, ['--check-state', stateFile], limit, 1, longest);
   if (check.output.startsWith(CHECK_BANNER)) {
     const answer = parseAnswer(check.output.slice(CHECK_BANNER.length));
     if (check.status === 0 && answer !== null) return { kind: 'own', ...answer };
@@ -66,7 +102,8 @@ export async function proveSuccessor(program: ByteString, stateFile: ByteString,
     throw new UnfitSuccessor(`${program} cannot go on: ${reason === '' ? check.end : reason}`);
   }
   // A C daemon complains about an option that it does not know, and exits with 1.
-  const answer = check.status === 1 ? await runProgram(program, ['--version'], limit) : check;
+  const rest = Math.max(until - now(), limit);
+  const answer = check.status === 1 ? await runProgram(program, ['--version'], limit, 1, rest) : check;
   const version = /^\S+ \(libvirt\) (\d+\.\d+\.\d+)\n$/.exec(answer.output)?.[1];
   if (answer.status !== 0 || version === undefined) {
     throw new UnfitSuccessor(`${program} ${answer.end} and is no virtlockd`);

@@ -4,14 +4,21 @@ import { adminProgram } from '../../xdr/programs/admin.ts';
 import { Client } from '../client/client.ts';
 import { ConnectionLost } from '../client/errors.ts';
 import { imageOf } from '../proc/processes.ts';
+import { PROOF_TIME } from '../restart/proof-time.ts';
 import { type Kind, leasesOf } from './daemons.ts';
 import { Lost, Refused, Unsafe } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { awaitRegistered, watchRefusals } from './own-daemon.ts';
 import { atQuietMoment } from './quiet.ts';
 
-/** Milliseconds for the exchange: our daemon allows 10 s for the proof of its successor, and 5 s for that of its start. */
-export const EXCHANGE_MS = 25_000;
+/**
+ * Milliseconds for the exchange. Ours proves its successor first, and then may wait for its start, its storage and the service manager.
+ * Whoever gives up sooner puts the former program back while the daemon goes on to execute the new one. libvirt's executes at once, and
+ * newcomers are held back until it has.
+ */
+export const EXCHANGE_MS: Readonly<Record<Kind, number>> = { own: PROOF_TIME.longest + 30_000, libvirt: 25_000 };
+/** Milliseconds that a daemon may take to end. */
+const END_MS = 25_000;
 const POLL_MS = 10;
 
 export interface Exchange {
@@ -57,7 +64,7 @@ async function exchangeLibvirts({ socket, adminSocket, ...daemon }: Exchange): P
     daemon.check?.(clients);
     failpoint('frozen');
     const before = leasesOf(pid, pidFile);
-    await execute(pid);
+    await execute(pid, EXCHANGE_MS.libvirt);
     return before;
   });
 }
@@ -68,7 +75,7 @@ async function exchangeOwn({ pid, adminSocket, pidFile, registered, force }: Exc
   const admin = adminSocket === undefined ? undefined : await connectAdmin(adminSocket);
   try {
     if (registered === true && admin !== undefined) await awaitRegistered(admin, force);
-    await execute(pid, admin === undefined ? undefined : await watchRefusals(admin));
+    await execute(pid, EXCHANGE_MS.own, admin === undefined ? undefined : await watchRefusals(admin));
   } finally {
     admin?.close();
   }
@@ -101,14 +108,15 @@ async function untilServed(socket: string): Promise<void> {
 
 /**
  * Signals a process and waits until it has executed a program.
+ * @param limit in milliseconds
  * @param refusal why the daemon has refused, once it has
  * @throws Refused when it does not execute one, Lost when the process ends
  */
-async function execute(pid: number, refusal: () => string | undefined = () => undefined): Promise<void> {
+async function execute(pid: number, limit: number, refusal: () => string | undefined = () => undefined): Promise<void> {
   const before = imageOf(pid);
   process.kill(pid, 'SIGUSR1');
   failpoint('signalled');
-  const until = performance.now() + EXCHANGE_MS;
+  const until = performance.now() + limit;
   for (;;) {
     const now = imageOf(pid);
     if (now === undefined) throw new Lost(`process ${pid} has ended, and its locks with it`);
@@ -116,7 +124,7 @@ async function execute(pid: number, refusal: () => string | undefined = () => un
     const reason = refusal();
     if (reason !== undefined) throw new Refused(`process ${pid} refuses the new program: ${reason}`);
     if (performance.now() > until) {
-      throw new Refused(`process ${pid} has not executed the new program within ${EXCHANGE_MS / 1000} s`);
+      throw new Refused(`process ${pid} has not executed the new program within ${limit / 1000} s`);
     }
     await pause(POLL_MS);
   }
@@ -131,7 +139,7 @@ export async function end(pid: number, pidFile: string): Promise<void> {
       `it holds ${held} ${held === 1 ? 'lock' : 'locks'}, and there is no other lock daemon to take over`,
     );
   process.kill(pid, 'SIGTERM');
-  const until = performance.now() + EXCHANGE_MS;
+  const until = performance.now() + END_MS;
   while (imageOf(pid) !== undefined) {
     if (performance.now() > until) throw new Refused(`process ${pid} does not end`);
     await pause(POLL_MS);

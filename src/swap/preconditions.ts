@@ -5,11 +5,11 @@ import { PROGRAM } from '../libvirt/paths.ts';
 import { openDescriptors } from '../proc/descriptors.ts';
 import { statusOf } from '../proc/processes.ts';
 import { EMPTY_STATE } from '../restart/empty-state.ts';
+import { PROOF_TIME } from '../restart/proof-time.ts';
 import { type LockDaemon, resolveProgram, sameFile } from './daemons.ts';
 import { lackOfDescriptors } from './descriptors.ts';
 import { lackOfPermission } from './domain.ts';
 import { Refused, Unsafe } from './errors.ts';
-import { EXCHANGE_MS } from './exchange.ts';
 
 /** Checks that waiting does not change. @throws Unsafe */
 export function checkProcess({ pid, argv0 }: LockDaemon): void {
@@ -35,7 +35,7 @@ export function proveProgram(): void {
   const file = `/run/virtlockd-swap-${process.pid}.state`;
   try {
     writeFileSync(file, JSON.stringify(EMPTY_STATE), { mode: 0o600 });
-    execFileSync(PROGRAM, ['--check-state', file], { stdio: ['ignore', 'pipe', 'pipe'], timeout: EXCHANGE_MS });
+    execFileSync(PROGRAM, ['--check-state', file], { stdio: ['ignore', 'pipe', 'pipe'], timeout: PROOF_TIME.longest });
   } catch (error) {
     const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
     const said = `${String(stderr ?? '')}${String(stdout ?? '')}`.trim();

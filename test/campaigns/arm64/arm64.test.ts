@@ -11,11 +11,19 @@ import { parseOptions, parts } from './options.ts';
 
 describe('the command line of npm run arm64', () => {
   it('refuses unknown options and values', () => {
-    for (const args of [['--parts', 'machine,none'], ['--limit', '0'], ['--nonsense'], ['word']]) {
+    for (const args of [
+      ['--parts', 'machine,none'],
+      ['--daemons', 'own,theirs'],
+      ['--limit', '0'],
+      ['--nonsense'],
+      ['word'],
+    ]) {
       assert.throws(() => parseOptions(args), UsageError, args.join(' '));
     }
     const options = parseOptions(['--parts', 'conformance', '--only', 'wire', '--only', 'admin']);
     assert.deepEqual([options.parts, options.only], [['conformance'], ['wire', 'admin']]);
+    assert.deepEqual(options.daemons, ['own', 'libvirt']);
+    assert.deepEqual(parseOptions(['--daemons', 'libvirt']).daemons, ['libvirt']);
   });
 
   it('ends with 0 for help and with 2 for usage', () => {
@@ -25,7 +33,7 @@ describe('the command line of npm run arm64', () => {
       });
     const { status, stdout } = arm64('--help');
     assert.equal(status, 0);
-    for (const word of ['--parts', '--only', '--limit', '--words', '--json', ...Object.keys(parts)]) {
+    for (const word of ['--parts', '--only', '--daemons', '--limit', '--words', '--json', ...Object.keys(parts)]) {
       assert.ok(stdout.includes(word), word);
     }
     assert.equal(arm64('--limit', 'none').status, 2);
@@ -76,6 +84,7 @@ describe('the judge of npm run arm64', () => {
       { name: 'three', verdict: 'skip' },
     ];
     assert.deepEqual(compare({ results: { own, libvirt } }), ['three']);
+    assert.deepEqual(compare({ results: { own, libvirt: [] } }), ['two', 'three']);
     assert.equal(countsOf(own), '1 pass, 2 fail');
   });
 });

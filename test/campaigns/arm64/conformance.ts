@@ -15,6 +15,7 @@ import { armTree } from './package.ts';
 /** The lock daemons of the tree once the package is installed, by their programs. */
 export const daemons = { own: '/usr/sbin/virtlockd', libvirt: '/usr/sbin/virtlockd.libvirt' } as const;
 export type Daemon = keyof typeof daemons;
+export const daemonNames = Object.keys(daemons) as Daemon[];
 
 export interface CheckResult {
   readonly name: string;
@@ -23,29 +24,36 @@ export interface CheckResult {
 
 export interface Checked {
   readonly installed: string;
+  /** None of a daemon that was not checked. */
   readonly results: Readonly<Record<Daemon, readonly CheckResult[]>>;
+}
+
+/** Which checks, and of which daemons. */
+export interface Wanted {
+  readonly only: readonly string[];
+  readonly daemons: readonly Daemon[];
 }
 
 /** @throws Error when the package cannot be installed, or the checks cannot be run */
 export async function checkConformance(
   packaged: string,
-  only: readonly string[],
+  wanted: Wanted,
   signal: AbortSignal,
   onProgress: (line: string) => void,
 ): Promise<Checked> {
-  return withForeignPrograms(async () => makeChecks(packaged, only, signal, onProgress));
+  return withForeignPrograms(async () => makeChecks(packaged, wanted, signal, onProgress));
 }
 
 async function makeChecks(
   packaged: string,
-  only: readonly string[],
+  { only, daemons: names }: Wanted,
   signal: AbortSignal,
   onProgress: (line: string) => void,
 ): Promise<Checked> {
   const directory = mkdtempSync(join(tmpdir(), 'virtlockd-arm64-'));
   try {
     const script = join(import.meta.dirname, 'conformance.sh');
-    const runs = Object.entries(daemons).map(([name, program]) => `${name}=${program}`);
+    const runs = names.map((name) => `${name}=${daemons[name]}`);
     const words = ['--mount', '--propagation', 'private', '/bin/sh', script, armTree, directory, packaged, checkout];
     const child = spawn('unshare', [...words, runs.join(' '), ...only.flatMap((word) => ['--only', word])], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -60,8 +68,10 @@ async function makeChecks(
     }
     const [status] = (await once(child, 'close')) as [number | null];
     if (status !== 0) throw new Error(`the checks were not run: ${output.slice(-4000)}`);
-    const resultsOf = (name: Daemon): CheckResult[] =>
-      (JSON.parse(readFileSync(join(directory, `${name}.json`), 'utf8')) as { results: CheckResult[] }).results;
+    const resultsOf = (name: Daemon): CheckResult[] => {
+      if (!names.includes(name)) return [];
+      return (JSON.parse(readFileSync(join(directory, `${name}.json`), 'utf8')) as { results: CheckResult[] }).results;
+    };
     return {
       installed: readFileSync(join(directory, 'installed'), 'utf8'),
       results: { own: resultsOf('own'), libvirt: resultsOf('libvirt') },
@@ -74,7 +84,7 @@ async function makeChecks(
 const namesOf = (results: readonly CheckResult[], verdict: Verdict): string[] =>
   results.flatMap((result) => (result.verdict === verdict ? [result.name] : []));
 
-/** Checks that fail with this daemon and pass with libvirt's. */
+/** Checks that fail with this daemon and not with libvirt's. */
 export function compare({ results: { own, libvirt } }: Pick<Checked, 'results'>): string[] {
   const broken = new Set(namesOf(libvirt, 'fail'));
   return namesOf(own, 'fail').filter((name) => !broken.has(name));

@@ -26,7 +26,7 @@ function lineOf(fact: Fact, words: boolean): string[] {
   }
 }
 
-async function main({ parts, only, limit, words, json }: Options): Promise<number> {
+async function main({ parts, only, daemons, limit, words, json }: Options): Promise<number> {
   for (const part of parts) {
     const missing = missingForPart(part);
     if (missing !== undefined) throw new Error(missing);
@@ -56,7 +56,7 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
   }
   if (parts.includes('user') && !signal.aborted) user = await playInUserMode(packaged, onFact);
   if (parts.includes('conformance') && !signal.aborted) {
-    checked = await checkConformance(packaged, only, signal, (text) => {
+    checked = await checkConformance(packaged, { only, daemons }, signal, (text) => {
       if (json !== '-') process.stderr.write(text);
     });
   }
@@ -69,7 +69,9 @@ async function main({ parts, only, limit, words, json }: Options): Promise<numbe
     ...(played?.console === undefined ? [] : ['the console of the machine:', played.console]),
     ...(checked === undefined
       ? []
-      : [`this daemon's checks: ${countsOf(checked.results.own)}`, `libvirt's: ${countsOf(checked.results.libvirt)}`]),
+      : daemons.map(
+          (name) => `${name === 'own' ? "this daemon's checks" : "libvirt's"}: ${countsOf(checked.results[name])}`,
+        )),
     ...findings.map((finding) => `FOUND ${finding}`),
     findings.length === 0 ? 'nothing was wrong' : `${findings.length} findings`,
   ];

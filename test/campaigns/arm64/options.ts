@@ -1,5 +1,6 @@
 /** The command line of `npm run arm64`. */
 import { listOf, parseCommandLine } from '../../../src/lab/command-line.ts';
+import { type Daemon, daemonNames } from './conformance.ts';
 import { type MachineOptions, machineOptions, machineSettings, machineUsage } from '../machine-options.ts';
 
 /** What is done, and how long it takes. */
@@ -16,6 +17,8 @@ export interface Options extends MachineOptions {
   readonly parts: readonly Part[];
   /** Of the checks of virtlockd-conformance. */
   readonly only: readonly string[];
+  /** Whose checks. */
+  readonly daemons: readonly Daemon[];
 }
 
 /** In seconds. */
@@ -34,9 +37,11 @@ The machine's image stays beside the tree, and the next run uses it again.
 
   --parts LIST     only these parts, separated by commas
   --only PATTERN   of the checks, only these; see virtlockd-conformance --help; may be repeated
+  --daemons LIST   the checks of these daemons: ${daemonNames.join(',')}
 ${machineUsage(LIMIT)}
 QEMU's user mode translates system calls into those of this machine's kernel. What it does otherwise than that kernel is asked first, and
 printed. A check that fails with this daemon counts as a finding unless it fails with libvirt's under the same emulation, too.
+A check that waits in vain takes five minutes there, as everything gets ten times the patience.
 
 Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 `;
@@ -44,6 +49,7 @@ Exit status: 0 no findings, 1 findings, 2 wrong usage, 3 the run failed.
 const settings = {
   parts: { type: 'string', default: partNames.join(',') },
   only: { type: 'string', multiple: true, default: [] as string[] },
+  daemons: { type: 'string', default: daemonNames.join(',') },
   ...machineSettings(LIMIT),
 } as const;
 
@@ -53,6 +59,7 @@ export function parseOptions(args: readonly string[]): Options {
   return {
     parts: listOf('part', partNames, values.parts),
     only: values.only,
+    daemons: listOf('daemon', daemonNames, values.daemons),
     ...machineOptions(values),
   };
 }

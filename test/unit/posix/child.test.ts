@@ -1,6 +1,7 @@
-/** The start of children where the kernel, or what stands in for it, knows less. */
+/** The start of children where the kernel, or what stands in for it, knows less, and how long they may take. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { runChild } from '../../../src/posix/child.ts';
 import { missingStrace } from '../../../src/lab/requirements.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -34,5 +35,47 @@ describe('a child', () => {
 
   it('is not started when there is no memory', () => {
     assert.match(run('ENOMEM'), /SpawnError: ENOMEM: Cannot allocate memory/);
+  });
+});
+
+describe('the time of a child', () => {
+  const LIMIT = 100;
+  const LOOKS = 10;
+  /** What a child at work uses from look to look at least, if it is at work at each. */
+  const WORK = 1;
+
+  /** Runs one that sleeps. `timeAt`: its processor time at each look, from the first on. Returns its end, and the number of looks. */
+  async function end(timeAt: (look: number) => number, longest: number, seconds = 30): Promise<[string, number]> {
+    let looks = 0;
+    const atWork = { longest, processorTimeOf: (): number => timeAt(++looks) };
+    const { end } = await runChild({ file: 'sleep', args: [String(seconds)], limit: LIMIT, atWork });
+    return [end, looks];
+  }
+
+  it('is over with its limit', async () => {
+    const { end, status } = await runChild({ file: 'sleep', args: ['30'], limit: LIMIT });
+    assert.deepEqual([end, status], ['took longer than 0.1 s', null]);
+  });
+
+  it('is over when it has done nothing for so long, from its start or later', async () => {
+    assert.deepEqual(await end(() => 0, 60_000), ['did nothing for 0.1 s', LOOKS]);
+    assert.deepEqual(await end((look) => Math.min(look, 7) * WORK, 60_000), ['did nothing for 0.1 s', 7 + LOOKS]);
+    // As where /proc cannot be read any more.
+    assert.deepEqual(await end((look) => (look <= 3 ? look : NaN), 60_000), ['did nothing for 0.1 s', 3 + LOOKS]);
+  });
+
+  it('is not over while it is at work, be it a little', async () => {
+    assert.equal((await end((look) => look * WORK, 60_000, 0.5))[0], 'exited with 0');
+    assert.equal((await end((look) => Math.floor(look / (LOOKS - 1)) * WORK, 60_000, 0.5))[0], 'exited with 0');
+    assert.equal((await end((look) => (look * WORK) / (LOOKS - 1), 60_000, 0.5))[0], 'exited with 0');
+  });
+
+  it('is over when what it does is too little for work', async () => {
+    assert.deepEqual(await end((look) => (look * WORK) / (LOOKS + 1), 60_000), ['did nothing for 0.1 s', LOOKS]);
+  });
+
+  it('is over in the end, whatever it does', async () => {
+    assert.equal((await end((look) => look * WORK, 300))[0], 'took longer than 0.3 s');
+    assert.equal((await end((look) => look * WORK, 0))[0], 'took longer than 0 s');
   });
 });

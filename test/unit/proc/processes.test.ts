@@ -14,6 +14,7 @@ import {
   nameOf,
   parseStat,
   processes,
+  processorTimeOf,
   programOf,
   residentMemoryOf,
   sharesMounts,
@@ -48,13 +49,19 @@ describe('a process in /proc', () => {
     assert.equal(statusOf('self', 'Pid'), String(process.pid));
     assert.equal(statusOf('self', 'NoSuchField'), undefined);
     assert.ok(residentMemoryOf('self') > 1024 * 1024);
+    const { user, system } = process.cpuUsage();
+    assert.ok(Math.abs(processorTimeOf('self') - (user + system) / 1000) < 1000);
     assert.equal(catchesSignal('self', 'SIGKILL'), false);
     assert.equal(typeof imageOf(process.pid), 'string');
   });
 
   it('has a name that may hold anything', () => {
     const numbers = Array.from({ length: 49 }, (_, index) => index + 4).join(' ');
-    assert.deepEqual(parseStat(`7 (a) S 1 (b c)) R ${numbers}\n`), { state: 'R', startTime: 22 });
+    assert.deepEqual(parseStat(`7 (a) S 1 (b c)) R ${numbers}\n`), {
+      state: 'R',
+      startTime: 22,
+      processorTime: 14 + 15,
+    });
   });
 
   it('has one with blanks and parentheses, and the same start for both readers', async () => {

@@ -3,9 +3,10 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { formatDocument } from '../../../src/restart/document.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
-import { proveSuccessor, type Successor, UnfitSuccessor } from '../../../src/restart/successor.ts';
+import { proveSuccessor, type Successor, timeFor, UnfitSuccessor } from '../../../src/restart/successor.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { temporaryDirectory } from '../support/locks.ts';
+import { LogRecorder } from '../support/log.ts';
 import { plainDocument } from './documents.ts';
 
 const said = (outcome: Successor | string): string => (typeof outcome === 'string' ? outcome : JSON.stringify(outcome));
@@ -32,9 +33,9 @@ describe('the proof of a successor', () => {
     return outcome(program);
   }
 
-  async function outcome(at: string, limit = 5000): Promise<Successor | string> {
+  async function outcome(at: string, limit = 5000, longest = limit): Promise<Successor | string> {
     try {
-      return await proveSuccessor(at, state, limit);
+      return await proveSuccessor(at, state, { limit, longest });
     } catch (error) {
       if (error instanceof UnfitSuccessor) return error.message.replace(at, 'PROGRAM');
       throw error;
@@ -109,7 +110,58 @@ describe('the proof of a successor', () => {
 
   it('ends a program that hangs, whatever it ignores and leaves behind', async () => {
     writeFileSync(program, "#!/bin/sh\ntrap '' TERM INT\nsleep 30 &\nwhile :; do sleep 0.05; done\n", { mode: 0o755 });
-    assert.equal(await outcome(program, 300), 'PROGRAM took longer than 0.3 s and is no virtlockd');
+    assert.match(said(await outcome(program, 300)), /^PROGRAM (did nothing for|took longer than) 0\.3 s and is no/);
+  });
+
+  describe('on a machine where it takes long', () => {
+    /** Loops without a pause for a second at least. */
+    const work = 'while [ $SECONDS -lt 2 ]; do :; done';
+    let log: LogRecorder;
+
+    beforeEach(() => {
+      log = new LogRecorder(path.join(directory.path, 'log'));
+    });
+    afterEach(() => {
+      log.stop();
+    });
+
+    async function proveFor(text: string, longest: number): Promise<[Successor | string, string[]]> {
+      writeFileSync(program, text, { mode: 0o755 });
+      const result = await outcome(program, 500, longest);
+      return [result, log.lines.map((line) => line.replace(program, 'PROGRAM'))];
+    }
+
+    const slow = (seconds: number): string =>
+      `warning: PROGRAM takes long to prove that it can go on: it gets up to ${seconds} s, and clients are served`;
+
+    it('goes on while the program is at work, and the log says so', async () => {
+      const ours = own('["/bin/node"]\\n', 0).replace('#!/bin/sh\n', `#!/bin/bash\n${work}\n`);
+      assert.deepEqual(await proveFor(ours, 30_000), [{ kind: 'own', command: ['/bin/node'] }, [slow(30)]]);
+    });
+
+    it('does so for the version of a C daemon, too', async () => {
+      const theirs = c('9.0.0').replace('#!/bin/sh\n', `#!/bin/bash\n[ "$1" = --version ] && ${work}\n`);
+      assert.deepEqual(await proveFor(theirs, 30_000), [{ kind: 'c', version: '9.0.0' }, [slow(30)]]);
+    });
+
+    it('ends a program that works for ever', async () => {
+      const [refusal, lines] = await proveFor('#!/bin/sh\nwhile :; do :; done\n', 1200);
+      assert.equal(refusal, 'PROGRAM took longer than 1.2 s and is no virtlockd');
+      assert.deepEqual(lines, [slow(1.2)]);
+    });
+
+    it('ends one that does nothing as soon as before, and the log has its refusal alone', async () => {
+      const [refusal, lines] = await proveFor('#!/bin/sh\nexec sleep 30\n', 30_000);
+      assert.equal(refusal, 'PROGRAM did nothing for 0.5 s and is no virtlockd');
+      assert.deepEqual(lines, []);
+    });
+  });
+
+  it('has more time for a large document, but no more in all until that is over', () => {
+    const bytes = (length: number): Buffer[] => [Buffer.alloc(length)];
+    assert.deepEqual(timeFor([]), { limit: 10_000, longest: 60_000 });
+    assert.deepEqual(timeFor([...bytes(1_500_000), ...bytes(500_999)]), { limit: 12_000, longest: 60_000 });
+    assert.deepEqual(timeFor(bytes(50_001_000)), { limit: 60_001, longest: 60_001 });
   });
 
   it('does not wait for what a good program leaves behind', async () => {

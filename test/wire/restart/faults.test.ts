@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
 import { PROGRAM } from '../../../src/libvirt/paths.ts';
 import { type LockDaemon, programOf, reexecute, startDaemon, C_PROGRAM } from '../../../src/lab/start.ts';
-import { eventually } from '../../../src/lab/process.ts';
+import { eventually, programImage } from '../../../src/lab/process.ts';
 import { missingDaemon } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 import { lockOn } from '../../../src/lab/observe.ts';
@@ -88,7 +88,40 @@ describe('faults at a re-execution', function () {
     process.kill(daemon.pid, 'SIGUSR1');
     assert.equal((await holder.ask(lock.acquire('', name)))?.code, 87);
     await eventually('the refusal is logged', () => refusals().length === 1, 20_000);
-    assert.match(refusals()[0] ?? '', /took longer than/);
+    assert.match(refusals()[0] ?? '', /did nothing for 10\b/);
+  });
+
+  /** A program that is at work until there is GO, and then fails. It says in PROVING that it has begun. */
+  const [PROVING, GO] = ['/run/proving', '/run/go'];
+  const WORKING = `#!/bin/sh\n: > ${PROVING}\nuntil [ -e ${GO} ]; do :; done\nexit 7\n`;
+
+  it('waits for a program that is at work, serves meanwhile, and then hears the next request', async () => {
+    await begin();
+    script(WORKING);
+    process.kill(daemon.pid, 'SIGUSR1');
+    await eventually('it takes long', () => daemon.log.includes('takes long to prove that it can go on'), 40_000);
+    assert.deepEqual(refusals(), []);
+    await at.holds();
+    daemon.lab.install(programOf('ours'));
+    const before = programImage(daemon.pid);
+    process.kill(daemon.pid, 'SIGUSR1');
+    daemon.lab.write(GO, '');
+    await eventually('the newer program is executed', () => programImage(daemon.pid) !== before, 20_000);
+    assert.match(refusals().join('\n'), /^.* exited with 7 and is no virtlockd$/);
+    await at.holds();
+  });
+
+  it('ends when it is told to while a program is at work', async () => {
+    await begin();
+    script(WORKING);
+    process.kill(daemon.pid, 'SIGUSR1');
+    try {
+      await eventually('the proof has begun', () => existsSync(daemon.lab.outside(PROVING)), 20_000);
+      assert.equal((await daemon.stop()).code, 0);
+      assert.ok(!existsSync(daemon.lab.outside(`${STATE}.new`)));
+    } finally {
+      daemon.lab.write(GO, '');
+    }
   });
 
   it('hears the next request after one that failed at the last step', async () => {

@@ -101,7 +101,7 @@ describe('the daemon while something does not answer', function () {
     scene.install(`${mount}/disk`);
     await hang('lookup');
     process.kill(scene.daemon.pid, 'SIGUSR1');
-    await servedUntil('the restart is refused', said('took longer than 10'));
+    await servedUntil('the restart is refused', said('did nothing for 10'));
     await scene.holds();
   });
 
