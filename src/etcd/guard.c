@@ -177,12 +177,6 @@ static bool is_doomed(void) {
     return may_reboot && has_fired && count > 0 && now() > last_feed(32);
 }
 
-/* Has the device reset the host shortly before the lease ends, and no sooner: owners may take that long to die. */
-static void align_feeds(void) {
-    int64_t wait = last_feed(16) - now();
-    if (may_reboot && is_counting && wait > 0) feed_every(feed_period, wait % feed_period + 1);
-}
-
 static void feed(void) {
     if (watchdog < 0) {
         int status = open_watchdog();
@@ -194,6 +188,14 @@ static void feed(void) {
     if (!is_counting && (count == 0 || set_counting(true))) return;
     if (is_doomed()) return;
     if (write(watchdog, "", 1) < 0) facts &= ~(uint32_t)GUARD_FEEDS_WATCHDOG;
+}
+
+/* Owners have just been killed. Has the device reset the host shortly before the lease ends, and no sooner: they may take that long to die. */
+static void align_feeds(void) {
+    if (watchdog < 0) return;
+    feed();
+    int64_t wait = last_feed(16) - now();
+    if (may_reboot && is_counting && wait > 0) feed_every(feed_period, wait % feed_period + 1);
 }
 
 static void start_watchdog(const char *device, int seconds) {
