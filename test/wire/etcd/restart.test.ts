@@ -1,6 +1,6 @@
 /** The lease and the locks in etcd outlive a restart and a death of the daemon; a program that does not know them is no successor. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { C_PROGRAM, displace, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
@@ -179,11 +179,16 @@ describe('locks in etcd over the end of the program', function () {
   });
 
   describe('when the daemon dies', () => {
+    const file = `/tmp/virtlockd-etcd-${process.pid}.conf`;
+
+    afterEach(() => {
+      rmSync(file, { force: true });
+    });
+
     async function begin(
       seconds: number,
     ): Promise<{ scene: EtcdScene; store: StoreScene; client: (pid: number) => Promise<Peer> }> {
       const scene = await EtcdScene.open({ seconds });
-      const file = `/tmp/virtlockd-etcd-${process.pid}.conf`;
       writeFileSync(file, scene.configuration);
       store = await StoreScene.begin({}, `set -- "$@" --config ${file}`);
       const present = store;
