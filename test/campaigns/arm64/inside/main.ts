@@ -101,4 +101,6 @@ await scene.play(
   ['python3', '/checkout/test/campaigns/nfs/inside/rival.py'],
   `Linux ${release()}, Debian ${readFileSync('/etc/debian_version', 'latin1').trim()}`,
 );
+// Why it has refused, if it has.
+await run('journalctl', '--no-pager', '--unit', 'virtlockd.service', '--lines', '30', '--output', 'cat');
 process.exit();

@@ -114,8 +114,10 @@ export class Scene {
   /** Sends SIGUSR1, and waits until a newcomer gets an answer of the new program. */
   async reexecute(pid: number): Promise<void> {
     const before = programImage(pid);
+    const begun = performance.now();
     process.kill(pid, 'SIGUSR1');
     await eventually('it has executed a program', () => programImage(pid) !== before, PATIENCE);
+    this.say(`it has executed a program after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
     const peer = await eventually('it serves', async () => this.#place.connect(), PATIENCE);
     await peer.must(lock.register({ pid: HOLDER + 2, name: 'newcomer' }));
     peer.close();
