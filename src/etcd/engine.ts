@@ -558,8 +558,7 @@ export class EtcdEngine implements LockEngine {
     const args = { resource, shared: mode.shared, creates: mode.autocreate, value, lease };
     this.client.request('acquire', args, limit, (reply) => {
       if (!reply.ok) {
-        if (reply.failure === Failure.NO_LEASE && this.lease.id === lease)
-          this.lease.end('etcd does not have it any more: it was revoked, or etcd was restored from a backup');
+        if (reply.failure === Failure.NO_LEASE) this.lease.doubt(lease);
         finish({ kind: 'failed', errno: errnoOf(reply), text: reply.text });
       } else if (reply.result.kind === 'granted') {
         granted({ key: resource, revision: reply.result.revision, lease });

@@ -125,10 +125,11 @@ export class Etcd {
         `etcd_endpoints names members of different clusters, which would grant one lock twice: ${strangers.join(', ')}`,
       );
     }
-    return { lease: digits(ID), seconds: Number(digits(TTL)) };
+    return { lease: digits(ID), seconds: Number(digits(TTL)), cluster: this.gateway.clusterId };
   }
 
-  async keepAlive({ lease }: Args<'keepAlive'>, left: () => number): Promise<Result<'keepAlive'>> {
+  async keepAlive({ lease, cluster }: Args<'keepAlive'>, left: () => number): Promise<Result<'keepAlive'>> {
+    this.gateway.useCluster(cluster);
     const { TTL } = await this.gateway.call(KEEP_ALIVE, { ID: lease }, left());
     return { seconds: Number(digits(TTL)) };
   }
@@ -137,7 +138,9 @@ export class Etcd {
    * The leader answers a keepalive by what it knows itself, and one that was just elected may not have come to the lease yet. A read is
    * answered when all has been done that was agreed on before; a write is done where the lease is known, or refused by all members alike.
    */
-  async confirm({ lease, key, value }: Args<'confirm'>, left: () => number): Promise<Result<'confirm'>> {
+  async confirm(args: Args<'confirm'>, left: () => number): Promise<Result<'confirm'>> {
+    const { lease, cluster, key, value } = args;
+    this.gateway.useCluster(cluster);
     const { entries } = await this.list({ from: key, end: `${key}\0`, limit: 1 }, left);
     if (entries[0]?.lease === lease) return { exists: true };
     try {
