@@ -117,6 +117,8 @@ type Acquired =
   | { readonly kind: 'granted'; readonly lock: EngineLock; readonly owner: GuardedOwner }
   | { readonly kind: 'busy'; readonly holders: readonly Entry[] }
   | { readonly kind: 'missing' }
+  /** A call by another name has got it meanwhile. */
+  | { readonly kind: 'known' }
   | { readonly kind: 'failed'; readonly errno: number; readonly text: string };
 
 /** Answers of calls without a result of their own. */
@@ -138,8 +140,11 @@ export class EtcdEngine implements LockEngine {
   private readonly owners = new Map<number, GuardedOwner>();
   /** By token, why the guard has not taken an owner, for the call that waits to be made again. */
   private readonly unguarded = new Map<number, number>();
-  /** Locks that calls ask for, by resource. */
-  private readonly asking = new Map<ByteString, number>();
+  /**
+   * Locks that calls ask for, by resource, with those that are to ask next. One at a time, also when nobody waits for it any more or it is by
+   * another name: of two, the later one to reach etcd would take the other's lock for a stale one, and remove it.
+   */
+  private readonly asking = new Map<ByteString, (() => void)[]>();
   private readonly leaseWaiters = new Set<() => void>();
   private isSyncDue = false;
   private readonly changes = new Set<Resource>();
@@ -425,6 +430,12 @@ export class EtcdEngine implements LockEngine {
         return { failure: { kind: 'busy', pid: -1 }, look: lookAt(answer.holders) };
       case 'missing':
         return { failure: { kind: 'open', errno: ENOENT }, look: null };
+      case 'known':
+        // It is given back by now.
+        throw new Waiting((done) => {
+          setImmediate(done);
+          return () => undefined;
+        });
       case 'failed':
         throw cannotLock(path, answer.text, answer.errno);
     }
@@ -437,10 +448,12 @@ export class EtcdEngine implements LockEngine {
     hold: Hold,
     onFound: (answer: Acquired, discard: () => void) => void,
   ): () => void {
-    const until = this.host.clock.now() + this.bound;
+    let until = Infinity;
     let isForgotten = false;
     let isDone = false;
     let owner: GuardedOwner | null = null;
+    /** etcd works on it. It may do so for longer than the call waits: others ask after that. */
+    let isOut = false;
     /** etcd has granted it, and the guard has not got its owner yet. */
     let granting: EngineLock | null = null;
     const finish = (answer: Acquired): void => {
@@ -449,7 +462,7 @@ export class EtcdEngine implements LockEngine {
         return;
       }
       isDone = true;
-      if (answer.kind !== 'granted') this.asked(resource, owner);
+      if (answer.kind !== 'granted' && !isOut) this.asked(resource, owner);
       const discard = (): void => {
         if (answer.kind !== 'granted') return;
         this.asked(resource, answer.owner);
@@ -461,7 +474,6 @@ export class EtcdEngine implements LockEngine {
     const fail = (text: string, errno = ETIMEDOUT): void => {
       finish({ kind: 'failed', errno, text });
     };
-    this.asking.set(resource, (this.asking.get(resource) ?? 0) + 1);
     const { pid, name } = hold.owner;
     // Until etcd has answered.
     let found: OwnerProcess | null = null;
@@ -477,10 +489,14 @@ export class EtcdEngine implements LockEngine {
         return;
       }
       const left = Math.max(until - this.host.clock.now(), 1);
-      this.requestLock(resource, mode, hold, lease, left, granted, (answer) => {
+      isOut = true;
+      const refused = (answer: Exclude<Acquired, { kind: 'granted' }>): void => {
+        isOut = false;
+        if (isDone) this.asked(resource, owner);
         closeFound();
         finish(answer);
-      });
+      };
+      this.requestLock(resource, mode, hold, lease, left, granted, refused);
       // While etcd works on it: a lock that it grants is given back if the owner cannot be told.
       found = this.host.processOf(hold.owner);
       if (found === null) setImmediate(cannotTell);
@@ -501,6 +517,8 @@ export class EtcdEngine implements LockEngine {
     // Not before: the guard kills nobody who only asks.
     const granted = (lock: EngineLock): void => {
       const process = found;
+      isOut = false;
+      if (isDone) this.asked(resource, owner);
       if (isDone || process === null) {
         closeFound();
         this.discard(lock, mode);
@@ -528,18 +546,30 @@ export class EtcdEngine implements LockEngine {
         fail(`owner ${pid} (${name}) could not be ended with the lease: ${whyUnguarded(status)}`, -status);
       });
     };
-    if (this.isReady) begin();
-    else
-      setImmediate(() => {
-        this.whenLeased(this.bound, begin);
+    const start = (): void => {
+      until = this.host.clock.now() + this.bound;
+      if (this.isReady) begin();
+      else
+        setImmediate(() => {
+          this.whenLeased(this.bound, begin);
+        });
+      this.host.clock.setTimeout(() => {
+        if (isDone) return;
+        if (granting !== null) this.discard(granting, mode);
+        // Without a lease it has no deadline either.
+        if (!this.isReady) fail(this.lackOfLease);
+        else if (granting !== null) fail(NO_GUARD);
+      }, this.bound);
+    };
+    const next = this.asking.get(resource);
+    if (next === undefined) {
+      this.asking.set(resource, []);
+      start();
+    } else
+      next.push(() => {
+        if (isForgotten || this.files.has(resource)) finish({ kind: 'known' });
+        else start();
       });
-    this.host.clock.setTimeout(() => {
-      if (isDone) return;
-      if (granting !== null) this.discard(granting, mode);
-      // Without a lease it has no deadline either.
-      if (!this.isReady) fail(this.lackOfLease);
-      else if (granting !== null) fail(NO_GUARD);
-    }, this.bound);
     return () => {
       isForgotten = true;
     };
@@ -568,9 +598,10 @@ export class EtcdEngine implements LockEngine {
 
   private asked(resource: ByteString, owner: GuardedOwner | null): void {
     if (owner !== null) owner.calls--;
-    const left = (this.asking.get(resource) ?? 1) - 1;
-    if (left > 0) this.asking.set(resource, left);
-    else this.asking.delete(resource);
+    const next = this.asking.get(resource)?.shift();
+    // Not before the present one holds it.
+    if (next === undefined) this.asking.delete(resource);
+    else setImmediate(next);
     this.syncSoon();
   }
 
