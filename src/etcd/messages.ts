@@ -1,4 +1,4 @@
-/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, and requests. */
+/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, requests, and to forget these. */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { EtcdSettings } from './settings.ts';
 
@@ -105,6 +105,11 @@ export interface RequestMessage<N extends OperationName = OperationName> {
 
 export interface SettingsMessage {
   readonly settings: EtcdSettings;
+}
+
+/** Of another program of the daemon: what the one before has asked for is not done, unless that has begun. */
+export interface ForgetMessage {
+  readonly forget: true;
 }
 
 export type AnswerMessage =

@@ -86,6 +86,8 @@ interface Outcome {
 
 export class Etcd {
   private readonly gateway: Gateway;
+  /** How often {@link forget} was called. */
+  private forgotten = 0;
 
   constructor(gateway: Gateway) {
     this.gateway = gateway;
@@ -94,9 +96,18 @@ export class Etcd {
   /** @throws EtcdError */
   async run<N extends OperationName>(name: N, args: Args<N>, limit: number): Promise<Result<N>> {
     const until = performance.now() + limit;
-    const left = (): number => until - performance.now();
+    const { forgotten } = this;
+    const left = (): number => (this.forgotten === forgotten ? until - performance.now() : 0);
     const operation = this[name] as (args: Args<N>, left: () => number) => Promise<Result<N>>;
     return operation.call(this, args, left);
+  }
+
+  /**
+   * Ends the operations in progress with their present steps. Their caller has been replaced, and its successor asks for the same again: of two
+   * acquires, the later one to reach etcd would take the other's lock for a stale one.
+   */
+  forget(): void {
+    this.forgotten++;
   }
 
   private async transact(
