@@ -211,11 +211,12 @@ export class Guard {
     this.ask({ operation: Operation.DISARM });
   }
 
-  /** Removes the owners of a carried guard that are not among these. @param done called when that is so */
+  /** Removes the owners of a carried guard that are not among these, nor were added since. @param done called when that is so */
   keep(tokens: ReadonlySet<number>, done = (): void => undefined): void {
     const next = (from: number): void => {
       this.ask({ operation: Operation.LIST, token: from }, ({ next: place, token }) => {
-        if (!tokens.has(token) && place !== 0) this.ask({ operation: Operation.REMOVE, token });
+        if (!tokens.has(token) && !this.owners.has(token) && place !== 0)
+          this.ask({ operation: Operation.REMOVE, token });
         if (place === 0) done();
         else next(place);
       });

@@ -416,8 +416,8 @@ describe('the guard of locks in etcd', function () {
     const former = new Watched();
     watched = former;
     former.arm(LATER);
-    const [kept, dropped] = await startOwners(2);
-    assert.ok(kept && dropped);
+    const [kept, dropped, later] = await startOwners(3);
+    assert.ok(kept && dropped && later);
     assert.equal(await former.add(1, kept), 0);
     assert.equal(await former.add(2, dropped), 0);
     const { state } = former.guard;
@@ -437,12 +437,15 @@ describe('the guard of locks in etcd', function () {
     next.arm(LATER);
     assert.equal(await next.add(1, kept), 0);
     next.guard.keep(new Set([1]));
+    // While the guard is asked whom it has.
+    assert.equal(await next.add(3, later), 0);
     assert.equal(await next.pid(), pid);
     assert.equal(next.guard.isReady, true);
     next.arm(1);
     assert.equal(await kept.end(), 'SIGKILL');
     await next.hears('cleared');
-    assert.deepEqual(next.heard, ['fired 1', 'cleared']);
+    assert.deepEqual(next.heard, ['fired 2', 'cleared']);
+    assert.equal(await later.end(), 'SIGKILL');
     assert.equal(dropped.hasEnded, false);
   });
 
