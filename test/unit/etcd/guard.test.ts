@@ -382,6 +382,27 @@ describe('the guard of locks in etcd', function () {
     assert.equal(owner.hasEnded, false);
   });
 
+  it('is replaced when it does not start in time, and kills nobody when it does later', async () => {
+    const late: (() => void)[] = [];
+    watched = new Watched({ fence: 'kill' }, (socket, options, onEnd) => {
+      const start = (): void => {
+        startGuard(socket, options, onEnd);
+      };
+      if (late.push(start) > 1) start();
+    });
+    const deadline = posix.boottime() + 5000;
+    watched.guard.arm(deadline, deadline + LATER);
+    const owner = await startOwner();
+    const added = watched.add(1, owner);
+    await watched.hears('died');
+    watched.arm(LATER);
+    assert.equal(await added, 0);
+    late[0]?.();
+    await eventually('the old deadline is over', () => posix.boottime() > deadline + 500);
+    assert.equal(owner.hasEnded, false);
+    assert.equal(watched.guard.isReady, true);
+  });
+
   it('is ended when it is given up though it lives, and kills nobody at its old deadline', async () => {
     watched = new Watched();
     watched.arm(LATER);
