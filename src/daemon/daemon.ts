@@ -310,9 +310,11 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     return this.ownConnectionOf(pid)?.fd;
   }
 
+  /** The last one: an earlier one may be that of a former process with the pid, which a child of that has kept. */
   private ownConnectionOf(pid: number): Connection<LockClient> | undefined {
-    for (const connection of this.lockServer.adoptAll().values()) if (isOwn(connection, pid)) return connection;
-    return undefined;
+    let last: Connection<LockClient> | undefined;
+    for (const connection of this.lockServer.adoptAll().values()) if (isOwn(connection, pid)) last = connection;
+    return last;
   }
 
   /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. */

@@ -86,6 +86,7 @@ export class EtcdClient implements EtcdRequests {
     this.link = link;
     if (carried === undefined) return;
     const packets = this.attach(carried);
+    packets.send({ forget: true });
     // It has the last program's, which may have had another password or other certificates.
     if (!lacksPassword(settings)) packets.send({ settings });
   }

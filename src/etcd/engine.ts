@@ -99,8 +99,11 @@ export class EtcdEngine implements LockEngine {
   private readonly releasing = new Set<Resource>();
   /** Those of them that are sent once the daemon has taken over. */
   private readonly expected = new Set<Resource>();
-  /** Locks that calls ask for, by resource. */
-  private readonly asking = new Map<ByteString, number>();
+  /**
+   * Locks that calls ask for, by resource, with those that are to ask next. One at a time, also when nobody waits for it any more or it is by
+   * another name: of two, the later one to reach etcd would take the other's lock for a stale one, and remove it.
+   */
+  private readonly asking = new Map<ByteString, (() => void)[]>();
   private readonly leaseWaiters = new Set<() => void>();
   private readonly changes = new Set<Resource>();
   private isChangeDue = false;
@@ -370,9 +373,8 @@ export class EtcdEngine implements LockEngine {
       return known;
     }
     const answer = asker.find<Acquired>(`acquire ${mode.flags} ${resource}`, (onFound) => {
-      this.asking.set(resource, (this.asking.get(resource) ?? 0) + 1);
       const request = new LockRequest(this.requestHost, { resource, mode, hold }, onFound);
-      request.start();
+      this.requestInTurn(resource, request);
       return () => {
         request.forget();
       };
@@ -393,9 +395,28 @@ export class EtcdEngine implements LockEngine {
         return { failure: { kind: 'busy', pid: -1 }, look: lookAt(answer.holders) };
       case 'missing':
         return { failure: { kind: 'open', errno: ENOENT }, look: null };
+      case 'known':
+        // It is given back by now.
+        throw new Waiting((done) => {
+          setImmediate(done);
+          return () => undefined;
+        });
       case 'failed':
         throw cannotLock(path, answer.text, answer.errno);
     }
+  }
+
+  private requestInTurn(resource: ByteString, request: LockRequest): void {
+    const next = this.asking.get(resource);
+    if (next === undefined) {
+      this.asking.set(resource, []);
+      request.start();
+      return;
+    }
+    next.push(() => {
+      if (request.isForgotten || this.files.has(resource)) request.pass();
+      else request.start();
+    });
   }
 
   private askEtcd(
@@ -408,8 +429,7 @@ export class EtcdEngine implements LockEngine {
     const args = { resource, shared: mode.shared, creates: mode.autocreate, value, lease };
     this.client.request('acquire', args, limit, (reply) => {
       if (!reply.ok) {
-        if (reply.failure === Failure.NO_LEASE && this.lease.id === lease)
-          this.lease.end('etcd does not have it any more: it was revoked, or etcd was restored from a backup');
+        if (reply.failure === Failure.NO_LEASE) this.lease.doubt(lease);
         done({ kind: 'failed', errno: errnoOf(reply), text: reply.text });
       } else if (reply.result.kind === 'granted') {
         done({ kind: 'granted', lock: { key: resource, revision: reply.result.revision, lease } });
@@ -419,9 +439,10 @@ export class EtcdEngine implements LockEngine {
 
   private requestEnded(resource: ByteString, owner: GuardedOwner | null): void {
     if (owner !== null) owner.calls--;
-    const left = (this.asking.get(resource) ?? 1) - 1;
-    if (left > 0) this.asking.set(resource, left);
-    else this.asking.delete(resource);
+    const next = this.asking.get(resource)?.shift();
+    // Not before the present one holds it.
+    if (next === undefined) this.asking.delete(resource);
+    else setImmediate(next);
     this.owners.syncSoon();
   }
 

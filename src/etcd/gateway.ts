@@ -102,6 +102,16 @@ export class Gateway {
     this.cluster = null;
   }
 
+  /** The lease was granted by this one, perhaps to the client process before this one. Undefined: that is not known. */
+  useCluster(id: string | undefined): void {
+    if (id !== undefined && id !== '') this.cluster = id;
+  }
+
+  /** Empty: no member has answered. */
+  get clusterId(): string {
+    return this.cluster ?? '';
+  }
+
   /**
    * @param limit milliseconds
    * @throws EtcdError
@@ -167,11 +177,27 @@ export class Gateway {
       try {
         return await this.post(index, path, body, until - performance.now());
       } catch (error) {
+        if (error instanceof EtcdError && error.failure === Failure.NO_LEASE)
+          await this.assertCluster(index, until - performance.now());
         // Tokens expire, and a member that was restarted knows none.
         if (!(error instanceof TokenError)) throw error;
         if (!isUser || tries > 0) throw new EtcdError(Failure.REFUSED, error.message);
         if (this.token === used) this.token = null;
       }
+    }
+  }
+
+  /**
+   * A member has refused the lease, which is no fault where it is of another cluster: refusals do not say of which.
+   *
+   * @throws AttemptError unless it is of the cluster that has granted the lease
+   */
+  private async assertCluster(index: number, limit: number): Promise<void> {
+    try {
+      await this.post(index, '/v3/maintenance/status', {}, limit);
+    } catch (error) {
+      if (error instanceof AttemptError) throw error;
+      throw new AttemptError(`of which cluster it is cannot be found out: ${(error as Error).message}`);
     }
   }
 

@@ -180,7 +180,7 @@ export class Guard {
   add(token: number, pidfd: number, done: (status: number) => void): void {
     const owner: Owner = { pidfd, isGuarded: false, done };
     this.owners.set(token, owner);
-    if (this.socket >= 0) this.sendOwner(token, owner);
+    if (this.facts !== null) this.sendOwner(token, owner);
   }
 
   /** The owner holds nothing any more. */
@@ -211,11 +211,12 @@ export class Guard {
     this.ask({ operation: Operation.DISARM });
   }
 
-  /** Removes the owners of a carried guard that are not among these. @param done called when that is so */
+  /** Removes the owners of a carried guard that are not among these, nor were added since. @param done called when that is so */
   keep(tokens: ReadonlySet<number>, done = (): void => undefined): void {
     const next = (from: number): void => {
       this.ask({ operation: Operation.LIST, token: from }, ({ next: place, token }) => {
-        if (!tokens.has(token) && place !== 0) this.ask({ operation: Operation.REMOVE, token });
+        if (!tokens.has(token) && !this.owners.has(token) && place !== 0)
+          this.ask({ operation: Operation.REMOVE, token });
         if (place === 0) done();
         else next(place);
       });
@@ -254,14 +255,15 @@ export class Guard {
       posix.close(theirs);
     });
     this.greet();
-    if (this.deadline !== null) this.sendDeadline();
-    for (const [token, owner] of this.owners) this.sendOwner(token, owner);
   }
 
   private greet(): void {
     this.watch();
     this.ask({ operation: Operation.STATUS }, (answer) => {
       this.identify(answer);
+      // Not before: one that is given up without a pid could not be killed. It would find all this when it runs at last, and kill the owners.
+      this.sendDeadline();
+      for (const [token, owner] of this.owners) this.sendOwner(token, owner);
     });
     this.observer.changed();
   }
@@ -316,7 +318,7 @@ export class Guard {
 
   private sendDeadline(): void {
     const { deadline } = this;
-    if (deadline === null || this.socket < 0) return;
+    if (deadline === null || this.facts === null) return;
     // A later one has the same effect.
     this.outbox = this.outbox.filter(([, { request }]) => request.operation !== Operation.ARM);
     const done = (answer: Answer): void => {

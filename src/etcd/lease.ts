@@ -124,7 +124,8 @@ export class Lease {
   }
 
   restore(state: LeaseState): void {
-    this.current = { id: state.id, seconds: state.seconds, sent: state.sent };
+    const { id, seconds, cluster, sent } = state;
+    this.current = { id, seconds, sent, ...(cluster === undefined ? {} : { cluster }) };
     this.isOver = state.isOver === true;
   }
 
@@ -193,10 +194,11 @@ export class Lease {
         }
         // etcd may grant more than was asked for, and is not relied on to.
         const seconds = Math.min(reply.result.seconds, this.seconds);
-        this.current = { id: reply.result.lease, seconds, sent: Math.floor(now) };
+        const { lease: id, cluster } = reply.result;
+        this.current = { id, seconds, cluster, sent: Math.floor(now) };
         this.isOver = false;
         this.answered();
-        log.info(`This host has the lease ${leaseName(reply.result.lease)} of ${seconds} s`);
+        log.info(`This host has the lease ${leaseName(id)} of ${seconds} s`);
         if (this.isHeld) this.observer.extended(true);
         else this.renew();
       },
@@ -227,7 +229,7 @@ export class Lease {
       this.outstanding--;
       this.kept(current.id, now, reply);
     };
-    this.client.request('keepAlive', { lease: current.id }, limit, done, true);
+    this.client.request('keepAlive', { lease: current.id, cluster: current.cluster }, limit, done, true);
   }
 
   private kept(id: string, sent: number, reply: Reply<'keepAlive'>): void {
@@ -253,7 +255,7 @@ export class Lease {
    * A leader that was just elected may not know the lease yet. Owners are ended at once if it is gone for certain. While that cannot be found
    * out, its time counts as before: nothing here moves it on.
    */
-  private confirm({ id }: LeaseState): void {
+  private confirm({ id, cluster }: LeaseState): void {
     if (this.isConfirming) return;
     this.isConfirming = true;
     const limit = Math.max(Math.min(this.killAt - this.clock.now(), boundOf(this.seconds)), 1);
@@ -270,7 +272,12 @@ export class Lease {
       this.fail(`etcd has not kept the lease of this host alive, and ${reason}`);
       this.askSoon();
     };
-    this.client.request('confirm', { lease: id, ...this.observer.announcement(id) }, limit, done, true);
+    this.client.request('confirm', { lease: id, cluster, ...this.observer.announcement(id) }, limit, done, true);
+  }
+
+  /** etcd has refused to put something on it. Ends it if it is gone. */
+  doubt(id: string): void {
+    if (this.current?.id === id && !this.isOver) this.confirm(this.current);
   }
 
   /** The next keepalive need not wait. */

@@ -31,7 +31,11 @@ type Refused =
 export type EtcdAnswer = { readonly kind: 'granted'; readonly lock: EngineLock } | Refused;
 
 /** The answer to the call. The owner of a lock counts one call more until {@link RequestHost.ended}. */
-export type Acquired = { readonly kind: 'granted'; readonly lock: EngineLock; readonly owner: GuardedOwner } | Refused;
+export type Acquired =
+  | { readonly kind: 'granted'; readonly lock: EngineLock; readonly owner: GuardedOwner }
+  /** A call by another name has got it meanwhile. */
+  | { readonly kind: 'known' }
+  | Refused;
 
 export interface LockWish {
   /** Without its ending: see keys.ts. */
@@ -55,7 +59,7 @@ export interface RequestHost extends Pick<ProcessHost, 'processOf' | 'closePidfd
   askEtcd(wish: LockWish, lease: string, limit: number, done: (answer: EtcdAnswer) => void): void;
   /** Gives a lock back. */
   discard(lock: EngineLock, mode: LockMode): void;
-  /** A request has no lock any more that no hold stands for. `owner`: whose it was, if it had got one. */
+  /** The next request for the lock may be made: this one is at etcd no more, and has no lock that no hold stands for. `owner`: whose it was. */
   ended(resource: ByteString, owner: GuardedOwner | null): void;
 }
 
@@ -64,9 +68,11 @@ export class LockRequest {
   private readonly wish: LockWish;
   private readonly onFound: OnFound<Acquired>;
   /** On {@link LeaseClock.now}. */
-  private readonly until: number;
-  private isForgotten = false;
+  private until = Infinity;
+  private hasForgotten = false;
   private isDone = false;
+  /** Etcd works on it, which may take longer than the call waits. */
+  private isAtEtcd = false;
   /** Until etcd has answered. */
   private process: OwnerProcess | null = null;
   /** Etcd has granted it, and the guard has not got its owner yet. */
@@ -77,11 +83,12 @@ export class LockRequest {
     this.host = host;
     this.wish = wish;
     this.onFound = onFound;
-    this.until = host.clock.now() + host.bound;
   }
 
+  /** Makes it. Nothing else of this host may ask for the lock until {@link RequestHost.ended}. */
   start(): void {
     const { host } = this;
+    this.until = host.clock.now() + host.bound;
     if (host.leaseId() !== null) this.ask();
     else {
       setImmediate(() => {
@@ -95,9 +102,18 @@ export class LockRequest {
     }, host.bound);
   }
 
+  /** In place of {@link start}, when it need not be made any more. */
+  pass(): void {
+    this.finish({ kind: 'known' });
+  }
+
   /** Nobody waits for the answer any more. */
+  get isForgotten(): boolean {
+    return this.hasForgotten;
+  }
+
   forget(): void {
-    this.isForgotten = true;
+    this.hasForgotten = true;
   }
 
   private ask(): void {
@@ -112,6 +128,7 @@ export class LockRequest {
       });
       return;
     }
+    this.isAtEtcd = true;
     host.askEtcd(wish, lease, Math.max(this.until - host.clock.now(), 1), (answer) => {
       this.onAnswer(answer);
     });
@@ -127,6 +144,8 @@ export class LockRequest {
   private onAnswer(answer: EtcdAnswer): void {
     const { process } = this;
     this.process = null;
+    this.isAtEtcd = false;
+    if (this.isDone) this.host.ended(this.wish.resource, null);
     if (answer.kind !== 'granted') {
       if (process !== null) this.host.closePidfd(process.pidfd);
       this.finish(answer);
@@ -184,7 +203,7 @@ export class LockRequest {
     if (this.isDone) return;
     this.isDone = true;
     const { host, wish } = this;
-    if (answer.kind !== 'granted') host.ended(wish.resource, this.owner);
+    if (answer.kind !== 'granted' && !this.isAtEtcd) host.ended(wish.resource, this.owner);
     const discard = (): void => {
       if (answer.kind !== 'granted') return;
       host.ended(wish.resource, answer.owner);

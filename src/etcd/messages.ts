@@ -1,4 +1,4 @@
-/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, and requests. */
+/** The messages between the daemon and its etcd client (worker.ts), in JSON: settings, of which the first is, requests, and to forget these. */
 import type { ByteString } from '../../xdr/codec.ts';
 import type { EtcdSettings } from './settings.ts';
 
@@ -23,13 +23,20 @@ export interface Entry {
   readonly modified: string;
 }
 
+/** No other cluster's answer counts for the lease; without the id, that of one other than the first to answer. */
+interface LeaseOfCluster {
+  readonly lease: string;
+  readonly cluster?: string | undefined;
+}
+
 /** Requests by name, each with its arguments and its result. */
 export interface Operations {
-  grant: { args: { seconds: number }; result: { lease: string; seconds: number } };
+  /** `cluster`: the id of the one that has granted it. */
+  grant: { args: { seconds: number }; result: { lease: string; seconds: number; cluster: string } };
   /** `seconds` are 0 for a lease that the leader does not know: see `confirm`. */
-  keepAlive: { args: { lease: string }; result: { seconds: number } };
+  keepAlive: { args: LeaseOfCluster; result: { seconds: number } };
   /** Whether the lease exists, by what all members agree on. Puts a key on it that is not there. */
-  confirm: { args: { lease: string; key: ByteString; value: ByteString }; result: { exists: boolean } };
+  confirm: { args: LeaseOfCluster & { key: ByteString; value: ByteString }; result: { exists: boolean } };
   /** One that is gone is fine. */
   revoke: { args: { lease: string }; result: null };
   /** Puts a key on a lease, whatever is there. */
@@ -98,6 +105,11 @@ export interface RequestMessage<N extends OperationName = OperationName> {
 
 export interface SettingsMessage {
   readonly settings: EtcdSettings;
+}
+
+/** Of another program of the daemon: what the one before has asked for is not done, unless that has begun. */
+export interface ForgetMessage {
+  readonly forget: true;
 }
 
 export type AnswerMessage =

@@ -86,6 +86,8 @@ interface Outcome {
 
 export class Etcd {
   private readonly gateway: Gateway;
+  /** How often {@link forget} was called. */
+  private forgotten = 0;
 
   constructor(gateway: Gateway) {
     this.gateway = gateway;
@@ -94,9 +96,18 @@ export class Etcd {
   /** @throws EtcdError */
   async run<N extends OperationName>(name: N, args: Args<N>, limit: number): Promise<Result<N>> {
     const until = performance.now() + limit;
-    const left = (): number => until - performance.now();
+    const { forgotten } = this;
+    const left = (): number => (this.forgotten === forgotten ? until - performance.now() : 0);
     const operation = this[name] as (args: Args<N>, left: () => number) => Promise<Result<N>>;
     return operation.call(this, args, left);
+  }
+
+  /**
+   * Ends the operations in progress with their present steps. Their caller has been replaced, and its successor asks for the same again: of two
+   * acquires, the later one to reach etcd would take the other's lock for a stale one.
+   */
+  forget(): void {
+    this.forgotten++;
   }
 
   private async transact(
@@ -125,10 +136,11 @@ export class Etcd {
         `etcd_endpoints names members of different clusters, which would grant one lock twice: ${strangers.join(', ')}`,
       );
     }
-    return { lease: digits(ID), seconds: Number(digits(TTL)) };
+    return { lease: digits(ID), seconds: Number(digits(TTL)), cluster: this.gateway.clusterId };
   }
 
-  async keepAlive({ lease }: Args<'keepAlive'>, left: () => number): Promise<Result<'keepAlive'>> {
+  async keepAlive({ lease, cluster }: Args<'keepAlive'>, left: () => number): Promise<Result<'keepAlive'>> {
+    this.gateway.useCluster(cluster);
     const { TTL } = await this.gateway.call(KEEP_ALIVE, { ID: lease }, left());
     return { seconds: Number(digits(TTL)) };
   }
@@ -137,7 +149,9 @@ export class Etcd {
    * The leader answers a keepalive by what it knows itself, and one that was just elected may not have come to the lease yet. A read is
    * answered when all has been done that was agreed on before; a write is done where the lease is known, or refused by all members alike.
    */
-  async confirm({ lease, key, value }: Args<'confirm'>, left: () => number): Promise<Result<'confirm'>> {
+  async confirm(args: Args<'confirm'>, left: () => number): Promise<Result<'confirm'>> {
+    const { lease, cluster, key, value } = args;
+    this.gateway.useCluster(cluster);
     const { entries } = await this.list({ from: key, end: `${key}\0`, limit: 1 }, left);
     if (entries[0]?.lease === lease) return { exists: true };
     try {

@@ -7,6 +7,8 @@ export const lease = object({
   /** In decimal digits. */
   id: text,
   seconds: u32,
+  /** The id of the cluster that has granted it. */
+  cluster: optional(text),
   /** When the last keepalive that was answered had been sent, or the request for the lease: CLOCK_BOOTTIME in milliseconds. */
   sent: whole,
   /** It has ended, and its owners are being killed. */

@@ -5,7 +5,14 @@
 import { posix } from '../posix/posix.ts';
 import { Poller } from '../rpc/poller.ts';
 import { EtcdError, Gateway } from './gateway.ts';
-import { type AnswerMessage, Failure, MAX_MESSAGE, type RequestMessage, type SettingsMessage } from './messages.ts';
+import {
+  type AnswerMessage,
+  Failure,
+  type ForgetMessage,
+  MAX_MESSAGE,
+  type RequestMessage,
+  type SettingsMessage,
+} from './messages.ts';
 import { Etcd } from './operations.ts';
 import { Packets } from './packets.ts';
 
@@ -24,7 +31,11 @@ function start(): void {
     SOCKET,
     poller,
     (message) => {
-      const received = message as SettingsMessage | RequestMessage;
+      const received = message as SettingsMessage | ForgetMessage | RequestMessage;
+      if ('forget' in received) {
+        if (etcd instanceof Etcd) etcd.forget();
+        return;
+      }
       if (!('settings' in received)) {
         void answer(etcd, received).then((reply) => packets.send(reply));
         return;

@@ -474,9 +474,15 @@ export class OwnerReaper {
       (time: number | null | undefined) =>
       ({ owner: { startTime } }: Hold) =>
         startTime === undefined || startTime === time;
-    if (known !== undefined) return startedAt(known);
     // Before the peer is asked for: it had its pid then if it has not been reaped after.
     const present = host.startTime(pid);
+    if (known !== undefined) {
+      if (present === undefined) return null;
+      // What a later process has acquired by its own connection has no start time either.
+      const isAll = present === known || present === null;
+      return ({ owner: { startTime }, client }) =>
+        startTime === undefined ? isAll || client === id : startTime === known;
+    }
     const pidfd = host.peerPidfd(socket);
     const isReaped = (pidfd >= 0 ? host.signal(pidfd, 0) : pidfd) === -ESRCH || pidfd === -EINVAL;
     if (pidfd >= 0) host.close(pidfd);

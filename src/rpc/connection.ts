@@ -148,8 +148,14 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
   onTurn(): void {
     this.postponed = false;
     if (this.isCallAbandoned) this.close();
-    else if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
-    else this.serveInput();
+    // A call that has waited is made whether or not its peer takes answers: others may wait for that.
+    else if (this.outputBuffer.length === 0 || this.arrival > 0) this.serveInput();
+    this.awaitRoom();
+  }
+
+  /** Polls for room to send, if answers are left. */
+  private awaitRoom(): void {
+    if (this.isOpen && !this.postponed && this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
   }
 
   mayLog(bytes: number): boolean {
@@ -311,6 +317,10 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
       }
       this.arrival = 0;
       at += size;
+      if (this.outputBuffer.length > 0) {
+        this.outputBuffer = Buffer.concat([this.outputBuffer, this.poller.outbox.take()]);
+        break;
+      }
       if (this.poller.outbox.queue(this) && !this.isDrained) break;
       if (end - at >= LENGTH_SIZE && this.poller.isOverdue) {
         this.postponed = true;

@@ -48,6 +48,13 @@ export class Outbox {
     return this.count > 0 && this.senders[this.count - 1] === sender;
   }
 
+  /** Takes back the bytes written since the last {@link queue}. */
+  take(): Buffer {
+    const bytes = Buffer.from(this.writer.buffer.subarray(this.queued, this.writer.length));
+    this.discard();
+    return bytes;
+  }
+
   /** Drops the bytes written since the last {@link queue}: their connection is gone. */
   discard(): void {
     this.writer.length = this.queued;

@@ -73,7 +73,7 @@ describe('the gateway of etcd', function () {
     );
     await two?.kill();
     const etcd = etcdAt(endpoints);
-    const { lease } = await etcd.run('grant', { seconds: 60 }, 5000);
+    const { lease, cluster } = await etcd.run('grant', { seconds: 60 }, 5000);
     await two?.run();
     await one?.kill();
     await assert.rejects(etcd.run('keepAlive', { lease }, 1000), (error) => {
@@ -81,6 +81,14 @@ describe('the gateway of etcd', function () {
         isUnreachable(error) && (error as Error).message.includes(`${two?.endpoint}: it is a member of another cluster`)
       );
     });
+    // It refuses the lease in an answer that does not say of which cluster it is.
+    const lock = { resource: '/disk', shared: false, creates: true, value: 'mine', lease };
+    await assert.rejects(etcd.run('acquire', lock, 1000), isUnreachable);
+    const announcement = { lease, key: '/hosts/1', value: '' };
+    await assert.rejects(etcd.run('confirm', announcement, 1000), isUnreachable);
+    // Another client process has not seen who has granted the lease.
+    for (const name of ['keepAlive', 'confirm'] as const)
+      await assert.rejects(etcdAt(endpoints).run(name, { ...announcement, cluster }, 1000), isUnreachable);
     // Once the lease has ended, another cluster is as good.
     assert.notEqual((await etcd.run('grant', { seconds: 60 }, 5000)).lease, lease);
   });

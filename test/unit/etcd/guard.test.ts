@@ -382,6 +382,27 @@ describe('the guard of locks in etcd', function () {
     assert.equal(owner.hasEnded, false);
   });
 
+  it('is replaced when it does not start in time, and kills nobody when it does later', async () => {
+    const late: (() => void)[] = [];
+    watched = new Watched({ fence: 'kill' }, (socket, options, onEnd) => {
+      const start = (): void => {
+        startGuard(socket, options, onEnd);
+      };
+      if (late.push(start) > 1) start();
+    });
+    const deadline = posix.boottime() + 5000;
+    watched.guard.arm(deadline, deadline + LATER);
+    const owner = await startOwner();
+    const added = watched.add(1, owner);
+    await watched.hears('died');
+    watched.arm(LATER);
+    assert.equal(await added, 0);
+    late[0]?.();
+    await eventually('the old deadline is over', () => posix.boottime() > deadline + 500);
+    assert.equal(owner.hasEnded, false);
+    assert.equal(watched.guard.isReady, true);
+  });
+
   it('is ended when it is given up though it lives, and kills nobody at its old deadline', async () => {
     watched = new Watched();
     watched.arm(LATER);
@@ -416,8 +437,8 @@ describe('the guard of locks in etcd', function () {
     const former = new Watched();
     watched = former;
     former.arm(LATER);
-    const [kept, dropped] = await startOwners(2);
-    assert.ok(kept && dropped);
+    const [kept, dropped, later] = await startOwners(3);
+    assert.ok(kept && dropped && later);
     assert.equal(await former.add(1, kept), 0);
     assert.equal(await former.add(2, dropped), 0);
     const { state } = former.guard;
@@ -437,12 +458,15 @@ describe('the guard of locks in etcd', function () {
     next.arm(LATER);
     assert.equal(await next.add(1, kept), 0);
     next.guard.keep(new Set([1]));
+    // While the guard is asked whom it has.
+    assert.equal(await next.add(3, later), 0);
     assert.equal(await next.pid(), pid);
     assert.equal(next.guard.isReady, true);
     next.arm(1);
     assert.equal(await kept.end(), 'SIGKILL');
     await next.hears('cleared');
-    assert.deepEqual(next.heard, ['fired 1', 'cleared']);
+    assert.deepEqual(next.heard, ['fired 2', 'cleared']);
+    assert.equal(await later.end(), 'SIGKILL');
     assert.equal(dropped.hasEnded, false);
   });
 

@@ -15,7 +15,7 @@ describe('the lease of a host', () => {
   let answers: Answers;
   const ended: string[] = [];
   const asked: OperationName[] = [];
-  const granted = { ok: true, result: { lease: '7', seconds: SECONDS } } as const;
+  const granted = { ok: true, result: { lease: '7', seconds: SECONDS, cluster: '5' } } as const;
   const unknown = { ok: true, result: { seconds: 0 } } as const;
   const known = { ok: true, result: { seconds: SECONDS } } as const;
   const refused = { ok: false, failure: Failure.REFUSED, text: 'etcd is full' } as const;
@@ -56,7 +56,7 @@ describe('the lease of a host', () => {
       return { ok: true, result: { exists: true } };
     };
     clock.advance(2500);
-    assert.deepEqual(confirmed[0], { lease: '7', key: '/hosts/7', value: 'this host' });
+    assert.deepEqual(confirmed[0], { lease: '7', cluster: '5', key: '/hosts/7', value: 'this host' });
     assert.deepEqual(ended, []);
     assert.match(lease.lastFailure, /its new leader does not know it yet/);
     answers.keepAlive = () => known;
@@ -81,6 +81,21 @@ describe('the lease of a host', () => {
     answers.confirm = () => ({ ok: true, result: { exists: false } });
     clock.advance(2000);
     assert.deepEqual(ended, ['etcd does not have it any more: it was revoked, or etcd was restored from a backup']);
+  });
+
+  it('ends at once when it has refused a lock, if it is gone for certain', () => {
+    for (const [exists, count] of [
+      [true, 0],
+      [false, 1],
+    ] as const) {
+      answers.confirm = () => ({ ok: true, result: { exists } });
+      lease.doubt('6');
+      clock.advance(10);
+      assert.equal(ended.length, 0, 'another one');
+      lease.doubt('7');
+      clock.advance(10);
+      assert.equal(ended.length, count);
+    }
   });
 
   it('ends at the margin, and not before, when nobody says whether it is gone', () => {

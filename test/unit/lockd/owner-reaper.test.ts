@@ -190,8 +190,9 @@ describe('the end of owners', () => {
   });
 
   it('releases nothing that a later process has acquired for itself', () => {
-    for (const gonePeer of [0, -3, -22]) {
+    for (const [gonePeer, isOld] of [[0], [-3], [-22], [0, true]] as const) {
       world.gonePeer = gonePeer;
+      world.isOld = isOld === true;
       world.begin(300, 600);
       const former = clientOf(300, 300, 2);
       world.end(300);
