@@ -32,6 +32,12 @@ export interface Pollable {
   onTurn(): void;
 }
 
+interface Watcher {
+  readonly onReadable: () => void;
+  /** The round in which it was added, or the last one before. */
+  readonly round: number;
+}
+
 interface Postponed {
   readonly fd: number;
   readonly connection: Pollable;
@@ -51,8 +57,9 @@ export class Poller {
   private readonly budgets = new Int32Array(2 * LISTENERS);
   /** By descriptor. */
   private readonly connections: (Pollable | undefined)[] = [];
-  /** Callbacks of {@link watch}, by descriptor. */
-  private readonly watchers = new Map<number, () => void>();
+  /** By descriptor. */
+  private readonly watchers = new Map<number, Watcher>();
+  private rounds = 0;
   /** By index into the budgets. */
   private readonly acceptors: { readonly fd: number; readonly acceptor: Acceptor }[] = [];
   /** Listening sockets with a budget above 0. */
@@ -123,7 +130,7 @@ export class Poller {
 
   /** Calls back once when a descriptor that is no connection, such as a pidfd, becomes readable. */
   watch(fd: number, onReadable: () => void): void {
-    this.watchers.set(fd, onReadable);
+    this.watchers.set(fd, { onReadable, round: this.rounds });
     this.set(Epoll.ADD, fd, Epoll.IN, WATCHED);
   }
 
@@ -213,6 +220,7 @@ export class Poller {
 
   private readonly onRound = (count: number): void => {
     this.eventCount += count;
+    this.rounds++;
     this.deadline = now() + SLICE_MS;
     try {
       this.handleRound(0, count);
@@ -277,9 +285,11 @@ export class Poller {
   }
 
   private onReady(fd: number): void {
-    const onReadable = this.watchers.get(fd);
+    const watcher = this.watchers.get(fd);
+    // What was readable is another descriptor, which a handler has closed in this round: its number is given again at once.
+    if (watcher?.round === this.rounds) return;
     this.unwatch(fd);
-    onReadable?.();
+    watcher?.onReadable();
   }
 
   /** Has the turns now of those postponed connections of which `isDue`. */

@@ -15,12 +15,19 @@ import { poller } from '../support/poller.ts';
 
 describe('the client process of etcd', function () {
   this.timeout(30_000);
+  const ends: (() => unknown)[] = [];
+
+  afterEach(async () => {
+    for (const end of ends.splice(0)) await end();
+  });
 
   it('does nothing late for the program before: its acquire takes no lock of the next one', async function () {
     skipIf(this, missingEtcd(), missingDaemon('ours'));
     const member = await EtcdMember.start();
+    ends.push(async () => member.close());
     // A member that hangs.
     const hanging = createServer().listen(0, '127.0.0.1');
+    ends.push(() => hanging.close());
     const hung: Socket[] = [];
     hanging.on('connection', (socket) => {
       hung.push(socket);
@@ -39,12 +46,18 @@ describe('the client process of etcd', function () {
     const lock = { resource: '/disk', shared: false, creates: true, lease };
 
     const former = new EtcdClient(settings, link);
+    ends.push(() => {
+      former.end();
+    });
     void ask(former, 'acquire', { ...lock, value: 'former' });
     // Which finds the member that answers.
     assert.ok((await ask(former, 'keepAlive', { lease })).ok);
     const carried = former.state;
     assert.ok(carried !== undefined);
     const later = new EtcdClient(settings, link, { ...carried, socket: posix.duplicate(carried.socket) });
+    ends.push(() => {
+      later.end();
+    });
     former.end();
     const reply = await ask(later, 'acquire', { ...lock, value: 'later' });
     assert.ok(reply.ok && reply.result.kind === 'granted');
@@ -52,8 +65,5 @@ describe('the client process of etcd', function () {
     await Promise.all(hung.map(async (socket) => socket.closed || once(socket, 'close')));
     for (let i = 0; i < 3; i++) assert.ok((await ask(later, 'create', { resource: '/another' })).ok);
     assert.equal(member.keys('/disk//x').get('/disk//x'), 'later');
-    later.end();
-    hanging.close();
-    await member.close();
   });
 });

@@ -3,6 +3,7 @@ import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Epoll, posix, restrictPosix } from '../../../src/posix/posix.ts';
 import type { Pollable } from '../../../src/rpc/poller.ts';
+import { until } from '../support/link.ts';
 import { poller } from '../support/poller.ts';
 
 const { ENOSPC } = os.constants.errno;
@@ -10,6 +11,45 @@ const { ENOSPC } = os.constants.errno;
 const FIRST = 1_000_000;
 const COUNT = 4;
 const nobody = {} as Pollable;
+
+describe('a descriptor that is watched', () => {
+  it('is not taken for readable because one with its number was, which a handler has closed', async () => {
+    const made: number[] = [];
+    const pair = (): readonly [number, number] => {
+      const ends = new Int32Array(2);
+      assert.equal(posix.packetPair(ends), 0);
+      const [near = -1, far = -1] = ends;
+      made.push(near, far);
+      return [near, far];
+    };
+    const [[first, toFirst], [second, toSecond]] = [pair(), pair()];
+    const heard: string[] = [];
+    let later: readonly [number, number] | undefined;
+    // Whichever of the two comes first in the round closes the other one, and watches another descriptor with its number.
+    const onReadable = (name: string, other: number) => (): void => {
+      heard.push(name);
+      poller.unwatch(other);
+      posix.close(other);
+      later = pair();
+      assert.equal(later[0], other);
+      poller.watch(other, () => heard.push('later'));
+    };
+    poller.watch(first, onReadable('one', second));
+    poller.watch(second, onReadable('one', first));
+    for (const fd of [toFirst, toSecond]) posix.sendPacket(fd, Buffer.from('x'), 1);
+    await until('one is heard', () => heard.length > 0);
+    await sleep(20);
+    assert.deepEqual(heard, ['one']);
+    assert.ok(later !== undefined);
+    posix.sendPacket(later[1], Buffer.from('x'), 1);
+    await until('the later one is heard', () => heard.length > 1);
+    assert.deepEqual(heard, ['one', 'later']);
+    for (const fd of new Set(made)) {
+      poller.unwatch(fd);
+      posix.close(fd);
+    }
+  });
+});
 
 describe('the poller', () => {
   const whole = posix;
