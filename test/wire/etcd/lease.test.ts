@@ -102,7 +102,9 @@ describe('locks in etcd', function () {
     assert.ok(performance.now() - asked < 1500);
     const error = await answer;
     assert.equal(error?.code, UNREACHABLE);
-    assert.match(error.message ?? '', /^Unable to acquire lock on '.*\/disk': etcd does not answer \(http:.*no answer/);
+    // A busy machine may be late: the lease has ended by then.
+    const reason = /^Unable to acquire lock on '.*\/disk': (The lease .* alive: )?etcd does not answer \(http:.*no answer/;
+    assert.match(error.message ?? '', reason);
     scene.member.signal('SIGCONT');
     // Whatever has become of that attempt, it is this host's.
     await eventually('the lock is granted', async () => (await peer.ask(take())) === undefined);
