@@ -103,7 +103,8 @@ describe('locks in etcd', function () {
     const error = await answer;
     assert.equal(error?.code, UNREACHABLE);
     // A busy machine may be late: the lease has ended by then.
-    const reason = /^Unable to acquire lock on '.*\/disk': (The lease .* alive: )?etcd does not answer \(http:.*no answer/;
+    const reason =
+      /^Unable to acquire lock on '.*\/disk': (The lease .* alive: )?etcd does not answer \(http:.*no answer/;
     assert.match(error.message ?? '', reason);
     scene.member.signal('SIGCONT');
     // Whatever has become of that attempt, it is this host's.
