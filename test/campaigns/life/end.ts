@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { existsSync } from 'node:fs';
 import { AdminClient } from '../../../src/client/admin-client.ts';
-import { lockOfAny, lockOn } from '../../../src/lab/observe.ts';
+import { lockOfAny } from '../../../src/lab/observe.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { lock } from '../../../src/lab/wire.ts';
 import { Child, type Line, now, PATIENCE } from './children.ts';
@@ -238,11 +238,13 @@ export class End {
     // Two hosts that let go of a shared file at once both find the other there, and leave it, as C does.
     const mayStay = plan.rivals.some(({ host, does }) => host === 'other' && does === 'share') && plan.shared;
     for (const { lockFile } of this.#disks) {
-      const daemons = (['own', 'other'] as const).map((host) => this.#hosts.daemon(host).pid);
-      const left = (): string[] => [
-        ...(existsSync(lockFile) && plan.place !== 'direct' && !mayStay ? ['its file'] : []),
-        ...daemons.flatMap((pid) => (existsSync(lockFile) ? (lockOn(pid, lockFile) ?? []) : [])),
-      ];
+      const left = (): string[] => {
+        if (!existsSync(lockFile)) return [];
+        const file = plan.place !== 'direct' && !mayStay ? ['its file'] : [];
+        // Of whichever process: a daemon has its pid file locked, which may have the same number on another file system.
+        const lock = lockOfAny(lockFile);
+        return lock === undefined ? file : [...file, lock];
+      };
       try {
         await eventually('free', () => left().length === 0, PATIENCE / 4);
       } catch {
