@@ -5,6 +5,7 @@ import {
   type HolderInfo,
   type HolderNote,
   Identity,
+  NOTES_MAX,
   refusalInfo,
   type RefusalInfo,
   refusalNotes,
@@ -63,10 +64,10 @@ export class Refusals {
     return info;
   }
 
-  /** What the holder has noted in the file. */
+  /** What the holders have noted, of whom there may be very many: as many are kept as an answer has room for. */
   addNotes({ sequence }: RefusalInfo, notes: readonly HolderNote[]): void {
     if (notes.length === 0 || sequence <= this.count - REMEMBERED) return;
-    this.notes.set(sequence, notes);
+    this.notes.set(sequence, notes.slice(0, NOTES_MAX));
     this.encoded = undefined;
   }
 

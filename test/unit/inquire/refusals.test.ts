@@ -97,6 +97,20 @@ describe('refusals', () => {
     assert.deepEqual(after.notesSince(0), before.notesSince((known[0]?.sequence ?? 0) - 1));
   });
 
+  it('have the first notes of very many holders, and hand them on', () => {
+    const before = new Refusals();
+    before.addNotes(before.add(refusal('/disk', { pid: -1 }), 1), ['a', 'b', 'c', 'd', 'e', 'f'].map(note));
+    const after = new Refusals();
+    after.precede(before.total, before.text);
+    for (const refusals of [before, after]) {
+      const [found] = refusals.notesSince(0);
+      assert.deepEqual(
+        found?.notes.map(({ host }) => host),
+        ['a', 'b', 'c', 'd'],
+      );
+    }
+  });
+
   it('name the host, on one line whatever its name, and how many more there are', () => {
     const info = new Refusals().add(refusal('/d', { pid: -1 }), 0);
     assert.equal(

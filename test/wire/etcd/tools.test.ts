@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { indirectName } from '../../../src/lab/guest.ts';
 import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
-import { type LockDaemon, startDaemon } from '../../../src/lab/start.ts';
+import { type LockDaemon, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
@@ -149,6 +149,31 @@ describe('virt-lockctl and locks in etcd', function () {
     const hosts = JSON.parse(stdout) as { host: string }[];
     assert.equal(hosts.filter(({ host }) => host === 'many').length, 150);
     assert.equal(scene.member.ctl('lease', 'revoke', granted).status, 0);
+  });
+
+  it('refuses a disk that very many hosts share, says so, and goes on', async () => {
+    const [value = ''] = scene.member.keys(`/virtlockd/locks${SPACE}/share//s/`).values();
+    const { output } = scene.member.ctl('lease', 'grant', '600');
+    const granted = /lease ([0-9a-f]+) granted/.exec(output)?.[1] ?? '';
+    for (let index = 1; index <= 12; index++) {
+      const key = `/virtlockd/locks${SPACE}/crowd//s/${index.toString(16)}`;
+      assert.equal(scene.member.ctl('put', '--lease', granted, key, value).status, 0);
+    }
+    const crowd = `${SPACE}/crowd`;
+    const peer = await scene.join(two, undefined, 'late');
+    assert.equal((await peer.ask(lock.acquire(SPACE, 'crowd', autocreate)))?.code, 87);
+    assert.match((await lockctl(two, 'refusals')).stdout, /crowd/);
+    for (const command of ['who', 'why']) {
+      const { code, stdout, stderr } = await lockctl(two, command, crowd);
+      assert.ok(code !== null && stdout.includes(crowd), `${command}: ${stdout}${stderr}`);
+    }
+    await reexecute(two);
+    assert.match((await lockctl(two, 'refusals')).stdout, /crowd/);
+    assert.equal((await peer.ask(lock.acquire(SPACE, 'crowd', autocreate)))?.code, 87);
+    assert.equal(scene.member.ctl('lease', 'revoke', granted).status, 0);
+    await peer.must(lock.acquire(SPACE, 'crowd', autocreate));
+    await peer.must(lock.release(SPACE, 'crowd'));
+    assert.doesNotMatch(two.log, /Going on after/);
   });
 
   it('says that etcd does not answer', async () => {
