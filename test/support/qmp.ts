@@ -34,8 +34,17 @@ export class Qmp {
     return new Qmp(socket);
   }
 
-  /** Until QEMU ends, or the signal. @param onEvent called at each event, with its status if it has one */
-  async followRuns(over: AbortSignal, onEvent: (event: string) => void = () => undefined): Promise<Run[]> {
+  /**
+   * Until QEMU ends, or the signal.
+   *
+   * @param onEvent called at each event, with its status if it has one
+   * @param onFollowed called once it is known whether the guest runs
+   */
+  async followRuns(
+    over: AbortSignal,
+    onEvent: (event: string) => void = () => undefined,
+    onFollowed: () => void = () => undefined,
+  ): Promise<Run[]> {
     const socket = this.#socket;
     const runs: Run[] = [];
     let current: Run | undefined;
@@ -58,6 +67,7 @@ export class Qmp {
       if (message.event === 'STOP') end(at);
       if (message.event !== undefined) onEvent([message.event, message.data?.status ?? ''].join(' ').trim());
       if (message.return?.running === true) begin(now());
+      if (message.return?.running !== undefined) onFollowed();
     });
     for (const execute of ['qmp_capabilities', 'query-status']) socket.write(`${JSON.stringify({ execute })}\n`);
     const close = (): void => {

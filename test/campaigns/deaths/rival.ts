@@ -26,6 +26,8 @@ export class Rival {
   readonly #host: Host;
   readonly #isHeld: (file: string) => boolean;
   readonly #files: readonly string[];
+  /** A disk that it was granted and has not given back: nobody else would, for it is no process. */
+  #granted: string | undefined;
   #isStopped = false;
   #loops: readonly Promise<void>[] = [];
   #waiting: Waiting[] = [];
@@ -86,6 +88,8 @@ export class Rival {
   }
 
   async #askForAll(peer: Peer): Promise<void> {
+    // Of a connection that ended meanwhile. The daemon may have done it, and died before it said so.
+    await this.#giveBack(peer);
     for (const file of this.#files) {
       if (!this.#isHeld(file)) continue;
       const from = now();
@@ -93,11 +97,18 @@ export class Rival {
       const to = now();
       if (error === undefined) {
         this.grants.push({ file, from, to });
-        await this.#call(peer, lock.release('', file));
+        this.#granted = file;
+        await this.#giveBack(peer);
       } else if (error.code !== BUSY) {
         this.problems.push({ at: to, kind: 'refused otherwise', detail: `${error.code}: ${error.message ?? ''}` });
       }
     }
+  }
+
+  async #giveBack(peer: Peer): Promise<void> {
+    if (this.#granted === undefined) return;
+    await this.#call(peer, lock.release('', this.#granted));
+    this.#granted = undefined;
   }
 
   /** @throws Error when the connection ends */

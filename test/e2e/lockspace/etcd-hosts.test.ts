@@ -140,7 +140,11 @@ etcd_watchdog = "none"
     assert.equal(holder, one.name);
     assert.ok(refusals.length > 0 && refusals.every((text) => /resource '[0-9a-f]{64}' is locked/.test(text)));
     assert.equal(await holderOf(image), two.name);
-    const watched = next.followRuns(over.signal);
+    let isFollowed = false;
+    const watched = next.followRuns(over.signal, undefined, () => {
+      isFollowed = true;
+    });
+    await eventually('its runs are followed', () => isFollowed);
     await two.libvirtd.must('suspend', 'other');
     over.abort();
     const [[last], [first]] = [runs.slice(-1), await watched];
