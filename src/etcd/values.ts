@@ -7,8 +7,12 @@ import { thisHost } from '../storage/holder-note.ts';
 
 /** Owners that a value names. */
 const MAX_OWNERS = 32;
-/** Bytes of a name. */
+/** Bytes of the name of a VM, of a UUID, and of the name of a host. */
 const MAX_NAME = 256;
+const MAX_UUID = 36;
+const MAX_HOST = 64;
+/** The last moment that a Date can be, in milliseconds since 1970. */
+const MAX_TIME = 8.64e15;
 
 /** An owner of a lock on any host. */
 export interface OwnerNote {
@@ -43,21 +47,23 @@ export function valueOf(mode: LockMode, holds: readonly Hold[], nonce: string): 
   return JSON.stringify(note);
 }
 
-/** Null when it is no value of a lock. */
+/** As much of it as an answer has room for. Null when it is no value of a lock. */
 export function parseValue(value: ByteString): LockNote | null {
   try {
     const { host, hostUuid, mode, since, owners, count } = JSON.parse(value) as Partial<LockNote>;
     if (typeof host !== 'string' || typeof since !== 'number' || !Array.isArray(owners)) return null;
     const known = (owners as Partial<OwnerNote>[]).flatMap(({ name, uuid, pid }) =>
-      typeof name === 'string' && typeof uuid === 'string' && typeof pid === 'number' ? [{ name, uuid, pid }] : [],
+      typeof name === 'string' && typeof uuid === 'string' && typeof pid === 'number'
+        ? [{ name: name.slice(0, MAX_NAME), uuid: uuid.slice(0, MAX_UUID), pid: pid >>> 0 }]
+        : [],
     );
     return {
-      host,
-      hostUuid: typeof hostUuid === 'string' ? hostUuid : null,
+      host: host.slice(0, MAX_HOST),
+      hostUuid: typeof hostUuid === 'string' ? hostUuid.slice(0, MAX_UUID) : null,
       mode: mode === 'shared' ? 'shared' : 'exclusive',
-      since,
+      since: Number.isSafeInteger(since) && since >= 0 && since <= MAX_TIME ? since : 0,
       owners: known,
-      count: typeof count === 'number' ? count : known.length,
+      count: typeof count === 'number' ? count >>> 0 : known.length,
     };
   } catch {
     return null;

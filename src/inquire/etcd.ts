@@ -111,11 +111,9 @@ function lockOf(prefix: string, { key, value, lease, created }: Entry): EtcdLock
       host: note?.host ?? '',
       lease,
       revision: created,
-      since: Math.max(Math.trunc(note?.since ?? 0), 0),
-      owners: (note?.owners ?? [])
-        .slice(0, ETCD_OWNERS_MAX)
-        .map(({ name, uuid, pid }) => ({ name, uuid, pid: pid >>> 0 })),
-      ownerCount: (note?.count ?? 0) >>> 0,
+      since: note?.since ?? 0,
+      owners: (note?.owners ?? []).slice(0, ETCD_OWNERS_MAX),
+      ownerCount: note?.count ?? 0,
     },
   ];
 }
