@@ -119,6 +119,15 @@ describe('the judge of deaths', () => {
     }
   });
 
+  it('accepts that a guest did not go on after a migration that failed, if the daemon died in it', () => {
+    const error = 'error : qemuMigrationSrcRestoreDomainState:N : Failed to resume guest GUEST after failure';
+    const said = (name: string, from: number): string[] =>
+      kinds({ operations: [{ ...operation(from, from + 20), name }], log: [{ at: from + 5, text: error }] });
+    assert.deepEqual(said('migrate', 130), []);
+    assert.deepEqual(said('migrate', 150), ["in libvirt's log"], 'no death then');
+    assert.deepEqual(said('resume', 130), ["in libvirt's log"]);
+  });
+
   it("accepts the failure of an operation in which libvirtd's own child hung, and no other", () => {
     const operations = [operation(150, 160, 'error: Child quit during startup handshake: Input/output error')];
     assert.deepEqual(kinds({ operations, forks: [155] }), []);

@@ -53,6 +53,7 @@ const ACTIVATED: readonly Reason[] = [
 /** While a death interrupts a migration. */
 const MIGRATED: readonly Reason[] = [
   { why: 'the release that died was of the host which the guest was to leave', pattern: /is locked/ },
+  { why: 'the acquire that died was for the guest to go on where it was', pattern: /Failed to resume guest/ },
 ];
 
 /**
