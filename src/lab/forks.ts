@@ -1,17 +1,23 @@
 /**
- * Children that libvirtd has forked and that have executed no program yet. It forks with many threads: when another thread held a
- * lock of a library at that moment, the child waits for this lock for ever, and libvirtd for the child. No lock daemon has a part
- * in that.
+ * Processes that libvirtd has forked and that have executed no program yet. It forks with many threads: when another thread held a
+ * lock of a library at that moment, the fork waits for this lock for ever, and libvirtd for the fork. No lock daemon has a part
+ * in that: seen was g_slice_alloc() of GLib 2.74, which Debian 12's libvirt 9.0.0 calls before the fork connects to the lock daemon.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { processes, programOf, statusOf, unlessGone } from '../proc/processes.ts';
+import { commandLineOf, mountsOf, processes, programOf, unlessGone } from '../proc/processes.ts';
+
+/**
+ * For the environment of a libvirtd: GLib before 2.76 allocates small objects by malloc then, whose locks a fork gets anew. That is the
+ * most frequent of those locks, and not the only one.
+ */
+export const forkSafely = { G_SLICE: 'always-malloc' } as const;
 
 /** futex(2) on x86-64, in /proc/PID/syscall. */
 const FUTEX = '202';
 const LOOK_MS = 1000;
 
 /**
- * The child's system call if it can never return: its only thread waits for another one to wake it, without a limit. A word of
+ * The fork's system call if it can never return: its only thread waits for another one to wake it, without a limit. A word of
  * memory that is shared between processes would be another matter, but libvirt has none.
  */
 function endlessWaitOf(pid: number): string | undefined {
@@ -21,21 +27,27 @@ function endlessWaitOf(pid: number): string | undefined {
   return number === FUTEX && limit === '0x0' ? call : undefined;
 }
 
-/** The children of a process that run its own program still, and wait for ever. */
+/** Whether both run one program for one purpose, as a process and its forks do until they execute another one. */
+function isFork(pid: number, parent: number): boolean {
+  if (pid === parent || commandLineOf(pid).join('\0') !== commandLineOf(parent).join('\0')) return false;
+  // Last, because of a stranger neither may be known.
+  return programOf(pid) === programOf(parent) && mountsOf(pid) === mountsOf(parent);
+}
+
+/**
+ * The forks of a process that run its own program still, and wait for ever. One that becomes a QEMU is a child of the first process, not
+ * of libvirtd: libvirtd forks twice for it.
+ */
 function stuckForksOf(parent: number): Map<number, string> {
-  const program = programOf(parent);
   const found = new Map<number, string>();
   for (const pid of processes()) {
-    const wait = unlessGone(() => {
-      if (pid === parent || statusOf(pid, 'PPid') !== String(parent) || programOf(pid) !== program) return undefined;
-      return endlessWaitOf(pid);
-    });
+    const wait = unlessGone(() => (isFork(pid, parent) ? endlessWaitOf(pid) : undefined));
     if (wait !== undefined) found.set(pid, wait);
   }
   return found;
 }
 
-/** Kills the stuck children of processes, until it is stopped. */
+/** Kills the stuck forks of processes, until it is stopped. */
 export class ForkWatch {
   /** When it has killed one: CLOCK_MONOTONIC in ns. */
   readonly killed: number[] = [];

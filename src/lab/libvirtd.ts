@@ -1,7 +1,7 @@
 /** libvirtd with the lockd plugin inside a lab, and virsh to drive it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ForkWatch } from './forks.ts';
+import { forkSafely, ForkWatch } from './forks.ts';
 import { type GuestDescription, guestXml } from './guest.ts';
 import { type Finished, GivenUp, type Running, eventually } from './process.ts';
 import { type Lab, ordinaryUser } from './root.ts';
@@ -73,7 +73,8 @@ export class Libvirtd {
       ]);
     }
     const output = join(this.lab.directory, 'libvirtd.log');
-    const libvirtd = this.lab.spawn('/usr/sbin/libvirtd', [], { output, ordinary, env: this.#options.env });
+    const env = { ...forkSafely, ...this.#options.env };
+    const libvirtd = this.lab.spawn('/usr/sbin/libvirtd', [], { output, ordinary, env });
     this.#process = libvirtd;
     await eventually(
       'libvirtd answers',

@@ -69,10 +69,15 @@ export function workingDirectoryOf(pid: Process): ByteString {
 /** Whether it is in the mount namespace of this process; undefined when that cannot be found out. */
 export function sharesMounts(pid: number): boolean | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt');
+    return mountsOf(pid) === mountsOf('self');
   } catch {
     return undefined;
   }
+}
+
+/** The name of its mount namespace. */
+export function mountsOf(pid: Process): string {
+  return readlinkSync(`/proc/${pid}/ns/mnt`);
 }
 
 /** Its name, as ps shows it. */

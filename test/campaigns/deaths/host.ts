@@ -1,6 +1,7 @@
 /** The machine with the package, two libvirtds and the disks. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { forkSafely } from '../../../src/lab/forks.ts';
 import { guestXml, makeImage } from '../../../src/lab/guest.ts';
 import type { Finished } from '../../../src/lab/process.ts';
 import type { Peer } from '../../../src/lab/wire.ts';
@@ -26,6 +27,13 @@ stdio_handler = "file"
 const WATCHDOG = `[Service]
 WatchdogSec=3
 TimeoutAbortSec=1
+`;
+
+/** The unit requires virtlockd.socket, whose restarts restart it: systemd would give up on it. */
+const LIBVIRTD = `[Unit]
+StartLimitIntervalSec=0
+[Service]
+Environment=G_SLICE=${forkSafely.G_SLICE}
 `;
 
 /** A guest's images: paths, which are the same inside and outside. */
@@ -107,8 +115,7 @@ export class Host {
   async startLibvirtd(): Promise<void> {
     this.write('/etc/libvirt/qemu.conf', qemuConfiguration);
     this.write('/etc/libvirt/libvirtd.conf', `log_outputs = "3:file:${MAIN.log}"\n`);
-    // Its unit requires virtlockd.socket, whose restarts restart it: systemd would give up on it.
-    this.write('/etc/systemd/system/libvirtd.service.d/limit.conf', '[Unit]\nStartLimitIntervalSec=0\n');
+    this.write('/etc/systemd/system/libvirtd.service.d/campaign.conf', LIBVIRTD);
     // boot.sh masks libvirtd for machines that do not need it.
     await this.must('rm', '/etc/systemd/system/libvirtd.service');
     await this.must('systemctl', 'daemon-reload');

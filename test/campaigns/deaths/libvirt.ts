@@ -1,5 +1,6 @@
 /** One of the machine's two libvirtds. Both have the one lock daemon, so that guests can be migrated between them. */
 import { readFileSync } from 'node:fs';
+import { forkSafely } from '../../../src/lab/forks.ts';
 import { eventually, type Finished } from '../../../src/lab/process.ts';
 import type { Machine } from '../../package/machine.ts';
 
@@ -58,7 +59,7 @@ exec /usr/sbin/libvirtd --config ${PEER_CONFIGURATION} --pid-file ${PEER_SOCKETS
 `,
   // systemd-machined has the first one's guests, and no two machines with one name: the second one reaches no message bus.
   [`/etc/systemd/system/${PEER.unit}`]: `[Service]
-Environment=DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent
+Environment=DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent G_SLICE=${forkSafely.G_SLICE}
 ExecStart=/usr/bin/unshare --mount --uts --propagation private /bin/sh ${PEER_START}
 RuntimeDirectory=peer
 KillMode=process

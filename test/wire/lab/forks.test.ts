@@ -5,7 +5,10 @@ import { ForkWatch } from '../../../src/lab/forks.ts';
 import { onPath } from '../../../src/lab/requirements.ts';
 import { skipIf } from '../../support/skip.ts';
 
-/** Forks one child that waits for a lock which another thread of its parent had, and one that waits for its parent's word. */
+/**
+ * Forks two processes that wait for a lock which another thread had, one of them by a child that ends at once, and one that waits for a
+ * word.
+ */
 const FORKS = `
 import os, threading
 lock = threading.Lock()
@@ -21,6 +24,14 @@ stuck = os.fork()
 if stuck == 0:
     lock.acquire()
     os._exit(0)
+ended, end = os.pipe()
+between = os.fork()
+if between == 0:
+    if os.fork() == 0:
+        lock.acquire()
+    os._exit(0)
+os.close(end)
+os.waitpid(between, 0)
 sound = os.fork()
 if sound == 0:
     os.close(theirs)
@@ -28,6 +39,7 @@ if sound == 0:
     os._exit(7)
 forked.set()
 _, status = os.waitpid(stuck, 0)
+os.read(ended, 1)
 os.write(theirs, b'.')
 _, other = os.waitpid(sound, 0)
 print(os.WTERMSIG(status), os.WEXITSTATUS(other))
@@ -43,7 +55,7 @@ describe('a fork that waits for a thread it does not have', () => {
       parent.stdout.on('data', (part: Buffer) => (output += part.toString()));
       await once(parent, 'close');
       assert.equal(output, '9 7\n');
-      assert.equal(forks.killed.length, 1);
+      assert.equal(forks.killed.length, 2);
     } finally {
       forks.stop();
       parent.kill('SIGKILL');
