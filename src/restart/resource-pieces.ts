@@ -68,7 +68,7 @@ export class ResourcePieces {
     for (const piece of known) {
       if (this.changed.size === 0 || !piece.resources.some((resource) => this.changed.has(resource))) {
         yield take(piece);
-      } else for (const resource of piece.resources) if (isHeld(resource)) stale.add(resource);
+      } else for (const resource of piece.resources) if (isThere(resource)) stale.add(resource);
     }
     let group: Resource[] = [];
     for (const resource of known.length === 0 ? unknown : new Set([...stale, ...unknown])) {
@@ -82,7 +82,7 @@ export class ResourcePieces {
   }
 
   private *changedIn(lockspace: Lockspace): Generator<Resource> {
-    for (const resource of this.changed) if (resource.lockspace === lockspace && isHeld(resource)) yield resource;
+    for (const resource of this.changed) if (resource.lockspace === lockspace && isThere(resource)) yield resource;
   }
 
   /**
@@ -100,6 +100,7 @@ export class ResourcePieces {
   }
 }
 
-function isHeld(resource: Resource): boolean {
-  return resource.holds.length > 0;
+/** Also one that nobody holds and that is being released: the successor goes on with that, and the owner's call comes again. */
+function isThere(resource: Resource): boolean {
+  return resource.lockspace.resources.get(resource.name) === resource;
 }

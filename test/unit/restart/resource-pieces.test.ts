@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { Release } from '../../../src/lockspace/release.ts';
 import { closeUnlessHeld } from '../../../src/lockspace/files.ts';
 import { posix } from '../../../src/posix/posix.ts';
 import { captureState } from '../../../src/restart/capture.ts';
@@ -86,6 +87,25 @@ describe('the text of resources for a restart', () => {
     assert.equal(writeAgain().names, 130);
     for (let index = 75; index < 200; index++) release(`held ${index}`);
     assert.equal(writeAgain().names, 5);
+  });
+
+  it('is made again of what is being released', () => {
+    daemon.remoteFiles.release = ({ file }, by) => {
+      file.release = new Release(by);
+      return true;
+    };
+    acquire('new');
+    for (const name of ['held 70', 'new']) release(name);
+    assert.equal(writeAgain().names, 201);
+    const releasing = Buffer.concat(write())
+      .toString('latin1')
+      .match(/"x-releasing":5000001/g);
+    assert.equal(releasing?.length, 2);
+    for (const resource of [...daemon.lockspaces.resources()].filter(({ release: begun }) => begun !== null)) {
+      resource.releaseFile(daemon.lockspaces.keeper);
+      daemon.lockspaces.finishRelease(resource);
+    }
+    assert.equal(writeAgain().names, 199);
   });
 
   it('is made again, with a descriptor for each name, of a file that is shared', () => {

@@ -1,6 +1,6 @@
 /** One storage does not answer, or answers with errors: whoever has called for it waits, and nobody else. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { inquireProgram } from '../../../xdr/programs/inquire.ts';
@@ -295,6 +295,26 @@ describe('storage that does not answer', function () {
     await third.must(lock.release('', at('kept')));
     assert.doesNotMatch(daemon.log, /lost|Lost/);
     assert.equal(helpers().length, 1);
+  });
+
+  it('goes on with a release that began while the next program was proven', async () => {
+    await begin({ hasOwnLocks: true, configuration: UNASKED });
+    const guest = await connect('guest');
+    await guest.must(lock.acquire('', at('kept'), autocreate));
+    await guest.must(lock.acquire('', at('lease'), autocreate));
+    await storage.hang('unlink');
+    const restarted = reexecute(daemon);
+    const isProving = (): boolean => hasOtherChild(daemon.pid, helpers());
+    await eventually('the next program is proven', isProving);
+    const released = asking(guest, lock.release('', at('lease')));
+    await storage.asked('unlink');
+    await restarted;
+    await assertServed();
+    assert.equal(released.state.isAnswered, false);
+    await storage.letGo();
+    assert.equal(await released.answer, undefined);
+    await guest.must(lock.acquire('', at('lease'), autocreate));
+    await guest.must(lock.release('', at('kept')));
   });
 
   it('keeps none of 100 guests but its own waiting through a restart', async () => {
@@ -649,4 +669,10 @@ function namesOpenIn(pid: number, directory: string): string[] {
     }
   });
   return names.sort();
+}
+
+/** Whether a process has a child that is none of these. */
+function hasOtherChild(pid: number, known: readonly number[]): boolean {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+  return children !== '' && children.split(' ').some((child) => !known.includes(Number(child)));
 }
