@@ -128,6 +128,14 @@ describe('the judge of deaths', () => {
     assert.deepEqual(said('resume', 130), ["in libvirt's log"]);
   });
 
+  it('accepts that a monitor is reset while its QEMU is killed, and not else', () => {
+    const text = 'error : qemuMonitorIORead:N : Unable to read from monitor: Connection reset by peer';
+    const said = (name: string): string[] =>
+      kinds({ operations: [{ ...operation(150, 160), name }], log: [{ at: 155, text }] });
+    assert.deepEqual(said('kill'), []);
+    assert.deepEqual(said('suspend'), ["in libvirt's log"]);
+  });
+
   it("accepts the failure of an operation in which libvirtd's own child hung, and no other", () => {
     const operations = [operation(150, 160, 'error: Child quit during startup handshake: Input/output error')];
     assert.deepEqual(kinds({ operations, forks: [155] }), []);

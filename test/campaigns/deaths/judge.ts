@@ -37,6 +37,14 @@ const DIED: readonly Reason[] = [
   { why: 'the call that died was a release', pattern: /Unable to release (?:lease|lock on)/ },
 ];
 
+/** While a guest's QEMU is killed, with a death or without. */
+const KILLED: readonly Reason[] = [
+  {
+    why: 'the QEMU that was killed had not read what libvirtd had sent to its monitor',
+    pattern: /qemuMonitorIORead\S* : Unable to read from monitor: Connection reset by peer/,
+  },
+];
+
 /** While systemd executes itself again: libvirt starts a guest's scope through it. */
 const REEXECUTED: readonly Reason[] = [
   { why: 'systemd was executed again during the operation', pattern: /DBus\.Error\.NoReply/ },
@@ -112,6 +120,7 @@ function reasonFor({ at, text }: Line, facts: Facts): string | undefined {
       ? MIGRATED
       : []),
     ...(interrupted.some(({ name }) => name === 'migrate') ? ACTIVATED : []),
+    ...(interrupted.some(({ name }) => name === 'kill') ? KILLED : []),
     ...(near.some(({ way }) => way === 'socket-restart') ? RESTARTED : []),
     ...(near.some(({ way }) => way === 'reexec') ? REEXECUTED : []),
     ...(interrupted.some(({ guest, from }) => isLeftBehind(guest, from, facts)) ? LEFT : []),
