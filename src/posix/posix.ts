@@ -105,7 +105,7 @@ export interface Addon {
   /**
    * Replaces this process. A C daemon gets the dispositions and the mask that it has after an exec of its own, but SIGUSR1 ignored;
    * a program of ours gets the mask as it is, and the pending signals. Returns only on failure: -EINTR when SIGTERM, SIGINT or
-   * SIGQUIT is pending.
+   * SIGQUIT is pending; -EBUSY when a child has shared the descriptors for 2 s.
    */
   execve(path: [ByteString], args: readonly ByteString[], environment: readonly ByteString[], isC: boolean): number;
   /**

@@ -155,6 +155,9 @@ static const struct {
 };
 #define FOR_C (sizeof(for_c) / sizeof(for_c[0]))
 
+/* A child takes microseconds, or its turns on a busy machine. While clients wait. */
+#define SHARED_MS 2000
+
 static int execute_c(char **path, char **arguments, char **environment) {
     struct sigaction before[FOR_C];
     for (size_t i = 0; i < FOR_C; i++) {
@@ -181,6 +184,8 @@ static napi_value posix_execve(napi_env env, napi_callback_info info) {
     if (path != NULL && arguments != NULL && environment != NULL) {
         if (is_end_pending()) {
             error = EINTR;
+        } else if (!await_own_descriptors(SHARED_MS)) {
+            error = EBUSY;
         } else if (is_c) {
             error = execute_c(path, arguments, environment);
         } else {

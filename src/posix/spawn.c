@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "addon.h"
@@ -32,6 +34,55 @@
 /* Above the streams. */
 #define ASIDE 16
 #define EXEC_FAILED 127
+
+/*
+ * The children that may share the daemon's table of descriptors: until then, POSIX locks of the daemon are the table's, not the daemon's.
+ * If the daemon executed a program, the kernel would give it a copy of the table, and would drop the locks when the child leaves the
+ * former one.
+ */
+#define SHARERS 64
+static struct sharer {
+    pid_t pid;
+    struct timespec started;
+} sharers[SHARERS];
+
+/* Where the kernel does not tell, a child that has started so long ago has left. */
+#define LEFT_NS 200000000L
+
+static int64_t age_of(const struct sharer *sharer) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - sharer->started.tv_sec) * INT64_C(1000000000) + now.tv_nsec - sharer->started.tv_nsec;
+}
+
+static bool shares(struct sharer *sharer) {
+    if (sharer->pid == 0) return false;
+    long order = syscall(SYS_kcmp, getpid(), sharer->pid, KCMP_FILES, 0UL, 0UL);
+    if (order == 0) return true;
+    if (order < 0 && errno != ESRCH && age_of(sharer) < LEFT_NS) return true;
+    sharer->pid = 0;
+    return false;
+}
+
+bool await_own_descriptors(int milliseconds) {
+    static const struct timespec moment = {.tv_nsec = 100000};
+    int left = milliseconds * 10;
+    for (int place = 0; place < SHARERS; place++) {
+        for (; shares(&sharers[place]); left--) {
+            if (left <= 0) return false;
+            nanosleep(&moment, NULL);
+        }
+    }
+    return true;
+}
+
+/* A place for a child that is to share the table; NULL: none is left. */
+static struct sharer *place_for_sharer(void) {
+    for (int place = 0; place < SHARERS; place++) {
+        if (!shares(&sharers[place])) return &sharers[place];
+    }
+    return NULL;
+}
 
 struct stream {
     int fd; /* the daemon's, NULL_STREAM or NO_STREAM */
@@ -160,12 +211,16 @@ static napi_value posix_spawn_program(napi_env env, napi_callback_info info) {
         mask before;
         /* A handler of the runtime would write into the runtime's pipe. */
         change_mask(SIG_SETMASK, ALL_SIGNALS, &before);
-        pid = fork_sharing_descriptors();
+        struct sharer *sharer = place_for_sharer();
+        pid = sharer == NULL ? -EAGAIN : fork_sharing_descriptors();
         if (pid == 0) {
             become(&program);
             _exit(EXEC_FAILED);
         }
-        if (pid < 0) pid = -errno;
+        if (pid > 0) {
+            sharer->pid = (pid_t)pid;
+            clock_gettime(CLOCK_MONOTONIC, &sharer->started);
+        } else if (sharer != NULL) pid = -errno;
         change_mask(SIG_SETMASK, before, NULL);
     }
     free_vector(program.files);

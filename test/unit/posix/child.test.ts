@@ -1,6 +1,9 @@
 /** The start of children where the kernel, or what stands in for it, knows less, and how long they may take. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { runChild } from '../../../src/posix/child.ts';
 import { missingStrace } from '../../../src/lab/requirements.ts';
 import { checkout } from '../../../src/lab/trees.ts';
@@ -13,6 +16,21 @@ import { runChildAtOnce } from './src/posix/child.ts';
 openSync('/dev/null');
 const { end, output } = runChildAtOnce({ file: '/bin/ls', args: ['/proc/self/fd'], limit: 10_000 });
 console.log(end, output.trim().split('\\n').length);
+`;
+
+/** Starts a child, and executes another program at once, which prints how many locks this process has. */
+const EXECUTES = `
+import { openSync } from 'node:fs';
+import { startChild, Stream } from './src/posix/child.ts';
+import { LockType, posix } from './src/posix/posix.ts';
+import { setCloseOnExec } from './src/restart/close-on-exec.ts';
+const fd = openSync(process.env.LOCKED, 'r+');
+posix.setlk(fd, LockType.WRITE, 0, 1);
+setCloseOnExec([1, 2, fd], false);
+const { NULL } = Stream;
+startChild({ file: '/bin/true', args: [] }, [NULL, NULL, NULL, Stream.NONE], () => undefined);
+const script = 'sleep 0.5; grep -c "POSIX .* $$ " /proc/locks';
+console.log(posix.execve(['/bin/sh'], ['sh', '-c', script], ['PATH=/usr/bin:/bin'], false));
 `;
 
 describe('a child', () => {
@@ -77,5 +95,30 @@ describe('the time of a child', () => {
   it('is over in the end, whatever it does', async () => {
     assert.equal((await end((look) => look * WORK, 300))[0], 'took longer than 0.3 s');
     assert.equal((await end((look) => look * WORK, 0))[0], 'took longer than 0 s');
+  });
+
+  it('does not share the descriptors of a process that executes another program: its locks would end with the child', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'virtlockd-child-'));
+    const file = join(directory, 'disk');
+    writeFileSync(file, 'x');
+    // As on a busy machine: the child comes late to what separates its descriptors.
+    const words = [
+      '-f',
+      '-qq',
+      '-o',
+      '/dev/null',
+      '-e',
+      'trace=close_range',
+      '-e',
+      'inject=close_range:delay_enter=300ms',
+    ];
+    const node = [process.execPath, '--input-type=module', '--eval', EXECUTES];
+    try {
+      const env = { ...process.env, LOCKED: file };
+      const { stdout, stderr } = spawnSync('strace', [...words, ...node], { cwd: checkout, encoding: 'utf8', env });
+      assert.equal(`${stdout}${stderr}`, '1\n');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
