@@ -34,13 +34,17 @@ console.log(posix.execve(['/bin/sh'], ['sh', '-c', script], ['PATH=/usr/bin:/bin
 `;
 
 describe('a child', () => {
-  /** @param error of clone, the first time */
-  function run(error: string): string {
-    const words = ['-f', '-qq', '-o', '/dev/null', '-e', 'trace=clone', '-e', `inject=clone:error=${error}:when=1`];
-    const node = [process.execPath, '--input-type=module', '--eval', SCRIPT];
-    const { stdout, stderr } = spawnSync('strace', [...words, ...node], { cwd: checkout, encoding: 'utf8' });
+  /** Runs a script while strace does something to one of its system calls, and to those of its children. */
+  function runWith(call: string, injection: string, script: string, variables: NodeJS.ProcessEnv = {}): string {
+    const words = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:${injection}`];
+    const node = [process.execPath, '--input-type=module', '--eval', script];
+    const env = { ...process.env, ...variables };
+    const { stdout, stderr } = spawnSync('strace', [...words, ...node], { cwd: checkout, encoding: 'utf8', env });
     return `${stdout}${stderr}`;
   }
+
+  /** @param error of clone, the first time */
+  const run = (error: string): string => runWith('clone', `error=${error}:when=1`, SCRIPT);
 
   before(function () {
     skipIf(this, missingStrace());
@@ -53,6 +57,18 @@ describe('a child', () => {
 
   it('is not started when there is no memory', () => {
     assert.match(run('ENOMEM'), /SpawnError: ENOMEM: Cannot allocate memory/);
+  });
+
+  it('does not share the descriptors of a process that executes another program: its locks would end with the child', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'virtlockd-child-'));
+    const file = join(directory, 'disk');
+    writeFileSync(file, 'x');
+    try {
+      // As on a busy machine: the child comes late to what separates its descriptors.
+      assert.equal(runWith('close_range', 'delay_enter=300ms', EXECUTES, { LOCKED: file }), '1\n');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
 
@@ -95,30 +111,5 @@ describe('the time of a child', () => {
   it('is over in the end, whatever it does', async () => {
     assert.equal((await end((look) => look * WORK, 300))[0], 'took longer than 0.3 s');
     assert.equal((await end((look) => look * WORK, 0))[0], 'took longer than 0 s');
-  });
-
-  it('does not share the descriptors of a process that executes another program: its locks would end with the child', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'virtlockd-child-'));
-    const file = join(directory, 'disk');
-    writeFileSync(file, 'x');
-    // As on a busy machine: the child comes late to what separates its descriptors.
-    const words = [
-      '-f',
-      '-qq',
-      '-o',
-      '/dev/null',
-      '-e',
-      'trace=close_range',
-      '-e',
-      'inject=close_range:delay_enter=300ms',
-    ];
-    const node = [process.execPath, '--input-type=module', '--eval', EXECUTES];
-    try {
-      const env = { ...process.env, LOCKED: file };
-      const { stdout, stderr } = spawnSync('strace', [...words, ...node], { cwd: checkout, encoding: 'utf8', env });
-      assert.equal(`${stdout}${stderr}`, '1\n');
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
   });
 });
