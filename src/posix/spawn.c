@@ -4,8 +4,9 @@
  * libuv's spawn waits until the program is executed. The kernel does not come back from that while the program is on storage that
  * hangs, nor while a descriptor that is closed in the new program is. So here nobody waits for the execution. And the child does not
  * get copies of the daemon's descriptors, not even until it executes: it shares the table with the daemon, and has the kernel copy the
- * first three only. (The kernel copies the first 64 and closes 61 of them again. Where one of those hangs, the child does, too.) It opens the others again that it is to have, by their links in /proc. A socket cannot be opened again: the child
- * takes a duplicate out of the daemon's table, as a debugger would. Where that is not allowed it gets copies of them all.
+ * first three only. (The kernel copies the first 64 and closes 61 of them again. Where one of those hangs, the child does, too.) It opens
+ * the others again that it is to have, by their links in /proc. A socket cannot be opened again: the child takes a duplicate out of the
+ * daemon's table, as a debugger would. Where that is not allowed it gets copies of them all.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,32 +37,29 @@
 #define EXEC_FAILED 127
 
 /*
- * The children that may share the daemon's table of descriptors: until then, POSIX locks of the daemon are the table's, not the daemon's.
- * If the daemon executed a program, the kernel would give it a copy of the table, and would drop the locks when the child leaves the
- * former one.
+ * The pids of children that may share the daemon's table of descriptors: until then, POSIX locks of the daemon are the table's, not the
+ * daemon's. If the daemon executed a program, the kernel would give it a copy of the table, and would drop the locks when the child
+ * leaves the former one. 0: none.
  */
 #define SHARERS 64
-static struct sharer {
-    pid_t pid;
-    struct timespec started;
-} sharers[SHARERS];
+static pid_t sharers[SHARERS];
 
-/* Where the kernel does not tell, a child that has started so long ago has left. */
-#define LEFT_NS 200000000L
+/* 0: both processes have one table of descriptors; above: they do not. */
+static long compare_tables(pid_t one, pid_t other) { return syscall(SYS_kcmp, one, other, KCMP_FILES, 0UL, 0UL); }
 
-static int64_t age_of(const struct sharer *sharer) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (now.tv_sec - sharer->started.tv_sec) * INT64_C(1000000000) + now.tv_nsec - sharer->started.tv_nsec;
+/* What cannot be found out counts as shared. */
+static bool shares(pid_t *sharer) {
+    if (*sharer == 0) return false;
+    long order = compare_tables(getpid(), *sharer);
+    if (order == 0 || (order < 0 && errno != ESRCH)) return true;
+    *sharer = 0;
+    return false;
 }
 
-static bool shares(struct sharer *sharer) {
-    if (sharer->pid == 0) return false;
-    long order = syscall(SYS_kcmp, getpid(), sharer->pid, KCMP_FILES, 0UL, 0UL);
-    if (order == 0) return true;
-    if (order < 0 && errno != ESRCH && age_of(sharer) < LEFT_NS) return true;
-    sharer->pid = 0;
-    return false;
+static void forget_sharer(pid_t pid) {
+    for (int place = 0; place < SHARERS; place++) {
+        if (sharers[place] == pid) sharers[place] = 0;
+    }
 }
 
 bool await_own_descriptors(int milliseconds) {
@@ -77,7 +75,7 @@ bool await_own_descriptors(int milliseconds) {
 }
 
 /* A place for a child that is to share the table; NULL: none is left. */
-static struct sharer *place_for_sharer(void) {
+static pid_t *place_for_sharer(void) {
     for (int place = 0; place < SHARERS; place++) {
         if (!shares(&sharers[place])) return &sharers[place];
     }
@@ -178,10 +176,21 @@ static void become(const struct program *program) {
     }
 }
 
-/* As fork. QEMU's user mode makes no child that shares the descriptors and nothing else: there it begins with copies of them all. */
-static long fork_sharing_descriptors(void) {
-    long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
-    return pid < 0 && errno == EINVAL ? syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0UL) : pid;
+static long clone_with(unsigned long flags) {
+    long pid = syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, 0UL);
+    return pid < 0 ? -errno : pid;
+}
+
+/*
+ * As fork, with a place for the pid of a child that shares the table. It begins with copies of all descriptors where it would not be
+ * known later whether it still shares them, as in a container that may not call kcmp(2); and under QEMU's user mode, which makes no
+ * child that shares nothing else.
+ */
+static long fork_sharing_descriptors(pid_t *sharer) {
+    pid_t daemon = getpid();
+    long pid = compare_tables(daemon, daemon) == 0 ? clone_with(CLONE_FILES) : -EINVAL;
+    if (pid > 0) *sharer = (pid_t)pid;
+    return pid == -EINVAL ? clone_with(0) : pid;
 }
 
 /* spawn(files, arguments, environment, directory, streams): see posix.ts. */
@@ -211,16 +220,12 @@ static napi_value posix_spawn_program(napi_env env, napi_callback_info info) {
         mask before;
         /* A handler of the runtime would write into the runtime's pipe. */
         change_mask(SIG_SETMASK, ALL_SIGNALS, &before);
-        struct sharer *sharer = place_for_sharer();
-        pid = sharer == NULL ? -EAGAIN : fork_sharing_descriptors();
+        pid_t *sharer = place_for_sharer();
+        pid = sharer == NULL ? -EAGAIN : fork_sharing_descriptors(sharer);
         if (pid == 0) {
             become(&program);
             _exit(EXEC_FAILED);
         }
-        if (pid > 0) {
-            sharer->pid = (pid_t)pid;
-            clock_gettime(CLOCK_MONOTONIC, &sharer->started);
-        } else if (sharer != NULL) pid = -errno;
         change_mask(SIG_SETMASK, before, NULL);
     }
     free_vector(program.files);
@@ -236,6 +241,8 @@ static napi_value posix_reap(napi_env env, napi_callback_info info) {
     pid_t pid = waitpid(arg_int(env, argv[0]), &status, WNOHANG);
     if (pid < 0) return number(env, -errno);
     if (pid == 0) return number(env, -EAGAIN);
+    /* The number may be that of a stranger from now on. */
+    forget_sharer(pid);
     return number(env, WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status));
 }
 

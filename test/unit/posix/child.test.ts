@@ -34,9 +34,10 @@ console.log(posix.execve(['/bin/sh'], ['sh', '-c', script], ['PATH=/usr/bin:/bin
 `;
 
 describe('a child', () => {
-  /** Runs a script while strace does something to one of its system calls, and to those of its children. */
-  function runWith(call: string, injection: string, script: string, variables: NodeJS.ProcessEnv = {}): string {
-    const words = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:${injection}`];
+  /** Runs a script while strace does something to system calls of it and of its children. */
+  function runWith(injections: Record<string, string>, script: string, variables: NodeJS.ProcessEnv = {}): string {
+    const words = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${Object.keys(injections).join()}`];
+    for (const [call, injection] of Object.entries(injections)) words.push('-e', `inject=${call}:${injection}`);
     const node = [process.execPath, '--input-type=module', '--eval', script];
     const env = { ...process.env, ...variables };
     const { stdout, stderr } = spawnSync('strace', [...words, ...node], { cwd: checkout, encoding: 'utf8', env });
@@ -44,7 +45,7 @@ describe('a child', () => {
   }
 
   /** @param error of clone, the first time */
-  const run = (error: string): string => runWith('clone', `error=${error}:when=1`, SCRIPT);
+  const run = (error: string): string => runWith({ clone: `error=${error}:when=1` }, SCRIPT);
 
   before(function () {
     skipIf(this, missingStrace());
@@ -55,20 +56,36 @@ describe('a child', () => {
     assert.equal(run('EINVAL'), 'exited with 0 4\n');
   });
 
+  it('is started so, too, where it would not be known whether it still shares them', () => {
+    assert.equal(runWith({ kcmp: 'error=EPERM' }, SCRIPT), 'exited with 0 4\n');
+  });
+
   it('is not started when there is no memory', () => {
     assert.match(run('ENOMEM'), /SpawnError: ENOMEM: Cannot allocate memory/);
   });
 
-  it('does not share the descriptors of a process that executes another program: its locks would end with the child', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'virtlockd-child-'));
-    const file = join(directory, 'disk');
-    writeFileSync(file, 'x');
-    try {
-      // As on a busy machine: the child comes late to what separates its descriptors.
-      assert.equal(runWith('close_range', 'delay_enter=300ms', EXECUTES, { LOCKED: file }), '1\n');
-    } finally {
-      rmSync(directory, { recursive: true });
+  describe('of a process that executes another program', () => {
+    // As on a busy machine: the child comes late to what separates its descriptors.
+    const late = { close_range: 'delay_enter=300ms' };
+    /** How many locks the process has under the next program. */
+    function locksAfter(injections: Record<string, string>): string {
+      const directory = mkdtempSync(join(tmpdir(), 'virtlockd-child-'));
+      const file = join(directory, 'disk');
+      writeFileSync(file, 'x');
+      try {
+        return runWith(injections, EXECUTES, { LOCKED: file });
+      } finally {
+        rmSync(directory, { recursive: true });
+      }
     }
+
+    it('does not share its descriptors then: its locks would end with the child', () => {
+      assert.equal(locksAfter(late), '1\n');
+    });
+
+    it('has never shared them where that would not be known', () => {
+      assert.equal(locksAfter({ ...late, kcmp: 'error=EPERM' }), '1\n');
+    });
   });
 });
 
