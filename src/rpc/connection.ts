@@ -109,9 +109,9 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
   /** Begins to serve. */
   start(): void {
     this.poller.add(this.fd, this);
-    if (this.outputBuffer.length > 0) this.poller.awaitWritable(this.fd);
-    else if (this.isCallAbandoned) this.postpone();
-    else this.serveInput();
+    if (this.isCallAbandoned) this.postpone();
+    else if (this.mayServe) this.serveInput();
+    this.awaitRoom();
     this.poller.outbox.send();
   }
 
@@ -148,9 +148,13 @@ export class Connection<C = unknown> implements Caller<C>, Ending, Pollable, Sen
   onTurn(): void {
     this.postponed = false;
     if (this.isCallAbandoned) this.close();
-    // A call that has waited is made whether or not its peer takes answers: others may wait for that.
-    else if (this.outputBuffer.length === 0 || this.arrival > 0) this.serveInput();
+    else if (this.mayServe) this.serveInput();
     this.awaitRoom();
+  }
+
+  /** A call that has waited is made whether or not its peer takes answers: others may wait for that. */
+  private get mayServe(): boolean {
+    return this.outputBuffer.length === 0 || this.arrival > 0;
   }
 
   /** Polls for room to send, if answers are left. */

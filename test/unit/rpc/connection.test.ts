@@ -432,6 +432,27 @@ describe('a connection', () => {
     assert.equal(link.connection.sendEvent(Buffer.from('event')), false);
   });
 
+  it('makes a call that waited before a restart again at once, be there replies that its peer has not taken', async () => {
+    const other = new Link(4096, (host, fd) => {
+      const connection = new Connection(host, fd, 1, peer, 0);
+      connection.restore({ received: message(1), skip: 0, unsent: Buffer.from('reply') });
+      connection.arrival = 1;
+      return connection;
+    });
+    other.answer = (bytes, out) => {
+      out.opaque(bytes);
+    };
+    other.connection.start();
+    assert.equal(other.served.length, 1);
+    const expected = Buffer.concat([Buffer.from('reply'), message(1)]);
+    const got: Buffer[] = [];
+    await until('both replies came', () => {
+      got.push(other.take().bytes);
+      return Buffer.concat(got).equals(expected);
+    });
+    other.dispose();
+  });
+
   it('takes up what a restart carried over: bytes, what is to be skipped, and replies', async () => {
     const huge = message(2, 10_000);
     const other = new Link(4096, (host, fd) => {
