@@ -80,6 +80,11 @@ export function mountsOf(pid: Process): string {
   return readlinkSync(`/proc/${pid}/ns/mnt`);
 }
 
+/** The processes that its main thread has started, be they zombies. */
+export function childrenOf(pid: Process): number[] {
+  return (textOf(pid, `task/${pid === 'self' ? process.pid : pid}/children`).match(/\d+/g) ?? []).map(Number);
+}
+
 /** Its name, as ps shows it. */
 export function nameOf(pid: Process): ByteString {
   return textOf(pid, 'comm').replace(/\n$/, '');

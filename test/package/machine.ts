@@ -18,7 +18,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Finished, GivenUp, Running } from '../../src/lab/process.ts';
 import { Peer } from '../../src/lab/wire.ts';
-import { controlGroupsOf, isStorageHelper, processes, unlessGone } from '../../src/proc/processes.ts';
+import { childrenOf, controlGroupsOf, isStorageHelper, processes, unlessGone } from '../../src/proc/processes.ts';
 import { debian12, missingRelease, type Release } from './trees.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -111,10 +111,9 @@ export class Machine {
    * unit. Undefined while there is none.
    */
   mainProcess(unit: string): number | undefined {
-    const children = readFileSync(`/proc/${this.#init}/task/${this.#init}/children`, 'latin1').trim().split(' ');
     const isOfUnit = (pid: number): boolean => unlessGone(() => controlGroupsOf(pid))?.includes(`/${unit}\n`) === true;
     // A helper stays when the daemon dies.
-    return children.map(Number).find((pid) => isOfUnit(pid) && !isStorageHelper(pid));
+    return childrenOf(this.#init).find((pid) => isOfUnit(pid) && !isStorageHelper(pid));
   }
 
   /** Its processes, by their pids outside. */
@@ -157,9 +156,9 @@ export class Machine {
 /** The pid of the first process once it listens at the daemon's socket. */
 function listening(nspawn: ChildProcess): number | undefined {
   if (nspawn.exitCode !== null || nspawn.pid === undefined) throw new GivenUp('systemd-nspawn has ended');
-  const [child = ''] = readFileSync(`/proc/${nspawn.pid}/task/${nspawn.pid}/children`, 'latin1').trim().split(' ');
-  if (child === '') return undefined;
+  const [child] = childrenOf(nspawn.pid);
+  if (child === undefined) return undefined;
   accessSync(`/proc/${child}/root/run/libvirt/virtlockd-sock`);
   accessSync(`/proc/${child}/root/run/systemd/system`);
-  return Number(child);
+  return child;
 }

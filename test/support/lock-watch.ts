@@ -2,9 +2,10 @@
  * Who has a lock on byte 0 of a file, as its file system says it: asked by path, from a mount of its own. By itself it is a program that
  * asks all the time, and writes each change as a line: see two-hosts.ts.
  */
-import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { LockType, posix } from '../../src/posix/posix.ts';
+import { mountsOf } from '../../src/proc/processes.ts';
 
 export interface Holder {
   /** Of all hosts, which are on one machine. */
@@ -37,7 +38,7 @@ export function holderOf(path: string): Holder | undefined {
 /** The mount namespace of a process: hosts have one each. Undefined when there is no such process. */
 export function namespaceOf(pid: number): string | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/ns/mnt`);
+    return mountsOf(pid);
   } catch {
     return undefined;
   }

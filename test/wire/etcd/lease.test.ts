@@ -4,6 +4,7 @@ import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import type { LockDaemon } from '../../../src/lab/start.ts';
 import { autocreate, lock, shared } from '../../../src/lab/wire.ts';
+import { childrenOf, nameOf } from '../../../src/proc/processes.ts';
 import { skipIf } from '../../support/skip.ts';
 import { EtcdScene, SPACE } from './scene.ts';
 
@@ -200,10 +201,5 @@ describe('locks in etcd', function () {
 
 /** The pid of the daemon's client of etcd. */
 async function clientOf(daemon: LockDaemon): Promise<number> {
-  const { readFileSync } = await import('node:fs');
-  return eventually('the client runs', () => {
-    const children = readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, 'latin1').trim().split(' ');
-    const found = children.find((pid) => readFileSync(`/proc/${pid}/comm`, 'latin1') === 'virtlockd-etcd\n');
-    return found === undefined ? undefined : Number(found);
-  });
+  return eventually('the client runs', () => childrenOf(daemon.pid).find((pid) => nameOf(pid) === 'virtlockd-etcd'));
 }

@@ -6,6 +6,7 @@ import { missingDaemon, missingEtcd } from '../../../src/lab/requirements.ts';
 import { C_PROGRAM, displace, type LockDaemon, programOf, reexecute, startDaemon } from '../../../src/lab/start.ts';
 import { openLab } from '../../../src/lab/trees.ts';
 import { PROGRAM } from '../../../src/libvirt/paths.ts';
+import { childrenOf, nameOf } from '../../../src/proc/processes.ts';
 import { autocreate, lock, type Peer, shared } from '../../../src/lab/wire.ts';
 import { skipIf } from '../../support/skip.ts';
 import { StoreScene } from '../store/scene.ts';
@@ -168,8 +169,7 @@ describe('locks in etcd over the end of the program', function () {
       await eventually(
         'C serves',
         () =>
-          readFileSync(`/proc/${daemon.pid}/comm`, 'latin1') === 'virtlockd\n' &&
-          !readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').includes('node'),
+          nameOf(daemon.pid) === 'virtlockd' && !readFileSync(`/proc/${daemon.pid}/cmdline`, 'latin1').includes('node'),
       );
       assert.match(
         daemon.log,
@@ -251,6 +251,5 @@ describe('locks in etcd over the end of the program', function () {
 
 /** The names of the daemon's children. */
 function children({ pid }: LockDaemon): string[] {
-  const pids = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ');
-  return pids.filter((one) => one !== '').map((one) => readFileSync(`/proc/${one}/comm`, 'latin1').trim());
+  return childrenOf(pid).map(nameOf);
 }

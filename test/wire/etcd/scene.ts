@@ -1,9 +1,9 @@
 /** A member of etcd, daemons that keep a lockspace there, and owners that are processes. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { EtcdMember, type EtcdOptions } from '../../../src/lab/etcd.ts';
 import { type LockDaemon, startDaemon } from '../../../src/lab/start.ts';
 import { openLab } from '../../../src/lab/trees.ts';
+import { mountsOf, nameOf, processes, unlessGone } from '../../../src/proc/processes.ts';
 import { lock, type Peer } from '../../../src/lab/wire.ts';
 
 /** The directory that is kept in etcd. */
@@ -116,17 +116,8 @@ ${configuration}
 
 /** The pids of the guards in the daemon's root. */
 export function guardsOf({ pid }: LockDaemon): number[] {
-  const root = readlinkSync(`/proc/${pid}/ns/mnt`);
-  const found = readdirSync('/proc').filter((one) => {
-    try {
-      return (
-        /^[0-9]+$/.test(one) &&
-        readFileSync(`/proc/${one}/comm`, 'latin1') === 'virtlockd-guard\n' &&
-        readlinkSync(`/proc/${one}/ns/mnt`) === root
-      );
-    } catch {
-      return false;
-    }
-  });
-  return found.map(Number);
+  const mounts = mountsOf(pid);
+  return processes().filter(
+    (one) => unlessGone(() => nameOf(one) === 'virtlockd-guard' && mountsOf(one) === mounts) === true,
+  );
 }

@@ -1,7 +1,7 @@
 /** etcd behind TLS, with certificates of clients, and with users. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -14,6 +14,7 @@ import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingEtcd, onPath } from '../../../src/lab/requirements.ts';
 import { type LockDaemon, reexecute } from '../../../src/lab/start.ts';
 import { autocreate, lock } from '../../../src/lab/wire.ts';
+import { childrenOf } from '../../../src/proc/processes.ts';
 import { skipIf } from '../../support/skip.ts';
 import { temporaryDirectory } from '../../unit/support/locks.ts';
 import { EtcdScene, SPACE, type SceneOptions } from './scene.ts';
@@ -209,10 +210,7 @@ describe('etcd behind TLS', function () {
 
 /** A daemon and its children. */
 function family(pid: number): number[] {
-  const pids = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1').trim().split(' '),
-  );
-  return [pid, ...pids.filter((text) => text !== '').map(Number)];
+  return [pid, ...childrenOf(pid)];
 }
 
 /** The state document, as it is while the next program is tried. */

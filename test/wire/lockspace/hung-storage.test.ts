@@ -1,6 +1,6 @@
 /** One storage does not answer, or answers with errors: whoever has called for it waits, and nobody else. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { inquireProgram } from '../../../xdr/programs/inquire.ts';
@@ -11,6 +11,7 @@ import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { C_PROGRAM, type LockDaemon, reexecute } from '../../../src/lab/start.ts';
 import { checkout } from '../../../src/lab/trees.ts';
 import { autocreate, encode, lock, type Peer, shared, type WireError } from '../../../src/lab/wire.ts';
+import { childrenOf } from '../../../src/proc/processes.ts';
 import { Actor } from '../../../src/programs/conformance/exchange/actor.ts';
 import { skipIf } from '../../support/skip.ts';
 import { storageHelpers } from '../../support/storage-helpers.ts';
@@ -673,6 +674,5 @@ function namesOpenIn(pid: number, directory: string): string[] {
 
 /** Whether a process has a child that is none of these. */
 function hasOtherChild(pid: number, known: readonly number[]): boolean {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
-  return children !== '' && children.split(' ').some((child) => !known.includes(Number(child)));
+  return childrenOf(pid).some((child) => !known.includes(child));
 }
