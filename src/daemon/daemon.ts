@@ -12,7 +12,7 @@ import { Inquiry } from '../inquire/inquiry.ts';
 import type { LastDeath } from '../inquire/state.ts';
 import { LockClient, type LockHost } from '../lockd/client.ts';
 import { lockHandlers } from '../lockd/handlers.ts';
-import { OwnerReaper } from '../lockd/owner-reaper.ts';
+import { type OwnConnection, OwnerReaper } from '../lockd/owner-reaper.ts';
 import { type ProcessHost, realHost } from '../lockd/process-host.ts';
 import { Budget } from '../lockspace/budget.ts';
 import type { FileKeeper } from '../lockspace/file-keeper.ts';
@@ -137,6 +137,9 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.processes = processes;
     this.lockspaces = new Lockspaces(this.dialect, new Budget(), keeper);
     this.storages = new Storages(poller, routes);
+    const endOwners = (holds: readonly Hold[]): void => {
+      this.ownerReaper.end(holds);
+    };
     this.remoteFiles = new RemoteFiles(this.storages, this.lockspaces, {
       changed: () => {
         this.recorder.helpersChanged();
@@ -144,21 +147,16 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
       closing: (fd) => {
         this.recorder.closing(fd);
       },
-      endOwner: (pid) => {
-        this.ownerReaper.end(pid);
-      },
+      endOwners,
     });
     this.lockspaces.remoteFiles = this.remoteFiles;
-    const endOwner = (pid: number): void => {
-      this.ownerReaper.end(pid);
-    };
-    this.lockWatch = new LockWatch(this.storages, this.lockspaces, { endOwner }, settings.lockWatch);
+    this.lockWatch = new LockWatch(this.storages, this.lockspaces, { endOwners }, settings.lockWatch);
     this.lockspaces.lockWatch = this.lockWatch;
     this.lockspaces.unseenEndOf = (hold) => this.unreadEndOf(hold);
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
-      socketOf: (pid) => this.socketOf(pid),
+      connectionOf: (pid, client) => this.ownerConnectionOf(pid, client),
     });
     this.etcd = settings.etcd === undefined ? null : new EtcdLocks(settings.etcd, this);
     this.lockspaces.engine = this.etcd?.engine ?? null;
@@ -305,13 +303,23 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.settings.onEnd();
   }
 
-  /** The socket of the owner's own connection, if it has one. */
-  private socketOf(pid: number): number | undefined {
-    return this.ownConnectionOf(pid)?.fd;
+  private ownerConnectionOf(pid: number, client?: number): OwnConnection | undefined {
+    const connection = this.ownConnectionOf(pid, client);
+    if (connection === undefined) return undefined;
+    const { fd: socket, context } = connection;
+    return { socket, startTime: context.ownStart };
   }
 
-  /** The last one: an earlier one may be that of a former process with the pid, which a child of that has kept. */
-  private ownConnectionOf(pid: number): Connection<LockClient> | undefined {
+  /**
+   * The own connection of the owner with this pid: the one that it has acquired a hold through, if that is its own, else the last one. An
+   * earlier one may be that of a former process with the pid, which a child of that has kept.
+   *
+   * @param client the id of the connection that the hold was acquired through: most often it is its own. Otherwise libvirtd's for example,
+   *   and a C daemon does not say which it was
+   */
+  private ownConnectionOf(pid: number, client = 0): Connection<LockClient> | undefined {
+    const acquirer = this.lockServer.findAny(client);
+    if (acquirer !== undefined && isOwn(acquirer, pid)) return acquirer;
     let last: Connection<LockClient> | undefined;
     for (const connection of this.lockServer.adoptAll().values()) if (isOwn(connection, pid)) last = connection;
     return last;
@@ -319,9 +327,7 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
 
   /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. */
   private unreadEndOf({ client, owner: { pid } }: Hold): Connection<LockClient> | null {
-    // Most often its own. Otherwise libvirtd's for example, and a C daemon does not say which it was.
-    const acquirer = this.lockServer.findAny(client);
-    const connection = acquirer !== undefined && isOwn(acquirer, pid) ? acquirer : this.ownConnectionOf(pid);
+    const connection = this.ownConnectionOf(pid, client);
     return connection?.hasUnreadEnd === true ? connection : null;
   }
 

@@ -96,8 +96,8 @@ export class EtcdLocks implements EtcdView {
         posix.close(pidfd);
       },
       isAlive: (pidfd) => posix.pidfdSignal(pidfd, 0) === 0,
-      killOwner: (pid) => {
-        daemon.ownerReaper.endAtOnce(pid);
+      killOwners: (holds) => {
+        daemon.ownerReaper.endAtOnce(holds);
       },
     });
     if (carried?.lease !== undefined) this.engine.restore(carried.lease);

@@ -16,7 +16,7 @@ import { type EngineLock, HeldFile, joinPath } from '../lockspace/files.ts';
 import type { LookElsewhere } from '../lockspace/holder-notes.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
 import type { LockMode } from '../lockspace/mode.ts';
-import { type Hold, nameOwners } from '../lockspace/owner.ts';
+import { countOwners, type Hold, nameOwners } from '../lockspace/owner.ts';
 import { Release } from '../lockspace/release.ts';
 import { strerror } from '../posix/posix.ts';
 import { Waiting } from '../rpc/waiting.ts';
@@ -77,8 +77,8 @@ export class EtcdFile extends HeldFile {
 export interface EngineHost extends ProcessHost {
   readonly lockspaces: Lockspaces;
   readonly clock: LeaseClock;
-  /** Sends SIGKILL to the owner with this pid at once, and releases its holds when it is gone. */
-  killOwner(pid: number): void;
+  /** Sends SIGKILL to the processes of the owners of these holds at once, and releases all that they hold when they are gone. */
+  killOwners(holds: readonly Hold[]): void;
   /** A part of the state has changed. */
   changed(): void;
 }
@@ -275,27 +275,29 @@ export class EtcdEngine implements LockEngine {
     this.lease.end('the guard has reached its deadline');
   }
 
-  /** The processes that would be killed at the lease's end. */
-  get holders(): Set<number> {
-    const pids = new Set<number>();
-    for (const resource of this.heldResources())
-      for (const { owner } of resource.holds) if (owner.pid > 0) pids.add(owner.pid);
-    return pids;
+  private get holds(): Hold[] {
+    return [...this.heldResources()].flatMap((resource) => resource.holds);
+  }
+
+  /** The number of owners whose processes would be killed at the lease's end. */
+  get ownerCount(): number {
+    return countOwners(this.holds);
   }
 
   private onEnded(reason: string): void {
-    const pids = this.holders;
-    this.killed += pids.size;
+    const { holds } = this;
+    const owners = countOwners(holds);
+    this.killed += owners;
     const what =
-      pids.size === 0
+      owners === 0
         ? 'nobody held a lock on it'
-        : `killing ${pids.size} owners of ${this.count} locks: ${this.describeLocks(20)}`;
+        : `killing ${owners} owners of ${this.count} locks: ${this.describeLocks(20)}`;
     this.lastLapse = `the lease ended at ${new Date().toISOString()}: ${what}`;
     const name = leaseName(this.lease.state?.id ?? '0');
-    if (pids.size === 0) log.warn(`The lease ${name} of this host has ended (${reason}): ${what}`);
+    if (owners === 0) log.warn(`The lease ${name} of this host has ended (${reason}): ${what}`);
     else log.error(`The lease ${name} of this host has ended (${reason}): ${what}`);
     this.host.changed();
-    for (const pid of pids) this.host.killOwner(pid);
+    this.host.killOwners(holds);
     for (const resource of [...this.releasing]) this.finishSoon(resource);
     this.renewWhenClear();
   }

@@ -76,7 +76,7 @@ export function describeEtcd({ etcd }: InquireHost): EtcdInfo | null {
     isOver,
     failure: lease.lastFailure,
     locks: engine.count,
-    owners: engine.holders.size,
+    owners: engine.ownerCount,
     isGuarded,
     guard: guardFacts?.pid ?? 0,
     hasWatchdog: guardFacts?.feedsWatchdog ?? false,

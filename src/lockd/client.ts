@@ -46,6 +46,11 @@ export class LockClient {
     return this.owner !== null && this.owner.pid === this.connection.peer.pid && this.isLocal !== false;
   }
 
+  /** When its peer started, if that is the owner itself and this was asked in time. */
+  get ownStart(): number | undefined {
+    return this.peerStart ?? this.connection.peer.startTime;
+  }
+
   /** Empty before it registers. */
   get ownerName(): ByteString {
     return this.owner?.name ?? '';

@@ -6,7 +6,7 @@
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
 import type { Lockspaces, Resource } from '../lockspace/lockspaces.ts';
-import { type Hold, NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
+import { type Hold, type HoldEnd, NO_PROCESS, type OwnerIdentity } from '../lockspace/owner.ts';
 import { now } from '../posix/clock.ts';
 import { strerror } from '../posix/posix.ts';
 import { SLICE_MS } from '../rpc/slices.ts';
@@ -17,7 +17,7 @@ import type { ProcessHost } from './process-host.ts';
 import type { DoubtfulPeer, Evidence, OwnerEndState, WatchedOwner } from './state.ts';
 
 const log = logger('locking.lock_daemon');
-const { EINVAL, ESRCH } = constants.errno;
+const { EINVAL, ENODATA, ESRCH } = constants.errno;
 
 /** Until a failed attempt is repeated, in milliseconds. */
 const RETRY_MS = 200;
@@ -62,17 +62,37 @@ interface FollowedOwner {
   readonly pidfd: number;
 }
 
+/** A process with the holds that end with it. */
+interface OwnerProcess {
+  readonly pid: number;
+  readonly startTime: number | undefined;
+  /** Of its own connection. */
+  readonly socket: number | undefined;
+  readonly holds: Hold[];
+}
+
+/** The connection of an owner that has registered itself. */
+export interface OwnConnection {
+  readonly socket: number;
+  /** Of the process that made it. */
+  readonly startTime: number | undefined;
+}
+
 interface ReaperOptions {
   readonly lockspaces: Lockspaces;
   readonly host: ProcessHost;
-  /** The socket of the open connection of the process with this pid, if it has one. */
-  readonly socketOf: (pid: number) => number | undefined;
+  /**
+   * The own connection of the process with this pid, if it has one that is open.
+   *
+   * @param client the id of the connection through which a hold of it was acquired, which may be its own
+   */
+  readonly connectionOf: (pid: number, client?: number) => OwnConnection | undefined;
 }
 
 export class OwnerReaper {
   private readonly lockspaces: Lockspaces;
   private readonly host: ProcessHost;
-  private readonly socketOf: ReaperOptions['socketOf'];
+  private readonly connectionOf: ReaperOptions['connectionOf'];
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
   recorder = NO_END_RECORDER;
@@ -84,10 +104,10 @@ export class OwnerReaper {
   private scheduled = false;
   private idle: (() => void)[] = [];
 
-  constructor({ lockspaces, host, socketOf }: ReaperOptions) {
+  constructor({ lockspaces, host, connectionOf }: ReaperOptions) {
     this.lockspaces = lockspaces;
     this.host = host;
-    this.socketOf = socketOf;
+    this.connectionOf = connectionOf;
   }
 
   /** The number of owners that are being ended. */
@@ -186,7 +206,7 @@ export class OwnerReaper {
     const { pid, startTime } = owner;
     if (startTime === undefined || startTime === NO_PROCESS || isNobodyHere(owner)) return;
     const known = this.followed.get(pid);
-    if (known?.startTime === startTime || this.socketOf(pid) !== undefined) return;
+    if (known?.startTime === startTime || this.connectionOf(pid) !== undefined) return;
     const found = findByPid(pid, startTime, this.host);
     if (found.kind === 'gone') this.releaseFollowed(pid, startTime, { startTime });
     else if (found.kind === 'unknown' || !this.followBy(pid, startTime, found.pidfd)) {
@@ -270,11 +290,10 @@ export class OwnerReaper {
 
   /** The connection of `client` has ended; its socket is still open. */
   clientClosed(client: LockClient): void {
-    const { owner, isOwnerItself, peerStart, connection } = client;
+    const { owner, isOwnerItself, ownStart: startTime, connection } = client;
     // libvirtd calls on behalf of owners: when it hangs up, their locks stay.
     if (owner === null || !isOwnerItself) return;
     const { id, fd: socket, peer } = connection;
-    const startTime = peerStart ?? peer.startTime;
     const ended = {
       pid: peer.pid,
       client: id,
@@ -331,32 +350,90 @@ export class OwnerReaper {
     if (holds.length === 0) this.close(socket);
   }
 
-  /** Kills the owner with this pid: its locks are lost, or will not be guarded any more. */
-  end(pid: number, isAtOnce = false): void {
-    // The holds of a pid may be of several processes, one after the other.
-    const groups = new Map<number | undefined, Hold[]>();
-    for (const hold of this.liveHoldsOf(pid)) {
-      const { startTime } = hold.owner;
-      const group = groups.get(startTime);
-      if (group === undefined) groups.set(startTime, [hold]);
-      else group.push(hold);
-    }
-    for (const [startTime, holds] of groups) {
-      const evidence = startTime === undefined ? this.evidenceByPid(pid) : { startTime };
-      if (evidence !== null) this.begin(pid, holds, evidence);
-      else {
-        this.host.setTimeout(() => {
-          if (isAtOnce) this.endAtOnce(pid);
-          else this.end(pid);
-        }, RETRY_MS);
-      }
-    }
+  /**
+   * Kills the processes of the owners of these holds: their locks are lost, or will not be guarded any more. Other processes that have or
+   * had the same pid are left alone.
+   */
+  end(holds: Iterable<Hold>): void {
+    for (const process of this.processesOf(holds)) this.endProcess(process, false);
   }
 
-  /** Sends SIGKILL at once to the owner with this pid, also if its end has begun. */
-  endAtOnce(pid: number): void {
-    this.end(pid, true);
-    for (const end of this.ends) if (end.pid === pid) end.hurry();
+  /** Sends them SIGKILL at once, also those whose end has begun. */
+  endAtOnce(holds: readonly Hold[]): void {
+    const begun = new Set<HoldEnd | undefined>(holds.map(({ end }) => end));
+    for (const end of this.ends) if (begun.has(end)) end.hurry();
+    for (const process of this.processesOf(holds)) this.endProcess(process, true);
+  }
+
+  /** The processes of those of the holds that no end has begun of, each with all that it holds. */
+  private processesOf(holds: Iterable<Hold>): Set<OwnerProcess> {
+    const wanted = new Set<Hold>();
+    const pids = new Set<number>();
+    for (const hold of holds) {
+      wanted.add(hold);
+      pids.add(hold.owner.pid);
+    }
+    const processes = new Set<OwnerProcess>();
+    for (const pid of pids) {
+      for (const process of this.processesWith(pid)) {
+        if (process.holds.some((hold) => wanted.has(hold))) processes.add(process);
+      }
+    }
+    return processes;
+  }
+
+  /**
+   * The processes with this pid, one after the other, that hold something. One may be found as several, if it has connections of which the
+   * kernel does not tell the process.
+   */
+  private processesWith(pid: number): Iterable<OwnerProcess> {
+    const processes = new Map<string, OwnerProcess>();
+    // What it has acquired through its own connection has no start time: that of the peer is its own.
+    const peers = new Map<number, Partial<OwnConnection>>();
+    const peerOf = (client: number): Partial<OwnConnection> => {
+      const known = peers.get(client);
+      if (known !== undefined) return known;
+      const connection = this.connectionOf(pid, client);
+      const startTime = connection?.startTime ?? this.startOfPeer(pid, connection?.socket);
+      const peer = { startTime, ...(connection && { socket: connection.socket }) };
+      peers.set(client, peer);
+      return peer;
+    };
+    for (const hold of this.liveHoldsOf(pid)) {
+      const { owner, client } = hold;
+      const { startTime, socket }: Partial<OwnConnection> =
+        owner.startTime === undefined ? peerOf(client) : { startTime: owner.startTime };
+      const key = startTime === undefined ? `socket ${socket}` : `start ${startTime}`;
+      const process = processes.get(key);
+      if (process === undefined) processes.set(key, { pid, startTime, socket, holds: [hold] });
+      else process.holds.push(hold);
+    }
+    return processes.values();
+  }
+
+  /** When the process started that made a connection, and that has this pid still. */
+  private startOfPeer(pid: number, socket: number | undefined): number | undefined {
+    const pidfd = socket === undefined ? -ENODATA : this.host.peerPidfd(socket);
+    if (pidfd < 0) return undefined;
+    const present = this.host.startTime(pid);
+    const isThere = this.host.signal(pidfd, 0) >= 0;
+    this.host.close(pidfd);
+    return typeof present === 'number' && isThere ? present : undefined;
+  }
+
+  private endProcess({ pid, startTime, socket, holds }: OwnerProcess, isAtOnce: boolean): void {
+    const evidence = startTime === undefined ? this.evidenceOf(pid, socket) : { startTime };
+    if (evidence !== null) {
+      const end = this.begin(pid, holds, evidence);
+      if (isAtOnce) end.hurry();
+      return;
+    }
+    this.host.setTimeout(() => {
+      const left = new Set(this.liveHoldsOf(pid));
+      const still = holds.filter((hold) => left.has(hold));
+      if (isAtOnce) this.endAtOnce(still);
+      else this.end(still);
+    }, RETRY_MS);
   }
 
   /** The owner's process by a pidfd, which the caller closes; null when it is not known for certain, or gone. */
@@ -365,7 +442,7 @@ export class OwnerReaper {
     if (isNobodyHere(owner) || pid <= 1 || pid === this.host.ownPid) return null;
     const evidence =
       owner.startTime === undefined
-        ? this.evidenceByPid(pid)
+        ? this.evidenceOf(pid, this.connectionOf(pid)?.socket)
         : owner.startTime === NO_PROCESS
           ? null
           : { startTime: owner.startTime };
@@ -389,7 +466,7 @@ export class OwnerReaper {
 
   /** Kills all owners: the daemon itself ends. */
   endAll(): void {
-    for (const pid of this.lockspaces.ownerPids) this.end(pid);
+    for (const pid of this.lockspaces.ownerPids) this.end(this.liveHoldsOf(pid));
   }
 
   /** Resumes an end that was begun before a re-execution, with the holds that it releases. */
@@ -435,13 +512,19 @@ export class OwnerReaper {
   }
 
   /** @param onRecord called once its beginning is on record */
-  private begin(pid: number, holds: readonly Hold[], evidence: Evidence, onRecord = (): unknown => undefined): void {
+  private begin(
+    pid: number,
+    holds: readonly Hold[],
+    evidence: Evidence,
+    onRecord = (): unknown => undefined,
+  ): OwnerEnd {
     const name = holds[0]?.owner.name ?? '';
     const end = new OwnerEnd({ id: this.nextId, pid, name, began: this.host.now(), ...evidence }, this.host, this);
     this.add(end, holds);
     this.recorder.endBegan(end);
     onRecord();
     end.proceed();
+    return end;
   }
 
   private add(end: OwnerEnd, holds: readonly Hold[]): void {
@@ -498,9 +581,8 @@ export class OwnerReaper {
     return () => true;
   }
 
-  /** From the owner's own connection, if it is open, else from the pid. Null if that fails at present. */
-  private evidenceByPid(pid: number): Evidence | null {
-    const socket = this.socketOf(pid);
+  /** From the socket of the owner's own connection, if that is open, else from the pid. Null if that fails at present. */
+  private evidenceOf(pid: number, socket: number | undefined): Evidence | null {
     if (socket === undefined) return this.evidenceOfAge(pid);
     const pidfd = this.host.peerPidfd(socket);
     if (pidfd >= 0) return { pidfd, isProcess: true };

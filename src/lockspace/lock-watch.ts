@@ -13,7 +13,7 @@ import { strerror } from '../posix/posix.ts';
 import { type HeldFile, noteFileChange } from './files.ts';
 import { type LockLoss, lossAfter, type Verdict, verdictOf } from './lock-loss.ts';
 import type { Lockspaces, Resource } from './lockspaces.ts';
-import { nameOwners } from './owner.ts';
+import { type Hold, nameOwners } from './owner.ts';
 import { isHoldersOwn } from './remote-files.ts';
 
 const log = logger('locking.lock_daemon');
@@ -74,7 +74,8 @@ export interface WatchedStorages extends Pick<Storages, 'wasHelper' | 'hasHelper
 }
 
 interface LockWatchHost {
-  endOwner(pid: number): void;
+  /** Kills the processes of the owners of these holds. */
+  endOwners(holds: readonly Hold[]): void;
 }
 
 export class LockWatch {
@@ -342,9 +343,9 @@ export class LockWatch {
 
   private endOwners(file: HeldFile): void {
     for (const { name, holds } of this.lockspaces.resourcesOf([file])) {
-      const pids = new Set(holds.filter(({ end }) => end === undefined).map(({ owner }) => owner.pid));
-      if (pids.size > 0) log.error(`The owners of resource '${name}' are ended: lost_locks is "end"`);
-      for (const pid of pids) this.host.endOwner(pid);
+      const live = holds.filter(({ end }) => end === undefined);
+      if (live.length > 0) log.error(`The owners of resource '${name}' are ended: lost_locks is "end"`);
+      this.host.endOwners(live);
     }
   }
 

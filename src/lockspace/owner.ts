@@ -54,6 +54,11 @@ export interface Hold {
   unanswered?: boolean;
 }
 
+/** The number of processes that have these holds, without those of pid 0. */
+export function countOwners(holds: readonly Hold[]): number {
+  return new Set(holds.flatMap(({ owner: { pid, startTime } }) => (pid > 0 ? [`${pid} ${startTime}`] : []))).size;
+}
+
 /** The most owners that a text names. */
 const MAX_NAMED = 5;
 

@@ -15,9 +15,9 @@ import { inSlices } from '../rpc/slices.ts';
 import { changeKind, type HeldFile, joinPath, noteFileChange, type RemoteFile, unregister } from './files.ts';
 import { HolderNotes } from './holder-notes.ts';
 import type { Lockspaces, Resource } from './lockspaces.ts';
-import { nameOwners } from './owner.ts';
+import { type Hold, nameOwners } from './owner.ts';
 import { Release } from './release.ts';
-import { ownersOfTaken } from './taken.ts';
+import { holdsOfTaken } from './taken.ts';
 
 const log = logger('util.lockspace');
 
@@ -34,8 +34,8 @@ export function sendRelease(helper: Helper, file: number): void {
 
 /** The daemon, as far as files of helpers need it. It has the sockets of helpers outlive the process. */
 export interface RemoteFilesHost extends Pick<StorageObserver, 'changed' | 'closing'> {
-  /** Kills the owner with this pid: another process has its lock. */
-  endOwner(pid: number): void;
+  /** Kills the processes of the owners of these holds: another one has their lock. */
+  endOwners(holds: readonly Hold[]): void;
 }
 
 export class RemoteFiles implements StorageObserver {
@@ -479,7 +479,7 @@ export class RemoteFiles implements StorageObserver {
     // It was exclusive beside shared ones, as C grants it under several names. The sharers may get a shared one: that is asked for next.
     const lost = file.shared ? holders : holders.filter(({ mode }) => !mode.shared);
     if (lost.length < holders.length) file.shared = true;
-    for (const owner of ownersOfTaken(lost, rival)) this.host.endOwner(owner);
+    this.host.endOwners(holdsOfTaken(lost, rival));
   }
 
   /**

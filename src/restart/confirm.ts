@@ -12,7 +12,7 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { logger } from '../log/log.ts';
 import { type HeldFile, lockAgain, noteFileChange, reopen } from '../lockspace/files.ts';
 import type { Resource } from '../lockspace/lockspaces.ts';
-import { ownersOfTaken } from '../lockspace/taken.ts';
+import { holdsOfTaken } from '../lockspace/taken.ts';
 import { strerror } from '../posix/posix.ts';
 import { kernelIsAtLeast } from '../proc/kernel.ts';
 import { descriptorInfo, type KernelLock } from '../proc/locks.ts';
@@ -187,7 +187,7 @@ export class Confirmation {
       file.locked = lockAgain(file) === null;
       if (file.locked) lost = holders.filter((resource) => !isShared(resource));
     }
-    for (const owner of ownersOfTaken(lost, pid)) this.daemon.ownerReaper.end(owner);
+    this.daemon.ownerReaper.end(holdsOfTaken(lost, pid));
   }
 }
 

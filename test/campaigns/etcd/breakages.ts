@@ -19,7 +19,7 @@ const all: readonly Breakage[] = [
         find: 'this.owners.arm(this.lease.killAt, this.lease.endsAt);\n    this.host.changed();',
         replace: `this.owners.arm(${NEVER}, ${NEVER});\n    this.host.changed();`,
       },
-      { file: ENGINE, find: 'for (const pid of pids) this.host.killOwner(pid);', replace: '' },
+      { file: ENGINE, find: 'this.host.killOwners(holds);', replace: '' },
     ],
     faults: ['host-cut', 'host-mute', 'daemon-stop'],
     caughtBy: [],

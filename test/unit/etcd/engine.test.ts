@@ -82,7 +82,7 @@ describe('calls for a lock in etcd', () => {
       processOf: () => process,
       closePidfd: () => undefined,
       isAlive: () => true,
-      killOwner: () => undefined,
+      killOwners: () => undefined,
       changed: () => undefined,
     };
     engine = new EtcdEngine({ ...DEFAULT_ETCD, lockspaces: [SPACE] }, etcd, host);

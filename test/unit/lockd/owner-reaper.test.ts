@@ -4,10 +4,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LockClient } from '../../../src/lockd/client.ts';
-import { OwnerReaper } from '../../../src/lockd/owner-reaper.ts';
+import { type OwnConnection, OwnerReaper } from '../../../src/lockd/owner-reaper.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
-import { NO_PROCESS, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
+import { type Hold, NO_PROCESS, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
 import type { Connection } from '../../../src/rpc/connection.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { RpcError } from '../../../src/libvirt/errors.ts';
@@ -71,6 +71,11 @@ describe('the end of owners', () => {
     client.register(owner(registered));
     return client;
   };
+  /** Ends all that have this pid and hold something. */
+  const endAll = (pid: number): void => {
+    const holds = [...files.resources.values()].flatMap((resource) => resource.holds);
+    reaper.end(holds.filter((hold) => hold.owner.pid === pid));
+  };
   const held = (): string[] => [...files.resources.values()].map(({ name }) => name).sort();
 
   beforeEach(() => {
@@ -79,7 +84,11 @@ describe('the end of owners', () => {
     lockspaces = new Lockspaces(dialectOf(12_008_000));
     files = lockspaces.create(directory.path);
     sockets = new Map();
-    reaper = new OwnerReaper({ lockspaces, host: world, socketOf: (pid) => sockets.get(pid) });
+    const connectionOf = (pid: number): OwnConnection | undefined => {
+      const socket = sockets.get(pid);
+      return socket === undefined ? undefined : { socket, startTime: undefined };
+    };
+    reaper = new OwnerReaper({ lockspaces, host: world, connectionOf });
   });
   afterEach(() => {
     for (const resource of [...files.resources.values()]) lockspaces.endResource(resource);
@@ -176,7 +185,7 @@ describe('the end of owners', () => {
     );
     // Whatever the former one would do is past.
     world.forgetTimers();
-    const next = new OwnerReaper({ lockspaces, host: world, socketOf: () => undefined });
+    const next = new OwnerReaper({ lockspaces, host: world, connectionOf: () => undefined });
     const recorded: number[] = [];
     next.recorder = { ...next.recorder, watchedChanged: () => recorded.push(next.doubtful.length) };
     for (const peer of left) next.resumePeer(peer);
@@ -416,15 +425,53 @@ describe('the end of owners', () => {
     world.isOld = true;
     world.begin(300, 600);
     acquire('a', 300, AUTOCREATE, 600);
-    reaper.end(300);
+    endAll(300);
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
     world.end(300);
     assert.deepEqual(held(), []);
     acquire('b', 300, AUTOCREATE, 600);
     world.begin(300, 700);
-    reaper.end(300);
+    endAll(300);
     assert.equal(world.signals.length, 1, 'a later process of that pid');
     assert.deepEqual(held(), []);
+  });
+
+  it('ends the process whose lock is lost, with all its locks, and not another one that has had its pid', () => {
+    world.begin(300, 700);
+    acquire('of the former', 300, AUTOCREATE, 600);
+    acquire('by libvirtd', 300, AUTOCREATE, 700);
+    acquire('by itself', 300);
+    sockets.set(300, world.socketOf(300));
+    const holdsOf = (name: string): readonly Hold[] => files.resources.get(name)?.holds ?? [];
+    reaper.end(holdsOf('of the former'));
+    assert.deepEqual([held(), world.signals], [['by itself', 'by libvirtd'], []]);
+    reaper.end(holdsOf('by itself'));
+    assert.deepEqual([reaper.count, world.signals], [1, ['SIGTERM 300 at 0']]);
+    assert.equal(
+      outcome(() => {
+        acquire('by libvirtd', 400);
+      }),
+      'wait',
+    );
+    world.end(300);
+    assert.deepEqual(held(), []);
+    assert.equal(world.open, 0);
+  });
+
+  it('tries again for the locks that are lost, and not for those of a process that has the pid by then', () => {
+    world.begin(300);
+    acquire('a', 300);
+    sockets.set(300, world.socketOf(300));
+    world.exhausted = true;
+    endAll(300);
+    lockspaces.release(files, 'a', 300);
+    world.exhausted = false;
+    world.end(300);
+    world.begin(300, 900);
+    acquire('b', 300);
+    sockets.set(300, world.socketOf(300));
+    world.pass(5000);
+    assert.deepEqual([held(), world.signals], [['b'], []]);
   });
 
   it('takes a peer that the kernel does not find any more for gone, by whatever it says so', () => {
@@ -463,7 +510,7 @@ describe('the end of owners', () => {
     sockets.set(300, world.socketOf(300));
     world.end(300);
     world.begin(300, 450);
-    reaper.end(300);
+    endAll(300);
     assert.deepEqual(held(), []);
     assert.deepEqual(world.signals, []);
   });
@@ -472,7 +519,7 @@ describe('the end of owners', () => {
     world.begin(300, 600);
     acquire('a', 300, AUTOCREATE, 600);
     sockets.set(300, world.socketOf(300));
-    reaper.end(300);
+    endAll(300);
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
     world.end(300);
     assert.equal(world.open, 0);
@@ -483,7 +530,7 @@ describe('the end of owners', () => {
     acquire('a', 300, SHARED | AUTOCREATE, NO_PROCESS);
     const other = { owner: owner(400), since: 0, client: 1 };
     for (let i = 0; i < others; i++) lockspaces.acquire(files, 'a', modeOf(SHARED), other);
-    reaper.end(300);
+    endAll(300);
     reaper.finish();
     assert.equal(files.resources.get('a')?.holds.length, others);
   });
@@ -491,7 +538,7 @@ describe('the end of owners', () => {
   it('signals nobody by a pid alone, and waits until nobody has it', () => {
     world.begin(300, 600);
     acquire('a', 300);
-    reaper.end(300);
+    endAll(300);
     world.pass(10_000);
     assert.deepEqual(world.signals, []);
     assert.deepEqual(held(), ['a']);
@@ -502,7 +549,7 @@ describe('the end of owners', () => {
   it('knows a process that is older than the daemon by its pid', () => {
     world.begin(300, 400);
     acquire('a', 300);
-    reaper.end(300);
+    endAll(300);
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
   });
 
@@ -555,7 +602,7 @@ describe('the end of owners', () => {
     world.pass(1000);
     const [state] = reaper.unfinished.map((end) => end.state);
     assert.ok(state !== undefined);
-    const successor = new OwnerReaper({ lockspaces, host: world, socketOf: () => undefined });
+    const successor = new OwnerReaper({ lockspaces, host: world, connectionOf: () => undefined });
     const resource = files.resources.get('a');
     assert.ok(resource !== undefined);
     successor.resume(JSON.parse(JSON.stringify(state)) as typeof state, resource.holds);
@@ -584,7 +631,7 @@ describe('the end of owners', () => {
   it('takes many releases in slices, and serves others between them', async () => {
     const count = 3000;
     for (let i = 0; i < count; i++) acquire(`r${i}`, 300, AUTOCREATE, NO_PROCESS);
-    reaper.end(300);
+    endAll(300);
     assert.ok(files.resources.size > 1, 'all were released at once');
     let turns = 0;
     while (files.resources.size > 0) {
@@ -596,7 +643,7 @@ describe('the end of owners', () => {
 
   it('finishes at once when it has to, before a restart', () => {
     for (let i = 0; i < 3000; i++) acquire(`r${i}`, 300, AUTOCREATE, NO_PROCESS);
-    reaper.end(300);
+    endAll(300);
     reaper.finish();
     assert.equal(files.resources.size, 0);
   });
@@ -643,7 +690,7 @@ describe('the end of owners', () => {
         });
         resource.replaceHold(index, counted);
       }
-      reaper.end(300);
+      endAll(300);
       world.end(300);
       reaper.finish();
       assert.equal(holds.length, count);

@@ -7,7 +7,7 @@ import { adoptRemote, type HeldFile, unregister } from '../../../src/lockspace/f
 import { type LockAsker, LockWatch, type LockWatchSettings } from '../../../src/lockspace/lock-watch.ts';
 import { Lockspaces, type Resource } from '../../../src/lockspace/lockspaces.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
-import { unknownOwner } from '../../../src/lockspace/owner.ts';
+import { type Hold, unknownOwner } from '../../../src/lockspace/owner.ts';
 import { RemoteFiles } from '../../../src/lockspace/remote-files.ts';
 import { dialectOf } from '../../../src/libvirt/dialect.ts';
 import { Waiting } from '../../../src/rpc/waiting.ts';
@@ -104,7 +104,7 @@ describe('the watch over locks on file servers', () => {
     lockspaces.remoteFiles = new RemoteFiles(new Storages(poller), lockspaces, {
       changed: () => undefined,
       closing: () => undefined,
-      endOwner: () => undefined,
+      endOwners: () => undefined,
     });
     helper = new FakeHelper(1);
     helpers = new Map([[1, helper]]);
@@ -139,7 +139,7 @@ describe('the watch over locks on file servers', () => {
         return helpers.size > 0;
       },
     };
-    const host = { endOwner: (pid: number) => ended.push(pid) };
+    const host = { endOwners: (holds: readonly Hold[]) => ended.push(...holds.map(({ owner }) => owner.pid)) };
     const all = { interval: RARELY, endsOwners: false, ...settings };
     const watch = new LockWatch(storages, lockspaces, host, all, () => time, FRESH_MS);
     watches.push(watch);

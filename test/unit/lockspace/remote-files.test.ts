@@ -21,7 +21,7 @@ import { Storages } from '../../../src/storage/storages.ts';
 import { OtherProcess, temporaryDirectory } from '../support/locks.ts';
 import { poller } from '../support/poller.ts';
 
-const host = { changed: (): void => undefined, closing: (): void => undefined, endOwner: (): void => undefined };
+const host = { changed: (): void => undefined, closing: (): void => undefined, endOwners: (): void => undefined };
 
 describe('a file that a storage helper keeps', () => {
   const node = (inode: number, blockDevice: number) => ({
@@ -163,7 +163,10 @@ describe('a file that a storage helper keeps', () => {
       });
       const lockspaces = new Lockspaces(dialectOf(9_000_000));
       const ended: number[] = [];
-      const files = new RemoteFiles(storages, lockspaces, { ...host, endOwner: (pid) => ended.push(pid) });
+      const files = new RemoteFiles(storages, lockspaces, {
+        ...host,
+        endOwners: (holds) => ended.push(...holds.map((hold) => hold.owner.pid)),
+      });
       lockspaces.remoteFiles = files;
       const { dev, ino } = statSync(disk);
       const file = adoptRemote(inodeKey({ device: dev, inode: ino }), false, { helper: 1, file: 1 }, 0);

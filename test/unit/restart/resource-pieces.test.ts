@@ -54,6 +54,11 @@ describe('the text of resources for a restart', () => {
     daemon.lockspaces.release(daemon.lockspaces.default, at(name), 5_000_001);
   }
 
+  function endOwner(): void {
+    const holds = [...daemon.lockspaces.resources()].flatMap((resource) => resource.holds);
+    daemon.ownerReaper.end(holds.filter(({ owner }) => owner.pid === OWNER));
+  }
+
   const write = (): Buffer[] => [...formatPieces(captureState(daemon, own, pieces))];
 
   /** The text written now, and how many of its pieces are reused. */
@@ -121,7 +126,7 @@ describe('the text of resources for a restart', () => {
   it('is made again when the end of an owner has begun', () => {
     acquire('ending', 0 | AUTOCREATE, OWNER);
     write();
-    daemon.ownerReaper.end(OWNER);
+    endOwner();
     assert.match(Buffer.concat(write()).toString('latin1'), /"ending":1/);
     world.end(OWNER);
   });
@@ -140,7 +145,7 @@ describe('the text of resources for a restart', () => {
     let began = false;
     for (const piece of formatPieces(captureState(daemon, own, others))) {
       if (began || !piece.includes('/ending"')) continue;
-      daemon.ownerReaper.end(OWNER);
+      endOwner();
       began = true;
     }
     assert.ok(began);
