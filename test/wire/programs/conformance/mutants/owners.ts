@@ -111,7 +111,7 @@ export const ownerMutants: readonly Mutant[] = [
     'who calls for an owner takes its locks along',
     ends,
     'if (owner === null || !isOwnerItself) return;',
-    'if (owner !== null && !isOwnerItself) this.end(owner.pid);\n    if (owner === null || !isOwnerItself) return;',
+    'if (owner !== null && !isOwnerItself) this.end(this.liveHoldsOf(owner.pid));\n    if (owner === null || !isOwnerItself) return;',
     ['ownership/locks-stay-when-a-connection-ends-that-is-not-the-owner'],
   ),
   mutant(
