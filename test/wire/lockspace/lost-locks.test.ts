@@ -210,6 +210,21 @@ describe('a lock that the file server has dropped', function () {
     await one.logs(/another process or host has it/);
   });
 
+  it('is found of a lock that its helper knows only as shared with another host', async () => {
+    await mountIt();
+    const { web } = await other(NEVER);
+    await web.must(lock.acquire(mount, NAME, autocreate | shared));
+    const one = await host('node7', RARELY);
+    const db = await one.connect('db', NOBODY, mount);
+    await db.must(lock.acquire(mount, NAME, autocreate | shared));
+    assert.equal((await check(one)).confirmed, 1);
+    await storage.drop();
+    // Nobody is seen to have the file's lock: it goes.
+    await web.must(lock.release(mount, NAME));
+    assert.ok(!existsSync(join(mount, NAME)));
+    assert.match(texts(await check(one)), /^error: it is lost, and nobody else is known to have it/m);
+  });
+
   it('ends its owner where the configuration says so, and no owner of another lock', async () => {
     const configuration = `${EVERY_SECOND}lost_locks = "end"\n`;
     await mountIt();
