@@ -11,13 +11,13 @@ const log = logger('locking.lock_daemon');
  * @param pid the process that has the lock now
  */
 export function holdsOfTaken(lost: Iterable<Resource>, pid: number): Hold[] {
-  const lives: Hold[] = [];
+  const taken: Hold[] = [];
   for (const { name, holds } of lost) {
     const live = holds.filter(({ end }) => end === undefined);
-    lives.push(...live);
+    for (const hold of live) taken.push(hold);
     // Otherwise it is logged already.
     if (live.length > 0)
       log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
   }
-  return lives;
+  return taken;
 }
