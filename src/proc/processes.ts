@@ -80,9 +80,11 @@ export function mountsOf(pid: Process): string {
   return readlinkSync(`/proc/${pid}/ns/mnt`);
 }
 
-/** The processes that its main thread has started, be they zombies. */
+/** The processes that its threads have started, be they zombies. */
 export function childrenOf(pid: Process): number[] {
-  return (textOf(pid, `task/${pid === 'self' ? process.pid : pid}/children`).match(/\d+/g) ?? []).map(Number);
+  // A thread may end meanwhile.
+  const textsOf = (thread: string): string => unlessGone(() => textOf(pid, `task/${thread}/children`)) ?? '';
+  return readdirSync(`/proc/${pid}/task`).flatMap((thread) => (textsOf(thread).match(/\d+/g) ?? []).map(Number));
 }
 
 /** Its name, as ps shows it. */
