@@ -134,17 +134,12 @@ export class OwnerEnd extends Waiters implements HoldEnd {
       return true;
     }
     // The pidfd replaces the socket that led to it. The service manager may have no room for it: then the start time is left.
-    const { socket, startTime = kind === 'process' ? this.startOf(pidfd) : undefined } = this.evidence;
+    const { socket, startTime = kind === 'process' ? startBehind(this.pid, pidfd, this.host) : undefined } =
+      this.evidence;
     this.evidence = { pidfd, isProcess: kind === 'process', ...(startTime === undefined ? {} : { startTime }) };
     this.observer.onChange(this);
     if (socket !== undefined) this.closeOne(socket);
     return true;
-  }
-
-  /** When the process behind the pidfd started, which has had the pid at least until now. */
-  private startOf(pidfd: number): number | undefined {
-    const present = this.host.startTime(this.pid);
-    return typeof present === 'number' && this.host.signal(pidfd, 0) >= 0 ? present : undefined;
   }
 
   /** Sends SIGKILL now, without the time that SIGTERM gives. */
@@ -258,6 +253,12 @@ function findProcess(pid: number, evidence: Evidence, host: ProcessHost): FoundP
  */
 export function mayPass(status: number): boolean {
   return status !== -ENOPROTOOPT && status !== -EINVAL && status !== -ENODATA;
+}
+
+/** When the process behind the pidfd started, if it has had the pid at least until now. */
+export function startBehind(pid: number, pidfd: number, host: ProcessHost): number | undefined {
+  const present = host.startTime(pid);
+  return typeof present === 'number' && host.signal(pidfd, 0) >= 0 ? present : undefined;
 }
 
 /** The process that has this pid now. With a start time also whether that is the owner's. */

@@ -11,7 +11,7 @@ import { now } from '../posix/clock.ts';
 import { strerror } from '../posix/posix.ts';
 import { SLICE_MS } from '../rpc/slices.ts';
 import type { LockClient } from './client.ts';
-import { findByPid, mayPass, OwnerEnd } from './owner-end.ts';
+import { findByPid, mayPass, OwnerEnd, startBehind } from './owner-end.ts';
 import { isNobodyHere, lifeOf } from './owner-life.ts';
 import type { ProcessHost } from './process-host.ts';
 import type { DoubtfulPeer, Evidence, OwnerEndState, WatchedOwner } from './state.ts';
@@ -354,7 +354,7 @@ export class OwnerReaper {
    * Kills the processes of the owners of these holds: their locks are lost, or will not be guarded any more. Other processes that have or
    * had the same pid are left alone.
    */
-  end(holds: Iterable<Hold>): void {
+  end(holds: readonly Hold[]): void {
     for (const process of this.processesOf(holds)) this.endProcess(process, false);
   }
 
@@ -366,13 +366,9 @@ export class OwnerReaper {
   }
 
   /** The processes of those of the holds that no end has begun of, each with all that it holds. */
-  private processesOf(holds: Iterable<Hold>): Set<OwnerProcess> {
-    const wanted = new Set<Hold>();
-    const pids = new Set<number>();
-    for (const hold of holds) {
-      wanted.add(hold);
-      pids.add(hold.owner.pid);
-    }
+  private processesOf(holds: readonly Hold[]): Set<OwnerProcess> {
+    const wanted = new Set(holds);
+    const pids = new Set(holds.map(({ owner }) => owner.pid));
     const processes = new Set<OwnerProcess>();
     for (const pid of pids) {
       for (const process of this.processesWith(pid)) {
@@ -415,10 +411,9 @@ export class OwnerReaper {
   private startOfPeer(pid: number, socket: number | undefined): number | undefined {
     const pidfd = socket === undefined ? -ENODATA : this.host.peerPidfd(socket);
     if (pidfd < 0) return undefined;
-    const present = this.host.startTime(pid);
-    const isThere = this.host.signal(pidfd, 0) >= 0;
+    const startTime = startBehind(pid, pidfd, this.host);
     this.host.close(pidfd);
-    return typeof present === 'number' && isThere ? present : undefined;
+    return startTime;
   }
 
   private endProcess({ pid, startTime, socket, holds }: OwnerProcess, isAtOnce: boolean): void {
@@ -449,9 +444,8 @@ export class OwnerReaper {
     if (evidence === null) return null;
     const pidfd = evidence.pidfd ?? this.pidfdOf(pid, evidence.startTime);
     if (pidfd === null) return null;
-    // Read while the process is there, so it is this process's.
-    const startTime = this.host.startTime(pid);
-    if (typeof startTime === 'number' && this.host.signal(pidfd, 0) >= 0) return { pidfd, startTime };
+    const startTime = startBehind(pid, pidfd, this.host);
+    if (startTime !== undefined) return { pidfd, startTime };
     this.host.close(pidfd);
     return null;
   }

@@ -10,6 +10,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* The compiler cannot know that errno is positive, and would warn of what a success fills in. */
+static inline int last_error(void) { return errno > 0 ? -errno : -EIO; }
+
 /* A file system behind which there is another process may answer EINTR every time. */
 #define INTERRUPTIONS 100
 
@@ -18,6 +21,17 @@ static inline int set_lock(int command, int fd, short type, off_t start, off_t l
     int status = fcntl(fd, command, &lock);
     for (int i = 0; status < 0 && errno == EINTR && i < INTERRUPTIONS; i++) status = fcntl(fd, command, &lock);
     return status;
+}
+
+/* 1: a lock is in the way of one of that type on a byte, by that process as the file system names it; 0: none is. */
+static inline int find_rival_at(int fd, short type, off_t start, int32_t *process) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = 1};
+    int status = fcntl(fd, F_OFD_GETLK, &lock);
+    for (int i = 0; status < 0 && errno == EINTR && i < INTERRUPTIONS; i++) status = fcntl(fd, F_OFD_GETLK, &lock);
+    if (status < 0) return last_error();
+    if (lock.l_type == F_UNLCK) return 0;
+    *process = lock.l_pid;
+    return 1;
 }
 
 static inline int lock_command(bool is_ofd) { return is_ofd ? F_OFD_SETLK : F_SETLK; }
@@ -67,9 +81,6 @@ static inline bool is_named(const struct file *opened, const char *path) {
     struct file named;
     return file_at(path, &named) == 0 && is_same_inode(&named, opened);
 }
-
-/* The compiler cannot know that errno is positive, and would warn of what a success fills in. */
-static inline int last_error(void) { return errno > 0 ? -errno : -EIO; }
 
 /* Unlinks the name of an open file. If it is another file's by now, it stays: another process may have that file locked. */
 static inline int unlink_open(int fd, const char *path) {

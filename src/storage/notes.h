@@ -77,8 +77,8 @@ static inline void drop_slot(int fd, int *slot) {
 }
 
 static inline bool is_slot_taken(int fd, int slot) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = slot_start(slot), .l_len = 1};
-    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    int32_t process;
+    return find_rival_at(fd, F_WRLCK, slot_start(slot), &process) == 1;
 }
 
 /* Reads the slot if a host has it. */

@@ -58,16 +58,7 @@ static inline bool can_be_asked(int fd) {
     return type == NFS_SUPER_MAGIC || type == CEPH_SUPER_MAGIC || type == FUSE_SUPER_MAGIC;
 }
 
-/* 1: a lock is in the way of one of that type, by that process as the file system names it. */
-static inline int find_rival(int fd, short type, int32_t *process) {
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
-    int status = fcntl(fd, F_OFD_GETLK, &lock);
-    for (int i = 0; status < 0 && errno == EINTR && i < INTERRUPTIONS; i++) status = fcntl(fd, F_OFD_GETLK, &lock);
-    if (status < 0) return last_error();
-    if (lock.l_type == F_UNLCK) return 0;
-    *process = lock.l_pid;
-    return 1;
-}
+static inline int find_rival(int fd, short type, int32_t *process) { return find_rival_at(fd, type, 0, process); }
 
 /* Opens the inode of an open file once more, wherever its name is by now. */
 static inline int open_again(int fd) {
@@ -102,15 +93,17 @@ static inline bool has_mark(int fd) {
     return has_mark;
 }
 
-/* 1: the lock of an open file is seen through another one; 0: no lock is. */
-static inline int see(int fd) {
+/* 1: the lock of an open file on a byte is seen through another one; 0: no lock is. */
+static inline int see_at(int fd, off_t start) {
     int32_t process;
     int other = open_again(fd);
     if (other < 0) return last_error();
-    int status = find_rival(other, F_WRLCK, &process);
+    int status = find_rival_at(other, F_WRLCK, start, &process);
     close(other);
     return status;
 }
+
+static inline int see(int fd) { return see_at(fd, 0); }
 
 static inline int lose(struct proof *proof, int how) {
     proof->is_lost = true;
@@ -122,11 +115,8 @@ static inline int lose(struct proof *proof, int how) {
 
 /* Whether a lock of ours, on another byte for this moment, is seen through another open file. */
 static inline bool shows_other_byte(int fd) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = FREE_BYTE, .l_len = 1};
     if (set_lock(F_OFD_SETLK, fd, F_WRLCK, FREE_BYTE, 1) < 0) return false;
-    int other = open_again(fd);
-    bool is_seen = other >= 0 && fcntl(other, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-    if (other >= 0) close(other);
+    bool is_seen = see_at(fd, FREE_BYTE) == 1;
     set_lock(F_OFD_SETLK, fd, F_UNLCK, FREE_BYTE, 1);
     return is_seen;
 }
