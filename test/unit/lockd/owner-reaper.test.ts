@@ -51,6 +51,11 @@ describe('the end of owners', () => {
       throw error;
     }
   };
+  /** The outcome for another owner that asks for this exclusively. */
+  const asking = (name: string): string =>
+    outcome(() => {
+      acquire(name, 400);
+    });
   /** A connection of the process with that pid, registered for itself. */
   const clientOf = (pid: number, registered = pid, id = 1): LockClient => {
     const fd = world.socketOf(pid);
@@ -102,12 +107,7 @@ describe('the end of owners', () => {
     assert.deepEqual(world.signals, ['SIGTERM 300 at 0']);
     world.pass(1500);
     assert.deepEqual(held(), ['a']);
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      'wait',
-    );
+    assert.equal(asking('a'), 'wait');
     world.end(300);
     assert.deepEqual(held(), []);
     assert.ok(!existsSync(path.join(directory.path, 'a')));
@@ -123,13 +123,9 @@ describe('the end of owners', () => {
     world.end(300);
     const last = held().at(-1) ?? '';
     assert.notEqual(last, '', 'all fitted into one slice');
-    const ask = (): string =>
-      outcome(() => {
-        acquire(last, 400);
-      });
-    assert.equal(ask(), 'wait');
+    assert.equal(asking(last), 'wait');
     while (reaper.count > 0) await turn();
-    assert.equal(ask(), 'done');
+    assert.equal(asking(last), 'done');
   });
 
   it('leaves alone what a later process of the pid holds, when a child of the former one lets go of its connection', () => {
@@ -275,30 +271,15 @@ describe('the end of owners', () => {
     world.begin(300);
     acquire('a', 300);
     reaper.clientClosed(clientOf(300));
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      'wait',
-    );
+    assert.equal(asking('a'), 'wait');
     world.pass(3200);
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      '87',
-    );
+    assert.equal(asking('a'), '87');
     world.pass(3_600_000);
     assert.deepEqual(held(), ['a']);
     assert.equal(reaper.overdue.length, 1);
     assert.deepEqual(world.signals.length, 2);
     world.end(300);
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      'done',
-    );
+    assert.equal(asking('a'), 'done');
   });
 
   it('wakes who waits when the owner is gone, and after 3 s when it is not; who hung up is forgotten', () => {
@@ -396,12 +377,7 @@ describe('the end of owners', () => {
     world.pass(10_000);
     assert.deepEqual(world.signals, []);
     assert.deepEqual(held(), ['a']);
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      '87',
-    );
+    assert.equal(asking('a'), '87');
     world.exhausted = false;
     world.pass(5000);
     assert.match(world.signals.join(), /^SIGTERM 300/);
@@ -447,12 +423,7 @@ describe('the end of owners', () => {
     assert.deepEqual([held(), world.signals], [['by itself', 'by libvirtd'], []]);
     reaper.end(holdsOf('by itself'));
     assert.deepEqual([reaper.count, world.signals], [1, ['SIGTERM 300 at 0']]);
-    assert.equal(
-      outcome(() => {
-        acquire('by libvirtd', 400);
-      }),
-      'wait',
-    );
+    assert.equal(asking('by libvirtd'), 'wait');
     world.end(300);
     assert.deepEqual(held(), []);
     assert.equal(world.open, 0);
@@ -611,19 +582,9 @@ describe('the end of owners', () => {
       world.signals.filter((signal) => signal.startsWith('SIGTERM')),
       ['SIGTERM 300 at 0'],
     );
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      'wait',
-    );
+    assert.equal(asking('a'), 'wait');
     world.pass(2000);
-    assert.equal(
-      outcome(() => {
-        acquire('a', 400);
-      }),
-      '87',
-    );
+    assert.equal(asking('a'), '87');
     world.end(300);
     assert.deepEqual(held(), []);
   });
