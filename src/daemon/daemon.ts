@@ -98,6 +98,10 @@ function isOwn({ context }: Connection<LockClient>, pid: number): boolean {
   return context.isOwnerItself && context.owner?.pid === pid;
 }
 
+function asOwn(connection: Connection<LockClient> | undefined): OwnConnection | undefined {
+  return connection && { socket: connection.fd, startTime: connection.context.ownStart };
+}
+
 export class Daemon implements LockHost, AdminHost, InquireHost {
   readonly settings: DaemonSettings;
   readonly poller: Poller;
@@ -156,7 +160,8 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.ownerReaper = new OwnerReaper({
       lockspaces: this.lockspaces,
       host: processes,
-      connectionOf: (pid, client) => this.ownerConnectionOf(pid, client),
+      connectionOf: (pid) => asOwn(this.ownConnectionsOf(pid).at(-1)),
+      connectionOfHold: (hold) => asOwn(this.ownConnectionOf(hold)),
     });
     this.etcd = settings.etcd === undefined ? null : new EtcdLocks(settings.etcd, this);
     this.lockspaces.engine = this.etcd?.engine ?? null;
@@ -303,31 +308,28 @@ export class Daemon implements LockHost, AdminHost, InquireHost {
     this.settings.onEnd();
   }
 
-  private ownerConnectionOf(pid: number, client?: number): OwnConnection | undefined {
-    const connection = this.ownConnectionOf(pid, client);
-    if (connection === undefined) return undefined;
-    const { fd: socket, context } = connection;
-    return { socket, startTime: context.ownStart };
+  private ownConnectionsOf(pid: number): Connection<LockClient>[] {
+    return [...this.lockServer.adoptAll().values()].filter((connection) => isOwn(connection, pid));
   }
 
   /**
-   * The own connection of the owner with this pid: the one that it has acquired a hold through, if that is its own, else the last one. An
-   * earlier one may be that of a former process with the pid, which a child of that has kept.
-   *
-   * @param client the id of the connection that the hold was acquired through: most often it is its own. Otherwise libvirtd's for example,
-   *   and a C daemon does not say which it was
+   * The own connection of the process that a hold is of: the one that it was acquired through. A C daemon does not say which it was: then
+   * the only one that it has handed over. Another process with that pid has made any other one: a former one, of which a child has kept it, or
+   * a later one.
    */
-  private ownConnectionOf(pid: number, client = 0): Connection<LockClient> | undefined {
+  private ownConnectionOf({ client, owner: { pid } }: Hold): Connection<LockClient> | undefined {
+    if (client === 0) {
+      const { clients } = this.ownerReaper.origin;
+      const [first, second] = clients === 0 ? [] : this.ownConnectionsOf(pid).filter(({ id }) => id < clients);
+      return second === undefined ? first : undefined;
+    }
     const acquirer = this.lockServer.findAny(client);
-    if (acquirer !== undefined && isOwn(acquirer, pid)) return acquirer;
-    let last: Connection<LockClient> | undefined;
-    for (const connection of this.lockServer.adoptAll().values()) if (isOwn(connection, pid)) last = connection;
-    return last;
+    return acquirer !== undefined && isOwn(acquirer, pid) ? acquirer : undefined;
   }
 
-  /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. */
-  private unreadEndOf({ client, owner: { pid } }: Hold): Connection<LockClient> | null {
-    const connection = this.ownConnectionOf(pid, client);
+  /** The own connection of a hold's owner, when its peer has hung up and nobody has read that yet. Libvirtd may have acquired the hold. */
+  private unreadEndOf(hold: Hold): Connection<LockClient> | null {
+    const connection = this.ownConnectionOf(hold) ?? this.ownConnectionsOf(hold.owner.pid).at(-1);
     return connection?.hasUnreadEnd === true ? connection : null;
   }
 

@@ -91,7 +91,7 @@ export class EtcdLocks implements EtcdView {
       lockspaces: daemon.lockspaces,
       clock,
       changed,
-      processOf: (owner) => daemon.ownerReaper.processOf(owner),
+      processOf: (hold) => daemon.ownerReaper.processOf(hold),
       closePidfd: (pidfd) => {
         posix.close(pidfd);
       },

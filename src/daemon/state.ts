@@ -1,7 +1,7 @@
 /** State of the daemon that outlives a restart and that only this implementation has. */
 import { etcd } from '../etcd/state.ts';
 import { inquiry, lastDeath } from '../inquire/state.ts';
-import { doubtfulPeer, ownerEnd, watchedOwner } from '../lockd/state.ts';
+import { doubtfulPeer, origin, ownerEnd, watchedOwner } from '../lockd/state.ts';
 import { LogSettingError } from '../log/levels.ts';
 import { logger, logging } from '../log/log.ts';
 import { logState } from '../log/logging.ts';
@@ -34,6 +34,8 @@ const changingFields = {
   watched: optional(list(watchedOwner)),
   /** Peers whose connections have ended, and of which the kernel could not say yet which processes they are. */
   doubtful: optional(list(doubtfulPeer)),
+  /** Absent from older releases, which do not hand it on. */
+  origin: optional(origin),
   /** Processes that call file systems which may hang, and keep files locked there. */
   storage: optional(list(storageHelper)),
   /** The lease of the host in etcd, and the processes for it. */
@@ -87,6 +89,7 @@ export function changingState(daemon: Daemon): Whole<ChangingState> {
     inquiry: inquiry.state,
     watched: ownerReaper.watched.length === 0 ? undefined : ownerReaper.watched,
     doubtful: ownerReaper.doubtful.length === 0 ? undefined : ownerReaper.doubtful,
+    origin: ownerReaper.origin,
     storage: helpers.length === 0 ? undefined : helpers,
     etcd: daemon.etcd?.state,
   };
@@ -153,6 +156,9 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   },
   doubtful: (daemon, { doubtful }) => {
     for (const peer of doubtful ?? []) daemon.ownerReaper.resumePeer(peer);
+  },
+  origin: (daemon, { origin }) => {
+    daemon.ownerReaper.origin = origin ?? { clients: 0 };
   },
   storage: (daemon, { storage }) => {
     daemon.storages.restore(storage ?? []);

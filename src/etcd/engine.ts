@@ -196,9 +196,10 @@ export class EtcdEngine implements LockEngine {
   /** Every owner with a lock, after a restart or a death. */
   private guardHolders(): void {
     for (const resource of this.heldResources()) {
-      for (const { owner, end } of resource.holds) {
+      for (const hold of resource.holds) {
+        const { owner, end } = hold;
         if (end !== undefined) continue;
-        if (this.owners.take(owner) === null)
+        if (this.owners.take(hold) === null)
           log.error(`Owner ${owner.pid} (${owner.name}) cannot be told by now, and could not be ended with the lease`);
       }
     }
@@ -350,15 +351,15 @@ export class EtcdEngine implements LockEngine {
     return isBelow(directory, this.settings.lockspaces);
   }
 
-  admit({ owner }: Hold): void {
+  admit(hold: Hold): void {
     if (!this.isReady) {
-      if (this.hasStarted) throw notGuarded(owner, this.lackOfLease);
+      if (this.hasStarted) throw notGuarded(hold.owner, this.lackOfLease);
       throw new Waiting((done) => {
         this.whenLeased(this.bound, () => setImmediate(done));
         return () => undefined;
       });
     }
-    this.owners.admit(owner, this.bound);
+    this.owners.admit(hold, this.bound);
   }
 
   acquire(asker: Asker, { directory, name }: ResourceName, mode: LockMode, hold: Hold): HeldFile | EngineFailure {

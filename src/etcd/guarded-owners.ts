@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { ErrorCode, ErrorDomain } from '../../xdr/error.ts';
 import { RpcError } from '../libvirt/errors.ts';
-import type { OwnerIdentity } from '../lockspace/owner.ts';
+import type { Hold, OwnerIdentity } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import { Waiting } from '../rpc/waiting.ts';
 import type { LeaseClock } from './lease.ts';
@@ -33,8 +33,8 @@ export interface OwnerGuard {
 
 /** The processes of owners. */
 export interface ProcessHost {
-  /** The owner's process, with a pidfd of the caller's; null when it cannot be told, or is gone. */
-  readonly processOf: (owner: OwnerIdentity) => OwnerProcess | null;
+  /** The process of a hold's owner, with a pidfd of the caller's; null when it cannot be told, or is gone. */
+  readonly processOf: (hold: Hold) => OwnerProcess | null;
   readonly closePidfd: (pidfd: number) => void;
   readonly isAlive: (pidfd: number) => boolean;
 }
@@ -95,8 +95,9 @@ export class GuardedOwners {
    * @param limit milliseconds
    * @throws Waiting until then; RpcError when it cannot be guarded
    */
-  admit(owner: OwnerIdentity, limit: number): void {
-    const found = this.take(owner);
+  admit(hold: Hold, limit: number): void {
+    const { owner } = hold;
+    const found = this.take(hold);
     if (found === null) throw notGuarded(owner, CANNOT_BE_TOLD);
     const token = tokenOf(found);
     const status = this.unguarded.get(token) ?? 0;
@@ -127,9 +128,9 @@ export class GuardedOwners {
   }
 
   /** Gives an owner to the guard. Null when its process cannot be told. */
-  take(owner: OwnerIdentity): GuardedOwner | null {
-    const found = this.host.processOf(owner);
-    return found === null ? null : this.takeProcess(owner.pid, found);
+  take(hold: Hold): GuardedOwner | null {
+    const found = this.host.processOf(hold);
+    return found === null ? null : this.takeProcess(hold.owner.pid, found);
   }
 
   /** As {@link take}, of a process that is known. Takes the pidfd. Null when the process is gone by now. */

@@ -133,7 +133,7 @@ export class LockRequest {
       this.onAnswer(answer);
     });
     // While etcd works on it: a lock that it grants is given back if the owner cannot be told.
-    this.process = host.processOf(wish.hold.owner);
+    this.process = host.processOf(wish.hold);
     if (this.process === null) {
       setImmediate(() => {
         this.cannotTell();

@@ -8,7 +8,7 @@
  */
 import { constants } from 'node:os';
 import { logger } from '../log/log.ts';
-import type { HoldEnd } from '../lockspace/owner.ts';
+import { type HoldEnd, NO_PROCESS } from '../lockspace/owner.ts';
 import { strerror } from '../posix/posix.ts';
 import { Waiters } from '../rpc/waiting.ts';
 import type { ProcessHost } from './process-host.ts';
@@ -263,9 +263,14 @@ export function startBehind(pid: number, pidfd: number, host: ProcessHost): numb
 
 /** The process that has this pid now. With a start time also whether that is the owner's. */
 export function findByPid(pid: number, startTime: number | undefined, host: ProcessHost): FoundProcess {
+  if (startTime === NO_PROCESS) return GONE;
   const pidfd = host.openPidfd(pid);
   if (pidfd === -ESRCH) return GONE;
-  if (pidfd < 0) return { kind: 'unknown', errno: -pidfd };
+  if (pidfd < 0) {
+    // A thread may have the number by now, of which there is no pidfd.
+    const later = startTime === undefined ? undefined : host.startTime(pid);
+    return typeof later === 'number' && later !== startTime ? GONE : { kind: 'unknown', errno: -pidfd };
+  }
   if (startTime === undefined) return { kind: 'number', pidfd };
   // Read after the pidfd was opened: if the pid names the right process now, it did then.
   const present = host.startTime(pid);

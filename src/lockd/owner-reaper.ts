@@ -14,7 +14,7 @@ import type { LockClient } from './client.ts';
 import { findByPid, mayPass, OwnerEnd, startBehind } from './owner-end.ts';
 import { isNobodyHere, lifeOf } from './owner-life.ts';
 import type { ProcessHost } from './process-host.ts';
-import type { DoubtfulPeer, Evidence, OwnerEndState, WatchedOwner } from './state.ts';
+import type { DoubtfulPeer, Evidence, Origin, OwnerEndState, WatchedOwner } from './state.ts';
 
 const log = logger('locking.lock_daemon');
 const { EINVAL, ENODATA, ESRCH } = constants.errno;
@@ -62,12 +62,18 @@ interface FollowedOwner {
   readonly pidfd: number;
 }
 
-/** A process with the holds that end with it. */
-interface OwnerProcess {
-  readonly pid: number;
+/** What is known of the process of a hold's owner. */
+interface Identity {
   readonly startTime: number | undefined;
   /** Of its own connection. */
   readonly socket: number | undefined;
+  /** That connection has ended. */
+  readonly doubtful?: DoubtfulPeer | undefined;
+}
+
+/** A process with the holds that end with it. */
+interface OwnerProcess extends Identity {
+  readonly pid: number;
   readonly holds: Hold[];
 }
 
@@ -81,18 +87,18 @@ export interface OwnConnection {
 interface ReaperOptions {
   readonly lockspaces: Lockspaces;
   readonly host: ProcessHost;
-  /**
-   * The own connection of the process with this pid, if it has one that is open.
-   *
-   * @param client the id of the connection through which a hold of it was acquired, which may be its own
-   */
-  readonly connectionOf: (pid: number, client?: number) => OwnConnection | undefined;
+  /** An own connection of the process with this pid, if there is one that is open. A former process with the pid may have made it. */
+  readonly connectionOf: (pid: number) => OwnConnection | undefined;
+  /** The own connection, if it is open, of the process that a hold is of, which no other process with its pid has made. */
+  readonly connectionOfHold: (hold: Hold) => OwnConnection | undefined;
 }
 
 export class OwnerReaper {
   private readonly lockspaces: Lockspaces;
   private readonly host: ProcessHost;
   private readonly connectionOf: ReaperOptions['connectionOf'];
+  private readonly connectionOfHold: ReaperOptions['connectionOfHold'];
+  origin: Origin;
   private readonly ends = new Set<OwnerEnd>();
   private nextId = 1;
   recorder = NO_END_RECORDER;
@@ -104,10 +110,13 @@ export class OwnerReaper {
   private scheduled = false;
   private idle: (() => void)[] = [];
 
-  constructor({ lockspaces, host, connectionOf }: ReaperOptions) {
+  constructor({ lockspaces, host, connectionOf, connectionOfHold }: ReaperOptions) {
     this.lockspaces = lockspaces;
     this.host = host;
     this.connectionOf = connectionOf;
+    this.connectionOfHold = connectionOfHold;
+    const { ownStartTime: start } = host;
+    this.origin = { clients: 0, ...(start === undefined ? {} : { start }) };
   }
 
   /** The number of owners that are being ended. */
@@ -206,7 +215,7 @@ export class OwnerReaper {
     const { pid, startTime } = owner;
     if (startTime === undefined || startTime === NO_PROCESS || isNobodyHere(owner)) return;
     const known = this.followed.get(pid);
-    if (known?.startTime === startTime || this.connectionOf(pid) !== undefined) return;
+    if (known?.startTime === startTime || this.isConnected(pid, startTime)) return;
     const found = findByPid(pid, startTime, this.host);
     if (found.kind === 'gone') this.releaseFollowed(pid, startTime, { startTime });
     else if (found.kind === 'unknown' || !this.followBy(pid, startTime, found.pidfd)) {
@@ -214,6 +223,13 @@ export class OwnerReaper {
         if (this.liveHoldsOf(pid).some((hold) => hold.owner.startTime === startTime)) this.follow(owner);
       }, FOLLOW_RETRY_MS);
     }
+  }
+
+  /** Whether a process has an own connection, whose end is its own, or may have one. */
+  private isConnected(pid: number, startTime: number): boolean {
+    const own = this.connectionOf(pid);
+    if (own === undefined) return false;
+    return (own.startTime ?? this.startOfPeer(pid, own.socket) ?? startTime) === startTime;
   }
 
   private followBy(pid: number, startTime: number, pidfd: number): boolean {
@@ -324,7 +340,7 @@ export class OwnerReaper {
   private endPeer(peer: DoubtfulPeer, live: readonly Hold[], keepSocket?: () => void): void {
     const { pid, client: id, name, socket, startTime } = peer;
     const isDoubtful = live.some(({ owner, client }) => owner.startTime !== undefined || client !== id);
-    const isPeers = isDoubtful ? this.peerTest(peer) : () => true;
+    const isPeers = isDoubtful ? this.peerTest(peer, live) : () => true;
     if (isPeers === null) {
       if (!this.doubtfulPeers.has(peer)) {
         this.doubtfulPeers.add(peer);
@@ -332,6 +348,7 @@ export class OwnerReaper {
       }
       keepSocket?.();
       this.host.setTimeout(() => {
+        if (!this.doubtfulPeers.has(peer)) return;
         const still = new Set(this.liveHoldsOf(pid));
         this.endPeer(
           peer,
@@ -384,27 +401,48 @@ export class OwnerReaper {
    */
   private processesWith(pid: number): Iterable<OwnerProcess> {
     const processes = new Map<string, OwnerProcess>();
-    // What it has acquired through its own connection has no start time: that of the peer is its own.
-    const peers = new Map<number, Partial<OwnConnection>>();
-    const peerOf = (client: number): Partial<OwnConnection> => {
-      const known = peers.get(client);
-      if (known !== undefined) return known;
-      const connection = this.connectionOf(pid, client);
-      const startTime = connection?.startTime ?? this.startOfPeer(pid, connection?.socket);
-      const peer = { startTime, ...(connection && { socket: connection.socket }) };
-      peers.set(client, peer);
-      return peer;
-    };
+    const identities = new Map<number, Identity>();
     for (const hold of this.liveHoldsOf(pid)) {
       const { owner, client } = hold;
-      const { startTime, socket }: Partial<OwnConnection> =
-        owner.startTime === undefined ? peerOf(client) : { startTime: owner.startTime };
+      let identity = owner.startTime === undefined ? identities.get(client) : undefined;
+      identity ??= this.identityOf(hold);
+      if (owner.startTime === undefined) identities.set(client, identity);
+      const { startTime, socket } = identity;
       const key = startTime === undefined ? `socket ${socket}` : `start ${startTime}`;
       const process = processes.get(key);
-      if (process === undefined) processes.set(key, { pid, startTime, socket, holds: [hold] });
+      if (process === undefined) processes.set(key, { ...identity, pid, holds: [hold] });
       else process.holds.push(hold);
     }
     return processes.values();
+  }
+
+  /** What a hold has of its owner's process: never what is of another process that has or had its pid. */
+  private identityOf(hold: Hold): Identity {
+    const { owner, client } = hold;
+    const { pid, startTime } = owner;
+    if (startTime !== undefined) return { startTime, socket: undefined };
+    // What it has acquired through its own connection has no start time: that of the peer is its own.
+    const connection = this.connectionOfHold(hold);
+    const doubtful = connection === undefined ? this.doubtfulOf(hold) : undefined;
+    const peer = connection ?? doubtful;
+    if (peer !== undefined) {
+      const { socket } = peer;
+      return { startTime: peer.startTime ?? this.startOfPeer(pid, socket), socket, doubtful };
+    }
+    // A daemon that died has lost the connection.
+    const watched = [...this.watchedOwners].filter(
+      (known) => known.pid === pid && client <= (known.client ?? Infinity),
+    );
+    return { startTime: watched.length === 1 ? watched[0]?.startTime : undefined, socket: undefined };
+  }
+
+  /** The peer whose own connection, which has ended, a hold was acquired through. */
+  private doubtfulOf({ owner: { pid }, client }: Hold): DoubtfulPeer | undefined {
+    const { clients } = this.origin;
+    const isOf = (peer: DoubtfulPeer): boolean =>
+      peer.pid === pid && (client === 0 ? peer.client < clients : peer.client === client);
+    const found = [...this.doubtfulPeers].filter(isOf);
+    return found.length === 1 ? found[0] : undefined;
   }
 
   /** When the process started that made a connection, and that has this pid still. */
@@ -416,10 +454,12 @@ export class OwnerReaper {
     return startTime;
   }
 
-  private endProcess({ pid, startTime, socket, holds }: OwnerProcess, isAtOnce: boolean): void {
-    const evidence = startTime === undefined ? this.evidenceOf(pid, socket) : { startTime };
+  private endProcess({ pid, startTime, socket, doubtful, holds }: OwnerProcess, isAtOnce: boolean): void {
+    const isTaken = doubtful !== undefined && startTime === undefined;
+    const evidence = startTime !== undefined ? { startTime } : isTaken ? { socket } : this.evidenceOf(pid, socket);
     if (evidence !== null) {
       const end = this.begin(pid, holds, evidence);
+      if (isTaken) this.endTakes(doubtful);
       if (isAtOnce) end.hurry();
       return;
     }
@@ -431,16 +471,21 @@ export class OwnerReaper {
     }, RETRY_MS);
   }
 
-  /** The owner's process by a pidfd, which the caller closes; null when it is not known for certain, or gone. */
-  processOf(owner: OwnerIdentity): { readonly pidfd: number; readonly startTime: number } | null {
+  /** The socket of a peer is the evidence of its end now. What others have acquired for it ends with its process. */
+  private endTakes(peer: DoubtfulPeer): void {
+    this.doubtfulPeers.delete(peer);
+    this.recorder.watchedChanged();
+    for (const { owner } of this.liveHoldsOf(peer.pid)) this.follow(owner);
+  }
+
+  /** The process of a hold's owner by a pidfd, which the caller closes; null when it is not known for certain, or gone. */
+  processOf(hold: Hold): { readonly pidfd: number; readonly startTime: number } | null {
+    const { owner } = hold;
     const { pid } = owner;
-    if (isNobodyHere(owner) || pid <= 1 || pid === this.host.ownPid) return null;
+    if (isNobodyHere(owner) || pid <= 1 || pid === this.host.ownPid || owner.startTime === NO_PROCESS) return null;
+    const identity = this.identityOf(hold);
     const evidence =
-      owner.startTime === undefined
-        ? this.evidenceOf(pid, this.connectionOf(pid)?.socket)
-        : owner.startTime === NO_PROCESS
-          ? null
-          : { startTime: owner.startTime };
+      identity.startTime === undefined ? this.evidenceOf(pid, identity.socket) : { startTime: identity.startTime };
     if (evidence === null) return null;
     const pidfd = evidence.pidfd ?? this.pidfdOf(pid, evidence.startTime);
     if (pidfd === null) return null;
@@ -545,7 +590,10 @@ export class OwnerReaper {
    * kept the connection for long. Where that is unknown, the answer is no, and the lock stays. Null if the peer cannot be asked for at
    * present.
    */
-  private peerTest({ pid, client: id, socket, startTime: known }: DoubtfulPeer): ((hold: Hold) => boolean) | null {
+  private peerTest(
+    { pid, client: id, socket, startTime: known }: DoubtfulPeer,
+    live: readonly Hold[],
+  ): ((hold: Hold) => boolean) | null {
     const { host } = this;
     const startedAt =
       (time: number | null | undefined) =>
@@ -569,6 +617,8 @@ export class OwnerReaper {
       return ({ owner: { startTime }, client }) =>
         startTime === undefined ? client === id : later !== undefined && startTime !== later;
     }
+    // Those with a start time may be its own.
+    if (present === undefined && live.some(({ owner }) => owner.startTime !== undefined)) return null;
     if (pidfd >= 0) return startedAt(present);
     if (mayPass(pidfd)) return null;
     // The kernel never reports it: the locks then stay until no process has the pid.
@@ -582,19 +632,22 @@ export class OwnerReaper {
     if (pidfd >= 0) return { pidfd, isProcess: true };
     // Another process has its pid by now, if any.
     if (pidfd === -ESRCH) return { startTime: NO_PROCESS };
+    // Also where the kernel has another error for that: see mayPass.
+    if (pidfd === -EINVAL) return {};
     if (!mayPass(pidfd)) return this.evidenceOfAge(pid);
     log.warn(`Cannot find out which process owner ${pid} is, and try again: ${strerror(pidfd)}`);
     return null;
   }
 
   /**
-   * Evidence for an owner known by its pid only. A process that is older than this daemon has had the pid all the time, so it is the
-   * owner. A younger one may be a stranger.
+   * Evidence for an owner known by its pid only. A process that is older than the first that had these locks has had the pid all the time, so
+   * it is the owner. A younger one may be a stranger, and so may be one that is older than this process alone, which may have taken over
+   * from one that died.
    */
   private evidenceOfAge(pid: number): Evidence {
-    const { ownStartTime } = this.host;
+    const { start } = this.origin;
     const startTime = this.host.startTime(pid);
-    if (typeof startTime === 'number' && ownStartTime !== undefined && startTime <= ownStartTime) return { startTime };
+    if (typeof startTime === 'number' && start !== undefined && startTime <= start) return { startTime };
     return {};
   }
 

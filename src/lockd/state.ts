@@ -89,4 +89,13 @@ export const doubtfulPeer = object({
 });
 export type DoubtfulPeer = StateOf<typeof doubtfulPeer>;
 
+/** The processes that had the locks one after the other, up to this one. */
+export const origin = object({
+  /** The first was a C daemon if this is not 0: clients with ids below this were connected when the next one took over. */
+  clients: whole,
+  /** When the first started, in clock ticks since boot. Absent where that is not known, or owners may be of another pid namespace. */
+  start: optional(startTime),
+});
+export type Origin = StateOf<typeof origin>;
+
 export type OwnerEndState = StateOf<typeof ownerEnd>;

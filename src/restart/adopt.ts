@@ -21,7 +21,7 @@ import { posix, SocketKind, strerror } from '../posix/posix.ts';
 import { isLocalType, Mounts } from '../proc/mounts.ts';
 import type { LockClient } from '../lockd/client.ts';
 import { modeOf } from '../lockspace/mode.ts';
-import type { OwnerEndState } from '../lockd/state.ts';
+import type { Origin, OwnerEndState } from '../lockd/state.ts';
 import type { HoldState, ResourceState } from '../lockspace/state.ts';
 import type { ConnectionState, ServerHead } from '../rpc/state.ts';
 import type { Connection } from '../rpc/connection.ts';
@@ -68,9 +68,22 @@ export function adoptState(daemon: Daemon, { document, late }: Predecessor): voi
     for (const client of document.adminServer.clients) adoptAdminClient(daemon.adminServer, client);
   }
 
+  if (document.own === null) daemon.ownerReaper.origin = originInC(daemon);
   daemon.lockspaces.adoptLater(new Resources(daemon, document, owners));
   // Another process may have them by now, so nobody is served before that is known.
   if (execDropsLocks()) new Confirmation(daemon).runAfterDrop();
+}
+
+/**
+ * This process was a C daemon until now, which says of no client and no owner whether its pid is of another pid namespace. With one such client,
+ * the age of a process says nothing about any of these owners.
+ */
+function originInC({ lockServer, ownerReaper, processes }: Daemon): Origin {
+  const isAllLocal = [...lockServer.adoptAll().values()].every(
+    ({ peer: { pid } }) => pid !== 0 && processes.isLocal(pid) === true,
+  );
+  const { start } = isAllLocal ? ownerReaper.origin : {};
+  return { clients: lockServer.nextClientId, ...(start === undefined ? {} : { start }) };
 }
 
 function adoptServer(

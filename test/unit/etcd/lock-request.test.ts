@@ -260,7 +260,7 @@ describe('a request for a lock in etcd', () => {
     owners.syncSoon();
     await turn();
     assert.ok(!events.includes('guard: remove'), 'its call is not made again yet');
-    const owner = owners.take(identity);
+    const owner = owners.take(hold);
     assert.ok(owner !== null);
     holders.add(PID);
     owner.calls--;
@@ -275,18 +275,18 @@ describe('a request for a lock in etcd', () => {
   });
 
   it('has an owner wait for the next guard when one has died', () => {
-    owners.take(identity);
+    owners.take(hold);
     taken[0]?.(0);
-    owners.admit(identity, BOUND);
+    owners.admit(hold, BOUND);
     owners.guardDied();
     assert.throws(() => {
-      owners.admit(identity, BOUND);
+      owners.admit(hold, BOUND);
     }, Waiting);
     start();
     answer?.(granted);
     assert.ok(!events.includes('granted'));
     taken[0]?.(0);
     assert.equal(events.at(-1), 'granted');
-    owners.admit(identity, BOUND);
+    owners.admit(hold, BOUND);
   });
 });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LockClient } from '../../../src/lockd/client.ts';
+import { findByPid } from '../../../src/lockd/owner-end.ts';
 import { type OwnConnection, OwnerReaper } from '../../../src/lockd/owner-reaper.ts';
+import { realHost } from '../../../src/lockd/process-host.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { type Lockspace, Lockspaces } from '../../../src/lockspace/lockspaces.ts';
 import { type Hold, NO_PROCESS, type OwnerIdentity, unknownOwner } from '../../../src/lockspace/owner.ts';
@@ -23,6 +25,8 @@ import { poller } from '../support/poller.ts';
 
 const SHARED = 1;
 const AUTOCREATE = 2;
+
+const NO_CONNECTIONS = { connectionOf: () => undefined, connectionOfHold: () => undefined };
 
 describe('the end of owners', () => {
   let directory: ReturnType<typeof temporaryDirectory>;
@@ -93,7 +97,12 @@ describe('the end of owners', () => {
       const socket = sockets.get(pid);
       return socket === undefined ? undefined : { socket, startTime: undefined };
     };
-    reaper = new OwnerReaper({ lockspaces, host: world, connectionOf });
+    reaper = new OwnerReaper({
+      lockspaces,
+      host: world,
+      connectionOf,
+      connectionOfHold: ({ owner: { pid } }) => connectionOf(pid),
+    });
   });
   afterEach(() => {
     for (const resource of [...files.resources.values()]) lockspaces.endResource(resource);
@@ -181,7 +190,7 @@ describe('the end of owners', () => {
     );
     // Whatever the former one would do is past.
     world.forgetTimers();
-    const next = new OwnerReaper({ lockspaces, host: world, connectionOf: () => undefined });
+    const next = new OwnerReaper({ lockspaces, host: world, ...NO_CONNECTIONS });
     const recorded: number[] = [];
     next.recorder = { ...next.recorder, watchedChanged: () => recorded.push(next.doubtful.length) };
     for (const peer of left) next.resumePeer(peer);
@@ -573,7 +582,7 @@ describe('the end of owners', () => {
     world.pass(1000);
     const [state] = reaper.unfinished.map((end) => end.state);
     assert.ok(state !== undefined);
-    const successor = new OwnerReaper({ lockspaces, host: world, connectionOf: () => undefined });
+    const successor = new OwnerReaper({ lockspaces, host: world, ...NO_CONNECTIONS });
     const resource = files.resources.get('a');
     assert.ok(resource !== undefined);
     successor.resume(JSON.parse(JSON.stringify(state)) as typeof state, resource.holds);
@@ -878,5 +887,18 @@ describe('the end of owners', () => {
       );
       assert.deepEqual(held(), ['a']);
     });
+  });
+});
+
+describe('finding a process by its number', () => {
+  it('knows that the owner is gone whose number a thread has by now', () => {
+    const [thread] = readdirSync('/proc/self/task')
+      .map(Number)
+      .filter((id) => id !== process.pid);
+    assert.ok(thread !== undefined);
+    const host = realHost(poller);
+    assert.deepEqual(findByPid(thread, 1, host), { kind: 'gone' });
+    assert.deepEqual(findByPid(thread, NO_PROCESS, host), { kind: 'gone' });
+    assert.equal(findByPid(thread, undefined, host).kind, 'unknown');
   });
 });

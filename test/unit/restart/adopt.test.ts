@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { linkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Daemon } from '../../../src/daemon/daemon.ts';
+import { ownState, restoreOwnState } from '../../../src/daemon/state.ts';
 import { modeOf } from '../../../src/lockspace/mode.ts';
 import { closeUnlessHeld, findHeld, isHeld } from '../../../src/lockspace/files.ts';
 import { NIL_UUID, unknownOwner } from '../../../src/lockspace/owner.ts';
@@ -12,11 +13,13 @@ import { LockType, posix } from '../../../src/posix/posix.ts';
 import { adoptState } from '../../../src/restart/adopt.ts';
 import { Confirmation } from '../../../src/restart/confirm.ts';
 import type { ResourceState } from '../../../src/lockspace/state.ts';
-import { EMPTY_STATE } from '../../../src/restart/empty-state.ts';
+import { EMPTY_SERVER, EMPTY_STATE } from '../../../src/restart/empty-state.ts';
+import { client } from '../../../src/programs/fuzz/client.ts';
 import { parseDocument } from '../../../src/restart/parse.ts';
 import { makeDaemon } from '../support/daemon.ts';
 import { until } from '../support/link.ts';
 import { lockOf, OtherProcess, temporaryDirectory } from '../support/locks.ts';
+import { World } from '../support/processes.ts';
 
 const SHARED = 1;
 
@@ -63,6 +66,33 @@ describe('taking over locks', () => {
   async function assertEnded(): Promise<void> {
     if (guest.signalCode === null) await once(guest, 'exit');
     assert.equal(guest.signalCode, 'SIGTERM');
+  }
+
+  for (const isLocal of [true, false, undefined]) {
+    const what = isLocal === undefined ? 'unknown' : isLocal ? 'its own' : 'another';
+    it(`goes by the age of processes where the namespace of a C daemon's clients is ${what}, also later: ${isLocal ?? false}`, () => {
+      const world = new World();
+      world.local = isLocal;
+      const pair = new Int32Array(2);
+      client.pair(pair);
+      const [near = -1, far = -1] = pair;
+      const sock = { fd: near, errfd: -1, pid: 0, isClient: true, unlinkUNIX: false };
+      const privateData = { restricted: false, ownerPid: 0, ownerId: 0, ownerName: '', ownerUUID: NIL_UUID };
+      const common = { auth: 0, auth_pending: false, readonly: false, nrequests_max: 1, conn_time: 0 };
+      const virtlockd = { ...EMPTY_SERVER, next_client_id: 8, clients: [{ id: 7, ...common, sock, privateData }] };
+      const daemons = { servers: { admin: EMPTY_SERVER, virtlockd } };
+      const adopted = makeDaemon(world);
+      adoptState(adopted, { document: parseDocument({ ...EMPTY_STATE, daemon: daemons }), late: null });
+      const origin = { clients: 8, ...(isLocal === true ? { start: 500 } : {}) };
+      assert.deepEqual(adopted.ownerReaper.origin, origin);
+      const next = makeDaemon(new World());
+      restoreOwnState(next, ownState(adopted));
+      assert.deepEqual(next.ownerReaper.origin, origin);
+      restoreOwnState(next, { restarts: 0, started: 0 });
+      assert.deepEqual(next.ownerReaper.origin, { clients: 0 }, 'an older release hands on nothing');
+      for (const connection of adopted.lockServer.adoptAll().values()) connection.close();
+      client.close(far);
+    });
   }
 
   it('keeps an exclusive one for writing that C granted beside a shared one of the same file', async () => {
