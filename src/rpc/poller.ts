@@ -357,7 +357,14 @@ export class Poller {
   }
 
   private setAgain(): void {
-    for (const again of [...this.unset.values()]) again();
+    for (const again of [...this.unset.values()]) {
+      try {
+        again();
+      } catch (error) {
+        // The others are served all the same.
+        log.error(`One connection is not served: ${(error as Error).message}`);
+      }
+    }
   }
 
   /** Stops polling a descriptor, if it is polled. */

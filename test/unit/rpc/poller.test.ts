@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import os from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Epoll, posix, restrictPosix } from '../../../src/posix/posix.ts';
 import type { Pollable } from '../../../src/rpc/poller.ts';
 import { until } from '../support/link.ts';
+import { temporaryDirectory } from '../support/locks.ts';
+import { LogRecorder } from '../support/log.ts';
 import { poller } from '../support/poller.ts';
 
-const { ENOSPC } = os.constants.errno;
+const { EBADF, ENOSPC } = os.constants.errno;
 /** Numbers that no descriptor has. */
 const FIRST = 1_000_000;
 const COUNT = 4;
@@ -55,13 +58,19 @@ describe('the poller', () => {
   const whole = posix;
   let asked = 0;
   let refuses = true;
+  const polled = new Set<number>();
+  /** What the kernel says of the first one once it has room. */
+  let first = 0;
 
   before(() => {
     const pollerSet: typeof posix.pollerSet = (operation, fd, events, listener) => {
       if (fd < FIRST) return whole.pollerSet(operation, fd, events, listener);
       if (operation === Epoll.DELETE) return 0;
       asked++;
-      return refuses ? -ENOSPC : 0;
+      if (refuses) return -ENOSPC;
+      if (fd === FIRST && first < 0) return first;
+      polled.add(fd);
+      return 0;
     };
     restrictPosix(Object.setPrototypeOf({ pollerSet }, whole) as Partial<typeof posix>);
   });
@@ -81,5 +90,21 @@ describe('the poller', () => {
     asked = 0;
     await sleep(50);
     assert.equal(asked, 0);
+  });
+
+  it('goes on with the others when one cannot be polled, and says so', async () => {
+    for (let fd = FIRST; fd < FIRST + COUNT; fd++) poller.remove(fd);
+    const directory = temporaryDirectory();
+    const log = new LogRecorder(join(directory.path, 'log'));
+    refuses = true;
+    first = -EBADF;
+    for (let fd = FIRST; fd < FIRST + COUNT; fd++) poller.add(fd, nobody);
+    polled.clear();
+    refuses = false;
+    await until('the last one is polled', () => polled.has(FIRST + COUNT - 1));
+    log.stop();
+    assert.equal(polled.size, COUNT - 1);
+    assert.deepEqual(log.lines, ['error: One connection is not served: epoll_ctl 1 on descriptor 1000000: errno 9']);
+    directory.remove();
   });
 });
