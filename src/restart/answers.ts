@@ -11,7 +11,7 @@ import type { Loss } from './rehearse.ts';
 export const CHECK_BANNER = 'virtlockd state document check 1';
 /** Exit status for a document that cannot be read. */
 export const CHECK_FAILED = 3;
-/** Set in the environment of a child that is to print its report as well. */
+/** Set in the environment of a child that is to print its report as well, and the banner also before its version. */
 export const REPORT_VARIABLE = 'VIRTLOCKD_CHECK_REPORT';
 
 export interface Report {

@@ -1,6 +1,7 @@
 /**
  * Proves, before anything is given up, that the program at our path can go on. Run as a child, it reads the very document. A program
- * that cannot do that, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts.
+ * that cannot do that, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts. Ours answers so too, but not a daemon that
+ * proves it: it may just not have been readable, and a C daemon's document would lose its connections.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { type Outcome, runChild, SpawnError } from '../posix/child.ts';
@@ -94,20 +95,34 @@ export async function proveSuccessor(
 /** As {@link proveSuccessor}. */
 async function prove(program: ByteString, stateFile: ByteString, { limit, longest }: ProofTime): Promise<Successor> {
   const until = now() + longest;
-  const check = await runProgram(program, ['--check-state', stateFile], limit, 1, longest);
-  if (check.output.startsWith(CHECK_BANNER)) {
-    const answer = parseAnswer(check.output.slice(CHECK_BANNER.length));
-    if (check.status === 0 && answer !== null) return { kind: 'own', ...answer };
-    const reason = check.output.slice(CHECK_BANNER.length).trim();
-    throw new UnfitSuccessor(`${program} cannot go on: ${reason === '' ? check.end : reason}`);
-  }
+  const checkState = ['--check-state', stateFile];
+  const check = await runProgram(program, checkState, limit, 1, longest);
+  const run = async (args: readonly ByteString[]): Promise<Outcome> =>
+    runProgram(program, args, limit, 1, Math.max(until - now(), limit));
+  if (isOurs(check)) return ownAnswer(program, check);
   // A C daemon complains about an option that it does not know, and exits with 1.
-  const rest = Math.max(until - now(), limit);
-  const answer = check.status === 1 ? await runProgram(program, ['--version'], limit, 1, rest) : check;
+  const answer = check.status === 1 ? await run(['--version']) : check;
+  // So does ours when its runtime cannot read it at that moment.
+  const again = answer === check ? check : await run(checkState);
+  if (isOurs(again)) return ownAnswer(program, again);
+  if (isOurs(answer)) throw new UnfitSuccessor(`${program} cannot go on: ${check.end} before it had read the state`);
   const version = /^\S+ \(libvirt\) (\d+\.\d+\.\d+)\n$/.exec(answer.output)?.[1];
   if (answer.status !== 0 || version === undefined) {
     throw new UnfitSuccessor(`${program} ${answer.end} and is no virtlockd`);
   }
+  if (again.status !== 1) throw new UnfitSuccessor(`${program} ${again.end}, and its kind is not known`);
   if (parseVersion(version) === null) throw new UnfitSuccessor(`${program} calls itself version ${version}`);
   return { kind: 'c', version };
+}
+
+function isOurs({ output }: Outcome): boolean {
+  return output.startsWith(CHECK_BANNER);
+}
+
+/** @throws UnfitSuccessor */
+function ownAnswer(program: ByteString, check: Outcome): OwnSuccessor {
+  const answer = parseAnswer(check.output.slice(CHECK_BANNER.length));
+  if (check.status === 0 && answer !== null) return { kind: 'own', ...answer };
+  const reason = check.output.slice(CHECK_BANNER.length).trim();
+  throw new UnfitSuccessor(`${program} cannot go on: ${reason === '' ? check.end : reason}`);
 }

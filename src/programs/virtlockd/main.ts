@@ -6,6 +6,7 @@ import { closeOwn, isHeld, openOwn } from '../../lockspace/files.ts';
 import { toPath } from '../../posix/bytes.ts';
 import { exitProcess } from '../../posix/exit.ts';
 import { posix } from '../../posix/posix.ts';
+import { CHECK_BANNER, wantsReport } from '../../restart/answers.ts';
 import { whatWasLoaded } from '../../restart/build.ts';
 import { checkState } from './check-state.ts';
 import { readDeath } from '../../restart/death.ts';
@@ -41,6 +42,8 @@ function main(): void {
       process.exit(EXIT.ok);
       break;
     case 'version':
+      // A daemon that asks must not take this program for a C daemon.
+      if (wantsReport()) process.stdout.write(`${CHECK_BANNER}\n`);
       process.stdout.write(versionText(program, configuredVersion(parsed.options)), 'latin1');
       process.exit(EXIT.ok);
       break;

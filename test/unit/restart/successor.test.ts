@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { formatDocument } from '../../../src/restart/document.ts';
@@ -75,6 +76,40 @@ describe('the proof of a successor', () => {
     for (const version of ['9.0.0', '11.3.0', '12.8.0', '99.0.0']) {
       assert.deepEqual(await prove(c(version)), { kind: 'c', version });
     }
+  });
+
+  describe('of our kind that could not be read at first', () => {
+    /** Fails the first `failures` times that it is to read the state, as the runtime does. */
+    const failing = (failures: number, banner: string): string => `#!/bin/sh
+if [ "$1" = --version ]; then printf '${banner}virtlockd (libvirt) 12.8.0\\n'; exit 0; fi
+echo >>${state}.calls
+[ "$(wc -l <${state}.calls)" -gt ${failures} ] || exit 1
+printf 'virtlockd state document check 1\\n["/bin/node"]\\n'
+`;
+    const ours = { kind: 'own', command: ['/bin/node'] };
+
+    for (const [release, banner] of [
+      ['this release', 'virtlockd state document check 1\\n'],
+      ['a release that does not say so', ''],
+    ] as const) {
+      it(`goes on with it when it can be read the next time: ${release}`, async () => {
+        assert.deepEqual(await prove(failing(1, banner)), ours);
+      });
+    }
+
+    it('is refused when it cannot be read the next time either, and is no C daemon', async () => {
+      const text = failing(2, 'virtlockd state document check 1\\n');
+      assert.equal(await prove(text), 'PROGRAM cannot go on: exited with 1 before it had read the state');
+    });
+
+    it('says what it is with its version, to the daemon that asks and to nobody else', () => {
+      const virtlockd = path.join(checkout, 'bin/virtlockd');
+      const version = (environment: NodeJS.ProcessEnv): string =>
+        execFileSync(virtlockd, ['--version'], { encoding: 'utf8', env: { ...process.env, ...environment } });
+      const answer = version({});
+      assert.match(answer, /^\S+ \(libvirt\) 12\.8\.0\n$/);
+      assert.equal(version({ VIRTLOCKD_CHECK_REPORT: '1' }), `virtlockd state document check 1\n${answer}`);
+    });
   });
 
   it('refuses what is missing, not executable, a directory, or no program', async () => {

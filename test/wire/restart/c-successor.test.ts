@@ -230,10 +230,11 @@ describe('a C daemon as the successor', function () {
     it('gives them back when it is not executed after all, with every lock, and everything closed on exec again', async () => {
       await beginWithNames();
       const program = at.lab.outside(PROGRAM);
-      /** One that is gone when it is to be executed. */
+      /** One that is gone when it is to be executed: after its proof, for which it is asked once more when its version is C's. */
       const vanishing = (): void => {
         rmSync(program, { force: true });
-        const text = 'case $1 in --version) rm "$0"; echo "virtlockd (libvirt) 9.0.0";; *) exit 1;; esac';
+        const text =
+          'case $1 in --version) touch "$0.asked"; echo "virtlockd (libvirt) 9.0.0";; *) [ ! -e "$0.asked" ] || rm "$0" "$0.asked"; exit 1;; esac';
         writeFileSync(program, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
       };
       // Inherited from the test's caller.
