@@ -5,7 +5,7 @@ import { doubtfulPeer, origin, ownerEnd, watchedOwner } from '../lockd/state.ts'
 import { LogSettingError } from '../log/levels.ts';
 import { logger, logging } from '../log/log.ts';
 import { logState } from '../log/logging.ts';
-import { storageHelper } from '../storage/state.ts';
+import { endedHelper, storageHelper } from '../storage/state.ts';
 import { formatName } from '../store/names.ts';
 import { startTimeOf } from '../proc/identity.ts';
 import { bootId } from '../proc/kernel.ts';
@@ -38,6 +38,8 @@ const changingFields = {
   origin: optional(origin),
   /** Processes that call file systems which may hang, and keep files locked there. */
   storage: optional(list(storageHelper)),
+  /** Those of them that have ended. */
+  endedStorage: optional(list(endedHelper)),
   /** The lease of the host in etcd, and the processes for it. */
   etcd: optional(etcd),
 };
@@ -82,6 +84,7 @@ let identity: ProcessState | undefined;
 export function changingState(daemon: Daemon): Whole<ChangingState> {
   const { logging, changedTimeout, lastDeath, inquiry, ownerReaper, storages } = daemon;
   const helpers = storages.state;
+  const endedHelpers = storages.endedState;
   return {
     timeout: changedTimeout,
     log: logging.isChanged ? logging.state : undefined,
@@ -91,6 +94,7 @@ export function changingState(daemon: Daemon): Whole<ChangingState> {
     doubtful: ownerReaper.doubtful.length === 0 ? undefined : ownerReaper.doubtful,
     origin: ownerReaper.origin,
     storage: helpers.length === 0 ? undefined : helpers,
+    endedStorage: endedHelpers.length === 0 ? undefined : endedHelpers,
     etcd: daemon.etcd?.state,
   };
 }
@@ -162,6 +166,9 @@ const restorers: { readonly [K in keyof Required<OwnState>]: ((daemon: Daemon, s
   },
   storage: (daemon, { storage }) => {
     daemon.storages.restore(storage ?? []);
+  },
+  endedStorage: (daemon, { endedStorage }) => {
+    daemon.storages.restoreEnded(endedStorage ?? []);
   },
   // The daemon is made with it: lockspaces are adopted after.
   etcd: null,

@@ -216,9 +216,10 @@ export class RemoteFiles implements StorageObserver {
     for (const { file } of this.lockspaces.resources()) if (file.remote !== null) ids.add(file.remote.helper);
     for (const id of ids) {
       if (this.storages.byId(id) !== undefined) continue;
-      // Its socket did not outlive the former process.
+      // It has ended before, or its socket did not outlive the former process.
+      const former = this.storages.endedProcessOf(id);
       for (const resource of this.filesOf(id)) {
-        if (resource.release === null) this.lose(resource, this.helperAt(resource), 0);
+        if (resource.release === null) this.lose(resource, this.helperAt(resource), former);
         else this.finish(resource);
       }
     }
@@ -419,7 +420,8 @@ export class RemoteFiles implements StorageObserver {
   /**
    * The kernel has dropped the lock. The resource stays held, and the lock is asked for again.
    *
-   * @param former the process of the helper that had it and has ended; 0: unknown
+   * @param former the process of the helper that had it and has ended; 0: unknown. Then nobody is ended for it: storage may go on naming
+   *   that process, and its number may be any other's by now
    */
   private lose(resource: Resource, helper: Helper | null, former: number): void {
     const { file } = resource;

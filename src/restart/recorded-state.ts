@@ -12,6 +12,7 @@ import {
   text,
   whole,
 } from '../state/state.ts';
+import type { EndedHelperState, HelperState } from '../storage/state.ts';
 import { RecordError } from '../store/record.ts';
 import type { ByteString } from '../../xdr/codec.ts';
 import { changing, type ChangingState } from '../daemon/state.ts';
@@ -273,6 +274,15 @@ export function isRemote(state: Json): boolean {
   return state['x-storage'] !== undefined || state['x-etcd'] !== undefined;
 }
 
+/** The helpers that have ended, and those without their sockets, which end by that. */
+function endedHelpers(
+  { storage = [], endedStorage = [] }: ChangingState,
+  isKept: (helper: HelperState) => boolean,
+): EndedHelperState[] {
+  const left = storage.filter((helper) => !isKept(helper));
+  return [...endedStorage, ...left.flatMap(({ id, pid }) => (pid === undefined ? [] : [{ id, pid }]))];
+}
+
 function emptyServer(): RecordedServer {
   return { head: null, clients: new Map(), nextId: 1 };
 }
@@ -303,9 +313,11 @@ export function recordedDocument(
   });
   // One without its socket is lost, and its locks with it: RemoteFiles asks for them again.
   const isKept = ({ socket }: { readonly socket: number }): boolean => descriptorOf(socket) !== undefined;
+  const ended = own === null ? [] : endedHelpers(own, isKept);
   const kept = own && {
     ...own,
     storage: own.storage?.filter(isKept),
+    endedStorage: ended.length === 0 ? undefined : ended,
     // The client has ended with the daemon.
     etcd: own.etcd && {
       ...own.etcd,

@@ -9,7 +9,7 @@ import { type Place, Routes } from '../proc/route.ts';
 import type { Poller } from '../rpc/poller.ts';
 import { Helper, type HelperLink, type HelperObserver, startHelper, type StorageCall } from './helper.ts';
 import { type Answer, Operation } from './messages.ts';
-import type { HelperState } from './state.ts';
+import type { EndedHelperState, HelperState } from './state.ts';
 import { Thaws } from './thaw.ts';
 
 const log = logger('locking.lock_daemon');
@@ -18,6 +18,11 @@ const log = logger('locking.lock_daemon');
 const MAX_HELPERS = 64;
 /** The most calls of clients that are queued at one helper. */
 const MAX_CALLS = 1000;
+/**
+ * How many helpers that have ended the next program is told of, the last ones. A resource whose helper it is not told of counts as lost to
+ * an unknown process, which ends nobody.
+ */
+const MAX_ENDED = 256;
 /** How long after a helper could not be started none is that can be done without, in milliseconds. */
 const FAILURE_MS = 10_000;
 
@@ -58,6 +63,8 @@ export class Storages {
   private readonly helpers = new Map<string, Helper>();
   /** Of all helpers so far. */
   private readonly pids = new Set<number>();
+  /** The processes of those that have ended, by their ids, the last {@link MAX_ENDED}. */
+  private readonly ended = new Map<number, number>();
   private nextId = 1;
   /** {@link mountChanges} when the routes were last right. */
   private seenChanges = 0;
@@ -111,6 +118,11 @@ export class Storages {
     return Array.from(this.helpers.values(), ({ state }) => state);
   }
 
+  /** The helpers that have ended, for the next program: it must know whose process has had a lock, and that no such process is a rival. */
+  get endedState(): EndedHelperState[] {
+    return Array.from(this.ended, ([id, pid]) => ({ id, pid }));
+  }
+
   /** Local file systems that are being tried. */
   get trials(): { readonly helper: Helper; readonly path: ByteString }[] {
     return Array.from(this.helpers.values()).flatMap((helper) => {
@@ -137,6 +149,11 @@ export class Storages {
   byId(id: number): Helper | undefined {
     for (const helper of this.helpers.values()) if (helper.id === id) return helper;
     return undefined;
+  }
+
+  /** The process of the helper with this id, which has ended; 0: that is not known. */
+  endedProcessOf(id: number): number {
+    return this.ended.get(id) ?? 0;
   }
 
   /**
@@ -182,6 +199,25 @@ export class Storages {
     }
   }
 
+  /** Knows the helpers that have ended under the previous program or process. */
+  restoreEnded(states: readonly EndedHelperState[]): void {
+    for (const { id, pid } of states) {
+      // Files are on record with that id: another helper with it would be taken for theirs.
+      this.nextId = Math.max(this.nextId, id + 1);
+      this.pids.add(pid);
+      this.noteEnd({ id, pid });
+    }
+  }
+
+  private noteEnd({ id, pid }: EndedHelperState): void {
+    if (pid === 0) return;
+    this.ended.set(id, pid);
+    for (const oldest of this.ended.keys()) {
+      if (this.ended.size <= MAX_ENDED) break;
+      this.ended.delete(oldest);
+    }
+  }
+
   /** Has the helpers of {@link restore} list their files, now that all waiting calls are known. */
   attach(): void {
     for (const helper of [...this.helpers.values()]) {
@@ -210,6 +246,7 @@ export class Storages {
     for (const [key, helper] of this.helpers) {
       if (helper.count > 0 || this.observer.keeps(helper)) continue;
       this.helpers.delete(key);
+      this.noteEnd(helper);
       helper.end();
       this.observer.closing(helper.socket);
       posix.close(helper.socket);
@@ -230,6 +267,7 @@ export class Storages {
     const { place, hasServed } = helper;
     if (!hasServed) this.lastFailure = Date.now();
     if (this.helpers.get(place.key) === helper) this.helpers.delete(place.key);
+    this.noteEnd(helper);
     this.observer.closing(helper.socket);
     posix.close(helper.socket);
     const calls = helper.takeCalls();

@@ -17,6 +17,7 @@ import { Asker, Turns } from '../../../src/storage/asker.ts';
 import type { Helper } from '../../../src/storage/helper.ts';
 import type { HolderNote } from '../../../src/storage/holder-note.ts';
 import { Operation } from '../../../src/storage/messages.ts';
+import type { Routes } from '../../../src/proc/route.ts';
 import { Storages } from '../../../src/storage/storages.ts';
 import { OtherProcess, temporaryDirectory } from '../support/locks.ts';
 import { poller } from '../support/poller.ts';
@@ -190,6 +191,61 @@ describe('a file that a storage helper keeps', () => {
         posix.close(socket);
       }
       stranger.kill('SIGKILL');
+      await holder.end();
+      unregister(file);
+      directory.remove();
+    });
+  }
+});
+
+describe('a file whose lock went with its helper before a restart', () => {
+  // What the next program knows of the helper that had the lock, and whom the file system names for it.
+  for (const [title, knows, isOfHelper, isProof] of [
+    ['is taken from its owner by a process that has the file open', true, false, true],
+    ['is not, where it is not known which process the helper was', false, false, false],
+    ['is not, where that process has the number that the helper had', true, true, false],
+  ] as const) {
+    it(title, async () => {
+      const directory = temporaryDirectory();
+      const disk = path.join(directory.path, 'disk');
+      writeFileSync(disk, '');
+      const holder = await OtherProcess.lock(disk, 'WRITE');
+      const helpers: ChildProcess[] = [];
+      const place = { key: 'fs', name: '/' };
+      const routes = { mayHang: true, placeOf: () => place, forget: () => undefined } as unknown as Routes;
+      const storages = new Storages(poller, routes, (socket, _place, onEnd) => {
+        const args = ['-c', BUSY_HELPER, disk, String(holder.pid)];
+        const child = spawn('/usr/bin/python3', args, { stdio: ['ignore', 'inherit', 'inherit', socket] });
+        helpers.push(child.on('exit', onEnd));
+      });
+      const lockspaces = new Lockspaces(dialectOf(9_000_000));
+      const ended: number[] = [];
+      const files = new RemoteFiles(storages, lockspaces, {
+        ...host,
+        endOwners: (holds) => ended.push(...holds.map((hold) => hold.owner.pid)),
+      });
+      lockspaces.remoteFiles = files;
+      const { dev, ino } = statSync(disk);
+      const file = adoptRemote(inodeKey({ device: dev, inode: ino }), false, { helper: 1, file: 1 }, 0);
+      file.locked = false;
+      const owner = unknownOwner(4_200_000);
+      lockspaces.restoreResource(lockspaces.default, disk, disk, modeOf(0), file, [{ owner, since: 0, client: 0 }]);
+      if (knows) storages.restoreEnded([{ id: 1, pid: isOfHelper ? holder.pid : 4_200_001 }]);
+      files.attach();
+      assert.deepEqual(files.lost.length, 1);
+      await new Promise((resolve) => {
+        // It is answered behind the acquire.
+        storages.helperFor(place).call({ operation: Operation.STAT, path: disk }, 0, resolve);
+      });
+      // What follows from that takes turns of the event loop.
+      if (isProof) await eventually('the owner is ended', () => ended.length > 0);
+      else for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate);
+      assert.deepEqual([ended, file.locked], [isProof ? [owner.pid] : [], false]);
+      for (const child of helpers) child.kill('SIGKILL');
+      for (const { socket } of storages.state) {
+        poller.unwatch(socket);
+        posix.close(socket);
+      }
       await holder.end();
       unregister(file);
       directory.remove();

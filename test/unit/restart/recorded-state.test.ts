@@ -29,6 +29,18 @@ function documentOf(settings: unknown, stored: readonly number[]): ReturnType<ty
 }
 
 describe('the state on record', () => {
+  it('names the helpers that have ended, and those whose sockets the store has not got', () => {
+    const helper = (id: number, pid?: number) => ({ id, key: `${id}`, name: '/m', socket: 10 + id, pid });
+    const storage = [helper(2, 302), helper(3, 303), helper(4)];
+    const { own } = documentOf({ inquiry: INQUIRY, storage, endedStorage: [{ id: 1, pid: 301 }] }, [12]);
+    assert.deepEqual(own?.storage, [helper(2, 302)]);
+    assert.deepEqual(own.endedStorage, [
+      { id: 1, pid: 301 },
+      { id: 3, pid: 303 },
+    ]);
+    assert.equal(documentOf({ inquiry: INQUIRY, storage: [helper(2, 302)] }, [12]).own?.endedStorage, undefined);
+  });
+
   it('is read without those peers whose descriptors the store has not got, and with all owners that are watched', () => {
     const { own } = documentOf(
       {

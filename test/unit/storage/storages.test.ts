@@ -268,6 +268,30 @@ link.recv(1)`,
     }
   });
 
+  it('are known to the next program once they have ended, of the last 256, and give it no id again', () => {
+    const next = new Storages(poller, undefined, () => undefined);
+    const ended = Array.from({ length: 300 }, (_, index) => ({ id: index + 1, pid: 1000 + index }));
+    next.restoreEnded(ended);
+    assert.deepEqual(next.endedState, ended.slice(-256));
+    assert.ok(ended.every(({ pid }) => next.wasHelper(pid)));
+    assert.deepEqual([next.endedProcessOf(300), next.endedProcessOf(1), next.endedProcessOf(301)], [1299, 0, 0]);
+    const { id, socket } = next.helperFor({ key: 'fs', name: '/' });
+    assert.equal(id, 301);
+    poller.unwatch(socket);
+    posix.close(socket);
+  });
+
+  it('are recorded as ended when they die', async () => {
+    await ask({ operation: Operation.STAT, path: at('disk') });
+    const { id, pid } = helper();
+    let recorded: unknown;
+    storages.observer = { ...storages.observer, changed: () => (recorded = storages.endedState) };
+    process.kill(pid, 'SIGKILL');
+    await eventually('its end is noticed', () => recorded !== undefined);
+    assert.deepEqual(recorded, [{ id, pid }]);
+    assert.equal(storages.endedProcessOf(id), pid);
+  });
+
   it('give a handler their answers when it is called again, in the order in which its calls came', async () => {
     const turns = new Turns();
     const log: string[] = [];

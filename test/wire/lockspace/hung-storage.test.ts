@@ -514,30 +514,34 @@ time.sleep(100)`;
   }
 
   /** The helper is killed while another process waits for the lock of an owner. */
-  async function loseTo(command: number): Promise<{ owner: Actor; rival: Running }> {
+  async function loseTo(command: number, isRestarted = false): Promise<{ owner: Actor; rival: Running }> {
     await begin();
     const owner = await ownerOfDisk();
     const { rival, locked } = await rivalFor(at('disk'), command);
     await storage.hang('open', 'lookup');
     process.kill(helpers()[0] ?? 0, 'SIGKILL');
     await locked();
+    if (isRestarted) await reexecute(daemon);
     await storage.letGo();
     return { owner, rival };
   }
 
   const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}/fd/0`);
 
-  it('ends the owners of a lock that was lost with its helper, and that another process has by then', async () => {
-    const { owner, rival } = await loseTo(F_SETLKW);
-    await eventually('it is said', () =>
-      daemon.log.includes(`disk' was lost, and process ${rival.pid} has it: its owners are ended`),
-    );
-    await eventually('the owner is ended', () => !isAlive(owner.pid));
-    await owner.stop();
-    await rival.stop('SIGKILL');
-    const next = await connect('next', NOBODY + 3);
-    await eventually('its lock is free', async () => (await next.ask(lock.acquire('', at('disk')))) === undefined);
-  });
+  for (const isRestarted of [false, true]) {
+    const when = isRestarted ? 'which the next program asks for' : 'and that another process has by then';
+    it(`ends the owners of a lock that was lost with its helper, ${when}`, async () => {
+      const { owner, rival } = await loseTo(F_SETLKW, isRestarted);
+      await eventually('it is said', () =>
+        daemon.log.includes(`disk' was lost, and process ${rival.pid} has it: its owners are ended`),
+      );
+      await eventually('the owner is ended', () => !isAlive(owner.pid));
+      await owner.stop();
+      await rival.stop('SIGKILL');
+      const next = await connect('next', NOBODY + 3);
+      await eventually('its lock is free', async () => (await next.ask(lock.acquire('', at('disk')))) === undefined);
+    });
+  }
 
   it('ends nobody while the kernel names no process that has a lost lock', async () => {
     const { owner, rival } = await loseTo(F_OFD_SETLKW);
