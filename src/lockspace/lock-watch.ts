@@ -13,7 +13,7 @@ import { strerror } from '../posix/posix.ts';
 import { type HeldFile, noteFileChange } from './files.ts';
 import { type LockLoss, lossAfter, type Verdict, verdictOf } from './lock-loss.ts';
 import type { Lockspaces, Resource } from './lockspaces.ts';
-import { type Hold, nameOwners } from './owner.ts';
+import { describeEnd, type Hold, nameOwners } from './owner.ts';
 import { isHoldersOwn } from './remote-files.ts';
 
 const log = logger('locking.lock_daemon');
@@ -344,7 +344,7 @@ export class LockWatch {
   private endOwners(file: HeldFile): void {
     for (const { name, holds } of this.lockspaces.resourcesOf([file])) {
       const live = holds.filter(({ end }) => end === undefined);
-      if (live.length > 0) log.error(`The owners of resource '${name}' are ended: lost_locks is "end"`);
+      if (live.length > 0) log.error(`The owners of resource '${name}' ${describeEnd(live)}: lost_locks is "end"`);
       this.host.endOwners(live);
     }
   }

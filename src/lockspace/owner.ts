@@ -59,6 +59,14 @@ export function countOwners(holds: readonly Hold[]): number {
   return new Set(holds.flatMap(({ owner: { pid, startTime } }) => (pid > 0 ? [`${pid} ${startTime}`] : []))).size;
 }
 
+/** What becomes of the owners when they are to be ended, for a text. Nothing is signalled by a number that means no process here. */
+export function describeEnd(holds: readonly Hold[]): string {
+  const here = holds.filter(({ owner: { pid, isForeign } }) => pid > 0 && isForeign !== true);
+  if (here.length === holds.length) return 'are ended';
+  if (here.length > 0) return 'are ended, but for those whose pids name no process here';
+  return 'go on, for their pids name no process here';
+}
+
 /** The most owners that a text names. */
 const MAX_NAMED = 5;
 

@@ -1,7 +1,7 @@
 /** Locks that were lost, and that another process has by then: their owners must not go on writing. */
 import { logger } from '../log/log.ts';
 import type { Resource } from './lockspaces.ts';
-import type { Hold } from './owner.ts';
+import { describeEnd, type Hold } from './owner.ts';
 
 const log = logger('locking.lock_daemon');
 
@@ -17,7 +17,7 @@ export function holdsOfTaken(lost: Iterable<Resource>, pid: number): Hold[] {
     for (const hold of live) taken.push(hold);
     // Otherwise it is logged already.
     if (live.length > 0)
-      log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners are ended`);
+      log.error(`The lock of resource '${name}' was lost, and process ${pid} has it: its owners ${describeEnd(live)}`);
   }
   return taken;
 }

@@ -445,6 +445,19 @@ describe('the watch over locks on file servers', () => {
       assert.deepEqual(ended, [12, 13]);
     });
 
+    it('and says that an owner goes on whose pid is nobody here', async () => {
+      hold('/one', 1, [0]);
+      const watch = watchWith({ endsOwners: true });
+      watch.start();
+      await turns();
+      helper.answer(TAKEN);
+      assert.ok(
+        log.lines.includes(
+          `error: The owners of resource '/one' go on, for their pids name no process here: lost_locks is "end"`,
+        ),
+      );
+    });
+
     it('for all resources that have its file', async () => {
       const [one, other] = [holdAs('/one', 1, [1], SHARED), holdAs('/other', 1, [2], SHARED)];
       const watch = watchWith();

@@ -7,6 +7,28 @@ import { temporaryDirectory } from '../support/locks.ts';
 import { LogRecorder } from '../support/log.ts';
 
 describe('the holds of locks that another process has', () => {
+  const foreign = { ...unknownOwner(301), isForeign: true };
+  for (const [title, owners, text] of [
+    ['one of Xen, which is nobody', [unknownOwner(0)], 'go on, for their pids name no process here'],
+    ['one of another pid namespace', [foreign], 'go on, for their pids name no process here'],
+    ['some of them', [foreign, unknownOwner(300)], 'are ended, but for those whose pids name no process here'],
+  ] as const) {
+    it(`are logged as those of owners who are not ended: ${title}`, () => {
+      const { path: directory, remove } = temporaryDirectory();
+      const recorder = new LogRecorder(join(directory, 'log'));
+      const holds = owners.map((owner): Hold => ({ owner, since: 0, client: 1 }));
+      try {
+        holdsOfTaken([{ name: 'disk', holds } as unknown as Resource], 400);
+        assert.deepEqual(recorder.lines, [
+          `error: The lock of resource 'disk' was lost, and process 400 has it: its owners ${text}`,
+        ]);
+      } finally {
+        recorder.stop();
+        remove();
+      }
+    });
+  }
+
   it('are all those that no end has begun of, be they very many', () => {
     const { path: directory, remove } = temporaryDirectory();
     const recorder = new LogRecorder(join(directory, 'log'));
