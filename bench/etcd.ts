@@ -27,6 +27,8 @@ const MANY = 1000;
 const CROWD = 1000;
 const AT_ONCE = 50;
 const AUTOCREATE = 2;
+/** Where the members have their data: on this machine's disk, as in service, or in memory. */
+const IS_ON_DISK = process.env.DATA !== 'memory';
 
 type Json = Readonly<Record<string, unknown>>;
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
@@ -133,7 +135,7 @@ function printWaits(what: string, times: readonly number[]): void {
 async function measure(): Promise<void> {
   const missing = missingCluster();
   if (missing !== undefined) throw new Error(missing);
-  const cluster = await EtcdLab.open({ hosts: 1 });
+  const cluster = await EtcdLab.open({ hosts: 1, isOnDisk: IS_ON_DISK });
   try {
     const [host] = cluster.hosts;
     const [url = ''] = cluster.endpoints;
@@ -157,7 +159,8 @@ async function measure(): Promise<void> {
       ours.push(spread(times).median);
     }
     const ratio = spread(ours).median / spread(theirs).median;
-    process.stdout.write(`medians of ${CALLS} calls, ${ROUNDS} rounds in turns\n`);
+    const where = IS_ON_DISK ? 'on disk' : 'in memory';
+    process.stdout.write(`medians of ${CALLS} calls, ${ROUNDS} rounds in turns; the members' data are ${where}\n`);
     process.stdout.write(`two transactions, sent to etcd             ${shortSpread(spread(theirs))} ms\n`);
     process.stdout.write(
       `ACQUIRE and RELEASE                        ${shortSpread(spread(ours))} ms: ${ratio.toFixed(2)} times\n`,

@@ -11,7 +11,7 @@ import { eventually, GivenUp, type Running } from './process.ts';
 import { Network, type NetworkHost } from './network.ts';
 import type { Lab } from './root.ts';
 
-/** Where a member has its data: a file system of its own, of this size. It allocates two files of 64 MB before it writes anything, and more later. */
+/** Where a member has its data: a file system of its own, in memory of this size or on the disk. It allocates two files of 64 MB before it writes anything, and more later. */
 const DATA = '/var/lib/etcd-lab';
 const DATA_MB = 352;
 const FILLER = `${DATA}/filler`;
@@ -164,16 +164,19 @@ export class EtcdLab {
    * Opens the roots, and starts the members.
    *
    * @param share directories that all hosts share
+   * @param isOnDisk members write to this machine's disk, as in service, and their disks cannot be filled; otherwise to memory
    * @throws Error
    */
   static async open({
     members: memberCount = 3,
     hosts: hostCount = 0,
     share = [],
+    isOnDisk = false,
   }: {
     readonly members?: number;
     readonly hosts?: number;
     readonly share?: readonly string[];
+    readonly isOnDisk?: boolean;
   } = {}): Promise<EtcdLab> {
     const labs: Lab[] = [];
     const openOne = async (hostname: string, shared: readonly string[]): Promise<Lab> => {
@@ -190,8 +193,11 @@ export class EtcdLab {
       const members: ClusterMember[] = [];
       for (const host of attached) {
         const { lab } = host;
-        await lab.run('mkdir', ['-p', DATA]);
-        const { code, stderr } = await lab.run('mount', ['-t', 'tmpfs', '-o', `size=${DATA_MB}m`, 'etcd', DATA]);
+        // The lab's directory alone is no memory: see root.sh.
+        const disk = `${lab.directory}/etcd`;
+        await lab.run('mkdir', ['-p', DATA, disk]);
+        const kind = isOnDisk ? ['--bind', disk] : ['-t', 'tmpfs', '-o', `size=${DATA_MB}m`, 'etcd'];
+        const { code, stderr } = await lab.run('mount', [...kind, DATA]);
         if (code !== 0) throw new Error(stderr);
         members.push(new ClusterMember(host, cluster));
       }
