@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A file system in memory over /dev/fuse, of one directory, whose answers can be chosen.
 
-    fuse.py DIRECTORY CONTROL [posix-locks [grants]] [data] [cached] [also=DIRECTORY]
+    fuse.py DIRECTORY CONTROL [posix-locks [grants] [hides] [offset-bits=N]] [data] [cached] [also=DIRECTORY]
 
 Makes a file `disk`, mounts itself at the directory and prints `mounted`, then the name of each request (lookup, getattr, open, create,
 setlk, getlk, flush, release, unlink, read, …), and `violation` where a mount removes the name of a file of which another one has the first byte
@@ -12,10 +12,13 @@ locked. Orders come as datagrams to the UNIX socket CONTROL, and each is answere
     go                      all requests are answered from now on, also those that were not
     holder PID              getlk: that process has a write lock; 0: none has
     drop                    all locks are gone, as those of a host that was cut off
+    leave N                 the next N getlk are answered, then all locks but the first mount's are gone
     locks                   prints `lock NAME MOUNT TYPE` for each lock of a first byte, mounts counted from 0; `read` or `write`
 
 With `posix-locks` the kernel asks this server for locks, as GlusterFS's, and has no record of them. Else the kernel keeps them.
 With `grants` this server grants every lock, and reports none.
+With `hides` this server reports no lock to the mount that has it.
+With `offset-bits` this server knows only the low bits of the offsets of locks; 0: a lock is the whole file's.
 With `also` it is mounted a second time, as for another host.
 With `cached` kernels keep names and attributes for an hour, whatever another mount does to them.
 With `data` the file has 4096 bytes, which can be read and written, and are forgotten. Files that are made keep what is written.
@@ -42,6 +45,8 @@ READ_LOCK, WRITE_LOCK, UNLOCK = 0, 1, 2
 directory, control_path = sys.argv[1:3]
 own_locks = 'posix-locks' in sys.argv[3:]
 grants_all = 'grants' in sys.argv[3:]
+hides_own = 'hides' in sys.argv[3:]
+offset_mask = next(((1 << int(word[12:])) - 1 for word in sys.argv[3:] if word.startswith('offset-bits=')), (1 << 64) - 1)
 valid = 3600 if 'cached' in sys.argv[3:] else 0
 size = 4096 if 'data' in sys.argv[3:] else 0
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,6 +65,8 @@ control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 control.bind(control_path)
 
 errors, hung, pending, holder = {}, set(), [], 0
+# How many getlk until other mounts' locks are gone; 0 or less: they stay.
+leaving = 0
 # How many requests fail yet, where not all do.
 failing = {}
 names = {'disk': DISK}
@@ -107,16 +114,40 @@ def meets(lock, start, end):
     return lock[3] <= end and start <= lock[4]
 
 
-def rival(node, owner, start, end, kind):
-    return not grants_all and any(lock[0] != owner and WRITE_LOCK in (kind, lock[2]) and meets(lock, start, end) for lock in locks.get(node, []))
+def rival(node, owner, start, end, kind, passes=lambda lock: False):
+    if grants_all:
+        return False
+    others = [lock for lock in locks.get(node, []) if lock[0] != owner and not passes(lock)]
+    return any(WRITE_LOCK in (kind, lock[2]) and meets(lock, start, end) for lock in others)
 
 
 def first_byte(node):
     return [lock for lock in locks.get(node, []) if lock[3] == 0]
 
 
-def set_lock(device, node, body):
+def lock_in(body):
     handle, owner, start, end, kind = struct.unpack_from('<QQQQI', body)
+    return handle, owner, start & offset_mask, end & offset_mask, kind
+
+
+def find_lock(device, node, body):
+    """The process that has a lock in the way, -1 where it is not known, 0 for none."""
+    global leaving
+    _, owner, start, end, kind = lock_in(body)
+    # That process has the first byte.
+    if holder and start == 0:
+        return holder
+    is_own = lambda lock: hides_own and lock[0][0] == device
+    found = -1 if rival(node, (device, owner), start, end, kind, is_own) else 0
+    leaving -= 1
+    if leaving == 0:
+        for one, some in locks.items():
+            locks[one] = [lock for lock in some if lock[0][0] == devices[0]]
+    return found
+
+
+def set_lock(device, node, body):
+    handle, owner, start, end, kind = lock_in(body)
     owner = (device, owner)
     if kind != UNLOCK and rival(node, owner, start, end, kind):
         return errno.EAGAIN
@@ -166,9 +197,7 @@ def answer(device, opcode, node, body):
     if opcode == WRITE:
         return write(node, body)
     if opcode == GETLK:
-        _, owner, start, end, kind = struct.unpack_from('<QQQQI', body)
-        # That process has the first byte.
-        found = holder if holder and start == 0 else -1 if rival(node, (device, owner), start, end, kind) else 0
+        found = find_lock(device, node, body)
         return struct.pack('<QQIi', 0, 0, WRITE_LOCK if found else UNLOCK, max(found, 0))
     if opcode in (SETLK, SETLKW):
         return set_lock(device, node, body)
@@ -195,7 +224,7 @@ def reply(device, opcode, unique, node, body):
 
 
 def obey():
-    global holder
+    global holder, leaving
     order, sender = control.recvfrom(4096)
     word, *rest = order.decode().split()
     if word == 'hang':
@@ -210,6 +239,8 @@ def obey():
         holder = int(rest[0])
     elif word == 'drop':
         locks.clear()
+    elif word == 'leave':
+        leaving = int(rest[0])
     elif word == 'locks':
         for name, node in names.items():
             for owner, _, kind, *_ in first_byte(node):

@@ -34,6 +34,10 @@ export interface StorageOptions {
   readonly hasOwnLocks?: boolean;
   /** Its server grants every lock. */
   readonly grantsAll?: boolean;
+  /** Its server reports no lock to the mount that has it. */
+  readonly hidesOwn?: boolean;
+  /** Its server knows so many low bits of the offsets of locks; 0: a lock is the whole file's. */
+  readonly offsetBits?: number;
   /** Where it is mounted a second time, as for another host. */
   readonly also?: string;
   /** Kernels keep names and attributes for an hour, whatever another mount does to them. */
@@ -84,13 +88,17 @@ export class HangingStorage {
     spawn: (program: string, ...args: string[]) => Running,
     mount: string,
     control: string,
-    { hasOwnLocks = false, grantsAll = false, also, hasCachedNames = false, hasData = false }: StorageOptions = {},
+    given: StorageOptions = {},
   ): Promise<HangingStorage> {
+    const { hasOwnLocks = false, grantsAll = false, also, hasCachedNames = false, hasData = false } = given;
+    const { hidesOwn = false, offsetBits } = given;
     for (const point of also === undefined ? [mount] : [mount, also]) mkdirSync(point, { recursive: true });
     const script = join(import.meta.dirname, 'fuse.py');
     const options = [
       ...(hasOwnLocks ? ['posix-locks'] : []),
       ...(grantsAll ? ['grants'] : []),
+      ...(hidesOwn ? ['hides'] : []),
+      ...(offsetBits === undefined ? [] : [`offset-bits=${offsetBits}`]),
       ...(hasData ? ['data'] : []),
       ...(hasCachedNames ? ['cached'] : []),
       ...(also === undefined ? [] : [`also=${also}`]),
@@ -127,6 +135,11 @@ export class HangingStorage {
   /** All locks are gone, as those of a host that was cut off for too long. */
   async drop(): Promise<void> {
     await this.order('drop');
+  }
+
+  /** All locks but those of the first mount go, once so many getlk are answered. */
+  async leave(after: number): Promise<void> {
+    await this.order(`leave ${after}`);
   }
 
   /** The locks that the server has of files' first bytes. */

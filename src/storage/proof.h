@@ -1,5 +1,6 @@
 /*
- * Whether a lock is still held on a file system whose server decides that. No call here changes it. What asking shows:
+ * Whether a lock is still held on a file system whose server decides that. No call here changes it. Another byte is locked for a moment, when a
+ * shared lock is granted or asked about, until it is learnt whether locks of ours are shown: see shows_other_byte. What asking shows:
  *
  * - F_OFD_GETLK through the open file that has the lock goes to the server, and does not report the own lock. A lock in the way is
  *   another's, so ours is lost. Nothing in the way proves nothing: our lock may be there, or gone with nobody in its place.
@@ -10,8 +11,9 @@
  *   (fcntl_locking(2)). A read through another open file then succeeds; else the EIO is of the storage.
  *
  * A file system that has reported a lock in the way each time, or never one of our own, is not believed: that is learnt of the file system, of
- * which a helper has one alone, and not of each lock. So a lock is also found lost that was never asked about before. GETLK of SMB locks and unlocks
- * to find out, so it is not asked; nor are file systems of which it is not known what they answer.
+ * which a helper has one alone, and not of each lock. It is learnt from the first locks that are granted, and at each question until then. So a
+ * lock is also found lost that was never asked about before. GETLK of SMB locks and unlocks to find out, so it is not asked; nor are file systems of
+ * which it is not known what they answer.
  */
 #ifndef PROOF_H
 #define PROOF_H
@@ -110,21 +112,31 @@ static inline int lose(struct proof *proof, int how) {
     return how;
 }
 
-/* A byte that nobody locks, nor a file system refuses: an image has no such end, and QEMU locks bytes from 100 on. */
-#define FREE_BYTE ((off_t)1 << 62)
+/*
+ * A byte that nobody locks, nor a file system refuses: an image has no such end. A server that knows the low 32 or 31 bits of an offset alone takes
+ * it for a byte at 768 MiB, far from those that are locked: 0, QEMU's from 100 on, SQLite's from 1 GiB on. So it never takes it for ours.
+ */
+#define FREE_BYTE (((off_t)1 << 62) + 0x2ffffffe)
 
-/* Whether a lock of ours, on another byte for this moment, is seen through another open file. */
+/*
+ * Whether a lock of ours is seen through another open file. One is taken for this moment, on another byte. It is exclusive, so what is seen there is no
+ * other's. Nothing is locked where the server does not tell that byte from the first, on which a lock is seen: the unlock would drop ours.
+ */
 static inline bool shows_other_byte(int fd) {
+    if (see_at(fd, FREE_BYTE) != 0 || see(fd) != 1) return false;
     if (set_lock(F_OFD_SETLK, fd, F_WRLCK, FREE_BYTE, 1) < 0) return false;
     bool is_seen = see_at(fd, FREE_BYTE) == 1;
     set_lock(F_OFD_SETLK, fd, F_UNLCK, FREE_BYTE, 1);
     return is_seen;
 }
 
-/* Whether the lock that was seen through another open file is ours. Beside a shared one there may be those of other hosts. */
+/*
+ * Whether the lock that was seen through another open file is ours. Beside a shared one there may be those of other hosts, which come and go between
+ * two questions. Beside an exclusive one there is another's only if ours was lost since, and that one is still in the way.
+ */
 static inline bool is_ours(int fd, bool shared) {
     int32_t process;
-    return !shared || find_rival(fd, F_WRLCK, &process) == 0 || shows_other_byte(fd);
+    return shared ? shows_other_byte(fd) : find_rival(fd, F_WRLCK, &process) == 0;
 }
 
 /* Learns of the file system what it answers about a lock that it has just granted: later it may be lost by the first question. */

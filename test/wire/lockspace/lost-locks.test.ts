@@ -1,6 +1,6 @@
 /** A lock that the file server has dropped, as that of a host which was cut off, and may have given to another host. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { indirectName } from '../../../src/lab/guest.ts';
@@ -10,6 +10,8 @@ import { eventually } from '../../../src/lab/process.ts';
 import { missingDaemon, missingFuse } from '../../../src/lab/requirements.ts';
 import { reexecute } from '../../../src/lab/start.ts';
 import { autocreate, lock, type Peer, shared } from '../../../src/lab/wire.ts';
+import { LockType } from '../../../src/posix/posix.ts';
+import { setLock } from '../../../src/posix/record-lock.ts';
 import { connectClient, InquireClient } from '../../../src/programs/lockctl/inquire-client.ts';
 import { Model } from '../../../src/programs/lockctl/serve/model.ts';
 import { resolveTarget } from '../../../src/programs/lockctl/target.ts';
@@ -224,6 +226,52 @@ describe('a lock that the file server has dropped', function () {
     assert.ok(!existsSync(join(mount, NAME)));
     assert.match(texts(await check(one)), /^error: it is lost, and nobody else is known to have it/m);
   });
+
+  /** A guest shares the disk with another host, which lets go of it once the helper has asked for locks so many times. */
+  async function sharer(after: number, options: StorageOptions): Promise<Host> {
+    const also = join(directory, 'other');
+    await mountIt({ hasOwnLocks: true, also, ...options });
+    const fd = openSync(join(also, 'disk'), 'r+');
+    try {
+      assert.equal(setLock('ofd', fd, LockType.READ), 0);
+      const one = await host('node7', NEVER);
+      const db = await one.connect('db', NOBODY, mount);
+      await storage.leave(after);
+      await db.must(lock.acquire('', join(mount, 'disk'), shared));
+      return one;
+    } finally {
+      closeSync(fd);
+      unmount(also);
+    }
+  }
+
+  // What the helper asks first is how it learns what the file system shows.
+  for (const after of [1, 2, 3, 4]) {
+    it(`is not claimed to be, where the server shows none of ours, and another sharer goes after ${after} questions`, async () => {
+      const one = await sharer(after, { hidesOwn: true });
+      for (let round = 0; round < 2; round++) {
+        const found = await check(one);
+        assert.deepEqual([texts(found), found.confirmed], ['', 1]);
+      }
+    });
+  }
+
+  for (const [what, options] of [
+    ['the low 32 bits of an offset', { offsetBits: 32 }],
+    ['the low 31 bits', { offsetBits: 31 }],
+    ['whole files', { offsetBits: 0 }],
+    ['whole files, and shows none of ours', { offsetBits: 0, hidesOwn: true }],
+  ] as const) {
+    for (const after of [2, 3, 4]) {
+      it(`is not dropped by its helper, which learns, where the server knows ${what}, and another sharer goes after ${after} questions`, async () => {
+        const one = await sharer(after, options);
+        for (let round = 0; round < 2; round++) {
+          assert.deepEqual(await storage.locks(), [{ name: 'disk', mount: 0, shared: true }]);
+          assert.equal((await check(one)).confirmed, 1);
+        }
+      });
+    }
+  }
 
   it('ends its owner where the configuration says so, and no owner of another lock', async () => {
     const configuration = `${EVERY_SECOND}lost_locks = "end"\n`;
