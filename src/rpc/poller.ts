@@ -361,8 +361,8 @@ export class Poller {
       try {
         again();
       } catch (error) {
-        // The others are served all the same.
-        log.error(`One connection is not served: ${(error as Error).message}`);
+        // The others are polled all the same. Nothing is thrown: at a start that would end the daemon, with its locks.
+        log.error(`A descriptor is not polled: ${error instanceof Error ? error.message : String(error)}`);
       }
     }
   }

@@ -104,7 +104,7 @@ describe('the poller', () => {
     await until('the last one is polled', () => polled.has(FIRST + COUNT - 1));
     log.stop();
     assert.equal(polled.size, COUNT - 1);
-    assert.deepEqual(log.lines, ['error: One connection is not served: epoll_ctl 1 on descriptor 1000000: errno 9']);
+    assert.deepEqual(log.lines, ['error: A descriptor is not polled: epoll_ctl 1 on descriptor 1000000: errno 9']);
     directory.remove();
   });
 });
