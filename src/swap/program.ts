@@ -26,7 +26,7 @@ const DIVERTED = '/usr/sbin/virtlockd.libvirt';
 /**
  * The program of a kind.
  * @param running the path by which the running daemon was started
- * @throws Unsafe when there is none
+ * @throws Unsafe when there is none, or one that cannot be read
  */
 export function findProgram(kind: Kind, running: string): string {
   if (kind === 'own') {
@@ -40,11 +40,15 @@ export function findProgram(kind: Kind, running: string): string {
   throw new Unsafe(`libvirt's virtlockd is none of ${candidates.join(', ')}: name it with --to PATH`);
 }
 
-/** libvirt's program is compiled, ours is a script. */
+/** libvirt's program is compiled, ours is a script. @throws Unsafe when it cannot be read, and so may be either */
 export function kindOf(program: string): Kind {
   return isCompiled(program) ? 'libvirt' : 'own';
 }
 
+/** What open and read say where there is no program. Any other error (EIO, ESTALE, ENOMEM) says nothing of what is there. */
+const NO_PROGRAM: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR']);
+
+/** @throws Unsafe when there is a file that cannot be read */
 function isCompiled(program: string): boolean {
   try {
     const fd = openSync(program, 'r');
@@ -55,8 +59,10 @@ function isCompiled(program: string): boolean {
     } finally {
       closeSync(fd);
     }
-  } catch {
-    return false;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (NO_PROGRAM.has(code)) return false;
+    throw new Unsafe(`${program} cannot be read, so its kind is not known: ${message}`);
   }
 }
 

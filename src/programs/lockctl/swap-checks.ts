@@ -10,7 +10,6 @@ import { type Kind, leasesOf, resolveProgram } from '../../swap/daemons.ts';
 import { lackOfDescriptors } from '../../swap/descriptors.ts';
 import { lackOfPermission } from '../../swap/domain.ts';
 import { unregisteredClients } from '../../swap/own-daemon.ts';
-import { kindOf } from '../../swap/program.ts';
 import { OLDEST_C, silentClients } from '../../swap/quiet.ts';
 import { toBytes, toPath } from './context.ts';
 import { formatVersion, type InquireClient } from './inquire-client.ts';
@@ -30,6 +29,12 @@ export interface Running {
   readonly pid: number;
   /** The path that SIGUSR1 executes. */
   readonly program: string;
+}
+
+/** The program that is to run. */
+export interface Target {
+  readonly program: string;
+  readonly kind: Kind;
 }
 
 const PROVE_MS = 10_000;
@@ -62,9 +67,9 @@ function pidOf(file: string): number {
   throw new CommandError(Exit.NO, `cannot find the daemon's process: ${file} ${failure ?? 'is not locked'}`);
 }
 
-export async function checksBefore(daemon: InquireClient, running: Running, target: string): Promise<Check[]> {
+export async function checksBefore(daemon: InquireClient, running: Running, to: Target): Promise<Check[]> {
   const { pid, program, kind, version } = running;
-  const toC = kindOf(target) === 'libvirt';
+  const toC = to.kind === 'libvirt';
   const { stateFile, pidFile } = daemon.target;
   const runDirectory = path.dirname(stateFile);
   const checks = [
@@ -76,7 +81,7 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       accessSync(path.dirname(program), constants.W_OK);
       return program;
     }),
-    await proveProgram(target),
+    await proveProgram(to.program),
     attempt('the run directory has room for the state', () => {
       const { bavail, bsize } = statfsSync(runDirectory);
       if (bavail * bsize < MAX_FILE) throw new Error(`only ${bavail * bsize} bytes are free in ${runDirectory}`);
@@ -93,7 +98,7 @@ export async function checksBefore(daemon: InquireClient, running: Running, targ
       }),
       await checkClients(daemon, pid),
       check('enough descriptors are free for the new program', toC ? undefined : lackOfDescriptors(pid)),
-      check('SELinux lets its domain run the new program', toC ? undefined : lackOfPermission(pid, target)),
+      check('SELinux lets its domain run the new program', toC ? undefined : lackOfPermission(pid, to.program)),
     );
   } else if (toC) {
     const unregistered = await unregisteredClients(await daemon.adminClient());

@@ -54,6 +54,17 @@ describe('putting a program at a path', () => {
     assert.equal(kindOf(at('missing')), 'own');
   });
 
+  it('takes no program that cannot be read for one of ours, and keeps it', () => {
+    // Reading a loop of links fails for root, too.
+    symlinkSync(at('loop'), at('loop'));
+    const said = /loop cannot be read, so its kind is not known: ELOOP/;
+    assert.throws(() => kindOf(at('loop')), { constructor: Unsafe, message: said });
+    symlinkSync(at('loop'), at('virtlockd.before-swap'));
+    assert.throws(() => findProgram('libvirt', at('virtlockd')), Unsafe);
+    assert.throws(() => install(at('node'), at('loop')), { constructor: Unsafe, message: said });
+    assert.deepEqual(readdirSync(directory).sort(), ['loop', 'node', 'virtlockd', 'virtlockd.before-swap']);
+  });
+
   it('keeps a link to the C daemon as well', () => {
     writeFileSync(at('real'), '\x7fELF');
     rmSync(at('virtlockd'));

@@ -10,7 +10,7 @@ import { findProgram, install, kindOf } from '../../../swap/program.ts';
 import { type Context, toBytes } from '../context.ts';
 import { CommandError, Exit } from '../exit.ts';
 import { count, name, print, style } from '../output.ts';
-import { checksBefore, type Check, describeRunning, type Running } from '../swap-checks.ts';
+import { checksBefore, type Check, describeRunning, type Running, type Target } from '../swap-checks.ts';
 import type { InquireClient } from '../inquire-client.ts';
 
 /** The kinds of daemons on the command line. */
@@ -46,7 +46,7 @@ The former program stays beside it as PATH.before-swap, and is put back if the d
       const running = await describeRunning(daemon);
       const target = findTarget(options.to ?? WORDS[running.kind === 'own' ? 'libvirt' : 'own'], running.program);
       print(`${style('bold', 'running')}  ${describe(running)}`);
-      print(`${style('bold', 'to')}       ${name(toBytes(target))}`);
+      print(`${style('bold', 'to')}       ${name(toBytes(target.program))}`);
       const checks = await checksBefore(daemon, running, target);
       printChecks(checks);
       // A C daemon with an unregistered client cannot write its state, so this client must go.
@@ -56,7 +56,9 @@ The former program stays beside it as PATH.before-swap, and is put back if the d
         throw new CommandError(Exit.NO, `${count(failed, 'check')} failed: nothing was changed`);
       }
       if (options.dryRun === true) {
-        print(`Would put ${target} at ${running.program}, and send SIGUSR1 to ${running.pid}. Nothing was changed.`);
+        print(
+          `Would put ${target.program} at ${running.program}, and send SIGUSR1 to ${running.pid}. Nothing was changed.`,
+        );
         return;
       }
       // An interrupt from here on would leave the new program at the path, and the daemon in the old one.
@@ -66,11 +68,12 @@ The former program stays beside it as PATH.before-swap, and is put back if the d
 }
 
 /** @param wanted one of WORDS, or a path @throws CommandError when there is no such program */
-function findTarget(wanted: string, running: string): string {
-  if (wanted === WORDS.own) return orFail(() => findProgram('own', running));
-  if (wanted === WORDS.libvirt) return orFail(() => findProgram('libvirt', running));
+function findTarget(wanted: string, running: string): Target {
+  const [kind] = (['own', 'libvirt'] as const).filter((one) => WORDS[one] === wanted);
+  if (kind !== undefined) return orFail(() => ({ program: findProgram(kind, running), kind }));
   const absolute = path.resolve(wanted);
-  if (existsSync(absolute)) return absolute;
+  // Found out once: after the exchange an error would put the former program back.
+  if (existsSync(absolute)) return orFail(() => ({ program: absolute, kind: kindOf(absolute) }));
   throw new CommandError(Exit.NO, `there is no program ${absolute}`);
 }
 
@@ -82,8 +85,8 @@ function orFail<T>(work: () => T): T {
   }
 }
 
-async function replace(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<void> {
-  const installation = orFail(() => install(target, running.program));
+async function replace(daemon: InquireClient, running: Running, target: Target, force: boolean): Promise<void> {
+  const installation = orFail(() => install(target.program, running.program));
   let checks: Check[];
   try {
     checks = await executeAgain(daemon, running, target, force);
@@ -103,17 +106,17 @@ async function replace(daemon: InquireClient, running: Running, target: string, 
 }
 
 /** Has the daemon execute the program at its path, and checks that process and locks are the same. */
-async function executeAgain(daemon: InquireClient, running: Running, target: string, force: boolean): Promise<Check[]> {
+async function executeAgain(daemon: InquireClient, running: Running, target: Target, force: boolean): Promise<Check[]> {
   const { socket, adminSocket, pidFile } = daemon.target;
   const { pid, kind } = running;
   const notes = path.dirname(pidFile);
-  const registered = kindOf(target) === 'libvirt';
+  const registered = target.kind === 'libvirt';
   const { before, after, gone } = await exchange({ pid, kind, socket, adminSocket, pidFile, notes, force, registered });
   const now = await answering(daemon);
   return [
     { ok: now.pid === pid, what: 'the process is the same', detail: `pid ${now.pid}` },
     {
-      ok: now.kind === kindOf(target),
+      ok: now.kind === target.kind,
       what: 'it runs the wanted program',
       detail: `${WORDS[now.kind]}, ${now.version}`,
     },
