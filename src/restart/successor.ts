@@ -1,7 +1,8 @@
 /**
  * Proves, before anything is given up, that the program at our path can go on. Run as a child, it reads the very document. A program
- * that cannot do that, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts. Ours answers so too, but not a daemon that
- * proves it: it may just not have been readable, and a C daemon's document would lose its connections.
+ * that cannot do that, but answers `--version` as libvirt does, is a C daemon: see c-successor.ts. Ours prints the same, and
+ * before it the banner for a daemon that proves it: the runtime may just not have been able to read it, and with a C daemon's document it
+ * would poll descriptors that it was not left.
  */
 import type { ByteString } from '../../xdr/codec.ts';
 import { type Outcome, runChild, SpawnError } from '../posix/child.ts';

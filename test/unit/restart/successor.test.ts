@@ -102,6 +102,12 @@ printf 'virtlockd state document check 1\\n["/bin/node"]\\n'
       assert.equal(await prove(text), 'PROGRAM cannot go on: exited with 1 before it had read the state');
     });
 
+    it('is no C daemon when it then ends otherwise than a C daemon does', async () => {
+      const end = `{ [ "$(wc -l <${state}.calls)" = 1 ] && exit 1; kill -9 $$; }`;
+      const text = failing(2, '').replace('exit 1', () => end);
+      assert.equal(await prove(text), 'PROGRAM was ended by SIGKILL, and its kind is not known');
+    });
+
     it('says what it is with its version, to the daemon that asks and to nobody else', () => {
       const virtlockd = path.join(checkout, 'bin/virtlockd');
       const version = (environment: NodeJS.ProcessEnv): string =>
