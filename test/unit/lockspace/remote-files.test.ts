@@ -24,6 +24,34 @@ import { poller } from '../support/poller.ts';
 
 const host = { changed: (): void => undefined, closing: (): void => undefined, endOwners: (): void => undefined };
 
+/** A file that helper 1 had locked, and a daemon whose helpers find that a process has the lock: see BUSY_HELPER. */
+function lockedBefore(disk: string, rival: number, routes?: Routes) {
+  const helpers: ChildProcess[] = [];
+  const storages = new Storages(poller, routes, (socket, _place, onEnd) => {
+    const args = ['-c', BUSY_HELPER, disk, String(rival)];
+    const child = spawn('/usr/bin/python3', args, { stdio: ['ignore', 'inherit', 'inherit', socket] });
+    helpers.push(child.on('exit', onEnd));
+  });
+  const lockspaces = new Lockspaces(dialectOf(9_000_000));
+  const ended: number[] = [];
+  const files = new RemoteFiles(storages, lockspaces, {
+    ...host,
+    endOwners: (holds) => ended.push(...holds.map((hold) => hold.owner.pid)),
+  });
+  lockspaces.remoteFiles = files;
+  const { dev, ino } = statSync(disk);
+  const file = adoptRemote(inodeKey({ device: dev, inode: ino }), false, { helper: 1, file: 1 }, 0);
+  const end = (): void => {
+    for (const child of helpers) child.kill('SIGKILL');
+    for (const { socket } of storages.state) {
+      poller.unwatch(socket);
+      posix.close(socket);
+    }
+    unregister(file);
+  };
+  return { helpers, storages, lockspaces, files, ended, file, end };
+}
+
 describe('a file that a storage helper keeps', () => {
   const node = (inode: number, blockDevice: number) => ({
     device: 90_000,
@@ -156,21 +184,7 @@ describe('a file that a storage helper keeps', () => {
         nobody: -1,
       };
       const owner = unknownOwner(rival === 'the owner itself' ? holder.pid : 4_200_000);
-      const helpers: ChildProcess[] = [];
-      const storages = new Storages(poller, undefined, (socket, _place, onEnd) => {
-        const args = ['-c', BUSY_HELPER, disk, String(pids[rival])];
-        const child = spawn('/usr/bin/python3', args, { stdio: ['ignore', 'inherit', 'inherit', socket] });
-        helpers.push(child.on('exit', onEnd));
-      });
-      const lockspaces = new Lockspaces(dialectOf(9_000_000));
-      const ended: number[] = [];
-      const files = new RemoteFiles(storages, lockspaces, {
-        ...host,
-        endOwners: (holds) => ended.push(...holds.map((hold) => hold.owner.pid)),
-      });
-      lockspaces.remoteFiles = files;
-      const { dev, ino } = statSync(disk);
-      const file = adoptRemote(inodeKey({ device: dev, inode: ino }), false, { helper: 1, file: 1 }, 0);
+      const { helpers, storages, lockspaces, ended, file, end } = lockedBefore(disk, pids[rival]);
       lockspaces.restoreResource(lockspaces.default, disk, disk, modeOf(0), file, [{ owner, since: 0, client: 0 }]);
       const helper = storages.helperFor({ key: 'fs', name: '/' });
       const ask = async (of: Helper): Promise<unknown> =>
@@ -185,14 +199,9 @@ describe('a file that a storage helper keeps', () => {
       if (isProof) await eventually('the owner is ended', () => ended.length > 0);
       else for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate);
       assert.deepEqual([ended, file.locked], [isProof ? [owner.pid] : [], false]);
-      for (const child of helpers) child.kill('SIGKILL');
-      for (const { socket } of storages.state) {
-        poller.unwatch(socket);
-        posix.close(socket);
-      }
+      end();
       stranger.kill('SIGKILL');
       await holder.end();
-      unregister(file);
       directory.remove();
     });
   }
@@ -210,23 +219,9 @@ describe('a file whose lock went with its helper before a restart', () => {
       const disk = path.join(directory.path, 'disk');
       writeFileSync(disk, '');
       const holder = await OtherProcess.lock(disk, 'WRITE');
-      const helpers: ChildProcess[] = [];
       const place = { key: 'fs', name: '/' };
       const routes = { mayHang: true, placeOf: () => place, forget: () => undefined } as unknown as Routes;
-      const storages = new Storages(poller, routes, (socket, _place, onEnd) => {
-        const args = ['-c', BUSY_HELPER, disk, String(holder.pid)];
-        const child = spawn('/usr/bin/python3', args, { stdio: ['ignore', 'inherit', 'inherit', socket] });
-        helpers.push(child.on('exit', onEnd));
-      });
-      const lockspaces = new Lockspaces(dialectOf(9_000_000));
-      const ended: number[] = [];
-      const files = new RemoteFiles(storages, lockspaces, {
-        ...host,
-        endOwners: (holds) => ended.push(...holds.map((hold) => hold.owner.pid)),
-      });
-      lockspaces.remoteFiles = files;
-      const { dev, ino } = statSync(disk);
-      const file = adoptRemote(inodeKey({ device: dev, inode: ino }), false, { helper: 1, file: 1 }, 0);
+      const { storages, lockspaces, files, ended, file, end } = lockedBefore(disk, holder.pid, routes);
       file.locked = false;
       const owner = unknownOwner(4_200_000);
       lockspaces.restoreResource(lockspaces.default, disk, disk, modeOf(0), file, [{ owner, since: 0, client: 0 }]);
@@ -241,13 +236,8 @@ describe('a file whose lock went with its helper before a restart', () => {
       if (isProof) await eventually('the owner is ended', () => ended.length > 0);
       else for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate);
       assert.deepEqual([ended, file.locked], [isProof ? [owner.pid] : [], false]);
-      for (const child of helpers) child.kill('SIGKILL');
-      for (const { socket } of storages.state) {
-        poller.unwatch(socket);
-        posix.close(socket);
-      }
+      end();
       await holder.end();
-      unregister(file);
       directory.remove();
     });
   }
